@@ -1,0 +1,122 @@
+# Everything one does with InferLine. Needs Python 3.11 or newer and make; fetches the rest.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+.DELETE_ON_ERROR:
+# make would remove an environment that it made on the way to something else.
+.SECONDARY:
+
+PYTHON ?= python3
+#: More words for pytest, the bench or `inferline local`: make test ARGS="-k sse -x".
+ARGS ?=
+#: make lock UPGRADE=--upgrade takes newer releases; without it only what must change does.
+UPGRADE ?=
+
+# uv, if there is one that runs; else its own small environment.
+UV := $(shell uv --version >/dev/null 2>&1 && command -v uv || echo .tools/uv/bin/uv)
+export UV_PYTHON_DOWNLOADS := never
+export UV_LINK_MODE ?= copy
+export UV_NO_PROGRESS ?= 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+# A stamp stands for an environment that holds what its lock says.
+LOCAL := .venv/.local
+DEV := .venv/.dev
+CLIENTS := .venv-clients/.synced
+BENCH := .venv-bench/.synced
+PROJECT := pyproject.toml inferline/__init__.py
+
+# The clients in JavaScript are tried where there is npm; their tests skip without, except on CI.
+NODE := tests/clients/node
+NODE_CLIENTS := $(if $(and $(wildcard $(NODE)/package-lock.json),$(shell command -v npm)),$(NODE)/node_modules/.synced)
+
+INSTALL_PROJECT = $(UV) pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable .
+COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --custom-compile-command "make lock" $(UPGRADE)
+
+.PHONY: help
+help: ## Print this
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: $(LOCAL) ## Run everything on this machine: gateway, provider, LLM, AWS emulator
+	@.venv/bin/inferline local $(ARGS)
+
+.PHONY: install
+install: $(DEV) ## Set up .venv for work on InferLine
+
+.PHONY: test
+test: $(DEV) $(CLIENTS) $(NODE_CLIENTS) ## Run every test
+	@.venv/bin/pytest $(ARGS)
+
+.PHONY: check
+check: $(DEV) ## Lint, formatting, types and the borders between packages
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports --no-logo
+
+.PHONY: format
+format: $(DEV) ## Format the code and mend what can be mended
+	@.venv/bin/ruff check --fix-only --quiet .
+	@.venv/bin/ruff format .
+
+.PHONY: bench
+bench: $(DEV) $(BENCH) ## Measure, also against LiteLLM's proxy
+	@.venv/bin/python -m bench $(ARGS)
+
+.PHONY: lock
+lock: | $(UV) ## Write requirements/*.txt anew
+	@$(COMPILE) pyproject.toml --all-extras --group dev -o requirements/dev.txt
+	@$(COMPILE) pyproject.toml --extra local --group build -c requirements/dev.txt -o requirements/local.txt
+	@$(COMPILE) requirements/clients.in -o requirements/clients.txt
+	@$(COMPILE) requirements/bench.in -o requirements/bench.txt
+	@! grep -nE '://|^ *--(index|extra-index|find-links)' requirements/*.txt || { \
+		echo 'A lock names where its packages come from; it must not.' >&2; exit 1; }
+
+.PHONY: clean
+clean: ## Remove all that make, the tests and the checks made
+	rm -rf .venv .venv-clients .venv-bench .tools $(NODE)/node_modules build dist
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find inferline provider tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The rest is how the environments come to be.
+
+define need_python
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo 'InferLine needs Python 3.11 or newer, and "$(PYTHON)" is not: name one, as in make PYTHON=python3.12' >&2; \
+		exit 1; }
+endef
+
+.tools/uv/bin/uv:
+	$(need_python)
+	@$(PYTHON) -m venv .tools/uv
+	@.tools/uv/bin/python -m pip install --quiet 'uv>=0.9,<1'
+
+%/bin/python: | $(UV)
+	$(need_python)
+	@$(UV) venv --quiet --allow-existing --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" $*
+
+# `install` adds, so the demo leaves a developer's environment whole; `sync` also removes.
+$(LOCAL): requirements/local.txt $(PROJECT) | .venv/bin/python
+	@echo 'Installing what the demo needs into .venv'
+	@$(UV) pip install --quiet --python .venv/bin/python --require-hashes -r $<
+	@$(INSTALL_PROJECT)
+	@touch $@
+
+$(DEV): requirements/dev.txt $(PROJECT) | .venv/bin/python
+	@echo 'Installing what work on InferLine needs into .venv'
+	@$(UV) pip sync --quiet --python .venv/bin/python --require-hashes $<
+	@$(INSTALL_PROJECT)
+	@touch $@ $(LOCAL)
+
+.venv-%/.synced: requirements/%.txt | .venv-%/bin/python
+	@echo 'Installing $< into .venv-$*'
+	@$(UV) pip sync --quiet --python .venv-$*/bin/python --require-hashes $<
+	@touch $@
+
+$(NODE)/node_modules/.synced: $(NODE)/package-lock.json
+	@npm ci --prefix $(NODE) --no-audit --no-fund --silent
+	@touch $@

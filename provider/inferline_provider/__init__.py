@@ -1,0 +1,1 @@
+"""The process beside an LLM server: pulls tasks, has them answered, writes the answers back."""
