@@ -1,0 +1,83 @@
+"""
+Enrolment: how a provider joins, stays and leaves, as JSON over HTTPS.
+
+``POST /v1/providers`` takes an `Enrolment` and answers with a `Grant`; sent again every
+``settings.enrol_seconds`` it is also the provider's heartbeat. ``DELETE /v1/providers/{id}``
+leaves.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from inferline.registry import NAME
+from inferline.task import Tier
+
+MODELS_MAX: Final = 200
+
+Name = Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
+
+
+class OfferedModel(BaseModel):
+    """A model that the provider's backend serves, with what the backend tells of it."""
+
+    id: Name
+    owned_by: str = Field(default="inferline", max_length=128)
+    created: int = Field(default=0, ge=0)
+    #: Tokens.
+    context_length: int | None = Field(default=None, ge=1)
+
+
+class Enrolment(BaseModel):
+    """What a provider tells of itself."""
+
+    id: Name
+    version: str = Field(max_length=64)
+    #: How many tasks it runs at once, and how many it runs now.
+    slots: int = Field(ge=0, le=100_000)
+    running: int = Field(default=0, ge=0)
+    healthy: bool = True
+    #: Mean time a task takes at its backend, seconds; 0 before the first.
+    service_seconds: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    models: list[OfferedModel] = Field(max_length=MODELS_MAX)
+
+
+class Credentials(BaseModel):
+    """AWS credentials for the provider's own calls. Never logged: `repr` hides them."""
+
+    access_key: str = Field(repr=False)
+    secret_key: str = Field(repr=False)
+    token: str | None = Field(default=None, repr=False)
+    #: Milliseconds since 1970; None: they do not expire.
+    expires_ms: int | None = None
+
+
+class Terms(BaseModel):
+    """The operator's settings that providers work by; names and units as in `Settings`."""
+
+    lease_seconds: float
+    enrol_seconds: float
+    flush_seconds: float
+    flush_bytes: int
+    first_byte_seconds_max: float
+    gap_seconds_max: float
+    answer_bytes_max: int
+
+    model_config = ConfigDict(from_attributes=True)
+
+
+class Grant(BaseModel):
+    """Everything a provider needs to take tasks."""
+
+    #: Queue URLs per tier, by model id.
+    queues: dict[str, dict[Tier, str]]
+    tasks_table: str
+    bodies_bucket: str
+    region: str
+    #: Where AWS is, if not at AWS.
+    endpoint_url: str = ""
+    #: None: use the host's own credentials.
+    credentials: Credentials | None = None
+    terms: Terms

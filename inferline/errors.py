@@ -1,0 +1,191 @@
+"""
+Every way InferLine says no, with the HTTP status and the OpenAI error fields each one becomes.
+
+    InferLineError                 500  server_error           internal_error
+    ├── RequestError               the client can mend it
+    │   ├── InvalidRequest         400  invalid_request_error  invalid_request
+    │   ├── NotAuthenticated       401  authentication_error   invalid_api_key
+    │   ├── NotFound               404  invalid_request_error  not_found
+    │   │   └── ModelNotFound      404  invalid_request_error  model_not_found
+    │   ├── MethodNotAllowed       405  invalid_request_error  method_not_allowed
+    │   └── BodyTooLarge           413  invalid_request_error  request_too_large
+    ├── CapacityError              nobody can mend it now; later it may work
+    │   ├── QueueFull              429  rate_limit_error       queue_full
+    │   ├── NoProvider             503  server_error           no_provider_available
+    │   └── Unavailable            503  server_error           service_unavailable
+    ├── TaskError                  the task ended without an answer
+    │   ├── DeadlineExceeded       504  server_error           deadline_exceeded
+    │   ├── BackendFailed          502  server_error           backend_failed
+    │   ├── ProviderLost           502  server_error           provider_lost
+    │   └── TaskCancelled          499  server_error           cancelled
+    └── LeaseLost                  a provider spoke of an attempt that it no longer holds
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class InferLineError(Exception):
+    """
+    Something went wrong inside InferLine. Try again; if it stays, give x-request-id to the
+    operator.
+    """
+
+    status: int = 500
+    type: ClassVar[str] = "server_error"
+    code: str = "internal_error"
+    #: What the Retry-After header says; None sends no such header. SDKs honour 1 to 60 s.
+    retry_after_seconds: int | None = None
+    #: False sends `x-should-retry: false`, which stops the SDKs' own retries; None leaves it to
+    #: them.
+    should_retry: ClassVar[bool | None] = None
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after_seconds: int | None = None,
+    ) -> None:
+        super().__init__(message or " ".join((type(self).__doc__ or "").split()))
+        self.param = param
+        if code is not None:
+            self.code = code
+        if retry_after_seconds is not None:
+            self.retry_after_seconds = retry_after_seconds
+
+    def body(self) -> dict[str, Any]:
+        """The error as OpenAI writes it: ``{"error": {"message", "type", "param", "code"}}``."""
+        return {
+            "error": {
+                "message": str(self),
+                "type": type(self).type,
+                "param": self.param,
+                "code": self.code,
+            }
+        }
+
+    def headers(self) -> dict[str, str]:
+        """The response headers that tell a client when, and whether, to try again."""
+        found: dict[str, str] = {}
+        if self.retry_after_seconds is not None:
+            found["retry-after"] = str(min(60, max(1, self.retry_after_seconds)))
+        if self.should_retry is not None:
+            found["x-should-retry"] = "true" if self.should_retry else "false"
+        return found
+
+
+class RequestError(InferLineError):
+    """The request can't be served as it is."""
+
+    status = 400
+    type = "invalid_request_error"
+    code = "invalid_request"
+
+
+class InvalidRequest(RequestError):
+    """The request is not valid."""
+
+
+class NotAuthenticated(RequestError):
+    """The API key is missing or not valid. Send `Authorization: Bearer <key>`."""
+
+    status = 401
+    type = "authentication_error"
+    code = "invalid_api_key"
+
+
+class NotFound(RequestError):
+    """There is nothing at this address. GET /docs lists what there is."""
+
+    status = 404
+    code = "not_found"
+
+
+class ModelNotFound(NotFound):
+    """There is no such model. GET /v1/models lists those that are served."""
+
+    code = "model_not_found"
+
+
+class MethodNotAllowed(RequestError):
+    """This address does not take that HTTP method. GET /docs lists what it takes."""
+
+    status = 405
+    code = "method_not_allowed"
+
+
+class BodyTooLarge(RequestError):
+    """The request body is too large."""
+
+    status = 413
+    code = "request_too_large"
+
+
+class CapacityError(InferLineError):
+    """There is no room for the request at the moment. Try again later."""
+
+    status = 503
+    code = "service_unavailable"
+    retry_after_seconds = 5
+
+
+class QueueFull(CapacityError):
+    """The model's queue is too long to answer in time. Try again later."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "queue_full"
+
+
+class NoProvider(CapacityError):
+    """No provider serves this model at the moment. Try again later, or start one."""
+
+    code = "no_provider_available"
+
+
+class Unavailable(CapacityError):
+    """The queue or the store did not answer. Try again in a moment."""
+
+
+class TaskError(InferLineError):
+    """The task ended without an answer."""
+
+    status = 502
+    code = "task_failed"
+
+
+class DeadlineExceeded(TaskError):
+    """The request was not answered before its deadline."""
+
+    status = 504
+    code = "deadline_exceeded"
+    should_retry = False
+
+
+class BackendFailed(TaskError):
+    """The LLM server did not give a usable answer, also not after further attempts."""
+
+    code = "backend_failed"
+
+
+class ProviderLost(TaskError):
+    """The provider was lost after part of the answer had been sent. Send the request again."""
+
+    code = "provider_lost"
+
+
+class TaskCancelled(TaskError):
+    """The task was cancelled."""
+
+    status = 499
+    code = "cancelled"
+    should_retry = False
+
+
+class LeaseLost(InferLineError):
+    """The attempt is no longer this provider's: it must stop, write nothing and delete nothing."""
+
+    code = "lease_lost"

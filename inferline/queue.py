@@ -1,0 +1,115 @@
+"""
+The task queue: where a task waits, as a message that says "look at this task".
+
+A message is a hint; the task's row is the authority. Delivery is at least once and unordered.
+Every method raises `Unavailable` when the queue does not answer.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from inferline.errors import InferLineError
+from inferline.task import TaskRef
+
+#: The message schema this release writes. It reads this one only, being the first.
+MESSAGE_VERSION: Final = 1
+#: The most a single receive brings.
+RECEIVE_MAX: Final = 10
+
+
+class UnreadableMessage(InferLineError):
+    """A message on a queue is not one of ours."""
+
+    code = "unreadable_message"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """Where to look, and the client's own JSON: inline, or its S3 key when it is large."""
+
+    ref: TaskRef
+    body: bytes | None = None
+    body_key: str | None = None
+
+    def dumps(self) -> str:
+        """The message as ASCII JSON: SQS refuses some characters, and escaped there are none."""
+        where = {"key": self.body_key} if self.body is None else {"body": self.body.decode()}
+        return json.dumps({"v": MESSAGE_VERSION, "task": self.ref.pk, **where})
+
+    def fits(self, bytes_max: int) -> bool:
+        """Whether ``dumps`` is at most ``bytes_max`` long; measured only when it is near."""
+        # Escaped, a byte of UTF-8 becomes three characters at most; the rest is the envelope.
+        if self.body is None or 3 * len(self.body) + 256 <= bytes_max:
+            return True
+        return len(self.body) <= bytes_max and len(self.dumps()) <= bytes_max
+
+    @classmethod
+    def loads(cls, text: str) -> Message:
+        """The message that ``text`` is. Raises UnreadableMessage."""
+        try:
+            found = json.loads(text)
+            if found["v"] != MESSAGE_VERSION:
+                raise UnreadableMessage(
+                    f"A message of schema version {found['v']!r} can't be read."
+                )
+            ref = TaskRef.from_pk(found["task"])
+            if "key" in found:
+                return cls(ref=ref, body_key=str(found["key"]))
+            return cls(ref=ref, body=found["body"].encode())
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise UnreadableMessage from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """One receipt of a message. ``text`` is still unread: it may be anything."""
+
+    queue: str
+    receipt: str
+    text: str
+    #: How often SQS has delivered it, this time included.
+    receives: int
+    sent_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """How many messages wait and how many are out with providers; approximate."""
+
+    waiting: int
+    running: int
+
+
+class TaskQueue(Protocol):
+    """Queues, each named by its URL."""
+
+    async def send(self, queue: str, message: Message, tenant: str) -> None:
+        """Put a message on the queue, in the tenant's group."""
+
+    async def receive(
+        self, queue: str, *, limit: int, wait_seconds: int, hidden_seconds: int
+    ) -> list[Delivery]:
+        """
+        Take up to ``limit`` (1 to 10) messages, waiting up to ``wait_seconds`` (0 to 20) for the
+        first.
+
+        They stay hidden from others for ``hidden_seconds``. Never repeated by itself after the
+        request was sent: a lost response costs those messages one hidden time.
+        """
+
+    async def hide(self, deliveries: Sequence[Delivery], seconds: int) -> None:
+        """
+        Keep the messages hidden for ``seconds`` from now; 0 gives them back at once.
+
+        A message that is no longer ours is passed over: the row tells who holds the task.
+        """
+
+    async def delete(self, deliveries: Sequence[Delivery]) -> None:
+        """Remove the messages. One that is no longer ours is passed over."""
+
+    async def depth(self, queue: str) -> Depth:
+        """How much the queue holds."""

@@ -1,0 +1,112 @@
+"""
+The registry: which models there are, where their tasks wait, and who serves them.
+
+A model is known once a provider has enrolled it, and stays known; a provider is live while it is
+heard of.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from inferline.errors import InvalidRequest
+from inferline.task import Tier, slug
+
+#: What a model or a provider may be called: no markup, no control characters, no spaces.
+NAME: Final = re.compile(r"[A-Za-z0-9_./:@+-]{1,128}")
+
+
+def check_name(name: str, what: str) -> str:
+    """``name`` itself if it may be used. Raises InvalidRequest."""
+    if not NAME.fullmatch(name):
+        raise InvalidRequest(
+            f"A {what} name is 1 to 128 of the characters A-Z a-z 0-9 _ . / : @ + -", param=what
+        )
+    return name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A model that clients may ask for."""
+
+    id: str
+    #: The URL of its queue for each tier.
+    queues: Mapping[Tier, str]
+    created: int = 0
+    owned_by: str = "inferline"
+    #: Tokens, as a provider told; None when none did.
+    context_length: int | None = None
+
+    @property
+    def slug(self) -> str:
+        """Its name as it stands in keys and queue names."""
+        return slug(self.id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provider:
+    """A provider as it last told of itself."""
+
+    id: str
+    models: tuple[str, ...]
+    slots: int
+    running: int
+    healthy: bool
+    version: str
+    #: Mean time a task of its takes at the backend, seconds; 0 before the first.
+    service_seconds: float = 0.0
+    #: When it was last heard of, milliseconds since 1970 by the store's clock.
+    seen_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All that was known at one moment."""
+
+    models: Mapping[str, Model] = field(default_factory=dict)
+    #: Live ones only.
+    providers: Mapping[str, Provider] = field(default_factory=dict)
+
+    def serving(self, model: str) -> list[Provider]:
+        """The live and healthy providers of a model."""
+        return [p for p in self.providers.values() if p.healthy and model in p.models]
+
+
+class Registry(Protocol):
+    """
+    Both writes are idempotent. Every method raises `Unavailable` when the store does not answer.
+    """
+
+    async def put_models(self, models: Sequence[Model]) -> None:
+        """Make models known, or renew what is told of them."""
+
+    async def put_provider(self, provider: Provider) -> None:
+        """Say that a provider is live; ``seen_ms`` is set by the store's clock."""
+
+    async def remove_provider(self, provider_id: str) -> None:
+        """Say that a provider has left."""
+
+    async def snapshot(self) -> Snapshot:
+        """All models, and the providers heard of lately."""
+
+
+class QueueMaker(Protocol):
+    """Makes queues; only enrolment and provisioning have one."""
+
+    async def make(self, model: str) -> Mapping[Tier, str]:
+        """The URLs of a model's queues, made where missing."""
+
+
+def model_object(model: Model, snapshot: Snapshot) -> dict[str, Any]:
+    """A model as ``GET /v1/models`` shows it: OpenAI's fields, and what the providers told."""
+    return {
+        "id": model.id,
+        "object": "model",
+        "created": model.created,
+        "owned_by": model.owned_by,
+        "context_length": model.context_length,
+        "providers": len(snapshot.serving(model.id)),
+    }

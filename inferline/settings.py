@@ -1,0 +1,108 @@
+"""Every setting: its name, unit, default and meaning, read once from the environment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, field, fields
+from typing import Any, Self, cast
+
+
+class SettingsError(ValueError):
+    """One or more settings can't be used; the message names each."""
+
+
+def _setting(default: Any, doc: str, *, name: str | None = None, secret: bool = False) -> Any:
+    return field(default=default, repr=not secret, metadata={"doc": doc, "name": name})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """
+    What an operator can set. The environment name is ``INFERLINE_`` and the field in capitals.
+    """
+
+    stack: str = _setting("inferline", "Prefix of the queues' names, 13 characters at most.")
+    tasks_table: str = _setting("inferline-tasks", "DynamoDB table of tasks and chunks.")
+    registry_table: str = _setting("inferline-registry", "DynamoDB table of models and providers.")
+    bodies_bucket: str = _setting("inferline-bodies", "S3 bucket of large request bodies.")
+    region: str = _setting("us-east-1", "AWS region.", name="AWS_REGION")
+    endpoint_url: str = _setting(
+        "", "Where AWS is, if not at AWS: an emulator's address.", name="AWS_ENDPOINT_URL"
+    )
+
+    provider_token: str = _setting(
+        "",
+        "What a provider must show to enrol; empty: anyone who reaches the gateway may.",
+        secret=True,
+    )
+
+    body_bytes_max: int = _setting(6_000_000, "Largest request body, bytes. Larger: 413.")
+    inline_bytes_max: int = _setting(
+        192 * 1024, "Largest message with the body in it, bytes. Larger bodies wait in S3."
+    )
+    depth_max: int = _setting(64, "Deepest nesting of a JSON body. Deeper: 400.")
+    request_seconds_max: float = _setting(
+        600.0, "From submit to the end of the answer. Longer: 504."
+    )
+    no_provider_seconds: float = _setting(
+        20.0, "How long a request waits while no provider serves its model. Longer: 503."
+    )
+    queue_depth_max: int = _setting(1000, "Waiting tasks per model and tier. More: 429.")
+    head_seconds_max: float = _setting(
+        20.0, "How long a stream's status line waits for the first bytes before it is sent as 200."
+    )
+    ping_seconds: float = _setting(15.0, "Between comments that keep a silent stream open.")
+    poll_seconds_min: float = _setting(0.02, "Shortest pause between two looks for an answer.")
+    poll_seconds_max: float = _setting(0.2, "Longest pause between two looks for an answer.")
+    registry_seconds: float = _setting(1.0, "How old the gateway's picture of the registry may be.")
+
+    lease_seconds: float = _setting(
+        30.0, "How long a claim holds unless renewed; it is renewed at a third of that."
+    )
+    attempts_max: int = _setting(3, "How often a task is tried before it fails.")
+    enrol_seconds: float = _setting(10.0, "Between two enrolments of a provider, its heartbeat.")
+    silent_seconds: float = _setting(35.0, "Unheard for so long, a provider counts as gone.")
+    flush_seconds: float = _setting(
+        0.05, "How long a chunk of a stream gathers before it is written."
+    )
+    flush_bytes: int = _setting(16 * 1024, "How much a chunk gathers before it is written, bytes.")
+    first_byte_seconds_max: float = _setting(
+        300.0, "How long a backend may take until the first byte of an answer."
+    )
+    gap_seconds_max: float = _setting(60.0, "How long a backend's stream may stay silent.")
+    answer_bytes_max: int = _setting(64 * 1024 * 1024, "Largest answer of a backend, bytes.")
+    task_seconds_kept: int = _setting(3600, "How long a task's rows stay after its deadline.")
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Self:
+        """Settings from an environment. Raises SettingsError with every problem in one message."""
+        found: dict[str, Any] = {}
+        problems: list[str] = []
+        for spec in fields(cls):
+            text = environ.get(env_name(spec))
+            if text is None or text == "":
+                continue
+            try:
+                found[spec.name] = _parse(text, type(spec.default))
+            except ValueError as error:
+                problems.append(f"{env_name(spec)} {error}")
+        if problems:
+            raise SettingsError("; ".join(problems))
+        return cls(**found)
+
+
+def env_name(spec: Field[Any]) -> str:
+    """The environment variable that sets a field."""
+    return cast("str | None", spec.metadata["name"]) or f"INFERLINE_{spec.name.upper()}"
+
+
+def _parse(text: str, kind: type[Any]) -> Any:
+    if kind is str:
+        return text
+    try:
+        value = kind(text)
+    except ValueError:
+        raise ValueError(f"must be a number, got {text!r}") from None
+    if not 0 < value < float("inf"):
+        raise ValueError(f"must be above 0, got {text!r}")
+    return value

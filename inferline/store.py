@@ -1,0 +1,137 @@
+"""
+The task store: the authority on what a task is and what its answer is.
+
+Whoever holds a message knows only where to look. Each method that changes a state is one
+conditional write; `inferline.task` lists the moves. Every method raises `Unavailable` when the
+store does not answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from inferline.task import Chunk, State, Task, TaskRef
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """The attempt is ours: run it, and renew before the lease ends."""
+
+    task: Task
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """
+    The task may not be claimed.
+
+    ``task`` is its row as the store saw it, None where there is none (a forged or very old
+    message).
+    A terminal row: delete the message. A live lease: come back when it ends.
+    """
+
+    task: Task | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How an attempt ended. ``error`` empty means the backend answered (DONE), else FAILED."""
+
+    status: int = 0
+    content_type: str = ""
+    chunks: int = 0
+    tail: bytes = b""
+    error: dict[str, Any] = field(default_factory=dict)
+    usage: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """
+    What a reader asks of one task: its row, and ``count`` chunks of ``attempt`` from ``seq`` on.
+    """
+
+    ref: TaskRef
+    attempt: int = 1
+    seq: int = 0
+    count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What there was: ``chunks`` are those asked for that exist, in order, gaps left out."""
+
+    task: Task | None
+    chunks: tuple[Chunk, ...]
+
+
+class TaskStore(Protocol):
+    """Where tasks and their answers are kept."""
+
+    def now_ms(self) -> int:
+        """Milliseconds since 1970 by the store's clock: the only one that dates are judged by."""
+
+    async def submit(self, task: Task) -> None:
+        """
+        Write a new task, QUEUED. Made by the gateway, before the message is sent.
+
+        Idempotent: a repeat after a lost response is no error.
+        """
+
+    async def claim(self, ref: TaskRef, owner: str, lease_seconds: float) -> Claimed | Refused:
+        """
+        Begin an attempt: attempt + 1, owner, lease. Made by a provider that received the message.
+
+        It succeeds on a QUEUED task, or a RUNNING one whose lease has ended, whose deadline is
+        ahead and that has attempts left. Of any number of claims at one moment exactly one
+        succeeds. A task whose deadline has passed becomes EXPIRED; one without attempts left
+        becomes FAILED; both are Refused.
+        """
+
+    async def renew(self, task: Task, lease_seconds: float) -> None:
+        """
+        Prolong the lease of ``task``'s attempt. Raises LeaseLost when it is no longer the owner's.
+        """
+
+    async def hand_back(self, task: Task, *, spared: bool) -> None:
+        """
+        End the lease now, so that anyone may claim. ``spared``: the attempt does not count.
+
+        Raises LeaseLost.
+        """
+
+    async def finish(self, task: Task, outcome: Outcome) -> None:
+        """
+        End the task: DONE, or FAILED when ``outcome.error`` is set. Made by the attempt's owner.
+
+        Idempotent for the same attempt after a lost response. Raises LeaseLost.
+        """
+
+    async def cancel(self, ref: TaskRef) -> bool:
+        """Make a live task CANCELLED. Made by the gateway. False when it was terminal already."""
+
+    async def expire(self, ref: TaskRef) -> bool:
+        """
+        Make a live task EXPIRED. Made by the gateway at the deadline, or when nobody serves the
+        model.
+
+        False when it was terminal already.
+        """
+
+    async def write_chunks(self, chunks: Sequence[Chunk]) -> None:
+        """Write chunks of any number of tasks. No condition: the keys are the attempt's own."""
+
+    async def read(self, wanted: Sequence[Wanted]) -> list[Found]:
+        """
+        Read rows and chunks of many tasks at once, in the order asked.
+
+        Eventually consistent: a chunk may be seen before its row, or a row before its last chunk.
+        """
+
+    async def states(self, refs: Sequence[TaskRef]) -> dict[TaskRef, tuple[State, int]]:
+        """
+        The state and attempt of each task that exists. What a provider looks at to hear of a
+        cancel.
+        """
