@@ -1,0 +1,94 @@
+"""What AWS said, or why it said nothing, as botocore's exceptions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from xml.etree import ElementTree
+
+import aiohttp
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionClosedError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    HTTPClientError,
+    ReadTimeoutError,
+    SSLError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP response as received."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+def client_error(answer: Answer, operation: str, retries: int) -> ClientError:
+    """
+    The error that an answer of status 300 and above stands for.
+
+    ``response["Error"]["Code"]`` is the bare name, such as ``ConditionalCheckFailedException``.
+    What else the body has, such as ``Item`` and ``CancellationReasons``, stays beside ``Error``.
+    """
+    details = _json_error(answer.body) or _xml_error(answer.body)
+    code = details.pop("__type", None) or answer.headers.get("x-amzn-errortype")
+    code = code or details.pop("code", None) or str(answer.status)
+    messages = details.pop("message", None), details.pop("Message", None)
+    response = {
+        **details,
+        "Error": {
+            # Written as `com.amazon.coral.service#Name`, or as `Name:http://...` in the header.
+            "Code": str(code).partition(":")[0].rpartition("#")[2],
+            "Message": messages[0] or messages[1] or "",
+        },
+        "ResponseMetadata": {
+            "HTTPStatusCode": answer.status,
+            "HTTPHeaders": {name.lower(): value for name, value in answer.headers.items()},
+            "RequestId": answer.headers.get("x-amzn-requestid")
+            or answer.headers.get("x-amz-request-id", ""),
+            "RetryAttempts": retries,
+        },
+    }
+    return ClientError(response, operation)
+
+
+def transport_error(error: aiohttp.ClientError | OSError, url: str) -> BotoCoreError:
+    """The botocore exception for a call that got no answer."""
+    match error:
+        case aiohttp.ConnectionTimeoutError():
+            return ConnectTimeoutError(endpoint_url=url, error=error)
+        case TimeoutError():
+            return ReadTimeoutError(endpoint_url=url, error=error)
+        case aiohttp.ClientSSLError():
+            return SSLError(endpoint_url=url, error=error)
+        case aiohttp.ClientConnectorError():
+            return EndpointConnectionError(endpoint_url=url, error=error)
+        case aiohttp.ServerDisconnectedError() | aiohttp.ClientPayloadError() | OSError():
+            return ConnectionClosedError(endpoint_url=url, error=error)
+        case _:
+            return HTTPClientError(error=error)
+
+
+def _json_error(body: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(body)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _xml_error(body: bytes) -> dict[str, Any]:
+    """S3's `<Error><Code>..</Code><Message>..</Message>..</Error>`."""
+    try:
+        root = ElementTree.fromstring(body)  # noqa: S314  # no parser here loads external entities
+    except ElementTree.ParseError:
+        return {}
+    found: dict[str, Any] = {child.tag.rpartition("}")[2]: child.text for child in root}
+    return {"__type": found.pop("Code", None), **found}

@@ -1,0 +1,272 @@
+"""
+Calls to SQS, DynamoDB and S3 at a quarter of the CPU that the AWS SDKs take.
+
+It knows the few protocols that the hot path speaks and nothing of each operation: requests and
+answers are the JSON that AWS documents. Credentials, signatures and what is worth a retry are
+botocore's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal, Self, cast
+
+import aiohttp
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionError,
+    HTTPClientError,
+    ReadTimeoutError,
+)
+from yarl import URL
+
+from inferline.aws.answers import Answer, client_error, transport_error
+from inferline.aws.clock import ServerClock
+from inferline.aws.credentials import ChainCredentials, CredentialSource, Keys
+from inferline.aws.endpoints import Endpoints
+from inferline.aws.retry import Retries
+from inferline.aws.signing import Request, sign
+from inferline.clock import Clock, SystemClock
+
+Service = Literal["sqs", "dynamodb"]
+
+_TARGETS: Final = {"sqs": "AmazonSQS", "dynamodb": "DynamoDB_20120810"}
+_OBJECT_OPERATIONS: Final = {
+    "GET": "GetObject",
+    "HEAD": "HeadObject",
+    "PUT": "PutObject",
+    "DELETE": "DeleteObject",
+}
+#: Pulls: a repeat takes more, and leaves hidden what the lost answer held.
+_NEVER_RETRIED: Final = frozenset({"ReceiveMessage"})
+#: The longest that SQS holds a receive.
+_WAIT_SECONDS_MAX: Final = 20
+#: What AWS calls a signature whose time it does not accept, among other faults of a signature.
+_SKEW_CODES: Final = frozenset(
+    {
+        "AuthFailure",
+        "InvalidSignatureException",
+        "RequestExpired",
+        "RequestInTheFuture",
+        "RequestTimeTooSkewed",
+        "SignatureDoesNotMatch",
+    }
+)
+#: AWS allows five minutes; a clock moved by less than this was not why it refused.
+_SKEW_MS: Final = 60_000
+#: Idle connections are dropped before AWS and what lies between drop them.
+_KEEPALIVE_SECONDS: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    service: str
+    operation: str
+    method: str
+    url: str
+    headers: dict[str, str]
+    body: bytes
+    read_seconds: float
+    retry: bool
+
+
+class AwsClient:
+    """
+    One region's SQS, DynamoDB and S3, for one event loop. Use it as an async context manager.
+
+    ``credentials`` defaults to botocore's chain and may be any `CredentialSource`. ``read_seconds``
+    is how long an answer may pause; a long poll has its own waiting time on top.
+
+    Calls raise botocore's exceptions: ClientError for what AWS refused, and subclasses of
+    BotoCoreError for an answer that did not come (ConnectTimeoutError, EndpointConnectionError,
+    ConnectionClosedError, ReadTimeoutError), when retries were of no use.
+    """
+
+    def __init__(
+        self,
+        region: str,
+        endpoint_url: str | None = None,
+        credentials: CredentialSource | None = None,
+        *,
+        clock: Clock | None = None,
+        wall: Callable[[], float] = time.time,
+        jitter: Callable[[], float] = random.random,
+        max_attempts: int = 3,
+        connect_seconds: float = 3.0,
+        read_seconds: float = 10.0,
+    ) -> None:
+        #: Attempts made, retries included, by service and operation: what AWS bills.
+        self.calls: Counter[tuple[str, str]] = Counter()
+        self._region = region
+        self._endpoints = Endpoints(region, endpoint_url)
+        self._credentials = credentials or ChainCredentials()
+        self._clock = clock or SystemClock()
+        self._server_clock = ServerClock(self._clock.monotonic, wall)
+        self._retries = {name: Retries(max_attempts, jitter) for name in (*_TARGETS, "s3")}
+        self._connect_seconds = connect_seconds
+        self._read_seconds = read_seconds
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        """Open the pool of connections; it has no limit, because long polls occupy one each."""
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_SECONDS),
+            headers={"User-Agent": "inferline", "Accept-Encoding": "identity"},
+            # One that aiohttp adds would not be signed.
+            skip_auto_headers=("Content-Type",),
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close all connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    def now_ms(self) -> int:
+        """AWS's time in milliseconds since 1970; before the first answer, the machine's."""
+        return self._server_clock.now_ms()
+
+    async def call(
+        self,
+        service: Service,
+        operation: str,
+        parameters: Mapping[str, Any],
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109  # the budget of all attempts and pauses
+        retry: bool = True,
+    ) -> dict[str, Any]:
+        """
+        Call an operation and return its answer.
+
+        ``timeout`` bounds the call in seconds, retries included. ReceiveMessage is never retried.
+        """
+        call = _Call(
+            service=service,
+            operation=operation,
+            method="POST",
+            url=self._endpoints.service(service),
+            headers={
+                "Content-Type": "application/x-amz-json-1.0",
+                "X-Amz-Target": f"{_TARGETS[service]}.{operation}",
+            },
+            body=json.dumps(parameters, separators=(",", ":")).encode(),
+            read_seconds=self._read_seconds + _wait_seconds(operation, parameters),
+            retry=retry and operation not in _NEVER_RETRIED,
+        )
+        body = await self._answered(call, timeout)
+        try:
+            return cast("dict[str, Any]", json.loads(body)) if body else {}
+        except ValueError as error:
+            raise HTTPClientError(error=f"{service} answered {operation} without JSON") from error
+
+    async def s3(
+        self,
+        method: Literal["GET", "HEAD", "PUT", "DELETE"],
+        bucket: str,
+        key: str,
+        body: bytes = b"",
+        *,
+        encryption: Literal["AES256", "aws:kms"] | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109  # as in call()
+    ) -> bytes:
+        """Put, get or delete an object. ``encryption`` None leaves it to the bucket's default."""
+        headers = {"Content-Type": "application/octet-stream"} if method == "PUT" else {}
+        if encryption is not None:
+            headers["x-amz-server-side-encryption"] = encryption
+        call = _Call(
+            service="s3",
+            operation=_OBJECT_OPERATIONS[method],
+            method=method,
+            url=self._endpoints.object(bucket, key),
+            headers=headers,
+            body=body,
+            read_seconds=self._read_seconds,
+            retry=True,
+        )
+        return await self._answered(call, timeout)
+
+    async def _answered(self, call: _Call, seconds: float | None) -> bytes:
+        if seconds is None:
+            return await self._tried(call)
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._tried(call)
+        except TimeoutError as error:
+            raise ReadTimeoutError(endpoint_url=call.url, error=error) from error
+
+    async def _tried(self, call: _Call) -> bytes:
+        """Try until there is a good answer, or an error that another attempt would not cure."""
+        retries, spent, attempt, redated = self._retries[call.service], dict[str, Any](), 1, False
+        while True:
+            signed_ms = self.now_ms()
+            try:
+                body = await self._attempt(call, signed_ms, attempt)
+            except (ClientError, ConnectionError, HTTPClientError) as error:
+                if not redated and self._was_misdated(error, signed_ms):
+                    redated = True
+                    continue
+                delay = retries.delay(error, attempt, spent) if call.retry else None
+                if delay is None:
+                    raise
+                await self._clock.sleep(delay)
+                attempt += 1
+            else:
+                retries.succeeded(spent)
+                return body
+
+    def _was_misdated(self, error: ClientError | BotoCoreError, signed_ms: int) -> bool:
+        """Whether AWS refused the signature and its answer has since moved our clock far."""
+        return (
+            isinstance(error, ClientError)
+            and error.response["Error"]["Code"] in _SKEW_CODES
+            and abs(self.now_ms() - signed_ms) > _SKEW_MS
+        )
+
+    async def _attempt(self, call: _Call, now_ms: int, attempt: int) -> bytes:
+        keys = Keys(*await self._credentials.frozen())
+        request = Request(call.method, call.url, dict(call.headers), call.body)
+        sign(request, call.service, self._region, keys, now_ms)
+        self.calls[call.service, call.operation] += 1
+        answer = await self._exchange(request, call.read_seconds)
+        if answer.status >= 300:
+            raise client_error(answer, call.operation, retries=attempt - 1)
+        return answer.body
+
+    async def _exchange(self, request: Request, read_seconds: float) -> Answer:
+        """One HTTP exchange; whatever the answer says, its date tells the time."""
+        if self._session is None:
+            raise RuntimeError("The client is not open: use `async with AwsClient(...)`.")
+        sent = self._clock.monotonic()
+        try:
+            async with self._session.request(
+                request.method,
+                # Sent as it was signed, not as yarl would write it.
+                URL(request.url, encoded=True),
+                data=request.body or None,
+                headers=request.headers,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(
+                    total=None, connect=self._connect_seconds, sock_read=read_seconds
+                ),
+            ) as response:
+                received = self._clock.monotonic()
+                self._server_clock.observe(response.headers.get("Date", ""), sent, received)
+                return Answer(response.status, response.headers, await response.read())
+        except (aiohttp.ClientError, OSError) as error:
+            raise transport_error(error, request.url) from error
+
+
+def _wait_seconds(operation: str, parameters: Mapping[str, Any]) -> float:
+    """How long AWS may hold the call: a receive waits as asked, or as its queue is set to."""
+    if operation != "ReceiveMessage":
+        return 0.0
+    return float(parameters.get("WaitTimeSeconds", _WAIT_SECONDS_MAX))

@@ -1,0 +1,48 @@
+"""What AWS answers when it does not do what it was asked, in InferLine's words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from inferline.aws.client import AwsClient, Service
+from inferline.errors import InferLineError, Unavailable
+
+
+class ConditionFailed(InferLineError):
+    """A conditional write was refused; ``item`` is the row as it was, marshalled, empty if none."""
+
+    def __init__(self, item: dict[str, Any]) -> None:
+        super().__init__()
+        self.item = item
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """
+    Raise ConditionFailed or Unavailable for what botocore raises inside.
+
+    The message of Unavailable goes to clients, so it holds no ARN and no table name; the cause has
+    them.
+    """
+    try:
+        yield
+    except ClientError as error:
+        if error.response.get("Error", {}).get("Code") == "ConditionalCheckFailedException":
+            raise ConditionFailed(dict(error.response).get("Item") or {}) from error
+        raise Unavailable from error
+    except BotoCoreError as error:
+        raise Unavailable from error
+
+
+async def call(
+    client: AwsClient, service: Service, operation: str, request: Mapping[str, Any]
+) -> dict[str, Any]:
+    """
+    One call of a JSON API of AWS. Raises ConditionFailed or Unavailable, nothing of botocore's.
+    """
+    with translated():
+        return await client.call(service, operation, request)

@@ -1,0 +1,69 @@
+"""DynamoDB's typed values to Python's and back, for the types that InferLine stores."""
+
+from __future__ import annotations
+
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Mapping
+from typing import Any
+
+#: A value as DynamoDB's JSON has it: one pair of a type and what it holds, such as ``{"N": "5"}``.
+AttributeValue = dict[str, Any]
+
+
+def to_item(values: Mapping[str, Any]) -> dict[str, AttributeValue]:
+    """
+    An item, a key or a set of expression values, as DynamoDB takes it.
+
+    Takes str, int, bool, None, bytes and lists and dicts of them, subclasses such as StrEnum
+    included. Raises TypeError for anything else: a float would come back as something else.
+    """
+    return {name: to_value(value) for name, value in values.items()}
+
+
+def from_item(item: Mapping[str, AttributeValue]) -> dict[str, Any]:
+    """The values of an item that `to_item` made. Raises TypeError for types it never makes."""
+    return {name: from_value(value) for name, value in item.items()}
+
+
+def to_value(value: Any) -> AttributeValue:
+    """One value, as `to_item` writes it."""
+    writer = _WRITERS.get(type(value)) or _inherited(value)
+    return writer(value)
+
+
+def from_value(value: AttributeValue) -> Any:
+    """One value, as `from_item` reads it."""
+    ((kind, held),) = value.items()
+    reader = _READERS.get(kind)
+    if reader is None:
+        raise TypeError(f"no item of ours holds DynamoDB type {kind!r}")
+    return reader(held)
+
+
+def _inherited(value: Any) -> Callable[[Any], AttributeValue]:
+    for kind, writer in _WRITERS.items():
+        if isinstance(value, kind):
+            return writer
+    raise TypeError(f"DynamoDB items hold no {type(value).__name__} here")
+
+
+# The base class's own conversion, since an enum's str() may be its name.
+_WRITERS: dict[type, Callable[[Any], AttributeValue]] = {
+    str: lambda value: {"S": str.__str__(value)},
+    bool: lambda value: {"BOOL": value},
+    int: lambda value: {"N": int.__repr__(value)},
+    type(None): lambda value: {"NULL": True},
+    bytes: lambda value: {"B": b64encode(value).decode()},
+    list: lambda value: {"L": [to_value(each) for each in value]},
+    dict: lambda value: {"M": to_item(value)},
+}
+
+_READERS: dict[str, Callable[[Any], Any]] = {
+    "S": lambda held: held,
+    "BOOL": lambda held: held,
+    "N": int,
+    "NULL": lambda held: None,
+    "B": b64decode,
+    "L": lambda held: [from_value(each) for each in held],
+    "M": from_item,
+}

@@ -1,0 +1,75 @@
+"""Which failed calls are worth another try, and when: standard mode, as botocore has it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any, Final
+
+from botocore.awsrequest import AWSResponse
+from botocore.exceptions import BotoCoreError, ClientError
+from botocore.retries.quota import RetryQuota
+from botocore.retries.standard import (
+    MaxAttemptsChecker,
+    RetryContext,
+    RetryQuotaChecker,
+    ThrottledRetryableChecker,
+    TransientRetryableChecker,
+)
+
+_DELAY_SECONDS_MAX: Final = 20.0
+#: Before the first retry, at most; a lost connection is worth a look at once, a throttled call is
+#: not. These are standard mode's figures as revised in 2026, which botocore keeps behind a switch.
+_TRANSIENT_SECONDS: Final = 0.05
+_THROTTLED_SECONDS: Final = 1.0
+
+
+class Retries:
+    """
+    The retries of one service.
+
+    They draw on a budget that only successes refill, so that an outage does not meet a storm.
+    """
+
+    def __init__(self, max_attempts: int, jitter: Callable[[], float] = random.random) -> None:
+        self._enough = MaxAttemptsChecker(max_attempts)
+        self._transient = TransientRetryableChecker()
+        self._throttled = ThrottledRetryableChecker()
+        self._quota = RetryQuotaChecker(RetryQuota())
+        self._jitter = jitter
+
+    def delay(
+        self, error: ClientError | BotoCoreError, attempt: int, spent: dict[str, Any]
+    ) -> float | None:
+        """
+        Seconds until the next attempt, or None when ``error`` is final.
+
+        ``attempt`` counts from 1; ``spent`` is one dict per call, where the budget's loan is noted.
+        """
+        context = _context(error, attempt, spent)
+        throttled = self._throttled.is_retryable(context)
+        if not (throttled or self._transient.is_retryable(context)):
+            return None
+        if not self._enough.is_retryable(context):
+            return None
+        if not self._quota.acquire_retry_quota(context):
+            return None
+        first = _THROTTLED_SECONDS if throttled else _TRANSIENT_SECONDS
+        return self._jitter() * min(_DELAY_SECONDS_MAX, first * 2.0 ** (attempt - 1))
+
+    def succeeded(self, spent: dict[str, Any]) -> None:
+        """Give back to the budget what the call's retries took from it."""
+        self._quota.release_retry_quota(spent, _SUCCESS)
+
+
+def _context(error: ClientError | BotoCoreError, attempt: int, spent: dict[str, Any]) -> Any:
+    if isinstance(error, ClientError):
+        metadata = error.response["ResponseMetadata"]
+        http = AWSResponse(None, metadata["HTTPStatusCode"], metadata["HTTPHeaders"], None)
+        return RetryContext(
+            attempt, parsed_response=error.response, http_response=http, request_context=spent
+        )
+    return RetryContext(attempt, caught_exception=error, request_context=spent)
+
+
+_SUCCESS: Final = AWSResponse(None, 200, {}, None)

@@ -1,0 +1,24 @@
+"""Large request bodies on S3."""
+
+from __future__ import annotations
+
+from inferline.aws.client import AwsClient
+from inferline.aws.faults import translated
+
+
+class S3Bodies:
+    """`BodyStore` on one bucket, whose lifecycle removes what is a day old."""
+
+    def __init__(self, client: AwsClient, bucket: str) -> None:
+        self._client = client
+        self._bucket = bucket
+
+    async def put(self, key: str, body: bytes) -> None:
+        """Keep ``body`` under ``key``; see `BodyStore`."""
+        with translated():
+            await self._client.s3("PUT", self._bucket, key, body)
+
+    async def get(self, key: str) -> bytes:
+        """The body under ``key``; see `BodyStore`."""
+        with translated():
+            return await self._client.s3("GET", self._bucket, key)

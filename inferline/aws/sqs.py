@@ -1,0 +1,155 @@
+"""The task queue on SQS: a standard queue for each model and tier, and one for dead letters."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from inferline.aws.client import AwsClient
+from inferline.aws.faults import call
+from inferline.errors import InvalidRequest
+from inferline.queue import Delivery, Depth, Message
+from inferline.task import TIERS, Tier, slug
+
+#: SQS's limit on one batch, entries.
+BATCH_MAX: Final = 10
+#: How long a message may wait before SQS drops it, seconds. The row's deadline comes long before.
+RETENTION_SECONDS: Final = 3600
+DEAD_RETENTION_SECONDS: Final = 14 * 24 * 3600
+#: A backstop: attempts are counted in the row, and a hand-back counts as a receive too.
+RECEIVES_MAX: Final = 20
+#: SQS's limit on a name, less room for a suffix.
+NAME_CHARS_MAX: Final = 76
+
+
+def queue_name(stack: str, model: str, tier: Tier) -> str:
+    """The name of a model's queue: valid for any model name, and no two models share one."""
+    name = f"{stack}-{slug(model)}-{tier}"
+    if len(name) > NAME_CHARS_MAX:
+        raise InvalidRequest(f"The stack name {stack!r} is too long: 13 characters are the most.")
+    return name
+
+
+def dead_letter_name(stack: str) -> str:
+    """The name of the queue for messages that nobody could handle."""
+    return f"{stack}-dead-letters"
+
+
+class SqsQueue:
+    """`TaskQueue` on SQS."""
+
+    def __init__(self, client: AwsClient) -> None:
+        self._client = client
+
+    async def send(self, queue: str, message: Message, tenant: str) -> None:
+        """Put a message on the queue; see `TaskQueue`."""
+        await call(
+            self._client,
+            "sqs",
+            "SendMessage",
+            {"QueueUrl": queue, "MessageBody": message.dumps(), "MessageGroupId": tenant},
+        )
+
+    async def receive(
+        self, queue: str, *, limit: int, wait_seconds: int, hidden_seconds: int
+    ) -> list[Delivery]:
+        """Take messages; see `TaskQueue`."""
+        request = {
+            "QueueUrl": queue,
+            "MaxNumberOfMessages": limit,
+            "WaitTimeSeconds": wait_seconds,
+            "VisibilityTimeout": hidden_seconds,
+            "MessageSystemAttributeNames": ["ApproximateReceiveCount", "SentTimestamp"],
+        }
+        answer = await call(self._client, "sqs", "ReceiveMessage", request)
+        return [_delivery(queue, found) for found in answer.get("Messages", [])]
+
+    async def hide(self, deliveries: Sequence[Delivery], seconds: int) -> None:
+        """Keep the messages hidden; see `TaskQueue`."""
+        await self._each("ChangeMessageVisibilityBatch", deliveries, {"VisibilityTimeout": seconds})
+
+    async def delete(self, deliveries: Sequence[Delivery]) -> None:
+        """Remove the messages; see `TaskQueue`."""
+        await self._each("DeleteMessageBatch", deliveries, {})
+
+    async def _each(
+        self, operation: str, deliveries: Sequence[Delivery], extra: Mapping[str, Any]
+    ) -> None:
+        """
+        Do one thing to many messages, ten a call.
+
+        A batch reports failures per message and does not fail itself. What can fail here is a
+        receipt that is no longer ours: AWS and the emulators differ on it, and the row decides
+        anyway.
+        """
+        by_queue: dict[str, list[Delivery]] = {}
+        for delivery in deliveries:
+            by_queue.setdefault(delivery.queue, []).append(delivery)
+        calls = []
+        for queue, those in by_queue.items():
+            for start in range(0, len(those), BATCH_MAX):
+                entries = [
+                    {"Id": str(i), "ReceiptHandle": delivery.receipt, **extra}
+                    for i, delivery in enumerate(those[start : start + BATCH_MAX])
+                ]
+                request = {"QueueUrl": queue, "Entries": entries}
+                calls.append(call(self._client, "sqs", operation, request))
+        await asyncio.gather(*calls)
+
+    async def depth(self, queue: str) -> Depth:
+        """How much the queue holds; see `TaskQueue`."""
+        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        request = {"QueueUrl": queue, "AttributeNames": names}
+        answer = await call(self._client, "sqs", "GetQueueAttributes", request)
+        waiting, running = (int(answer["Attributes"][name]) for name in names)
+        return Depth(waiting, running)
+
+
+class SqsQueueMaker:
+    """`QueueMaker` on SQS: all queues of a stack share one dead-letter queue."""
+
+    def __init__(self, client: AwsClient, stack: str, lease_seconds: float) -> None:
+        self._client = client
+        self._stack = stack
+        self._lease_seconds = lease_seconds
+
+    async def make(self, model: str) -> Mapping[Tier, str]:
+        """The URLs of a model's queues, made where missing; see `QueueMaker`."""
+        dead = await self.make_dead_letters()
+        urls = await asyncio.gather(*(self._make(model, tier, dead) for tier in TIERS))
+        return dict(zip(TIERS, urls, strict=True))
+
+    async def _make(self, model: str, tier: Tier, dead_letters_arn: str) -> str:
+        redrive = {"deadLetterTargetArn": dead_letters_arn, "maxReceiveCount": RECEIVES_MAX}
+        attributes = {
+            "MessageRetentionPeriod": str(RETENTION_SECONDS),
+            "VisibilityTimeout": str(int(self._lease_seconds)),
+            "RedrivePolicy": json.dumps(redrive),
+        }
+        return await self._create(queue_name(self._stack, model, tier), attributes)
+
+    async def make_dead_letters(self) -> str:
+        """The ARN of the dead-letter queue, made where missing."""
+        attributes = {"MessageRetentionPeriod": str(DEAD_RETENTION_SECONDS)}
+        url = await self._create(dead_letter_name(self._stack), attributes)
+        request = {"QueueUrl": url, "AttributeNames": ["QueueArn"]}
+        answer = await call(self._client, "sqs", "GetQueueAttributes", request)
+        return str(answer["Attributes"]["QueueArn"])
+
+    async def _create(self, name: str, attributes: Mapping[str, str]) -> str:
+        request = {"QueueName": name, "Attributes": attributes}
+        answer = await call(self._client, "sqs", "CreateQueue", request)
+        return str(answer["QueueUrl"])
+
+
+def _delivery(queue: str, found: Mapping[str, Any]) -> Delivery:
+    attributes = found.get("Attributes", {})
+    return Delivery(
+        queue=queue,
+        receipt=found["ReceiptHandle"],
+        text=found["Body"],
+        receives=int(attributes.get("ApproximateReceiveCount", 1)),
+        sent_ms=int(attributes.get("SentTimestamp", 0)),
+    )

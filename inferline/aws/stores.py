@@ -1,0 +1,90 @@
+"""Puts the AWS parts together: for a gateway from its settings, for a provider from its grant."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from inferline.aws.client import AwsClient
+from inferline.aws.credentials import ChainCredentials, CredentialSource
+from inferline.aws.dynamodb import DynamoTaskStore
+from inferline.aws.provision import provision
+from inferline.aws.registry import DynamoRegistry
+from inferline.aws.s3 import S3Bodies
+from inferline.aws.sqs import SqsQueue, SqsQueueMaker
+from inferline.enrolment import Credentials, Grant
+from inferline.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderStores:
+    """What a provider works on. ``client`` counts its calls."""
+
+    client: AwsClient
+    store: DynamoTaskStore
+    queue: SqsQueue
+    bodies: S3Bodies
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayStores(ProviderStores):
+    """What a gateway works on besides."""
+
+    registry: DynamoRegistry
+    queue_maker: SqsQueueMaker
+    #: Handed to providers that enrol; None: they use their host's own.
+    provider_credentials: Credentials | None
+
+
+@asynccontextmanager
+async def open_provider_stores(
+    grant: Grant, credentials: CredentialSource | None = None
+) -> AsyncIterator[ProviderStores]:
+    """
+    The stores that ``grant`` names, signed with ``credentials``, by default the host's own.
+
+    The source is asked before each call, so that renewed credentials are used as soon as it has
+    them.
+    """
+    source = credentials or ChainCredentials()
+    async with AwsClient(grant.region, grant.endpoint_url or None, source) as client:
+        yield ProviderStores(
+            client=client,
+            store=DynamoTaskStore(client, grant.tasks_table),
+            queue=SqsQueue(client),
+            bodies=S3Bodies(client, grant.bodies_bucket),
+        )
+
+
+@asynccontextmanager
+async def open_gateway_stores(settings: Settings) -> AsyncIterator[GatewayStores]:
+    """
+    The stores that ``settings`` name, with the process's own credentials.
+
+    On an emulator tables are made where missing, and providers get these same credentials. On AWS
+    neither ever happens: a gateway's rights are not a provider's.
+    """
+    source = ChainCredentials()
+    async with AwsClient(settings.region, settings.endpoint_url or None, source) as client:
+        lent = None
+        if _emulated(settings.endpoint_url):
+            await provision(client, settings)
+            access_key, secret_key, token = await source.frozen()
+            lent = Credentials(access_key=access_key, secret_key=secret_key, token=token)
+        yield GatewayStores(
+            client=client,
+            store=DynamoTaskStore(client, settings.tasks_table),
+            queue=SqsQueue(client),
+            bodies=S3Bodies(client, settings.bodies_bucket),
+            registry=DynamoRegistry(client, settings.registry_table, settings.silent_seconds),
+            queue_maker=SqsQueueMaker(client, settings.stack, settings.lease_seconds),
+            provider_credentials=lent,
+        )
+
+
+def _emulated(endpoint_url: str) -> bool:
+    """Whether AWS is an emulator here. A private endpoint of AWS itself is not one."""
+    host = urlsplit(endpoint_url).hostname or ""
+    return bool(host) and not host.endswith((".amazonaws.com", ".amazonaws.com.cn", ".api.aws"))
