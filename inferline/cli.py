@@ -1,0 +1,189 @@
+"""The `inferline` command: runs the parts, and asks a running gateway how things are."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import entry_points
+from typing import Any, Final
+
+from inferline import __version__
+from inferline.settings import Settings, SettingsError
+
+OK: Final = 0
+FAILED: Final = 1
+USAGE: Final = 2
+
+_EPILOG: Final = """\
+exit codes:
+  0  done
+  1  it was tried and failed; the message says why
+  2  the command line or a setting is wrong
+
+The gateway's settings are environment variables named INFERLINE_…; docs/settings.md lists them.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code is the result."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["provider"]:
+        return _provider(arguments[1:])
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    run: Callable[[argparse.Namespace], int] = options.run
+    try:
+        return run(options)
+    except SettingsError as error:
+        print(f"inferline: {error}", file=sys.stderr)
+        return USAGE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="inferline",
+        description="An LLM router that works like a conveyor belt.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"inferline {__version__}")
+    parts = parser.add_subparsers(metavar="COMMAND", required=True)
+    _add_local(parts)
+    _add_gateway(parts)
+    parts.add_parser("provider", help="run a provider (the same as inferline-provider)")
+    provision = parts.add_parser("provision", help="make tables and bucket on an emulator")
+    provision.set_defaults(run=_provision)
+    for name, path, what in (
+        ("models", "/v1/models", "list the models"),
+        ("providers", "/v1/providers", "list the live providers"),
+        ("status", "/v1/queue/stats", "show the queues and who serves them"),
+    ):
+        asked = parts.add_parser(name, help=what)
+        asked.add_argument(
+            "--base-url",
+            default=os.environ.get("INFERLINE_BASE_URL", "http://127.0.0.1:8000"),
+            help="the gateway (INFERLINE_BASE_URL; default %(default)s)",
+        )
+        asked.add_argument("--json", action="store_true", help="print JSON instead of a table")
+        asked.set_defaults(run=_ask, path=path)
+    return parser
+
+
+def _add_local(parts: Any) -> None:
+    from inferline import local
+
+    parser = parts.add_parser(
+        "local",
+        help="run everything on this machine, with a real small model",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    local.add_arguments(parser, os.environ)
+    parser.set_defaults(run=lambda options: local.run(options, os.environ))
+
+
+def _add_gateway(parts: Any) -> None:
+    parser = parts.add_parser("gateway", help="run the gateway")
+    environ = os.environ
+    parser.add_argument(
+        "--host",
+        default=environ.get("INFERLINE_HOST", "127.0.0.1"),
+        help="address to listen on (INFERLINE_HOST; default %(default)s, this machine only)",
+    )
+    parser.add_argument(
+        "--port",
+        type=int,
+        default=int(environ.get("INFERLINE_PORT", "8000")),
+        help="port to listen on (INFERLINE_PORT; default %(default)s)",
+    )
+    parser.add_argument(
+        "--log-level",
+        choices=("debug", "info", "warning", "error"),
+        default=environ.get("INFERLINE_LOG_LEVEL", "info"),
+        help="how much to log (INFERLINE_LOG_LEVEL; default %(default)s)",
+    )
+    parser.set_defaults(run=_gateway)
+
+
+def _gateway(options: argparse.Namespace) -> int:
+    import uvicorn
+
+    from inferline.gateway.app import create_app, open_office
+
+    settings = Settings.from_env(os.environ)
+    logging.basicConfig(
+        level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(lambda: open_office(settings)),
+            host=options.host,
+            port=options.port,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=10,
+        )
+    )
+    server.run()
+    return OK if server.started else FAILED
+
+
+def _provider(arguments: Sequence[str]) -> int:
+    """Run the provider: a package of its own, which the core does not import."""
+    (script,) = entry_points(group="console_scripts", name="inferline-provider")
+    return int(script.load()(arguments) or OK)
+
+
+def _provision(options: argparse.Namespace) -> int:
+    from inferline.aws.stores import open_gateway_stores
+
+    settings = Settings.from_env(os.environ)
+    if not settings.endpoint_url:
+        raise SettingsError("AWS_ENDPOINT_URL is not set; only an emulator is provisioned this way")
+
+    async def provision() -> None:
+        async with open_gateway_stores(settings):
+            pass
+
+    asyncio.run(provision())
+    return OK
+
+
+def _ask(options: argparse.Namespace) -> int:
+    """Print one of the gateway's lists, as a table."""
+    url = options.base_url.rstrip("/") + options.path
+    if not url.startswith(("http://", "https://")):
+        print(f"inferline: {options.base_url!r} is not an http(s) address", file=sys.stderr)
+        return USAGE
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 (http only, see above)
+            rows = json.load(answer)["data"]
+    except (urllib.error.URLError, OSError, ValueError) as error:
+        print(f"inferline: no answer from {url}: {error}. Is the gateway up?", file=sys.stderr)
+        return FAILED
+    print(json.dumps(rows, indent=2) if options.json else table(rows))
+    return OK
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """``rows`` as aligned columns under their names."""
+    if not rows:
+        return "none"
+    names = [name for name in rows[0] if name != "object"]
+    cells = [names, *([_cell(row.get(name)) for name in names] for row in rows)]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(names))]
+    lines = ("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) for line in cells)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ",".join(str(one) for one in value)
+    return "-" if value is None else str(value)

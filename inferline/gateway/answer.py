@@ -1,0 +1,196 @@
+"""
+One answer on its way to a client: waits for it, sends it as it comes, and notices a client gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Mapping
+from typing import Final
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from inferline.errors import (
+    DeadlineExceeded,
+    InferLineError,
+    NoProvider,
+    ProviderLost,
+    Unavailable,
+)
+from inferline.gateway.line import Line
+from inferline.gateway.reader import Reader
+from inferline.gateway.watch import Pace
+from inferline.sse import comment, data_event
+from inferline.task import Head, State, Task
+
+log = logging.getLogger(__name__)
+
+EVENT_STREAM: Final = "text/event-stream"
+#: How long past its deadline a task may be before the gateway ends it itself, seconds.
+DEADLINE_GRACE_SECONDS: Final = 1.0
+#: How many looks may fail in a row before the client is told.
+LOOKS_FAILED_MAX: Final = 5
+PING: Final = comment("ping")
+
+
+class Answer(Response):
+    """
+    The response to a submitted task.
+
+    Nothing is sent before the first bytes of the answer are there, so that whatever goes wrong
+    until then is a real HTTP error; a stream's status line waits `head_seconds_max` at the most.
+    """
+
+    def __init__(self, line: Line, task: Task, *, streamed: bool) -> None:
+        self.background = None
+        self._line = line
+        self._task = task
+        self._streamed = streamed
+        self._reader = Reader(task.ref, streamed=streamed)
+        self._pace = Pace(line.settings.poll_seconds_min, line.settings.poll_seconds_max)
+        self._started = False
+        self._news = self._begun = line.clock.monotonic()
+        self._pinged = self._begun
+        self._served = self._begun
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Deliver the answer, or cancel the task when the client goes away before its end."""
+        deliver = asyncio.ensure_future(self._deliver(send))
+        gone = asyncio.ensure_future(_disconnected(receive))
+        try:
+            await asyncio.wait({deliver, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if deliver.done():
+                deliver.result()
+        finally:
+            unfinished = not deliver.done()
+            deliver.cancel()
+            gone.cancel()
+            if unfinished:
+                await asyncio.shield(self._line.abandon(self._task))
+
+    async def _deliver(self, send: Send) -> None:
+        try:
+            await self._relay(send)
+        except ProviderLost as error:
+            await self._line.abandon(self._task)
+            await self._fail(send, error)
+        except InferLineError as error:
+            await self._fail(send, error)
+
+    async def _relay(self, send: Send) -> None:
+        """Send the pieces of the answer as they come, until its end."""
+        held: list[bytes] = []
+        while not self._reader.ended:
+            pieces = await self._look()
+            if self._streamed and (pieces or self._reader.ended):
+                await self._send(send, b"".join(pieces), more=not self._reader.ended)
+            elif pieces:
+                held += pieces
+            elif not self._reader.behind:
+                await self._wait_on(send)
+        if not self._streamed:
+            await self._send(send, b"".join(held), more=False)
+
+    async def _look(self) -> list[bytes]:
+        """The bytes that have come since the last look."""
+        now = self._line.clock.monotonic()
+        pause = 0.0 if self._reader.behind else self._pace.pause(now - self._news)
+        wanted = self._reader.wanted()
+        for failed in range(LOOKS_FAILED_MAX):
+            try:
+                found = await self._line.watch.look(wanted, pause)
+                break
+            except Unavailable:
+                if failed == LOOKS_FAILED_MAX - 1:
+                    raise
+                pause = self._line.settings.poll_seconds_max * 2**failed
+        pieces = self._reader.take(wanted, found)
+        if pieces:
+            self._news = self._line.clock.monotonic()
+        return pieces
+
+    async def _wait_on(self, send: Send) -> None:
+        """Do what is due while nothing comes. Raises what ends the wait."""
+        now = self._line.clock.monotonic()
+        task = self._reader.task or self._task
+        overdue_ms = self._line.store.now_ms() - task.deadline_ms
+        if overdue_ms > DEADLINE_GRACE_SECONDS * 1000:
+            await self._line.store.expire(task.ref)
+            raise DeadlineExceeded
+        if not self._started:
+            await self._check_served(now, task)
+        if not self._streamed:
+            return
+        settings = self._line.settings
+        if not self._started and now - self._begun > settings.head_seconds_max:
+            await self._start(send, Head(200, EVENT_STREAM, "", 0))
+        if self._started and now - max(self._news, self._pinged) > settings.ping_seconds:
+            self._pinged = now
+            await send({"type": "http.response.body", "body": PING, "more_body": True})
+
+    async def _check_served(self, now: float, task: Task) -> None:
+        """
+        Raise NoProvider once nobody has served the model for too long and nobody holds the task.
+        """
+        line = self._line
+        snapshot = await line.catalogue.snapshot()
+        held = task.state is State.RUNNING and task.lease_ms > line.store.now_ms()
+        if held or snapshot.serving(task.model):
+            self._served = now
+        elif now - self._served > line.settings.no_provider_seconds:
+            if await line.store.expire(task.ref):
+                raise NoProvider(
+                    f"No provider has served the model {task.model!r} for "
+                    f"{line.settings.no_provider_seconds:g} s. Try again later, or start one."
+                )
+            self._served = now
+
+    async def _send(self, send: Send, body: bytes, *, more: bool) -> None:
+        if not self._started:
+            head = self._reader.head
+            if head is None:  # the bytes came before the row that says what they are
+                head = Head(200, EVENT_STREAM, "", 0)
+            await self._start(send, head, None if more else len(body))
+        await send({"type": "http.response.body", "body": body, "more_body": more})
+
+    async def _start(self, send: Send, head: Head, length: int | None = None) -> None:
+        self._started = True
+        headers = {
+            "content-type": head.content_type or "application/json",
+            "x-inferline-attempt": str(self._reader.attempt),
+            "x-inferline-queue-ms": str(head.queue_ms),
+        }
+        if head.provider:
+            headers["x-inferline-provider"] = head.provider
+        if length is not None:
+            headers["content-length"] = str(length)
+        elif head.content_type.startswith(EVENT_STREAM):
+            headers |= {"cache-control": "no-cache", "x-accel-buffering": "no"}
+        await _start(send, head.status, headers)
+
+    async def _fail(self, send: Send, error: InferLineError) -> None:
+        """Tell of ``error``: as the HTTP response, or in the stream when that has begun."""
+        body = json.dumps(error.body()).encode()
+        if self._started:
+            await send({"type": "http.response.body", "body": data_event(body)})
+            return
+        headers = {
+            "content-type": "application/json",
+            "content-length": str(len(body)),
+            **error.headers(),
+        }
+        await _start(send, error.status, headers)
+        await send({"type": "http.response.body", "body": body})
+
+
+async def _start(send: Send, status: int, headers: Mapping[str, str]) -> None:
+    raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": status, "headers": raw})
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

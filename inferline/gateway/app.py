@@ -1,0 +1,171 @@
+"""
+The gateway as one ASGI app: the inference and the control routes, under every address they have.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Final
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from inferline import __version__
+from inferline.aws.stores import open_gateway_stores
+from inferline.clock import Clock, SystemClock
+from inferline.errors import InferLineError, InvalidRequest, MethodNotAllowed, NotFound
+from inferline.gateway import control, inference
+from inferline.gateway.catalogue import Catalogue
+from inferline.gateway.control import Office
+from inferline.gateway.line import Line
+from inferline.gateway.watch import Watch
+from inferline.settings import Settings
+
+log = logging.getLogger(__name__)
+
+#: Where every route can be found; the first is the one in the documentation.
+PREFIXES: Final = ("/v1", "", "/api", "/api/v1")
+
+_DESCRIPTION: Final = """
+An LLM router that works like a conveyor belt, with OpenAI's API.
+
+Every address is also there without `/v1` and under `/api`. Every error has the body
+`{"error": {"message", "type", "param", "code"}}` and the header `x-request-id`.
+"""
+
+Opener = Callable[[], AbstractAsyncContextManager[Office]]
+
+
+@asynccontextmanager
+async def open_office(settings: Settings) -> AsyncIterator[Office]:
+    """Everything that the gateway works on, on AWS or an emulator of it."""
+    clock: Clock = SystemClock()
+    async with open_gateway_stores(settings) as stores:
+        line = Line(
+            settings=settings,
+            clock=clock,
+            store=stores.store,
+            queue=stores.queue,
+            bodies=stores.bodies,
+            catalogue=Catalogue(stores.registry, stores.queue, clock, settings.registry_seconds),
+            watch=Watch(stores.store),
+        )
+        await line.catalogue.fresh()
+        yield Office(
+            line=line,
+            registry=stores.registry,
+            queue_maker=stores.queue_maker,
+            credentials=stores.provider_credentials,
+        )
+
+
+def create_app(opener: Opener) -> FastAPI:
+    """
+    The gateway's app; ``opener`` opens what it works on when it starts, and closes it at its end.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with opener() as office:
+            app.state.office = office
+            yield
+
+    app = FastAPI(
+        title="InferLine",
+        version=__version__,
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+        redoc_url=None,
+    )
+    for prefix in PREFIXES:
+        documented = prefix == PREFIXES[0]
+        for router in (inference.router(_line), control.router(_office)):
+            app.include_router(router, prefix=prefix, include_in_schema=documented)
+    for kind, handler in _HANDLERS.items():
+        app.add_exception_handler(kind, handler)
+    app.add_middleware(RequestId)
+    return app
+
+
+def _office(request: Request) -> Office:
+    office: Office = request.app.state.office
+    return office
+
+
+def _line(request: Request) -> Line:
+    return _office(request).line
+
+
+class RequestId:
+    """
+    Gives every request an id, which is also its task's, and every response the header with it.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = f"req_{secrets.token_hex(16)}"
+        scope.setdefault("state", {})["request_id"] = request_id
+        header = (b"x-request-id", request_id.encode())
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], header]
+            await send(message)
+
+        await self._app(scope, receive, send_with_id)
+
+
+def error_response(error: InferLineError) -> Response:
+    """``error`` as its HTTP response."""
+    return Response(
+        json.dumps(error.body()),
+        status_code=error.status,
+        headers=error.headers(),
+        media_type="application/json",
+    )
+
+
+async def _on_error(request: Request, error: Exception) -> Response:
+    if not isinstance(error, InferLineError):
+        log.error("a request failed in a way that nobody foresaw", exc_info=error)
+        error = InferLineError()
+    return error_response(error)
+
+
+async def _on_http_error(request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    other = InvalidRequest if 400 <= status < 500 else InferLineError
+    told: type[InferLineError] = {404: NotFound, 405: MethodNotAllowed}.get(status, other)
+    response = error_response(told())
+    if isinstance(error, HTTPException) and error.headers:
+        response.headers.update(error.headers)
+    return response
+
+
+async def _on_invalid(request: Request, error: Exception) -> Response:
+    """What is wrong with a control request, without the value that was sent: it may be a secret."""
+    found: Any = error.errors() if isinstance(error, RequestValidationError) else []
+    first = found[0] if found else {"msg": "The request is not valid", "loc": ()}
+    where = ".".join(str(part) for part in first["loc"] if part != "body")
+    return error_response(InvalidRequest(f"{first['msg']}.", param=where or None))
+
+
+_HANDLERS: Final[dict[type[Exception], Any]] = {
+    InferLineError: _on_error,
+    HTTPException: _on_http_error,
+    RequestValidationError: _on_invalid,
+    Exception: _on_error,
+}

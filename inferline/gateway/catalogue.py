@@ -1,0 +1,139 @@
+"""The gateway's picture of the registry and of the queues: a little old, and free to look at."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final, Generic, TypeVar
+
+from inferline.clock import Clock
+from inferline.errors import ModelNotFound
+from inferline.queue import Depth, TaskQueue
+from inferline.registry import Model, Registry, Snapshot
+
+log = logging.getLogger(__name__)
+
+#: How old a queue's depth may be, seconds.
+DEPTH_SECONDS: Final = 2.0
+
+T = TypeVar("T")
+
+
+class Cached(Generic[T]):
+    """
+    A value that is fetched again when it is old.
+
+    One fetch at a time. While it is under way, and when it fails, the old value serves.
+    """
+
+    def __init__(self, fetch: Callable[[], Awaitable[T]], clock: Clock, seconds: float) -> None:
+        self._fetch = fetch
+        self._clock = clock
+        self._seconds = seconds
+        self._value: T | None = None
+        self._fetched = -1e9
+        self._fetching: asyncio.Task[T] | None = None
+
+    def peek(self) -> T | None:
+        """The value at hand, however old; None before the first. An old one is renewed behind."""
+        if self._clock.monotonic() - self._fetched > self._seconds:
+            self._refresh()
+        return self._value
+
+    async def get(self) -> T:
+        """The value at hand, waiting only for the first. Raises what the first fetch raises."""
+        value = self.peek()
+        return value if value is not None else await self.fresh()
+
+    async def settled(self) -> T:
+        """
+        The value once no fetch is under way: no older than the limit. Raises what that raises.
+        """
+        if self._fetching is not None:
+            return await self.fresh()
+        return await self.get()
+
+    async def fresh(self) -> T:
+        """The value as of now. Raises what the fetch raises."""
+        return await asyncio.shield(self._refresh())
+
+    def _refresh(self) -> asyncio.Task[T]:
+        if self._fetching is None:
+            self._fetching = asyncio.get_running_loop().create_task(self._do_fetch())
+            self._fetching.add_done_callback(self._fetched_now)
+        return self._fetching
+
+    async def _do_fetch(self) -> T:
+        self._value = await self._fetch()
+        return self._value
+
+    def _fetched_now(self, fetching: asyncio.Task[T]) -> None:
+        self._fetching = None
+        self._fetched = self._clock.monotonic()
+        if not fetching.cancelled() and (error := fetching.exception()) is not None:
+            log.warning("could not refresh: %s", type(error).__name__)
+
+
+class Catalogue:
+    """Models, who serves them and how long their queues are."""
+
+    def __init__(
+        self, registry: Registry, queue: TaskQueue, clock: Clock, registry_seconds: float
+    ) -> None:
+        self._queue = queue
+        self._clock = clock
+        self._snapshot = Cached(registry.snapshot, clock, registry_seconds)
+        self._depths: dict[str, Cached[Depth]] = {}
+
+    async def snapshot(self) -> Snapshot:
+        """The registry, as old as the settings allow."""
+        return await self._snapshot.get()
+
+    async def recent(self) -> Snapshot:
+        """The registry, waiting for a fetch that is under way. Raises Unavailable."""
+        return await self._snapshot.settled()
+
+    async def fresh(self) -> Snapshot:
+        """The registry as of now. Raises Unavailable."""
+        return await self._snapshot.fresh()
+
+    async def model(self, name: str) -> Model:
+        """The model called ``name``. Raises ModelNotFound, after a look that is not old."""
+        found = (await self.snapshot()).models.get(name)
+        if found is None:
+            found = (await self._snapshot.settled()).models.get(name)
+        if found is None:
+            raise ModelNotFound(
+                f"The model {name[:128]!r} does not exist. GET /v1/models lists those that do.",
+                param="model",
+            )
+        return found
+
+    def depth(self, queue: str) -> Depth | None:
+        """How long a queue was lately; None when that is not known yet."""
+        return self._depth(queue).peek()
+
+    async def depth_now(self, queue: str) -> Depth:
+        """How long a queue is, as old as `DEPTH_SECONDS` allows. Raises Unavailable."""
+        return await self._depth(queue).get()
+
+    def _depth(self, queue: str) -> Cached[Depth]:
+        if queue not in self._depths:
+            self._depths[queue] = Cached(
+                lambda: self._queue.depth(queue), self._clock, DEPTH_SECONDS
+            )
+        return self._depths[queue]
+
+
+def drain_seconds(waiting: int, snapshot: Snapshot, model: str) -> float | None:
+    """
+    How long the model's live providers need for ``waiting`` tasks; None when nobody can tell.
+
+    A provider of s slots that takes t seconds for a task ends s/t of them a second.
+    """
+    serving = snapshot.serving(model)
+    if not serving or any(p.service_seconds <= 0 for p in serving):
+        return None
+    rate = sum(p.slots / p.service_seconds for p in serving)
+    return waiting / rate if rate else None

@@ -1,0 +1,159 @@
+"""The control routes: what there is, how it does, and how providers join."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request, Response
+
+from inferline import __version__
+from inferline.enrolment import Credentials, Enrolment, Grant, Name, Terms
+from inferline.errors import NotAuthenticated
+from inferline.gateway.line import Line
+from inferline.registry import Model, Provider, QueueMaker, Registry, model_object
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Office:
+    """What the control routes work on besides the line."""
+
+    line: Line
+    registry: Registry
+    queue_maker: QueueMaker
+    #: What enrolled providers sign with; None: their host's own.
+    credentials: Credentials | None
+
+    async def enrol(self, told: Enrolment) -> Grant:
+        """Make a provider's models known and the provider live. Idempotent: also its heartbeat."""
+        catalogue, settings = self.line.catalogue, self.line.settings
+        known = (await catalogue.snapshot()).models
+        models = [await self._model(offered.model_dump(), known) for offered in told.models]
+        changed = [model for model in models if known.get(model.id) != model]
+        await self.registry.put_models(changed)
+        newcomer = told.id not in (await catalogue.snapshot()).providers
+        await self.registry.put_provider(
+            Provider(
+                id=told.id,
+                models=tuple(model.id for model in models),
+                slots=told.slots,
+                running=told.running,
+                healthy=told.healthy,
+                version=told.version,
+                service_seconds=told.service_seconds,
+            )
+        )
+        if changed or newcomer:
+            log.info("provider %s serves %d models", told.id, len(models))
+            await catalogue.fresh()
+        return Grant(
+            queues={model.id: dict(model.queues) for model in models},
+            tasks_table=settings.tasks_table,
+            bodies_bucket=settings.bodies_bucket,
+            region=settings.region,
+            endpoint_url=settings.endpoint_url,
+            credentials=self.credentials,
+            terms=Terms.model_validate(settings),
+        )
+
+    async def _model(self, offered: dict[str, Any], known: Any) -> Model:
+        there = known.get(offered["id"])
+        queues = there.queues if there else await self.queue_maker.make(offered["id"])
+        if there and offered["context_length"] is None:
+            offered["context_length"] = there.context_length
+        return Model(queues=queues, **offered)
+
+    async def leave(self, provider_id: str) -> None:
+        """A provider goes; what it held comes back by itself."""
+        await self.registry.remove_provider(provider_id)
+        log.info("provider %s left", provider_id)
+        await self.line.catalogue.fresh()
+
+
+def router(office_of: Callable[[Request], Office]) -> APIRouter:
+    """The control routes; ``office_of`` gives what serves a request."""
+    found = APIRouter(tags=["control"])
+    at = Annotated[Office, Depends(office_of)]
+
+    @found.get("/models", summary="List the models")
+    async def models(office: at) -> dict[str, Any]:
+        snapshot = await office.line.catalogue.snapshot()
+        data = [model_object(model, snapshot) for model in snapshot.models.values()]
+        return {"object": "list", "data": sorted(data, key=lambda model: str(model["id"]))}
+
+    @found.get("/models/{model_id:path}", summary="Tell of one model")
+    async def model(model_id: str, office: at) -> dict[str, Any]:
+        there = await office.line.catalogue.model(model_id)
+        return model_object(there, await office.line.catalogue.snapshot())
+
+    @found.get("/health", summary="Whether requests can be taken")
+    async def health(office: at) -> dict[str, Any]:
+        snapshot = await office.line.catalogue.recent()
+        return {
+            "status": "ok",
+            "version": __version__,
+            "models": len(snapshot.models),
+            "providers": len(snapshot.providers),
+        }
+
+    @found.get("/queue/stats", summary="How long the queues are")
+    async def queue_stats(office: at) -> dict[str, Any]:
+        return {"object": "list", "data": await _queue_stats(office.line)}
+
+    _add_providers(found, at)
+    return found
+
+
+def _add_providers(found: APIRouter, at: Any) -> None:
+    @found.get("/providers", summary="List the live providers")
+    async def providers(office: at) -> dict[str, Any]:
+        snapshot = await office.line.catalogue.snapshot()
+        data = [{"object": "provider", **asdict(p)} for p in snapshot.providers.values()]
+        return {"object": "list", "data": sorted(data, key=lambda p: str(p["id"]))}
+
+    @found.post("/providers", summary="Enrol a provider; repeat it as a heartbeat")
+    async def enrol(told: Enrolment, request: Request, office: at) -> Grant:
+        check_token(request, office.line.settings.provider_token)
+        grant: Grant = await office.enrol(told)
+        return grant
+
+    @found.delete("/providers/{provider_id:path}", summary="A provider leaves", status_code=204)
+    async def leave(provider_id: Name, request: Request, office: at) -> Response:
+        check_token(request, office.line.settings.provider_token)
+        await office.leave(provider_id)
+        return Response(status_code=204)
+
+
+def check_token(request: Request, token: str) -> None:
+    """Raise NotAuthenticated unless the request shows ``token``, where one is set."""
+    shown = request.headers.get("authorization", "").removeprefix("Bearer ").encode()
+    if token and not hmac.compare_digest(shown, token.encode()):
+        raise NotAuthenticated(
+            "The provider token is missing or wrong. Set INFERLINE_PROVIDER_TOKEN at the provider."
+        )
+
+
+async def _queue_stats(line: Line) -> list[dict[str, Any]]:
+    snapshot = await line.catalogue.snapshot()
+    found = []
+    for model in sorted(snapshot.models.values(), key=lambda m: m.id):
+        serving = snapshot.serving(model.id)
+        for tier, url in model.queues.items():
+            depth = await line.catalogue.depth_now(url)
+            found.append(
+                {
+                    "object": "queue",
+                    "model": model.id,
+                    "tier": tier,
+                    "waiting": depth.waiting,
+                    "running": depth.running,
+                    "providers": len(serving),
+                    "slots": sum(p.slots for p in serving),
+                }
+            )
+    return found

@@ -1,0 +1,114 @@
+"""
+The inference routes: one pass-through path for everything that a backend answers as JSON or SSE.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from fastapi import APIRouter, Request, Response
+
+from inferline import payload
+from inferline.errors import BodyTooLarge, InvalidRequest
+from inferline.gateway.answer import Answer
+from inferline.gateway.line import Line
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A route that is passed through: ours, and the backend's."""
+
+    path: str
+    backend_path: str
+    summary: str
+    #: What a body must have besides `model`, for the documentation; the backend is the judge.
+    example: dict[str, Any]
+
+
+_CHAT: Final = {"messages": [{"role": "user", "content": "Hello!"}], "stream": True}
+
+ENDPOINTS: Final = (
+    Endpoint("/chat/completions", "/v1/chat/completions", "Answer a chat", _CHAT),
+    Endpoint("/completions", "/v1/completions", "Continue a text", {"prompt": "Once upon a time"}),
+    Endpoint("/embeddings", "/v1/embeddings", "Embed texts", {"input": "a text"}),
+    Endpoint("/responses", "/v1/responses", "Answer, as the Responses API", {"input": "Hello!"}),
+    Endpoint(
+        "/messages", "/v1/messages", "Answer, as the Messages API", {**_CHAT, "max_tokens": 64}
+    ),
+    Endpoint(
+        "/rerank", "/v1/rerank", "Rank documents", {"query": "tea", "documents": ["leaf", "bean"]}
+    ),
+    Endpoint("/score", "/v1/score", "Score pairs of texts", {"text_1": "tea", "text_2": ["leaf"]}),
+    Endpoint("/tokenize", "/tokenize", "Count tokens", {"prompt": "a text", "content": "a text"}),
+)
+
+
+def router(line_of: Callable[[Request], Line]) -> APIRouter:
+    """The routes of `ENDPOINTS`; ``line_of`` gives the line that serves a request."""
+    found = APIRouter(tags=["inference"])
+    for endpoint in ENDPOINTS:
+        found.add_api_route(
+            endpoint.path,
+            _handler(endpoint, line_of),
+            methods=["POST"],
+            summary=endpoint.summary,
+            response_model=None,
+            name=endpoint.path.strip("/").replace("/", "_"),
+            openapi_extra={"requestBody": _request_body(endpoint)},
+        )
+    return found
+
+
+def _handler(
+    endpoint: Endpoint, line_of: Callable[[Request], Line]
+) -> Callable[[Request], Awaitable[Response]]:
+    async def serve(request: Request) -> Response:
+        line = line_of(request)
+        body = await read_body(request, line.settings.body_bytes_max)
+        found = payload.read(body, depth_max=line.settings.depth_max)
+        task = await line.submit(request.state.request_id, endpoint.backend_path, found, body)
+        return Answer(line, task, streamed=found.stream)
+
+    serve.__doc__ = (
+        "The body goes to the model's backend as it is, and the backend's status, content type and "
+        "bytes come back as they are. With `stream: true` the answer is `text/event-stream`."
+    )
+    return serve
+
+
+async def read_body(request: Request, bytes_max: int) -> bytes:
+    """The request's body. Raises BodyTooLarge before reading more than ``bytes_max``."""
+    told = request.headers.get("content-length", "0")
+    if not (told.isascii() and told.isdigit()):
+        raise InvalidRequest("The Content-Length header is not a number.")
+    if int(told) > bytes_max:
+        raise _too_large(bytes_max)
+    pieces: list[bytes] = []
+    length = 0
+    async for piece in request.stream():
+        length += len(piece)
+        if length > bytes_max:
+            raise _too_large(bytes_max)
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def _too_large(bytes_max: int) -> BodyTooLarge:
+    return BodyTooLarge(f"The request body may have {bytes_max} bytes at the most. Send less.")
+
+
+def _request_body(endpoint: Endpoint) -> dict[str, Any]:
+    schema = {
+        "type": "object",
+        "required": ["model"],
+        "additionalProperties": True,
+        "properties": {
+            "model": {"type": "string", "minLength": 1, "maxLength": 256},
+            "stream": {"type": ["boolean", "null"]},
+            "service_tier": {"type": ["string", "null"]},
+        },
+        "example": {"model": "a-model", **endpoint.example},
+    }
+    return {"required": True, "content": {"application/json": {"schema": schema}}}

@@ -1,0 +1,129 @@
+"""Follows one task's answer: what to ask the store for next, and which bytes are the client's."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from inferline.errors import (
+    BackendFailed,
+    DeadlineExceeded,
+    InferLineError,
+    ProviderLost,
+    TaskCancelled,
+    TaskError,
+)
+from inferline.store import Found, Wanted
+from inferline.task import Head, State, Task, TaskRef
+
+#: The most chunks asked for at once; with the row they fit one read.
+AHEAD_MAX: Final = 16
+
+
+class Reader:
+    """
+    The bytes of exactly one attempt, in order, and how the answer ended.
+
+    A streamed reader gives out bytes as they come and is then bound to their attempt. One that is
+    not streamed gives out nothing before the task is DONE, so that no lost provider can show.
+    """
+
+    def __init__(self, ref: TaskRef, *, streamed: bool) -> None:
+        self.ref = ref
+        self.head: Head | None = None
+        self.task: Task | None = None
+        #: Whether every byte has been given out.
+        self.ended = False
+        #: Whether the last look was answered in full, so that there may be more at once.
+        self.behind = False
+        self._streamed = streamed
+        self._attempt = 1
+        self._seq = 0
+        self._ahead = 1
+
+    @property
+    def attempt(self) -> int:
+        """The attempt whose bytes are read."""
+        return self._attempt
+
+    def wanted(self) -> Wanted:
+        """What to ask the store for."""
+        if self.task is not None and self.task.state.terminal:
+            count = min(AHEAD_MAX, self.task.chunks - self._seq)
+        else:
+            count = self._ahead if self._streamed else 0
+        return Wanted(self.ref, self._attempt, self._seq, max(0, count))
+
+    def take(self, wanted: Wanted, found: Found) -> list[bytes]:
+        """
+        The bytes that are new in what was ``found`` for ``wanted``.
+
+        Raises ProviderLost when bytes were given out and another attempt has begun, or the error
+        that the task ended with, once all bytes before it are out.
+        """
+        self.behind = False
+        if found.task is not None:
+            self.task = found.task
+            if found.task.attempt > self._attempt:
+                self._follow(found.task)
+                return []
+        pieces = self._pieces(wanted, found) if self._may_give else []
+        if self.task is not None and self.task.state.terminal and self._seq >= self.task.chunks:
+            pieces += self._end(self.task, given=bool(pieces))
+        return pieces
+
+    @property
+    def _may_give(self) -> bool:
+        return self._streamed or (self.task is not None and self.task.state is State.DONE)
+
+    def _follow(self, task: Task) -> None:
+        """Go over to a newer attempt, unless bytes of an older one are out."""
+        if self._seq:
+            raise ProviderLost
+        self._attempt = task.attempt
+        self.behind = True
+
+    def _pieces(self, wanted: Wanted, found: Found) -> list[bytes]:
+        pieces = []
+        for chunk in found.chunks:
+            if chunk.seq != self._seq:
+                break
+            if chunk.head is not None:
+                self.head = chunk.head
+            pieces.append(chunk.data)
+            self._seq += 1
+        self.behind = bool(wanted.count) and len(pieces) == wanted.count
+        self._ahead = min(AHEAD_MAX, wanted.count * 2) if self.behind else len(pieces) + 1
+        return pieces
+
+    def _end(self, task: Task, *, given: bool) -> list[bytes]:
+        if task.state is not State.DONE:
+            if given:
+                self.behind = True  # the bytes first, the error at the next look
+                return []
+            raise ended_without_answer(task)
+        self.ended = True
+        if self.head is None:
+            self.head = Head(task.status, task.content_type, task.owner, task.queue_ms)
+        return [task.tail] if task.tail else []
+
+
+def ended_without_answer(task: Task) -> InferLineError:
+    """The error that a client gets for a task that is FAILED, CANCELLED or EXPIRED."""
+    if task.state is State.CANCELLED:
+        return TaskCancelled()
+    if task.state is State.EXPIRED:
+        return DeadlineExceeded()
+    return FailedTask(task)
+
+
+class FailedTask(TaskError):
+    """What a provider wrote of why it could not answer."""
+
+    def __init__(self, task: Task) -> None:
+        told = task.error
+        super().__init__(
+            told.get("message") or str(BackendFailed()), code=told.get("code") or BackendFailed.code
+        )
+        status = told.get("status")
+        if isinstance(status, int) and 400 <= status <= 599:
+            self.status = status
