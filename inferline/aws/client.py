@@ -9,6 +9,7 @@ botocore's.
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import random
 import time
@@ -61,6 +62,8 @@ _SKEW_CODES: Final = frozenset(
 )
 #: AWS allows five minutes; a clock moved by less than this was not why it refused.
 _SKEW_MS: Final = 60_000
+#: Larger bodies are not handed to the socket in one piece.
+_WHOLE_BYTES_MAX: Final = 1 << 20
 #: Idle connections are dropped before AWS and what lies between drop them.
 _KEEPALIVE_SECONDS: Final = 30.0
 
@@ -251,7 +254,7 @@ class AwsClient:
                 request.method,
                 # Sent as it was signed, not as yarl would write it.
                 URL(request.url, encoded=True),
-                data=request.body or None,
+                data=_payload(request.body),
                 headers=request.headers,
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(
@@ -263,6 +266,11 @@ class AwsClient:
                 return Answer(response.status, response.headers, await response.read())
         except (aiohttp.ClientError, OSError) as error:
             raise transport_error(error, request.url) from error
+
+
+def _payload(body: bytes) -> bytes | io.BytesIO | None:
+    """``body`` as aiohttp likes it: a large one as a file, which it sends piece by piece."""
+    return io.BytesIO(body) if len(body) > _WHOLE_BYTES_MAX else body or None
 
 
 def _wait_seconds(operation: str, parameters: Mapping[str, Any]) -> float:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import logging
 import secrets
+import traceback
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Final
@@ -74,7 +75,7 @@ def create_app(opener: Opener) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with opener() as office:
-            app.state.office = office
+            app.state.office, app.state.line = office, office.line
             yield
 
     app = FastAPI(
@@ -86,26 +87,18 @@ def create_app(opener: Opener) -> FastAPI:
     )
     for prefix in PREFIXES:
         documented = prefix == PREFIXES[0]
-        for router in (inference.router(_line), control.router(_office)):
+        for router in (inference.router, control.router):
             app.include_router(router, prefix=prefix, include_in_schema=documented)
     for kind, handler in _HANDLERS.items():
         app.add_exception_handler(kind, handler)
-    app.add_middleware(RequestId)
+    app.add_middleware(Edge)
     return app
 
 
-def _office(request: Request) -> Office:
-    office: Office = request.app.state.office
-    return office
-
-
-def _line(request: Request) -> Line:
-    return _office(request).line
-
-
-class RequestId:
+class Edge:
     """
-    Gives every request an id, which is also its task's, and every response the header with it.
+    The outermost layer: every request gets an id, which is also its task's, and every response the
+    header with it; an error that nobody foresaw is a 500 like any other error.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -119,13 +112,21 @@ class RequestId:
         request_id = f"req_{secrets.token_hex(16)}"
         scope.setdefault("state", {})["request_id"] = request_id
         header = (b"x-request-id", request_id.encode())
+        started = False
 
         async def send_with_id(message: Message) -> None:
+            nonlocal started
             if message["type"] == "http.response.start":
+                started = True
                 message["headers"] = [*message["headers"], header]
             await send(message)
 
-        await self._app(scope, receive, send_with_id)
+        try:
+            await self._app(scope, receive, send_with_id)
+        except Exception as error:  # noqa: BLE001  # the last place where it can be answered
+            _log_unforeseen(error, request_id)
+            if not started:
+                await error_response(InferLineError())(scope, receive, send_with_id)
 
 
 def error_response(error: InferLineError) -> Response:
@@ -138,11 +139,14 @@ def error_response(error: InferLineError) -> Response:
     )
 
 
+def _log_unforeseen(error: Exception, request_id: str) -> None:
+    """Log where it happened and not its message, which may hold part of a prompt."""
+    where = "".join(traceback.format_tb(error.__traceback__))
+    log.error("%s failed unforeseen: %s at\n%s", request_id, type(error).__name__, where)
+
+
 async def _on_error(request: Request, error: Exception) -> Response:
-    if not isinstance(error, InferLineError):
-        log.error("a request failed in a way that nobody foresaw", exc_info=error)
-        error = InferLineError()
-    return error_response(error)
+    return error_response(error if isinstance(error, InferLineError) else InferLineError())
 
 
 async def _on_http_error(request: Request, error: Exception) -> Response:
@@ -167,5 +171,4 @@ _HANDLERS: Final[dict[type[Exception], Any]] = {
     InferLineError: _on_error,
     HTTPException: _on_http_error,
     RequestValidationError: _on_invalid,
-    Exception: _on_error,
 }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hmac
 import logging
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
@@ -36,19 +35,18 @@ class Office:
         models = [await self._model(offered.model_dump(), known) for offered in told.models]
         changed = [model for model in models if known.get(model.id) != model]
         await self.registry.put_models(changed)
-        newcomer = told.id not in (await catalogue.snapshot()).providers
-        await self.registry.put_provider(
-            Provider(
-                id=told.id,
-                models=tuple(model.id for model in models),
-                slots=told.slots,
-                running=told.running,
-                healthy=told.healthy,
-                version=told.version,
-                service_seconds=told.service_seconds,
-            )
+        provider = Provider(
+            id=told.id,
+            models=tuple(model.id for model in models),
+            slots=told.slots,
+            running=told.running,
+            healthy=told.healthy,
+            version=told.version,
+            service_seconds=told.service_seconds,
         )
-        if changed or newcomer:
+        before = (await catalogue.snapshot()).providers.get(told.id)
+        await self.registry.put_provider(provider)
+        if changed or before is None or _offer(before) != _offer(provider):
             log.info("provider %s serves %d models", told.id, len(models))
             await catalogue.fresh()
         return Grant(
@@ -75,58 +73,74 @@ class Office:
         await self.line.catalogue.fresh()
 
 
-def router(office_of: Callable[[Request], Office]) -> APIRouter:
-    """The control routes; ``office_of`` gives what serves a request."""
-    found = APIRouter(tags=["control"])
-    at = Annotated[Office, Depends(office_of)]
-
-    @found.get("/models", summary="List the models")
-    async def models(office: at) -> dict[str, Any]:
-        snapshot = await office.line.catalogue.snapshot()
-        data = [model_object(model, snapshot) for model in snapshot.models.values()]
-        return {"object": "list", "data": sorted(data, key=lambda model: str(model["id"]))}
-
-    @found.get("/models/{model_id:path}", summary="Tell of one model")
-    async def model(model_id: str, office: at) -> dict[str, Any]:
-        there = await office.line.catalogue.model(model_id)
-        return model_object(there, await office.line.catalogue.snapshot())
-
-    @found.get("/health", summary="Whether requests can be taken")
-    async def health(office: at) -> dict[str, Any]:
-        snapshot = await office.line.catalogue.recent()
-        return {
-            "status": "ok",
-            "version": __version__,
-            "models": len(snapshot.models),
-            "providers": len(snapshot.providers),
-        }
-
-    @found.get("/queue/stats", summary="How long the queues are")
-    async def queue_stats(office: at) -> dict[str, Any]:
-        return {"object": "list", "data": await _queue_stats(office.line)}
-
-    _add_providers(found, at)
-    return found
+def _offer(provider: Provider) -> tuple[object, ...]:
+    """What of a provider decides which requests are taken."""
+    return provider.models, provider.slots, provider.healthy
 
 
-def _add_providers(found: APIRouter, at: Any) -> None:
-    @found.get("/providers", summary="List the live providers")
-    async def providers(office: at) -> dict[str, Any]:
-        snapshot = await office.line.catalogue.snapshot()
-        data = [{"object": "provider", **asdict(p)} for p in snapshot.providers.values()]
-        return {"object": "list", "data": sorted(data, key=lambda p: str(p["id"]))}
+def _office(request: Request) -> Office:
+    office: Office = request.app.state.office
+    return office
 
-    @found.post("/providers", summary="Enrol a provider; repeat it as a heartbeat")
-    async def enrol(told: Enrolment, request: Request, office: at) -> Grant:
-        check_token(request, office.line.settings.provider_token)
-        grant: Grant = await office.enrol(told)
-        return grant
 
-    @found.delete("/providers/{provider_id:path}", summary="A provider leaves", status_code=204)
-    async def leave(provider_id: Name, request: Request, office: at) -> Response:
-        check_token(request, office.line.settings.provider_token)
-        await office.leave(provider_id)
-        return Response(status_code=204)
+At = Annotated[Office, Depends(_office)]
+router = APIRouter(tags=["control"])
+
+
+@router.get("/models", summary="List the models")
+async def list_models(office: At) -> dict[str, Any]:
+    """OpenAI's fields of each model, its context length and how many live providers it has."""
+    snapshot = await office.line.catalogue.snapshot()
+    data = [model_object(model, snapshot) for model in snapshot.models.values()]
+    return {"object": "list", "data": sorted(data, key=lambda model: str(model["id"]))}
+
+
+@router.get("/models/{model_id:path}", summary="Tell of one model")
+async def get_model(model_id: str, office: At) -> dict[str, Any]:
+    """The same of one model."""
+    there = await office.line.catalogue.model(model_id)
+    return model_object(there, await office.line.catalogue.snapshot())
+
+
+@router.get("/health", summary="Whether requests can be taken")
+async def get_health(office: At) -> dict[str, Any]:
+    """200 when the registry answers, else 503."""
+    snapshot = await office.line.catalogue.recent()
+    return {
+        "status": "ok",
+        "version": __version__,
+        "models": len(snapshot.models),
+        "providers": len(snapshot.providers),
+    }
+
+
+@router.get("/queue/stats", summary="How long the queues are")
+async def get_queue_stats(office: At) -> dict[str, Any]:
+    """For each model and tier: tasks waiting and running, live providers and their slots."""
+    return {"object": "list", "data": await _queue_stats(office.line)}
+
+
+@router.get("/providers", summary="List the live providers")
+async def list_providers(office: At) -> dict[str, Any]:
+    """Each provider as it last told of itself."""
+    snapshot = await office.line.catalogue.snapshot()
+    data = [{"object": "provider", **asdict(p)} for p in snapshot.providers.values()]
+    return {"object": "list", "data": sorted(data, key=lambda p: str(p["id"]))}
+
+
+@router.post("/providers", summary="Enrol a provider; repeat it as a heartbeat")
+async def enrol(told: Enrolment, request: Request, office: At) -> Grant:
+    """Queues for the provider's models, made where missing, and all that it needs to pull tasks."""
+    check_token(request, office.line.settings.provider_token)
+    return await office.enrol(told)
+
+
+@router.delete("/providers/{provider_id:path}", summary="A provider leaves", status_code=204)
+async def leave(provider_id: Name, request: Request, office: At) -> Response:
+    """Idempotent. The tasks that it held come back by themselves."""
+    check_token(request, office.line.settings.provider_token)
+    await office.leave(provider_id)
+    return Response(status_code=204)
 
 
 def check_token(request: Request, token: str) -> None:

@@ -45,27 +45,9 @@ ENDPOINTS: Final = (
 )
 
 
-def router(line_of: Callable[[Request], Line]) -> APIRouter:
-    """The routes of `ENDPOINTS`; ``line_of`` gives the line that serves a request."""
-    found = APIRouter(tags=["inference"])
-    for endpoint in ENDPOINTS:
-        found.add_api_route(
-            endpoint.path,
-            _handler(endpoint, line_of),
-            methods=["POST"],
-            summary=endpoint.summary,
-            response_model=None,
-            name=endpoint.path.strip("/").replace("/", "_"),
-            openapi_extra={"requestBody": _request_body(endpoint)},
-        )
-    return found
-
-
-def _handler(
-    endpoint: Endpoint, line_of: Callable[[Request], Line]
-) -> Callable[[Request], Awaitable[Response]]:
+def _handler(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
     async def serve(request: Request) -> Response:
-        line = line_of(request)
+        line: Line = request.app.state.line
         body = await read_body(request, line.settings.body_bytes_max)
         found = payload.read(body, depth_max=line.settings.depth_max)
         task = await line.submit(request.state.request_id, endpoint.backend_path, found, body)
@@ -112,3 +94,16 @@ def _request_body(endpoint: Endpoint) -> dict[str, Any]:
         "example": {"model": "a-model", **endpoint.example},
     }
     return {"required": True, "content": {"application/json": {"schema": schema}}}
+
+
+router = APIRouter(tags=["inference"])
+for _endpoint in ENDPOINTS:
+    router.add_api_route(
+        _endpoint.path,
+        _handler(_endpoint),
+        methods=["POST"],
+        summary=_endpoint.summary,
+        response_model=None,
+        name=_endpoint.path.strip("/").replace("/", "_"),
+        openapi_extra={"requestBody": _request_body(_endpoint)},
+    )

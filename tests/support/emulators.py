@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import os
 import socket
 import subprocess
 import sys
@@ -17,24 +18,17 @@ START_SECONDS_MAX = 30.0
 
 COMMANDS: dict[str, Callable[[int], list[str]]] = {
     "ministack": lambda port: ["-m", "inferline.local.emulator", "--port", str(port)],
-    "moto": lambda port: ["-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+    "moto": lambda port: ["-m", "tests.support.moto_server", str(port)],
 }
 
 
-@pytest.fixture(scope="session", params=sorted(COMMANDS))
-def aws(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The endpoint URL of each emulator in turn. It is shared: tests use names of their own."""
-    with running(request.param) as url:
-        yield url
-
-
 @contextmanager
-def running(name: str) -> Iterator[str]:
+def running(name: str, **environ: str) -> Iterator[str]:
     """An emulator on a free port, empty, until the block ends; gives its endpoint URL."""
     port = free_port()
     with tempfile.TemporaryFile() as log:
         command = [sys.executable, *COMMANDS[name](port)]
-        process = subprocess.Popen(command, stdout=log, stderr=log)
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | environ)
         try:
             if not answers(port, process):
                 log.seek(0)

@@ -1,0 +1,124 @@
+"""What the gateway tells of itself, and how providers join it."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from tests.support.gateway import MODEL, Gateway, running_gateway
+
+TOLD = {
+    "id": "gpu-1",
+    "version": "0.1.0",
+    "slots": 4,
+    "models": [
+        {"id": "org/m", "owned_by": "org", "created": 5, "context_length": 8192},
+        {"id": "plain"},
+    ],
+}
+
+
+async def test_an_enrolled_models_provider_is_listed_at_once(
+    gateway: Gateway, client: httpx.AsyncClient
+) -> None:
+    grant = (await client.post("/v1/providers", json=TOLD)).json()
+
+    listed = (await client.get("/v1/models")).json()
+    one = (await client.get("/v1/models/org/m")).json()
+
+    assert "list" == listed["object"]
+    assert [MODEL, "org/m", "plain"] != [model["id"] for model in listed["data"]]
+    assert sorted([MODEL, "org/m", "plain"]) == [model["id"] for model in listed["data"]]
+    assert {
+        "id": "org/m",
+        "object": "model",
+        "created": 5,
+        "owned_by": "org",
+        "context_length": 8192,
+        "providers": 1,
+    } == one
+    assert {"priority", "default", "flex"} == set(grant["queues"]["org/m"])
+    assert grant["terms"]["lease_seconds"] == 30
+
+
+async def test_enrolling_again_changes_what_it_says(
+    gateway: Gateway, client: httpx.AsyncClient
+) -> None:
+    await client.post("/v1/providers", json=TOLD)
+    await client.post("/v1/providers", json={**TOLD, "slots": 9, "healthy": False})
+
+    providers = (await client.get("/v1/providers")).json()["data"]
+
+    assert [("gpu-1", 9, False)] == [
+        (p["id"], p["slots"], p["healthy"]) for p in providers if p["id"] != "p1"
+    ]
+    assert 0 == (await client.get("/v1/models/plain")).json()["providers"]
+
+
+async def test_a_provider_that_leaves_is_gone_and_its_models_stay_known(
+    gateway: Gateway, client: httpx.AsyncClient
+) -> None:
+    await client.post("/v1/providers", json=TOLD)
+
+    response = await client.delete("/v1/providers/gpu-1")
+
+    assert 204 == response.status_code
+    assert "gpu-1" not in (await client.get("/v1/providers")).text
+    assert 0 == (await client.get("/v1/models/plain")).json()["providers"]
+
+
+@pytest.mark.parametrize("prefix", ["/v1", "", "/api", "/api/v1"])
+async def test_each_address_is_there_under_each_prefix(
+    gateway: Gateway, client: httpx.AsyncClient, prefix: str
+) -> None:
+    for path in ("/models", f"/models/{MODEL}", "/health", "/queue/stats", "/providers"):
+        assert 200 == (await client.get(prefix + path)).status_code, path
+
+
+async def test_health_and_queue_stats_count(gateway: Gateway, client: httpx.AsyncClient) -> None:
+    health = (await client.get("/health")).json()
+    stats = (await client.get("/queue/stats")).json()
+
+    assert ("ok", 1, 1) == (health["status"], health["models"], health["providers"])
+    assert {("priority", 0, 0, 1), ("default", 0, 0, 1), ("flex", 0, 0, 1)} == {
+        (row["tier"], row["waiting"], row["running"], row["slots"]) for row in stats["data"]
+    }
+
+
+async def test_a_provider_token_is_asked_for_where_one_is_set() -> None:
+    async with (
+        running_gateway(provider_token="s3cret") as gateway,
+        httpx.AsyncClient(base_url=gateway.url) as client,
+    ):
+        without = await client.post("/v1/providers", json=TOLD)
+        wrong = await client.delete("/v1/providers/p", headers={"authorization": "Bearer x"})
+        right = await client.post(
+            "/v1/providers", json=TOLD, headers={"authorization": "Bearer s3cret"}
+        )
+
+    assert [401, 401, 200] == [without.status_code, wrong.status_code, right.status_code]
+    assert "s3cret" not in repr(gateway.office.line.settings)
+
+
+async def test_the_documentation_lists_every_route_and_no_other(
+    gateway: Gateway, client: httpx.AsyncClient
+) -> None:
+    assert 200 == (await client.get("/docs")).status_code
+    paths = (await client.get("/openapi.json")).json()["paths"]
+
+    assert {
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/embeddings",
+        "/v1/responses",
+        "/v1/messages",
+        "/v1/rerank",
+        "/v1/score",
+        "/v1/tokenize",
+        "/v1/models",
+        "/v1/models/{model_id}",
+        "/v1/health",
+        "/v1/queue/stats",
+        "/v1/providers",
+        "/v1/providers/{provider_id}",
+    } == set(paths)

@@ -1,0 +1,121 @@
+"""A gateway on the seams in memory, served over real HTTP, with a test for a provider."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import uvicorn
+
+from inferline.clock import SystemClock
+from inferline.gateway.app import create_app
+from inferline.gateway.catalogue import Catalogue
+from inferline.gateway.control import Office
+from inferline.gateway.line import Line
+from inferline.gateway.watch import Watch
+from inferline.memory import MemoryBodies, MemoryQueue, MemoryRegistry, MemoryStore
+from inferline.queue import Delivery, Message
+from inferline.registry import Model, Provider
+from inferline.settings import Settings
+from inferline.store import Claimed, Outcome
+from inferline.task import Chunk, Head, Task
+
+MODEL = "test-model"
+
+
+@dataclass(slots=True)
+class Gateway:
+    """A running gateway, and what it works on."""
+
+    url: str
+    office: Office
+    store: MemoryStore
+    queue: MemoryQueue
+    bodies: MemoryBodies
+    registry: MemoryRegistry
+
+    async def know(self, model: str = MODEL, *, provider: bool = True, **told: Any) -> None:
+        """Make a model known, with a provider for it."""
+        await self.registry.put_models([Model(id=model, queues=await self.queue.make(model))])
+        if provider:
+            given = {"slots": 1, "running": 0, "healthy": True, "version": "1"} | told
+            await self.registry.put_provider(Provider(id="p1", models=(model,), **given))
+        await self.office.line.catalogue.fresh()
+
+    async def take(self, *, tier: str = "default", model: str = MODEL) -> Taken:
+        """Receive and claim the next task, as a provider would."""
+        url = (await self.queue.make(model))[tier]  # type: ignore[index]
+        (delivery,) = await self.queue.receive(url, limit=1, wait_seconds=10, hidden_seconds=30)
+        claim = await self.store.claim(Message.loads(delivery.text).ref, "p1", 30)
+        assert isinstance(claim, Claimed), claim
+        return Taken(self, claim.task, delivery)
+
+
+@dataclass(slots=True)
+class Taken:
+    """A task that the test serves."""
+
+    gateway: Gateway
+    task: Task
+    delivery: Delivery
+    written: int = 0
+
+    @property
+    def body(self) -> bytes | None:
+        """What the client sent."""
+        return Message.loads(self.delivery.text).body
+
+    async def write(self, data: bytes) -> None:
+        """Write the next chunk of a stream."""
+        head = (
+            Head(200, "text/event-stream", "p1", self.task.queue_ms) if not self.written else None
+        )
+        chunk = Chunk(self.task.ref, self.task.attempt, self.written, data, self.task.ttl, head)
+        await self.gateway.store.write_chunks([chunk])
+        self.written += 1
+
+    async def finish(self, **outcome: Any) -> None:
+        """End the task and delete its message."""
+        given = {"status": 200, "content_type": "application/json", "chunks": self.written}
+        if self.written:
+            given["content_type"] = "text/event-stream"
+        await self.gateway.store.finish(self.task, Outcome(**given | outcome))
+        await self.gateway.queue.delete([self.delivery])
+
+
+@asynccontextmanager
+async def running_gateway(**settings: Any) -> AsyncIterator[Gateway]:
+    """A gateway on a free port until the block ends."""
+    given = {"no_provider_seconds": 0.4, "registry_seconds": 0.05, "poll_seconds_max": 0.05}
+    chosen, clock = Settings(**given | settings), SystemClock()
+    store, queue, bodies = MemoryStore(), MemoryQueue(), MemoryBodies()
+    registry = MemoryRegistry()
+    line = Line(
+        settings=chosen,
+        clock=clock,
+        store=store,
+        queue=queue,
+        bodies=bodies,
+        catalogue=Catalogue(registry, queue, clock, chosen.registry_seconds),
+        watch=Watch(store),
+    )
+    office = Office(line=line, registry=registry, queue_maker=queue, credentials=None)
+
+    @asynccontextmanager
+    async def opener() -> AsyncIterator[Office]:
+        yield office
+
+    config = uvicorn.Config(create_app(opener), port=0, log_level="warning", lifespan="on")
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server._serve())
+    while not server.started:  # noqa: ASYNC110  # uvicorn sets a flag and tells nobody
+        await asyncio.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        yield Gateway(f"http://127.0.0.1:{port}", office, store, queue, bodies, registry)
+    finally:
+        server.should_exit = True
+        await serving

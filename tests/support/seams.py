@@ -1,0 +1,91 @@
+"""The seams on everything that implements them: memory, moto and MiniStack."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from inferline.aws.client import AwsClient
+from inferline.aws.dynamodb import DynamoTaskStore
+from inferline.aws.provision import provision
+from inferline.aws.registry import DynamoRegistry
+from inferline.aws.s3 import S3Bodies
+from inferline.aws.sqs import SqsQueue, SqsQueueMaker
+from inferline.memory import MemoryBodies, MemoryQueue, MemoryRegistry, MemoryStore
+from inferline.settings import Settings
+from inferline.task import Task, TaskRef, slug
+
+
+@dataclass(frozen=True, slots=True)
+class Seams:
+    """One implementation of every seam, on tables of its own."""
+
+    store: Any
+    queue: Any
+    queue_maker: Any
+    bodies: Any
+    registry: Any
+    client: AwsClient | None = None
+
+
+@asynccontextmanager
+async def opened(endpoint_url: str | None) -> AsyncIterator[Seams]:
+    """The seams on an emulator, or in memory when there is none."""
+    if endpoint_url is None:
+        queue = MemoryQueue()
+        yield Seams(MemoryStore(), queue, queue, MemoryBodies(), MemoryRegistry())
+        return
+    mark = uuid.uuid4().hex[:8]
+    settings = Settings(
+        stack=f"t{mark}",
+        tasks_table=f"tasks-{mark}",
+        registry_table=f"registry-{mark}",
+        bodies_bucket=f"bodies-{mark}",
+        endpoint_url=endpoint_url,
+    )
+    async with AwsClient(settings.region, endpoint_url) as client:
+        await provision(client, settings)
+        yield Seams(
+            DynamoTaskStore(client, settings.tasks_table),
+            SqsQueue(client),
+            SqsQueueMaker(client, settings.stack, settings.lease_seconds),
+            S3Bodies(client, settings.bodies_bucket),
+            DynamoRegistry(client, settings.registry_table, settings.silent_seconds),
+            client,
+        )
+
+
+def new_task(store: Any, *, seconds: float = 60.0, model: str = "m", attempts: int = 3) -> Task:
+    """A task that nobody knows yet, with its deadline ``seconds`` from now."""
+    now = store.now_ms()
+    return Task(
+        ref=TaskRef(slug(model), uuid.uuid4().hex),
+        model=model,
+        tier="default",
+        tenant="t",
+        path="/v1/chat/completions",
+        body_sha256="0" * 64,
+        created_ms=now,
+        deadline_ms=now + int(seconds * 1000),
+        attempt_limit=attempts,
+        ttl=now // 1000 + 3600,
+    )
+
+
+async def row_of(store: Any, ref: TaskRef) -> Task | None:
+    """The row as a reader comes to see it."""
+    from inferline.store import Wanted
+
+    (found,) = await store.read([Wanted(ref)])
+    row: Task | None = found.task
+    return row
+
+
+async def until_lapsed(store: Any, task: Task) -> None:
+    """Return when ``task``'s lease has ended by the store's clock."""
+    await asyncio.sleep(max(0, task.lease_ms + 50 - store.now_ms()) / 1000)
+    assert store.now_ms() > task.lease_ms
