@@ -3,9 +3,9 @@ What a call to AWS costs its caller: InferLine's client, aiobotocore and boto3 o
 
     python -m bench.aws_client [--calls 2000] [--endpoint URL]
 
-CPU is that of this process, the client's, alone; calls per second also depend on the emulator, which
-shares the machine. A client that is not installed is left out. aiobotocore is no dependency of this
-project; to have it measured, run this from an environment of its own:
+CPU is that of this process, the client's, alone; calls per second also depend on the emulator,
+which shares the machine. A client that is not installed is left out. aiobotocore is no dependency
+of this project; to have it measured, run this from an environment of its own:
 
     python -m venv other && other/bin/pip install aiobotocore==3.9.2 boto3==1.43.106 aiohttp
     PYTHONPATH=. other/bin/python -m bench.aws_client --endpoint http://127.0.0.1:4566
@@ -35,7 +35,7 @@ CONCURRENCIES = (1, 32)
 WARM_UP_CALLS = 200
 
 Job = tuple[str, str, dict[str, Any]]
-#: Makes so many calls, so many at once.
+#: Makes so many calls (less what does not divide evenly), so many at once.
 Load = Callable[[Job, int, int], Awaitable[None]]
 
 
@@ -74,7 +74,8 @@ async def measure(load: Load, jobs: list[Job], calls: int) -> dict[tuple[str, in
             cpu, wall = time.process_time(), time.perf_counter()
             await load(job, calls, concurrency)
             cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-            found[job[1], concurrency] = Cost(cpu / calls * 1000, calls / wall)
+            made = calls // concurrency * concurrency
+            found[job[1], concurrency] = Cost(cpu / made * 1000, made / wall)
     return found
 
 
@@ -136,8 +137,8 @@ async def lean(endpoint: str) -> AsyncIterator[Load]:
 
 @asynccontextmanager
 async def aiobotocore(endpoint: str) -> AsyncIterator[Load]:
-    from aiobotocore.config import AioConfig
-    from aiobotocore.session import get_session
+    from aiobotocore.config import AioConfig  # type: ignore[import-not-found]
+    from aiobotocore.session import get_session  # type: ignore[import-not-found]
     from botocore import xform_name
 
     async with AsyncExitStack() as stack:

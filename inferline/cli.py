@@ -15,11 +15,15 @@ from importlib.metadata import entry_points
 from typing import Any, Final
 
 from inferline import __version__
+from inferline.errors import InferLineError
 from inferline.settings import Settings, SettingsError
 
 OK: Final = 0
 FAILED: Final = 1
 USAGE: Final = 2
+
+#: How long requests under way may go on after the gateway was asked to end.
+GRACE_SECONDS: Final = 10
 
 _EPILOG: Final = """\
 exit codes:
@@ -44,6 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SettingsError as error:
         print(f"inferline: {error}", file=sys.stderr)
         return USAGE
+    except InferLineError as error:
+        print(f"inferline: {error}", file=sys.stderr)
+        return FAILED
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -120,19 +127,32 @@ def _gateway(options: argparse.Namespace) -> int:
     logging.basicConfig(
         level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
-    server = uvicorn.Server(
-        uvicorn.Config(
-            create_app(lambda: open_office(settings)),
-            host=options.host,
-            port=options.port,
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=10,
-        )
-    )
-    server.run()
-    return OK if server.started else FAILED
+
+    async def serve() -> None:
+        async with open_office(settings) as office:
+            config = uvicorn.Config(
+                create_app(office),
+                host=options.host,
+                port=options.port,
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=GRACE_SECONDS,
+            )
+            await uvicorn.Server(config).serve()
+
+    with asyncio.Runner(loop_factory=_fast_loop()) as runner:
+        runner.run(serve())
+    return OK
+
+
+def _fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's, where there is one."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
 
 
 def _provider(arguments: Sequence[str]) -> int:

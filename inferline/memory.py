@@ -192,6 +192,10 @@ class MemoryQueue:
         """The URLs of a model's queues."""
         return {tier: f"memory://{slug(model)}-{tier}" for tier in TIERS}
 
+    def messages(self, queue: str) -> list[str]:
+        """All messages of a queue, hidden ones too. For tests to look at."""
+        return [message.text for message in self._queues.get(queue, [])]
+
     async def send(self, queue: str, message: Message, tenant: str) -> None:
         """Put a message on the queue."""
         self.put(queue, message.dumps())

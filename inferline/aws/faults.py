@@ -21,7 +21,7 @@ class ConditionFailed(InferLineError):
 
 
 @contextmanager
-def translated() -> Iterator[None]:
+def translated(message: str | None = None) -> Iterator[None]:
     """
     Raise ConditionFailed or Unavailable for what botocore raises inside.
 
@@ -33,9 +33,9 @@ def translated() -> Iterator[None]:
     except ClientError as error:
         if error.response.get("Error", {}).get("Code") == "ConditionalCheckFailedException":
             raise ConditionFailed(dict(error.response).get("Item") or {}) from error
-        raise Unavailable from error
+        raise Unavailable(message) from error
     except BotoCoreError as error:
-        raise Unavailable from error
+        raise Unavailable(message) from error
 
 
 async def call(

@@ -7,15 +7,18 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from botocore.exceptions import NoCredentialsError
+
 from inferline.aws.client import AwsClient
-from inferline.aws.credentials import ChainCredentials, CredentialSource
+from inferline.aws.credentials import ChainCredentials, CredentialSource, StaticCredentials
 from inferline.aws.dynamodb import DynamoTaskStore
+from inferline.aws.faults import translated
 from inferline.aws.provision import provision
 from inferline.aws.registry import DynamoRegistry
 from inferline.aws.s3 import S3Bodies
 from inferline.aws.sqs import SqsQueue, SqsQueueMaker
 from inferline.enrolment import Credentials, Grant
-from inferline.settings import Settings
+from inferline.settings import Settings, SettingsError
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +69,13 @@ async def open_gateway_stores(settings: Settings) -> AsyncIterator[GatewayStores
     On an emulator tables are made where missing, and providers get these same credentials. On AWS
     neither ever happens: a gateway's rights are not a provider's.
     """
-    source = ChainCredentials()
+    emulated = _emulated(settings.endpoint_url)
+    source = await _credentials(emulated=emulated)
     async with AwsClient(settings.region, settings.endpoint_url or None, source) as client:
         lent = None
-        if _emulated(settings.endpoint_url):
-            await provision(client, settings)
+        if emulated:
+            with translated(f"There is no AWS at {settings.endpoint_url}: is the emulator up?"):
+                await provision(client, settings)
             access_key, secret_key, token = await source.frozen()
             lent = Credentials(access_key=access_key, secret_key=secret_key, token=token)
         yield GatewayStores(
@@ -82,6 +87,21 @@ async def open_gateway_stores(settings: Settings) -> AsyncIterator[GatewayStores
             queue_maker=SqsQueueMaker(client, settings.stack, settings.lease_seconds),
             provider_credentials=lent,
         )
+
+
+async def _credentials(*, emulated: bool) -> CredentialSource:
+    """The process's own credentials. An emulator takes any, so there none need be set."""
+    source = ChainCredentials()
+    try:
+        await source.frozen()
+    except NoCredentialsError:
+        if not emulated:
+            raise SettingsError(
+                "No AWS credentials were found: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY, or AWS_ENDPOINT_URL for an emulator"
+            ) from None
+        return StaticCredentials("test", "test")
+    return source
 
 
 def _emulated(endpoint_url: str) -> bool:

@@ -8,8 +8,8 @@ import json
 import logging
 import secrets
 import traceback
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from fastapi import FastAPI, Request
@@ -41,8 +41,6 @@ Every address is also there without `/v1` and under `/api`. Every error has the 
 `{"error": {"message", "type", "param", "code"}}` and the header `x-request-id`.
 """
 
-Opener = Callable[[], AbstractAsyncContextManager[Office]]
-
 
 @asynccontextmanager
 async def open_office(settings: Settings) -> AsyncIterator[Office]:
@@ -67,24 +65,15 @@ async def open_office(settings: Settings) -> AsyncIterator[Office]:
         )
 
 
-def create_app(opener: Opener) -> FastAPI:
-    """
-    The gateway's app; ``opener`` opens what it works on when it starts, and closes it at its end.
-    """
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with opener() as office:
-            app.state.office, app.state.line = office, office.line
-            yield
-
+def create_app(office: Office) -> FastAPI:
+    """The gateway's app, working on ``office``."""
     app = FastAPI(
         title="InferLine",
         version=__version__,
         description=_DESCRIPTION,
-        lifespan=lifespan,
         redoc_url=None,
     )
+    app.state.office, app.state.line = office, office.line
     for prefix in PREFIXES:
         documented = prefix == PREFIXES[0]
         for router in (inference.router, control.router):

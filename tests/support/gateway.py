@@ -103,12 +103,7 @@ async def running_gateway(**settings: Any) -> AsyncIterator[Gateway]:
         watch=Watch(store),
     )
     office = Office(line=line, registry=registry, queue_maker=queue, credentials=None)
-
-    @asynccontextmanager
-    async def opener() -> AsyncIterator[Office]:
-        yield office
-
-    config = uvicorn.Config(create_app(opener), port=0, log_level="warning", lifespan="on")
+    config = uvicorn.Config(create_app(office), port=0, log_level="warning")
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server._serve())
     while not server.started:  # noqa: ASYNC110  # uvicorn sets a flag and tells nobody

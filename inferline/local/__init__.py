@@ -1,0 +1,22 @@
+"""The whole of InferLine on one machine, so that anyone can try it without a cloud or a GPU."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+
+# Each part is started as a module of this package, and should not load the others for it.
+
+
+def add_arguments(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:
+    """Describe the options of `inferline local`; their defaults may stand in the environment."""
+    from . import options
+
+    options.add_arguments(parser, environ)
+
+
+def run(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    """Run everything on this machine until Ctrl-C; gives one of the exit codes of `failures`."""
+    from . import command
+
+    return command.run(args, environ)

@@ -1,0 +1,72 @@
+"""Serves MiniStack, the AWS emulator, the way one machine wants it: loopback only, fast, quiet."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import os
+import sys
+from collections.abc import MutableMapping
+from pathlib import Path
+
+from .long_poll import KNOWN_VERSION, EndAbandonedPolls, speed_up
+
+#: Polls that still wait when the emulator ends are cut off after this long.
+CUT_OFF_SECONDS = 1
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    parser = argparse.ArgumentParser(prog="python -m inferline.local.emulator", description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1", help="address to bind (%(default)s)")
+    parser.add_argument("--port", type=int, default=4566, help="port to bind (%(default)s)")
+    parser.add_argument(
+        "--state-dir",
+        type=Path,
+        help="keep queues and tables here over a clean stop; without it they live in memory",
+    )
+    options = parser.parse_args(arguments)
+    _configure(os.environ, options.host, options.port, options.state_dir)
+    serve(options.host, options.port)
+
+
+def _configure(
+    environ: MutableMapping[str, str], host: str, port: int, state_dir: Path | None
+) -> None:
+    """Say to MiniStack, which reads its environment on import, where it is and what to keep."""
+    environ["GATEWAY_PORT"] = str(port)
+    # Queue URLs carry this name. An address spares every client a look at /etc/hosts and ::1.
+    environ["MINISTACK_HOST"] = host
+    environ.setdefault("LOG_LEVEL", "WARNING")
+    if state_dir is not None:
+        state_dir.mkdir(parents=True, exist_ok=True)
+        environ.update(PERSIST_STATE="1", STATE_DIR=str(state_dir))
+
+
+def serve(host: str, port: int) -> None:
+    """Serve MiniStack under uvicorn, which costs it half the CPU of the server it comes with."""
+    import uvicorn
+    from ministack.app import app
+    from ministack.services import sqs
+
+    version = importlib.metadata.version("ministack")
+    if not speed_up(sqs, version):
+        print(
+            f"MiniStack is {version}, not {KNOWN_VERSION}: long polls will wake every 100 ms only.",
+            file=sys.stderr,
+        )
+    uvicorn.run(
+        EndAbandonedPolls(app),
+        host=host,
+        port=port,
+        access_log=False,
+        # MiniStack sends its own Date; a second one breaks AWS's JavaScript SDK.
+        date_header=False,
+        server_header=False,
+        log_level="warning",
+        timeout_graceful_shutdown=CUT_OFF_SECONDS,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,214 @@
+"""Which parts there are on one machine, how each is started, and what must be there before."""
+
+from __future__ import annotations
+
+import importlib.util
+import socket
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from . import model, web
+from .failures import PartMissing
+from .options import PREFIX, Options
+from .part import Part
+
+#: What the built-in LLM answers at a time, unless said otherwise.
+SLOTS = 4
+#: How long the provider may finish answers once asked to end.
+DRAIN_SECONDS = 10.0
+
+#: Said to each part by a flag; a variable left over in the shell must not contradict it.
+_SAID_BY_FLAG = ("INFERLINE_BASE_URL", "OPENAI_BASE_URL", "PROVIDER_ID", "SLOTS")
+
+
+def environment(options: Options, environ: Mapping[str, str]) -> dict[str, str]:
+    """
+    The environment of every part: the user's, but with AWS being the emulator.
+
+    All of the user's AWS variables go: none of his profiles, sessions or endpoints may be met by
+    mistake, and no emulator may see his keys.
+    """
+    kept = {
+        name: value
+        for name, value in environ.items()
+        if not name.startswith(("AWS_", PREFIX)) and name not in _SAID_BY_FLAG
+    }
+    if options.built_in:
+        kept.pop("OPENAI_API_KEY", None)
+    return kept | {
+        "AWS_ENDPOINT_URL": options.emulator_url,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "NO_PROXY": ",".join(filter(None, [environ.get("NO_PROXY"), "127.0.0.1,localhost"])),
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def parts(options: Options, environ: Mapping[str, str]) -> list[Part]:
+    """The parts in the order in which they start."""
+    env = environment(options, environ)
+    found = [_emulator(options, env)]
+    if options.built_in:
+        if options.model is None and model.find(environ) is None:
+            found.append(_model(env))
+        found.append(_llm(options, env, after=tuple(p.name for p in found if p.name == "model")))
+    found.append(_gateway(options, env))
+    if not options.no_llm:
+        found.append(_provider(options, env))
+    return found
+
+
+def alias(options: Options) -> str:
+    """The name under which the built-in LLM lists its model."""
+    return options.model.stem if options.model else model.ALIAS
+
+
+def _python(module: str, *arguments: object) -> tuple[str, ...]:
+    # -P: a file in the folder where the user happens to be must not stand in for a module.
+    return (sys.executable, "-P", "-m", module, *map(str, arguments))
+
+
+def _emulator(options: Options, env: Mapping[str, str]) -> Part:
+    health = f"{options.emulator_url}/_ministack/health"
+    return Part(
+        name="emulator",
+        what=f"AWS emulator (MiniStack) on {options.emulator_url}",
+        argv=_python("inferline.local.emulator", "--port", options.emulator_port),
+        env=env,
+        ready=lambda: web.ask(health),
+    )
+
+
+def _model(env: Mapping[str, str]) -> Part:
+    return Part(
+        name="model",
+        what=f"{model.ALIAS}, fetched this first time only",
+        argv=_python("inferline.local.model", "--quiet"),
+        env=env,
+        shown=True,
+    )
+
+
+def _llm(options: Options, env: Mapping[str, str], after: tuple[str, ...]) -> Part:
+    slots = options.slots or SLOTS
+    file = options.model or model.cache_dir(env) / model.FILE
+    arguments = ("--model", file, "--alias", alias(options), "--port", options.llm_port)
+    return Part(
+        name="llm",
+        what=f"{alias(options)}, {slots} slots, on {options.backend_url}",
+        argv=_python(
+            "inferline.local.llm", *arguments, "--slots", slots, "--threads", options.threads
+        ),
+        env=env,
+        after=after,
+        ready=lambda: web.ask(f"{options.backend_url}/health"),
+        patience_seconds=180.0,
+        drain_seconds=2.0,
+    )
+
+
+def _gateway(options: Options, env: Mapping[str, str]) -> Part:
+    return Part(
+        name="gateway",
+        what=f"OpenAI-compatible API on {options.gateway_url}/v1",
+        argv=_python("inferline", "gateway", "--host", options.host, "--port", options.port),
+        env=env,
+        # It makes its own tables: on an emulator, a gateway does.
+        after=("emulator",),
+        ready=lambda: web.ask(f"{options.gateway_url}/health"),
+    )
+
+
+def _provider(options: Options, env: Mapping[str, str]) -> Part:
+    slots = options.slots or (SLOTS if options.built_in else None)
+    arguments: list[object] = ["--base-url", options.gateway_url, "--backend", options.backend_url]
+    arguments += ["--id", "local"] + (["--slots", slots] if slots else [])
+
+    def enrolled() -> None:
+        if not web.models(options.gateway_url):
+            raise web.NoAnswer("the gateway does not list a model yet")
+
+    return Part(
+        name="provider",
+        what=f"pulls tasks for {options.backend_url}",
+        argv=_python("inferline_provider", *arguments),
+        env=env,
+        after=("gateway", "llm") if options.built_in else ("gateway",),
+        ready=enrolled,
+        drain_seconds=DRAIN_SECONDS,
+        revive=True,
+    )
+
+
+def check(options: Options) -> None:
+    """See whether all can start. Raises PartMissing with everything that is in the way."""
+    problems = [*_missing_packages(options), *_taken_ports(options), *_silent_backend(options)]
+    if problems:
+        raise PartMissing(" ".join(problems))
+
+
+def _missing_packages(options: Options) -> Iterator[str]:
+    wanted = ["ministack", "uvicorn", "fastapi", "inferline_provider"]
+    missing = [
+        name
+        for name in wanted + ["xllamacpp"] * options.built_in
+        if importlib.util.find_spec(name) is None
+    ]
+    if missing:
+        yield f"Not installed: {', '.join(missing)}; run `pip install 'inferline[local]'`."
+
+
+def _taken_ports(options: Options) -> Iterator[str]:
+    wanted = [("--port", options.host, options.port)]
+    wanted += [("--emulator-port", "127.0.0.1", options.emulator_port)]
+    wanted += [("--llm-port", "127.0.0.1", options.llm_port)] * options.built_in
+    for flag, host, port in wanted:
+        if problem := _why_not(host, port):
+            yield f"Port {port} of {host} {problem}; choose another with {flag}."
+
+
+def _why_not(host: str, port: int) -> str | None:
+    """Why nobody can listen there, or None."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind((host, port))
+            trial.listen()
+        except PermissionError:
+            return "is not for everyone to use"
+        except OSError as error:
+            taken = "Address already in use" in str(error)
+            return "is taken" if taken else f"can't be used ({error.strerror})"
+    return None
+
+
+def _silent_backend(options: Options) -> Iterator[str]:
+    if options.backend is None:
+        return
+    parts = urlsplit(options.backend)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        socket.create_connection((parts.hostname or "", port), timeout=5.0).close()
+    except OSError as error:
+        yield (
+            f"Nothing listens at {options.backend} ({error}); start your server first, or leave"
+            " --backend out to use a built-in model."
+        )
+
+
+def log_dir(options: Options, environ: Mapping[str, str]) -> Path:
+    """The folder of the logs, one for each gateway port. Raises PartMissing if it can't be made."""
+    path = model.cache_dir(environ) / f"local-{options.port}"
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PartMissing(
+            f"{path} can't be made ({error.strerror}); set INFERLINE_CACHE_DIR to another folder."
+        ) from error
+    return path

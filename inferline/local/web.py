@@ -1,0 +1,58 @@
+"""Asks a part over HTTP whether it is there, with nothing but the standard library."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from typing import Any
+
+# A proxy of the user's must not come between the parts.
+_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+class NoAnswer(Exception):
+    """There was no usable answer; the message says what came instead."""
+
+
+def ask(url: str, body: Any = None, timeout_seconds: float = 2.0) -> Any:
+    """
+    The JSON that a GET brings, or a POST if there is a body.
+
+    Raises NoAnswer for everything but a 2xx with JSON. Blocking.
+    """
+    data = None if body is None else json.dumps(body).encode()
+    headers = {"content-type": "application/json"}
+    request = urllib.request.Request(url, data, headers)  # noqa: S310 - our own URLs
+    try:
+        with _opener.open(request, timeout=timeout_seconds) as response:
+            return json.load(response)
+    except urllib.error.HTTPError as error:
+        with error:
+            raise NoAnswer(f"{url} answered {error.code}: {_message(error.read(4096))}") from error
+    except (OSError, ValueError) as error:
+        raise NoAnswer(f"{url} gave no answer ({error})") from error
+
+
+def exists(url: str) -> bool:
+    """Whether a GET brings a 2xx. Blocking."""
+    try:
+        with _opener.open(url, timeout=2.0):
+            return True
+    except OSError:
+        return False
+
+
+def models(base_url: str) -> list[str]:
+    """The names that GET /v1/models lists. Raises NoAnswer."""
+    try:
+        return [model["id"] for model in ask(f"{base_url}/v1/models")["data"]]
+    except (KeyError, TypeError) as error:
+        raise NoAnswer(f"{base_url}/v1/models did not answer with a list of models") from error
+
+
+def _message(body: bytes) -> str:
+    try:
+        return str(json.loads(body)["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return body[:200].decode(errors="replace").strip()
