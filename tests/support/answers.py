@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +31,7 @@ class Answer:
     #: What a stream begins with, sent together with the first token.
     head: tuple[bytes, ...] = ()
     #: The events of each token.
-    steps: tuple[bytes, ...] = ()
+    steps: Sequence[bytes] = ()
     #: What a stream ends with, sent together with the last token. The last one ends the answer.
     tail: tuple[bytes, ...] = ()
 
@@ -247,25 +247,33 @@ def _choices(
     return Answer(
         whole,
         head=tuple(event({**chunk, "choices": [choice]}) for choice in opening if choice),
-        steps=tuple(_steps(asked, chunk, texts, shape)),
+        steps=_Steps(asked, chunk, texts, shape),
         tail=tuple(tail),
     )
 
 
-def _steps(
-    asked: Asked,
-    chunk: Json,
-    texts: Sequence[tuple[list[str], str]],
-    shape: _ChatShape | _TextShape,
-) -> Iterator[bytes]:
-    for at in range(max(len(tokens) for tokens, _ in texts)):
+@dataclass(frozen=True)
+class _Steps(Sequence[bytes]):
+    """The events of each token, written when they are due: else many streams begin late."""
+
+    asked: Asked
+    chunk: Json
+    texts: Sequence[tuple[list[str], str]]
+    shape: _ChatShape | _TextShape
+
+    def __len__(self) -> int:
+        return max(len(tokens) for tokens, _ in self.texts)
+
+    def __getitem__(self, at: Any) -> Any:
+        if at >= len(self):
+            raise IndexError
         events = b""
-        for index, (tokens, why) in enumerate(texts):
+        for index, (tokens, why) in enumerate(self.texts):
             if at < len(tokens):
                 reason = why if at == len(tokens) - 1 else None
-                choice = shape.step(asked, index, tokens[at], reason)
-                events += event({**chunk, "choices": [choice]})
-        yield events
+                choice = self.shape.step(self.asked, index, tokens[at], reason)
+                events += event({**self.chunk, "choices": [choice]})
+        return events
 
 
 def embeddings(asked: Asked) -> Answer:

@@ -42,7 +42,7 @@ def get_json(url: str) -> Any:
     """What is at ``url``; None when nobody answers there."""
     try:
         with urllib.request.urlopen(url, timeout=5) as answer:
-            return json.load(answer)
+            return json.loads(answer.read() or b"true")
     except (OSError, urllib.error.URLError):
         return None
 

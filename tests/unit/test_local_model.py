@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import sys
 import zipfile
@@ -73,6 +74,17 @@ def test_without_a_network_the_other_ways_are_told(
         model.fetch(environ, silent)
 
     assert left(environ) == []
+
+
+def test_what_a_killed_fetch_left_is_removed_after_a_day(environ: dict[str, str]) -> None:
+    home = Path(environ["INFERLINE_CACHE_DIR"])
+    for name in ("fetching-old", "fetching-now"):
+        (home / name / "venv").mkdir(parents=True)
+    os.utime(home / "fetching-old", (0, 0))
+
+    model.fetch(environ, silent)
+
+    assert sorted(left(environ)) == [model.FILE, "fetching-now"]
 
 
 def test_half_a_file_is_not_the_model(environ: dict[str, str]) -> None:

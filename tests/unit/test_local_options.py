@@ -120,7 +120,7 @@ def test_each_choice_starts_what_it_needs(tmp_path: Path) -> None:
         "emulator", "llm", "gateway", "provider",
     ]  # fmt: skip
     assert names(Options(), tmp_path) == [
-        "emulator", "model", "llm", "gateway", "provider",
+        "model", "emulator", "llm", "gateway", "provider",
     ]  # fmt: skip
 
 

@@ -1,0 +1,200 @@
+"""Real clients, unchanged, see what they would see of the backend itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.support.answers import EMOJI, WORDS
+
+#: One client's name to what it saw in each case.
+SightsOf = Callable[[str], dict[str, dict[str, Any]]]
+
+OPENAI = ["openai-python 3", "openai-python 2", "openai-node"]
+EVERY = [*OPENAI, "langchain", "litellm"]
+
+every_client = pytest.mark.parametrize("client", EVERY)
+openai_clients = pytest.mark.parametrize("client", OPENAI)
+
+
+def words(text: str) -> list[str]:
+    found = text.split()
+    assert set(found) <= set(WORDS)
+    return found
+
+
+@every_client
+def test_a_whole_answer_arrives(sights_of: SightsOf, client: str) -> None:
+    seen = sights_of(client)["chat"]
+
+    assert len(words(seen["text"])) == 16
+    assert seen["finish"] == "stop"
+    assert seen["total_tokens"] == 20
+    assert seen["calls"] == 1
+
+
+@every_client
+def test_a_stream_is_the_same_answer_token_by_token(sights_of: SightsOf, client: str) -> None:
+    whole, seen = sights_of(client)["chat"], sights_of(client)["stream"]
+
+    assert "error" not in seen
+    assert seen["text"] == whole["text"]
+    assert seen["finish"] == "stop"
+    assert seen["total_tokens"] == 20
+    assert seen["events"] >= 17
+
+
+@every_client
+def test_characters_of_many_bytes_survive_being_cut(sights_of: SightsOf, client: str) -> None:
+    whole, seen = sights_of(client)["emoji"], sights_of(client)["emoji_stream"]
+
+    assert len(whole["text"]) >= 16
+    assert set(whole["text"]) <= set("".join(EMOJI))
+    assert seen["text"] == whole["text"]
+    assert seen["finish"] == "stop"
+
+
+@openai_clients
+def test_other_line_ends_and_comments_do_not_show(sights_of: SightsOf, client: str) -> None:
+    plain, seen = sights_of(client)["stream"], sights_of(client)["crlf_stream"]
+
+    assert "error" not in seen
+    assert seen["text"] == plain["text"]
+    assert seen["events"] == plain["events"]
+
+
+@pytest.mark.parametrize("client", ["openai-python 3", "openai-python 2"])
+def test_several_choices_do_not_mix(sights_of: SightsOf, client: str) -> None:
+    seen = sights_of(client)["several"]
+
+    assert seen["streamed"] == seen["whole"]
+    assert len(set(seen["whole"])) == 2
+
+
+@every_client
+def test_a_tool_is_called(sights_of: SightsOf, client: str) -> None:
+    seen = sights_of(client)["tools"]
+    arguments = seen["arguments"]
+
+    assert seen["name"] == "get_weather"
+    assert seen["id"].startswith("call_")
+    arguments = json.loads(arguments) if isinstance(arguments, str) else arguments
+    assert set(arguments) == {"city", "days"}
+
+
+@openai_clients
+def test_a_streamed_tool_call_is_the_same_call(sights_of: SightsOf, client: str) -> None:
+    whole, seen = sights_of(client)["tools"], sights_of(client)["tools_stream"]
+
+    assert {key: whole[key] for key in ("name", "arguments", "id")} == {
+        key: seen[key] for key in ("name", "arguments", "id")
+    }
+    assert seen["finish"] == "tool_calls"
+
+
+def test_structured_output_has_its_schema(sights_of: SightsOf) -> None:
+    value = sights_of("langchain")["structured"]["value"]
+
+    assert value["name"] in WORDS
+    assert isinstance(value["count"], int)
+
+
+@openai_clients
+def test_old_completions_stop_at_max_tokens(sights_of: SightsOf, client: str) -> None:
+    seen = sights_of(client)["completion"]
+
+    assert len(words(seen["text"])) == 5
+    assert seen["streamed"] == seen["text"]
+    assert seen["finish"] == "length"
+
+
+@every_client
+def test_embeddings_arrive_in_order(sights_of: SightsOf, client: str) -> None:
+    vectors = sights_of(client)["embeddings"]["vectors"]
+
+    assert [len(vector) for vector in vectors] == [8, 8]
+    assert vectors == sights_of("openai-python 3")["embeddings"]["vectors"]
+
+
+@openai_clients
+def test_responses_arrive_whole_and_as_named_events(sights_of: SightsOf, client: str) -> None:
+    seen = sights_of(client)["responses"]
+
+    assert len(words(seen["text"])) == 16
+    assert seen["streamed"] == seen["text"]
+    assert seen["last"] == "response.completed"
+
+
+@openai_clients
+def test_models_are_listed(sights_of: SightsOf, client: str) -> None:
+    assert "test-model" in sights_of(client)["models"]["ids"]
+
+
+@openai_clients
+def test_answers_and_refusals_have_a_request_id(sights_of: SightsOf, client: str) -> None:
+    sights = sights_of(client)
+
+    ids = [sights[case]["request_id"] for case in ("chat", "emoji", "unknown_model", "refused")]
+
+    assert all(ids)
+    assert len(set(ids)) == 4
+
+
+@every_client
+def test_an_unknown_model_is_not_found_and_not_retried(sights_of: SightsOf, client: str) -> None:
+    seen = sights_of(client)["unknown_model"]
+
+    assert "NotFoundError" in seen["kinds"]
+    assert seen["status"] == 404
+    assert "no-such-model" in seen["message"]
+    assert seen["calls"] <= 1
+    if client != "litellm":  # It drops the code.
+        assert seen["code"] == "model_not_found"
+
+
+@every_client
+def test_a_refusal_of_the_backend_arrives_as_it_is(sights_of: SightsOf, client: str) -> None:
+    seen = sights_of(client)["refused"]
+
+    assert "BadRequestError" in seen["kinds"]
+    assert (seen["status"], seen["code"]) == (400, "scripted")
+    assert "scripted 400" in seen["message"]
+    assert seen["calls"] == 1
+
+
+@every_client
+def test_a_passing_failure_is_ridden_out(sights_of: SightsOf, client: str) -> None:
+    seen = sights_of(client)["fails_once"]
+
+    assert len(words(seen["text"])) == 16
+    assert seen["calls"] == 2
+    assert seen["seconds"] >= 1
+
+
+@every_client
+def test_a_failure_for_good_is_not_retried(sights_of: SightsOf, client: str) -> None:
+    seen = sights_of(client)["fails_for_good"]
+
+    assert seen["status"] == 503
+    assert seen["calls"] == 1
+
+
+@every_client
+def test_an_answer_that_breaks_raises_after_what_had_come(sights_of: SightsOf, client: str) -> None:
+    whole, seen = sights_of(client)["chat"], sights_of(client)["breaks"]
+
+    assert "APIError" in seen["kinds"]
+    assert whole["text"].startswith(seen["text"])
+    assert len(words(seen["text"])) == 3
+
+
+@every_client
+def test_a_client_that_gives_up_frees_the_backend(sights_of: SightsOf, client: str) -> None:
+    seen = sights_of(client)["timeout"]
+
+    assert "Timeout" in seen["error"]
+    assert 0.9 < seen["seconds"] < 10
+    assert seen["backend_running"] == 0
