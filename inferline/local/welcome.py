@@ -62,7 +62,7 @@ class Welcome:
                 took = time.monotonic() - begin
                 self._tell(
                     f"  {'answer':<10} {'a chat completion, through all of it':<58} "
-                    f"came  in {took:4.1f} s"
+                    f"came in  {took:4.1f} s"
                 )
                 return
 
