@@ -1,0 +1,58 @@
+"""A model under another name: the one thing in a request or an answer that may be changed."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, Final
+
+#: Where an answer may name its model besides its top level: the first event of the Responses API
+#: and of the Messages API wraps the answer.
+_WRAPPERS: Final = ("response", "message")
+
+
+def rename(document: bytes, old: str, new: str) -> bytes:
+    """
+    Return the JSON `document` with its model called `new` where it was called `old`.
+
+    Every other byte stays as it is. What is no JSON object, or names another model, comes back
+    unchanged.
+    """
+    if b'"model"' not in document:
+        return document
+    wanted = _renamed(_read(document), old, new)
+    if wanted is None:
+        return document
+    for written in _spellings(old):
+        for found in re.finditer(rb'"model"\s*:\s*(' + re.escape(written) + rb")", document):
+            start, end = found.span(1)
+            changed = document[:start] + json.dumps(new).encode() + document[end:]
+            if _read(changed) == wanted:
+                return changed
+    return json.dumps(wanted, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _renamed(document: Any, old: str, new: str) -> dict[str, Any] | None:
+    """Return `document` as it should be; None when nothing is to be changed."""
+    if not isinstance(document, dict):
+        return None
+    if document.get("model") == old:
+        return {**document, "model": new}
+    for key in _WRAPPERS:
+        inner = document.get(key)
+        if isinstance(inner, dict) and inner.get("model") == old:
+            return {**document, key: {**inner, "model": new}}
+    return None
+
+
+def _spellings(name: str) -> list[bytes]:
+    """Return the ways in which JSON writers write a name."""
+    plain, escaped = (json.dumps(name, ensure_ascii=ascii_only) for ascii_only in (False, True))
+    return [text.encode() for text in dict.fromkeys((plain, escaped, plain.replace("/", "\\/")))]
+
+
+def _read(document: bytes) -> Any:
+    try:
+        return json.loads(document)
+    except (ValueError, RecursionError):
+        return None

@@ -1,0 +1,215 @@
+"""One attempt at a task: the answer goes to the store, the task ends, and then its message goes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Final
+
+from inferline.bodies import BodyStore
+from inferline.clock import Clock
+from inferline.enrolment import Terms
+from inferline.errors import BackendFailed, LeaseLost, ProviderLost, Unavailable
+from inferline.queue import Delivery, Message, TaskQueue
+from inferline.store import TaskStore
+from inferline.task import Task
+from inferline_provider.alias import rename
+from inferline_provider.backend import Backend
+from inferline_provider.chunks import ChunkWriter
+from inferline_provider.claim import is_intact
+from inferline_provider.leases import Leases, Stop
+from inferline_provider.relay import Relay
+from inferline_provider.verdict import Broken, Fault, Finish, HandBack, after, failure
+
+log = logging.getLogger(__name__)
+
+#: The first and the longest pause after a write that failed, seconds.
+PAUSE_SECONDS: Final = (0.1, 2.0)
+
+DAMAGED: Final = "The request was damaged on its way to the provider. Send it again."
+
+#: How an attempt ends; None: its deadline passed, or it was stopped.
+_End = Finish | HandBack | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """What every attempt of a provider works with."""
+
+    provider: str
+    terms: Terms
+    clock: Clock
+    store: TaskStore
+    queue: TaskQueue
+    bodies: BodyStore
+    backend: Backend
+    writer: ChunkWriter
+    leases: Leases
+    #: Backend's name of a model by the name that clients use.
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    #: Hears of each fault of the backend.
+    on_fault: Callable[[Fault], None] = lambda fault: None
+
+
+class Attempt:
+    """
+    One attempt, from its claim to the end of its message.
+
+    Order matters: the task's row ends first, its message goes afterwards. Whoever finds the message
+    of an ended task deletes it, but nobody would find a live task without one.
+    """
+
+    def __init__(
+        self, bench: Bench, task: Task, message: Message, delivery: Delivery, confirmed_at: float
+    ) -> None:
+        self.task = task
+        self.delivery = delivery
+        self.confirmed_at = confirmed_at
+        self._bench = bench
+        self._message = message
+        self._stream = bench.writer.open(task)
+        self._stopped: Stop | None = None
+        self._is_served = False
+        self._serving: asyncio.Task[_End] | None = None
+
+    def abort(self, stop: Stop) -> None:
+        """Stop at once, and with it the backend's work. Repeats do nothing."""
+        if self._stopped is not None or (stop is Stop.DRAINED and self._is_served):
+            return
+        self._stopped = stop
+        if not self._is_served:
+            self._stream.discard()
+            if self._serving is not None:
+                self._serving.cancel()
+
+    async def run(self, served: Callable[[], None]) -> None:
+        """Run the attempt. `served` is called as soon as the backend has room again."""
+        self._bench.leases.hold(self)
+        try:
+            try:
+                end = await self._serve_or_stop()
+            finally:
+                self._is_served = True
+                served()
+            await self._end(await self._seal(end))
+        finally:
+            self._bench.leases.drop(self)
+
+    async def _serve_or_stop(self) -> _End:
+        """Return how the attempt ends."""
+        self._serving = asyncio.create_task(self._serve())
+        try:
+            await asyncio.wait({self._serving})
+        finally:
+            self._serving.cancel()
+        if self._serving.cancelled() or self._stopped is not None:
+            return None
+        return self._serving.result()
+
+    async def _serve(self) -> _End:
+        left_seconds = (self.task.deadline_ms - self._bench.store.now_ms()) / 1000
+        try:
+            async with asyncio.timeout(left_seconds) as deadline:
+                return await self._ask()
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            return None
+        except Fault as fault:
+            log.warning("An attempt failed. %s task=%s", fault, self.task.ref.id)
+            self._bench.on_fault(fault)
+            left = self.task.attempts_left
+            return after(fault, attempts_left=left, begun=self._stream.begun)
+        except Unavailable:
+            log.warning("An attempt failed: a store does not answer. task=%s", self.task.ref.id)
+            if self._stream.begun:
+                return Finish(failure(ProviderLost()))
+            return HandBack(spared=False, hide_seconds=1)
+
+    async def _ask(self) -> Finish:
+        """Put the task to the backend and relay its answer. Raises Fault or Unavailable."""
+        bench, task = self._bench, self.task
+        body = self._message.body
+        if body is None:
+            body = await bench.bodies.get(self._message.body_key or "")
+        if not is_intact(task, body):
+            return Finish(failure(BackendFailed(DAMAGED, code="damaged_request")))
+        name, outward = bench.aliases.get(task.model), None
+        if name is not None:
+            body = rename(body, task.model, name)
+            outward = partial(rename, old=name, new=task.model)
+        relay = Relay(bench.terms, task.path, body, self._stream, outward)
+        async with (
+            _within(bench.terms.first_byte_seconds_max) as limit,
+            bench.backend.post(task.path, body) as response,
+        ):
+            return await relay.run(response, limit)
+
+    async def _seal(self, end: _End) -> _End:
+        """Write the answer but for its last piece, which rides on the write that ends the task."""
+        if self._stopped is Stop.DRAINED:
+            # What a reader has seen the beginning of can't begin again elsewhere.
+            end = Finish(failure(ProviderLost())) if self._stream.begun else HandBack(True, 0)
+        if not isinstance(end, Finish):
+            self._stream.discard()
+            return end
+        try:
+            chunks, tail = await self._stream.close(end.rest)
+        except Unavailable:
+            log.warning("An answer can't be written. task=%s", self.task.ref.id)
+            return Finish(failure(ProviderLost()))
+        return Finish(replace(end.outcome, chunks=chunks, tail=tail))
+
+    async def _end(self, end: _End) -> None:
+        """Write the end of the attempt, again if need be, for as long as the lease is ours."""
+        pause, longest = PAUSE_SECONDS
+        while self._stopped in (None, Stop.DRAINED):
+            try:
+                return await self._write_end(end)
+            except LeaseLost:
+                return await self._let_go()
+            except Unavailable:
+                log.warning("The end of a task can't be written yet. task=%s", self.task.ref.id)
+            await self._bench.clock.sleep(pause)
+            pause = min(longest, pause * 2)
+        log.info("An attempt stopped: %s. task=%s", self._stopped.value, self.task.ref.id)
+        if self._stopped is not Stop.FENCED:
+            await self._let_go()
+        return None
+
+    async def _write_end(self, end: _End) -> None:
+        store, queue = self._bench.store, self._bench.queue
+        if isinstance(end, HandBack):
+            await store.hand_back(self.task, spared=end.spared)
+            return await queue.hide([self.delivery], end.hide_seconds)
+        if end is None:
+            await store.expire(self.task.ref)
+        else:
+            await store.finish(self.task, end.outcome)
+        return await queue.delete([self.delivery])
+
+    async def _let_go(self) -> None:
+        """Leave a task that is not ours alone; only the message of an ended one goes."""
+        ref = self.task.ref
+        try:
+            state, _ = (await self._bench.store.states([ref])).get(ref, (None, 0))
+            if state is not None and state.terminal:
+                await self._bench.queue.delete([self.delivery])
+        except Unavailable:
+            pass  # Whoever receives the message next will see.
+
+
+@asynccontextmanager
+async def _within(seconds: float) -> AsyncIterator[asyncio.Timeout]:
+    """Bound a silence of the backend. Raises Broken."""
+    try:
+        async with asyncio.timeout(seconds) as limit:
+            yield limit
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        raise Broken("The backend was silent for too long.") from error

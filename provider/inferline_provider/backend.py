@@ -1,0 +1,205 @@
+"""The LLM server beside this provider, as an HTTP client sees it."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final, Self
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from inferline.enrolment import OfferedModel
+from inferline_provider.verdict import Broken, Fault, KeyRefused
+
+#: For every look at the backend that is no task.
+LOOK_SECONDS_MAX: Final = 10.0
+CONNECT_SECONDS_MAX: Final = 10.0
+#: Room that a task takes in a vLLM's cache when nothing better is known, tokens,
+TASK_TOKENS: Final = 4096
+#: and the most tasks that a stock vLLM runs at once.
+VLLM_SLOTS_MAX: Final = 256
+
+_CACHE: Final = re.compile(r"^vllm:cache_config_info\{(.*)\}", re.MULTILINE)
+#: The names under which servers tell a model's context length.
+_LENGTHS: Final = ("max_model_len", "context_length", "n_ctx", "n_ctx_train")
+
+
+def root_of(url: str) -> str:
+    """
+    Return the address of an OpenAI-compatible server without its `/v1`.
+
+    Raises ValueError for what is no such address.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"{url!r} is not an address: it must begin with http:// or https://")
+    if parts.query or parts.fragment or "@" in parts.netloc:
+        raise ValueError("an address can't have a user, a query or a fragment; keys have own flags")
+    return url.rstrip("/").removesuffix("/v1").rstrip("/")
+
+
+class Backend:
+    """
+    One LLM server. To be used as a context manager.
+
+    Follows no redirects and asks no proxy: it goes where the operator said and nowhere else. Each
+    call has its own connection, because llama.cpp closes those it promised to keep.
+    """
+
+    def __init__(self, root: str, key: str = "") -> None:
+        self._root = root
+        self._headers = {"accept-encoding": "identity"}
+        if key:
+            self._headers["authorization"] = f"Bearer {key}"
+
+    async def __aenter__(self) -> Self:
+        """Open it."""
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(force_close=True, limit=0),
+            headers=self._headers,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS_MAX),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+            # One event of a stream may be one long line; nothing here reads by lines.
+            read_bufsize=256 * 1024,
+        )
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Close it."""
+        await self._session.close()
+
+    async def models(self) -> list[OfferedModel]:
+        """Return the models that the backend lists, whatever their names. Raises Fault."""
+        document = await self._look_json("/v1/models")
+        listed = document.get("data") if isinstance(document, dict) else None
+        if not isinstance(listed, list):
+            raise Broken("The backend's list of models is not one.")
+        return [model for entry in listed if (model := _model(entry)) is not None]
+
+    async def healthy(self) -> bool:
+        """Say whether the backend can work now; where it has no `/health`, its models tell."""
+        try:
+            async with self._look("/health") as response:
+                if response.status not in (404, 405):
+                    return response.status == 200
+            await self.models()
+        except Fault:
+            return False
+        return True
+
+    async def slots(self) -> tuple[int | None, str]:
+        """Return how many tasks the backend runs at once (None: it does not tell), and why so."""
+        try:
+            props = await self._look_json("/props")
+            if isinstance(props, dict) and isinstance(props.get("total_slots"), int):
+                return max(1, props["total_slots"]), "the backend's /props say so"
+        except Fault:
+            pass  # Not a llama.cpp.
+        try:
+            async with self._look("/metrics") as response:
+                text = await response.text() if response.status == 200 else ""
+        except Fault:
+            text = ""
+        if (slots := _vllm_slots(text)) is not None:
+            return slots, f"its cache holds so many tasks of {TASK_TOKENS} tokens"
+        return None, "the backend does not tell"
+
+    @asynccontextmanager
+    async def post(self, path: str, body: bytes) -> AsyncIterator[aiohttp.ClientResponse]:
+        """
+        Send a client's JSON and yield the response as its body begins.
+
+        A connection reset before the answer began is tried once more. Raises Broken.
+        """
+        response = await self._post_retrying(path, body)
+        try:
+            yield response
+        finally:
+            response.close()  # Not release(): what is unread must not be read.
+
+    async def _post_retrying(self, path: str, body: bytes) -> aiohttp.ClientResponse:
+        if not path.startswith("/"):
+            raise Broken("The task's path is not one.")
+        try:
+            return await self._post(path, body)
+        except (aiohttp.ServerDisconnectedError, ConnectionResetError):
+            pass
+        except (aiohttp.ClientError, OSError) as error:
+            raise Broken(f"The backend can't be reached: {type(error).__name__}.") from error
+        try:
+            return await self._post(path, body)
+        except (aiohttp.ClientError, OSError) as error:
+            raise Broken(f"The backend hung up: {type(error).__name__}.") from error
+
+    async def _post(self, path: str, body: bytes) -> aiohttp.ClientResponse:
+        return await self._session.post(
+            self._root + path,
+            # aiohttp warns of larger bytes, because they go to the socket in one piece.
+            data=body if len(body) < 1 << 20 else io.BytesIO(body),
+            headers={"content-type": "application/json"},
+            allow_redirects=False,
+        )
+
+    @asynccontextmanager
+    async def _look(self, path: str) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Ask the backend about itself. Raises Fault when it does not answer."""
+        try:
+            async with (
+                asyncio.timeout(LOOK_SECONDS_MAX),
+                self._session.get(self._root + path, allow_redirects=False) as response,
+            ):
+                yield response
+        except (aiohttp.ClientError, OSError) as error:  # A timeout is an OSError.
+            raise Broken(f"The backend does not answer: {type(error).__name__}.") from error
+
+    async def _look_json(self, path: str) -> Any:
+        async with self._look(path) as response:
+            if response.status in (401, 403):
+                raise KeyRefused(f"The backend answered {response.status}: it refuses our key.")
+            if response.status != 200:
+                raise Broken(f"The backend answered {response.status} to GET {path}.")
+            try:
+                return json.loads(await response.read())
+            except (ValueError, RecursionError) as error:
+                raise Broken(f"The backend's answer to GET {path} is not JSON.") from error
+
+
+def _model(entry: Any) -> OfferedModel | None:
+    """Return the model that an entry of the backend's list tells of; None when it has no name."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("id"), str) or not entry["id"]:
+        return None
+    owner, created = entry.get("owned_by"), entry.get("created")
+    # The name is checked when it is offered: an alias may stand in for one that clients can't use.
+    return OfferedModel.model_construct(
+        id=entry["id"],
+        owned_by=owner[:128] if isinstance(owner, str) else "inferline",
+        created=created if isinstance(created, int) and created > 0 else 0,
+        context_length=_context_length(entry),
+    )
+
+
+def _context_length(entry: dict[str, Any]) -> int | None:
+    meta = entry.get("meta")
+    for where in (entry, meta if isinstance(meta, dict) else {}):
+        for name in _LENGTHS:
+            value = where.get(name)
+            if isinstance(value, int) and value > 0:
+                return value
+    return None
+
+
+def _vllm_slots(metrics: str) -> int | None:
+    """Return how many tasks fit in the cache of a vLLM; it does not tell how many it would run."""
+    if (found := _CACHE.search(metrics)) is None:
+        return None
+    labels = dict(re.findall(r'(\w+)="([^"]*)"', found[1]))
+    blocks, block_tokens = labels.get("num_gpu_blocks", ""), labels.get("block_size", "")
+    if not (blocks.isdecimal() and block_tokens.isdecimal()):
+        return None
+    return max(1, min(VLLM_SLOTS_MAX, int(blocks) * int(block_tokens) // TASK_TOKENS))

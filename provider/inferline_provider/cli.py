@@ -1,0 +1,285 @@
+"""The command ``inferline-provider``: reads the settings, runs a provider, stops it on signals."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import re
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+from urllib.parse import urlsplit
+
+from inferline import __version__
+from inferline.enrolment import Grant
+from inferline.registry import NAME
+from inferline_provider.backend import root_of
+from inferline_provider.enrolment import EnrolmentRefused, GrantedCredentials
+from inferline_provider.provider import Stopping, Stores, run
+from inferline_provider.settings import Settings
+
+log = logging.getLogger(__name__)
+
+DESCRIPTION: Final = """\
+Stands beside an OpenAI-compatible LLM server (vLLM, llama.cpp, Ollama and the like),
+pulls tasks for its models from an InferLine gateway's queues, has them answered and
+writes the answers back. It opens no port. Each flag can be set in the environment
+instead; the name stands behind it. A flag goes before the environment.
+"""
+
+EPILOG: Final = """\
+examples:
+  inferline-provider --base-url https://router.example.com --backend http://127.0.0.1:8001
+  inferline-provider --backend http://127.0.0.1:11434/v1 --slots 4 --models llama3.2,qwen3
+  inferline-provider --alias gpt-oss=/models/gpt-oss-20b.gguf
+                     # clients ask for gpt-oss; the LLM server is asked for the file
+
+signals:
+  SIGTERM, SIGINT    pull nothing more, leave the gateway, finish what ends within
+                     --drain-seconds, hand back the rest; once more: hand back at once
+
+exit codes:
+  0  stopped as asked
+  1  a part of the provider died; start it again
+  2  a setting is missing or can't be used
+  3  the gateway refused the enrolment, as for a wrong token
+"""
+
+
+class SettingsError(ValueError):
+    """A setting is missing or can't be used; the message says which and what to do."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Make the command's parser; its help is the manual."""
+    found = argparse.ArgumentParser(
+        prog="inferline-provider",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    found.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    _add_gateway(found.add_argument_group("gateway"))
+    _add_backend(found.add_argument_group("LLM server"))
+    _add_work(found.add_argument_group("work"))
+    return found
+
+
+def _add_gateway(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--base-url", metavar="URL", help="the gateway's address [INFERLINE_BASE_URL]"
+    )
+    group.add_argument(
+        "--token",
+        help="shown to the gateway; better in the environment, which other users of this "
+        "machine can't list [INFERLINE_PROVIDER_TOKEN]",
+    )
+    group.add_argument(
+        "--id",
+        metavar="NAME",
+        help="this provider's name, unique at the gateway; default: host name and backend's "
+        "port [PROVIDER_ID]",
+    )
+    group.add_argument(
+        "--aws-endpoint-url",
+        metavar="URL",
+        help="where AWS is as seen from here, if an emulator; default: where the gateway says "
+        "[AWS_ENDPOINT_URL]",
+    )
+
+
+def _add_backend(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--backend", metavar="URL", help="its address, with or without /v1 [OPENAI_BASE_URL]"
+    )
+    group.add_argument(
+        "--backend-key", metavar="KEY", help="its API key, if it wants one [OPENAI_API_KEY]"
+    )
+    group.add_argument(
+        "--refresh",
+        metavar="SECONDS",
+        help="between two looks at its models; default: 60 [MODEL_REFRESH_INTERVAL]",
+    )
+    group.add_argument(
+        "--models", metavar="A,B", help="serve only these; default: all that it has [MODELS]"
+    )
+    group.add_argument(
+        "--alias",
+        metavar="PUBLIC=BACKEND",
+        action="append",
+        help="offer its model BACKEND as PUBLIC; may be given several times [ALIASES, by commas]",
+    )
+
+
+def _add_work(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--slots",
+        metavar="N",
+        help="how many tasks run at once; default: as many as the LLM server says it can, "
+        "else 1 [SLOTS]",
+    )
+    group.add_argument(
+        "--drain-seconds",
+        metavar="SECONDS",
+        help="how long running tasks may go on after a stop; default: 30 [DRAIN_SECONDS]",
+    )
+    group.add_argument(
+        "--poll-seconds",
+        metavar="SECONDS",
+        help="how long one look at an empty queue waits, 1 to 20; a stop waits for it, and "
+        "shorter ones cost more calls; default: 20 [POLL_SECONDS]",
+    )
+    group.add_argument(
+        "--log-level",
+        metavar="LEVEL",
+        help="debug, info, warning or error; default: info [LOG_LEVEL]",
+    )
+
+
+#: The environment variable of each flag.
+ENV: Final = {
+    "base_url": "INFERLINE_BASE_URL",
+    "token": "INFERLINE_PROVIDER_TOKEN",
+    "id": "PROVIDER_ID",
+    "aws_endpoint_url": "AWS_ENDPOINT_URL",
+    "backend": "OPENAI_BASE_URL",
+    "backend_key": "OPENAI_API_KEY",
+    "refresh": "MODEL_REFRESH_INTERVAL",
+    "models": "MODELS",
+    "alias": "ALIASES",
+    "slots": "SLOTS",
+    "drain_seconds": "DRAIN_SECONDS",
+    "poll_seconds": "POLL_SECONDS",
+    "log_level": "LOG_LEVEL",
+}
+
+
+def read(arguments: Sequence[str] | None, environ: Mapping[str, str]) -> tuple[Settings, str]:
+    """Return the settings and the log level. Raises SettingsError."""
+    given = vars(parser().parse_args(arguments))
+    found = {name: given[name] or environ.get(env, "") for name, env in ENV.items()}
+    backend = _address(found["backend"], "backend", "the LLM server's address")
+    level = found["log_level"].upper() or "INFO"
+    if level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+        raise SettingsError("LOG_LEVEL (--log-level) must be debug, info, warning or error.")
+    slots, poll_seconds = _number(found, "slots", 0), _number(found, "poll_seconds", 20)
+    settings = Settings(
+        base_url=_address(found["base_url"], "base_url", "the gateway's address"),
+        token=found["token"],
+        backend=backend,
+        backend_key=found["backend_key"],
+        id=_name(found["id"], backend),
+        slots=int(slots) or None,
+        refresh_seconds=_number(found, "refresh", 60),
+        models=tuple(_listed(found["models"])),
+        aliases=_aliases(found["alias"]),
+        drain_seconds=_number(found, "drain_seconds", 30),
+        poll_seconds=min(20, max(1, int(poll_seconds))),
+        endpoint_url=found["aws_endpoint_url"],
+    )
+    return settings, level
+
+
+def _title(name: str) -> str:
+    return f"{ENV[name]} (--{name.replace('_', '-')})"
+
+
+def _address(text: str, name: str, what: str) -> str:
+    if not text:
+        raise SettingsError(f"{_title(name)} is not set; give {what}.")
+    try:
+        return root_of(text)
+    except ValueError as error:
+        raise SettingsError(f"{_title(name)} can't be used: {error}.") from None
+
+
+def _number(found: Mapping[str, str], name: str, default: float) -> float:
+    text = found[name]
+    if not text:
+        return default
+    if not re.fullmatch(r"\d{1,6}(\.\d+)?", text) or float(text) == 0:
+        raise SettingsError(f"{_title(name)} must be a number above 0, got {text!r}.")
+    return float(text)
+
+
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _aliases(given: str | list[str]) -> dict[str, str]:
+    found = {}
+    for pair in _listed(given) if isinstance(given, str) else given:
+        public, _, backend = pair.partition("=")
+        if not (public and backend and NAME.fullmatch(public)):
+            raise SettingsError(
+                f"{_title('alias')} must read PUBLIC=BACKEND, and PUBLIC be of the characters "
+                f"A-Z a-z 0-9 _ . / : @ + -, got {pair!r}."
+            )
+        found[public] = backend
+    return found
+
+
+def _name(given: str, backend: str) -> str:
+    """Return this provider's name: the same at every start, another for each backend of a host."""
+    if given:
+        if not NAME.fullmatch(given):
+            raise SettingsError(
+                f"{_title('id')} must be 1 to 128 of the characters A-Z a-z 0-9 _ . / : @ + -."
+            )
+        return given
+    host = re.sub(r"[^A-Za-z0-9_.-]+", "-", socket.gethostname())[:100] or "provider"
+    port = urlsplit(backend).port
+    return f"{host}-{port}" if port else host
+
+
+@asynccontextmanager
+async def _open_stores(grant: Grant, credentials: GrantedCredentials) -> AsyncIterator[Stores]:
+    from inferline.aws.stores import open_provider_stores
+
+    # Without lent credentials the host's own are used.
+    source = credentials if grant.credentials is not None else None
+    async with open_provider_stores(grant, source) as stores:
+        yield stores
+
+
+async def _run(settings: Settings) -> None:
+    stopping = Stopping()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.ask)
+    await run(settings, _open_stores, stopping)
+
+
+def _loop_factory() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    try:
+        settings, level = read(arguments, os.environ)
+    except SettingsError as error:
+        print(f"inferline-provider: {error}", file=sys.stderr)
+        return 2
+    logging.basicConfig(
+        level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory) as runner:
+            runner.run(_run(settings))
+    except EnrolmentRefused as error:
+        log.error("The gateway does not take this provider: %s", error)
+        return 3
+    except ExceptionGroup as group:
+        log.error("A part of the provider died; it stops.", exc_info=group)
+        return 1
+    return 0

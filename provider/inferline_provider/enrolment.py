@@ -1,0 +1,174 @@
+"""How this provider joins the gateway, stays known to it and leaves, over HTTPS."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+from collections.abc import Callable
+from typing import Any, Final, Self
+from urllib.parse import quote
+
+import aiohttp
+
+from inferline.clock import Clock
+from inferline.enrolment import Enrolment, Grant
+
+log = logging.getLogger(__name__)
+
+CALL_SECONDS_MAX: Final = 30.0
+#: For the last call of all; the gateway would notice the silence by itself.
+LEAVE_SECONDS_MAX: Final = 5.0
+#: The first and the longest pause after a failed enrolment, seconds.
+PAUSE_SECONDS: Final = (1.0, 30.0)
+#: Enrolments are spread by up to this share, so that providers do not come all at once.
+JITTER_SHARE: Final = 0.1
+#: The least time between two enrolments, however much changes.
+APART_SECONDS: Final = 0.2
+
+
+class GatewayUnreachable(Exception):
+    """The gateway did not answer, or not now. Trying again may help."""
+
+
+class EnrolmentRefused(Exception):
+    """The gateway refused the enrolment. Trying the same again won't help."""
+
+
+class GrantedCredentials:
+    """The AWS credentials of the newest grant; a `CredentialSource` for `inferline.aws`."""
+
+    def __init__(self) -> None:
+        self.grant: Grant | None = None
+
+    async def frozen(self) -> tuple[str, str, str | None]:
+        """Return the access key, the secret key and the session token, that belong together."""
+        assert self.grant is not None
+        assert self.grant.credentials is not None
+        found = self.grant.credentials
+        return found.access_key, found.secret_key, found.token
+
+
+class Gateway:
+    """The gateway, as this provider sees it. To be used as a context manager."""
+
+    def __init__(self, base_url: str, token: str = "") -> None:
+        self._url = f"{base_url}/v1/providers"
+        self._headers = {"authorization": f"Bearer {token}"} if token else {}
+
+    async def __aenter__(self) -> Self:
+        """Open it."""
+        self._session = aiohttp.ClientSession(
+            headers=self._headers,
+            timeout=aiohttp.ClientTimeout(total=CALL_SECONDS_MAX),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            # Enrolments are seconds apart: a kept connection is as often dead as alive.
+            connector=aiohttp.TCPConnector(force_close=True),
+            trust_env=False,
+        )
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Close it."""
+        await self._session.close()
+
+    async def enrol(self, enrolment: Enrolment) -> Grant:
+        """Join, or stay. Raises GatewayUnreachable or EnrolmentRefused."""
+        try:
+            async with self._session.post(
+                self._url, json=enrolment.model_dump(), allow_redirects=False
+            ) as response:
+                status, text = response.status, await response.text()
+        except (aiohttp.ClientError, OSError) as error:
+            raise GatewayUnreachable(f"no answer: {type(error).__name__}") from error
+        if 200 <= status < 300:
+            try:
+                return Grant.model_validate_json(text)
+            except ValueError as error:
+                raise GatewayUnreachable("its answer is no grant") from error
+        reason = f"it answered {status}"
+        if 400 <= status < 500 and status not in (404, 408, 425, 429):
+            raise EnrolmentRefused(f"{reason}: {_message(text)}")
+        raise GatewayUnreachable(reason)
+
+    async def leave(self, provider_id: str) -> None:
+        """Leave. Raises GatewayUnreachable."""
+        try:
+            async with (
+                asyncio.timeout(LEAVE_SECONDS_MAX),
+                self._session.delete(f"{self._url}/{quote(provider_id, safe='')}") as response,
+            ):
+                await response.read()
+        except (aiohttp.ClientError, OSError) as error:
+            raise GatewayUnreachable(f"no answer: {type(error).__name__}") from error
+
+
+class Enroller:
+    """Enrols again and again: in time, and at once when something has changed."""
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        clock: Clock,
+        tell: Callable[[], Enrolment],
+        on_grant: Callable[[Grant], None],
+    ) -> None:
+        self._gateway = gateway
+        self._clock = clock
+        self._tell = tell
+        self._on_grant = on_grant
+        self._wake = asyncio.Event()
+
+    def changed(self) -> None:
+        """Enrol soon: what we tell has changed."""
+        self._wake.set()
+
+    async def join(self) -> Grant:
+        """Enrol for the first time, for as long as it takes. Raises EnrolmentRefused."""
+        pause, longest = PAUSE_SECONDS
+        while True:
+            try:
+                return await self._gateway.enrol(self._tell())
+            except GatewayUnreachable as error:
+                log.warning("Waiting for the gateway: %s. pause_seconds=%d", error, pause)
+            await self._clock.sleep(_jittered(pause))
+            pause = min(longest, pause * 2)
+
+    async def run(self, enrol_seconds: float) -> None:
+        """Stay, for ever. While the gateway is away the work goes on: the old grant still holds."""
+        first, longest = PAUSE_SECONDS
+        failures = 0
+        while True:
+            pause = enrol_seconds if not failures else min(longest, first * 2 ** (failures - 1))
+            await self._wait(_jittered(min(pause, enrol_seconds)))
+            try:
+                grant = await self._gateway.enrol(self._tell())
+            except (GatewayUnreachable, EnrolmentRefused) as error:
+                failures = min(failures + 1, 10)
+                log.warning("The gateway did not take the enrolment: %s", error)
+                continue
+            failures, enrol_seconds = 0, grant.terms.enrol_seconds
+            self._on_grant(grant)
+
+    async def _wait(self, seconds: float) -> None:
+        await self._clock.sleep(APART_SECONDS)
+        timer = asyncio.get_running_loop().call_later(seconds - APART_SECONDS, self._wake.set)
+        try:
+            await self._wake.wait()
+        finally:
+            timer.cancel()
+        self._wake.clear()
+
+
+def _jittered(seconds: float) -> float:
+    return seconds * (1 + random.uniform(-JITTER_SHARE, JITTER_SHARE))
+
+
+def _message(text: str) -> Any:
+    """Return what an error of the gateway says, short enough for a log line."""
+    try:
+        found = json.loads(text)["error"]["message"]
+    except (ValueError, KeyError, TypeError):
+        found = text
+    return str(found)[:300]

@@ -1,0 +1,116 @@
+"""Whether the backend can work and what it serves, looked at again and again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from inferline.clock import Clock
+from inferline.enrolment import OfferedModel
+from inferline_provider.backend import Backend
+from inferline_provider.offer import offered
+from inferline_provider.settings import Settings
+from inferline_provider.verdict import Fault, KeyRefused
+
+log = logging.getLogger(__name__)
+
+#: Between two looks at the backend's health; a failed task brings the next one forward.
+LOOK_SECONDS: Final = 3.0
+#: The shortest time between two looks.
+LOOK_SECONDS_MIN: Final = 0.2
+#: How long a backend that refused our key is left alone before its list of models is tried.
+KEY_SECONDS: Final = 30.0
+#: What is taken for the slots of a backend that does not tell.
+SLOTS_DEFAULT: Final = 1
+
+
+class Health:
+    """What is known of the backend. `on_change` is called when any of it changes."""
+
+    def __init__(self, backend: Backend, settings: Settings, clock: Clock) -> None:
+        self._backend = backend
+        self._settings = settings
+        self._clock = clock
+        self._wake = asyncio.Event()
+        self._refused_at: float | None = None
+        self._listed_at = float("-inf")
+        self.on_change: Callable[[], None] = lambda: None
+        self.is_healthy = False
+        self.models: tuple[OfferedModel, ...] = ()
+        self.slots = settings.slots or SLOTS_DEFAULT
+
+    def doubt(self) -> None:
+        """Look soon: a task failed."""
+        self._wake.set()
+
+    def refuse_key(self) -> None:
+        """Count as unhealthy for a while: the backend does not let us in."""
+        self._refused_at = self._clock.monotonic()
+        log.error("The backend refuses this provider's key; set OPENAI_API_KEY or --backend-key.")
+        self._set(False, self.models, self.slots)
+
+    async def wait(self) -> None:
+        """Return once the backend is healthy and has a model to offer."""
+        await self.look()
+        if not (self.is_healthy and self.models):
+            log.warning("Waiting for the backend. address=%s", self._settings.backend)
+        while not (self.is_healthy and self.models):
+            await self._clock.sleep(min(1.0, LOOK_SECONDS))
+            await self.look()
+
+    async def run(self) -> None:
+        """Look for ever."""
+        while True:
+            await self._clock.sleep(LOOK_SECONDS_MIN)
+            timer = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._wake.set)
+            try:
+                await self._wake.wait()
+            finally:
+                timer.cancel()
+            self._wake.clear()
+            await self.look()
+
+    async def look(self) -> None:
+        """Look now; at the models only when their list is old, or the backend was not healthy."""
+        now = self._clock.monotonic()
+        if self._refused_at is not None and now - self._refused_at < KEY_SECONDS:
+            return
+        is_healthy = await self._backend.healthy()
+        models, slots = self.models, self.slots
+        is_old = now - self._listed_at >= self._settings.refresh_seconds
+        if is_healthy and (is_old or not self.is_healthy):
+            try:
+                models, slots = await self._list()
+                self._listed_at, self._refused_at = now, None
+            except Fault as fault:
+                log.warning("The backend's models can't be listed: %s", fault)
+                is_healthy = self.is_healthy and not isinstance(fault, KeyRefused)
+        self._set(is_healthy, models, slots)
+
+    async def _list(self) -> tuple[tuple[OfferedModel, ...], int]:
+        settings = self._settings
+        listed = await self._backend.models()
+        models = offered(listed, settings.models, settings.aliases)
+        if listed and not models:
+            log.warning("The backend has none of the wanted models. listed=%d", len(listed))
+        if settings.slots is not None:
+            return models, settings.slots
+        slots, reason = await self._backend.slots()
+        if slots != self.slots:
+            log.info("Slots: %s. slots=%d", reason, slots or SLOTS_DEFAULT)
+        return models, slots or SLOTS_DEFAULT
+
+    def _set(self, is_healthy: bool, models: tuple[OfferedModel, ...], slots: int) -> None:
+        before = (self.is_healthy, self.models, self.slots)
+        if is_healthy != self.is_healthy:
+            log.log(
+                logging.INFO if is_healthy else logging.WARNING,
+                "The backend is %s. address=%s",
+                "healthy" if is_healthy else "not healthy; nothing is pulled",
+                self._settings.backend,
+            )
+        self.is_healthy, self.models, self.slots = is_healthy, models, slots
+        if before != (is_healthy, models, slots):
+            self.on_change()

@@ -1,0 +1,275 @@
+"""A provider's life: wait for the backend, join the gateway, pull tasks, drain and leave."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
+from typing import Final, Protocol, TypeVar
+
+from inferline import __version__
+from inferline.bodies import BodyStore
+from inferline.clock import Clock, SystemClock
+from inferline.enrolment import Enrolment, Grant
+from inferline.queue import TaskQueue
+from inferline.store import TaskStore
+from inferline_provider.attempt import Bench
+from inferline_provider.backend import Backend
+from inferline_provider.chunks import ChunkWriter
+from inferline_provider.crew import Crew
+from inferline_provider.enrolment import (
+    Enroller,
+    Gateway,
+    GatewayUnreachable,
+    GrantedCredentials,
+)
+from inferline_provider.health import Health
+from inferline_provider.leases import Leases
+from inferline_provider.puller import Puller
+from inferline_provider.rota import Rota
+from inferline_provider.settings import Settings
+from inferline_provider.slots import Slots
+from inferline_provider.verdict import Busy, Fault, KeyRefused
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: How long handing back may take once the time for draining is over.
+HAND_BACK_SECONDS_MAX: Final = 5.0
+
+
+class Stores(Protocol):
+    """Where tasks are and wait."""
+
+    @property
+    def store(self) -> TaskStore:
+        """Of tasks."""
+
+    @property
+    def queue(self) -> TaskQueue:
+        """Of messages."""
+
+    @property
+    def bodies(self) -> BodyStore:
+        """Of large bodies."""
+
+
+OpenStores = Callable[[Grant, GrantedCredentials], AbstractAsyncContextManager[Stores]]
+
+
+class Stopping:
+    """What was asked of the process: to drain, and when asked again, to hand back at once."""
+
+    def __init__(self) -> None:
+        self.drain = asyncio.Event()
+        self.now = asyncio.Event()
+
+    def ask(self) -> None:
+        """Ask to stop; a second time, to stop now."""
+        (self.now if self.drain.is_set() else self.drain).set()
+
+
+async def run(
+    settings: Settings, open_stores: OpenStores, stopping: Stopping, clock: Clock | None = None
+) -> None:
+    """
+    Be a provider until `stopping` asks to stop.
+
+    Raises EnrolmentRefused when the gateway does not want us, and an ExceptionGroup when a part of
+    the provider has died: it must not limp on without.
+    """
+    clock = clock or SystemClock()
+    credentials = GrantedCredentials()
+    async with AsyncExitStack() as stack:
+        backend = await stack.enter_async_context(Backend(settings.backend, settings.backend_key))
+        gateway = await stack.enter_async_context(Gateway(settings.base_url, settings.token))
+        health = Health(backend, settings, clock)
+        provider = Provider(settings, health, gateway, credentials, clock)
+        grant = await _unless(stopping.drain, provider.join())
+        if grant is None:
+            return
+        if settings.endpoint_url:
+            grant = grant.model_copy(update={"endpoint_url": settings.endpoint_url})
+        stores = await stack.enter_async_context(open_stores(grant, credentials))
+        provider.equip(backend, stores, grant)
+        await provider.serve(stopping)
+
+
+class Provider:
+    """The parts of a provider and how they tell each other what has changed."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        health: Health,
+        gateway: Gateway,
+        credentials: GrantedCredentials,
+        clock: Clock,
+    ) -> None:
+        self._settings = settings
+        self._health = health
+        self._gateway = gateway
+        self._credentials = credentials
+        self._clock = clock
+        self._slots = Slots(1, clock, self._slots_changed)
+        self._rota = Rota()
+        self._enroller = Enroller(gateway, clock, self._tell, self._granted)
+        self._puller: Puller | None = None
+        self._crew: Crew | None = None
+        self._told_slots = 0
+        self._told_models: list[str] = []
+
+    async def join(self) -> Grant:
+        """Wait for the backend, then for the gateway. Raises EnrolmentRefused."""
+        await self._health.wait()
+        self._slots.resize(self._health.slots)
+        grant = await self._enroller.join()
+        self._granted(grant)
+        return grant
+
+    def equip(self, backend: Backend, stores: Stores, grant: Grant) -> None:
+        """Make the parts that need the stores."""
+        terms = grant.terms
+        self._terms = terms
+        self._leases = Leases(stores.store, stores.queue, self._clock, terms.lease_seconds)
+        self._writer = ChunkWriter(
+            stores.store,
+            provider=self._settings.id,
+            flush_seconds=terms.flush_seconds,
+            flush_bytes=terms.flush_bytes,
+            patience_seconds=terms.lease_seconds / 2,
+        )
+        bench = Bench(
+            provider=self._settings.id,
+            terms=terms,
+            clock=self._clock,
+            store=stores.store,
+            queue=stores.queue,
+            bodies=stores.bodies,
+            backend=backend,
+            writer=self._writer,
+            leases=self._leases,
+            aliases=self._settings.aliases,
+            on_fault=self._fault,
+        )
+        self._crew = Crew(bench, self._slots, self._rota.ran)
+        self._puller = Puller(
+            stores.queue,
+            self._rota,
+            self._slots,
+            self._crew,
+            self._clock,
+            poll_seconds=self._settings.poll_seconds,
+            hidden_seconds=self._leases.hidden_seconds,
+        )
+
+    async def serve(self, stopping: Stopping) -> None:
+        """Work until asked to stop, then drain. Raises ExceptionGroup when a part has died."""
+        assert self._puller is not None
+        self._health.on_change = self._health_changed
+        self._health_changed()
+        async with asyncio.TaskGroup() as parts:
+            work = [
+                parts.create_task(coroutine)
+                for coroutine in (
+                    self._health.run(),
+                    self._puller.run(),
+                    self._writer.run(),
+                    self._leases.renewing(),
+                    self._leases.watching(),
+                    self._leases.fencing(),
+                )
+            ]
+            heartbeat = parts.create_task(self._enroller.run(self._terms.enrol_seconds))
+            await stopping.drain.wait()
+            # From here on nothing may say again that we are there.
+            heartbeat.cancel()
+            await self._drain(stopping)
+            for part in work:
+                part.cancel()
+
+    async def _drain(self, stopping: Stopping) -> None:
+        """Stop pulling, leave, finish what fits, hand back the rest."""
+        assert self._puller is not None
+        assert self._crew is not None
+        seconds = self._settings.drain_seconds
+        log.info("Draining. running=%d seconds_max=%g", self._crew.running, seconds)
+        self._puller.set_open(False)
+        leaving = asyncio.create_task(self._leave())
+        work = asyncio.gather(self._crew.wait(seconds), self._puller.drain(seconds))
+        await _unless(stopping.now, work)
+        self._crew.stop()
+        done = await self._crew.wait(HAND_BACK_SECONDS_MAX)
+        await leaving
+        log.log(logging.INFO if done else logging.WARNING, "Stopped. handed_back_all=%s", done)
+
+    async def _leave(self) -> None:
+        try:
+            await self._gateway.leave(self._settings.id)
+        except GatewayUnreachable as error:
+            log.warning("The gateway was not told that we leave: %s", error)
+
+    def _tell(self) -> Enrolment:
+        self._told_slots = self._slots.limit
+        return Enrolment(
+            id=self._settings.id,
+            version=__version__,
+            slots=self._told_slots,
+            running=self._crew.running if self._crew else 0,
+            healthy=self._health.is_healthy,
+            service_seconds=self._crew.service_seconds if self._crew else 0.0,
+            models=list(self._health.models),
+        )
+
+    def _granted(self, grant: Grant) -> None:
+        settings = self._settings
+        self._credentials.grant = grant
+        offered = {model.id for model in self._health.models}
+        self._rota.arrange({m: tiers for m, tiers in grant.queues.items() if m in offered})
+        models = sorted(offered & set(grant.queues))
+        if models != self._told_models:
+            self._told_models = models
+            log.info(
+                "Enrolled. gateway=%s provider=%s slots=%d models=%s",
+                *(settings.base_url, settings.id, self._slots.limit, ",".join(models)),
+            )
+        if self._puller is not None:
+            self._puller.poke()
+
+    def _slots_changed(self) -> None:
+        if self._puller is not None:
+            self._puller.poke()
+            if self._slots.limit < self._told_slots:
+                self._enroller.changed()
+
+    def _health_changed(self) -> None:
+        assert self._puller is not None
+        self._slots.resize(self._health.slots)
+        self._puller.set_open(self._health.is_healthy)
+        self._enroller.changed()
+
+    def _fault(self, fault: Fault) -> None:
+        if isinstance(fault, Busy):
+            self._slots.cut()
+        if isinstance(fault, KeyRefused):
+            self._health.refuse_key()
+        else:
+            self._health.doubt()
+
+
+async def _unless(event: asyncio.Event, doing: Awaitable[T]) -> T | None:
+    """Return what `doing` returns, or None, with it cancelled, when the event comes first."""
+    task = asyncio.ensure_future(doing)
+    waiting = asyncio.create_task(event.wait())
+    try:
+        await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+    finally:
+        waiting.cancel()
+        task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+    return None

@@ -1,0 +1,140 @@
+"""Fetches messages while there is room: never more than there are slots for, and never ahead."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Final
+
+from inferline.clock import Clock
+from inferline.errors import Unavailable
+from inferline.queue import RECEIVE_MAX, Delivery, TaskQueue
+from inferline_provider.crew import Crew
+from inferline_provider.rota import Place, Rota
+from inferline_provider.slots import Slots
+
+log = logging.getLogger(__name__)
+
+#: Between two looks at whether a pause is over; everything else wakes the puller by itself.
+TICK_SECONDS: Final = 0.5
+
+
+class Puller:
+    """
+    Asks the queues, by the rota, while the backend is open for work.
+
+    A receive that is out is never cancelled: the messages it may bring would stay hidden for a
+    lease. What it brings beyond the free slots, or after a stop, goes back at once.
+    """
+
+    def __init__(
+        self,
+        queue: TaskQueue,
+        rota: Rota,
+        slots: Slots,
+        crew: Crew,
+        clock: Clock,
+        *,
+        poll_seconds: int,
+        hidden_seconds: int,
+    ) -> None:
+        self._queue = queue
+        self._rota = rota
+        self._slots = slots
+        self._crew = crew
+        self._clock = clock
+        self._poll_seconds = poll_seconds
+        self._hidden_seconds = hidden_seconds
+        self._is_open = False
+        self._asking = False
+        self._wake = asyncio.Event()
+        self._receives: set[asyncio.Task[None]] = set()
+
+    def poke(self) -> None:
+        """Look again: there is a free slot, or another queue."""
+        self._wake.set()
+
+    def set_open(self, is_open: bool) -> None:
+        """Fetch messages, or stop fetching."""
+        self._is_open = is_open
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Fetch for ever."""
+        while True:
+            self._wake.clear()
+            if self._is_open and self._slots.free:
+                self._ask()
+            timer = asyncio.get_running_loop().call_later(TICK_SECONDS, self._wake.set)
+            try:
+                await self._wake.wait()
+            finally:
+                timer.cancel()
+
+    async def drain(self, seconds: float) -> bool:
+        """Wait for the receives that are out; False if that takes longer than `seconds`."""
+        self.set_open(False)
+        if self._receives:
+            await asyncio.wait(self._receives, timeout=seconds)
+        return not self._receives
+
+    def _ask(self) -> None:
+        now = self._clock.monotonic()
+        if not self._asking and (place := self._rota.hottest(now)) is not None:
+            self._asking = True
+            # Taken ahead, so that what a cold queue brings meanwhile does not count on them.
+            taken = self._slots.take(RECEIVE_MAX)
+            self._start(place, taken, taken)
+        limit = min(self._slots.free, RECEIVE_MAX)
+        for place in self._rota.cold(now) if limit else []:
+            self._start(place, limit, 0)
+
+    def _start(self, place: Place, limit: int, taken: int) -> None:
+        place.asked = True
+        receive = asyncio.create_task(self._receive(place, limit, taken))
+        self._receives.add(receive)
+        receive.add_done_callback(self._ended)
+
+    async def _receive(self, place: Place, limit: int, taken: int) -> None:
+        deliveries: list[Delivery] = []
+        try:
+            deliveries = await self._queue.receive(
+                place.url,
+                limit=limit,
+                wait_seconds=0 if taken else self._poll_seconds,
+                hidden_seconds=self._hidden_seconds,
+            )
+            self._rota.came(place, [delivery.sent_ms for delivery in deliveries])
+        except Unavailable as error:
+            self._rota.failed(place, self._clock.monotonic())
+            log.warning("A queue does not answer: %s queue=%s", error, place.url)
+        finally:
+            if taken:
+                self._asking = False
+            surplus = self._begin(deliveries, taken)
+            self._wake.set()
+        if surplus:
+            await self._hand_back(surplus)
+
+    def _begin(self, deliveries: Sequence[Delivery], taken: int) -> Sequence[Delivery]:
+        """Begin what there are slots for and return the rest. `taken` slots are ours already."""
+        wanted = len(deliveries) if self._is_open else 0
+        if wanted > taken:
+            taken += self._slots.take(wanted - taken)
+        begun = min(wanted, taken)
+        self._slots.give(taken - begun)
+        for delivery in deliveries[:begun]:
+            self._crew.start(delivery)
+        return deliveries[begun:]
+
+    async def _hand_back(self, deliveries: Sequence[Delivery]) -> None:
+        try:
+            await self._queue.hide(deliveries, 0)
+        except Unavailable:
+            log.warning("Messages could not be handed back. messages=%d", len(deliveries))
+
+    def _ended(self, receive: asyncio.Task[None]) -> None:
+        self._receives.discard(receive)
+        if not receive.cancelled() and (error := receive.exception()) is not None:
+            log.error("A receive broke by a fault of ours.", exc_info=error)

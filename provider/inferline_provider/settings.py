@@ -1,0 +1,34 @@
+"""What an operator sets at a provider; the gateway sets the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """One provider's settings. Keys and tokens never show in `repr`."""
+
+    #: The gateway's address, without `/v1`.
+    base_url: str
+    #: The LLM server's address, without `/v1`.
+    backend: str
+    #: Name of this provider.
+    id: str
+    token: str = field(default="", repr=False)
+    backend_key: str = field(default="", repr=False)
+    #: How many tasks run at once; None: ask the backend.
+    slots: int | None = None
+    #: Between two looks at the backend's list of models.
+    refresh_seconds: float = 60.0
+    #: Serve only these; empty: all that the backend has.
+    models: tuple[str, ...] = ()
+    #: Backend's name of a model by the name that clients use.
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    #: How long running tasks may take to finish after SIGTERM.
+    drain_seconds: float = 30.0
+    #: How long one look at an empty queue waits, 1 to 20; a stop waits for it.
+    poll_seconds: int = 20
+    #: Where AWS is as seen from this host; empty: where the gateway says.
+    endpoint_url: str = ""

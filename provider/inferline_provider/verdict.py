@@ -1,0 +1,173 @@
+"""What an answer of the backend means for its task: told, tried again, or given up."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from inferline.errors import BackendFailed, InferLineError, ProviderLost
+from inferline.store import Outcome
+
+#: Statuses that say "wait", not "no".
+_BUSY: Final = frozenset({429, 503})
+#: Statuses that speak of the provider's own key, never of the client's request.
+_KEY: Final = frozenset({401, 403})
+#: Statuses outside of the 4xx that are about the request all the same.
+_TOLD: Final = frozenset({501})
+#: A 4xx that another attempt may mend.
+_TIMED_OUT: Final = 408
+
+#: How long a task waits after a busy backend that did not say for how long, seconds.
+BUSY_SECONDS: Final = (1, 5)
+#: The longest wait that a backend may ask for, seconds.
+RETRY_AFTER_SECONDS_MAX: Final = 60
+#: How long a task waits after a failed attempt, seconds.
+RETRY_SECONDS: Final = (0, 1)
+
+#: Larger answers are judged by their first and last byte: parsing them would hold up the others.
+PARSED_BYTES_MAX: Final = 256 * 1024
+
+
+class Fault(Exception):
+    """The backend gave no usable answer."""
+
+
+class Busy(Fault):
+    """The backend has no room now. The attempt does not count."""
+
+    def __init__(self, retry_after_seconds: int | None) -> None:
+        super().__init__("The backend is busy.")
+        self.retry_after_seconds = retry_after_seconds
+
+
+class KeyRefused(Fault):
+    """The backend refused this provider's key. Its answer is never shown: it may hold secrets."""
+
+
+class Broken(Fault):
+    """The backend failed. `answer` is what a client may be told of it when no attempt is left."""
+
+    def __init__(self, reason: str, answer: Answer | None = None) -> None:
+        super().__init__(reason)
+        self.answer = answer
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer of the backend."""
+
+    status: int
+    content_type: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """End the task with this outcome, after `rest` of the answer has been written."""
+
+    outcome: Outcome
+    rest: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class HandBack:
+    """Give the task back; others may look at it after `hide_seconds`."""
+
+    spared: bool
+    hide_seconds: int
+
+
+def judge(answer: Answer, retry_after: str | None = None) -> Answer:
+    """
+    Return the answer that the client is told. Raises Fault when it is none to tell.
+
+    A 200 around nothing but an error is an error: some SDKs would take it for an empty answer.
+    """
+    status = answer.status
+    if 200 <= status < 300:
+        document = parse(answer.body)
+        if document is None:
+            raise Broken(f"The backend answered {status} without JSON.")
+        if not (isinstance(document, dict) and set(document) == {"error"} and document["error"]):
+            return answer
+        status = _error_status(document["error"])
+        answer = Answer(status, answer.content_type, answer.body)
+    if status in _BUSY:
+        raise Busy(_seconds(retry_after))
+    if status in _KEY:
+        raise KeyRefused(f"The backend answered {status}: it refuses this provider's key.")
+    if (400 <= status < 500 and status != _TIMED_OUT) or status in _TOLD:
+        return answer
+    raise Broken(f"The backend answered {status}.", answer if _is_error(answer) else None)
+
+
+def after(fault: Fault, *, attempts_left: int, begun: bool) -> Finish | HandBack:
+    """
+    Say what follows a fault.
+
+    Once part of an answer was written (`begun`) nothing can be tried again: two answers must not
+    mix.
+    """
+    if begun:
+        return Finish(failure(ProviderLost()))
+    if isinstance(fault, Busy):
+        asked = fault.retry_after_seconds
+        return HandBack(True, random.randint(*BUSY_SECONDS) if asked is None else asked)
+    if attempts_left > 0:
+        spread = (0, 0) if isinstance(fault, KeyRefused) else RETRY_SECONDS
+        return HandBack(False, random.randint(*spread))
+    if isinstance(fault, Broken) and fault.answer is not None:
+        answer = fault.answer
+        return Finish(Outcome(status=answer.status, content_type=answer.content_type), answer.body)
+    return Finish(failure(BackendFailed()))
+
+
+def failure(error: InferLineError) -> Outcome:
+    """Return the outcome of a task that failed with `error`."""
+    return Outcome(error={**error.body()["error"], "status": error.status})
+
+
+def parse(body: bytes) -> Any:
+    """Return the JSON that `body` is; None for none. A large one is only looked at: see above."""
+    text = body.strip()
+    if len(text) > PARSED_BYTES_MAX:
+        closed = {b"{": b"}", b"[": b"]"}.get(text[:1])
+        return {} if closed == text[-1:] else None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def usage_of(document: Any) -> dict[str, int]:
+    """Return the token counts that an answer, or the last event with any, tells of."""
+    if not isinstance(document, dict):
+        return {}
+    response = document.get("response")
+    usage = document.get("usage") or (response.get("usage") if isinstance(response, dict) else None)
+    if not isinstance(usage, Mapping):
+        return {}
+    return {str(k): v for k, v in usage.items() if isinstance(v, int) and not isinstance(v, bool)}
+
+
+def _is_error(answer: Answer) -> bool:
+    """Say whether this is an error as OpenAI writes it, which a client can read."""
+    document = parse(answer.body)
+    if answer.status < 500 or not isinstance(document, dict):
+        return False
+    error = document.get("error")
+    return isinstance(error, dict) and isinstance(error.get("message"), str)
+
+
+def _error_status(error: Any) -> int:
+    code = error.get("code") if isinstance(error, dict) else None
+    return code if isinstance(code, int) and 400 <= code <= 599 else BackendFailed.status
+
+
+def _seconds(retry_after: str | None) -> int | None:
+    if retry_after is None or not retry_after.strip().isdecimal():
+        return None
+    return max(1, min(RETRY_AFTER_SECONDS_MAX, int(retry_after)))

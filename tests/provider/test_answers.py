@@ -1,0 +1,243 @@
+"""Each way a backend can answer, from its socket to the task's row."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from inferline.task import CHUNK_BYTES_MAX, State, Task
+from tests.provider.world import World, until, world
+from tests.support.backend import Backend
+from tests.support.script import Script
+
+QUICK = Script(first=0.01, interval=0.005, tokens=4)
+
+
+@pytest.fixture(autouse=True)
+def no_pause_between_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("inferline_provider.verdict.RETRY_SECONDS", (0, 0))
+
+
+async def ask(around: World, script: dict[str, Any], **more: Any) -> Task:
+    body = {"x_script": script, **more.pop("body", {})}
+    return await around.ended(await around.submit(body, **more))
+
+
+@pytest.mark.parametrize("status", [400, 404, 409, 413, 422, 501])
+async def test_a_refusal_of_the_request_reaches_the_client_as_it_is(status: int) -> None:
+    async with world(Backend(script=QUICK)) as around:
+        text = '{"detail" :  "mine"}'
+        row = await ask(around, {"status": status, "body": text})
+
+        assert (row.state, row.status, row.tail.decode()) == (State.DONE, status, text)
+        assert around.backend.calls.total() == 1
+
+
+@pytest.mark.parametrize("status", [500, 502, 504])
+async def test_a_failed_attempt_is_followed_by_another(status: int) -> None:
+    async with world(Backend(script=QUICK)) as around:
+        row = await ask(around, {"status": status, "times": 1})
+
+        assert (row.state, row.status, row.attempt) == (State.DONE, 200, 2)
+
+
+async def test_the_last_failure_is_told_in_the_backends_words() -> None:
+    async with world(Backend(script=QUICK)) as around:
+        row = await ask(around, {"status": 500})
+
+        assert (row.state, row.status, row.attempt) == (State.DONE, 500, 3)
+        assert json.loads(row.tail)["error"]["message"] == "scripted 500"
+
+
+async def test_a_proxys_error_page_is_not_shown() -> None:
+    async with world(Backend(script=QUICK)) as around:
+        script = {"status": 502, "body": "<html>", "content_type": "text/html"}
+        row = await ask(around, script)
+
+        assert (row.state, row.error["status"]) == (State.FAILED, 502)
+        assert row.error["code"] == "backend_failed"
+        assert row.tail == b""
+
+
+@pytest.mark.parametrize("body", ["", "<html>", "{"])
+async def test_a_success_without_json_fails(body: str) -> None:
+    async with world(Backend(script=QUICK)) as around:
+        row = await ask(around, {"body": body})
+
+        assert (row.state, row.attempt) == (State.FAILED, 3)
+
+
+async def test_a_success_around_an_error_becomes_that_error() -> None:
+    async with world(Backend(script=QUICK)) as around:
+        row = await ask(around, {"body": {"error": {"message": "too long", "code": 400}}})
+
+        assert (row.state, row.status, row.attempt) == (State.DONE, 400, 1)
+        assert json.loads(row.tail)["error"]["message"] == "too long"
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_a_busy_backend_costs_no_attempt(status: int) -> None:
+    async with world(Backend(script=QUICK)) as around:
+        row = await ask(around, {"status": status, "times": 1, "retry_after": 1}, attempts=1)
+
+        assert (row.state, row.status) == (State.DONE, 200)
+        assert (row.attempt, row.attempt_limit) == (2, 2)
+        assert around.gateway.enrolments[-1]["slots"] < around.backend.slots
+
+
+async def test_a_refused_key_stops_the_provider_and_shows_nothing() -> None:
+    async with world(Backend(script=QUICK), backend_key="right") as around:
+        around.backend.api_key = "another"
+        row = await ask(around, {}, attempts=1)
+
+        assert (row.state, row.error["status"]) == (State.FAILED, 502)
+        assert "key" not in row.error["message"].lower()
+        await until(lambda: not around.gateway.enrolments[-1]["healthy"])
+
+
+async def test_a_refused_key_leaves_the_task_to_others() -> None:
+    async with world(Backend(script=QUICK)) as around:
+        around.backend.api_key = "another"
+        task = await around.submit()
+        await until(lambda: around.row(task).attempt == 1 and around.row(task).lease_ms == 0)
+        queue = (await around.queue.make("test-model"))["default"]
+
+        await asyncio.sleep(0.1)
+
+        assert (await around.queue.depth(queue)).waiting == 1
+        assert around.row(task).attempt == 1
+
+
+async def test_a_reset_before_the_answer_is_tried_again() -> None:
+    async with world(Backend(script=QUICK)) as around:
+        row = await ask(around, {"abort_after_tokens": 0}, body={"stream": True})
+
+        assert (row.state, row.attempt) == (State.FAILED, 3)
+        assert row.error["code"] == "backend_failed"
+
+
+@pytest.mark.parametrize("how", ["abort_after_tokens", "eof_after_tokens"])
+async def test_an_answer_that_breaks_off_fails_and_is_not_begun_again(how: str) -> None:
+    async with world(Backend(script=QUICK)) as around:
+        row = await ask(around, {how: 2, "interval": 0.05, "tokens": 4}, body={"stream": True})
+
+        assert (row.state, row.attempt) == (State.FAILED, 1)
+        assert row.error["code"] == "provider_lost"
+        assert around.backend.calls.total() == 1
+
+
+async def test_a_stream_that_falls_silent_fails() -> None:
+    async with world(Backend(script=QUICK), terms={"gap_seconds_max": 0.2}) as around:
+        row = await ask(around, {"stall_after_tokens": 2}, body={"stream": True})
+
+        assert (row.state, row.error["code"]) == (State.FAILED, "provider_lost")
+        await until(lambda: not around.backend.running)
+
+
+async def test_a_backend_that_never_answers_is_given_up() -> None:
+    async with world(Backend(script=QUICK), terms={"first_byte_seconds_max": 0.2}) as around:
+        row = await ask(around, {"hang": True}, attempts=2)
+
+        assert (row.state, row.attempt) == (State.FAILED, 2)
+        assert around.backend.disconnects == 2
+
+
+async def test_a_task_ends_at_its_deadline_wherever_it_is() -> None:
+    async with world(Backend(script=QUICK)) as around:
+        row = await ask(around, {"hang": True}, seconds=0.3)
+
+        assert row.state is State.EXPIRED
+        await until(lambda: not around.backend.running)
+
+
+async def test_an_error_in_the_stream_is_passed_on() -> None:
+    async with world(Backend(script=QUICK)) as around:
+        task = await around.submit({"stream": True, "x_script": {"error_event_after": 2}})
+        row = await around.ended(task)
+
+        assert row.state is State.DONE
+        assert b"scripted failure" in around.answer(task)
+
+
+async def test_an_answer_that_is_too_large_fails() -> None:
+    async with world(Backend(script=QUICK), terms={"answer_bytes_max": 1000}) as around:
+        row = await ask(around, {"body": {"data": "x" * 2000}}, attempts=1)
+
+        assert (row.state, row.error["code"]) == (State.FAILED, "backend_failed")
+
+
+async def test_a_large_answer_arrives_whole() -> None:
+    async with world(Backend(script=QUICK)) as around:
+        body = json.dumps({"data": ["é" * 100] * 2000})
+        task = await around.submit({"x_script": {"body": body}}, path="/v1/embeddings")
+        row = await around.ended(task)
+
+        assert row.chunks >= len(body) // CHUNK_BYTES_MAX
+        assert around.answer(task).decode() == body
+
+
+async def test_a_stream_is_the_backends_bytes() -> None:
+    async with world(Backend(script=QUICK)) as around:
+        plain = await around.submit({"stream": True, "x_script": {"emoji": True, "tokens": 20}})
+        await around.ended(plain)
+        odd = await around.submit(
+            {"stream": True, "x_script": {"crlf": True, "comments": True, "tokens": 20}}
+        )
+        await around.ended(odd)
+
+        events = around.answer(odd).split(b"\n\n")
+        assert all(event.startswith(b"data: ") for event in events[:-1])
+        assert events[-2:] == [b"data: [DONE]", b""]
+        assert around.answer(plain).decode().count("data: ") >= 20
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/responses", "/v1/messages"])
+async def test_every_kind_of_stream_ends_well(path: str) -> None:
+    async with world(Backend(script=QUICK)) as around:
+        asked = {"stream": True, "prompt": "p", "input": "i", "max_tokens": 5}
+        row = await ask(around, {}, body=asked, path=path)
+
+        assert (row.state, row.status, row.attempt) == (State.DONE, 200, 1)
+
+
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/rerank", "/v1/score", "/tokenize"])
+async def test_every_kind_of_question_is_put(path: str) -> None:
+    async with world(Backend(script=QUICK)) as around:
+        asked = {"input": "a", "query": "q", "documents": ["d"], "text_1": "a", "text_2": "b"}
+        row = await ask(around, {}, body={**asked, "prompt": "p"}, path=path)
+
+        assert (row.state, row.status) == (State.DONE, 200)
+
+
+async def test_a_large_request_comes_from_its_own_store() -> None:
+    async with world(Backend(script=QUICK)) as around:
+        row = await ask(around, {}, keyed=True)
+
+        assert (row.state, row.status) == (State.DONE, 200)
+
+
+async def test_a_damaged_request_is_not_run() -> None:
+    async with world(Backend(script=QUICK)) as around:
+        row = await ask(around, {}, sha256="0" * 64)
+
+        assert (row.state, row.error["code"]) == (State.FAILED, "damaged_request")
+        assert around.backend.calls.total() == 0
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_alias_is_the_only_thing_that_changes(stream: bool) -> None:
+    backend = Backend(models=["/models/m.gguf"], script=QUICK)
+    async with world(backend, aliases={"m": "/models/m.gguf"}) as around:
+        assert [model["id"] for model in around.gateway.enrolments[0]["models"]] == ["m"]
+        task = await around.submit({"stream": stream, "user": "u"}, model="m")
+
+        row = await around.ended(task)
+
+        assert (row.state, row.status) == (State.DONE, 200)
+        assert json.loads(backend.bodies[-1])["model"] == "/models/m.gguf"
+        answer = around.answer(task)
+        assert b"/models/m.gguf" not in answer
+        assert b'"model":"m"' in answer.replace(b": ", b":")

@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from inferline_provider import backend as client
+from inferline_provider.verdict import Broken, KeyRefused
+from tests.support.backend import Backend, serving
+
+VLLM = """\
+# HELP vllm:cache_config_info Information of the LLMEngine CacheConfig
+# TYPE vllm:cache_config_info gauge
+vllm:cache_config_info{block_size="16",cache_dtype="auto",num_gpu_blocks="%s"} 1.0
+vllm:num_requests_running{model_name="m"} 0.0
+"""
+
+
+@asynccontextmanager
+async def backend_of(routes: dict[str, Any]) -> AsyncIterator[client.Backend]:
+    """A backend that answers GETs with what is given: a status, a text or JSON."""
+
+    def route(answer: Any) -> Any:
+        async def get(request: web.Request) -> web.Response:
+            if isinstance(answer, int):
+                return web.Response(status=answer, headers={"location": "/elsewhere"})
+            return (
+                web.Response(text=answer) if isinstance(answer, str) else web.json_response(answer)
+            )
+
+        return get
+
+    app = web.Application()
+    for path, answer in routes.items():
+        app.router.add_get(path, route(answer))
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        async with client.Backend(f"http://127.0.0.1:{runner.addresses[0][1]}") as found:
+            yield found
+    finally:
+        await runner.cleanup()
+
+
+@pytest.mark.parametrize(
+    ("entry", "length"),
+    [
+        ({"max_model_len": 4096}, 4096),
+        ({"meta": {"n_ctx": 512, "n_ctx_train": 2048}}, 512),
+        ({"meta": {"n_ctx_train": 2048}}, 2048),
+        ({"context_length": 8}, 8),
+        ({"max_model_len": None, "meta": None}, None),
+        ({"max_model_len": "many"}, None),
+    ],
+)
+async def test_the_context_length_is_read_where_each_server_tells_it(
+    entry: dict[str, Any], length: int | None
+) -> None:
+    async with backend_of({"/v1/models": {"data": [{"id": "m", **entry}]}}) as backend:
+        (model,) = await backend.models()
+
+        assert (model.id, model.context_length) == ("m", length)
+
+
+async def test_odd_entries_of_the_list_do_no_harm() -> None:
+    odd = [None, {}, {"id": ""}, {"id": 7}, {"id": "m", "created": -1, "owned_by": None}]
+    async with backend_of({"/v1/models": {"data": odd}}) as backend:
+        (model,) = await backend.models()
+
+        assert (model.id, model.created, model.owned_by) == ("m", 0, "inferline")
+
+
+@pytest.mark.parametrize("answer", [500, 302, "<html>", {"models": []}, []])
+async def test_no_list_of_models_is_a_fault(answer: Any) -> None:
+    async with backend_of({"/v1/models": answer}) as backend:
+        with pytest.raises(Broken):
+            await backend.models()
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_list_that_needs_another_key_says_so(status: int) -> None:
+    async with backend_of({"/v1/models": status}) as backend:
+        with pytest.raises(KeyRefused):
+            await backend.models()
+
+
+@pytest.mark.parametrize(
+    ("routes", "healthy"),
+    [
+        ({"/health": 200}, True),
+        ({"/health": 503}, False),
+        ({"/v1/models": {"data": []}}, True),
+        ({"/v1/models": 500}, False),
+        ({}, False),
+    ],
+)
+async def test_health_is_what_the_backend_says_or_what_its_models_say(
+    routes: dict[str, Any], healthy: bool
+) -> None:
+    async with backend_of(routes) as backend:
+        assert await backend.healthy() is healthy
+
+
+async def test_nobody_there_is_not_healthy() -> None:
+    async with client.Backend("http://127.0.0.1:9") as backend:
+        assert not await backend.healthy()
+
+
+@pytest.mark.parametrize(
+    ("routes", "slots"),
+    [
+        ({"/props": {"total_slots": 7}}, 7),
+        ({"/props": 404, "/metrics": VLLM % 2560}, 10),
+        ({"/metrics": VLLM % 1_000_000}, 256),
+        ({"/metrics": VLLM % 1}, 1),
+        ({"/metrics": VLLM % "None"}, None),
+        ({"/props": {}, "/metrics": "x 1"}, None),
+        ({}, None),
+    ],
+)
+async def test_slots_are_what_the_backend_lets_us_know(
+    routes: dict[str, Any], slots: int | None
+) -> None:
+    async with backend_of(routes) as backend:
+        assert (await backend.slots())[0] == slots
+
+
+async def test_the_scripted_backend_tells_of_itself() -> None:
+    scripted = Backend(models=["a", "b"], slots=3)
+    async with (
+        serving(scripted) as port,
+        client.Backend(f"http://127.0.0.1:{port}") as backend,
+    ):
+        assert [model.id for model in await backend.models()] == ["a", "b"]
+        assert (await backend.slots())[0] == 3
+        assert await backend.healthy()
+
+
+@pytest.mark.parametrize(
+    ("url", "root"),
+    [
+        ("http://h:1", "http://h:1"),
+        ("http://h:1/", "http://h:1"),
+        ("http://h:1/v1", "http://h:1"),
+        ("https://h/openai/v1/", "https://h/openai"),
+        ("http://[::1]:8001/v1", "http://[::1]:8001"),
+    ],
+)
+def test_an_address_may_end_with_v1(url: str, root: str) -> None:
+    assert client.root_of(url) == root
+
+
+@pytest.mark.parametrize(
+    "url", ["", "h:1", "ftp://h", "file:///etc/passwd", "http://", "http://u:p@h", "http://h?x=1"]
+)
+def test_only_a_plain_http_address_is_one(url: str) -> None:
+    with pytest.raises(ValueError, match="address"):
+        client.root_of(url)
+
+
+async def test_a_path_can_not_lead_to_another_host() -> None:
+    async with client.Backend("http://127.0.0.1") as backend:
+        with pytest.raises(Broken):
+            async with backend.post("@evil.example/v1", b"{}"):
+                pass

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from inferline_provider.verdict import (
+    Answer,
+    Broken,
+    Busy,
+    Fault,
+    Finish,
+    HandBack,
+    KeyRefused,
+    after,
+    judge,
+    usage_of,
+)
+
+ERROR = json.dumps({"error": {"message": "m", "type": "t", "param": None, "code": "c"}}).encode()
+
+
+def answer(status: int, body: bytes = ERROR) -> Answer:
+    return Answer(status, "application/json", body)
+
+
+@pytest.mark.parametrize("status", [400, 402, 404, 409, 413, 422, 451, 501])
+@pytest.mark.parametrize("body", [ERROR, b"<html>", b""])
+def test_an_answer_about_the_request_is_told_as_it_is(status: int, body: bytes) -> None:
+    assert judge(answer(status, body)) == answer(status, body)
+
+
+@pytest.mark.parametrize("status", [300, 302, 408, 500, 502, 504, 599])
+def test_a_failure_of_the_backend_may_be_mended_by_another_attempt(status: int) -> None:
+    with pytest.raises(Broken):
+        judge(answer(status))
+
+
+@pytest.mark.parametrize("body", [b"", b"  ", b"<html>", b'{"a":', b"{" * 300_000])
+def test_a_success_without_json_is_a_failure(body: bytes) -> None:
+    with pytest.raises(Broken):
+        judge(answer(200, body))
+
+
+def test_a_large_success_is_only_looked_at() -> None:
+    body = b'{"data": [' + b"0," * 300_000 + b"0]}"
+
+    assert judge(answer(200, body)).body is body
+
+
+@pytest.mark.parametrize(("code", "status"), [(400, 400), (404, 404)])
+def test_a_success_around_an_error_is_that_error(code: int, status: int) -> None:
+    body = json.dumps({"error": {"message": "m", "code": code}}).encode()
+
+    assert judge(answer(200, body)) == answer(status, body)
+
+
+@pytest.mark.parametrize("code", [None, "bad", 200, 700])
+def test_an_error_without_a_status_is_a_failure(code: object) -> None:
+    with pytest.raises(Broken):
+        judge(answer(200, json.dumps({"error": {"message": "m", "code": code}}).encode()))
+
+
+def test_an_answer_with_an_error_among_other_things_is_an_answer() -> None:
+    body = b'{"id": "x", "error": null, "output": []}'
+
+    assert judge(answer(200, body)).status == 200
+
+
+@pytest.mark.parametrize(("told", "seconds"), [("7", 7), ("0", 1), ("3600", 60), ("soon", None)])
+def test_a_busy_backend_says_for_how_long(told: str, seconds: int | None) -> None:
+    with pytest.raises(Busy) as busy:
+        judge(answer(503), told)
+
+    assert busy.value.retry_after_seconds == seconds
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refused_key_is_the_providers_affair(status: int) -> None:
+    with pytest.raises(KeyRefused):
+        judge(answer(status))
+
+
+def test_a_busy_backend_costs_no_attempt() -> None:
+    assert after(Busy(9), attempts_left=0, begun=False) == HandBack(spared=True, hide_seconds=9)
+
+
+def test_a_task_comes_back_after_one_to_five_seconds() -> None:
+    for _ in range(50):
+        end = after(Busy(None), attempts_left=1, begun=False)
+        assert isinstance(end, HandBack)
+        assert 1 <= end.hide_seconds <= 5
+
+
+def test_a_refused_key_gives_the_task_to_others_at_once() -> None:
+    end = after(KeyRefused(), attempts_left=1, begun=False)
+
+    assert end == HandBack(spared=False, hide_seconds=0)
+
+
+def test_the_last_attempt_tells_the_backends_own_error() -> None:
+    with pytest.raises(Broken) as broken:
+        judge(answer(500))
+
+    end = after(broken.value, attempts_left=0, begun=False)
+
+    assert isinstance(end, Finish)
+    assert (end.outcome.status, end.rest, end.outcome.error) == (500, ERROR, {})
+
+
+@pytest.mark.parametrize("fault", [Broken("x"), KeyRefused("secret")])
+def test_the_last_attempt_without_an_error_to_tell_fails(fault: Fault) -> None:
+    end = after(fault, attempts_left=0, begun=False)
+
+    assert isinstance(end, Finish)
+    assert (end.outcome.error["status"], end.outcome.error["code"]) == (502, "backend_failed")
+    assert "secret" not in str(end.outcome.error)
+
+
+@pytest.mark.parametrize("fault", [Broken("x"), Busy(1), KeyRefused()])
+def test_an_answer_that_has_begun_never_begins_again(fault: Fault) -> None:
+    end = after(fault, attempts_left=2, begun=True)
+
+    assert isinstance(end, Finish)
+    assert end.outcome.error["code"] == "provider_lost"
+
+
+@pytest.mark.parametrize(
+    ("document", "usage"),
+    [
+        ({"usage": {"total_tokens": 3, "details": {"x": 1}, "ok": True}}, {"total_tokens": 3}),
+        ({"response": {"usage": {"input_tokens": 1}}}, {"input_tokens": 1}),
+        ({"usage": None}, {}),
+        ([], {}),
+    ],
+)
+def test_usage_is_read_where_it_stands(document: object, usage: dict[str, int]) -> None:
+    assert usage_of(document) == usage

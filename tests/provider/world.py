@@ -1,0 +1,188 @@
+"""A provider in this process: memory for AWS, a scripted LLM server, a gateway of two routes."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+
+from inferline.bodies import body_key
+from inferline.enrolment import Grant, Terms
+from inferline.memory import MemoryBodies, MemoryQueue, MemoryStore
+from inferline.queue import Message
+from inferline.settings import Settings as GatewaySettings
+from inferline.task import Task, TaskRef, Tier, slug
+from inferline_provider import provider
+from inferline_provider.settings import Settings
+from tests.support.backend import Backend, serving
+
+#: Quick enough for a test to see several of each.
+TERMS = Terms.model_validate(GatewaySettings()).model_copy(
+    update={"enrol_seconds": 1.0, "flush_seconds": 0.02}
+)
+
+
+@dataclass
+class FakeGateway:
+    """The two routes that a provider calls."""
+
+    queue: MemoryQueue
+    terms: Terms = field(default_factory=lambda: TERMS)
+    status: int = 200
+    enrolments: list[dict[str, Any]] = field(default_factory=list)
+    tokens: list[str | None] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+
+    async def enrol(self, request: web.Request) -> web.Response:
+        told = await request.json()
+        self.enrolments.append(told)
+        self.tokens.append(request.headers.get("authorization"))
+        if self.status != 200:
+            error = {"message": "scripted refusal", "type": "t", "param": None, "code": "c"}
+            return web.json_response({"error": error}, status=self.status)
+        queues = {model["id"]: dict(await self.queue.make(model["id"])) for model in told["models"]}
+        grant = Grant(
+            queues=queues, tasks_table="t", bodies_bucket="b", region="r", terms=self.terms
+        )
+        return web.json_response(grant.model_dump())
+
+    async def leave(self, request: web.Request) -> web.Response:
+        self.left.append(request.match_info["id"])
+        return web.Response(status=204)
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[str]:
+        app = web.Application()
+        app.router.add_post("/v1/providers", self.enrol)
+        app.router.add_delete("/v1/providers/{id}", self.leave)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+        finally:
+            await runner.cleanup()
+
+
+@dataclass
+class World:
+    """Everything around one provider, and the moves of its gateway and clients."""
+
+    backend: Backend
+    store: Any = field(default_factory=MemoryStore)
+    queue: Any = field(default_factory=MemoryQueue)
+    bodies: MemoryBodies = field(default_factory=MemoryBodies)
+    terms: Terms = field(default_factory=lambda: TERMS)
+    stopping: provider.Stopping = field(default_factory=provider.Stopping)
+    gateway: FakeGateway = field(init=False)
+    running: asyncio.Task[None] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.gateway = FakeGateway(self.queue, self.terms)
+
+    @asynccontextmanager
+    async def open_stores(self, grant: Grant, credentials: object) -> AsyncIterator[World]:
+        yield self
+
+    async def submit(
+        self,
+        body: dict[str, Any] | None = None,
+        *,
+        model: str = "test-model",
+        tier: Tier = "default",
+        path: str = "/v1/chat/completions",
+        seconds: float = 30.0,
+        attempts: int = 3,
+        keyed: bool = False,
+        sha256: str | None = None,
+    ) -> Task:
+        """Do what a gateway does with a request."""
+        asked = {"model": model, "messages": [{"role": "user", "content": uuid.uuid4().hex}]}
+        raw = json.dumps({**asked, **(body or {})}).encode()
+        now_ms = self.store.now_ms()
+        task = Task(
+            ref=TaskRef(slug(model), uuid.uuid4().hex),
+            model=model,
+            tier=tier,
+            tenant="t",
+            path=path,
+            body_sha256=sha256 or hashlib.sha256(raw).hexdigest(),
+            created_ms=now_ms,
+            deadline_ms=now_ms + round(seconds * 1000),
+            attempt_limit=attempts,
+            ttl=now_ms // 1000 + 3600,
+        )
+        await self.store.submit(task)
+        message = Message(ref=task.ref, body=raw)
+        if keyed:
+            await self.bodies.put(body_key(task.ref), raw)
+            message = Message(ref=task.ref, body_key=body_key(task.ref))
+        await self.queue.send((await self.queue.make(model))[tier], message, "t")
+        return task
+
+    def row(self, task: Task) -> Task:
+        """The task's row now."""
+        row: Task = self.store.task(task.ref)
+        return row
+
+    async def ended(self, task: Task, seconds: float = 10.0) -> Task:
+        """The task's row once it has ended and its message is gone."""
+        await until(lambda: self.row(task).state.terminal, seconds)
+        url = (await self.queue.make(task.model))[task.tier]
+        await until(lambda: not any(task.ref.id in text for text in self.queue.messages(url)))
+        return self.row(task)
+
+    def answer(self, task: Task) -> bytes:
+        """The answer as a reader puts it together."""
+        row = self.row(task)
+        chunks = self.store.chunks(task.ref, row.attempt)
+        assert [chunk.seq for chunk in chunks] == list(range(row.chunks))
+        return b"".join(chunk.data for chunk in chunks) + row.tail
+
+
+@asynccontextmanager
+async def world(
+    backend: Backend | None = None,
+    *,
+    terms: dict[str, Any] | None = None,
+    store: Any = None,
+    queue: Any = None,
+    **settings: Any,
+) -> AsyncIterator[World]:
+    """A provider that has enrolled, in its world; stopped at once at the end."""
+    backend = backend or Backend()
+    around = World(backend, terms=TERMS.model_copy(update=terms or {}))
+    around.store = store or around.store
+    around.queue = around.gateway.queue = queue or around.queue
+    async with serving(backend) as port, around.gateway.serving() as base_url:
+        chosen = Settings(
+            base_url=base_url,
+            backend=f"http://127.0.0.1:{port}",
+            id="p1",
+            **{"poll_seconds": 1, **settings},
+        )
+        around.running = asyncio.create_task(
+            provider.run(chosen, around.open_stores, around.stopping)
+        )
+        try:
+            await until(lambda: bool(around.gateway.enrolments) or around.running.done())
+            yield around
+        finally:
+            around.stopping.ask()
+            around.stopping.ask()
+            async with asyncio.timeout(10):
+                await asyncio.gather(around.running, return_exceptions=True)
+
+
+async def until(holds: Callable[[], Any], seconds: float = 10.0) -> None:
+    """Return once something holds; fails when that takes too long."""
+    async with asyncio.timeout(seconds):
+        while not holds():  # noqa: ASYNC110 - what is waited for has no event
+            await asyncio.sleep(0.005)
