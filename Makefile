@@ -47,6 +47,12 @@ demo: $(LOCAL) ## Run everything on this machine: gateway, provider, LLM, AWS em
 .PHONY: install
 install: $(DEV) ## Set up .venv for work on InferLine
 
+.PHONY: docs
+docs: $(DEV) ## Write the table of settings in docs/settings.md anew
+	@table=$$(.venv/bin/inferline settings); \
+	head=$$(sed '/^| variable/,$$d' docs/settings.md); \
+	printf '%s\n\n%s\n' "$$head" "$$table" > docs/settings.md
+
 .PHONY: test
 test: $(DEV) $(CLIENTS) $(NODE_CLIENTS) ## Run every test
 	@.venv/bin/pytest $(ARGS)

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from inferline import __version__
 from inferline.errors import InferLineError
-from inferline.settings import Settings, SettingsError
+from inferline.settings import Settings, SettingsError, markdown
 
 OK: Final = 0
 FAILED: Final = 1
@@ -24,6 +24,8 @@ USAGE: Final = 2
 
 #: How long requests under way may go on after the gateway was asked to end.
 GRACE_SECONDS: Final = 10
+#: How long an idle connection stays: longer than clients keep theirs, so that none is cut in use.
+KEEP_ALIVE_SECONDS: Final = 75
 
 _EPILOG: Final = """\
 exit codes:
@@ -67,6 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     parts.add_parser("provider", help="run a provider (the same as inferline-provider)")
     provision = parts.add_parser("provision", help="make tables and bucket on an emulator")
     provision.set_defaults(run=_provision)
+    settings = parts.add_parser("settings", help="list every setting of the gateway, as Markdown")
+    settings.set_defaults(run=_settings)
     for name, path, what in (
         ("models", "/v1/models", "list the models"),
         ("providers", "/v1/providers", "list the live providers"),
@@ -138,6 +142,7 @@ def _gateway(options: argparse.Namespace) -> int:
                 access_log=False,
                 server_header=False,
                 timeout_graceful_shutdown=GRACE_SECONDS,
+                timeout_keep_alive=KEEP_ALIVE_SECONDS,
             )
             await uvicorn.Server(config).serve()
 
@@ -173,6 +178,11 @@ def _provision(options: argparse.Namespace) -> int:
             pass
 
     asyncio.run(provision())
+    return OK
+
+
+def _settings(options: argparse.Namespace) -> int:
+    print(markdown())
     return OK
 
 

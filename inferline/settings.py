@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
-from typing import Any, Self, cast
+from typing import Any, Final, Self, cast
+
+#: What a value that is no text has to be.
+_KINDS: Final = {int: "whole number", float: "number"}
 
 
 class SettingsError(ValueError):
@@ -67,7 +70,9 @@ class Settings:
     )
     flush_bytes: int = _setting(16 * 1024, "How much a chunk gathers before it is written, bytes.")
     first_byte_seconds_max: float = _setting(
-        300.0, "How long a backend may take until the first byte of an answer."
+        600.0,
+        "How long a backend may take until the first byte of an answer; the first of an answer "
+        "that is not streamed comes when all of it is there.",
     )
     gap_seconds_max: float = _setting(60.0, "How long a backend's stream may stay silent.")
     answer_bytes_max: int = _setting(64 * 1024 * 1024, "Largest answer of a backend, bytes.")
@@ -96,13 +101,26 @@ def env_name(spec: Field[Any]) -> str:
     return cast("str | None", spec.metadata["name"]) or f"INFERLINE_{spec.name.upper()}"
 
 
+def markdown() -> str:
+    """Every setting as a row of a table, for the documentation."""
+    rows = [
+        f"| `{env_name(spec)}` | {_shown(spec.default)} | {spec.metadata['doc']} |"
+        for spec in fields(Settings)
+    ]
+    return "\n".join(["| variable | default | meaning |", "|---|---|---|", *rows])
+
+
+def _shown(default: object) -> str:
+    return f"`{default:g}`" if isinstance(default, float) else f"`{default}`" if default else "none"
+
+
 def _parse(text: str, kind: type[Any]) -> Any:
     if kind is str:
         return text
     try:
         value = kind(text)
     except ValueError:
-        raise ValueError(f"must be a number, got {text!r}") from None
+        raise ValueError(f"must be a {_KINDS[kind]}, got {text!r}") from None
     if not 0 < value < float("inf"):
-        raise ValueError(f"must be above 0, got {text!r}")
+        raise ValueError(f"must be above 0 and finite, got {text!r}")
     return value

@@ -37,6 +37,8 @@ def _configure(
     environ["GATEWAY_PORT"] = str(port)
     # Queue URLs carry this name. An address spares every client a look at /etc/hosts and ::1.
     environ["MINISTACK_HOST"] = host
+    # Otherwise it listens for MQTT on every address of the machine.
+    environ["IOT_MTLS_ENABLED"] = "0"
     environ.setdefault("LOG_LEVEL", "WARNING")
     if state_dir is not None:
         state_dir.mkdir(parents=True, exist_ok=True)
