@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from inferline.errors import InvalidRequest
 from inferline.task import Tier, slug
@@ -98,15 +98,3 @@ class QueueMaker(Protocol):
 
     async def make(self, model: str) -> Mapping[Tier, str]:
         """The URLs of a model's queues, made where missing."""
-
-
-def model_object(model: Model, snapshot: Snapshot) -> dict[str, Any]:
-    """A model as ``GET /v1/models`` shows it: OpenAI's fields, and what the providers told."""
-    return {
-        "id": model.id,
-        "object": "model",
-        "created": model.created,
-        "owned_by": model.owned_by,
-        "context_length": model.context_length,
-        "providers": len(snapshot.serving(model.id)),
-    }

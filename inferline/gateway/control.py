@@ -13,7 +13,17 @@ from inferline import __version__
 from inferline.enrolment import Credentials, Enrolment, Grant, Name, Terms
 from inferline.errors import NotAuthenticated
 from inferline.gateway.line import Line
-from inferline.registry import Model, Provider, QueueMaker, Registry, model_object
+from inferline.gateway.objects import (
+    ERRORS,
+    Health,
+    ModelList,
+    ModelObject,
+    ProviderList,
+    ProviderObject,
+    QueueList,
+    QueueObject,
+)
+from inferline.registry import Model, Provider, QueueMaker, Registry, Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -62,8 +72,10 @@ class Office:
     async def _model(self, offered: dict[str, Any], known: Any) -> Model:
         there = known.get(offered["id"])
         queues = there.queues if there else await self.queue_maker.make(offered["id"])
-        if there and offered["context_length"] is None:
-            offered["context_length"] = there.context_length
+        if there:
+            # Backends that have no date tell the present one, each time anew.
+            offered["created"] = there.created
+            offered["context_length"] = offered["context_length"] or there.context_length
         return Model(queues=queues, **offered)
 
     async def leave(self, provider_id: str) -> None:
@@ -84,48 +96,46 @@ def _office(request: Request) -> Office:
 
 
 At = Annotated[Office, Depends(_office)]
-router = APIRouter(tags=["control"])
+router = APIRouter(tags=["control"], responses=ERRORS)
 
 
 @router.get("/models", summary="List the models")
-async def list_models(office: At) -> dict[str, Any]:
+async def list_models(office: At) -> ModelList:
     """OpenAI's fields of each model, its context length and how many live providers it has."""
     snapshot = await office.line.catalogue.snapshot()
-    data = [model_object(model, snapshot) for model in snapshot.models.values()]
-    return {"object": "list", "data": sorted(data, key=lambda model: str(model["id"]))}
+    data = [_model_object(model, snapshot) for model in snapshot.models.values()]
+    return ModelList(data=sorted(data, key=lambda model: model.id))
 
 
 @router.get("/models/{model_id:path}", summary="Tell of one model")
-async def get_model(model_id: str, office: At) -> dict[str, Any]:
+async def get_model(model_id: str, office: At) -> ModelObject:
     """The same of one model."""
     there = await office.line.catalogue.model(model_id)
-    return model_object(there, await office.line.catalogue.snapshot())
+    return _model_object(there, await office.line.catalogue.snapshot())
 
 
 @router.get("/health", summary="Whether requests can be taken")
-async def get_health(office: At) -> dict[str, Any]:
+async def get_health(office: At) -> Health:
     """200 when the registry answers, else 503."""
     snapshot = await office.line.catalogue.recent()
-    return {
-        "status": "ok",
-        "version": __version__,
-        "models": len(snapshot.models),
-        "providers": len(snapshot.providers),
-    }
+    return Health(
+        version=__version__, models=len(snapshot.models), providers=len(snapshot.providers)
+    )
 
 
 @router.get("/queue/stats", summary="How long the queues are")
-async def get_queue_stats(office: At) -> dict[str, Any]:
+async def get_queue_stats(office: At) -> QueueList:
     """For each model and tier: tasks waiting and running, live providers and their slots."""
-    return {"object": "list", "data": await _queue_stats(office.line)}
+    return QueueList(data=await _queue_stats(office.line))
 
 
 @router.get("/providers", summary="List the live providers")
-async def list_providers(office: At) -> dict[str, Any]:
-    """Each provider as it last told of itself."""
+async def list_providers(office: At) -> ProviderList:
+    """Each provider as it last told of itself, and how many seconds ago that was."""
     snapshot = await office.line.catalogue.snapshot()
-    data = [{"object": "provider", **asdict(p)} for p in snapshot.providers.values()]
-    return {"object": "list", "data": sorted(data, key=lambda p: str(p["id"]))}
+    now_ms = office.line.store.now_ms()
+    data = [_provider_object(provider, now_ms) for provider in snapshot.providers.values()]
+    return ProviderList(data=sorted(data, key=lambda provider: provider.id))
 
 
 @router.post("/providers", summary="Enrol a provider; repeat it as a heartbeat")
@@ -143,6 +153,21 @@ async def leave(provider_id: Name, request: Request, office: At) -> Response:
     return Response(status_code=204)
 
 
+def _model_object(model: Model, snapshot: Snapshot) -> ModelObject:
+    return ModelObject(
+        id=model.id,
+        created=model.created,
+        owned_by=model.owned_by,
+        context_length=model.context_length,
+        providers=len(snapshot.serving(model.id)),
+    )
+
+
+def _provider_object(provider: Provider, now_ms: int) -> ProviderObject:
+    ago = round(max(0, now_ms - provider.seen_ms) / 1000, 1)
+    return ProviderObject(**asdict(provider), seen_seconds_ago=ago)
+
+
 def check_token(request: Request, token: str) -> None:
     """Raise NotAuthenticated unless the request shows ``token``, where one is set."""
     shown = request.headers.get("authorization", "").removeprefix("Bearer ").encode()
@@ -152,7 +177,7 @@ def check_token(request: Request, token: str) -> None:
         )
 
 
-async def _queue_stats(line: Line) -> list[dict[str, Any]]:
+async def _queue_stats(line: Line) -> list[QueueObject]:
     snapshot = await line.catalogue.snapshot()
     found = []
     for model in sorted(snapshot.models.values(), key=lambda m: m.id):
@@ -160,14 +185,13 @@ async def _queue_stats(line: Line) -> list[dict[str, Any]]:
         for tier, url in model.queues.items():
             depth = await line.catalogue.depth_now(url)
             found.append(
-                {
-                    "object": "queue",
-                    "model": model.id,
-                    "tier": tier,
-                    "waiting": depth.waiting,
-                    "running": depth.running,
-                    "providers": len(serving),
-                    "slots": sum(p.slots for p in serving),
-                }
+                QueueObject(
+                    model=model.id,
+                    tier=tier,
+                    waiting=depth.waiting,
+                    running=depth.running,
+                    providers=len(serving),
+                    slots=sum(p.slots for p in serving),
+                )
             )
     return found

@@ -14,6 +14,7 @@ from inferline import payload
 from inferline.errors import BodyTooLarge, InvalidRequest
 from inferline.gateway.answer import Answer
 from inferline.gateway.line import Line
+from inferline.gateway.objects import ERRORS
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,21 @@ ENDPOINTS: Final = (
     Endpoint("/score", "/v1/score", "Score pairs of texts", {"text_1": "tea", "text_2": ["leaf"]}),
     Endpoint("/tokenize", "/tokenize", "Count tokens", {"prompt": "a text", "content": "a text"}),
 )
+
+
+_ANSWER: Final[dict[str, Any]] = {
+    "description": "The backend's answer, as it is.",
+    "content": {"application/json": {}, "text/event-stream": {}},
+    "headers": {
+        name: {"description": what, "schema": {"type": "string"}}
+        for name, what in (
+            ("x-request-id", "The task's id."),
+            ("x-inferline-provider", "Who ran it."),
+            ("x-inferline-attempt", "Which attempt answered, from 1."),
+            ("x-inferline-queue-ms", "How long it waited for a provider, milliseconds."),
+        )
+    },
+}
 
 
 def _handler(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
@@ -96,7 +112,7 @@ def _request_body(endpoint: Endpoint) -> dict[str, Any]:
     return {"required": True, "content": {"application/json": {"schema": schema}}}
 
 
-router = APIRouter(tags=["inference"])
+router = APIRouter(tags=["inference"], responses={**ERRORS, 200: _ANSWER})
 for _endpoint in ENDPOINTS:
     router.add_api_route(
         _endpoint.path,

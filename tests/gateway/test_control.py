@@ -104,7 +104,8 @@ async def test_the_documentation_lists_every_route_and_no_other(
     gateway: Gateway, client: httpx.AsyncClient
 ) -> None:
     assert 200 == (await client.get("/docs")).status_code
-    paths = (await client.get("/openapi.json")).json()["paths"]
+    document = (await client.get("/openapi.json")).json()
+    paths = document["paths"]
 
     assert {
         "/v1/chat/completions",
@@ -122,3 +123,12 @@ async def test_the_documentation_lists_every_route_and_no_other(
         "/v1/providers",
         "/v1/providers/{provider_id}",
     } == set(paths)
+
+    for path, methods in paths.items():
+        for operation in methods.values():
+            answers = operation["responses"]
+            assert "422" not in answers, path
+            assert "ErrorBody" in str(answers["default"])
+    chat = paths["/v1/chat/completions"]["post"]
+    assert {"application/json", "text/event-stream"} == set(chat["responses"]["200"]["content"])
+    assert ["model"] == chat["requestBody"]["content"]["application/json"]["schema"]["required"]

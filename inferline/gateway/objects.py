@@ -1,0 +1,101 @@
+"""What the gateway's own answers look like, for the code and for the OpenAPI page alike."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel
+
+from inferline.task import Tier
+
+
+class ErrorObject(BaseModel):
+    """What went wrong and what to do, as OpenAI writes it."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(BaseModel):
+    """The body of every error."""
+
+    error: ErrorObject
+
+
+class ModelObject(BaseModel):
+    """A model that can be asked for."""
+
+    id: str
+    object: Literal["model"] = "model"
+    #: Seconds since 1970.
+    created: int
+    owned_by: str
+    #: Tokens; null when no provider told.
+    context_length: int | None
+    #: How many live and healthy providers serve it.
+    providers: int
+
+
+class ModelList(BaseModel):
+    """All models."""
+
+    object: Literal["list"] = "list"
+    data: list[ModelObject]
+
+
+class QueueObject(BaseModel):
+    """One queue: the tasks of a model in a tier, about so many."""
+
+    object: Literal["queue"] = "queue"
+    model: str
+    tier: Tier
+    waiting: int
+    running: int
+    providers: int
+    slots: int
+
+
+class QueueList(BaseModel):
+    """All queues."""
+
+    object: Literal["list"] = "list"
+    data: list[QueueObject]
+
+
+class ProviderObject(BaseModel):
+    """A live provider as it last told of itself."""
+
+    object: Literal["provider"] = "provider"
+    id: str
+    models: list[str]
+    slots: int
+    running: int
+    healthy: bool
+    version: str
+    #: Mean time that a task takes at its backend; 0 before the first.
+    service_seconds: float
+    seen_seconds_ago: float
+
+
+class ProviderList(BaseModel):
+    """All live providers."""
+
+    object: Literal["list"] = "list"
+    data: list[ProviderObject]
+
+
+class Health(BaseModel):
+    """The gateway can take requests."""
+
+    status: Literal["ok"] = "ok"
+    version: str
+    models: int
+    providers: int
+
+
+#: Every route's errors, for the OpenAPI page.
+ERRORS: Final[dict[int | str, dict[str, Any]]] = {
+    "default": {"model": ErrorBody, "description": "An error; the message says what to do."}
+}
