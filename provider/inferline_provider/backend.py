@@ -103,7 +103,7 @@ class Backend:
             pass  # Not a llama.cpp.
         try:
             async with self._look("/metrics") as response:
-                text = await response.text() if response.status == 200 else ""
+                text = await response.text("utf-8", "replace") if response.status == 200 else ""
         except Fault:
             text = ""
         if (slots := _vllm_slots(text)) is not None:

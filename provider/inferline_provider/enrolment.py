@@ -79,7 +79,7 @@ class Gateway:
             async with self._session.post(
                 self._url, json=enrolment.model_dump(), allow_redirects=False
             ) as response:
-                status, text = response.status, await response.text()
+                status, text = response.status, await response.text("utf-8", "replace")
         except (aiohttp.ClientError, OSError) as error:
             raise GatewayUnreachable(f"no answer: {type(error).__name__}") from error
         if 200 <= status < 300:

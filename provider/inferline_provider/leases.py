@@ -13,7 +13,7 @@ from inferline.clock import Clock
 from inferline.errors import LeaseLost, Unavailable
 from inferline.queue import Delivery, TaskQueue
 from inferline.store import TaskStore
-from inferline.task import Task
+from inferline.task import State, Task
 
 log = logging.getLogger(__name__)
 
@@ -117,8 +117,9 @@ class Leases:
         except Unavailable:
             return  # A cancel is then heard of later, or when the lease can't be renewed.
         for held in looked_at:
-            state, attempt = states.get(held.task.ref, (None, 0))
-            if state is None or attempt != held.task.attempt:
+            state, attempt = states.get(held.task.ref, (State.QUEUED, 0))
+            # The read may be older than our claim. Attempts only grow, and an end is for good.
+            if attempt > held.task.attempt:
                 held.abort(Stop.LOST)
             elif state.terminal:
                 held.abort(Stop.ENDED)

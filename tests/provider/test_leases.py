@@ -162,6 +162,21 @@ async def test_a_silent_store_stops_nothing_by_itself() -> None:
     assert held.stops == []
 
 
+async def test_an_old_picture_of_the_task_stops_nothing() -> None:
+    scene = Scene()
+    held = await scene.held()
+
+    class Stale(SilentStore):
+        async def states(self, refs: Any) -> Any:
+            return {held.task.ref: (State.QUEUED, 0)}
+
+    scene.leases = Leases(Stale(scene.clock), scene.queue, scene.clock, LEASE_SECONDS)
+    scene.leases.hold(held)
+    await scene.leases.look()
+
+    assert held.stops == []
+
+
 async def test_a_dropped_attempt_is_not_renewed() -> None:
     scene = Scene()
     held = await scene.held()
