@@ -67,6 +67,10 @@ class InferLineError(Exception):
             }
         }
 
+    def told(self) -> dict[str, Any]:
+        """The error as a task's row keeps it: OpenAI's fields, and the HTTP status."""
+        return {**self.body()["error"], "status": self.status}
+
     def headers(self) -> dict[str, str]:
         """The response headers that tell a client when, and whether, to try again."""
         found: dict[str, str] = {}

@@ -73,8 +73,7 @@ class MemoryStore:
             return Refused(task)
         if task.attempts_left <= 0:
             error = BackendFailed("Every attempt at this request failed. Send it again later.")
-            spent = {**error.body()["error"], "status": error.status}
-            return Refused(self._put(task, state=State.FAILED, error=spent))
+            return Refused(self._put(task, state=State.FAILED, error=error.told()))
         return Claimed(
             self._put(
                 task,

@@ -8,7 +8,10 @@ import hypothesis
 
 #: What a person's shell may hold and a test must not see.
 OWN_PREFIXES = ("AWS_", "INFERLINE_", "OPENAI_")
-OWN_NAMES = ("SLOTS", "PROVIDER_ID", "MODEL_REFRESH_INTERVAL")
+OWN_NAMES = (
+    *("SLOTS", "PROVIDER_ID", "MODEL_REFRESH_INTERVAL", "MODELS", "ALIASES"),
+    *("DRAIN_SECONDS", "POLL_SECONDS", "LOG_LEVEL"),
+)
 
 for name in list(os.environ):
     if name.startswith(OWN_PREFIXES) or name in OWN_NAMES:

@@ -102,7 +102,7 @@ class DynamoTaskStore:
             return Refused(replace(task, state=State.EXPIRED))
         if task.lease_ms < now and task.attempts_left <= 0:
             error = BackendFailed("Every attempt at this request failed. Send it again later.")
-            spent = {"error": {**error.body()["error"], "status": error.status}}
+            spent = {"error": error.told()}
             where, values = "#attempt = :spent", {"spent": task.attempt}
             try:
                 return Refused(

@@ -39,6 +39,7 @@ class Reader:
         self._attempt = 1
         self._seq = 0
         self._ahead = 1
+        self._tailed = False
 
     @property
     def attempt(self) -> int:
@@ -97,9 +98,11 @@ class Reader:
 
     def _end(self, task: Task, *, given: bool) -> list[bytes]:
         if task.state is not State.DONE:
-            if given:
+            tail = task.tail if self._streamed and not self._tailed else b""
+            self._tailed = True
+            if given or tail:
                 self.behind = True  # the bytes first, the error at the next look
-                return []
+                return [tail] if tail else []
             raise ended_without_answer(task)
         self.ended = True
         if self.head is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import aiohttp
@@ -11,7 +11,7 @@ import aiohttp
 from inferline.endings import Ending
 from inferline.enrolment import Terms
 from inferline.errors import BackendFailed
-from inferline.sse import EventParser
+from inferline.sse import Event, EventParser
 from inferline.store import Outcome
 from inferline_provider.chunks import ChunkStream
 from inferline_provider.verdict import Answer, Broken, Finish, judge, parse, usage_of
@@ -70,16 +70,25 @@ class Relay:
                     await self._pass_on(event)
                     if self._ending.done:
                         return
-            for event in parser.close():
-                await self._pass_on(event)
+            await self._pass_on_whole(parser.close())
         except BackendFailed as error:  # An event beyond all bounds.
             raise Broken(str(error)) from error
         # The backend's own error is an answer: the client gets it as it came.
         if self._ending.error is None and not (self._ending.complete and received):
             raise Broken("The backend's stream ended before its answer did.")
 
-    async def _pass_on(self, event: Any) -> None:
+    async def _pass_on_whole(self, rest: Iterable[Event]) -> None:
+        """Pass on what had no blank line after it, unless it may have been cut in its middle."""
+        for event in rest:
+            self._ending.see(event)
+            if self._ending.complete or self._ending.error is not None:
+                await self._forward(event)
+
+    async def _pass_on(self, event: Event) -> None:
         self._ending.see(event)
+        await self._forward(event)
+
+    async def _forward(self, event: Event) -> None:
         if b'"usage"' in event.data:
             self._telling_usage = event.data
         raw = event.raw

@@ -127,7 +127,7 @@ def after(fault: Fault, *, attempts_left: int, begun: bool) -> Finish | HandBack
 
 def failure(error: InferLineError) -> Outcome:
     """Return the outcome of a task that failed with `error`."""
-    return Outcome(error={**error.body()["error"], "status": error.status})
+    return Outcome(error=error.told())
 
 
 def parse(body: bytes) -> Any:

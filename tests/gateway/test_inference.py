@@ -199,11 +199,13 @@ async def test_what_came_before_a_failure_is_still_delivered(
     taken = await gateway.take()
     await taken.write(b"data: one\n\n")
     await taken.write(b"data: two\n\n")
-    await taken.finish(error={"message": "broken", "code": "provider_lost", "status": 502})
+    told = {"message": "broken", "code": "provider_lost", "status": 502}
+    await taken.finish(error=told, tail=b"data: three\n\n")
 
     response = await asked
 
-    assert response.text.startswith("data: one\n\ndata: two\n\n" + 'data: {"error":')
+    whole = "data: one\n\ndata: two\n\ndata: three\n\n"
+    assert response.text.startswith(whole + 'data: {"error":')
     assert response.text.endswith("\n\n")
 
 

@@ -129,6 +129,28 @@ async def test_an_answer_that_breaks_off_fails_and_is_not_begun_again(how: str) 
         assert around.backend.calls.total() == 1
 
 
+async def test_an_event_that_is_cut_in_its_middle_is_not_passed_on() -> None:
+    sent = 'data: {"choices": [{"delta": {"content": "a"}}]}\n\ndata: {"choices": [{"del'
+    script = {"body": sent, "content_type": "text/event-stream"}
+    async with world(Backend(script=QUICK)) as around:
+        task = await around.submit({"stream": True, "x_script": script})
+        row = await around.ended(task)
+
+        assert row.state is State.FAILED
+        assert not around.answer(task).endswith(b'{"del\n\n')
+
+
+async def test_a_last_event_without_its_blank_line_is_passed_on_when_it_ends_the_answer() -> None:
+    sent = 'data: {"choices": [{"delta": {}, "finish_reason": "stop"}]}\n\ndata: [DONE]'
+    script = {"body": sent, "content_type": "text/event-stream"}
+    async with world(Backend(script=QUICK)) as around:
+        task = await around.submit({"stream": True, "x_script": script})
+        row = await around.ended(task)
+
+        assert row.state is State.DONE
+        assert around.answer(task).endswith(b"data: [DONE]\n\n")
+
+
 async def test_a_stream_that_falls_silent_fails() -> None:
     async with world(Backend(script=QUICK), terms={"gap_seconds_max": 0.2}) as around:
         row = await ask(around, {"stall_after_tokens": 2}, body={"stream": True})
