@@ -22,6 +22,7 @@ OK: Final = 0
 FAILED: Final = 1
 USAGE: Final = 2
 
+LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 #: How long requests under way may go on after the gateway was asked to end.
 GRACE_SECONDS: Final = 10
 #: How long an idle connection stays: longer than clients keep theirs, so that none is cut in use.
@@ -131,6 +132,12 @@ def _gateway(options: argparse.Namespace) -> int:
     logging.basicConfig(
         level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
+
+    if not settings.provider_token and options.host not in LOOPBACK:
+        logging.getLogger(__name__).warning(
+            "Anyone who reaches %s can enrol a provider: set INFERLINE_PROVIDER_TOKEN.",
+            options.host,
+        )
 
     async def serve() -> None:
         async with open_office(settings) as office:

@@ -90,7 +90,7 @@ def _offer(provider: Provider) -> tuple[object, ...]:
     return provider.models, provider.slots, provider.healthy
 
 
-def _office(request: Request) -> Office:
+async def _office(request: Request) -> Office:  # not async, it would be run in a thread
     office: Office = request.app.state.office
     return office
 

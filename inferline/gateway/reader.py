@@ -62,7 +62,8 @@ class Reader:
         that the task ended with, once all bytes before it are out.
         """
         self.behind = False
-        if found.task is not None:
+        # Reads may be stale: what has ended stays ended.
+        if found.task is not None and not (self.task and self.task.state.terminal):
             self.task = found.task
             if found.task.attempt > self._attempt:
                 self._follow(found.task)
