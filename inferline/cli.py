@@ -23,10 +23,6 @@ FAILED: Final = 1
 USAGE: Final = 2
 
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
-#: How long requests under way may go on after the gateway was asked to end.
-GRACE_SECONDS: Final = 10
-#: How long an idle connection stays: longer than clients keep theirs, so that none is cut in use.
-KEEP_ALIVE_SECONDS: Final = 75
 
 _EPILOG: Final = """\
 exit codes:
@@ -124,9 +120,7 @@ def _add_gateway(parts: Any) -> None:
 
 
 def _gateway(options: argparse.Namespace) -> int:
-    import uvicorn
-
-    from inferline.gateway.app import create_app, open_office
+    from inferline.gateway import server
 
     settings = Settings.from_env(os.environ)
     logging.basicConfig(
@@ -139,32 +133,8 @@ def _gateway(options: argparse.Namespace) -> int:
             options.host,
         )
 
-    async def serve() -> None:
-        async with open_office(settings) as office:
-            config = uvicorn.Config(
-                create_app(office),
-                host=options.host,
-                port=options.port,
-                log_level="warning",
-                access_log=False,
-                server_header=False,
-                timeout_graceful_shutdown=GRACE_SECONDS,
-                timeout_keep_alive=KEEP_ALIVE_SECONDS,
-            )
-            await uvicorn.Server(config).serve()
-
-    with asyncio.Runner(loop_factory=_fast_loop()) as runner:
-        runner.run(serve())
+    server.run(settings, options.host, options.port)
     return OK
-
-
-def _fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop's, where there is one."""
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
 
 
 def _provider(arguments: Sequence[str]) -> int:

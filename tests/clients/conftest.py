@@ -13,9 +13,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.support.backend import Backend, BackendThread
+from tests.support.line import empty_line
 from tests.support.script import Script
 
 HERE = Path(__file__).parent
@@ -27,8 +29,12 @@ CLIENTS = {
     "openai-python 2": (str(ROOT / ".venv-clients/bin/python"), "openai_python.py"),
     "langchain": (str(ROOT / ".venv-clients/bin/python"), "langchain_openai_chat.py"),
     "litellm": (str(ROOT / ".venv-clients/bin/python"), "litellm_sdk.py"),
+    "anthropic": (str(ROOT / ".venv-clients/bin/python"), "anthropic_python.py"),
     "openai-node": ("node", "node/openai_node.mjs"),
 }
+
+#: How long a request may take before the gateway gives up, seconds: the tests wait for that.
+DEADLINE_SECONDS = 5
 
 Sights = dict[str, dict[str, Any]]
 
@@ -38,16 +44,33 @@ class Line:
     """Where the clients are pointed, and the scripted backend at its other end."""
 
     base_url: str
-    backend: Backend
     backend_url: str
     model: str = "test-model"
+    #: A model that is known and that nobody serves.
+    unserved: str = "unserved-model"
+    deadline_seconds: int = DEADLINE_SECONDS
 
 
 @pytest.fixture(scope="session")
 def line() -> Iterator[Line]:
+    """A gateway, a provider and a scripted backend, which the clients know nothing of."""
     script = Script(first=0.02, interval=0.002)
-    with BackendThread(Backend(script=script)) as server:
-        yield Line(f"{server.url}/v1", server.backend, server.url)
+    with BackendThread(Backend(script=script)) as server, empty_line() as parts:
+        parts.start_gateway(
+            INFERLINE_REQUEST_SECONDS_MAX=str(DEADLINE_SECONDS),
+            INFERLINE_NO_PROVIDER_SECONDS="0.3",
+        )
+        parts.start_provider("p1", server.url, "--slots", "8")
+        line = Line(f"{parts.url}/v1", server.url)
+        come_and_go(line)
+        yield line
+
+
+def come_and_go(line: Line) -> None:
+    """Enrol a provider for the model that nobody is to serve, and have it leave."""
+    told = {"id": "gone", "version": "1", "slots": 1, "models": [{"id": line.unserved}]}
+    httpx.post(f"{line.base_url}/providers", json=told).raise_for_status()
+    httpx.delete(f"{line.base_url}/providers/gone").raise_for_status()
 
 
 @pytest.fixture(scope="session")
@@ -58,7 +81,8 @@ def sights_of(line: Line) -> Callable[[str], Sights]:
     def run(client: str) -> subprocess.CompletedProcess[str]:
         program, script = CLIENTS[client]
         command = [program, str(HERE / script), "--base-url", line.base_url]
-        command += ["--backend", line.backend_url, "--model", line.model]
+        command += ["--backend", line.backend_url]
+        command += ["--model", line.model, "--unserved", line.unserved]
         return subprocess.run(
             command,
             cwd=ROOT,

@@ -7,6 +7,7 @@ from typing import Any
 from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 from observing import (
     BREAKS,
+    DIES,
     FAILS_FOR_GOOD,
     FAILS_ONCE,
     HANGS,
@@ -85,11 +86,16 @@ def unknown_model() -> Seen:
     return {"text": llm(model="no-such-model").invoke(TEXT).content}
 
 
+def no_provider() -> Seen:
+    return {"text": llm(model=observer.unserved, max_retries=1).invoke(TEXT).content}
+
+
 def timeout() -> Seen:
     llm(script=HANGS, timeout=1, max_retries=0).invoke(TEXT)
     return {}
 
 
+observer.see_meanwhile("no_provider", no_provider)
 observer.see("chat", chat)
 observer.see("stream", stream)
 observer.see("emoji", lambda: chat({"emoji": True}))
@@ -99,8 +105,9 @@ observer.see("structured", structured)
 observer.see("embeddings", embeddings)
 observer.see("unknown_model", unknown_model)
 observer.see("refused", lambda: chat(REFUSED))
+observer.see("breaks", lambda: stream(BREAKS))
+observer.see("dies", lambda: stream(DIES))
+observer.see_timeout(timeout)
 observer.see("fails_once", lambda: chat(FAILS_ONCE))
 observer.see("fails_for_good", lambda: chat(FAILS_FOR_GOOD))
-observer.see("breaks", lambda: stream(BREAKS))
-observer.see_timeout(timeout)
 observer.finish()

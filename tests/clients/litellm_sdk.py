@@ -11,6 +11,7 @@ os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 import litellm
 from observing import (
     BREAKS,
+    DIES,
     FAILS_FOR_GOOD,
     FAILS_ONCE,
     HANGS,
@@ -81,11 +82,16 @@ def unknown_model() -> Seen:
     return {"text": str(ask(model="openai/no-such-model"))}
 
 
+def no_provider() -> Seen:
+    return {"text": str(ask(model=f"openai/{observer.unserved}", max_retries=1))}
+
+
 def timeout() -> Seen:
     ask(script=HANGS, timeout=1, max_retries=0)
     return {}
 
 
+observer.see_meanwhile("no_provider", no_provider)
 observer.see("chat", chat)
 observer.see("stream", stream)
 observer.see("emoji", lambda: chat({"emoji": True}))
@@ -94,8 +100,9 @@ observer.see("tools", tools)
 observer.see("embeddings", embeddings)
 observer.see("unknown_model", unknown_model)
 observer.see("refused", lambda: chat(REFUSED))
+observer.see("breaks", lambda: stream(BREAKS))
+observer.see("dies", lambda: stream(DIES))
+observer.see_timeout(timeout)
 observer.see("fails_once", lambda: chat(FAILS_ONCE))
 observer.see("fails_for_good", lambda: chat(FAILS_FOR_GOOD))
-observer.see("breaks", lambda: stream(BREAKS))
-observer.see_timeout(timeout)
 observer.finish()

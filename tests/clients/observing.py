@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import threading
 import time
 import urllib.request
 import uuid
@@ -25,12 +26,15 @@ TOOL = {
         },
     },
 }
-#: A server error that passes when the same request comes again.
+#: The backend is busy, and not any more when the same request comes again.
 FAILS_ONCE = {"status": 503, "retry_after": 1, "times": 1, "key": uuid.uuid4().hex}
-#: The same, when the server asks not to come again.
-FAILS_FOR_GOOD = {"status": 503, "headers": {"x-should-retry": "false"}}
+#: The backend is busy for as long as one asks.
+FAILS_FOR_GOOD = {"status": 503}
 REFUSED = {"status": 400}
+#: The backend itself tells of an error in the middle of its stream.
 BREAKS = {"error_event_after": 3}
+#: The backend is gone in the middle of its stream; slow enough that a part of it is out by then.
+DIES = {"abort_after_tokens": 3, "interval": 0.1}
 HANGS = {"hang": True}
 
 
@@ -42,37 +46,55 @@ class Observer:
         parser.add_argument("--base-url", required=True, help="what is tested, with /v1")
         parser.add_argument("--backend", required=True, help="the scripted server behind it")
         parser.add_argument("--model", required=True)
+        parser.add_argument("--unserved", required=True, help="a model that nobody serves")
         flags = parser.parse_args()
         self.base_url: str = flags.base_url
         self.model: str = flags.model
+        self.unserved: str = flags.unserved
         self._backend: str = flags.backend
+        self._meanwhile: list[threading.Thread] = []
         self.seen: dict[str, Seen] = {}
 
     def see(self, name: str, case: Callable[[], Seen]) -> None:
         """Run a case; an exception is a sight like any other."""
-        calls, start = self.state()["calls"], time.monotonic()
-        try:
-            seen = case()
-        except Exception as error:  # noqa: BLE001 - whichever it is, it is what the user gets
-            seen = describe(error)
-        seen["seconds"] = round(time.monotonic() - start, 3)
-        seen["calls"] = self.state()["calls"] - calls
-        self.seen[name] = seen
+        calls = self.state()["calls"]
+        self.seen[name] = timed(case)
+        self.seen[name]["calls"] = self.state()["calls"] - calls
+
+    def see_meanwhile(self, name: str, case: Callable[[], Seen]) -> None:
+        """Run a case beside all others: one that waits long and never reaches the backend."""
+
+        def run() -> None:
+            self.seen[name] = timed(case)
+
+        self._meanwhile.append(threading.Thread(target=run))
+        self._meanwhile[-1].start()
 
     def see_timeout(self, case: Callable[[], Seen]) -> None:
         """Run a case that ends by the client's own timeout; note when the backend is idle again."""
         self.see("timeout", case)
         start = time.monotonic()
         while self.state()["running"] and time.monotonic() - start < 10:
-            time.sleep(0.05)
-        self.seen["timeout"]["backend_running"] = self.state()["running"]
+            time.sleep(0.02)
+        self.seen["timeout"]["freed_seconds"] = round(time.monotonic() - start, 3)
 
     def state(self) -> Seen:
         with urllib.request.urlopen(f"{self._backend}/_script/state", timeout=10) as answer:
             return dict(json.load(answer))
 
     def finish(self) -> None:
+        for thread in self._meanwhile:
+            thread.join()
         print(json.dumps(self.seen))
+
+
+def timed(case: Callable[[], Seen]) -> Seen:
+    start = time.monotonic()
+    try:
+        seen = case()
+    except Exception as error:  # noqa: BLE001 - whichever it is, it is what the user gets
+        seen = describe(error)
+    return seen | {"seconds": round(time.monotonic() - start, 3)}
 
 
 def describe(error: Exception) -> Seen:

@@ -7,6 +7,7 @@ from typing import Any
 import openai
 from observing import (
     BREAKS,
+    DIES,
     FAILS_FOR_GOOD,
     FAILS_ONCE,
     HANGS,
@@ -106,6 +107,11 @@ def models() -> Seen:
     return {"ids": [model.id for model in client.models.list()]}
 
 
+def no_provider() -> Seen:
+    asked: dict[str, Any] = {"model": observer.unserved, "messages": QUESTION}
+    return {"text": str(client.with_options(max_retries=1).chat.completions.create(**asked))}
+
+
 def timeout() -> Seen:
     impatient = client.with_options(timeout=1, max_retries=0)
     asked: dict[str, Any] = {"model": observer.model, "messages": QUESTION}
@@ -113,6 +119,7 @@ def timeout() -> Seen:
     return {}
 
 
+observer.see_meanwhile("no_provider", no_provider)
 observer.see("models", models)
 observer.see("chat", chat)
 observer.see("stream", stream)
@@ -127,8 +134,9 @@ observer.see("embeddings", embeddings)
 observer.see("responses", responses)
 observer.see("unknown_model", lambda: {"text": str(ask(model="no-such-model"))})
 observer.see("refused", lambda: chat(REFUSED))
+observer.see("breaks", lambda: stream(BREAKS))
+observer.see("dies", lambda: stream(DIES))
+observer.see_timeout(timeout)
 observer.see("fails_once", lambda: chat(FAILS_ONCE))
 observer.see("fails_for_good", lambda: chat(FAILS_FOR_GOOD))
-observer.see("breaks", lambda: stream(BREAKS))
-observer.see_timeout(timeout)
 observer.finish()

@@ -1,4 +1,4 @@
-"""Real clients, unchanged, see what they would see of the backend itself."""
+"""Real clients, unchanged, work through a real line as they would with the backend itself."""
 
 from __future__ import annotations
 
@@ -14,8 +14,13 @@ from tests.support.answers import EMOJI, WORDS
 SightsOf = Callable[[str], dict[str, dict[str, Any]]]
 
 OPENAI = ["openai-python 3", "openai-python 2", "openai-node"]
-EVERY = [*OPENAI, "langchain", "litellm"]
+OPENAI_SHAPED = [*OPENAI, "langchain", "litellm"]
+EVERY = [*OPENAI_SHAPED, "anthropic"]
 
+#: What a client calls the reason for which a whole answer ends, if not "stop".
+STOP = {"anthropic": "end_turn"}
+
+chat_clients = pytest.mark.parametrize("client", OPENAI_SHAPED)
 every_client = pytest.mark.parametrize("client", EVERY)
 openai_clients = pytest.mark.parametrize("client", OPENAI)
 
@@ -31,7 +36,7 @@ def test_a_whole_answer_arrives(sights_of: SightsOf, client: str) -> None:
     seen = sights_of(client)["chat"]
 
     assert len(words(seen["text"])) == 16
-    assert seen["finish"] == "stop"
+    assert seen["finish"] == STOP.get(client, "stop")
     assert seen["total_tokens"] == 20
     assert seen["calls"] == 1
 
@@ -42,7 +47,7 @@ def test_a_stream_is_the_same_answer_token_by_token(sights_of: SightsOf, client:
 
     assert "error" not in seen
     assert seen["text"] == whole["text"]
-    assert seen["finish"] == "stop"
+    assert seen["finish"] == STOP.get(client, "stop")
     assert seen["total_tokens"] == 20
     assert seen["events"] >= 17
 
@@ -54,7 +59,7 @@ def test_characters_of_many_bytes_survive_being_cut(sights_of: SightsOf, client:
     assert len(whole["text"]) >= 16
     assert set(whole["text"]) <= set("".join(EMOJI))
     assert seen["text"] == whole["text"]
-    assert seen["finish"] == "stop"
+    assert seen["finish"] == STOP.get(client, "stop")
 
 
 @openai_clients
@@ -74,7 +79,7 @@ def test_several_choices_do_not_mix(sights_of: SightsOf, client: str) -> None:
     assert len(set(seen["whole"])) == 2
 
 
-@every_client
+@chat_clients
 def test_a_tool_is_called(sights_of: SightsOf, client: str) -> None:
     seen = sights_of(client)["tools"]
     arguments = seen["arguments"]
@@ -111,7 +116,7 @@ def test_old_completions_stop_at_max_tokens(sights_of: SightsOf, client: str) ->
     assert seen["finish"] == "length"
 
 
-@every_client
+@chat_clients
 def test_embeddings_arrive_in_order(sights_of: SightsOf, client: str) -> None:
     vectors = sights_of(client)["embeddings"]["vectors"]
 
@@ -139,7 +144,7 @@ def test_answers_and_refusals_have_a_request_id(sights_of: SightsOf, client: str
 
     ids = [sights[case]["request_id"] for case in ("chat", "emoji", "unknown_model", "refused")]
 
-    assert all(ids)
+    assert all(found.startswith("req_") for found in ids)
     assert len(set(ids)) == 4
 
 
@@ -150,8 +155,8 @@ def test_an_unknown_model_is_not_found_and_not_retried(sights_of: SightsOf, clie
     assert "NotFoundError" in seen["kinds"]
     assert seen["status"] == 404
     assert "no-such-model" in seen["message"]
-    assert seen["calls"] <= 1
-    if client != "litellm":  # It drops the code.
+    assert seen["calls"] == 0
+    if client in OPENAI:  # The others drop the code.
         assert seen["code"] == "model_not_found"
 
 
@@ -160,13 +165,15 @@ def test_a_refusal_of_the_backend_arrives_as_it_is(sights_of: SightsOf, client: 
     seen = sights_of(client)["refused"]
 
     assert "BadRequestError" in seen["kinds"]
-    assert (seen["status"], seen["code"]) == (400, "scripted")
+    assert seen["status"] == 400
     assert "scripted 400" in seen["message"]
     assert seen["calls"] == 1
+    if client != "anthropic":  # Its errors have no code.
+        assert seen["code"] == "scripted"
 
 
 @every_client
-def test_a_passing_failure_is_ridden_out(sights_of: SightsOf, client: str) -> None:
+def test_a_busy_backend_is_ridden_out_inside(sights_of: SightsOf, client: str) -> None:
     seen = sights_of(client)["fails_once"]
 
     assert len(words(seen["text"])) == 16
@@ -175,26 +182,70 @@ def test_a_passing_failure_is_ridden_out(sights_of: SightsOf, client: str) -> No
 
 
 @every_client
-def test_a_failure_for_good_is_not_retried(sights_of: SightsOf, client: str) -> None:
+def test_a_backend_busy_for_good_ends_at_the_deadline_and_is_not_retried(
+    sights_of: SightsOf, line: Any, client: str
+) -> None:
     seen = sights_of(client)["fails_for_good"]
 
-    assert seen["status"] == 503
-    assert seen["calls"] == 1
+    assert seen["status"] == 504
+    assert "before its deadline" in seen["message"]
+    assert line.deadline_seconds <= seen["seconds"] < 2 * line.deadline_seconds
+    if client in OPENAI:
+        assert seen["code"] == "deadline_exceeded"
 
 
 @every_client
+def test_a_model_that_nobody_serves_is_retried_when_the_gateway_said(
+    sights_of: SightsOf, client: str
+) -> None:
+    seen = sights_of(client)["no_provider"]
+
+    assert seen["status"] == 503
+    assert "No provider has served the model 'unserved-model'" in seen["message"]
+    # Retry-After is 5 s, and there was one retry.
+    assert 5 < seen["seconds"] < 10
+    if client in OPENAI:
+        assert seen["code"] == "no_provider_available"
+
+
+@chat_clients
 def test_an_answer_that_breaks_raises_after_what_had_come(sights_of: SightsOf, client: str) -> None:
     whole, seen = sights_of(client)["chat"], sights_of(client)["breaks"]
 
     assert "APIError" in seen["kinds"]
     assert whole["text"].startswith(seen["text"])
     assert len(words(seen["text"])) == 3
+    assert "scripted failure" in seen["message"]
+
+
+@chat_clients
+def test_a_backend_that_dies_in_its_answer_raises_after_what_had_come(
+    sights_of: SightsOf, client: str
+) -> None:
+    whole, seen = sights_of(client)["chat"], sights_of(client)["dies"]
+
+    assert "APIError" in seen["kinds"]
+    assert "provider was lost" in seen["message"]
+    assert whole["text"].startswith(seen["text"])
+    assert 1 <= len(words(seen["text"])) <= 3
+    assert seen["calls"] == 1
 
 
 @every_client
-def test_a_client_that_gives_up_frees_the_backend(sights_of: SightsOf, client: str) -> None:
+def test_a_client_that_gives_up_frees_the_backend_within_a_second(
+    sights_of: SightsOf, client: str
+) -> None:
     seen = sights_of(client)["timeout"]
 
     assert "Timeout" in seen["error"]
-    assert 0.9 < seen["seconds"] < 10
-    assert seen["backend_running"] == 0
+    assert seen["calls"] == 1
+    assert 0.9 < seen["seconds"] < 5
+    assert seen["freed_seconds"] < 1
+
+
+@pytest.mark.xfail(reason="an error in a /v1/messages stream has OpenAI's shape: no event name")
+def test_the_messages_api_tells_of_a_backend_that_dies_in_its_answer(sights_of: SightsOf) -> None:
+    seen = sights_of("anthropic")["dies"]
+
+    assert "APIError" in seen["kinds"]
+    assert "provider was lost" in seen["message"]

@@ -8,6 +8,7 @@ const { values: flags } = parseArgs({
     "base-url": { type: "string" },
     backend: { type: "string" },
     model: { type: "string" },
+    unserved: { type: "string" },
   },
 });
 const model = flags.model;
@@ -47,8 +48,7 @@ function describe(error) {
   };
 }
 
-async function see(name, run) {
-  const { calls } = await state();
+async function timed(run) {
   const start = performance.now();
   let seen;
   try {
@@ -57,8 +57,13 @@ async function see(name, run) {
     seen = describe(error);
   }
   seen.seconds = Math.round(performance.now() - start) / 1000;
-  seen.calls = (await state()).calls - calls;
-  sights[name] = seen;
+  return seen;
+}
+
+async function see(name, run) {
+  const { calls } = await state();
+  sights[name] = await timed(run);
+  sights[name].calls = (await state()).calls - calls;
 }
 
 const ask = (fields, options) =>
@@ -144,6 +149,8 @@ async function models() {
   return { ids };
 }
 
+// Beside all others, because it waits long and never reaches the backend.
+const unserved = timed(() => ask({ model: flags.unserved }, { maxRetries: 1 }));
 await see("models", models);
 await see("chat", () => chat());
 await see("stream", () => stream());
@@ -157,15 +164,15 @@ await see("embeddings", embeddings);
 await see("responses", responses);
 await see("unknown_model", () => ask({ model: "no-such-model" }));
 await see("refused", () => chat({ status: 400 }));
-await see("fails_once", () => chat({ status: 503, retry_after: 1, times: 1, key: randomUUID() }));
-await see("fails_for_good", () => chat({ status: 503, headers: { "x-should-retry": "false" } }));
 await see("breaks", () => stream({ error_event_after: 3 }));
+await see("dies", () => stream({ abort_after_tokens: 3, interval: 0.1 }));
 await see("timeout", () => ask({ x_script: { hang: true } }, { timeout: 1000, maxRetries: 0 }));
 const start = performance.now();
-let running = (await state()).running;
-while (running && performance.now() - start < 10_000) {
-  await new Promise((resolve) => setTimeout(resolve, 50));
-  running = (await state()).running;
+while ((await state()).running && performance.now() - start < 10_000) {
+  await new Promise((resolve) => setTimeout(resolve, 20));
 }
-sights.timeout.backend_running = running;
+sights.timeout.freed_seconds = Math.round(performance.now() - start) / 1000;
+await see("fails_once", () => chat({ status: 503, retry_after: 1, times: 1, key: randomUUID() }));
+await see("fails_for_good", () => chat({ status: 503 }));
+sights.no_provider = await unserved;
 console.log(JSON.stringify(sights));
