@@ -16,6 +16,7 @@ Every way InferLine says no, with the HTTP status and the OpenAI error fields ea
     ├── TaskError                  the task ended without an answer
     │   ├── DeadlineExceeded       504  server_error           deadline_exceeded
     │   ├── BackendFailed          502  server_error           backend_failed
+    │   ├── BackendRefused         400  invalid_request_error  backend_refused
     │   ├── ProviderLost           502  server_error           provider_lost
     │   └── TaskCancelled          499  server_error           cancelled
     └── LeaseLost                  a provider spoke of an attempt that it no longer holds
@@ -173,6 +174,14 @@ class BackendFailed(TaskError):
     """The LLM server did not give a usable answer, also not after further attempts."""
 
     code = "backend_failed"
+
+
+class BackendRefused(TaskError):
+    """The LLM server refused the request, and did not say why in JSON. The status is its own."""
+
+    status = 400
+    type = "invalid_request_error"
+    code = "backend_refused"
 
 
 class ProviderLost(TaskError):

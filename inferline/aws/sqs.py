@@ -18,8 +18,9 @@ BATCH_MAX: Final = 10
 #: How long a message may wait before SQS drops it, seconds. The row's deadline comes long before.
 RETENTION_SECONDS: Final = 3600
 DEAD_RETENTION_SECONDS: Final = 14 * 24 * 3600
-#: A backstop: attempts are counted in the row, and a hand-back counts as a receive too.
-RECEIVES_MAX: Final = 20
+#: A backstop, as far as SQS lets it be: attempts are counted in the row, and each hand-back of a
+#: busy backend or a full provider counts as a receive too.
+RECEIVES_MAX: Final = 1000
 #: SQS's limit on a name, less room for a suffix.
 NAME_CHARS_MAX: Final = 76
 

@@ -28,6 +28,7 @@ from inferline.task import Head, State, Task
 
 log = logging.getLogger(__name__)
 
+MESSAGES_PATH: Final = "/v1/messages"
 EVENT_STREAM: Final = "text/event-stream"
 #: How long past its deadline a task may be before the gateway ends it itself, seconds.
 DEADLINE_GRACE_SECONDS: Final = 1.0
@@ -173,10 +174,10 @@ class Answer(Response):
 
     async def _fail(self, send: Send, error: InferLineError) -> None:
         """Tell of ``error``: as the HTTP response, or in the stream when that has begun."""
-        body = json.dumps(error.body()).encode()
         if self._started:
-            await send({"type": "http.response.body", "body": data_event(body)})
+            await send({"type": "http.response.body", "body": self._error_event(error)})
             return
+        body = json.dumps(error.body()).encode()
         headers = {
             "content-type": "application/json",
             "content-length": str(len(body)),
@@ -184,6 +185,18 @@ class Answer(Response):
         }
         await _start(send, error.status, headers)
         await send({"type": "http.response.body", "body": body})
+
+    def _error_event(self, error: InferLineError) -> bytes:
+        """
+        ``error`` as the last event of a stream.
+
+        Without a name, because OpenAI's SDKs overlook a named one; but those of the Messages API
+        overlook all that are not.
+        """
+        if self._task.path != MESSAGES_PATH:
+            return data_event(json.dumps(error.body()).encode())
+        told = {"type": "error", "error": {"type": "api_error", "message": str(error)}}
+        return b"event: error\n" + data_event(json.dumps(told).encode())
 
 
 async def _start(send: Send, status: int, headers: Mapping[str, str]) -> None:

@@ -101,6 +101,8 @@ class Attempt:
 
     async def _serve_or_stop(self) -> _End:
         """Return how the attempt ends."""
+        if self._stopped is not None:
+            return None
         self._serving = asyncio.create_task(self._serve())
         try:
             await asyncio.wait({self._serving})

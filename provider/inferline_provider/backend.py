@@ -115,36 +115,27 @@ class Backend:
         """
         Send a client's JSON and yield the response as its body begins.
 
-        A connection reset before the answer began is tried once more. Raises Broken.
+        Never sent twice: who hangs up may have done the work. Raises Broken.
         """
-        response = await self._post_retrying(path, body)
+        response = await self._post(path, body)
         try:
             yield response
         finally:
             response.close()  # Not release(): what is unread must not be read.
 
-    async def _post_retrying(self, path: str, body: bytes) -> aiohttp.ClientResponse:
+    async def _post(self, path: str, body: bytes) -> aiohttp.ClientResponse:
         if not path.startswith("/"):
             raise Broken("The task's path is not one.")
         try:
-            return await self._post(path, body)
-        except (aiohttp.ServerDisconnectedError, ConnectionResetError):
-            pass
+            return await self._session.post(
+                self._root + path,
+                # aiohttp warns of larger bytes, because they go to the socket in one piece.
+                data=body if len(body) < 1 << 20 else io.BytesIO(body),
+                headers={"content-type": "application/json"},
+                allow_redirects=False,
+            )
         except (aiohttp.ClientError, OSError) as error:
-            raise Broken(f"The backend can't be reached: {type(error).__name__}.") from error
-        try:
-            return await self._post(path, body)
-        except (aiohttp.ClientError, OSError) as error:
-            raise Broken(f"The backend hung up: {type(error).__name__}.") from error
-
-    async def _post(self, path: str, body: bytes) -> aiohttp.ClientResponse:
-        return await self._session.post(
-            self._root + path,
-            # aiohttp warns of larger bytes, because they go to the socket in one piece.
-            data=body if len(body) < 1 << 20 else io.BytesIO(body),
-            headers={"content-type": "application/json"},
-            allow_redirects=False,
-        )
+            raise Broken(f"The backend does not answer: {type(error).__name__}.") from error
 
     @asynccontextmanager
     async def _look(self, path: str) -> AsyncIterator[aiohttp.ClientResponse]:

@@ -28,6 +28,7 @@ class Crew:
         self._on_ran = on_ran
         self._tasks: set[asyncio.Task[None]] = set()
         self._attempts: set[Attempt] = set()
+        self._stopping = False
         #: Mean time a task takes at the backend, seconds; 0 before the first.
         self.service_seconds = 0.0
 
@@ -49,7 +50,8 @@ class Crew:
         return not self._tasks
 
     def stop(self) -> None:
-        """Have every attempt hand its task back."""
+        """Have every attempt hand its task back, those too that are about to begin."""
+        self._stopping = True
         for attempt in list(self._attempts):
             attempt.abort(Stop.DRAINED)
 
@@ -75,6 +77,8 @@ class Crew:
         attempt = Attempt(bench, *claimed, delivery, begun_at)
         self._attempts.add(attempt)
         self._on_ran(attempt.task.model)
+        if self._stopping:
+            attempt.abort(Stop.DRAINED)
         return await attempt.run(served)
 
     def _took(self, seconds: float) -> None:

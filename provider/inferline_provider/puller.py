@@ -80,15 +80,21 @@ class Puller:
         return not self._receives
 
     def _ask(self) -> None:
+        """
+        Wait at every cold queue, and ask the hot one whose turn it is.
+
+        The cold ones first: under load the hot one takes every slot, and then nobody would hear
+        of work that comes to another queue. What that brings goes back, but the queue is hot then.
+        """
         now = self._clock.monotonic()
-        if not self._asking and (place := self._rota.hottest(now)) is not None:
+        limit = min(self._slots.free, RECEIVE_MAX)
+        for cold in self._rota.cold(now):
+            self._start(cold, limit, 0)
+        if not self._asking and (hot := self._rota.hottest(now)) is not None:
             self._asking = True
             # Taken ahead, so that what a cold queue brings meanwhile does not count on them.
             taken = self._slots.take(RECEIVE_MAX)
-            self._start(place, taken, taken)
-        limit = min(self._slots.free, RECEIVE_MAX)
-        for place in self._rota.cold(now) if limit else []:
-            self._start(place, limit, 0)
+            self._start(hot, taken, taken)
 
     def _start(self, place: Place, limit: int, taken: int) -> None:
         place.asked = True

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from inferline.errors import BackendFailed, InferLineError, ProviderLost
+from inferline.errors import BackendFailed, BackendRefused, InferLineError, ProviderLost
 from inferline.store import Outcome
 
 #: Statuses that say "wait", not "no".
@@ -19,6 +19,11 @@ _KEY: Final = frozenset({401, 403})
 _TOLD: Final = frozenset({501})
 #: A 4xx that another attempt may mend.
 _TIMED_OUT: Final = 408
+
+#: The fields that hold what was asked for, in the answers of all endpoints.
+_RESULTS: Final = frozenset(
+    {"choices", "data", "output", "content", "results", "tokens", "count", "score"}
+)
 
 #: How long a task waits after a busy backend that did not say for how long, seconds.
 BUSY_SECONDS: Final = (1, 5)
@@ -91,16 +96,16 @@ def judge(answer: Answer, retry_after: str | None = None) -> Answer:
         document = parse(answer.body)
         if document is None:
             raise Broken(f"The backend answered {status} without JSON.")
-        if not (isinstance(document, dict) and set(document) == {"error"} and document["error"]):
+        if not _is_only_error(document):
             return answer
-        status = _error_status(document["error"])
+        status = _error_status(document.get("error") or document)
         answer = Answer(status, answer.content_type, answer.body)
     if status in _BUSY:
         raise Busy(_seconds(retry_after))
     if status in _KEY:
         raise KeyRefused(f"The backend answered {status}: it refuses this provider's key.")
     if (400 <= status < 500 and status != _TIMED_OUT) or status in _TOLD:
-        return answer
+        return answer if parse(answer.body) is not None else _in_json(answer)
     raise Broken(f"The backend answered {status}.", answer if _is_error(answer) else None)
 
 
@@ -151,6 +156,21 @@ def usage_of(document: Any) -> dict[str, int]:
     if not isinstance(usage, Mapping):
         return {}
     return {str(k): v for k, v in usage.items() if isinstance(v, int) and not isinstance(v, bool)}
+
+
+def _is_only_error(document: Any) -> bool:
+    """Say whether a document tells of an error and of nothing else that a client could use."""
+    if not isinstance(document, dict):
+        return False
+    if document.get("object") == "error":
+        return True
+    return bool(document.get("error")) and not _RESULTS & document.keys()
+
+
+def _in_json(answer: Answer) -> Answer:
+    """Return a refusal that is no JSON, such as a proxy's page, as an error clients can read."""
+    error = BackendRefused(f"The LLM server refused the request with status {answer.status}.")
+    return Answer(answer.status, "application/json", json.dumps(error.body()).encode())
 
 
 def _is_error(answer: Answer) -> bool:

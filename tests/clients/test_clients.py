@@ -243,7 +243,6 @@ def test_a_client_that_gives_up_frees_the_backend_within_a_second(
     assert seen["freed_seconds"] < 1
 
 
-@pytest.mark.xfail(reason="an error in a /v1/messages stream has OpenAI's shape: no event name")
 def test_the_messages_api_tells_of_a_backend_that_dies_in_its_answer(sights_of: SightsOf) -> None:
     seen = sights_of("anthropic")["dies"]
 

@@ -263,3 +263,46 @@ async def test_an_alias_is_the_only_thing_that_changes(stream: bool) -> None:
         answer = around.answer(task)
         assert b"/models/m.gguf" not in answer
         assert b'"model":"m"' in answer.replace(b": ", b":")
+
+
+async def test_an_error_as_the_first_event_is_tried_again() -> None:
+    sent = 'data: {"error": {"message": "engine dead", "code": 500}}\n\ndata: [DONE]\n\n'
+    script = {"body": sent, "content_type": "text/event-stream"}
+    async with world(Backend(script=QUICK)) as around:
+        row = await ask(around, script, body={"stream": True})
+
+        assert (row.state, row.status, row.attempt) == (State.DONE, 500, 3)
+        assert b"engine dead" in row.tail
+
+
+async def test_an_error_of_the_request_as_the_first_event_is_a_real_error() -> None:
+    sent = 'data: {"error": {"message": "too long", "code": 400}}\n\n'
+    script = {"body": sent, "content_type": "text/event-stream"}
+    async with world(Backend(script=QUICK)) as around:
+        task = await around.submit({"stream": True, "x_script": script})
+        row = await around.ended(task)
+
+        assert (row.state, row.status, row.attempt) == (State.DONE, 400, 1)
+        assert row.content_type == "application/json"
+        assert b"too long" in around.answer(task)
+
+
+async def test_an_event_that_is_not_json_fails_the_answer_and_is_not_passed_on() -> None:
+    async with world(Backend(script=QUICK)) as around:
+        task = await around.submit({"stream": True, "x_script": {"malformed_event": True}})
+        row = await around.ended(task)
+
+        assert row.state is State.FAILED
+        assert not around.answer(task).rstrip().endswith(b'[{"delta')
+
+
+@pytest.mark.parametrize("rest", ["data: [DON", 'data: {"usage": {"prom'])
+async def test_what_is_cut_after_the_last_choice_is_not_passed_on(rest: str) -> None:
+    sent = 'data: {"choices": [{"delta": {}, "finish_reason": "stop"}]}\n\n' + rest
+    script = {"body": sent, "content_type": "text/event-stream"}
+    async with world(Backend(script=QUICK)) as around:
+        task = await around.submit({"stream": True, "x_script": script})
+        row = await around.ended(task)
+
+        assert row.state is State.DONE
+        assert around.answer(task).endswith(b'"stop"}]}\n\n')

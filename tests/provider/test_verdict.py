@@ -25,9 +25,36 @@ def answer(status: int, body: bytes = ERROR) -> Answer:
 
 
 @pytest.mark.parametrize("status", [400, 402, 404, 409, 413, 422, 451, 501])
-@pytest.mark.parametrize("body", [ERROR, b"<html>", b""])
+@pytest.mark.parametrize("body", [ERROR, b'{"detail": [1]}', b"[]"])
 def test_an_answer_about_the_request_is_told_as_it_is(status: int, body: bytes) -> None:
     assert judge(answer(status, body)) == answer(status, body)
+
+
+@pytest.mark.parametrize("body", [b"<html>no</html>", b"", b'{"half":'])
+def test_a_refusal_that_is_no_json_is_told_as_an_error_that_clients_can_read(body: bytes) -> None:
+    told = judge(Answer(404, "text/html", body))
+
+    assert (told.status, told.content_type) == (404, "application/json")
+    assert json.loads(told.body)["error"]["code"] == "backend_refused"
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"error": {"message": "m", "code": 404}, "user_id": "u"},
+        {"object": "error", "message": "m", "code": 404},
+    ],
+)
+def test_an_error_with_other_fields_beside_it_is_an_error_too(document: object) -> None:
+    body = json.dumps(document).encode()
+
+    assert judge(answer(200, body)) == answer(404, body)
+
+
+def test_a_result_with_an_error_beside_it_is_a_result() -> None:
+    body = json.dumps({"error": {"message": "cut"}, "output": [], "status": "failed"}).encode()
+
+    assert judge(answer(200, body)) == answer(200, body)
 
 
 @pytest.mark.parametrize("status", [300, 302, 408, 500, 502, 504, 599])
