@@ -1,0 +1,200 @@
+"""
+A proxy before the emulator that counts what AWS would bill: every call that any process makes, and
+the units that it would cost.
+
+The units follow from the items' sizes by AWS's rules; the emulator is not asked for them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from math import ceil
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+
+from bench.processes import free_port
+
+Item = dict[str, Any]
+
+#: SQS bills a call for each piece of its payload of this size, DynamoDB a unit for each of its own.
+SQS_BYTES = 64 * 1024
+WRITE_BYTES = 1024
+READ_BYTES = 4 * 1024
+#: Headers that are of one connection only, or that aiohttp writes itself.
+_NOT_PASSED_ON = frozenset({"connection", "content-length", "keep-alive", "transfer-encoding"})
+
+#: The fields of a tally that are plain numbers.
+_NUMBERS = ("sqs", "fair", "writes", "reads", "puts", "gets")
+
+
+@dataclass(slots=True)
+class Tally:
+    """What was called, by operation, and its units."""
+
+    calls: Counter[str] = field(default_factory=Counter)
+    #: SQS: requests of 64 KB, and those of them that carry a message group (a fair queue).
+    sqs: float = 0
+    fair: float = 0
+    #: DynamoDB: write and read request units. S3: puts and gets.
+    writes: float = 0
+    reads: float = 0
+    puts: float = 0
+    gets: float = 0
+
+    def __sub__(self, other: Tally) -> Tally:
+        return self._with(other, -1)
+
+    def times(self, factor: float) -> Tally:
+        """Everything so many times."""
+        return Tally()._with(self, factor)
+
+    def _with(self, other: Tally, factor: float) -> Tally:
+        names = self.calls.keys() | other.calls.keys()
+        calls: Counter[str] = Counter()
+        for name in names:
+            calls[name] = self.calls[name] + factor * other.calls[name]  # type: ignore[assignment]
+        return Tally(
+            calls, *(getattr(self, name) + factor * getattr(other, name) for name in _NUMBERS)
+        )
+
+    def copy(self) -> Tally:
+        """The tally as of now."""
+        return self.times(1)
+
+    def raw(self) -> dict[str, Any]:
+        """Everything, for the file."""
+        return {"calls": dict(self.calls), **{name: getattr(self, name) for name in _NUMBERS}}
+
+
+class Proxy:
+    """Passes everything on to the emulator, and counts."""
+
+    def __init__(self, target: str) -> None:
+        self.tally = Tally()
+        self._target = target
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[str]:
+        """Serve in this event loop, and give the address."""
+        app = web.Application(client_max_size=64 * 1024 * 1024)
+        app.router.add_route("*", "/{path:.*}", self._pass_on)
+        # A caller that leaves takes its long poll with it.
+        runner = web.AppRunner(app, handler_cancellation=True, access_log=None)
+        await runner.setup()
+        port = free_port()
+        connector = aiohttp.TCPConnector(limit=0)
+        timeout = aiohttp.ClientTimeout(total=None)
+        try:
+            async with aiohttp.ClientSession(
+                connector=connector, timeout=timeout, auto_decompress=False
+            ) as self._session:
+                await web.TCPSite(runner, "127.0.0.1", port, backlog=1024).start()
+                yield f"http://127.0.0.1:{port}"
+        finally:
+            await runner.cleanup()
+
+    async def _pass_on(self, request: web.Request) -> web.Response:
+        body = await request.read()
+        headers = {k: v for k, v in request.headers.items() if k.lower() not in _NOT_PASSED_ON}
+        async with self._session.request(
+            request.method, self._target + request.raw_path, data=body, headers=headers
+        ) as response:
+            answer = await response.read()
+            headers = {k: v for k, v in response.headers.items() if k.lower() not in _NOT_PASSED_ON}
+            status = response.status
+        self._count(request, body, answer)
+        return web.Response(status=status, body=answer, headers=headers)
+
+    def _count(self, request: web.Request, body: bytes, answer: bytes) -> None:
+        service, _, operation = request.headers.get("X-Amz-Target", "").partition(".")
+        tally = self.tally
+        if service == "AmazonSQS":
+            tally.calls[f"sqs {operation}"] += 1
+            units = max(1, ceil(max(len(body), len(answer)) / SQS_BYTES))
+            tally.sqs += units
+            tally.fair += units if b'"MessageGroupId"' in body else 0
+        elif service.startswith("DynamoDB"):
+            tally.calls[f"dynamodb {operation}"] += 1
+            reads, writes = units_of(operation, json.loads(body), json.loads(answer or b"{}"))
+            tally.reads += reads
+            tally.writes += writes
+        else:
+            tally.calls[f"s3 {request.method}"] += 1
+            tally.puts += request.method == "PUT"
+            tally.gets += request.method == "GET"
+
+
+def units_of(operation: str, asked: Item, told: Item) -> tuple[float, float]:
+    """Read and write request units of a call on a table on demand, from the sizes of its items."""
+    match operation:
+        case "GetItem":
+            size = item_bytes(told.get("Item", {}))
+            return _reads([size], consistent=asked.get("ConsistentRead", False)), 0
+        case "BatchGetItem":
+            return sum(_batch_reads(asked, told)), 0
+        case "Query" | "Scan":
+            size = sum(map(item_bytes, told.get("Items", [])))
+            return _reads([size], consistent=asked.get("ConsistentRead", False)), 0
+        case "PutItem":
+            return 0, _writes([item_bytes(asked["Item"])])
+        case "UpdateItem":
+            # The larger of before and after; ours grow. A refused one is billed all the same.
+            item = told.get("Attributes") or told.get("Item") or asked["Key"]
+            return 0, _writes([item_bytes(item)])
+        case "DeleteItem":
+            return 0, 1
+        case "BatchWriteItem":
+            items = [
+                request.get("PutRequest", {}).get("Item", {})
+                for requests in asked["RequestItems"].values()
+                for request in requests
+            ]
+            return 0, _writes(map(item_bytes, items))
+    return 0, 0
+
+
+def _batch_reads(asked: Item, told: Item) -> Iterable[float]:
+    for name, wanted in asked["RequestItems"].items():
+        items = told.get("Responses", {}).get(name, [])
+        missing = [0] * (len(wanted["Keys"]) - len(items))
+        consistent = wanted.get("ConsistentRead", False)
+        # With a projection the answer shows less than was read; what we project fits one unit.
+        yield _reads([*map(item_bytes, items), *missing], consistent=consistent)
+
+
+def _reads(sizes: Iterable[int], *, consistent: bool) -> float:
+    """A unit for each 4 KB of each item, also of one that is not there; half if eventual."""
+    return sum(max(1, ceil(size / READ_BYTES)) for size in sizes) * (1 if consistent else 0.5)
+
+
+def _writes(sizes: Iterable[int]) -> float:
+    return sum(max(1, ceil(size / WRITE_BYTES)) for size in sizes)
+
+
+def item_bytes(item: Item) -> int:
+    """An item's size as DynamoDB counts it: names and values of its attributes."""
+    return sum(len(name.encode()) + _value_bytes(value) for name, value in item.items())
+
+
+def _value_bytes(value: Item) -> int:
+    ((kind, content),) = value.items()
+    match kind:
+        case "S":
+            return len(content.encode())
+        case "B":
+            return len(content) * 3 // 4 - content[-2:].count("=")
+        case "N":
+            return len(content.strip("-").replace(".", "")) // 2 + 2
+        case "L":
+            return 3 + sum(1 + _value_bytes(each) for each in content)
+        case "M":
+            return 3 + sum(
+                1 + len(name.encode()) + _value_bytes(each) for name, each in content.items()
+            )
+    return 1

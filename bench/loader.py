@@ -1,0 +1,111 @@
+"""The other end of the load generator: gives it orders and reads its samples."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from bench.backend import MODEL
+from bench.processes import ROOT, BenchError, python
+
+#: A line of samples may be long.
+_LINE_BYTES_MAX = 256 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """What came of one block of load. Times are milliseconds."""
+
+    first: list[float]
+    total: list[float]
+    seconds: float
+    failed: int
+    errors: list[str] = field(default_factory=list)
+
+    @property
+    def rate(self) -> float:
+        """Return the answers a second."""
+        return len(self.total) / self.seconds
+
+
+class Loader:
+    """A load generator that runs."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    async def run(self, url: str, body: dict[str, Any], streams: int, **order: Any) -> Block:
+        """
+        Put a load on the chat completions of ``url``; see `bench.load.Order`.
+
+        Raises BenchError when more than one request in a hundred failed.
+        """
+        told = await self._do(do="run", url=chat(url), body=body, streams=streams, **order)
+        first, total = [list(times) for times in zip(*told["samples"], strict=True)] or ([], [])
+        block = Block(first, total, told["seconds"], told["failed"], told["errors"])
+        if block.failed:
+            print(
+                f"{url}: {block.failed} failed, {len(total)} not: {block.errors}", file=sys.stderr
+            )
+        if block.failed * 100 > len(total):
+            raise BenchError(f"{block.failed} requests to {url} failed: {block.errors}")
+        return block
+
+    async def hold(self, url: str, body: dict[str, Any], streams: int, seconds: float) -> None:
+        """Open streams and leave them open. Raises BenchError if they do not begin in time."""
+        told = await self._do(do="hold", url=chat(url), body=body, streams=streams, seconds=seconds)
+        if told["open"] != streams:
+            raise BenchError(f"only {told['open']} of {streams} streams began")
+
+    async def let_go(self) -> int:
+        """Abandon the streams that are held open; returns how many still were."""
+        return int((await self._do(do="release"))["still"])
+
+    async def _do(self, **order: Any) -> dict[str, Any]:
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None
+        assert stdout is not None
+        stdin.write(json.dumps(order).encode() + b"\n")
+        line = await stdout.readline()
+        if not line:
+            raise BenchError("the load generator ended")
+        told: dict[str, Any] = json.loads(line)
+        return told
+
+
+@asynccontextmanager
+async def loader() -> AsyncIterator[Loader]:
+    """A load generator, for the time of the context."""
+    process = await asyncio.create_subprocess_exec(
+        *python("bench.load"),
+        cwd=ROOT,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        limit=_LINE_BYTES_MAX,
+    )
+    try:
+        yield Loader(process)
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()
+        await process.wait()
+
+
+def chat(url: str) -> str:
+    """The address of the chat completions below ``url``."""
+    return f"{url}/v1/chat/completions"
+
+
+def body(*, stream: bool) -> dict[str, Any]:
+    """A short chat, the same for every contender."""
+    words = "Why does a conveyor belt need nobody to hand out the work? Answer in one paragraph."
+    messages = [
+        {"role": "system", "content": "You are a helpful assistant."},
+        {"role": "user", "content": words},
+    ]
+    return {"model": MODEL, "messages": messages, "stream": stream}
