@@ -55,7 +55,7 @@ class Settings:
         20.0, "How long a stream's status line waits for the first bytes before it is sent as 200."
     )
     ping_seconds: float = _setting(15.0, "Between comments that keep a silent stream open.")
-    poll_seconds_min: float = _setting(0.02, "Shortest pause between two looks for an answer.")
+    poll_seconds_min: float = _setting(0.005, "Shortest pause between two looks for an answer.")
     poll_seconds_max: float = _setting(0.2, "Longest pause between two looks for an answer.")
     registry_seconds: float = _setting(1.0, "How old the gateway's picture of the registry may be.")
 
@@ -66,7 +66,7 @@ class Settings:
     enrol_seconds: float = _setting(10.0, "Between two enrolments of a provider, its heartbeat.")
     silent_seconds: float = _setting(35.0, "Unheard for so long, a provider counts as gone.")
     flush_seconds: float = _setting(
-        0.05, "How long a chunk of a stream gathers before it is written."
+        0.1, "How long a chunk of a stream gathers before it is written."
     )
     flush_bytes: int = _setting(16 * 1024, "How much a chunk gathers before it is written, bytes.")
     first_byte_seconds_max: float = _setting(

@@ -51,7 +51,11 @@ class Answer(Response):
         self._task = task
         self._streamed = streamed
         self._reader = Reader(task.ref, streamed=streamed)
-        self._pace = Pace(line.settings.poll_seconds_min, line.settings.poll_seconds_max)
+        self._pace = Pace(
+            line.settings.poll_seconds_min,
+            line.settings.poll_seconds_max,
+            line.settings.flush_seconds,
+        )
         self._started = False
         self._news = self._begun = line.clock.monotonic()
         self._pinged = self._begun
@@ -98,7 +102,9 @@ class Answer(Response):
     async def _look(self) -> list[bytes]:
         """The bytes that have come since the last look."""
         now = self._line.clock.monotonic()
-        pause = 0.0 if self._reader.behind else self._pace.pause(now - self._news)
+        pause = 0.0
+        if not self._reader.behind:
+            pause = self._pace.pause(now - self._news, flowing=self._reader.flowing)
         wanted = self._reader.wanted()
         for failed in range(LOOKS_FAILED_MAX):
             try:

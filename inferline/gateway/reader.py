@@ -46,6 +46,11 @@ class Reader:
         """The attempt whose bytes are read."""
         return self._attempt
 
+    @property
+    def flowing(self) -> bool:
+        """Whether bytes have been given out."""
+        return self._seq > 0
+
     def wanted(self) -> Wanted:
         """What to ask the store for."""
         if self.task is not None and self.task.state.terminal:
@@ -62,6 +67,8 @@ class Reader:
         that the task ended with, once all bytes before it are out.
         """
         self.behind = False
+        if self.ended:
+            return []
         # Reads may be stale: what has ended stays ended.
         if found.task is not None and not (self.task and self.task.state.terminal):
             self.task = found.task
@@ -69,8 +76,11 @@ class Reader:
                 self._follow(found.task)
                 return []
         pieces = self._pieces(wanted, found) if self._may_give else []
-        if self.task is not None and self.task.state.terminal and self._seq >= self.task.chunks:
-            pieces += self._end(self.task, given=bool(pieces))
+        if self.task is not None and self.task.state.terminal:
+            # What was not asked for is there; what was and is not comes late.
+            self.behind = wanted.seq + wanted.count < self.task.chunks
+            if self._seq >= self.task.chunks:
+                pieces += self._end(self.task, given=bool(pieces))
         return pieces
 
     @property
@@ -93,8 +103,10 @@ class Reader:
                 self.head = chunk.head
             pieces.append(chunk.data)
             self._seq += 1
-        self.behind = bool(wanted.count) and len(pieces) == wanted.count
-        self._ahead = min(AHEAD_MAX, wanted.count * 2) if self.behind else len(pieces) + 1
+        full = bool(wanted.count) and len(pieces) == wanted.count
+        self._ahead = min(AHEAD_MAX, wanted.count * 2) if full else len(pieces) + 1
+        # One chunk of one is what a stream looks like that is kept up with.
+        self.behind = full and wanted.count > 1
         return pieces
 
     def _end(self, task: Task, *, given: bool) -> list[bytes]:

@@ -12,7 +12,7 @@ from inferline.errors import InferLineError, Unavailable
 from inferline.store import Found, TaskStore, Wanted
 
 #: Looks due within so long of each other go together, seconds.
-TICK_SECONDS: Final = 0.005
+TICK_SECONDS: Final = 0.0025
 
 Look = tuple[Wanted, "asyncio.Future[Found]"]
 
@@ -65,15 +65,25 @@ def _fail(looks: list[Look], error: InferLineError) -> None:
 
 class Pace:
     """
-    How long to wait before the next look: a tenth of the time already waited, within limits.
+    How long to wait before the next look.
 
-    So a wait is found to be over within a tenth of its length, and looks cost the logarithm of it.
+    For the beginning of an answer a tenth of the time already waited, within limits: so its coming
+    is seen within a tenth of what it took, and looks cost the logarithm of that. Once a stream
+    flows, the next chunk is not written before ``flush_seconds`` have passed; until then one look
+    in the middle is enough, for the end of the answer does not wait for that.
     """
 
-    def __init__(self, seconds_min: float, seconds_max: float) -> None:
+    def __init__(self, seconds_min: float, seconds_max: float, flush_seconds: float) -> None:
         self._seconds_min = seconds_min
         self._seconds_max = seconds_max
+        self._flush_seconds = flush_seconds
 
-    def pause(self, waited_seconds: float) -> float:
+    def pause(self, waited_seconds: float, *, flowing: bool) -> float:
         """Seconds until the next look, ``waited_seconds`` after the last news."""
-        return min(self._seconds_max, max(self._seconds_min, waited_seconds / 10))
+        share = waited_seconds / 10
+        if not flowing:
+            return min(self._seconds_max, max(self._seconds_min, share))
+        flush = self._flush_seconds
+        if waited_seconds < 0.85 * flush:
+            return min(self._seconds_max, 0.45 * flush)
+        return min(self._seconds_max, max(self._seconds_min, flush / 10, share))
