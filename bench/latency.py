@@ -15,53 +15,60 @@ from bench.stats import median, percentile, spread
 FIRST_SECONDS = 0.05
 #: By this much the first token sways, more than the gateway pauses between two looks.
 SWAY_SECONDS = 0.024
-PER_SECOND = 25.0
-TOKENS = 32
+#: Tokens a second, and how many: a large model and a small one, answers of equal length.
+SPEEDS = ((25.0, 32), (100.0, 128))
 STREAMS = (1, 8, 32)
 #: More than streams: nothing waits for a slot.
 SLOTS = 64
 
 
 async def measure(load: Loader, *, quick: bool) -> dict[str, Any]:
+    return {
+        f"{per_second:g} tokens a second": await _measure(load, per_second, tokens, quick=quick)
+        for per_second, tokens in SPEEDS
+    }
+
+
+async def _measure(load: Loader, per_second: float, tokens: int, *, quick: bool) -> dict[str, Any]:
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         direct = await enter(
-            backend(first=FIRST_SECONDS, sway=SWAY_SECONDS, per_second=PER_SECOND, tokens=TOKENS)
+            backend(first=FIRST_SECONDS, sway=SWAY_SECONDS, per_second=per_second, tokens=tokens)
         )
         ours = await enter(inferline(direct.url, slots=SLOTS))
         contenders: list[Contender] = [direct, ours, await enter(litellm(direct.url))]
         turns = 2 if quick else 4
         times = await probe.probe(ours.aws_url, 20 if quick else 50)
-        found = await rounds.interleave(load, contenders, _orders(quick), rounds=turns, stream=True)
+        orders = _orders(FIRST_SECONDS + tokens / per_second, tokens, quick=quick)
+        found = await rounds.interleave(load, contenders, orders, rounds=turns, stream=True)
         for what, more in (await probe.probe(ours.aws_url, 20 if quick else 50)).items():
             times[what] += more
-    _print(found)
+    _print(found, per_second, tokens)
     _print_probe(times, found)
     return {"rounds": rounds.raw(found), "emulator_ms": times}
 
 
-def _orders(quick: bool) -> dict[int, dict[str, Any]]:
+def _orders(length: float, tokens: int, *, quick: bool) -> dict[int, dict[str, Any]]:
     """Whole turns of the sway for each; streams begin spread over the length of one answer."""
-    length = FIRST_SECONDS + TOKENS / PER_SECOND
     many = 1 if quick else 2
     return {
         streams: {
             "requests": 4 * many if streams == 1 else 2 * many,
             "spread": 0.0 if streams == 1 else length,
-            "tokens": TOKENS,
+            "tokens": tokens,
         }
         for streams in STREAMS
     }
 
 
-def _print(found: Found) -> None:
+def _print(found: Found, per_second: float, tokens: int) -> None:
     rows = []
     for streams, by_name in found.items():
         direct = by_name["direct"]
         for name, runs in by_name.items():
             rows.append([str(streams), name, *_cells(runs, direct)])
     table(
-        f"Latency: {TOKENS} tokens at {PER_SECOND:g} a second, the first after "
+        f"Latency: {tokens} tokens at {per_second:g} a second, the first after "
         f"{FIRST_SECONDS * 1000:g} to {(FIRST_SECONDS + SWAY_SECONDS) * 1000:g} ms; "
         "milliseconds more than the backend asked directly",
         [

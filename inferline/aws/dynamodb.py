@@ -38,6 +38,8 @@ READ_MAX: Final = 100
 #: How often what DynamoDB left undone of a batch is asked again, and the first pause, seconds.
 BATCH_TRIES_MAX: Final = 6
 BATCH_PAUSE_SECONDS: Final = 0.05
+#: How many tasks that readers look at are remembered.
+SEEN_MAX: Final = 4096
 
 _ROW_FIELDS: Final = tuple(f.name for f in fields(Task) if f.name != "ref")
 
@@ -50,6 +52,8 @@ class DynamoTaskStore:
     def __init__(self, client: AwsClient, table: str) -> None:
         self._client = client
         self._table = table
+        #: The tasks last seen by readers, with the token of the move that made them so.
+        self._seen: dict[str, tuple[str, Task]] = {}
 
     def now_ms(self) -> int:
         """Milliseconds since 1970 by AWS's clock."""
@@ -238,23 +242,44 @@ class DynamoTaskStore:
     async def read(self, wanted: Sequence[Wanted]) -> list[Found]:
         """Read rows and chunks of many tasks at once; see `TaskStore`."""
         keys = [_key(want.ref, sk) for want in wanted for sk in _wanted_keys(want)]
-        rows = {(row["pk"], row["sk"]): row for row in await self._get(keys)}
-        return [_found(want, rows) for want in wanted]
+        items = {(i["pk"]["S"], i["sk"]["S"]): i for i in await self._get(keys)}
+        return [self._found(want, items) for want in wanted]
+
+    def _found(self, want: Wanted, items: Mapping[tuple[str, str], Item]) -> Found:
+        pk = want.ref.pk
+        item = items.get((pk, STATE_KEY))
+        chunks = []
+        for seq in range(want.seq, want.seq + want.count):
+            piece = items.get((pk, _chunk_key(want.attempt, seq)))
+            if piece is not None:
+                chunks.append(_chunk(want.ref, want.attempt, seq, from_item(piece)))
+        return Found(self._known(item) if item else None, tuple(chunks))
+
+    def _known(self, item: Item) -> Task:
+        """The task that a row tells of, made anew only when the row has moved since it was seen."""
+        pk, token = item["pk"]["S"], item["token"]["S"]
+        seen = self._seen.get(pk)
+        if seen is None or seen[0] != token:
+            if len(self._seen) >= SEEN_MAX:
+                del self._seen[next(iter(self._seen))]
+            seen = self._seen[pk] = token, _task(from_item(item))
+        return seen[1]
 
     async def states(self, refs: Sequence[TaskRef]) -> dict[TaskRef, tuple[State, int]]:
         """The state and attempt of each task that exists; see `TaskStore`."""
-        rows = await self._get(
+        items = await self._get(
             [_key(ref, STATE_KEY) for ref in refs],
             ProjectionExpression="pk, #state, attempt",
             ExpressionAttributeNames={"#state": "state"},
         )
+        rows = map(from_item, items)
         return {TaskRef.from_pk(r["pk"]): (State(r["state"]), r["attempt"]) for r in rows}
 
-    async def _get(self, keys: list[Item], **projection: Any) -> list[dict[str, Any]]:
-        """The rows at ``keys`` that exist, in any order."""
+    async def _get(self, keys: list[Item], **projection: Any) -> list[Item]:
+        """The rows at ``keys`` that exist, marshalled, in any order."""
         batches = [keys[i : i + READ_MAX] for i in range(0, len(keys), READ_MAX)]
         found = await asyncio.gather(*(self._get_batch(b, projection) for b in batches))
-        return [from_item(item) for items in found for item in items]
+        return [item for items in found for item in items]
 
     async def _get_batch(self, keys: list[Item], projection: Mapping[str, Any]) -> list[Item]:
         found: list[Item] = []
@@ -297,16 +322,6 @@ def _chunk_key(attempt: int, seq: int) -> str:
 def _wanted_keys(want: Wanted) -> list[str]:
     seqs = range(want.seq, want.seq + want.count)
     return [STATE_KEY, *(_chunk_key(want.attempt, seq) for seq in seqs)]
-
-
-def _found(want: Wanted, rows: Mapping[tuple[str, str], dict[str, Any]]) -> Found:
-    row = rows.get((want.ref.pk, STATE_KEY))
-    chunks = []
-    for seq in range(want.seq, want.seq + want.count):
-        piece = rows.get((want.ref.pk, _chunk_key(want.attempt, seq)))
-        if piece is not None:
-            chunks.append(_chunk(want.ref, want.attempt, seq, piece))
-    return Found(_task(row) if row else None, tuple(chunks))
 
 
 def _chunk_row(chunk: Chunk) -> dict[str, Any]:

@@ -43,6 +43,8 @@ def run(settings: Settings, host: str, port: int) -> None:
                 log_level="warning",
                 access_log=False,
                 server_header=False,
+                # Who asks is told by a key, never by an address that a header claims.
+                proxy_headers=False,
                 timeout_graceful_shutdown=GRACE_SECONDS,
                 timeout_keep_alive=KEEP_ALIVE_SECONDS,
             )
