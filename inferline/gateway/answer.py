@@ -55,6 +55,7 @@ class Answer(Response):
             line.settings.poll_seconds_min,
             line.settings.poll_seconds_max,
             line.settings.flush_seconds,
+            streamed=streamed,
         )
         self._started = False
         self._news = self._begun = line.clock.monotonic()

@@ -5,7 +5,6 @@ Shares reads: all requests of a process that look for their answer at one moment
 from __future__ import annotations
 
 import asyncio
-import math
 from typing import Final
 
 from inferline.errors import InferLineError, Unavailable
@@ -28,7 +27,9 @@ class Watch:
     async def look(self, wanted: Wanted, pause_seconds: float) -> Found:
         """What the store has of ``wanted``, ``pause_seconds`` from now. Raises Unavailable."""
         loop = asyncio.get_running_loop()
-        tick = math.ceil((loop.time() + pause_seconds) / TICK_SECONDS)
+        now = loop.time()
+        # Rather a little early than late, but never in a tick that is over.
+        tick = max(int((now + pause_seconds) / TICK_SECONDS), int(now / TICK_SECONDS) + 1)
         future: asyncio.Future[Found] = loop.create_future()
         if tick not in self._ticks:
             self._ticks[tick] = []
@@ -67,20 +68,24 @@ class Pace:
     """
     How long to wait before the next look.
 
-    For the beginning of an answer a tenth of the time already waited, within limits: so its coming
-    is seen within a tenth of what it took, and looks cost the logarithm of that. Once a stream
+    For the beginning of an answer a share of the time already waited, within limits: so its coming
+    is seen within that share of what it took, and looks cost the logarithm of that. Once a stream
     flows, the next chunk is not written before ``flush_seconds`` have passed; until then one look
     in the middle is enough, for the end of the answer does not wait for that.
     """
 
-    def __init__(self, seconds_min: float, seconds_max: float, flush_seconds: float) -> None:
+    def __init__(
+        self, seconds_min: float, seconds_max: float, flush_seconds: float, *, streamed: bool
+    ) -> None:
         self._seconds_min = seconds_min
         self._seconds_max = seconds_max
         self._flush_seconds = flush_seconds
+        # People watch for a first token; a whole answer is long in coming anyway.
+        self._share = 1 / 20 if streamed else 1 / 10
 
     def pause(self, waited_seconds: float, *, flowing: bool) -> float:
         """Seconds until the next look, ``waited_seconds`` after the last news."""
-        share = waited_seconds / 10
+        share = waited_seconds * self._share
         if not flowing:
             return min(self._seconds_max, max(self._seconds_min, share))
         flush = self._flush_seconds
