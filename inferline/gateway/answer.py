@@ -32,6 +32,8 @@ MESSAGES_PATH: Final = "/v1/messages"
 EVENT_STREAM: Final = "text/event-stream"
 #: How long past its deadline a task may be before the gateway ends it itself, seconds.
 DEADLINE_GRACE_SECONDS: Final = 1.0
+#: Between two checks of what else may be due while nothing comes; looks are far more frequent.
+CHECK_SECONDS: Final = 0.05
 #: How many looks may fail in a row before the client is told.
 LOOKS_FAILED_MAX: Final = 5
 PING: Final = comment("ping")
@@ -61,6 +63,7 @@ class Answer(Response):
         self._news = self._begun = line.clock.monotonic()
         self._pinged = self._begun
         self._served = self._begun
+        self._check_at = self._begun + CHECK_SECONDS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Deliver the answer, or cancel the task when the client goes away before its end."""
@@ -95,7 +98,7 @@ class Answer(Response):
                 await self._send(send, b"".join(pieces), more=not self._reader.ended)
             elif pieces:
                 held += pieces
-            elif not self._reader.behind:
+            elif not self._reader.behind and self._line.clock.monotonic() >= self._check_at:
                 await self._wait_on(send)
         if not self._streamed:
             await self._send(send, b"".join(held), more=False)
@@ -123,6 +126,7 @@ class Answer(Response):
     async def _wait_on(self, send: Send) -> None:
         """Do what is due while nothing comes. Raises what ends the wait."""
         now = self._line.clock.monotonic()
+        self._check_at = now + CHECK_SECONDS
         task = self._reader.task or self._task
         overdue_ms = self._line.store.now_ms() - task.deadline_ms
         if overdue_ms > DEADLINE_GRACE_SECONDS * 1000:

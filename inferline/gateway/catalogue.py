@@ -44,18 +44,20 @@ class Cached(Generic[T]):
     async def get(self) -> T:
         """The value at hand, waiting only for the first. Raises what the first fetch raises."""
         value = self.peek()
-        return value if value is not None else await self.fresh()
+        return value if value is not None else await asyncio.shield(self._refresh())
 
     async def settled(self) -> T:
         """
         The value once no fetch is under way: no older than the limit. Raises what that raises.
         """
         if self._fetching is not None:
-            return await self.fresh()
+            return await asyncio.shield(self._fetching)
         return await self.get()
 
     async def fresh(self) -> T:
         """The value as of now. Raises what the fetch raises."""
+        if self._fetching is not None:  # It may have looked before what the caller has just done.
+            await asyncio.wait({self._fetching})
         return await asyncio.shield(self._refresh())
 
     def _refresh(self) -> asyncio.Task[T]:

@@ -77,11 +77,11 @@ class Pace:
     def __init__(
         self, seconds_min: float, seconds_max: float, flush_seconds: float, *, streamed: bool
     ) -> None:
-        self._seconds_min = seconds_min
+        # People watch for a first token; a whole answer is long in coming anyway.
+        self._seconds_min = seconds_min if streamed else 2 * seconds_min
+        self._share = 1 / 20 if streamed else 1 / 10
         self._seconds_max = seconds_max
         self._flush_seconds = flush_seconds
-        # People watch for a first token; a whole answer is long in coming anyway.
-        self._share = 1 / 20 if streamed else 1 / 10
 
     def pause(self, waited_seconds: float, *, flowing: bool) -> float:
         """Seconds until the next look, ``waited_seconds`` after the last news."""

@@ -12,6 +12,8 @@ from . import web
 from .failures import PartFailed
 from .options import Options
 
+#: What the model is asked, here and in the examples.
+QUESTION = "What is a queue?"
 #: How long the first answer may take: a backend of the user's may have to load its model.
 FIRST_ANSWER_SECONDS = 180.0
 #: How long the built-in LLM may take to be asked and asked again.
@@ -48,7 +50,7 @@ class Welcome:
         begin = time.monotonic()
         while True:
             try:
-                await asyncio.to_thread(_first_answer, self._options.gateway_url, name)
+                text = await asyncio.to_thread(_first_answer, self._options.gateway_url, name)
             except web.NoAnswer as failure:
                 if not self._options.built_in:
                     self._tell(f"\nNo answer from {name} yet: {failure}")
@@ -62,20 +64,24 @@ class Welcome:
                 took = time.monotonic() - begin
                 self._tell(
                     f"  {'answer':<10} {'a chat completion, through all of it':<58} "
-                    f"came in  {took:4.1f} s"
+                    f"came in  {took:4.1f} s\n\n"
+                    f"  {json.dumps(QUESTION)}\n  {json.dumps(text, ensure_ascii=False)}"
                 )
                 return
 
 
-def _first_answer(base_url: str, name: str) -> None:
+def _first_answer(base_url: str, name: str) -> str:
+    """What the model says to the question. Raises NoAnswer. Blocking."""
     question = {
         "model": name,
-        "messages": [{"role": "user", "content": "Say hello."}],
-        "max_tokens": 8,
+        "messages": [{"role": "user", "content": QUESTION}],
+        "max_tokens": 32,
     }
     answer = web.ask(f"{base_url}/v1/chat/completions", question, FIRST_ANSWER_SECONDS)
-    if not isinstance(answer, dict) or not answer.get("choices"):
-        raise web.NoAnswer("the answer has no choices")
+    try:
+        return str(answer["choices"][0]["message"]["content"])
+    except (KeyError, IndexError, TypeError) as error:
+        raise web.NoAnswer("the answer has no choices") from error
 
 
 def places(options: Options, name: str | None, logs: Path, dashboard: str | None) -> str:
@@ -94,7 +100,7 @@ def places(options: Options, name: str | None, logs: Path, dashboard: str | None
 def examples(options: Options, name: str) -> str:
     """Two commands to paste."""
     base = f"{options.gateway_url}/v1"
-    body = {"model": name, "messages": [{"role": "user", "content": "What is a queue?"}]}
+    body = {"model": name, "messages": [{"role": "user", "content": QUESTION}]}
     return f"""
 Ask it with curl:
 
@@ -108,7 +114,7 @@ or with the openai package:
   client = OpenAI(base_url={json.dumps(base)}, api_key="any")
   answer = client.chat.completions.create(
       model={json.dumps(name)},
-      messages=[{{"role": "user", "content": "What is a queue?"}}],
+      messages=[{{"role": "user", "content": {json.dumps(QUESTION)}}}],
   )
   print(answer.choices[0].message.content)
   EOF"""

@@ -1,0 +1,105 @@
+"""A cached value is shared, renewed behind the readers, and new when a new one is asked for."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from inferline.errors import Unavailable
+from inferline.gateway.catalogue import Cached, drain_seconds
+from inferline.registry import Provider, Snapshot
+
+
+class Clock:
+    """Stands still until told."""
+
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        raise NotImplementedError
+
+
+class Source:
+    """A value that changes, and fetches that end when told."""
+
+    def __init__(self) -> None:
+        self.value = 1
+        self.fetches = 0
+        self.open = asyncio.Event()
+        self.open.set()
+        self.fails = False
+
+    async def fetch(self) -> int:
+        self.fetches += 1
+        seen = self.value
+        await self.open.wait()
+        if self.fails:
+            raise Unavailable
+        return seen
+
+
+async def test_many_readers_share_a_fetch_and_then_its_value() -> None:
+    source, clock = Source(), Clock()
+    cached = Cached(source.fetch, clock, 1.0)
+
+    assert [1] * 9 == await asyncio.gather(*(cached.get() for _ in range(9)))
+    assert 1 == await cached.get()
+    assert 1 == source.fetches
+
+
+async def test_an_old_value_serves_while_it_is_renewed() -> None:
+    source, clock = Source(), Clock()
+    cached = Cached(source.fetch, clock, 1.0)
+    await cached.get()
+    source.value, clock.now = 2, 5.0
+
+    assert 1 == await cached.get()
+    assert 2 == await cached.settled()
+
+
+async def test_a_value_asked_for_anew_is_never_one_that_was_fetched_before() -> None:
+    source, clock = Source(), Clock()
+    cached = Cached(source.fetch, clock, 1.0)
+    source.open.clear()
+    under_way = asyncio.ensure_future(cached.get())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    source.value = 2
+    fresh = asyncio.ensure_future(cached.fresh())
+    await asyncio.sleep(0)
+    source.open.set()
+
+    assert 2 == await fresh
+    assert 1 == await under_way
+
+
+async def test_a_failed_renewal_leaves_the_old_value() -> None:
+    source, clock = Source(), Clock()
+    cached = Cached(source.fetch, clock, 1.0)
+    await cached.get()
+    source.fails, clock.now = True, 5.0
+
+    assert 1 == await cached.get()
+    with pytest.raises(Unavailable):
+        await cached.fresh()
+    assert 1 == await cached.get()
+
+
+def test_a_queue_drains_as_fast_as_its_live_providers_work() -> None:
+    def provider(name: str, **told: object) -> Provider:
+        given = {"models": ("m",), "running": 0, "healthy": True, "version": "1"}
+        return Provider(id=name, **(given | told))  # type: ignore[arg-type]
+
+    quick, slow = (
+        provider("a", slots=4, service_seconds=2.0),
+        provider("b", slots=1, service_seconds=1.0),
+    )
+
+    assert 10.0 == drain_seconds(30, Snapshot({}, {"a": quick, "b": slow}), "m")
+    assert drain_seconds(30, Snapshot({}, {}), "m") is None
+    new = provider("c", slots=1, service_seconds=0.0)
+    assert drain_seconds(30, Snapshot({}, {"a": quick, "c": new}), "m") is None
