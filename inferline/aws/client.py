@@ -1,5 +1,5 @@
 """
-Calls to SQS, DynamoDB and S3 at a quarter of the CPU that the AWS SDKs take.
+Calls to SQS, DynamoDB and S3 at a half to a quarter of the CPU that other clients take.
 
 It knows the few protocols that the hot path speaks and nothing of each operation: requests and
 answers are the JSON that AWS documents. Credentials, signatures and what is worth a retry are
