@@ -83,25 +83,34 @@ class Answer(Response):
     async def _deliver(self, send: Send) -> None:
         try:
             await self._relay(send)
-        except ProviderLost as error:
+        except (ProviderLost, Unavailable) as error:
             await self._line.abandon(self._task)
             await self._fail(send, error)
         except InferLineError as error:
             await self._fail(send, error)
 
     async def _relay(self, send: Send) -> None:
-        """Send the pieces of the answer as they come, until its end."""
+        """Send a stream's pieces as they come, and any other answer when it is whole."""
         held: list[bytes] = []
         while not self._reader.ended:
-            pieces = await self._look()
-            if self._streamed and (pieces or self._reader.ended):
-                await self._send(send, b"".join(pieces), more=not self._reader.ended)
-            elif pieces:
-                held += pieces
+            held += await self._look()
+            if held and self._flows:
+                await self._send(send, b"".join(held), more=not self._reader.ended)
+                if self._reader.ended:
+                    return
+                held = []
             elif not self._reader.behind and self._line.clock.monotonic() >= self._check_at:
                 await self._wait_on(send)
-        if not self._streamed:
-            await self._send(send, b"".join(held), more=False)
+        body = b"".join(held)
+        if self._started and not self._flows:  # As a stream; then this is its only event.
+            body = data_event(_on_one_line(body))
+        await self._send(send, body, more=False)
+
+    @property
+    def _flows(self) -> bool:
+        """Whether the answer has shown itself to be a stream."""
+        head = self._reader.head
+        return self._streamed and head is not None and head.content_type.startswith(EVENT_STREAM)
 
     async def _look(self) -> list[bytes]:
         """The bytes that have come since the last look."""
@@ -162,10 +171,8 @@ class Answer(Response):
 
     async def _send(self, send: Send, body: bytes, *, more: bool) -> None:
         if not self._started:
-            head = self._reader.head
-            if head is None:  # the bytes came before the row that says what they are
-                head = Head(200, EVENT_STREAM, "", 0)
-            await self._start(send, head, None if more else len(body))
+            assert self._reader.head is not None  # A stream's came first, any other's at its end.
+            await self._start(send, self._reader.head, None if more else len(body))
         await send({"type": "http.response.body", "body": body, "more_body": more})
 
     async def _start(self, send: Send, head: Head, length: int | None = None) -> None:
@@ -208,6 +215,15 @@ class Answer(Response):
             return data_event(json.dumps(error.body()).encode())
         told = {"type": "error", "error": {"type": "api_error", "message": str(error)}}
         return b"event: error\n" + data_event(json.dumps(told).encode())
+
+
+def _on_one_line(body: bytes) -> bytes:
+    """JSON as the data of one event; what is no JSON, as a JSON string."""
+    try:
+        document = json.loads(body)
+    except ValueError:
+        document = body.decode(errors="replace")
+    return json.dumps(document).encode()
 
 
 async def _start(send: Send, status: int, headers: Mapping[str, str]) -> None:

@@ -8,6 +8,7 @@ import json
 import httpx
 import pytest
 
+from inferline.errors import Unavailable
 from inferline.task import CHUNK_BYTES_MAX, State
 from tests.support.gateway import MODEL, Gateway, running_gateway
 
@@ -316,6 +317,40 @@ async def test_a_silent_stream_is_opened_and_kept_open_by_comments() -> None:
     assert (200, "text/event-stream") == (response.status_code, response.headers["content-type"])
     assert response.text.startswith(": ping\n\n")
     assert response.text.endswith("data: 1\n\ndata: [DONE]\n\n")
+
+
+async def test_a_refusal_after_the_status_line_went_out_is_an_event_of_the_stream() -> None:
+    async with (
+        running_gateway(head_seconds_max=0.1) as gateway,
+        httpx.AsyncClient(base_url=gateway.url) as client,
+    ):
+        await gateway.know()
+        asked = asyncio.create_task(client.post(PATH, json={**ASKED, "stream": True}))
+        taken = await gateway.take()
+        await asyncio.sleep(0.5)
+        await taken.finish(status=400, tail=b'{"error":\n {"message": "too long"}}\n')
+
+        response = await asked
+
+    event = response.text.replace(": ping\n\n", "")
+    assert (200, "text/event-stream") == (response.status_code, response.headers["content-type"])
+    assert {"error": {"message": "too long"}} == json.loads(event.removeprefix("data: "))
+    assert event.endswith("\n\n")
+    assert 1 == event.count("data:")
+
+
+async def test_a_store_that_stops_answering_ends_the_request_and_its_task(
+    gateway: Gateway, client: httpx.AsyncClient
+) -> None:
+    async def refuse(wanted: object) -> list[object]:
+        raise Unavailable
+
+    gateway.store.read = refuse  # type: ignore[method-assign, assignment]
+
+    response = await client.post(PATH, json=ASKED)
+
+    assert (503, "service_unavailable") == (response.status_code, response.json()["error"]["code"])
+    await until(gateway, State.CANCELLED)
 
 
 async def test_many_waiting_requests_share_their_reads(
