@@ -68,7 +68,7 @@ def read(body: bytes, *, depth_max: int = DEPTH_MAX) -> Payload:
         model=_model(document),
         stream=_stream(document),
         service_tier=_service_tier(document),
-        choices=_choices(document),
+        choices=choices_of(document),
         include_usage=_include_usage(document),
     )
 
@@ -151,8 +151,12 @@ def _service_tier(document: dict[str, Any]) -> str | None:
     return tier
 
 
-def _choices(document: dict[str, Any]) -> int:
-    """Count the answers; what is no number is left to the backend to refuse."""
+def choices_of(document: Mapping[str, Any]) -> int:
+    """
+    How many answers a request asks for in one stream: `n`, times the prompts of a completion.
+
+    What is no number is left to the backend to refuse; a list of integers is one prompt, in tokens.
+    """
     n = document.get("n")
     choices = n if type(n) is int and n > 0 else 1
     prompts = document.get("prompt")

@@ -12,20 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from inferline.errors import InvalidRequest
 from inferline.task import Tier, slug
 
 #: What a model or a provider may be called: no markup, no control characters, no spaces.
 NAME: Final = re.compile(r"[A-Za-z0-9_./:@+-]{1,128}")
-
-
-def check_name(name: str, what: str) -> str:
-    """``name`` itself if it may be used. Raises InvalidRequest."""
-    if not NAME.fullmatch(name):
-        raise InvalidRequest(
-            f"A {what} name is 1 to 128 of the characters A-Z a-z 0-9 _ . / : @ + -", param=what
-        )
-    return name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

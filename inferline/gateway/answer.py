@@ -21,6 +21,7 @@ from inferline.errors import (
     Unavailable,
 )
 from inferline.gateway.line import Line
+from inferline.gateway.objects import error_response
 from inferline.gateway.reader import Reader
 from inferline.gateway.watch import Pace
 from inferline.sse import comment, data_event
@@ -195,14 +196,10 @@ class Answer(Response):
         if self._started:
             await send({"type": "http.response.body", "body": self._error_event(error)})
             return
-        body = json.dumps(error.body()).encode()
-        headers = {
-            "content-type": "application/json",
-            "content-length": str(len(body)),
-            **error.headers(),
-        }
-        await _start(send, error.status, headers)
-        await send({"type": "http.response.body", "body": body})
+        told = error_response(error)
+        start = {"status": told.status_code, "headers": told.raw_headers}
+        await send({"type": "http.response.start", **start})
+        await send({"type": "http.response.body", "body": told.body})
 
     def _error_event(self, error: InferLineError) -> bytes:
         """

@@ -4,7 +4,6 @@ The gateway as one ASGI app: the inference and the control routes, under every a
 
 from __future__ import annotations
 
-import json
 import logging
 import secrets
 import traceback
@@ -26,6 +25,7 @@ from inferline.gateway import control, inference
 from inferline.gateway.catalogue import Catalogue
 from inferline.gateway.control import Office
 from inferline.gateway.line import Line
+from inferline.gateway.objects import error_response
 from inferline.gateway.watch import Watch
 from inferline.settings import Settings
 
@@ -116,16 +116,6 @@ class Edge:
             _log_unforeseen(error, request_id)
             if not started:
                 await error_response(InferLineError())(scope, receive, send_with_id)
-
-
-def error_response(error: InferLineError) -> Response:
-    """``error`` as its HTTP response."""
-    return Response(
-        json.dumps(error.body()),
-        status_code=error.status,
-        headers=error.headers(),
-        media_type="application/json",
-    )
 
 
 def _log_unforeseen(error: Exception, request_id: str) -> None:

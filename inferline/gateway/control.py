@@ -41,7 +41,8 @@ class Office:
     async def enrol(self, told: Enrolment) -> Grant:
         """Make a provider's models known and the provider live. Idempotent: also its heartbeat."""
         catalogue, settings = self.line.catalogue, self.line.settings
-        known = (await catalogue.snapshot()).models
+        snapshot = await catalogue.snapshot()
+        known = snapshot.models
         models = [await self._model(offered.model_dump(), known) for offered in told.models]
         changed = [model for model in models if known.get(model.id) != model]
         await self.registry.put_models(changed)
@@ -54,7 +55,7 @@ class Office:
             version=told.version,
             service_seconds=told.service_seconds,
         )
-        before = (await catalogue.snapshot()).providers.get(told.id)
+        before = snapshot.providers.get(told.id)
         await self.registry.put_provider(provider)
         if changed or before is None or _offer(before) != _offer(provider):
             log.info("provider %s serves %d models", told.id, len(models))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel
+from starlette.responses import Response
 
+from inferline.errors import InferLineError
 from inferline.task import Tier
 
 
@@ -99,3 +102,13 @@ class Health(BaseModel):
 ERRORS: Final[dict[int | str, dict[str, Any]]] = {
     "default": {"model": ErrorBody, "description": "An error; the message says what to do."}
 }
+
+
+def error_response(error: InferLineError) -> Response:
+    """``error`` as its HTTP response."""
+    return Response(
+        json.dumps(error.body()),
+        status_code=error.status,
+        headers=error.headers(),
+        media_type="application/json",
+    )

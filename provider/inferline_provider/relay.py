@@ -12,6 +12,7 @@ import aiohttp
 from inferline.endings import Ending
 from inferline.enrolment import Terms
 from inferline.errors import BackendFailed
+from inferline.payload import choices_of
 from inferline.sse import Event, EventParser, is_done
 from inferline.store import Outcome
 from inferline_provider.chunks import ChunkStream
@@ -142,17 +143,9 @@ def _choices(path: str, body: bytes) -> int:
     if b'"n"' not in body and (chat or b'"prompt"' not in body):
         return 1
     document = _document(body)
-    n = document.get("n")
-    prompt = document.get("prompt")
-    prompts = 1 if chat else _prompts(prompt)
-    return prompts * (n if isinstance(n, int) and n > 0 else 1)
-
-
-def _prompts(prompt: Any) -> int:
-    """Return how many prompts these are; a list of integers is one, in tokens."""
-    if not isinstance(prompt, list) or not prompt or isinstance(prompt[0], int):
-        return 1
-    return len(prompt)
+    if chat:
+        document.pop("prompt", None)
+    return choices_of(document)
 
 
 def _document(data: bytes) -> dict[str, Any]:

@@ -35,12 +35,17 @@ def running(name: str, **environ: str) -> Iterator[str]:
                 pytest.fail(f"{name} did not start: {log.read()[-2000:].decode(errors='replace')}")
             yield f"http://127.0.0.1:{port}"
         finally:
-            process.terminate()
-            try:
-                process.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            end(process)
+
+
+def end(process: subprocess.Popen[bytes], seconds: float = 10.0) -> None:
+    """Ask a process to end, and kill it if it has not after ``seconds``."""
+    process.terminate()
+    try:
+        process.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def free_port() -> int:

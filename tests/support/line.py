@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from tests.support.emulators import free_port
+from tests.support.emulators import end, free_port
 
 START_SECONDS_MAX = 30.0
 MODEL = "test-model"
@@ -97,7 +97,7 @@ class Line:
             )
         part = Part(name, process, log_path)
         self.parts.append(part)
-        self.stack.callback(_end, process)
+        self.stack.callback(end, process, 5)
         return part
 
     def start_emulator(self) -> None:
@@ -152,15 +152,6 @@ class Line:
             return look()
 
         until(up, f"{part.name} is up")
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(timeout=5)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 @contextmanager
