@@ -39,6 +39,17 @@ class Settings:
         secret=True,
     )
 
+    models: str = _setting(
+        "", "Models that are known before a provider enrols them, separated by commas."
+    )
+    provider_role: str = _setting(
+        "", "ARN of the IAM role whose short-lived credentials enrolled providers get."
+    )
+    credentials_seconds: int = _setting(
+        3600, "How long those credentials last; 900 to 3600, as AWS has it for such a role."
+    )
+    kms_key: str = _setting("", "ARN of the KMS key of queues that an enrolment makes.")
+
     body_bytes_max: int = _setting(6_000_000, "Largest request body, bytes. Larger: 413.")
     inline_bytes_max: int = _setting(
         192 * 1024, "Largest message with the body in it, bytes. Larger bodies wait in S3."

@@ -18,11 +18,13 @@ from inferline.errors import (
     InferLineError,
     NoProvider,
     ProviderLost,
+    TaskCancelled,
     Unavailable,
 )
 from inferline.gateway.line import Line
 from inferline.gateway.objects import error_response
 from inferline.gateway.reader import Reader
+from inferline.gateway.visit import Visit
 from inferline.gateway.watch import Pace
 from inferline.sse import comment, data_event
 from inferline.task import Head, State, Task
@@ -48,10 +50,11 @@ class Answer(Response):
     until then is a real HTTP error; a stream's status line waits `head_seconds_max` at the most.
     """
 
-    def __init__(self, line: Line, task: Task, *, streamed: bool) -> None:
+    def __init__(self, line: Line, task: Task, visit: Visit, *, streamed: bool) -> None:
         self.background = None
         self._line = line
         self._task = task
+        self._visit = visit
         self._streamed = streamed
         self._reader = Reader(task.ref, streamed=streamed)
         self._pace = Pace(
@@ -79,6 +82,7 @@ class Answer(Response):
             deliver.cancel()
             gone.cancel()
             if unfinished:
+                self._ended(TaskCancelled.status, TaskCancelled.code)
                 await asyncio.shield(self._line.abandon(self._task))
 
     async def _deliver(self, send: Send) -> None:
@@ -171,9 +175,13 @@ class Answer(Response):
             self._served = now
 
     async def _send(self, send: Send, body: bytes, *, more: bool) -> None:
+        head = self._reader.head
+        assert head is not None  # A stream's came first, any other's at its end.
+        self._visit.sends(body)
+        if not more:  # Before the last piece: once that is out, a Lambda may be frozen.
+            self._ended(head.status, f"backend_{head.status}" if head.status >= 400 else "")
         if not self._started:
-            assert self._reader.head is not None  # A stream's came first, any other's at its end.
-            await self._start(send, self._reader.head, None if more else len(body))
+            await self._start(send, head, None if more else len(body))
         await send({"type": "http.response.body", "body": body, "more_body": more})
 
     async def _start(self, send: Send, head: Head, length: int | None = None) -> None:
@@ -193,6 +201,7 @@ class Answer(Response):
 
     async def _fail(self, send: Send, error: InferLineError) -> None:
         """Tell of ``error``: as the HTTP response, or in the stream when that has begun."""
+        self._ended(200 if self._started else error.status, error.code)
         if self._started:
             await send({"type": "http.response.body", "body": self._error_event(error)})
             return
@@ -200,6 +209,10 @@ class Answer(Response):
         start = {"status": told.status_code, "headers": told.raw_headers}
         await send({"type": "http.response.start", **start})
         await send({"type": "http.response.body", "body": told.body})
+
+    def _ended(self, status: int, code: str) -> None:
+        reader = self._reader
+        self._visit.ended(status, code, head=reader.head, attempt=reader.attempt)
 
     def _error_event(self, error: InferLineError) -> bytes:
         """

@@ -6,15 +6,18 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from math import inf
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 
 from inferline import payload
-from inferline.errors import BodyTooLarge, InvalidRequest
+from inferline.caller import ANYONE, Caller
+from inferline.errors import BodyTooLarge, InferLineError, InvalidRequest
 from inferline.gateway.answer import Answer
 from inferline.gateway.line import Line
 from inferline.gateway.objects import ERRORS
+from inferline.gateway.visit import Visit
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +67,23 @@ _ANSWER: Final[dict[str, Any]] = {
 def _handler(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
     async def serve(request: Request) -> Response:
         line: Line = request.app.state.line
-        body = await read_body(request, line.settings.body_bytes_max)
-        found = payload.read(body, depth_max=line.settings.depth_max)
-        task = await line.submit(request.state.request_id, endpoint.backend_path, found, body)
-        return Answer(line, task, streamed=found.stream)
+        caller: Caller = getattr(request.state, "caller", ANYONE)
+        visit = Visit(line, endpoint.backend_path, caller)
+        try:
+            body = await read_body(request, line.settings.body_bytes_max)
+            visit.payload = payload.read(body, depth_max=line.settings.depth_max)
+            task = await line.submit(
+                request.state.request_id,
+                endpoint.backend_path,
+                visit.payload,
+                body,
+                caller=caller,
+                seconds_max=getattr(request.state, "seconds_max", inf),
+            )
+        except InferLineError as error:
+            visit.refused(error)
+            raise
+        return Answer(line, task, visit, streamed=visit.payload.stream)
 
     serve.__doc__ = (
         "The body goes to the model's backend as it is, and the backend's status, content type and "

@@ -6,13 +6,15 @@ import hashlib
 import logging
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from math import inf
 
 from inferline.bodies import BodyStore, body_key
+from inferline.caller import ANYONE, Caller
 from inferline.clock import Clock
 from inferline.errors import InferLineError, QueueFull, Unavailable
 from inferline.gateway.catalogue import Catalogue, drain_seconds
 from inferline.gateway.watch import Watch
+from inferline.ledger import NO_LEDGER, Ledger
 from inferline.payload import Payload
 from inferline.queue import Message, TaskQueue
 from inferline.registry import Model
@@ -21,9 +23,6 @@ from inferline.store import TaskStore
 from inferline.task import Task, TaskRef, Tier
 
 log = logging.getLogger(__name__)
-
-#: Whose tasks they are as long as there are no keys.
-LOCAL_TENANT: Final = "local"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,17 +36,42 @@ class Line:
     bodies: BodyStore
     catalogue: Catalogue
     watch: Watch
+    ledger: Ledger = NO_LEDGER
 
-    async def submit(self, task_id: str, path: str, payload: Payload, body: bytes) -> Task:
+    async def submit(
+        self,
+        task_id: str,
+        path: str,
+        payload: Payload,
+        body: bytes,
+        *,
+        caller: Caller = ANYONE,
+        seconds_max: float = inf,
+    ) -> Task:
         """
         Put a request on the belt: the row first, then the message, which only says "look".
 
-        Raises ModelNotFound, QueueFull or Unavailable; then there is no task that anyone would run.
+        The task ends within ``seconds_max``, or sooner if the settings say so. Raises
+        ModelNotFound, QueueFull or Unavailable; then there is no task that anyone would run.
         """
         model = await self.catalogue.model(payload.model)
         tier = payload.tier
-        await self._admit(model, tier)
-        task = self._task(TaskRef(model.slug, task_id), model, tier, path, body)
+        seconds = min(seconds_max, self.settings.request_seconds_max)
+        await self._admit(model, tier, seconds)
+        now = self.store.now_ms()
+        deadline = now + int(seconds * 1000)
+        task = Task(
+            ref=TaskRef(model.slug, task_id),
+            model=model.id,
+            tier=tier,
+            tenant=caller.tenant,
+            path=path,
+            body_sha256=hashlib.sha256(body).hexdigest(),
+            created_ms=now,
+            deadline_ms=deadline,
+            attempt_limit=self.settings.attempts_max,
+            ttl=deadline // 1000 + self.settings.task_seconds_kept,
+        )
         message = await self._message(task.ref, body)
         await self.store.submit(task)
         try:
@@ -65,36 +89,20 @@ class Line:
         except Unavailable:
             log.warning("could not cancel a task; its deadline will", extra={"task": task.ref.id})
 
-    async def _admit(self, model: Model, tier: Tier) -> None:
-        """Refuse what the queue could not answer in time. Raises QueueFull."""
+    async def _admit(self, model: Model, tier: Tier, seconds: float) -> None:
+        """Refuse what the queue could not answer within ``seconds``. Raises QueueFull."""
         depth = self.catalogue.depth(model.queues[tier])
         if depth is None or depth.waiting == 0:
             return
         snapshot = await self.catalogue.snapshot()
         drain = drain_seconds(depth.waiting, snapshot, model.id)
-        too_late = drain is not None and drain > self.settings.request_seconds_max
+        too_late = drain is not None and drain > seconds
         if too_late or depth.waiting >= self.settings.queue_depth_max:
             raise QueueFull(
                 f"{depth.waiting} requests already wait for the model {model.id!r}. "
                 "Try again later.",
                 retry_after_seconds=int(min(60, max(1, (drain or 10) / 10))),
             )
-
-    def _task(self, ref: TaskRef, model: Model, tier: Tier, path: str, body: bytes) -> Task:
-        now = self.store.now_ms()
-        deadline = now + int(self.settings.request_seconds_max * 1000)
-        return Task(
-            ref=ref,
-            model=model.id,
-            tier=tier,
-            tenant=LOCAL_TENANT,
-            path=path,
-            body_sha256=hashlib.sha256(body).hexdigest(),
-            created_ms=now,
-            deadline_ms=deadline,
-            attempt_limit=self.settings.attempts_max,
-            ttl=deadline // 1000 + self.settings.task_seconds_kept,
-        )
 
     async def _message(self, ref: TaskRef, body: bytes) -> Message:
         inline = Message(ref=ref, body=body)

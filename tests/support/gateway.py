@@ -16,6 +16,7 @@ from inferline.gateway.catalogue import Catalogue
 from inferline.gateway.control import Office
 from inferline.gateway.line import Line
 from inferline.gateway.watch import Watch
+from inferline.ledger import Entry
 from inferline.memory import MemoryBodies, MemoryQueue, MemoryRegistry, MemoryStore
 from inferline.queue import Delivery, Message
 from inferline.registry import Model, Provider
@@ -36,6 +37,8 @@ class Gateway:
     queue: MemoryQueue
     bodies: MemoryBodies
     registry: MemoryRegistry
+    #: What the ledger was told.
+    entries: list[Entry]
 
     async def know(self, model: str = MODEL, *, provider: bool = True, **told: Any) -> None:
         """Make a model known, with a provider for it."""
@@ -86,6 +89,17 @@ class Taken:
         await self.gateway.queue.delete([self.delivery])
 
 
+class Noted:
+    """A ledger for a test to read."""
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+
+    def record(self, entry: Entry) -> None:
+        """Take note."""
+        self.entries.append(entry)
+
+
 @asynccontextmanager
 async def running_gateway(**settings: Any) -> AsyncIterator[Gateway]:
     """A gateway on a free port until the block ends."""
@@ -93,6 +107,7 @@ async def running_gateway(**settings: Any) -> AsyncIterator[Gateway]:
     chosen, clock = Settings(**given | settings), SystemClock()
     store, queue, bodies = MemoryStore(), MemoryQueue(), MemoryBodies()
     registry = MemoryRegistry()
+    ledger = Noted()
     line = Line(
         settings=chosen,
         clock=clock,
@@ -101,6 +116,7 @@ async def running_gateway(**settings: Any) -> AsyncIterator[Gateway]:
         bodies=bodies,
         catalogue=Catalogue(registry, queue, clock, chosen.registry_seconds),
         watch=Watch(store),
+        ledger=ledger,
     )
     office = Office(line=line, registry=registry, queue_maker=queue, credentials=None)
     config = uvicorn.Config(create_app(office), port=0, log_level="warning")
@@ -110,7 +126,9 @@ async def running_gateway(**settings: Any) -> AsyncIterator[Gateway]:
         await asyncio.sleep(0.01)
     port = server.servers[0].sockets[0].getsockname()[1]
     try:
-        yield Gateway(f"http://127.0.0.1:{port}", office, store, queue, bodies, registry)
+        yield Gateway(
+            f"http://127.0.0.1:{port}", office, store, queue, bodies, registry, ledger.entries
+        )
     finally:
         server.should_exit = True
         await serving

@@ -1,0 +1,70 @@
+"""One request from its arrival to its end, as the ledger will have it."""
+
+from __future__ import annotations
+
+from inferline.caller import Caller
+from inferline.errors import CapacityError, InferLineError
+from inferline.gateway.line import Line
+from inferline.ledger import Entry
+from inferline.payload import Payload
+from inferline.task import Head
+
+
+class Visit:
+    """What is known so far; `ended` makes the entry, once."""
+
+    def __init__(self, line: Line, path: str, caller: Caller) -> None:
+        self.caller = caller
+        #: Once it has been read.
+        self.payload: Payload | None = None
+        self._line = line
+        self._path = path
+        self._arrived = line.clock.monotonic()
+        self._first_ms: int | None = None
+        self._bytes = 0
+        self._ended = False
+
+    def sends(self, body: bytes) -> None:
+        """Some of the answer is about to be sent."""
+        if self._first_ms is None:
+            self._first_ms = self._elapsed_ms()
+        self._bytes += len(body)
+
+    def refused(self, error: InferLineError) -> None:
+        """The request was not taken. A model that nobody knows is not put on record."""
+        if not isinstance(error, CapacityError):
+            self.payload = None
+        self.ended(error.status, error.code)
+
+    def ended(
+        self, status: int, code: str = "", *, head: Head | None = None, attempt: int = 0
+    ) -> None:
+        """
+        Its last byte is about to go out, or nobody is there to take it. The first call counts.
+
+        ``head`` is None when no backend has answered.
+        """
+        if self._ended:
+            return
+        self._ended = True
+        asked = self.payload
+        entry = Entry(
+            ended_ms=self._line.store.now_ms(),
+            tenant=self.caller.tenant,
+            model=asked.model if asked else "",
+            tier=asked.tier if asked else "",
+            path=self._path,
+            streamed=asked.stream if asked else False,
+            status=status,
+            code=code,
+            provider=head.provider if head else "",
+            attempt=attempt if head else 0,
+            queue_ms=head.queue_ms if head else 0,
+            first_ms=self._first_ms,
+            total_ms=self._elapsed_ms(),
+            answer_bytes=self._bytes,
+        )
+        self._line.ledger.record(entry)
+
+    def _elapsed_ms(self) -> int:
+        return round((self._line.clock.monotonic() - self._arrived) * 1000)
