@@ -66,6 +66,11 @@ class Settings:
         20.0, "How long a stream's status line waits for the first bytes before it is sent as 200."
     )
     ping_seconds: float = _setting(15.0, "Between comments that keep a silent stream open.")
+    blank_seconds: float = _setting(
+        600.0,
+        "How long an answer that is not streamed may take before blanks keep its connection open. "
+        "It is 200 from then on, and is broken off if it fails.",
+    )
     poll_seconds_min: float = _setting(0.005, "Shortest pause between two looks for an answer.")
     poll_seconds_max: float = _setting(0.2, "Longest pause between two looks for an answer.")
     registry_seconds: float = _setting(1.0, "How old the gateway's picture of the registry may be.")

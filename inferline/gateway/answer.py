@@ -40,6 +40,9 @@ CHECK_SECONDS: Final = 0.05
 #: How many looks may fail in a row before the client is told.
 LOOKS_FAILED_MAX: Final = 5
 PING: Final = comment("ping")
+#: JSON may begin with it.
+BLANK: Final = b" "
+OK: Final = 200
 
 
 class Answer(Response):
@@ -107,8 +110,13 @@ class Answer(Response):
             elif not self._reader.behind and self._line.clock.monotonic() >= self._check_at:
                 await self._wait_on(send)
         body = b"".join(held)
-        if self._started and not self._flows:  # As a stream; then this is its only event.
+        head = self._reader.head
+        assert head is not None  # The answer is whole.
+        if self._started and self._streamed and not self._flows:  # Then this is its only event.
             body = data_event(_on_one_line(body))
+        elif self._started and not self._streamed and head.status != OK:
+            self._break_off(f"backend_{head.status}")
+            return
         await self._send(send, body, more=False)
 
     @property
@@ -148,14 +156,22 @@ class Answer(Response):
             raise DeadlineExceeded
         if not self._started:
             await self._check_served(now, task)
-        if not self._streamed:
-            return
+        await self._keep_open(send, now)
+
+    async def _keep_open(self, send: Send, now: float) -> None:
+        """Send what means nothing, so that nobody on the way cuts off a silent answer."""
         settings = self._line.settings
-        if not self._started and now - self._begun > settings.head_seconds_max:
-            await self._start(send, Head(200, EVENT_STREAM, "", 0))
-        if self._started and now - max(self._news, self._pinged) > settings.ping_seconds:
+        if self._streamed:
+            start, every = settings.head_seconds_max, settings.ping_seconds
+            kind, nothing = EVENT_STREAM, PING
+        else:
+            start = every = settings.blank_seconds
+            kind, nothing = "application/json", BLANK
+        if not self._started and now - self._begun > start:
+            await self._start(send, Head(200, kind, "", 0))
+        if self._started and now - max(self._news, self._pinged) > every:
             self._pinged = now
-            await send({"type": "http.response.body", "body": PING, "more_body": True})
+            await send({"type": "http.response.body", "body": nothing, "more_body": True})
 
     async def _check_served(self, now: float, task: Task) -> None:
         """
@@ -201,7 +217,10 @@ class Answer(Response):
 
     async def _fail(self, send: Send, error: InferLineError) -> None:
         """Tell of ``error``: as the HTTP response, or in the stream when that has begun."""
-        self._ended(200 if self._started else error.status, error.code)
+        if self._started and not self._streamed:
+            self._break_off(error.code)
+            return
+        self._ended(OK if self._started else error.status, error.code)
         if self._started:
             await send({"type": "http.response.body", "body": self._error_event(error)})
             return
@@ -209,6 +228,14 @@ class Answer(Response):
         start = {"status": told.status_code, "headers": told.raw_headers}
         await send({"type": "http.response.start", **start})
         await send({"type": "http.response.body", "body": told.body})
+
+    def _break_off(self, code: str) -> None:
+        """
+        End without the rest: of an answer that began as 200 only to stay open, a failure can't be
+        told, and a body with an error in it would pass for a success.
+        """
+        log.warning("an answer kept open was broken off", extra={"code": code})
+        self._ended(OK, code)
 
     def _ended(self, status: int, code: str) -> None:
         reader = self._reader

@@ -370,3 +370,40 @@ async def test_many_waiting_requests_share_their_reads(
     assert {200} == {one.status_code for one in await asyncio.gather(*asked)}
 
     assert max(sizes) > 5
+
+
+async def test_an_answer_that_takes_long_is_kept_open_with_blanks_before_it() -> None:
+    async with running_gateway(blank_seconds=0.1) as gateway:
+        await gateway.know()
+        async with (
+            httpx.AsyncClient(base_url=gateway.url, timeout=20) as client,
+            client.stream("POST", PATH, json=ASKED) as response,
+        ):
+            pieces = response.aiter_raw()
+            first = await anext(pieces)
+            taken = await gateway.take()
+            await taken.finish(tail=b'{"late": true}')
+            rest = b"".join([piece async for piece in pieces])
+
+    assert (200, b" ") == (response.status_code, first[:1])
+    assert "content-length" not in response.headers
+    assert {"late": True} == json.loads(first + rest)
+
+
+@pytest.mark.parametrize("outcome", [{"status": 400}, {"error": {"message": "no", "status": 502}}])
+async def test_an_answer_kept_open_that_fails_is_broken_off(outcome: dict[str, object]) -> None:
+    async with running_gateway(blank_seconds=0.05) as gateway:
+        await gateway.know()
+        async with (
+            httpx.AsyncClient(base_url=gateway.url, timeout=20) as client,
+            client.stream("POST", PATH, json=ASKED) as response,
+        ):
+            taken = await gateway.take()
+            pieces = response.aiter_raw()
+            await anext(pieces)
+            await taken.finish(tail=b'{"error": {}}', **outcome)
+            with pytest.raises(httpx.RemoteProtocolError):
+                [piece async for piece in pieces]
+
+        (entry,) = gateway.entries
+        assert entry.code
