@@ -24,14 +24,19 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # A stamp stands for an environment that holds what its lock says.
 LOCAL := .venv/.local
 DEV := .venv/.dev
+INFRA := .venv/.infra
+CDK := infra/node_modules/.synced
+SIMULATOR := tests/infra/node_modules/.synced
 CLIENTS := .venv-clients/.synced
 BENCH := .venv-bench/.synced
+CHECKOV := .venv-checkov/.synced
 PROJECT := pyproject.toml inferline/__init__.py
 
 # The clients in JavaScript are tried where there is npm; their tests skip without, except on CI.
 NODE := tests/clients/node
 NODE_CLIENTS := $(if $(and $(wildcard $(NODE)/package-lock.json),$(shell command -v npm)),$(NODE)/node_modules/.synced)
 
+RUN_CDK := .venv/bin/python -m infra.node cdk
 INSTALL_PROJECT = $(UV) pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable .
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --custom-compile-command "make lock" $(UPGRADE)
@@ -54,7 +59,7 @@ docs: $(DEV) ## Write the table of settings in docs/settings.md anew
 	printf '%s\n\n%s\n' "$$head" "$$table" > docs/settings.md
 
 .PHONY: test
-test: $(DEV) $(CLIENTS) $(NODE_CLIENTS) ## Run every test
+test: $(DEV) $(CLIENTS) $(NODE_CLIENTS) $(CDK) $(SIMULATOR) $(CHECKOV) ## Run every test
 	@.venv/bin/pytest $(ARGS)
 
 .PHONY: check
@@ -73,10 +78,25 @@ format: $(DEV) ## Format the code and mend what can be mended
 bench: $(DEV) $(BENCH) ## Measure, also against LiteLLM's proxy
 	@.venv/bin/python -m bench $(ARGS)
 
+.PHONY: synth
+synth: $(INFRA) $(CDK) ## Make the CloudFormation template and the functions' bundle, in cdk.out
+	@$(RUN_CDK) synth --quiet $(ARGS)
+
+.PHONY: deploy
+deploy: $(INFRA) $(CDK) ## Deploy to the AWS account that the environment names
+	@.venv/bin/python -m infra.deploy $(ARGS)
+
+.PHONY: destroy
+destroy: $(INFRA) $(CDK) ## Remove all of it from that account, once you have said so
+	@.venv/bin/python -m infra.destroy $(ARGS)
+
 .PHONY: lock
 lock: | $(UV) ## Write requirements/*.txt anew
 	@$(COMPILE) pyproject.toml --all-extras --group dev -o requirements/dev.txt
 	@$(COMPILE) pyproject.toml --extra local --group build -c requirements/dev.txt -o requirements/local.txt
+	@$(COMPILE) pyproject.toml --extra gateway --group build --group infra -c requirements/dev.txt -o requirements/infra.txt
+	@$(COMPILE) pyproject.toml --extra gateway --group functions -c requirements/dev.txt -o requirements/functions.txt
+	@$(COMPILE) requirements/checkov.in -o requirements/checkov.txt
 	@$(COMPILE) requirements/clients.in -o requirements/clients.txt
 	@$(COMPILE) requirements/bench.in -o requirements/bench.txt
 	@! grep -nE '://|^ *--(index|extra-index|find-links)' requirements/*.txt || { \
@@ -84,9 +104,10 @@ lock: | $(UV) ## Write requirements/*.txt anew
 
 .PHONY: clean
 clean: ## Remove all that make, the tests and the checks made
-	rm -rf .venv .venv-clients .venv-bench .tools $(NODE)/node_modules build dist
+	rm -rf .venv .venv-clients .venv-bench .venv-checkov .tools build dist cdk.out
+	rm -rf $(NODE)/node_modules infra/node_modules tests/infra/node_modules
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
-	find inferline provider tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find inferline provider functions infra tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The rest is how the environments come to be.
 
@@ -116,7 +137,18 @@ $(DEV): requirements/dev.txt $(PROJECT) | .venv/bin/python
 	@echo 'Installing what work on InferLine needs into .venv'
 	@$(UV) pip sync --quiet --python .venv/bin/python --require-hashes $<
 	@$(INSTALL_PROJECT)
-	@touch $@ $(LOCAL)
+	@touch $@ $(LOCAL) $(INFRA)
+
+$(INFRA): requirements/infra.txt $(PROJECT) | .venv/bin/python
+	@echo 'Installing what a deployment needs into .venv'
+	@$(UV) pip install --quiet --python .venv/bin/python --require-hashes -r $<
+	@$(INSTALL_PROJECT)
+	@touch $@
+
+# Node and npm come as a Python package, so that nobody has to install them.
+%/node_modules/.synced: %/package-lock.json | $(INFRA)
+	@.venv/bin/python -m infra.node npm ci --prefix $* --no-audit --no-fund --ignore-scripts --silent
+	@touch $@
 
 .venv-%/.synced: requirements/%.txt | .venv-%/bin/python
 	@echo 'Installing $< into .venv-$*'

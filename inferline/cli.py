@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import logging
 import os
 import sys
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
 from typing import Any, Final
 
 from inferline import __version__
+from inferline.commands import asking, keys, status
+from inferline.commands.printing import FAILED, OK, USAGE
 from inferline.errors import InferLineError
 from inferline.settings import Settings, SettingsError, markdown
-
-OK: Final = 0
-FAILED: Final = 1
-USAGE: Final = 2
 
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -68,20 +63,24 @@ def _parser() -> argparse.ArgumentParser:
     provision.set_defaults(run=_provision)
     settings = parts.add_parser("settings", help="list every setting of the gateway, as Markdown")
     settings.set_defaults(run=_settings)
-    for name, path, what in (
-        ("models", "/v1/models", "list the models"),
-        ("providers", "/v1/providers", "list the live providers"),
-        ("status", "/v1/queue/stats", "show the queues and who serves them"),
-    ):
-        asked = parts.add_parser(name, help=what)
-        asked.add_argument(
-            "--base-url",
-            default=os.environ.get("INFERLINE_BASE_URL", "http://127.0.0.1:8000"),
-            help="the gateway (INFERLINE_BASE_URL; default %(default)s)",
-        )
-        asked.add_argument("--json", action="store_true", help="print JSON instead of a table")
-        asked.set_defaults(run=_ask, path=path)
+    _add_asking(parts)
+    keys_parser = parts.add_parser("keys", help="make, list and revoke API keys")
+    keys.add_keys(keys_parser, os.environ)
     return parser
+
+
+def _add_asking(parts: Any) -> None:
+    environ = os.environ
+    models = parts.add_parser("models", help="list the models")
+    what = "list the live providers; make, list and revoke the tokens that they enrol with"
+    providers = parts.add_parser("providers", help=what)
+    for parser, path in ((models, "/v1/models"), (providers, "/v1/providers")):
+        asking.add_arguments(parser, environ)
+        parser.set_defaults(run=lambda options: asking.run(options, environ), path=path)
+    keys.add_tokens(providers, environ)
+    shown = parts.add_parser("status", help="show how everything does")
+    status.add_arguments(shown, environ)
+    shown.set_defaults(run=lambda options: status.run(options, environ))
 
 
 def _add_local(parts: Any) -> None:
@@ -127,9 +126,11 @@ def _gateway(options: argparse.Namespace) -> int:
         level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
 
-    if not settings.provider_token and options.host not in LOOPBACK:
+    is_open = settings.access == "open" and not settings.provider_token
+    if is_open and options.host not in LOOPBACK:
         logging.getLogger(__name__).warning(
-            "Anyone who reaches %s can enrol a provider: set INFERLINE_PROVIDER_TOKEN.",
+            "Anyone who reaches %s can enrol a provider: set INFERLINE_ACCESS=keys, or "
+            "INFERLINE_PROVIDER_TOKEN.",
             options.host,
         )
 
@@ -161,36 +162,3 @@ def _provision(options: argparse.Namespace) -> int:
 def _settings(options: argparse.Namespace) -> int:
     print(markdown())
     return OK
-
-
-def _ask(options: argparse.Namespace) -> int:
-    """Print one of the gateway's lists, as a table."""
-    url = options.base_url.rstrip("/") + options.path
-    if not url.startswith(("http://", "https://")):
-        print(f"inferline: {options.base_url!r} is not an http(s) address", file=sys.stderr)
-        return USAGE
-    try:
-        with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 (http only, see above)
-            rows = json.load(answer)["data"]
-    except (urllib.error.URLError, OSError, ValueError) as error:
-        print(f"inferline: no answer from {url}: {error}. Is the gateway up?", file=sys.stderr)
-        return FAILED
-    print(json.dumps(rows, indent=2) if options.json else table(rows))
-    return OK
-
-
-def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """``rows`` as aligned columns under their names."""
-    if not rows:
-        return "none"
-    names = [name for name in rows[0] if name != "object"]
-    cells = [names, *([_cell(row.get(name)) for name in names] for row in rows)]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(names))]
-    lines = ("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) for line in cells)
-    return "\n".join(line.rstrip() for line in lines)
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return ",".join(str(one) for one in value)
-    return "-" if value is None else str(value)

@@ -8,11 +8,12 @@ leaves.
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from collections.abc import Sequence
+from typing import Annotated, Final, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from inferline.registry import NAME
+from inferline.registry import NAME, Model
 from inferline.task import Tier
 
 MODELS_MAX: Final = 200
@@ -42,6 +43,8 @@ class Enrolment(BaseModel):
     #: Mean time a task takes at its backend, seconds; 0 before the first.
     service_seconds: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     models: list[OfferedModel] = Field(max_length=MODELS_MAX)
+    #: Whether it wants credentials: it has none, or they end soon, or its models have changed.
+    credentials: bool = True
 
 
 class Credentials(BaseModel):
@@ -52,6 +55,8 @@ class Credentials(BaseModel):
     token: str | None = Field(default=None, repr=False)
     #: Milliseconds since 1970; None: they do not expire.
     expires_ms: int | None = None
+    #: How long they last from now on; for who has another clock.
+    last_seconds: int | None = None
 
 
 class Terms(BaseModel):
@@ -78,6 +83,17 @@ class Grant(BaseModel):
     region: str
     #: Where AWS is, if not at AWS.
     endpoint_url: str = ""
-    #: None: use the host's own credentials.
+    #: None: use those lent before, or when there were none the host's own.
     credentials: Credentials | None = None
     terms: Terms
+
+
+class Lender(Protocol):
+    """Lends providers credentials for their work."""
+
+    async def lend(self, provider_id: str, models: Sequence[Model]) -> Credentials:
+        """
+        Credentials for the work on one or more models and, at AWS, for nothing else.
+
+        Raises InvalidRequest when it can't be for so many, or Unavailable.
+        """

@@ -5,6 +5,7 @@ Every way InferLine says no, with the HTTP status and the OpenAI error fields ea
     ├── RequestError               the client can mend it
     │   ├── InvalidRequest         400  invalid_request_error  invalid_request
     │   ├── NotAuthenticated       401  authentication_error   invalid_api_key
+    │   ├── NotPermitted           403  permission_error       permission_denied
     │   ├── NotFound               404  invalid_request_error  not_found
     │   │   └── ModelNotFound      404  invalid_request_error  model_not_found
     │   ├── MethodNotAllowed       405  invalid_request_error  method_not_allowed
@@ -100,6 +101,14 @@ class NotAuthenticated(RequestError):
     status = 401
     type = "authentication_error"
     code = "invalid_api_key"
+
+
+class NotPermitted(RequestError):
+    """The API key is valid, but not for this. Use one that is, or ask the operator for it."""
+
+    status = 403
+    type = "permission_error"
+    code = "permission_denied"
 
 
 class NotFound(RequestError):

@@ -14,8 +14,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from inferline.caller import Role
 from inferline.clock import Clock, SystemClock
 from inferline.errors import BackendFailed, LeaseLost, Unavailable
+from inferline.keys import Key
+from inferline.minutes import Figures, Minute
 from inferline.queue import Delivery, Depth, Message
 from inferline.registry import Model, Provider, Snapshot
 from inferline.store import Claimed, Found, Outcome, Refused, Wanted
@@ -118,6 +121,14 @@ class MemoryStore:
         """Make a live task EXPIRED."""
         return self._end(ref, State.EXPIRED)
 
+    async def bury(self, ref: TaskRef, error: Mapping[str, Any]) -> bool:
+        """Make a live task FAILED, unless somebody holds it."""
+        task = self.task(ref)
+        if task is None or task.state.terminal or task.lease_ms >= self.now_ms():
+            return False
+        self._put(task, state=State.FAILED, error=dict(error))
+        return True
+
     async def write_chunks(self, chunks: Sequence[Chunk]) -> None:
         """Write chunks of any number of tasks."""
         for chunk in chunks:
@@ -126,6 +137,12 @@ class MemoryStore:
     async def read(self, wanted: Sequence[Wanted]) -> list[Found]:
         """Read rows and chunks of many tasks at once."""
         return [Found(self.task(one.ref), tuple(self._wanted_chunks(one))) for one in wanted]
+
+    async def live(self, slug: str, limit: int) -> list[tuple[TaskRef, int]]:
+        """Up to ``limit`` live tasks of a model, the earliest deadline first."""
+        rows = [row for ref in self._tasks if ref.slug == slug and (row := self.task(ref))]
+        found = [(row.ref, row.deadline_ms) for row in rows if not row.state.terminal]
+        return sorted(found, key=lambda one: one[1])[:limit]
 
     async def states(self, refs: Sequence[TaskRef]) -> dict[TaskRef, tuple[State, int]]:
         """The state and attempt of each task that exists."""
@@ -312,3 +329,46 @@ class MemoryRegistry:
         since_ms = self._dates.now_ms() - self._silent_ms
         live = {name: one for name, one in self._providers.items() if one.seen_ms >= since_ms}
         return Snapshot(dict(self._models), live)
+
+
+class MemoryKeys:
+    """A `KeyStore` in memory."""
+
+    def __init__(self) -> None:
+        self._keys: dict[str, Key] = {}
+
+    async def put_key(self, key: Key) -> None:
+        """Keep a new key."""
+        self._keys[key.id] = key
+
+    async def key(self, key_id: str) -> Key | None:
+        """The key with that id."""
+        return self._keys.get(key_id)
+
+    async def keys(self, role: Role) -> list[Key]:
+        """All keys of a role, oldest first."""
+        found = [key for key in self._keys.values() if key.role == role]
+        return sorted(found, key=lambda key: (key.created_ms, key.id))
+
+    async def revoke(self, key_id: str, now_ms: int) -> Key | None:
+        """Revoke a key; the first revocation stands."""
+        key = self._keys.get(key_id)
+        if key is not None and key.revoked_ms is None:
+            key = self._keys[key_id] = replace(key, revoked_ms=now_ms)
+        return key
+
+
+class MemoryMinutes:
+    """A `MinuteStore` in memory."""
+
+    def __init__(self) -> None:
+        self._rows: dict[tuple[int, str], Figures] = {}
+
+    async def add(self, row: Minute) -> None:
+        """Add to a minute's figures."""
+        self._rows.setdefault((row.number, row.model), Figures()).add(row.figures)
+
+    async def since(self, number: int) -> list[Minute]:
+        """All minutes from ``number`` on, oldest first."""
+        kept = sorted((key, figures) for key, figures in self._rows.items() if key[0] >= number)
+        return [Minute(*key, Figures(figures.counts.copy())) for key, figures in kept]

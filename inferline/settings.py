@@ -14,8 +14,18 @@ class SettingsError(ValueError):
     """One or more settings can't be used; the message names each."""
 
 
-def _setting(default: Any, doc: str, *, name: str | None = None, secret: bool = False) -> Any:
-    return field(default=default, repr=not secret, metadata={"doc": doc, "name": name})
+def _setting(
+    default: Any,
+    doc: str,
+    *,
+    name: str | None = None,
+    secret: bool = False,
+    choices: tuple[str, ...] = (),
+    shown: str = "",
+) -> Any:
+    """``shown`` stands for a default that is made of other settings."""
+    metadata = {"doc": doc, "name": name, "choices": choices, "shown": shown}
+    return field(default=default, repr=not secret, metadata=metadata)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,18 +34,27 @@ class Settings:
     What an operator can set. The environment name is ``INFERLINE_`` and the field in capitals.
     """
 
-    stack: str = _setting("inferline", "Prefix of the queues' names, 13 characters at most.")
-    tasks_table: str = _setting("inferline-tasks", "DynamoDB table of tasks and chunks.")
-    registry_table: str = _setting("inferline-registry", "DynamoDB table of models and providers.")
-    bodies_bucket: str = _setting("inferline-bodies", "S3 bucket of large request bodies.")
+    stack: str = _setting("inferline", "Prefix of all names, 13 characters at most.")
+    tasks_table: str = _setting("", "DynamoDB table of tasks and chunks.", shown="<stack>-tasks")
+    registry_table: str = _setting(
+        "", "DynamoDB table of models, providers and keys.", shown="<stack>-registry"
+    )
+    bodies_bucket: str = _setting("", "S3 bucket of large request bodies.", shown="<stack>-bodies")
     region: str = _setting("us-east-1", "AWS region.", name="AWS_REGION")
     endpoint_url: str = _setting(
         "", "Where AWS is, if not at AWS: an emulator's address.", name="AWS_ENDPOINT_URL"
     )
 
+    access: str = _setting(
+        "open",
+        "Who may ask: `keys` takes only callers with a key, `open` everybody who reaches the "
+        "gateway.",
+        choices=("open", "keys"),
+    )
     provider_token: str = _setting(
         "",
-        "What a provider must show to enrol; empty: anyone who reaches the gateway may.",
+        "What a provider must show to enrol where access is open; empty: anyone may. With keys "
+        "each provider has a token of its own.",
         secret=True,
     )
 
@@ -94,6 +113,13 @@ class Settings:
     answer_bytes_max: int = _setting(64 * 1024 * 1024, "Largest answer of a backend, bytes.")
     task_seconds_kept: int = _setting(3600, "How long a task's rows stay after its deadline.")
 
+    def __post_init__(self) -> None:
+        """Name after the stack what was given no name."""
+        for name in ("tasks_table", "registry_table", "bodies_bucket"):
+            if not getattr(self, name):
+                kind = name.partition("_")[0]
+                object.__setattr__(self, name, f"{self.stack}-{kind}")
+
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:
         """Settings from an environment. Raises SettingsError with every problem in one message."""
@@ -104,7 +130,7 @@ class Settings:
             if text is None or text == "":
                 continue
             try:
-                found[spec.name] = _parse(text, type(spec.default))
+                found[spec.name] = _parse(text, type(spec.default), spec.metadata["choices"])
             except ValueError as error:
                 problems.append(f"{env_name(spec)} {error}")
         if problems:
@@ -120,7 +146,8 @@ def env_name(spec: Field[Any]) -> str:
 def markdown() -> str:
     """Every setting as a row of a table, for the documentation."""
     rows = [
-        f"| `{env_name(spec)}` | {_shown(spec.default)} | {spec.metadata['doc']} |"
+        f"| `{env_name(spec)}` | {_shown(spec.metadata['shown'] or spec.default)} "
+        f"| {spec.metadata['doc']} |"
         for spec in fields(Settings)
     ]
     return "\n".join(["| variable | default | meaning |", "|---|---|---|", *rows])
@@ -130,7 +157,9 @@ def _shown(default: object) -> str:
     return f"`{default:g}`" if isinstance(default, float) else f"`{default}`" if default else "none"
 
 
-def _parse(text: str, kind: type[Any]) -> Any:
+def _parse(text: str, kind: type[Any], choices: tuple[str, ...]) -> Any:
+    if choices and text not in choices:
+        raise ValueError(f"must be {' or '.join(choices)}, got {text!r}")
     if kind is str:
         return text
     try:

@@ -8,7 +8,7 @@ store does not answer.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -120,6 +120,13 @@ class TaskStore(Protocol):
         False when it was terminal already.
         """
 
+    async def bury(self, ref: TaskRef, error: Mapping[str, Any]) -> bool:
+        """
+        Make a live task FAILED. Made by the dead-letter function, when its message is dead.
+
+        False when it was terminal already, and while a provider holds it: that one may yet finish.
+        """
+
     async def write_chunks(self, chunks: Sequence[Chunk]) -> None:
         """Write chunks of any number of tasks. No condition: the keys are the attempt's own."""
 
@@ -128,6 +135,13 @@ class TaskStore(Protocol):
         Read rows and chunks of many tasks at once, in the order asked.
 
         Eventually consistent: a chunk may be seen before its row, or a row before its last chunk.
+        """
+
+    async def live(self, slug: str, limit: int) -> list[tuple[TaskRef, int]]:
+        """
+        Up to ``limit`` live tasks of a model with their deadlines (ms), the earliest first.
+
+        Eventually consistent: a task may appear, or go, a moment late.
         """
 
     async def states(self, refs: Sequence[TaskRef]) -> dict[TaskRef, tuple[State, int]]:

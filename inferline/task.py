@@ -6,7 +6,9 @@ A task: one client request waiting for, or getting, an answer, and the moves it 
       │                 │  ▲ │ │    fail
       │                 │  └─┘ └──────────▶ FAILED
       │ cancel, expire  │ claim, after a lapsed lease or a hand-back
-      └────────────────▶└─▶ CANCELLED, EXPIRED
+      ├────────────────▶├─▶ CANCELLED, EXPIRED
+      │ bury            │ bury, after a lapsed lease or a hand-back
+      └────────────────▶└─▶ FAILED
 
 Every move is one conditional write of the STATE row. The moves are listed here; the store makes
 them.
@@ -30,7 +32,8 @@ class State(StrEnum):
     RUNNING = "RUNNING"
     #: The provider put it here: the backend has answered, with whatever status.
     DONE = "DONE"
-    #: The provider put it here: no attempt is left, or none could help. `error` says why.
+    #: The provider put it here: no attempt is left, or none could help; or the dead-letter
+    #: function: nobody will look at the task again. `error` says why.
     FAILED = "FAILED"
     #: The gateway put it here because the client went away.
     CANCELLED = "CANCELLED"
@@ -65,7 +68,8 @@ FINISH: Final = Move("finish", RENEW.sources, State.DONE, fenced=True, by="its o
 FAIL: Final = Move("fail", RENEW.sources, State.FAILED, fenced=True, by="its owner")
 CANCEL: Final = Move("cancel", LIVE, State.CANCELLED, fenced=False, by="gateway, client gone")
 EXPIRE: Final = Move("expire", LIVE, State.EXPIRED, fenced=False, by="who sees the deadline pass")
-MOVES: Final = (CLAIM, RENEW, HAND_BACK, FINISH, FAIL, CANCEL, EXPIRE)
+BURY: Final = Move("bury", LIVE, State.FAILED, fenced=False, by="the dead-letter function")
+MOVES: Final = (CLAIM, RENEW, HAND_BACK, FINISH, FAIL, CANCEL, EXPIRE, BURY)
 
 Tier = Literal["priority", "default", "flex"]
 #: In order of preference. Each has its own queue for each model.

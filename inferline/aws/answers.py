@@ -84,11 +84,18 @@ def _json_error(body: bytes) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _xml_error(body: bytes) -> dict[str, Any]:
-    """S3's `<Error><Code>..</Code><Message>..</Message>..</Error>`."""
+def xml_texts(body: bytes) -> dict[str, str]:
+    """The text of each element that holds nothing else, by its name; empty for what is no XML."""
     try:
         root = ElementTree.fromstring(body)  # noqa: S314  # no parser here loads external entities
     except ElementTree.ParseError:
         return {}
-    found: dict[str, Any] = {child.tag.rpartition("}")[2]: child.text for child in root}
+    return {one.tag.rpartition("}")[2]: one.text or "" for one in root.iter() if not len(one)}
+
+
+def _xml_error(body: bytes) -> dict[str, Any]:
+    """
+    S3's `<Error><Code>..</Code><Message>..</Message>..</Error>`, or STS's, where that lies deeper.
+    """
+    found: dict[str, Any] = {**xml_texts(body)}
     return {"__type": found.pop("Code", None), **found}

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import botocore.session
 from botocore.exceptions import NoCredentialsError
+
+if TYPE_CHECKING:  # Pydantic would cost a function that lends nothing a tenth of a second.
+    from inferline.enrolment import Credentials
 
 #: As in botocore: from here on keys are renewed in the background,
 _ADVISORY_SECONDS = 15 * 60
@@ -32,6 +35,9 @@ class CredentialSource(Protocol):
     async def frozen(self) -> tuple[str, str, str | None]:
         """The access key, the secret key and the session token, that belong together."""
 
+    def expired(self) -> None:
+        """AWS says that the keys have expired."""
+
 
 class StaticCredentials:
     """Keys that stay as they are, such as an emulator's."""
@@ -42,6 +48,9 @@ class StaticCredentials:
     async def frozen(self) -> Keys:
         """The keys given."""
         return self._keys
+
+    def expired(self) -> None:
+        """There are no others."""
 
 
 class ChainCredentials:
@@ -65,6 +74,10 @@ class ChainCredentials:
             self._refreshing()
         return self._keys
 
+    def expired(self) -> None:
+        """Look again at the next call."""
+        self._keys = None
+
     def _expires_within(self, seconds: float) -> bool:
         refresh_needed = getattr(self._credentials, "refresh_needed", None)
         return refresh_needed is not None and bool(refresh_needed(refresh_in=seconds))
@@ -86,3 +99,33 @@ class ChainCredentials:
         if self._credentials is None:
             raise NoCredentialsError
         return Keys(*self._credentials.get_frozen_credentials()[:3])
+
+
+class Lent(Protocol):
+    """What a gateway has lent, as it stands now."""
+
+    @property
+    def lent(self) -> Credentials | None:
+        """None: the host's own are to be used."""
+
+    def expired(self) -> None:
+        """AWS says that they have expired."""
+
+
+class LentCredentials:
+    """The keys that a gateway has lent, the newest ones; the host's own where it lends none."""
+
+    def __init__(self, lent: Lent, own: CredentialSource | None = None) -> None:
+        self._lent = lent
+        self._own = own or ChainCredentials()
+
+    async def frozen(self) -> tuple[str, str, str | None]:
+        """The current keys. Raises what `ChainCredentials` raises where none are lent."""
+        found = self._lent.lent
+        if found is None:
+            return await self._own.frozen()
+        return found.access_key, found.secret_key, found.token
+
+    def expired(self) -> None:
+        """Ask whoever they are from for others."""
+        (self._own if self._lent.lent is None else self._lent).expired()

@@ -14,6 +14,7 @@ from inferline.aws.items import from_item, to_item
 from inferline.errors import BackendFailed, LeaseLost, Unavailable
 from inferline.store import Claimed, Found, Outcome, Refused, Wanted
 from inferline.task import (
+    BURY,
     CANCEL,
     CLAIM,
     EXPIRE,
@@ -32,6 +33,8 @@ from inferline.task import (
 #: The row's schema, so that a later release can tell.
 ROW_VERSION: Final = 1
 STATE_KEY: Final = "STATE"
+#: A row's attribute and an index on it, by deadline: only rows of live tasks have it.
+LIVE_KEY: Final = "live"
 #: DynamoDB's limits on one call, items.
 WRITE_MAX: Final = 25
 READ_MAX: Final = 100
@@ -64,6 +67,7 @@ class DynamoTaskStore:
         token = secrets.token_hex(8)
         row = {name: getattr(task, name) for name in _ROW_FIELDS}
         row |= {"pk": task.ref.pk, "sk": STATE_KEY, "v": ROW_VERSION, "token": token}
+        row[LIVE_KEY] = task.ref.slug
         try:
             await self._call(
                 "PutItem",
@@ -155,6 +159,17 @@ class DynamoTaskStore:
         """Make a live task EXPIRED; see `TaskStore`."""
         return await self._end(ref, EXPIRE)
 
+    async def bury(self, ref: TaskRef, error: Mapping[str, Any]) -> bool:
+        """Make a live task FAILED, unless somebody holds it; see `TaskStore`."""
+        unheld, now = "#lease_ms < :now", {"now": self.now_ms()}
+        try:
+            await self._move(
+                ref, BURY, {"error": dict(error)}, where=unheld, values=now, names=("lease_ms",)
+            )
+        except ConditionFailed:
+            return False
+        return True
+
     async def _end(self, ref: TaskRef, move: Move) -> bool:
         try:
             await self._move(ref, move, {})
@@ -196,7 +211,8 @@ class DynamoTaskStore:
 
         ``changes`` are set, ``plus`` is added, ``where`` is a further condition with its
         ``values`` and ``names``. A repeat of our own write, whose response was lost, is told by
-        its token and is no failure. Raises ConditionFailed with the row as it was.
+        its token and is no failure. A task that has ended leaves the index of live ones. Raises
+        ConditionFailed with the row as it was.
         """
         token = token or secrets.token_hex(8)
         changed = {**changes, "state": move.target, "token": token}
@@ -204,14 +220,16 @@ class DynamoTaskStore:
         sets += [f"#{name} = #{name} + :plus_{name}" for name in plus]
         sources = {f"from_{state}": state for state in sorted(move.sources)}
         condition = f"#state IN ({', '.join(f':{name}' for name in sources)})"
+        gone = f" REMOVE #{LIVE_KEY}" if move.target.terminal else ""
+        named = {*changed, *plus, *names, *((LIVE_KEY,) if gone else ())}
         every = {**changed, **{f"plus_{k}": v for k, v in plus.items()}, **sources, **values}
         try:
             answer = await self._call(
                 "UpdateItem",
                 Key=_key(ref, STATE_KEY),
-                UpdateExpression="SET " + ", ".join(sets),
+                UpdateExpression="SET " + ", ".join(sets) + gone,
                 ConditionExpression=f"{condition} AND ({where})" if where else condition,
-                ExpressionAttributeNames={f"#{n}": n for n in {*changed, *plus, *names}},
+                ExpressionAttributeNames={f"#{name}": name for name in named},
                 ExpressionAttributeValues={f":{k}": v for k, v in to_item(every).items()},
                 ReturnValues="ALL_NEW",
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
@@ -264,6 +282,26 @@ class DynamoTaskStore:
                 del self._seen[next(iter(self._seen))]
             seen = self._seen[pk] = token, _task(from_item(item))
         return seen[1]
+
+    async def live(self, slug: str, limit: int) -> list[tuple[TaskRef, int]]:
+        """Up to ``limit`` live tasks of a model, the earliest deadline first; see `TaskStore`."""
+        found: list[tuple[TaskRef, int]] = []
+        start: Item | None = None
+        while True:
+            answer = await self._call(
+                "Query",
+                IndexName=LIVE_KEY,
+                KeyConditionExpression="#live = :slug",
+                ExpressionAttributeNames={"#live": LIVE_KEY},
+                ExpressionAttributeValues=to_item({":slug": slug}),
+                Limit=limit - len(found),
+                **({"ExclusiveStartKey": start} if start else {}),
+            )
+            rows = map(from_item, answer["Items"])
+            found += [(TaskRef.from_pk(row["pk"]), row["deadline_ms"]) for row in rows]
+            start = answer.get("LastEvaluatedKey")
+            if start is None or len(found) >= limit:
+                return found
 
     async def states(self, refs: Sequence[TaskRef]) -> dict[TaskRef, tuple[State, int]]:
         """The state and attempt of each task that exists; see `TaskStore`."""

@@ -7,11 +7,13 @@ Every step is idempotent, so that any number of processes may run it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from botocore.exceptions import ClientError
 
 from inferline.aws.client import AwsClient
+from inferline.aws.dynamodb import LIVE_KEY
 from inferline.aws.sqs import SqsQueueMaker
 from inferline.settings import Settings
 
@@ -28,27 +30,47 @@ _THERE: Final = frozenset(
 
 async def provision(client: AwsClient, settings: Settings) -> None:
     """Make what a gateway needs before it can serve."""
-    for table in (settings.tasks_table, settings.registry_table):
-        await _make_table(client, table)
+    await _make_table(client, settings.tasks_table, **_tasks_index())
+    await _make_table(client, settings.registry_table)
     await _there(client.s3("PUT", settings.bodies_bucket, ""))
-    await SqsQueueMaker(client, settings.stack, settings.lease_seconds).make_dead_letters()
+    maker = SqsQueueMaker(client, settings.stack, settings.lease_seconds, settings.kms_key)
+    await maker.make_dead_letters()
 
 
-async def _make_table(client: AwsClient, table: str) -> None:
-    names = ("pk", "sk")
+async def _make_table(
+    client: AwsClient,
+    table: str,
+    *,
+    attributes: Sequence[tuple[str, str]] = (),
+    indexes: Sequence[Mapping[str, Any]] = (),
+) -> None:
+    every = [("pk", "S"), ("sk", "S"), *attributes]
     create = {
         "TableName": table,
         "BillingMode": "PAY_PER_REQUEST",
-        "AttributeDefinitions": [{"AttributeName": n, "AttributeType": "S"} for n in names],
-        "KeySchema": [
-            {"AttributeName": n, "KeyType": kind}
-            for n, kind in zip(names, ("HASH", "RANGE"), strict=True)
-        ],
+        "AttributeDefinitions": [{"AttributeName": n, "AttributeType": t} for n, t in every],
+        "KeySchema": _keys("pk", "sk"),
+        **({"GlobalSecondaryIndexes": list(indexes)} if indexes else {}),
     }
     await _there(client.call("dynamodb", "CreateTable", create))
     ttl = {"Enabled": True, "AttributeName": "ttl"}
     request = {"TableName": table, "TimeToLiveSpecification": ttl}
     await _there(client.call("dynamodb", "UpdateTimeToLive", request))
+
+
+def _tasks_index() -> dict[str, Any]:
+    """The index of live tasks, by model and deadline."""
+    live = {
+        "IndexName": LIVE_KEY,
+        "KeySchema": _keys(LIVE_KEY, "deadline_ms"),
+        "Projection": {"ProjectionType": "KEYS_ONLY"},
+    }
+    return {"attributes": [(LIVE_KEY, "S"), ("deadline_ms", "N")], "indexes": [live]}
+
+
+def _keys(partition: str, sort: str) -> list[dict[str, str]]:
+    kinds = (partition, "HASH"), (sort, "RANGE")
+    return [{"AttributeName": name, "KeyType": kind} for name, kind in kinds]
 
 
 async def _there(step: Any) -> None:

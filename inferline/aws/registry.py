@@ -49,7 +49,9 @@ class DynamoRegistry:
 
     async def snapshot(self) -> Snapshot:
         """All models and the live providers; see `Registry`."""
-        models, providers = await asyncio.gather(self._rows(MODELS), self._rows(PROVIDERS))
+        models, providers = await asyncio.gather(
+            *(rows(self._client, self._table, kind) for kind in (MODELS, PROVIDERS))
+        )
         heard_ms = self._client.now_ms() - self._silent_ms
         live = (_provider(row) for row in providers if row["seen_ms"] >= heard_ms)
         return Snapshot({row["id"]: _model(row) for row in models}, {p.id: p for p in live})
@@ -58,23 +60,26 @@ class DynamoRegistry:
         item = {**row, "pk": kind, "sk": name}
         await self._call("PutItem", Item=to_item({k: v for k, v in item.items() if v is not None}))
 
-    async def _rows(self, kind: str) -> list[dict[str, Any]]:
-        request: dict[str, Any] = {
-            "KeyConditionExpression": "pk = :kind",
-            "ExpressionAttributeValues": to_item({":kind": kind}),
-            "ConsistentRead": True,
-        }
-        found: list[dict[str, Any]] = []
-        while True:
-            answer = await self._call("Query", **request)
-            found += [from_item(item) for item in answer["Items"]]
-            if not answer.get("LastEvaluatedKey"):
-                return found
-            request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
-
     async def _call(self, operation: str, **arguments: Any) -> dict[str, Any]:
         request = {"TableName": self._table, **arguments}
         return await call(self._client, "dynamodb", operation, request)
+
+
+async def rows(client: AwsClient, table: str, kind: str) -> list[dict[str, Any]]:
+    """All rows of one partition, in the order of their names. Raises Unavailable."""
+    request: dict[str, Any] = {
+        "TableName": table,
+        "KeyConditionExpression": "pk = :kind",
+        "ExpressionAttributeValues": to_item({":kind": kind}),
+        "ConsistentRead": True,
+    }
+    found: list[dict[str, Any]] = []
+    while True:
+        answer = await call(client, "dynamodb", "Query", request)
+        found += [from_item(item) for item in answer["Items"]]
+        if not answer.get("LastEvaluatedKey"):
+            return found
+        request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
 
 
 def _model(row: dict[str, Any]) -> Model:

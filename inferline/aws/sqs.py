@@ -7,8 +7,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from botocore.exceptions import ClientError
+
 from inferline.aws.client import AwsClient
-from inferline.aws.faults import call
+from inferline.aws.faults import call, translated
 from inferline.errors import InvalidRequest
 from inferline.queue import Delivery, Depth, Message
 from inferline.task import TIERS, Tier, slug
@@ -21,8 +23,14 @@ DEAD_RETENTION_SECONDS: Final = 14 * 24 * 3600
 #: A backstop, as far as SQS lets it be: attempts are counted in the row, and each hand-back of a
 #: busy backend or a full provider counts as a receive too.
 RECEIVES_MAX: Final = 1000
+#: How long SQS uses one data key: each new one is a call of KMS that is paid for.
+KEY_REUSE_SECONDS: Final = 3600
 #: SQS's limit on a name, less room for a suffix.
 NAME_CHARS_MAX: Final = 76
+
+
+#: What SQS calls a queue that is not there: its JSON and its older protocol.
+_NO_QUEUE: Final = frozenset({"QueueDoesNotExist", "NonExistentQueue"})
 
 
 def queue_name(stack: str, model: str, tier: Tier) -> str:
@@ -111,38 +119,91 @@ class SqsQueue:
 class SqsQueueMaker:
     """`QueueMaker` on SQS: all queues of a stack share one dead-letter queue."""
 
-    def __init__(self, client: AwsClient, stack: str, lease_seconds: float) -> None:
+    def __init__(
+        self, client: AwsClient, stack: str, lease_seconds: float, kms_key: str = ""
+    ) -> None:
         self._client = client
         self._stack = stack
         self._lease_seconds = lease_seconds
+        self._kms_key = kms_key
 
     async def make(self, model: str) -> Mapping[Tier, str]:
-        """The URLs of a model's queues, made where missing; see `QueueMaker`."""
-        dead = await self.make_dead_letters()
-        urls = await asyncio.gather(*(self._make(model, tier, dead) for tier in TIERS))
-        return dict(zip(TIERS, urls, strict=True))
+        """
+        The URLs of a model's queues, made where missing; see `QueueMaker`.
 
-    async def _make(self, model: str, tier: Tier, dead_letters_arn: str) -> str:
+        They are looked up first: those that CloudFormation made may differ in an attribute, and
+        then CreateQueue refuses.
+        """
+        names = {tier: queue_name(self._stack, model, tier) for tier in TIERS}
+        urls = await asyncio.gather(*map(self._url, names.values()))
+        found = {tier: url for tier, url in zip(names, urls, strict=True) if url}
+        missing = [tier for tier in names if tier not in found]
+        if missing:
+            dead = await self.make_dead_letters()
+            made = await asyncio.gather(*(self._make(names[tier], dead) for tier in missing))
+            found |= zip(missing, made, strict=True)
+        return {tier: found[tier] for tier in names}
+
+    async def make_dead_letters(self) -> str:
+        """The ARN of the dead-letter queue, made where missing."""
+        name = dead_letter_name(self._stack)
+        attributes = {"MessageRetentionPeriod": str(DEAD_RETENTION_SECONDS), **self._encryption()}
+        url = await self._url(name) or await self._create(name, attributes)
+        request = {"QueueUrl": url, "AttributeNames": ["QueueArn"]}
+        answer = await call(self._client, "sqs", "GetQueueAttributes", request)
+        return str(answer["Attributes"]["QueueArn"])
+
+    async def _make(self, name: str, dead_letters_arn: str) -> str:
         redrive = {"deadLetterTargetArn": dead_letters_arn, "maxReceiveCount": RECEIVES_MAX}
+        place = dead_letters_arn.rpartition(":")[0]
         attributes = {
             "MessageRetentionPeriod": str(RETENTION_SECONDS),
             "VisibilityTimeout": str(int(self._lease_seconds)),
             "RedrivePolicy": json.dumps(redrive),
+            "Policy": json.dumps(tls_only(f"{place}:{name}")),
+            **self._encryption(),
         }
-        return await self._create(queue_name(self._stack, model, tier), attributes)
+        return await self._create(name, attributes)
 
-    async def make_dead_letters(self) -> str:
-        """The ARN of the dead-letter queue, made where missing."""
-        attributes = {"MessageRetentionPeriod": str(DEAD_RETENTION_SECONDS)}
-        url = await self._create(dead_letter_name(self._stack), attributes)
-        request = {"QueueUrl": url, "AttributeNames": ["QueueArn"]}
-        answer = await call(self._client, "sqs", "GetQueueAttributes", request)
-        return str(answer["Attributes"]["QueueArn"])
+    async def _url(self, name: str) -> str | None:
+        """The URL of a queue, None where there is none."""
+        with translated():
+            try:
+                answer = await self._client.call("sqs", "GetQueueUrl", {"QueueName": name})
+            except ClientError as error:
+                if error.response["Error"]["Code"].rpartition(".")[2] in _NO_QUEUE:
+                    return None
+                raise
+        return str(answer["QueueUrl"])
+
+    def _encryption(self) -> dict[str, str]:
+        if not self._kms_key:
+            return {}
+        return {
+            "KmsMasterKeyId": self._kms_key,
+            "KmsDataKeyReusePeriodSeconds": str(KEY_REUSE_SECONDS),
+        }
 
     async def _create(self, name: str, attributes: Mapping[str, str]) -> str:
         request = {"QueueName": name, "Attributes": attributes}
         answer = await call(self._client, "sqs", "CreateQueue", request)
         return str(answer["QueueUrl"])
+
+
+def tls_only(queue_arn: str) -> dict[str, Any]:
+    """The policy of a queue that nobody may speak to in the clear."""
+    return {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Effect": "Deny",
+                "Principal": "*",
+                "Action": "sqs:*",
+                "Resource": queue_arn,
+                "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+            }
+        ],
+    }
 
 
 def _delivery(queue: str, found: Mapping[str, Any]) -> Delivery:

@@ -7,17 +7,27 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from botocore.exceptions import NoCredentialsError
+from botocore.exceptions import ClientError, NoCredentialsError
 
 from inferline.aws.client import AwsClient
-from inferline.aws.credentials import ChainCredentials, CredentialSource, StaticCredentials
+from inferline.aws.credentials import (
+    ChainCredentials,
+    CredentialSource,
+    Lent,
+    LentCredentials,
+    StaticCredentials,
+)
 from inferline.aws.dynamodb import DynamoTaskStore
 from inferline.aws.faults import translated
+from inferline.aws.keys import DynamoKeys
+from inferline.aws.lending import FixedLender, RoleLender
+from inferline.aws.minutes import DynamoMinutes
 from inferline.aws.provision import provision
 from inferline.aws.registry import DynamoRegistry
 from inferline.aws.s3 import S3Bodies
 from inferline.aws.sqs import SqsQueue, SqsQueueMaker
-from inferline.enrolment import Credentials, Grant
+from inferline.enrolment import Credentials, Grant, Lender
+from inferline.errors import Unavailable
 from inferline.settings import Settings, SettingsError
 
 
@@ -37,21 +47,20 @@ class GatewayStores(ProviderStores):
 
     registry: DynamoRegistry
     queue_maker: SqsQueueMaker
-    #: Handed to providers that enrol; None: they use their host's own.
-    provider_credentials: Credentials | None
+    minutes: DynamoMinutes
+    keys: DynamoKeys
+    #: Of credentials to providers that enrol; None: they use their host's own.
+    lender: Lender | None
 
 
 @asynccontextmanager
-async def open_provider_stores(
-    grant: Grant, credentials: CredentialSource | None = None
-) -> AsyncIterator[ProviderStores]:
+async def open_provider_stores(grant: Grant, lent: Lent) -> AsyncIterator[ProviderStores]:
     """
-    The stores that ``grant`` names, signed with ``credentials``, by default the host's own.
+    The stores that ``grant`` names, signed with what is ``lent``, or else with the host's own.
 
-    The source is asked before each call, so that renewed credentials are used as soon as it has
-    them.
+    It is asked before each call, so that renewed credentials are used as soon as it has them.
     """
-    source = credentials or ChainCredentials()
+    source = LentCredentials(lent)
     async with AwsClient(grant.region, grant.endpoint_url or None, source) as client:
         yield ProviderStores(
             client=client,
@@ -62,31 +71,63 @@ async def open_provider_stores(
 
 
 @asynccontextmanager
-async def open_gateway_stores(settings: Settings) -> AsyncIterator[GatewayStores]:
+async def open_gateway_stores(
+    settings: Settings, *, deployed: bool = False
+) -> AsyncIterator[GatewayStores]:
     """
     The stores that ``settings`` name, with the process's own credentials.
 
-    On an emulator tables are made where missing, and providers get these same credentials. On AWS
-    neither ever happens: a gateway's rights are not a provider's.
+    On an emulator tables are made where missing, and providers get these same credentials unless
+    there is a role for them. On AWS neither ever happens: a gateway's rights are not a provider's.
+    Nor does it for a stack that was ``deployed``, be it to an emulator.
     """
-    emulated = _emulated(settings.endpoint_url)
+    emulated = _emulated(settings.endpoint_url) and not deployed
     source = await _credentials(emulated=emulated)
     async with AwsClient(settings.region, settings.endpoint_url or None, source) as client:
-        lent = None
         if emulated:
             with translated(f"There is no AWS at {settings.endpoint_url}: is the emulator up?"):
                 await provision(client, settings)
-            access_key, secret_key, token = await source.frozen()
-            lent = Credentials(access_key=access_key, secret_key=secret_key, token=token)
         yield GatewayStores(
             client=client,
             store=DynamoTaskStore(client, settings.tasks_table),
             queue=SqsQueue(client),
             bodies=S3Bodies(client, settings.bodies_bucket),
             registry=DynamoRegistry(client, settings.registry_table, settings.silent_seconds),
-            queue_maker=SqsQueueMaker(client, settings.stack, settings.lease_seconds),
-            provider_credentials=lent,
+            minutes=DynamoMinutes(client, settings.registry_table),
+            queue_maker=SqsQueueMaker(
+                client, settings.stack, settings.lease_seconds, settings.kms_key
+            ),
+            keys=DynamoKeys(client, settings.registry_table),
+            lender=await _lender(client, settings, source, emulated=emulated),
         )
+
+
+async def _lender(
+    client: AwsClient, settings: Settings, source: CredentialSource, *, emulated: bool
+) -> Lender | None:
+    if settings.provider_role:
+        return RoleLender(client, settings)
+    if not emulated:
+        return None
+    access_key, secret_key, token = await source.frozen()
+    return FixedLender(Credentials(access_key=access_key, secret_key=secret_key, token=token))
+
+
+@asynccontextmanager
+async def open_keys(settings: Settings) -> AsyncIterator[DynamoKeys]:
+    """The keys of a stack that is there, with the process's own credentials; makes nothing."""
+    source = await _credentials(emulated=_emulated(settings.endpoint_url))
+    async with AwsClient(settings.region, settings.endpoint_url or None, source) as client:
+        try:
+            yield DynamoKeys(client, settings.registry_table)
+        except Unavailable as error:
+            cause = error.__cause__
+            why = f"AWS says: {cause}" if isinstance(cause, ClientError) else "AWS did not answer"
+            where = settings.endpoint_url or settings.region
+            raise Unavailable(
+                f"The table {settings.registry_table!r} in {where} can't be used. Is the stack "
+                f"deployed there (--stack, AWS_REGION), and may you use it? {why}"
+            ) from error
 
 
 async def _credentials(*, emulated: bool) -> CredentialSource:

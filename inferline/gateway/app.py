@@ -7,26 +7,31 @@ from __future__ import annotations
 import logging
 import secrets
 import traceback
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from inferline import __version__
-from inferline.aws.stores import open_gateway_stores
+from inferline.aws.stores import GatewayStores, open_gateway_stores
 from inferline.clock import Clock, SystemClock
 from inferline.errors import InferLineError, InvalidRequest, MethodNotAllowed, NotFound
-from inferline.gateway import control, inference
+from inferline.gateway import control, inference, overview
+from inferline.gateway.access import Access, KeyAccess, OpenAccess, client, provider
 from inferline.gateway.catalogue import Catalogue
 from inferline.gateway.control import Office
 from inferline.gateway.line import Line
 from inferline.gateway.objects import error_response
 from inferline.gateway.watch import Watch
+from inferline.keys import Keyring
+from inferline.ledger import Ledger, Ledgers
+from inferline.minutes import MinuteLedger
 from inferline.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -43,10 +48,18 @@ Every address is also there without `/v1` and under `/api`. Every error has the 
 
 
 @asynccontextmanager
-async def open_office(settings: Settings) -> AsyncIterator[Office]:
-    """Everything that the gateway works on, on AWS or an emulator of it."""
+async def open_office(
+    settings: Settings, *, ledgers: Sequence[Ledger] = (), deployed: bool = False
+) -> AsyncIterator[Office]:
+    """
+    Everything that the gateway works on, on AWS or an emulator of it.
+
+    ``ledgers`` hear of each request besides the minutes, which are written in the background. What
+    was ``deployed`` has its tables and its rights, and makes neither.
+    """
     clock: Clock = SystemClock()
-    async with open_gateway_stores(settings) as stores:
+    async with open_gateway_stores(settings, deployed=deployed) as stores:
+        minutes = MinuteLedger(stores.minutes, lambda: stores.client.calls)
         line = Line(
             settings=settings,
             clock=clock,
@@ -55,14 +68,24 @@ async def open_office(settings: Settings) -> AsyncIterator[Office]:
             bodies=stores.bodies,
             catalogue=Catalogue(stores.registry, stores.queue, clock, settings.registry_seconds),
             watch=Watch(stores.store),
+            ledger=Ledgers([minutes, *ledgers]),
         )
         await line.catalogue.fresh()
-        yield Office(
-            line=line,
-            registry=stores.registry,
-            queue_maker=stores.queue_maker,
-            credentials=stores.provider_credentials,
-        )
+        async with minutes.flushing(clock):
+            yield Office(
+                line=line,
+                registry=stores.registry,
+                queue_maker=stores.queue_maker,
+                lender=stores.lender,
+                access=_access(settings, stores, clock),
+                minutes=minutes,
+            )
+
+
+def _access(settings: Settings, stores: GatewayStores, clock: Clock) -> Access:
+    if settings.access == "keys":
+        return KeyAccess(Keyring(stores.keys, stores.client.now_ms), clock)
+    return OpenAccess(settings.provider_token)
 
 
 def create_app(office: Office) -> FastAPI:
@@ -71,17 +94,48 @@ def create_app(office: Office) -> FastAPI:
         title="InferLine",
         version=__version__,
         description=_DESCRIPTION,
+        # As the rest, they are for who has a key; see `_documents`.
+        docs_url=None,
+        openapi_url=None,
         redoc_url=None,
     )
-    app.state.office, app.state.line = office, office.line
+    app.state.office, app.state.line, app.state.access = office, office.line, office.access
+    app.include_router(_documents)
+    app.state.overview = overview.Overview(office)
     for prefix in PREFIXES:
         documented = prefix == PREFIXES[0]
-        for router in (inference.router, control.router):
-            app.include_router(router, prefix=prefix, include_in_schema=documented)
+        for router, callers in _ROUTERS:
+            app.include_router(
+                router, prefix=prefix, include_in_schema=documented, dependencies=callers
+            )
     for kind, handler in _HANDLERS.items():
         app.add_exception_handler(kind, handler)
     app.add_middleware(Edge)
     return app
+
+
+#: Whose each route is: nobody gets in by a check that somebody forgot.
+_ROUTERS: Final[Sequence[tuple[APIRouter, Sequence[Any]]]] = (
+    (inference.router, [Depends(client)]),
+    (control.router, [Depends(client)]),
+    (overview.router, [Depends(client)]),
+    (control.joining, [Depends(provider)]),
+    (control.public, []),
+)
+
+_documents: Final = APIRouter(dependencies=[Depends(client)], include_in_schema=False)
+
+
+@_documents.get("/openapi.json")
+async def _openapi(request: Request) -> dict[str, Any]:
+    found: dict[str, Any] = request.app.openapi()
+    return found
+
+
+@_documents.get("/docs")
+async def _docs(request: Request) -> Response:
+    # Relative, because the gateway may be reached at a longer address.
+    return get_swagger_ui_html(openapi_url="openapi.json", title=request.app.title)
 
 
 class Edge:

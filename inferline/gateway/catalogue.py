@@ -14,6 +14,9 @@ from inferline.registry import Model, Registry, Snapshot
 
 log = logging.getLogger(__name__)
 
+#: What nobody has renewed for so long, seconds past its limit, is of no use: the process was
+#: stopped, as Lambda does between requests, or nobody asked.
+STALE_SECONDS: Final = 30.0
 #: How old a queue's depth may be, seconds.
 DEPTH_SECONDS: Final = 2.0
 
@@ -24,7 +27,8 @@ class Cached(Generic[T]):
     """
     A value that is fetched again when it is old.
 
-    One fetch at a time. While it is under way, and when it fails, the old value serves.
+    One fetch at a time. While it is under way, and when it fails, the old value serves, unless it
+    is stale.
     """
 
     def __init__(self, fetch: Callable[[], Awaitable[T]], clock: Clock, seconds: float) -> None:
@@ -36,13 +40,14 @@ class Cached(Generic[T]):
         self._fetching: asyncio.Task[T] | None = None
 
     def peek(self) -> T | None:
-        """The value at hand, however old; None before the first. An old one is renewed behind."""
-        if self._clock.monotonic() - self._fetched > self._seconds:
+        """The value at hand; None before the first, or if stale. An old one is renewed behind."""
+        age = self._clock.monotonic() - self._fetched
+        if age > self._seconds:
             self._refresh()
-        return self._value
+        return self._value if age <= self._seconds + STALE_SECONDS else None
 
     async def get(self) -> T:
-        """The value at hand, waiting only for the first. Raises what the first fetch raises."""
+        """The value at hand, waiting only where there is none. Raises what that fetch raises."""
         value = self.peek()
         return value if value is not None else await asyncio.shield(self._refresh())
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import hmac
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
 
 from inferline import __version__
-from inferline.enrolment import Credentials, Enrolment, Grant, Name, Terms
-from inferline.errors import NotAuthenticated
+from inferline.caller import Caller
+from inferline.enrolment import Credentials, Enrolment, Grant, Lender, Name, Terms
+from inferline.errors import NotPermitted, Unavailable
+from inferline.gateway.access import Access, ProviderCaller
 from inferline.gateway.line import Line
 from inferline.gateway.objects import (
     ERRORS,
@@ -23,6 +26,7 @@ from inferline.gateway.objects import (
     QueueList,
     QueueObject,
 )
+from inferline.minutes import MinuteLedger
 from inferline.registry import Model, Provider, QueueMaker, Registry, Snapshot
 
 log = logging.getLogger(__name__)
@@ -35,15 +39,27 @@ class Office:
     line: Line
     registry: Registry
     queue_maker: QueueMaker
-    #: What enrolled providers sign with; None: their host's own.
-    credentials: Credentials | None
+    #: Of what enrolled providers sign with; None: they use their host's own.
+    lender: Lender | None
+    access: Access
+    #: What each minute was like.
+    minutes: MinuteLedger
 
-    async def enrol(self, told: Enrolment) -> Grant:
-        """Make a provider's models known and the provider live. Idempotent: also its heartbeat."""
+    async def enrol(self, told: Enrolment, caller: Caller) -> Grant:
+        """
+        Make a provider's models known and the provider live. Idempotent: also its heartbeat.
+
+        Raises NotPermitted, Unavailable, and InvalidRequest when no credentials can be for so much.
+        """
+        check_models(caller, [offered.id for offered in told.models])
         catalogue, settings = self.line.catalogue, self.line.settings
         snapshot = await catalogue.snapshot()
         known = snapshot.models
         models = [await self._model(offered.model_dump(), known) for offered in told.models]
+        before = snapshot.providers.get(told.id)
+        lent = await self._lend(told, models)
+        if isinstance(lent, Unavailable) and before is None:
+            raise lent  # It could not take a task: who waits for one is not to wait for it.
         changed = [model for model in models if known.get(model.id) != model]
         await self.registry.put_models(changed)
         provider = Provider(
@@ -55,20 +71,34 @@ class Office:
             version=told.version,
             service_seconds=told.service_seconds,
         )
-        before = snapshot.providers.get(told.id)
         await self.registry.put_provider(provider)
         if changed or before is None or _offer(before) != _offer(provider):
             log.info("provider %s serves %d models", told.id, len(models))
             await catalogue.fresh()
+        if isinstance(lent, Unavailable):
+            raise lent
         return Grant(
             queues={model.id: dict(model.queues) for model in models},
             tasks_table=settings.tasks_table,
             bodies_bucket=settings.bodies_bucket,
             region=settings.region,
             endpoint_url=settings.endpoint_url,
-            credentials=self.credentials,
+            credentials=lent,
             terms=Terms.model_validate(settings),
         )
+
+    async def _lend(
+        self, told: Enrolment, models: Sequence[Model]
+    ) -> Credentials | Unavailable | None:
+        """
+        Credentials for who wants some, or why there are none now: a provider stays known meanwhile.
+        """
+        if self.lender is None or not told.credentials or not models:
+            return None
+        try:
+            return await self.lender.lend(told.id, models)
+        except Unavailable as error:
+            return error
 
     async def _model(self, offered: dict[str, Any], known: Any) -> Model:
         there = known.get(offered["id"])
@@ -79,8 +109,10 @@ class Office:
             offered["context_length"] = offered["context_length"] or there.context_length
         return Model(queues=queues, **offered)
 
-    async def leave(self, provider_id: str) -> None:
-        """A provider goes; what it held comes back by itself."""
+    async def leave(self, provider_id: str, caller: Caller) -> None:
+        """A provider goes; what it held comes back by itself. Raises NotPermitted."""
+        there = (await self.line.catalogue.snapshot()).providers.get(provider_id)
+        check_models(caller, there.models if there else ())
         await self.registry.remove_provider(provider_id)
         log.info("provider %s left", provider_id)
         await self.line.catalogue.fresh()
@@ -98,6 +130,10 @@ async def _office(request: Request) -> Office:  # not async, it would be run in 
 
 At = Annotated[Office, Depends(_office)]
 router = APIRouter(tags=["control"], responses=ERRORS)
+#: What providers do, who have tokens.
+joining = APIRouter(tags=["control"], responses=ERRORS)
+#: What anyone may ask.
+public = APIRouter(tags=["control"], responses=ERRORS)
 
 
 @router.get("/models", summary="List the models")
@@ -115,7 +151,7 @@ async def get_model(model_id: str, office: At) -> ModelObject:
     return _model_object(there, await office.line.catalogue.snapshot())
 
 
-@router.get("/health", summary="Whether requests can be taken")
+@public.get("/health", summary="Whether requests can be taken")
 async def get_health(office: At) -> Health:
     """200 when the registry answers, else 503."""
     snapshot = await office.line.catalogue.recent()
@@ -135,22 +171,20 @@ async def list_providers(office: At) -> ProviderList:
     """Each provider as it last told of itself, and how many seconds ago that was."""
     snapshot = await office.line.catalogue.snapshot()
     now_ms = office.line.store.now_ms()
-    data = [_provider_object(provider, now_ms) for provider in snapshot.providers.values()]
+    data = [provider_object(provider, now_ms) for provider in snapshot.providers.values()]
     return ProviderList(data=sorted(data, key=lambda provider: provider.id))
 
 
-@router.post("/providers", summary="Enrol a provider; repeat it as a heartbeat")
-async def enrol(told: Enrolment, request: Request, office: At) -> Grant:
+@joining.post("/providers", summary="Enrol a provider; repeat it as a heartbeat")
+async def enrol(told: Enrolment, caller: ProviderCaller, office: At) -> Grant:
     """Queues for the provider's models, made where missing, and all that it needs to pull tasks."""
-    check_token(request, office.line.settings.provider_token)
-    return await office.enrol(told)
+    return await office.enrol(told, caller)
 
 
-@router.delete("/providers/{provider_id:path}", summary="A provider leaves", status_code=204)
-async def leave(provider_id: Name, request: Request, office: At) -> Response:
+@joining.delete("/providers/{provider_id:path}", summary="A provider leaves", status_code=204)
+async def leave(provider_id: Name, caller: ProviderCaller, office: At) -> Response:
     """Idempotent. The tasks that it held come back by themselves."""
-    check_token(request, office.line.settings.provider_token)
-    await office.leave(provider_id)
+    await office.leave(provider_id, caller)
     return Response(status_code=204)
 
 
@@ -164,18 +198,20 @@ def _model_object(model: Model, snapshot: Snapshot) -> ModelObject:
     )
 
 
-def _provider_object(provider: Provider, now_ms: int) -> ProviderObject:
+def provider_object(provider: Provider, now_ms: int) -> ProviderObject:
     ago = round(max(0, now_ms - provider.seen_ms) / 1000, 1)
     return ProviderObject(**asdict(provider), seen_seconds_ago=ago)
 
 
-def check_token(request: Request, token: str) -> None:
-    """Raise NotAuthenticated unless the request shows ``token``, where one is set."""
-    shown = request.headers.get("authorization", "").removeprefix("Bearer ").encode()
-    if token and not hmac.compare_digest(shown, token.encode()):
-        raise NotAuthenticated(
-            "The provider token is missing or wrong. Set INFERLINE_PROVIDER_TOKEN at the provider."
-        )
+def check_models(caller: Caller, models: Sequence[str]) -> None:
+    """Raise NotPermitted unless the caller may serve all ``models``."""
+    for model in models:
+        if not any(fnmatchcase(model, pattern) for pattern in caller.models):
+            raise NotPermitted(
+                f"This token is not for the model {model!r} but for {', '.join(caller.models)}. "
+                "`inferline providers token --models` makes another.",
+                param="models",
+            )
 
 
 async def _queue_stats(line: Line) -> list[QueueObject]:

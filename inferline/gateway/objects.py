@@ -89,6 +89,73 @@ class ProviderList(BaseModel):
     data: list[ProviderObject]
 
 
+class QueueOverview(QueueObject):
+    """The same of one queue, with how long its oldest waiting task has waited."""
+
+    #: Null when none waits.
+    oldest_seconds: float | None
+
+
+class Percentiles(BaseModel):
+    """Times, milliseconds, within a tenth; null when there were none."""
+
+    p50: int | None
+    p95: int | None
+    p99: int | None
+
+
+class FiguresObject(BaseModel):
+    """What requests ended in some time, and how long those without an error took."""
+
+    requests: int
+    #: How many failed, by the error's code.
+    errors: dict[str, int]
+    answer_bytes: int
+    #: Until the first bytes of a stream.
+    first_token_ms: Percentiles
+    #: Until an answer's last byte.
+    total_ms: Percentiles
+    #: Until a provider took the task.
+    queue_ms: Percentiles
+
+
+class MinuteObject(FiguresObject):
+    """One minute."""
+
+    #: When it began, seconds since 1970.
+    start: int
+
+
+class ModelFigures(FiguresObject):
+    """One model in the hour; its name is empty for requests that named none that exists."""
+
+    model: str
+
+
+class HourObject(BaseModel):
+    """The last sixty minutes, the present one included."""
+
+    total: FiguresObject
+    #: Those that were asked for.
+    models: list[ModelFigures]
+    #: All sixty, oldest first.
+    minutes: list[MinuteObject]
+    #: Calls to AWS that gateways made, by service and operation: what requests cost.
+    aws_calls: dict[str, int]
+
+
+class OverviewObject(BaseModel):
+    """How everything does: what waits, who serves, and how the last hour was."""
+
+    object: Literal["overview"] = "overview"
+    #: When it was so, seconds since 1970.
+    at: int
+    version: str
+    queues: list[QueueOverview]
+    providers: list[ProviderObject]
+    hour: HourObject
+
+
 class Health(BaseModel):
     """The gateway can take requests."""
 

@@ -10,6 +10,7 @@ from collections.abc import MutableMapping
 from pathlib import Path
 
 from .long_poll import KNOWN_VERSION, EndAbandonedPolls, speed_up
+from .strict import OverTls, be_strict
 
 #: Polls that still wait when the emulator ends are cut off after this long.
 CUT_OFF_SECONDS = 1
@@ -25,9 +26,16 @@ def main(arguments: list[str] | None = None) -> None:
         type=Path,
         help="keep queues and tables here over a clean stop; without it they live in memory",
     )
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="check signatures and IAM policies, and run functions with nothing but their bundle",
+    )
     options = parser.parse_args(arguments)
     _configure(os.environ, options.host, options.port, options.state_dir)
-    serve(options.host, options.port)
+    # Also when it is unset: a variable left over in the shell must not decide.
+    os.environ["AUTH"] = "true" if options.strict else "false"
+    serve(options.host, options.port, strict=options.strict)
 
 
 def _configure(
@@ -45,20 +53,24 @@ def _configure(
         environ.update(PERSIST_STATE="1", STATE_DIR=str(state_dir))
 
 
-def serve(host: str, port: int) -> None:
+def serve(host: str, port: int, *, strict: bool = False) -> None:
     """Serve MiniStack under uvicorn, which costs it half the CPU of the server it comes with."""
     import uvicorn
     from ministack.app import app
+    from ministack.core import iam_actions, lambda_runtime
     from ministack.services import sqs
+    from ministack.services.cloudformation import provisioners
 
     version = importlib.metadata.version("ministack")
+    if strict and not be_strict(iam_actions, lambda_runtime, provisioners, version):
+        sys.exit(f"MiniStack is {version}, not {KNOWN_VERSION}: it can't be made strict.")
     if not speed_up(sqs, version):
         print(
             f"MiniStack is {version}, not {KNOWN_VERSION}: long polls will wake every 100 ms only.",
             file=sys.stderr,
         )
     uvicorn.run(
-        EndAbandonedPolls(app),
+        EndAbandonedPolls(OverTls(app) if strict else app),
         host=host,
         port=port,
         access_log=False,

@@ -28,8 +28,16 @@ _SAID_BY_FLAG = ("INFERLINE_BASE_URL", "OPENAI_BASE_URL", "PROVIDER_ID", "SLOTS"
 
 
 def environment(options: Options, environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment of every part."""
+    found = emulated(environ, options.emulator_url)
+    if options.built_in:
+        found.pop("OPENAI_API_KEY", None)
+    return found
+
+
+def emulated(environ: Mapping[str, str], emulator_url: str) -> dict[str, str]:
     """
-    The environment of every part: the user's, but with AWS being the emulator.
+    The user's environment, but with AWS being the emulator.
 
     All of the user's AWS variables go: none of his profiles, sessions or endpoints may be met by
     mistake, and no emulator may see his keys.
@@ -39,10 +47,8 @@ def environment(options: Options, environ: Mapping[str, str]) -> dict[str, str]:
         for name, value in environ.items()
         if not name.startswith(("AWS_", PREFIX)) and name not in _SAID_BY_FLAG
     }
-    if options.built_in:
-        kept.pop("OPENAI_API_KEY", None)
     return kept | {
-        "AWS_ENDPOINT_URL": options.emulator_url,
+        "AWS_ENDPOINT_URL": emulator_url,
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
         "AWS_REGION": "us-east-1",

@@ -15,14 +15,16 @@ class NoAnswer(Exception):
     """There was no usable answer; the message says what came instead."""
 
 
-def ask(url: str, body: Any = None, timeout_seconds: float = 2.0) -> Any:
+def ask(url: str, body: Any = None, timeout_seconds: float = 2.0, key: str = "") -> Any:
     """
-    The JSON that a GET brings, or a POST if there is a body.
+    The JSON that a GET brings, or a POST if there is a body; `key` is sent as a bearer token.
 
     Raises NoAnswer for everything but a 2xx with JSON. Blocking.
     """
     data = None if body is None else json.dumps(body).encode()
     headers = {"content-type": "application/json"}
+    if key:
+        headers["authorization"] = f"Bearer {key}"
     request = urllib.request.Request(url, data, headers)  # noqa: S310 - our own URLs
     try:
         with _opener.open(request, timeout=timeout_seconds) as response:

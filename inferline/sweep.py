@@ -1,0 +1,131 @@
+"""
+The sweep: what has to be done now and then, by somebody, because no request comes that would do it.
+
+It costs one query for each model when there is nothing to do. All of it may be done twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from inferline.errors import InferLineError
+from inferline.registry import Model, QueueMaker, Registry, Snapshot
+from inferline.store import TaskStore, Wanted
+from inferline.task import State, TaskRef
+
+log = logging.getLogger(__name__)
+
+#: How many live tasks of a model are looked at; a model that has more is deep in trouble anyway.
+TASKS_MAX: Final = 1000
+#: How many writes are under way at a time.
+WRITES_MAX: Final = 25
+#: How long past its deadline a task may be: those whose reader is there are ended by it.
+GRACE_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What the sweep counted."""
+
+    waiting: int = 0
+    running: int = 0
+    #: How long the waiting task with the earliest deadline of any model has waited; 0 for none.
+    oldest_seconds: float = 0.0
+    #: Models with tasks and no live provider.
+    unserved: tuple[str, ...] = ()
+    providers: int = 0
+    slots: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Backlog:
+    """The live tasks of one model."""
+
+    model: str
+    waiting: int = 0
+    running: int = 0
+    oldest_seconds: float = 0.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Sweep:
+    """What is swept. It remembers between runs who was heard of."""
+
+    store: TaskStore
+    registry: Registry
+    queue_maker: QueueMaker
+    #: Models that are to be known before any provider enrols them.
+    models: Sequence[str] = ()
+    _heard: frozenset[str] = field(default=frozenset(), init=False)
+
+    async def run(self) -> Figures:
+        """One sweep. Raises Unavailable."""
+        snapshot = await self.registry.snapshot()
+        await self._declare(snapshot)
+        self._tell_silent(snapshot)
+        backlogs = [await self._sweep(model) for model in snapshot.models.values()]
+        live = snapshot.providers.values()
+        return Figures(
+            waiting=sum(backlog.waiting for backlog in backlogs),
+            running=sum(backlog.running for backlog in backlogs),
+            oldest_seconds=max((b.oldest_seconds for b in backlogs), default=0.0),
+            unserved=_unserved(backlogs, snapshot),
+            providers=len(live),
+            slots=sum(provider.slots for provider in live),
+        )
+
+    async def _declare(self, snapshot: Snapshot) -> None:
+        """Make the declared models known that are not yet."""
+        for name in self.models:
+            if name in snapshot.models:
+                continue
+            try:
+                queues = await self.queue_maker.make(name)
+                created = self.store.now_ms() // 1000
+                await self.registry.put_models([Model(id=name, queues=queues, created=created)])
+                log.info("the model %s is known", name)
+            except InferLineError as error:
+                log.warning("could not make the model %s known: %s", name, error.code)
+
+    def _tell_silent(self, snapshot: Snapshot) -> None:
+        for name in sorted(self._heard - snapshot.providers.keys()):
+            log.warning("the provider %s is no longer heard of", name)
+        self._heard = frozenset(snapshot.providers)
+
+    async def _sweep(self, model: Model) -> _Backlog:
+        """End what is overdue of a model, and count the rest."""
+        found = await self.store.live(model.slug, TASKS_MAX)
+        if not found:
+            return _Backlog(model.id)
+        late_ms = self.store.now_ms() - GRACE_SECONDS * 1000
+        overdue = [ref for ref, deadline_ms in found if deadline_ms < late_ms]
+        await self._expire(model, overdue)
+        states = await self.store.states([ref for ref, _ in found[len(overdue) :]])
+        waiting = [ref for ref, (state, _) in states.items() if state is State.QUEUED]
+        running = sum(state is State.RUNNING for state, _ in states.values())
+        return _Backlog(model.id, len(waiting), running, await self._age(waiting, found))
+
+    async def _expire(self, model: Model, overdue: Sequence[TaskRef]) -> None:
+        expired = 0
+        for start in range(0, len(overdue), WRITES_MAX):
+            some = overdue[start : start + WRITES_MAX]
+            expired += sum(await asyncio.gather(*map(self.store.expire, some)))
+        if expired:
+            log.info("ended %d overdue tasks of %s", expired, model.id)
+
+    async def _age(self, waiting: Iterable[TaskRef], found: list[tuple[TaskRef, int]]) -> float:
+        """How long the waiting task with the earliest deadline has waited, seconds."""
+        known = set(waiting)
+        first = next((ref for ref, _ in found if ref in known), None)
+        if first is None:
+            return 0.0
+        [row] = await self.store.read([Wanted(first)])
+        return 0.0 if row.task is None else (self.store.now_ms() - row.task.created_ms) / 1000
+
+
+def _unserved(backlogs: Iterable[_Backlog], snapshot: Snapshot) -> tuple[str, ...]:
+    return tuple(b.model for b in backlogs if b.waiting and not snapshot.serving(b.model))
