@@ -91,6 +91,12 @@ def _add_gateway(group: argparse._ArgumentGroup) -> None:
         help="where AWS is as seen from here, if an emulator; default: where the gateway says "
         "[AWS_ENDPOINT_URL]",
     )
+    group.add_argument(
+        "--own-credentials",
+        action="store_true",
+        help="sign with this host's own AWS credentials, such as an EC2 instance role, where the "
+        "gateway would lend some [INFERLINE_OWN_CREDENTIALS, 1 for yes]",
+    )
 
 
 def _add_backend(group: argparse._ArgumentGroup) -> None:
@@ -147,6 +153,7 @@ ENV: Final = {
     "token": "INFERLINE_PROVIDER_TOKEN",
     "id": "PROVIDER_ID",
     "aws_endpoint_url": "AWS_ENDPOINT_URL",
+    "own_credentials": "INFERLINE_OWN_CREDENTIALS",
     "backend": "OPENAI_BASE_URL",
     "backend_key": "OPENAI_API_KEY",
     "refresh": "MODEL_REFRESH_INTERVAL",
@@ -157,6 +164,9 @@ ENV: Final = {
     "poll_seconds": "POLL_SECONDS",
     "log_level": "LOG_LEVEL",
 }
+
+
+_SWITCH: Final = {"": False, "0": False, "false": False, "1": True, "true": True}
 
 
 def read(arguments: Sequence[str] | None, environ: Mapping[str, str]) -> tuple[Settings, str]:
@@ -181,6 +191,7 @@ def read(arguments: Sequence[str] | None, environ: Mapping[str, str]) -> tuple[S
         drain_seconds=_number(found, "drain_seconds", 30),
         poll_seconds=min(20, max(1, int(poll_seconds))),
         endpoint_url=found["aws_endpoint_url"],
+        own_credentials=given["own_credentials"] or _switched(found, "own_credentials"),
     )
     return settings, level
 
@@ -205,6 +216,12 @@ def _number(found: Mapping[str, str], name: str, default: float) -> float:
     if not re.fullmatch(r"\d{1,6}(\.\d+)?", text) or float(text) == 0:
         raise SettingsError(f"{_title(name)} must be a number above 0, got {text!r}.")
     return float(text)
+
+
+def _switched(found: Mapping[str, str], name: str) -> bool:
+    if found[name].lower() not in _SWITCH:
+        raise SettingsError(f"{_title(name)} must be 1 or 0, got {found[name]!r}.")
+    return _SWITCH[found[name].lower()]
 
 
 def _listed(text: str) -> list[str]:
@@ -241,9 +258,7 @@ def _name(given: str, backend: str) -> str:
 async def _open_stores(grant: Grant, credentials: GrantedCredentials) -> AsyncIterator[Stores]:
     from inferline.aws.stores import open_provider_stores
 
-    # Without lent credentials the host's own are used.
-    source = credentials if grant.credentials is not None else None
-    async with open_provider_stores(grant, source) as stores:
+    async with open_provider_stores(grant, credentials) as stores:
         yield stores
 
 

@@ -6,14 +6,15 @@ import asyncio
 import json
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from math import inf
 from typing import Any, Final, Self
 from urllib.parse import quote
 
 import aiohttp
 
 from inferline.clock import Clock
-from inferline.enrolment import Enrolment, Grant
+from inferline.enrolment import Credentials, Enrolment, Grant
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +25,9 @@ LEAVE_SECONDS_MAX: Final = 5.0
 PAUSE_SECONDS: Final = (1.0, 30.0)
 #: Enrolments are spread by up to this share, so that providers do not come all at once.
 JITTER_SHARE: Final = 0.1
+#: Lent credentials are renewed when this share of their life is over.
+RENEW_SHARE: Final = 2 / 3
+RENEW_SECONDS_MIN: Final = 1.0
 #: The least time between two enrolments, however much changes.
 APART_SECONDS: Final = 0.2
 
@@ -37,17 +41,50 @@ class EnrolmentRefused(Exception):
 
 
 class GrantedCredentials:
-    """The AWS credentials of the newest grant; a `CredentialSource` for `inferline.aws`."""
+    """
+    The AWS credentials that the gateway has lent, and when to ask it for others.
 
-    def __init__(self) -> None:
-        self.grant: Grant | None = None
+    How long they are good is told as a duration and measured by this machine's own steady clock:
+    neither side has to know what the other takes the time to be.
+    """
 
-    async def frozen(self) -> tuple[str, str, str | None]:
-        """Return the access key, the secret key and the session token, that belong together."""
-        assert self.grant is not None
-        assert self.grant.credentials is not None
-        found = self.grant.credentials
-        return found.access_key, found.secret_key, found.token
+    def __init__(self, clock: Clock, *, own: bool = False) -> None:
+        #: None: the host's own are to be used.
+        self.lent: Credentials | None = None
+        #: Called when AWS has refused them as expired.
+        self.on_expired: Callable[[], None] = lambda: None
+        self._clock = clock
+        self._own = own
+        self._asked = False
+        self._models: frozenset[str] = frozenset()
+        self._renew_at = inf
+
+    def ask(self, models: Iterable[str]) -> bool:
+        """Whether to ask for some: there are none, they end soon, or are for other models."""
+        changed = self._models != frozenset(models)
+        self._asked = not self._own and (self.lent is None or not self.due_seconds or changed)
+        return self._asked
+
+    def take(self, grant: Grant) -> None:
+        """Use what a grant lends, once asked for. Nothing is an answer too: use the host's own."""
+        if not self._asked:
+            return
+        self.lent, self._asked = grant.credentials, False
+        self._models = frozenset(grant.queues)
+        seconds = self.lent.last_seconds if self.lent else None
+        life = inf if seconds is None else max(RENEW_SECONDS_MIN, seconds * RENEW_SHARE)
+        self._renew_at = self._clock.monotonic() + life
+
+    @property
+    def due_seconds(self) -> float:
+        """How long until others must be asked for; infinite where that is never."""
+        return max(0.0, self._renew_at - self._clock.monotonic())
+
+    def expired(self) -> None:
+        """AWS says that they have expired: get others now."""
+        if self.lent is not None and self.due_seconds:
+            self._renew_at = self._clock.monotonic()
+            self.on_expired()
 
 
 class Gateway:
@@ -113,11 +150,14 @@ class Enroller:
         clock: Clock,
         tell: Callable[[], Enrolment],
         on_grant: Callable[[Grant], None],
+        due_seconds: Callable[[], float] = lambda: inf,
     ) -> None:
         self._gateway = gateway
         self._clock = clock
         self._tell = tell
         self._on_grant = on_grant
+        #: How long the next enrolment may wait at the most, unless the last one failed.
+        self._due_seconds = due_seconds
         self._wake = asyncio.Event()
 
     def changed(self) -> None:
@@ -140,8 +180,10 @@ class Enroller:
         first, longest = PAUSE_SECONDS
         failures = 0
         while True:
-            pause = enrol_seconds if not failures else min(longest, first * 2 ** (failures - 1))
-            await self._wait(_jittered(min(pause, enrol_seconds)))
+            pause = min(enrol_seconds, self._due_seconds())
+            if failures:
+                pause = min(enrol_seconds, longest, first * 2 ** (failures - 1))
+            await self._wait(_jittered(pause))
             try:
                 grant = await self._gateway.enrol(self._tell())
             except (GatewayUnreachable, EnrolmentRefused) as error:
@@ -152,12 +194,17 @@ class Enroller:
             self._on_grant(grant)
 
     async def _wait(self, seconds: float) -> None:
+        """Return after ``seconds``, or soon when something has changed."""
         await self._clock.sleep(APART_SECONDS)
-        timer = asyncio.get_running_loop().call_later(seconds - APART_SECONDS, self._wake.set)
+        either = [
+            asyncio.ensure_future(self._wake.wait()),
+            asyncio.ensure_future(self._clock.sleep(max(0.0, seconds - APART_SECONDS))),
+        ]
         try:
-            await self._wake.wait()
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            timer.cancel()
+            for one in either:
+                one.cancel()
         self._wake.clear()
 
 

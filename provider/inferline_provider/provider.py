@@ -81,7 +81,7 @@ async def run(
     the provider has died: it must not limp on without.
     """
     clock = clock or SystemClock()
-    credentials = GrantedCredentials()
+    credentials = GrantedCredentials(clock, own=settings.own_credentials)
     async with AsyncExitStack() as stack:
         backend = await stack.enter_async_context(Backend(settings.backend, settings.backend_key))
         gateway = await stack.enter_async_context(Gateway(settings.base_url, settings.token))
@@ -115,7 +115,10 @@ class Provider:
         self._clock = clock
         self._slots = Slots(1, clock, self._slots_changed)
         self._rota = Rota()
-        self._enroller = Enroller(gateway, clock, self._tell, self._granted)
+        self._enroller = Enroller(
+            gateway, clock, self._tell, self._granted, lambda: credentials.due_seconds
+        )
+        credentials.on_expired = self._enroller.changed
         self._puller: Puller | None = None
         self._crew: Crew | None = None
         self._told_slots = 0
@@ -221,11 +224,12 @@ class Provider:
             healthy=self._health.is_healthy,
             service_seconds=self._crew.service_seconds if self._crew else 0.0,
             models=list(self._health.models),
+            credentials=self._credentials.ask(model.id for model in self._health.models),
         )
 
     def _granted(self, grant: Grant) -> None:
         settings = self._settings
-        self._credentials.grant = grant
+        self._credentials.take(grant)
         offered = {model.id for model in self._health.models}
         self._rota.arrange({m: tiers for m, tiers in grant.queues.items() if m in offered})
         models = sorted(offered & set(grant.queues))

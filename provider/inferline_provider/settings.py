@@ -32,3 +32,5 @@ class Settings:
     poll_seconds: int = 20
     #: Where AWS is as seen from this host; empty: where the gateway says.
     endpoint_url: str = ""
+    #: Use the host's own AWS credentials, such as its instance role, and let none be lent.
+    own_credentials: bool = False

@@ -37,7 +37,7 @@ class Strict(NamedTuple):
 
 @pytest.fixture(scope="module")
 def strict_aws() -> Iterator[Strict]:
-    with running("ministack", AUTH="true") as url:
+    with running("ministack", "--strict") as url:
         # Only the keys that it made itself are checked.
         iam = boto3.client("iam", "us-east-1", endpoint_url=url)
         iam.create_user(UserName="someone")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from typing import Any
 
 import pytest
@@ -275,3 +276,55 @@ async def test_only_one_of_cancel_and_finish_wins(store: Any) -> None:
         assert row is not None
         assert (State.CANCELLED if cancelled else State.DONE) is row.state
         assert isinstance(finished, LeaseLost) is bool(cancelled)
+
+
+ERROR = {"message": "no", "type": "server_error", "param": None, "code": "x", "status": 502}
+
+
+async def test_live_tasks_are_listed_by_deadline_and_their_models_alone(store: Any) -> None:
+    model = f"live-{uuid.uuid4().hex}"
+    late, early, running = [await submitted(store, model=model, seconds=s) for s in (90, 30, 60)]
+    await submitted(store)
+    await claimed(store, running)
+
+    found = await store.live(early.ref.slug, 10)
+
+    assert [(t.ref, t.deadline_ms) for t in (early, running, late)] == found
+    assert [early.ref] == [ref for ref, _ in await store.live(early.ref.slug, 1)]
+
+
+async def test_an_ended_task_is_no_longer_listed_as_live(store: Any) -> None:
+    model = f"live-{uuid.uuid4().hex}"
+    tasks = [await submitted(store, model=model) for _ in range(6)]
+    await store.finish(await claimed(store, tasks[0]), Outcome(status=200))
+    await store.finish(await claimed(store, tasks[1]), Outcome(error=ERROR))
+    await store.cancel(tasks[2].ref)
+    await store.expire(tasks[3].ref)
+    await store.bury(tasks[4].ref, ERROR)
+
+    assert [tasks[5].ref] == [ref for ref, _ in await store.live(tasks[0].ref.slug, 10)]
+
+
+@pytest.mark.parametrize("handed_back", [False, True])
+async def test_a_buried_task_has_failed_and_says_why(store: Any, handed_back: bool) -> None:
+    task = await submitted(store)
+    if handed_back:
+        await store.hand_back(await claimed(store, task), spared=True)
+
+    assert await store.bury(task.ref, ERROR)
+
+    row = await row_of(store, task.ref)
+    assert row is not None
+    assert (State.FAILED, ERROR) == (row.state, row.error)
+    assert not await store.bury(task.ref, ERROR)
+    assert Refused(row) == await store.claim(task.ref, "p1", LEASE)
+
+
+async def test_a_task_that_is_held_or_unknown_is_not_buried(store: Any) -> None:
+    held = await claimed(store, await submitted(store))
+
+    assert not await store.bury(held.ref, ERROR)
+    assert not await store.bury(TaskRef("m-0", "nobody"), ERROR)
+
+    assert held == await row_of(store, held.ref)
+    await store.finish(held, Outcome(status=200))

@@ -51,6 +51,16 @@ async def test_many_readers_share_a_fetch_and_then_its_value() -> None:
     assert 1 == source.fetches
 
 
+async def test_a_value_from_before_a_long_stop_serves_nobody() -> None:
+    source, clock = Source(), Clock()
+    cached = Cached(source.fetch, clock, 1.0)
+    await cached.get()
+    source.value, clock.now = 2, 600.0
+
+    assert cached.peek() is None
+    assert 2 == await cached.get()
+
+
 async def test_an_old_value_serves_while_it_is_renewed() -> None:
     source, clock = Source(), Clock()
     cached = Cached(source.fetch, clock, 1.0)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import httpx
 import pytest
 
@@ -71,7 +74,8 @@ async def test_a_provider_that_leaves_is_gone_and_its_models_stay_known(
 async def test_each_address_is_there_under_each_prefix(
     gateway: Gateway, client: httpx.AsyncClient, prefix: str
 ) -> None:
-    for path in ("/models", f"/models/{MODEL}", "/health", "/queue/stats", "/providers"):
+    model = f"/models/{MODEL}"
+    for path in ("/models", model, "/health", "/queue/stats", "/overview", "/providers"):
         assert 200 == (await client.get(prefix + path)).status_code, path
 
 
@@ -120,6 +124,7 @@ async def test_the_documentation_lists_every_route_and_no_other(
         "/v1/models/{model_id}",
         "/v1/health",
         "/v1/queue/stats",
+        "/v1/overview",
         "/v1/providers",
         "/v1/providers/{provider_id}",
     } == set(paths)
@@ -132,3 +137,13 @@ async def test_the_documentation_lists_every_route_and_no_other(
     chat = paths["/v1/chat/completions"]["post"]
     assert {"application/json", "text/event-stream"} == set(chat["responses"]["200"]["content"])
     assert ["model"] == chat["requestBody"]["content"]["application/json"]["schema"]["required"]
+
+
+async def test_the_manual_lists_every_route(client: httpx.AsyncClient) -> None:
+    manual = (Path(__file__).parents[2] / "docs/api.md").read_text()
+    named = set(re.findall(r"[ `](/[a-z0-9_/{}]+)`", manual))
+
+    paths = (await client.get("/openapi.json")).json()["paths"]
+
+    shown = {re.sub(r"{\w+}", "{id}", path) for path in paths}
+    assert set() == {path for path in shown if not {path, path.removeprefix("/v1")} & named}

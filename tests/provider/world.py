@@ -14,7 +14,8 @@ from typing import Any
 from aiohttp import web
 
 from inferline.bodies import body_key
-from inferline.enrolment import Grant, Terms
+from inferline.clock import Clock
+from inferline.enrolment import Credentials, Grant, Terms
 from inferline.memory import MemoryBodies, MemoryQueue, MemoryStore
 from inferline.queue import Message
 from inferline.settings import Settings as GatewaySettings
@@ -39,6 +40,8 @@ class FakeGateway:
     enrolments: list[dict[str, Any]] = field(default_factory=list)
     tokens: list[str | None] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
+    #: What each provider that asks for credentials gets.
+    lends: Callable[[], Credentials | None] = lambda: None
 
     async def enrol(self, request: web.Request) -> web.Response:
         told = await request.json()
@@ -49,7 +52,12 @@ class FakeGateway:
             return web.json_response({"error": error}, status=self.status)
         queues = {model["id"]: dict(await self.queue.make(model["id"])) for model in told["models"]}
         grant = Grant(
-            queues=queues, tasks_table="t", bodies_bucket="b", region="r", terms=self.terms
+            queues=queues,
+            tasks_table="t",
+            bodies_bucket="b",
+            region="r",
+            credentials=self.lends() if told["credentials"] else None,
+            terms=self.terms,
         )
         return web.json_response(grant.model_dump())
 
@@ -83,12 +91,15 @@ class World:
     stopping: provider.Stopping = field(default_factory=provider.Stopping)
     gateway: FakeGateway = field(init=False)
     running: asyncio.Task[None] = field(init=False)
+    #: What the provider's stores would sign with.
+    credentials: Any = None
 
     def __post_init__(self) -> None:
         self.gateway = FakeGateway(self.queue, self.terms)
 
     @asynccontextmanager
     async def open_stores(self, grant: Grant, credentials: object) -> AsyncIterator[World]:
+        self.credentials = credentials
         yield self
 
     async def submit(
@@ -154,11 +165,14 @@ async def world(
     terms: dict[str, Any] | None = None,
     store: Any = None,
     queue: Any = None,
+    clock: Clock | None = None,
+    lends: Callable[[], Credentials | None] = lambda: None,
     **settings: Any,
 ) -> AsyncIterator[World]:
     """A provider that has enrolled, in its world; stopped at once at the end."""
     backend = backend or Backend()
     around = World(backend, terms=TERMS.model_copy(update=terms or {}))
+    around.gateway.lends = lends
     around.store = store or around.store
     around.queue = around.gateway.queue = queue or around.queue
     async with serving(backend) as port, around.gateway.serving() as base_url:
@@ -169,7 +183,7 @@ async def world(
             **{"poll_seconds": 1, **settings},
         )
         around.running = asyncio.create_task(
-            provider.run(chosen, around.open_stores, around.stopping)
+            provider.run(chosen, around.open_stores, around.stopping, clock)
         )
         try:
             await until(lambda: bool(around.gateway.enrolments) or around.running.done())

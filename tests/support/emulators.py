@@ -23,11 +23,11 @@ COMMANDS: dict[str, Callable[[int], list[str]]] = {
 
 
 @contextmanager
-def running(name: str, **environ: str) -> Iterator[str]:
+def running(name: str, *options: str, **environ: str) -> Iterator[str]:
     """An emulator on a free port, empty, until the block ends; gives its endpoint URL."""
     port = free_port()
     with tempfile.TemporaryFile() as log:
-        command = [sys.executable, *COMMANDS[name](port)]
+        command = [sys.executable, *COMMANDS[name](port), *options]
         process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | environ)
         try:
             if not answers(port, process):

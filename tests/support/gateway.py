@@ -11,13 +11,23 @@ from typing import Any
 import uvicorn
 
 from inferline.clock import SystemClock
+from inferline.gateway.access import Access, KeyAccess, OpenAccess
 from inferline.gateway.app import create_app
 from inferline.gateway.catalogue import Catalogue
 from inferline.gateway.control import Office
 from inferline.gateway.line import Line
 from inferline.gateway.watch import Watch
-from inferline.ledger import Entry
-from inferline.memory import MemoryBodies, MemoryQueue, MemoryRegistry, MemoryStore
+from inferline.keys import Keyring
+from inferline.ledger import Entry, Ledgers
+from inferline.memory import (
+    MemoryBodies,
+    MemoryKeys,
+    MemoryMinutes,
+    MemoryQueue,
+    MemoryRegistry,
+    MemoryStore,
+)
+from inferline.minutes import MinuteLedger
 from inferline.queue import Delivery, Message
 from inferline.registry import Model, Provider
 from inferline.settings import Settings
@@ -37,6 +47,7 @@ class Gateway:
     queue: MemoryQueue
     bodies: MemoryBodies
     registry: MemoryRegistry
+    keys: MemoryKeys
     #: What the ledger was told.
     entries: list[Entry]
 
@@ -108,6 +119,7 @@ async def running_gateway(**settings: Any) -> AsyncIterator[Gateway]:
     store, queue, bodies = MemoryStore(), MemoryQueue(), MemoryBodies()
     registry = MemoryRegistry()
     ledger = Noted()
+    minutes = MinuteLedger(MemoryMinutes())
     line = Line(
         settings=chosen,
         clock=clock,
@@ -116,9 +128,15 @@ async def running_gateway(**settings: Any) -> AsyncIterator[Gateway]:
         bodies=bodies,
         catalogue=Catalogue(registry, queue, clock, chosen.registry_seconds),
         watch=Watch(store),
-        ledger=ledger,
+        ledger=Ledgers([minutes, ledger]),
     )
-    office = Office(line=line, registry=registry, queue_maker=queue, credentials=None)
+    keys = MemoryKeys()
+    access: Access = OpenAccess(chosen.provider_token)
+    if chosen.access == "keys":
+        access = KeyAccess(Keyring(keys, store.now_ms), clock)
+    office = Office(
+        line=line, registry=registry, queue_maker=queue, lender=None, minutes=minutes, access=access
+    )
     config = uvicorn.Config(create_app(office), port=0, log_level="warning")
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server._serve())
@@ -127,7 +145,7 @@ async def running_gateway(**settings: Any) -> AsyncIterator[Gateway]:
     port = server.servers[0].sockets[0].getsockname()[1]
     try:
         yield Gateway(
-            f"http://127.0.0.1:{port}", office, store, queue, bodies, registry, ledger.entries
+            f"http://127.0.0.1:{port}", office, store, queue, bodies, registry, keys, ledger.entries
         )
     finally:
         server.should_exit = True

@@ -100,11 +100,11 @@ class Line:
         self.stack.callback(end, process, 5)
         return part
 
-    def start_emulator(self) -> None:
+    def start_emulator(self, *options: str) -> None:
         """Start the emulator and have everything after it use it."""
         port = free_port()
         self.emulator_url = f"http://127.0.0.1:{port}"
-        part = self.start("emulator", "inferline.local.emulator", "--port", str(port))
+        part = self.start("emulator", "inferline.local.emulator", "--port", str(port), *options)
         self.environ["AWS_ENDPOINT_URL"] = self.emulator_url
         self._until(part, lambda: get_json(f"{self.emulator_url}/_ministack/health"))
 
@@ -155,14 +155,14 @@ class Line:
 
 
 @contextmanager
-def empty_line() -> Iterator[Line]:
+def empty_line(*emulator_options: str) -> Iterator[Line]:
     """A line with an emulator and nothing else."""
     environ = {**os.environ, "PYTHONUNBUFFERED": "1"}
     environ.pop("AWS_ENDPOINT_URL", None)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         line = Line(stack, folder, environ)
-        line.start_emulator()
+        line.start_emulator(*emulator_options)
         yield line
 
 

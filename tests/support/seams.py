@@ -11,11 +11,20 @@ from typing import Any
 
 from inferline.aws.client import AwsClient
 from inferline.aws.dynamodb import DynamoTaskStore
+from inferline.aws.keys import DynamoKeys
+from inferline.aws.minutes import DynamoMinutes
 from inferline.aws.provision import provision
 from inferline.aws.registry import DynamoRegistry
 from inferline.aws.s3 import S3Bodies
 from inferline.aws.sqs import SqsQueue, SqsQueueMaker
-from inferline.memory import MemoryBodies, MemoryQueue, MemoryRegistry, MemoryStore
+from inferline.memory import (
+    MemoryBodies,
+    MemoryKeys,
+    MemoryMinutes,
+    MemoryQueue,
+    MemoryRegistry,
+    MemoryStore,
+)
 from inferline.settings import Settings
 from inferline.task import Task, TaskRef, slug
 
@@ -29,6 +38,8 @@ class Seams:
     queue_maker: Any
     bodies: Any
     registry: Any
+    keys: Any
+    minutes: Any
     client: AwsClient | None = None
 
 
@@ -37,7 +48,15 @@ async def opened(endpoint_url: str | None) -> AsyncIterator[Seams]:
     """The seams on an emulator, or in memory when there is none."""
     if endpoint_url is None:
         queue = MemoryQueue()
-        yield Seams(MemoryStore(), queue, queue, MemoryBodies(), MemoryRegistry())
+        yield Seams(
+            MemoryStore(),
+            queue,
+            queue,
+            MemoryBodies(),
+            MemoryRegistry(),
+            MemoryKeys(),
+            MemoryMinutes(),
+        )
         return
     mark = uuid.uuid4().hex[:8]
     settings = Settings(
@@ -55,6 +74,8 @@ async def opened(endpoint_url: str | None) -> AsyncIterator[Seams]:
             SqsQueueMaker(client, settings.stack, settings.lease_seconds),
             S3Bodies(client, settings.bodies_bucket),
             DynamoRegistry(client, settings.registry_table, settings.silent_seconds),
+            DynamoKeys(client, settings.registry_table),
+            DynamoMinutes(client, settings.registry_table),
             client,
         )
 

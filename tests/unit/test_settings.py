@@ -55,3 +55,18 @@ def test_the_page_of_settings_lists_every_one() -> None:
     """`make docs` renews the page."""
     assert markdown() in PAGE.read_text()
     assert len({env_name(spec) for spec in fields(Settings)}) == len(fields(Settings))
+
+
+def test_what_has_no_name_is_named_after_the_stack() -> None:
+    found = Settings.from_env({"INFERLINE_STACK": "s", "INFERLINE_BODIES_BUCKET": "mine"})
+
+    assert ("s-tasks", "s-registry", "mine") == (
+        found.tasks_table,
+        found.registry_table,
+        found.bodies_bucket,
+    )
+
+
+def test_a_choice_is_one_of_those_there_are() -> None:
+    with pytest.raises(SettingsError, match="INFERLINE_ACCESS must be open or keys, got 'key'"):
+        Settings.from_env({"INFERLINE_ACCESS": "key"})

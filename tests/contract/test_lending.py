@@ -1,0 +1,102 @@
+"""What a provider's credentials open, where the emulator checks rights as AWS does."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+
+from inferline.aws.client import AwsClient
+from inferline.aws.credentials import StaticCredentials
+from inferline.aws.lending import RoleLender
+from inferline.aws.provision import provision
+from inferline.aws.sqs import SqsQueueMaker
+from inferline.registry import Model
+from inferline.settings import Settings
+from tests.support.emulators import running
+
+ANYTHING = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+
+
+@asynccontextmanager
+async def lent() -> AsyncIterator[tuple[AwsClient, Settings, Model, Model]]:
+    """A client with credentials for the first of two models."""
+    with running("ministack", "--strict") as url:
+        settings = Settings(endpoint_url=url, provider_role=await asyncio.to_thread(role, url))
+        async with AwsClient(settings.region, url, StaticCredentials("test", "test")) as client:
+            await provision(client, settings)
+            maker = SqsQueueMaker(client, settings.stack, settings.lease_seconds)
+            own, other = [Model(id=name, queues=await maker.make(name)) for name in ("own", "b")]
+            found = await RoleLender(client, settings).lend("p1", [own])
+        source = StaticCredentials(found.access_key, found.secret_key, found.token)
+        async with AwsClient(settings.region, url, source) as client:
+            yield client, settings, own, other
+
+
+def role(url: str) -> str:
+    """A role that may do anything: what a session may not is up to its own policy."""
+    iam = boto3.client("iam", "us-east-1", endpoint_url=url)
+    trust = {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}
+    documents = [json.dumps({"Version": "2012-10-17", "Statement": [s]}) for s in (trust, ANYTHING)]
+    made = iam.create_role(RoleName="p", AssumeRolePolicyDocument=documents[0])["Role"]
+    iam.put_role_policy(RoleName="p", PolicyName="all", PolicyDocument=documents[1])
+    return str(made["Arn"])
+
+
+async def denied(calls: list[Awaitable[object]]) -> list[bool]:
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    for answer in answers:
+        if isinstance(answer, ClientError):
+            assert "AccessDenied" in answer.response["Error"]["Code"]
+        else:
+            assert not isinstance(answer, BaseException), answer
+    return [isinstance(answer, ClientError) for answer in answers]
+
+
+async def test_a_provider_does_its_own_models_work_and_no_other() -> None:
+    async with lent() as (client, settings, own, other):
+
+        def work(model: Model) -> list[Awaitable[object]]:
+            queue = {"QueueUrl": model.queues["default"]}
+            key = {"pk": {"S": f"{model.slug}#1"}, "sk": {"S": "STATE"}}
+            table = settings.tasks_table
+            return [
+                client.call("sqs", "ReceiveMessage", {**queue, "WaitTimeSeconds": 0}),
+                client.call("dynamodb", "BatchGetItem", {"RequestItems": {table: {"Keys": [key]}}}),
+                client.call("dynamodb", "UpdateItem", {"TableName": table, "Key": key}),
+            ]
+
+        assert [False, False, False] == await denied(work(own))
+        assert [True, True, True] == await denied(work(other))
+
+
+async def test_a_provider_sends_scans_and_makes_nothing() -> None:
+    async with lent() as (client, settings, own, _):
+        queue = {"QueueUrl": own.queues["default"]}
+        calls: list[Awaitable[object]] = [
+            client.call("sqs", "SendMessage", {**queue, "MessageBody": "x"}),
+            client.call("sqs", "PurgeQueue", queue),
+            client.call("sqs", "CreateQueue", {"QueueName": "another"}),
+            client.call("dynamodb", "Scan", {"TableName": settings.tasks_table}),
+            client.call("dynamodb", "Scan", {"TableName": settings.registry_table}),
+            client.s3("PUT", settings.bodies_bucket, f"{own.slug}/x", b"x"),
+        ]
+
+        assert [True] * len(calls) == await denied(calls)
+
+
+@pytest.mark.parametrize("kind", ["same", "other"])
+async def test_bodies_are_read_under_the_models_own_prefix(kind: str) -> None:
+    async with lent() as (client, settings, own, other):
+        slug = (own if kind == "same" else other).slug
+        try:
+            await client.s3("GET", settings.bodies_bucket, f"{slug}/x")
+        except ClientError as error:
+            code = error.response["Error"]["Code"]
+
+        assert code == ("NoSuchKey" if kind == "same" else "AccessDenied")

@@ -1,0 +1,37 @@
+"""Keys as an operator's commands reach them."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+import pytest
+
+from inferline.aws.client import AwsClient
+from inferline.aws.provision import provision
+from inferline.aws.stores import open_keys
+from inferline.errors import Unavailable
+from inferline.keys import new_key
+from inferline.settings import Settings
+
+
+async def test_they_are_in_the_registry_of_the_stack(aws: str) -> None:
+    settings = Settings(stack=f"t{uuid4().hex[:6]}", endpoint_url=aws)
+    async with AwsClient(settings.region, aws) as client:
+        await provision(client, settings)
+    key, _ = new_key("client", "n", tenant="t", now_ms=1)
+
+    async with open_keys(settings) as keys:
+        await keys.put_key(key)
+        assert [key] == await keys.keys("client")
+
+
+async def test_a_stack_that_is_not_there_is_named_with_what_aws_says(aws: str) -> None:
+    settings = Settings(stack="nowhere", endpoint_url=aws)
+
+    with pytest.raises(Unavailable) as told:
+        async with open_keys(settings) as keys:
+            await keys.keys("client")
+
+    assert "'nowhere-registry'" in str(told.value)
+    assert "ResourceNotFoundException" in str(told.value)
+    assert "--stack" in str(told.value)

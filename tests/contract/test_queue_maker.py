@@ -1,0 +1,58 @@
+"""What queues are made like, and that those which are there are left as they are."""
+
+from __future__ import annotations
+
+import json
+from uuid import uuid4
+
+from inferline.aws.client import AwsClient
+from inferline.aws.sqs import SqsQueueMaker, dead_letter_name, queue_name
+from inferline.task import TIERS
+
+KEY = "arn:aws:kms:us-east-1:000000000000:key/00000000-0000-0000-0000-000000000000"
+
+
+async def test_a_queue_is_made_encrypted_private_and_with_its_dead_letters(aws: str) -> None:
+    stack = f"t{uuid4().hex[:6]}"
+    async with AwsClient("us-east-1", aws) as client:
+        urls = await SqsQueueMaker(client, stack, 30.0, KEY).make("org/m")
+
+        request = {"QueueUrl": urls["default"], "AttributeNames": ["All"]}
+        found = (await client.call("sqs", "GetQueueAttributes", request))["Attributes"]
+
+    assert ("3600", "30") == (found["MessageRetentionPeriod"], found["VisibilityTimeout"])
+    assert (KEY, "3600") == (found["KmsMasterKeyId"], found["KmsDataKeyReusePeriodSeconds"])
+    redrive = json.loads(found["RedrivePolicy"])
+    assert redrive["deadLetterTargetArn"].endswith(f":{dead_letter_name(stack)}")
+    [statement] = json.loads(found["Policy"])["Statement"]
+    assert ("Deny", found["QueueArn"]) == (statement["Effect"], statement["Resource"])
+    assert {"Bool": {"aws:SecureTransport": "false"}} == statement["Condition"]
+    assert urls["default"].endswith(queue_name(stack, "org/m", "default"))
+
+
+async def test_queues_that_are_there_are_looked_up_and_left_as_they_are(aws: str) -> None:
+    stack = f"t{uuid4().hex[:6]}"
+    async with AwsClient("us-east-1", aws) as client:
+        request = {"Attributes": {"MessageRetentionPeriod": "60"}}
+        for tier in TIERS:
+            named = {"QueueName": queue_name(stack, "m", tier), **request}
+            await client.call("sqs", "CreateQueue", named)
+        client.calls.clear()
+
+        urls = await SqsQueueMaker(client, stack, 30.0).make("m")
+
+        assert {("sqs", "GetQueueUrl"): 3} == client.calls
+        assert set(TIERS) == set(urls)
+
+
+async def test_only_what_is_missing_is_made(aws: str) -> None:
+    stack = f"t{uuid4().hex[:6]}"
+    async with AwsClient("us-east-1", aws) as client:
+        maker = SqsQueueMaker(client, stack, 30.0)
+        await maker.make_dead_letters()
+        await client.call("sqs", "CreateQueue", {"QueueName": queue_name(stack, "m", "flex")})
+        client.calls.clear()
+
+        await maker.make("m")
+
+        assert 2 == client.calls["sqs", "CreateQueue"]

@@ -1,0 +1,201 @@
+"""Who may ask what, where keys are asked for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+from starlette.types import Receive, Scope, Send
+
+from inferline.caller import Caller
+from inferline.errors import NotAuthenticated
+from inferline.gateway.access import CACHE_SECONDS, KeyAccess
+from inferline.gateway.app import PREFIXES, create_app
+from inferline.keys import Keyring, new_key
+from inferline.memory import MemoryKeys
+from tests.support.gateway import MODEL, Gateway, running_gateway
+
+TOLD = {"id": "gpu-1", "version": "1", "slots": 1, "models": [{"id": "org/m"}, {"id": "plain"}]}
+CHAT = {"model": MODEL, "messages": []}
+
+
+class Hand:
+    """A clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+async def locked() -> AsyncIterator[Gateway]:
+    async with running_gateway(access="keys", provider_token="not asked for") as found:
+        await found.know()
+        yield found
+
+
+@pytest.fixture
+async def client(locked: Gateway) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=locked.url, timeout=20) as found:
+        yield found
+
+
+async def bearer(gateway: Gateway, role: Any = "client", **told: Any) -> dict[str, str]:
+    key, text = new_key(role, "n", tenant="acme", now_ms=gateway.store.now_ms(), **told)
+    await gateway.keys.put_key(key)
+    return {"authorization": f"Bearer {text}"}
+
+
+async def test_without_a_key_nothing_but_health_is_answered(
+    locked: Gateway, client: httpx.AsyncClient
+) -> None:
+    answered = set()
+    document = create_app(locked.office).openapi()
+    asked = [(m, p) for p, methods in document["paths"].items() for m in methods]
+    asked += [("get", "/docs"), ("get", "/openapi.json")]
+
+    for method, path in asked:
+        response = await client.request(method, path, json=TOLD if method == "post" else None)
+        if response.status_code != 401:
+            answered.add(path)
+        else:
+            assert "invalid_api_key" == response.json()["error"]["code"]
+
+    assert {"/v1/health"} == answered
+    for prefix in PREFIXES:
+        assert 401 == (await client.get(f"{prefix}/models")).status_code
+
+
+async def test_a_key_opens_what_clients_do_and_its_tenant_is_the_tasks(
+    locked: Gateway, client: httpx.AsyncClient
+) -> None:
+    headers = await bearer(locked)
+
+    asking = asyncio.create_task(client.post("/v1/chat/completions", json=CHAT, headers=headers))
+    taken = await locked.take()
+    await taken.finish(tail=b"{}")
+
+    assert 200 == (await asking).status_code
+    assert "acme" == taken.task.tenant
+    for path in ("/v1/models", "/v1/providers", "/v1/queue/stats", "/docs", "/openapi.json"):
+        assert 200 == (await client.get(path, headers=headers)).status_code, path
+
+
+async def test_a_key_enrols_nobody(locked: Gateway, client: httpx.AsyncClient) -> None:
+    headers = await bearer(locked)
+
+    joined = await client.post("/v1/providers", json=TOLD, headers=headers)
+    left = await client.delete("/v1/providers/p1", headers=headers)
+
+    assert [403, 403] == [joined.status_code, left.status_code]
+    error = joined.json()["error"]
+    assert ("permission_error", "permission_denied") == (error["type"], error["code"])
+    assert "inferline providers token" in error["message"]
+
+
+async def test_a_token_enrols_and_does_nothing_else(
+    locked: Gateway, client: httpx.AsyncClient
+) -> None:
+    headers = await bearer(locked, "provider")
+
+    statuses = [
+        (await client.post("/v1/providers", json=TOLD, headers=headers)).status_code,
+        (await client.post("/v1/chat/completions", json=CHAT, headers=headers)).status_code,
+        (await client.get("/v1/models", headers=headers)).status_code,
+        (await client.get("/v1/providers", headers=headers)).status_code,
+        (await client.get("/docs", headers=headers)).status_code,
+        (await client.delete("/v1/providers/gpu-1", headers=headers)).status_code,
+    ]
+
+    assert [200, 403, 403, 403, 403, 204] == statuses
+
+
+async def test_a_token_enrols_only_the_models_that_it_is_for(
+    locked: Gateway, client: httpx.AsyncClient
+) -> None:
+    narrow = await bearer(locked, "provider", models=("org/*", "x"))
+    wide = await bearer(locked, "provider", models=("org/*", "pl?in"))
+
+    refused = await client.post("/v1/providers", json=TOLD, headers=narrow)
+    joined = await client.post("/v1/providers", json=TOLD, headers=wide)
+    left = await client.delete("/v1/providers/gpu-1", headers=narrow)
+
+    assert [403, 200, 403] == [r.status_code for r in (refused, joined, left)]
+    message = refused.json()["error"]["message"]
+    assert "'plain'" in message
+    assert "org/*, x" in message
+
+
+async def test_the_one_token_of_the_settings_opens_nothing_where_keys_are_asked_for(
+    locked: Gateway, client: httpx.AsyncClient
+) -> None:
+    headers = {"authorization": "Bearer not asked for"}
+
+    response = await client.post("/v1/providers", json=TOLD, headers=headers)
+
+    assert 401 == response.status_code
+
+
+async def test_a_key_no_longer_in_force_is_named_and_not_shown(
+    locked: Gateway, client: httpx.AsyncClient
+) -> None:
+    headers = await bearer(locked, expires_ms=1)
+
+    response = await client.get("/v1/models", headers=headers)
+
+    assert 401 == response.status_code
+    assert "expired" in response.json()["error"]["message"]
+    assert headers["authorization"][-20:] not in response.text
+
+
+async def test_a_caller_that_the_edge_has_established_is_taken(locked: Gateway) -> None:
+    app = create_app(locked.office)
+
+    async def edge(scope: Scope, receive: Receive, send: Send) -> None:
+        scope.setdefault("state", {})["caller"] = Caller(tenant="edge", role="client")
+        await app(scope, receive, send)
+
+    transport = httpx.ASGITransport(app=edge)
+    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+        statuses = [
+            (await client.get("/v1/models")).status_code,
+            (await client.post("/v1/providers", json=TOLD)).status_code,
+        ]
+
+    assert [200, 403] == statuses
+
+
+async def test_a_key_is_looked_up_once_a_minute_and_a_revocation_seen_by_then() -> None:
+    clock, keys = Hand(), MemoryKeys()
+    key, text = new_key("client", "n", tenant="t", now_ms=0)
+    await keys.put_key(key)
+    access = KeyAccess(Keyring(keys, lambda: 1), clock)
+    await access.caller(text, "client")
+    await keys.revoke(key.id, 1)
+
+    clock.now = CACHE_SECONDS - 1
+    assert "t" == (await access.caller(text, "client")).tenant
+    clock.now = CACHE_SECONDS
+    with pytest.raises(NotAuthenticated):
+        await access.caller(text, "client")
+
+
+async def test_so_many_keys_are_remembered_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("inferline.gateway.access.CACHE_KEYS_MAX", 2)
+    keys = MemoryKeys()
+    access = KeyAccess(Keyring(keys, lambda: 1), Hand())
+
+    for _ in range(5):
+        key, text = new_key("client", "n", tenant="t", now_ms=0)
+        await keys.put_key(key)
+        await access.caller(text, "client")
+
+    assert 2 == len(access._known)

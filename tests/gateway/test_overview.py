@@ -1,0 +1,174 @@
+"""The overview tells what waits, who serves and how the last hour was, from one shared read."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from typing import Any
+
+import httpx
+import pytest
+
+from inferline.commands import status
+from inferline.gateway.overview import LATE_MINUTES, LastHour
+from inferline.ledger import Entry
+from inferline.memory import MemoryMinutes
+from inferline.minutes import MINUTE_MS, Figures, Minute
+from tests.support.gateway import MODEL, Gateway, running_gateway
+
+PATH = "/v1/chat/completions"
+ASKED = {"model": MODEL, "messages": []}
+
+
+async def overview(client: httpx.AsyncClient) -> dict[str, Any]:
+    response = await client.get("/v1/overview")
+    assert 200 == response.status_code, response.text
+    found: dict[str, Any] = response.json()
+    return found
+
+
+def queue(told: dict[str, Any], tier: str) -> dict[str, Any]:
+    (found,) = (q for q in told["queues"] if (q["model"], q["tier"]) == (MODEL, tier))
+    return dict(found)
+
+
+def noted(number: int, **told: Any) -> Minute:
+    figures = Figures()
+    given = {
+        "ended_ms": 0,
+        "tenant": "t",
+        "model": MODEL,
+        "tier": "default",
+        "path": PATH,
+        "streamed": True,
+        "status": 200,
+        "first_ms": 100,
+        "total_ms": 1000,
+        "queue_ms": 10,
+    }
+    figures.note(Entry(**(given | told)))
+    return Minute(number, MODEL, figures)
+
+
+async def test_an_idle_line_waits_for_nothing(client: httpx.AsyncClient) -> None:
+    told = await overview(client)
+
+    default = queue(told, "default")
+    assert (0, 0, None, 1, 1) == tuple(
+        default[name] for name in ("waiting", "running", "oldest_seconds", "providers", "slots")
+    )
+    assert ["p1"] == [provider["id"] for provider in told["providers"]]
+    assert (0, {}, 60) == (
+        told["hour"]["total"]["requests"],
+        told["hour"]["total"]["errors"],
+        len(told["hour"]["minutes"]),
+    )
+
+
+async def test_tasks_are_told_by_tier_with_the_age_of_the_oldest_that_waits(
+    gateway: Gateway, client: httpx.AsyncClient
+) -> None:
+    async with asyncio.TaskGroup() as asking:
+        for tier in ("default", "default", "flex"):
+            asking.create_task(client.post(PATH, json={**ASKED, "service_tier": tier}))
+        taken = [await gateway.take(), await gateway.take(tier="flex")]
+        await asyncio.sleep(0.1)
+
+        told = await overview(client)
+
+        for each in [*taken, await gateway.take()]:
+            await each.finish(tail=b"{}")
+    default, flex = queue(told, "default"), queue(told, "flex")
+    assert (1, 1, 1) == (default["waiting"], default["running"], flex["running"])
+    assert 0.1 <= default["oldest_seconds"] < 30
+    assert (0, None) == (flex["waiting"], flex["oldest_seconds"])
+
+
+async def test_the_hour_counts_what_the_gateways_have_written(
+    gateway: Gateway, client: httpx.AsyncClient
+) -> None:
+    await client.post(PATH, json={**ASKED, "model": "nobody-knows"})
+    await gateway.office.minutes.flush()
+    now = gateway.store.now_ms() // MINUTE_MS
+    await gateway.office.minutes.store.add(noted(now - 1))
+    await gateway.office.minutes.store.add(noted(now - 60))
+
+    hour = (await overview(client))["hour"]
+
+    assert (2, {"model_not_found": 1}) == (hour["total"]["requests"], hour["total"]["errors"])
+    assert {"", MODEL} == {model["model"] for model in hour["models"]}
+    assert [1, 1] == [minute["requests"] for minute in hour["minutes"] if minute["requests"]]
+    p50 = hour["total"]["total_ms"]["p50"]
+    assert abs(p50 - 1000) <= 100
+
+
+async def test_any_number_of_viewers_share_one_read(
+    gateway: Gateway, client: httpx.AsyncClient
+) -> None:
+    looks = 0
+    live = gateway.store.live
+
+    async def counted(slug: str, limit: int) -> Any:
+        nonlocal looks
+        looks += 1
+        return await live(slug, limit)
+
+    gateway.store.live = counted  # type: ignore[method-assign]
+
+    await asyncio.gather(*(overview(client) for _ in range(20)))
+
+    assert 1 == looks
+
+
+async def test_an_overview_is_of_now_after_nobody_has_looked_for_long() -> None:
+    async with (
+        running_gateway() as gateway,
+        httpx.AsyncClient(base_url=gateway.url) as client,
+    ):
+        await gateway.know()
+        await overview(client)
+        watched = gateway.office.line.clock
+        began = watched.monotonic()
+        watched.monotonic = lambda: began + 3600  # type: ignore[method-assign]
+        await gateway.registry.remove_provider("p1")
+        await gateway.office.line.catalogue.fresh()
+
+        told = await overview(client)
+
+    assert [] == told["providers"]
+
+
+async def test_a_minute_that_has_settled_is_read_once() -> None:
+    class Asked(MemoryMinutes):
+        def __init__(self) -> None:
+            super().__init__()
+            self.since_numbers: list[int] = []
+
+        async def since(self, number: int) -> list[Minute]:
+            self.since_numbers.append(number)
+            return await super().since(number)
+
+    store = Asked()
+    hour, now = LastHour(store), 1000
+    await store.add(noted(now - 30))
+    await store.add(noted(now))
+
+    first = await hour.rows(now * MINUTE_MS)
+    await store.add(noted(now))
+    second = await hour.rows(now * MINUTE_MS)
+    third = await hour.rows((now + 35) * MINUTE_MS)
+
+    assert [now - 59, now - LATE_MINUTES, now - LATE_MINUTES] == store.since_numbers
+    assert [2, 3, 2] == [sum(r.figures.requests for r in rows) for rows in (first, second, third)]
+
+
+async def test_the_command_prints_what_a_gateway_tells(
+    gateway: Gateway, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = argparse.Namespace(base_url=f"{gateway.url}/v1", api_key=None, json=False, watch=None)
+
+    code = await asyncio.to_thread(status.run, options, {}, sys.stdout)
+
+    assert 0 == code
+    assert MODEL in capsys.readouterr().out

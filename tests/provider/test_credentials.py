@@ -1,0 +1,188 @@
+"""When a provider asks for AWS credentials, and what it signs with meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable
+
+import pytest
+
+from inferline.aws.credentials import Keys, LentCredentials, StaticCredentials
+from inferline.enrolment import Credentials, Grant
+from inferline.task import State
+from inferline_provider import cli
+from inferline_provider.enrolment import GrantedCredentials
+from tests.provider.fakes import FakeClock
+from tests.provider.world import TERMS, World, until, world
+from tests.support.backend import Backend
+from tests.support.script import Script
+
+HOUR = 3600
+
+
+def grant(seconds: int | None = HOUR, *, models: str = "m", lends: bool = True) -> Grant:
+    credentials = Credentials(access_key="a", secret_key="s", token="t", last_seconds=seconds)
+    return Grant(
+        queues={model: {} for model in models},
+        tasks_table="t",
+        bodies_bucket="b",
+        region="r",
+        credentials=credentials if lends else None,
+        terms=TERMS,
+    )
+
+
+def lending(seconds: int | None) -> Callable[[], Credentials]:
+    """Others each time, told apart by their number from 1."""
+    numbers = itertools.count(1)
+    return lambda: Credentials(
+        access_key=str(next(numbers)), secret_key="s", token="t", last_seconds=seconds
+    )
+
+
+def key(around: World) -> str:
+    return str(around.credentials.lent.access_key)
+
+
+def test_they_are_asked_for_at_first_and_when_a_third_of_their_life_is_left() -> None:
+    clock = FakeClock()
+    found = GrantedCredentials(clock)
+
+    assert found.ask("m")
+    found.take(grant())
+    clock.advance(2 / 3 * HOUR - 1)
+    assert not found.ask("m")
+    assert pytest.approx(1) == found.due_seconds
+    clock.advance(1)
+    assert found.ask("m")
+
+
+def test_those_that_never_expire_are_asked_for_once() -> None:
+    clock = FakeClock()
+    found = GrantedCredentials(clock)
+    found.ask("m")
+    found.take(grant(None))
+
+    clock.advance(1e9)
+
+    assert not found.ask("m")
+
+
+def test_other_models_need_others() -> None:
+    found = GrantedCredentials(FakeClock())
+    found.ask("m")
+    found.take(grant())
+
+    assert found.ask("mn")
+    found.take(grant(models="mn"))
+    assert not found.ask("nm")
+    assert found.ask("n")
+
+
+def test_a_heartbeat_that_brings_none_leaves_the_old_ones() -> None:
+    found = GrantedCredentials(FakeClock())
+    found.ask("m")
+    found.take(grant())
+
+    found.ask("m")
+    found.take(grant(lends=False))
+
+    assert found.lent is not None
+
+
+def test_asked_for_and_not_lent_they_are_the_hosts_own() -> None:
+    found = GrantedCredentials(FakeClock())
+    found.ask("m")
+    found.take(grant())
+    found.expired()
+
+    found.ask("m")
+    found.take(grant(lends=False))
+
+    assert found.lent is None
+    assert found.due_seconds > HOUR
+
+
+def test_who_has_its_own_asks_for_none_and_takes_none() -> None:
+    found = GrantedCredentials(FakeClock(), own=True)
+
+    assert not found.ask("m")
+    found.take(grant())
+
+    assert found.lent is None
+
+
+def test_the_flag_and_its_variable_say_to_use_the_hosts_own() -> None:
+    given = {"INFERLINE_BASE_URL": "http://gateway", "OPENAI_BASE_URL": "http://llm"}
+    name = "INFERLINE_OWN_CREDENTIALS"
+
+    assert not cli.read([], given)[0].own_credentials
+    assert not cli.read([], {**given, name: "0"})[0].own_credentials
+    assert cli.read([], {**given, name: "1"})[0].own_credentials
+    assert cli.read(["--own-credentials"], {**given, name: "0"})[0].own_credentials
+    with pytest.raises(cli.SettingsError, match=name):
+        cli.read([], {**given, name: "maybe"})
+
+
+async def test_calls_are_signed_with_the_newest_that_are_lent_or_the_hosts_own() -> None:
+    found = GrantedCredentials(FakeClock())
+    source = LentCredentials(found, StaticCredentials("own", "s"))
+
+    assert Keys("own", "s", None) == await source.frozen()
+    found.ask("m")
+    found.take(grant())
+    assert ("a", "s", "t") == await source.frozen()
+
+
+async def test_a_provider_asks_once_and_then_only_tells_that_it_lives() -> None:
+    async with world(lends=lending(HOUR), terms={"enrol_seconds": 0.3}) as around:
+        await until(lambda: len(around.gateway.enrolments) >= 3)
+
+        asked = [told["credentials"] for told in around.gateway.enrolments]
+        assert True is asked[0]
+        assert {False} == set(asked[1:])
+        assert "1" == key(around)
+
+
+async def test_a_stream_goes_on_while_credentials_are_renewed() -> None:
+    clock = FakeClock()
+    script = Script(first=0.01, interval=0.02, tokens=60)
+    async with world(Backend(script=script), lends=lending(30), clock=clock) as around:
+        task = await around.submit({"stream": True})
+        await until(lambda: around.store.chunks(task.ref, 1))
+
+        for _ in range(22):
+            clock.advance(1)
+            await asyncio.sleep(0.02)
+        await until(lambda: key(around) == "2")
+
+        assert State.RUNNING is around.row(task).state
+        while not around.row(task).state.terminal:
+            clock.advance(0.1)
+            await asyncio.sleep(0.02)
+        assert (State.DONE, 1) == (around.row(task).state, around.row(task).attempt)
+        assert around.answer(task).endswith(b"data: [DONE]\n\n")
+
+
+async def test_expired_ones_are_renewed_at_once() -> None:
+    async with world(lends=lending(HOUR), terms={"enrol_seconds": 60.0}) as around:
+        await until(lambda: around.credentials is not None)
+
+        for _ in range(3):
+            around.credentials.expired()
+        await until(lambda: key(around) == "2", seconds=3)
+
+        await asyncio.sleep(0.5)
+        assert "2" == key(around)
+
+
+async def test_a_changed_list_of_models_brings_credentials_for_it() -> None:
+    backend = Backend()
+    async with world(backend, lends=lending(HOUR), refresh_seconds=0.2) as around:
+        await until(lambda: around.credentials is not None)
+
+        backend.models.append("another")
+        await until(lambda: key(around) == "2")
+
+        assert 2 == len(around.gateway.enrolments[-1]["models"])

@@ -1,0 +1,181 @@
+"""The commands for keys and tokens, and those that ask a gateway."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import pytest
+
+from inferline.cli import main
+from inferline.keys import parse
+from inferline.memory import MemoryKeys
+from inferline.settings import Settings
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
+    """What stacks were opened; all have the same keys."""
+    store, found = MemoryKeys(), list[Settings]()
+
+    @asynccontextmanager
+    async def open_keys(settings: Settings) -> AsyncIterator[MemoryKeys]:
+        found.append(settings)
+        yield store
+
+    monkeypatch.setattr("inferline.aws.stores.open_keys", open_keys)
+    return found
+
+
+@pytest.fixture
+def run(opened: list[Settings], capsys: pytest.CaptureFixture[str]) -> Run:
+    def run(*arguments: str) -> tuple[int, str, str]:
+        code = main(arguments)
+        told = capsys.readouterr()
+        return code, told.out, told.err
+
+    return run
+
+
+def test_a_key_is_printed_once_and_alone_with_what_to_do_beside_it(run: Run) -> None:
+    code, out, err = run("keys", "create", "--name", "my-app")
+
+    shown = parse(out.strip())
+    assert 0 == code
+    assert shown is not None
+    assert "client" == shown.role
+    assert f"inferline keys revoke {shown.id}" in err
+    _, listed, _ = run("keys", "list")
+    assert [shown.id, "my-app", "my-app", "valid"] == listed.splitlines()[1].split()[:4]
+    assert shown.secret not in listed
+
+
+def test_a_token_is_for_the_models_that_were_named(run: Run) -> None:
+    _, out, _ = run("providers", "token", "--models", "org/*, b", "--json")
+    made = json.loads(out)
+
+    _, listed, _ = run("providers", "tokens", "--json")
+    _, keys, _ = run("keys", "list", "--json")
+
+    [row] = json.loads(listed)
+    assert ["org/*", "b"] == row["models"]
+    assert row == {name: value for name, value in made.items() if name != "key"}
+    assert made["key"].startswith("ilp_")
+    assert [] == json.loads(keys)
+
+
+def test_what_expires_says_when(run: Run) -> None:
+    run("keys", "create", "--name", "a", "--tenant", "acme", "--expires-days", "1.5")
+
+    [row] = json.loads(run("keys", "list", "--json")[1])
+
+    assert "acme" == row["tenant"]
+    assert row["created"] < row["expires"]
+    assert "valid" == row["state"]
+
+
+def test_revoked_it_is_listed_as_that(run: Run) -> None:
+    made = json.loads(run("keys", "create", "--name", "a", "--json")[1])
+
+    code, out, _ = run("keys", "revoke", made["id"])
+
+    assert 0 == code
+    assert "within a minute" in out
+    [row] = json.loads(run("keys", "list", "--json")[1])
+    assert "revoked" == row["state"]
+
+
+def test_keys_and_tokens_are_revoked_by_their_own_commands(run: Run) -> None:
+    made = json.loads(run("keys", "create", "--name", "a", "--json")[1])
+
+    for arguments in (("providers", "revoke", made["id"]), ("keys", "revoke", "another")):
+        code, out, err = run(*arguments)
+        assert (1, "") == (code, out)
+        assert f"There is no {'key' if arguments[0] == 'keys' else 'provider'}" in err
+
+    [row] = json.loads(run("keys", "list", "--json")[1])
+    assert "valid" == row["state"]
+
+
+def test_the_stack_and_the_region_are_the_operators(
+    run: Run, opened: list[Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INFERLINE_STACK", "first")
+    monkeypatch.delenv("AWS_REGION", raising=False)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-3")
+
+    run("keys", "list")
+    run("keys", "list", "--stack", "second")
+
+    assert ["first-registry", "second-registry"] == [one.registry_table for one in opened]
+    assert "eu-west-3" == opened[0].region
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("keys", "create", "--name", "two words"),
+        ("keys", "create", "--name", "a", "--tenant", "x y"),
+        ("keys", "create", "--name", "a", "--expires-days", "0"),
+        ("keys", "create", "--name", "a", "--expires-days", "nan"),
+        ("providers", "token", "--models", ","),
+        ("providers", "token", "--models", "a b"),
+    ],
+)
+def test_what_cant_be_used_is_named_and_nothing_made(run: Run, arguments: tuple[str, ...]) -> None:
+    code, out, err = run(*arguments)
+
+    assert (2, "") == (code, out)
+    assert "--" in err
+    assert "none" == run("keys", "list")[1].strip() == run("providers", "tokens")[1].strip()
+
+
+@contextmanager
+def gateway(status: int, body: dict[str, Any]) -> Iterator[tuple[str, list[str | None]]]:
+    """Answers each request the same way, and notes what key it was shown."""
+    shown: list[str | None] = []
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            shown.append(self.headers.get("authorization"))
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(json.dumps(body).encode())
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Answer)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", shown
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_a_gateway_is_shown_the_key(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    with gateway(200, {"data": [{"id": "m", "object": "model"}]}) as (url, shown):
+        without = run("models", "--base-url", url)
+        monkeypatch.setenv("INFERLINE_API_KEY", "from-env")
+        run("providers", "--base-url", url)
+        run("providers", "--base-url", url, "--api-key", "given", "--json")
+
+    assert [None, "Bearer from-env", "Bearer given"] == shown
+    assert (0, "id\nm\n") == without[:2]
+
+
+def test_a_refusal_is_told_in_the_gateways_words(run: Run) -> None:
+    with gateway(401, {"error": {"message": "No such key."}}) as (url, _):
+        code, out, err = run("models", "--base-url", url)
+
+    assert (1, "") == (code, out)
+    assert "401: No such key. Set INFERLINE_API_KEY." in err
