@@ -20,6 +20,8 @@ PARTS = {
     "gateway": "answers a second, and CPU time of a router for each",
     "refill": "how long a free slot waits for its next task",
     "calls": "calls to AWS for each request, and what a million cost",
+    "cost": "the stack on AWS idle for a month, and for a million requests of 20 s",
+    "cold_start": "time and memory of each Lambda function's start",
     "memory": "resident memory of each open stream",
 }
 #: A program of its own, with its own table.

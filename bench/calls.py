@@ -49,11 +49,11 @@ async def measure(load: Loader, *, quick: bool) -> dict[str, Any]:
         ours = await enter(inferline(server.url, slots=SLOTS, aws_url=await enter(proxy.serving())))
         await load.run(ours.url, body(stream=True), SLOTS, requests=1)
         seconds = 20.0 if quick else IDLE_SECONDS
-        idle, lasted = await _tally(proxy, lambda: asyncio.sleep(seconds))
+        idle, lasted = await tallied(proxy, lambda: asyncio.sleep(seconds))
         idle = idle.times(1 / lasted)
         found = {}
         for name, streamed, streams, times in cases:
-            used, lasted = await _tally(
+            used, lasted = await tallied(
                 proxy, lambda case=(streamed, streams, times): _ask(load, ours.url, *case)
             )
             found[name] = (used - idle.times(lasted)).times(1 / (streams * times))
@@ -64,7 +64,7 @@ async def measure(load: Loader, *, quick: bool) -> dict[str, Any]:
     }
 
 
-async def _tally(proxy: Proxy, work: Callable[[], Awaitable[Any]]) -> tuple[Tally, float]:
+async def tallied(proxy: Proxy, work: Callable[[], Awaitable[Any]]) -> tuple[Tally, float]:
     """What was called during ``work``, and how many seconds it took."""
     begun, before = time.monotonic(), proxy.tally.copy()
     await work()

@@ -29,8 +29,11 @@ READ_BYTES = 4 * 1024
 #: Headers that are of one connection only, or that aiohttp writes itself.
 _NOT_PASSED_ON = frozenset({"connection", "content-length", "keep-alive", "transfer-encoding"})
 
+#: The attribute that puts a task's row into the index of unfinished ones: one more write each way.
+LIVE = "live"
+
 #: The fields of a tally that are plain numbers.
-_NUMBERS = ("sqs", "fair", "writes", "reads", "puts", "gets")
+_NUMBERS = ("sqs", "fair", "writes", "reads", "puts", "gets", "stored")
 
 
 @dataclass(slots=True)
@@ -46,6 +49,8 @@ class Tally:
     reads: float = 0
     puts: float = 0
     gets: float = 0
+    #: DynamoDB: bytes of the items that were put.
+    stored: float = 0
 
     def __sub__(self, other: Tally) -> Tally:
         return self._with(other, -1)
@@ -78,6 +83,8 @@ class Proxy:
     def __init__(self, target: str) -> None:
         self.tally = Tally()
         self._target = target
+        #: Where it is, once it serves.
+        self.url = ""
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[str]:
@@ -95,7 +102,8 @@ class Proxy:
                 connector=connector, timeout=timeout, auto_decompress=False
             ) as self._session:
                 await web.TCPSite(runner, "127.0.0.1", port, backlog=1024).start()
-                yield f"http://127.0.0.1:{port}"
+                self.url = f"http://127.0.0.1:{port}"
+                yield self.url
         finally:
             await runner.cleanup()
 
@@ -124,6 +132,7 @@ class Proxy:
             reads, writes = units_of(operation, json.loads(body), json.loads(answer or b"{}"))
             tally.reads += reads
             tally.writes += writes
+            tally.stored += stored_by(operation, json.loads(body))
         else:
             tally.calls[f"s3 {request.method}"] += 1
             tally.puts += request.method == "PUT"
@@ -142,21 +151,40 @@ def units_of(operation: str, asked: Item, told: Item) -> tuple[float, float]:
             size = sum(map(item_bytes, told.get("Items", [])))
             return _reads([size], consistent=asked.get("ConsistentRead", False)), 0
         case "PutItem":
-            return 0, _writes([item_bytes(asked["Item"])])
+            return 0, _writes([item_bytes(asked["Item"])]) + (LIVE in asked["Item"])
         case "UpdateItem":
             # The larger of before and after; ours grow. A refused one is billed all the same.
             item = told.get("Attributes") or told.get("Item") or asked["Key"]
-            return 0, _writes([item_bytes(item)])
+            return 0, _writes([item_bytes(item)]) + _leaves_index(asked)
         case "DeleteItem":
             return 0, 1
         case "BatchWriteItem":
-            items = [
-                request.get("PutRequest", {}).get("Item", {})
-                for requests in asked["RequestItems"].values()
-                for request in requests
-            ]
-            return 0, _writes(map(item_bytes, items))
+            return 0, _writes(map(item_bytes, _put_by(operation, asked)))
     return 0, 0
+
+
+def stored_by(operation: str, asked: Item) -> int:
+    """Bytes of the items that a call puts."""
+    return sum(map(item_bytes, _put_by(operation, asked)))
+
+
+def _put_by(operation: str, asked: Item) -> list[Item]:
+    if operation == "PutItem":
+        return [asked["Item"]]
+    if operation != "BatchWriteItem":
+        return []
+    return [
+        request.get("PutRequest", {}).get("Item", {})
+        for requests in asked["RequestItems"].values()
+        for request in requests
+    ]
+
+
+def _leaves_index(asked: Item) -> bool:
+    """Whether an update takes a row out of the index of unfinished tasks: one more write."""
+    _, _, removed = asked.get("UpdateExpression", "").partition("REMOVE ")
+    names = asked.get("ExpressionAttributeNames", {})
+    return LIVE in (names.get(name.strip(), name.strip()) for name in removed.split(","))
 
 
 def _batch_reads(asked: Item, told: Item) -> Iterable[float]:

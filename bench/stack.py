@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,28 +74,40 @@ async def emulator() -> AsyncIterator[tuple[str, Running]]:
 
 @asynccontextmanager
 async def inferline(
-    backend_url: str, *, slots: int, aws_url: str | None = None
+    backend_url: str,
+    *,
+    slots: int,
+    aws_url: str | None = None,
+    settings: Mapping[str, str] | None = None,
 ) -> AsyncIterator[InferLine]:
-    """A gateway and a provider as an operator starts them; ``aws_url`` None: an own emulator."""
+    """
+    A gateway and a provider as an operator starts them; ``aws_url`` None: an own emulator.
+
+    ``settings`` are further ones of the gateway, by their environment names.
+    """
     if aws_url is None:
         async with (
             emulator() as (url, process),
-            _inferline(backend_url, slots, url, process) as found,
+            _inferline(backend_url, slots, url, process, settings or {}) as found,
         ):
             yield found
     else:
-        async with _inferline(backend_url, slots, aws_url, None) as found:
+        async with _inferline(backend_url, slots, aws_url, None, settings or {}) as found:
             yield found
 
 
 @asynccontextmanager
 async def _inferline(
-    backend_url: str, slots: int, aws_url: str, aws: Running | None
+    backend_url: str,
+    slots: int,
+    aws_url: str,
+    aws: Running | None,
+    settings: Mapping[str, str],
 ) -> AsyncIterator[InferLine]:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     environment = {**AWS_ENVIRONMENT, "AWS_ENDPOINT_URL": aws_url}
-    quiet = {**environment, "INFERLINE_LOG_LEVEL": "warning"}
+    quiet = {**environment, "INFERLINE_LOG_LEVEL": "warning", **settings}
     gateway = python("inferline", "gateway", "--host", "127.0.0.1", "--port", str(port))
     flags = ["--base-url", url, "--backend", backend_url, "--slots", str(slots)]
     provider = python("inferline_provider", *flags, "--id", "bench-provider")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from math import inf
 from typing import Final, Generic, TypeVar
 
 from inferline.clock import Clock
@@ -17,6 +18,8 @@ log = logging.getLogger(__name__)
 #: What nobody has renewed for so long, seconds past its limit, is of no use: the process was
 #: stopped, as Lambda does between requests, or nobody asked.
 STALE_SECONDS: Final = 30.0
+#: How old the picture may be in which a model is missed, seconds: it may have just come.
+MISSED_SECONDS: Final = 1.0
 #: How old a queue's depth may be, seconds.
 DEPTH_SECONDS: Final = 2.0
 
@@ -51,13 +54,17 @@ class Cached(Generic[T]):
         value = self.peek()
         return value if value is not None else await asyncio.shield(self._refresh())
 
-    async def settled(self) -> T:
+    async def settled(self, seconds_max: float = inf) -> T:
         """
-        The value once no fetch is under way: no older than the limit. Raises what that raises.
+        The value once no fetch is under way: no older than the limit, or than ``seconds_max``.
+
+        Raises what that fetch raises.
         """
-        if self._fetching is not None:
-            return await asyncio.shield(self._fetching)
-        return await self.get()
+        age = self._clock.monotonic() - self._fetched
+        is_young = age <= min(self._seconds, seconds_max)
+        if self._fetching is None and self._value is not None and is_young:
+            return self._value
+        return await asyncio.shield(self._refresh())
 
     async def fresh(self) -> T:
         """The value as of now. Raises what the fetch raises."""
@@ -109,7 +116,7 @@ class Catalogue:
         """The model called ``name``. Raises ModelNotFound, after a look that is not old."""
         found = (await self.snapshot()).models.get(name)
         if found is None:
-            found = (await self._snapshot.settled()).models.get(name)
+            found = (await self._snapshot.settled(MISSED_SECONDS)).models.get(name)
         if found is None:
             raise ModelNotFound(
                 f"The model {name[:128]!r} does not exist. GET /v1/models lists those that do.",

@@ -46,7 +46,6 @@ class Overview:
 
     async def get(self) -> OverviewObject:
         """The overview, no older than the limit. Raises Unavailable."""
-        self._cached.peek()
         return await self._cached.settled()
 
     async def _look(self) -> OverviewObject:

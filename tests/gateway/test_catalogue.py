@@ -71,6 +71,16 @@ async def test_an_old_value_serves_while_it_is_renewed() -> None:
     assert 2 == await cached.settled()
 
 
+async def test_a_settled_value_is_no_older_than_asked_for() -> None:
+    source, clock = Source(), Clock()
+    cached = Cached(source.fetch, clock, 10.0)
+    await cached.get()
+    source.value, clock.now = 2, 5.0
+
+    assert 1 == await cached.settled()
+    assert 2 == await cached.settled(1.0)
+
+
 async def test_a_value_asked_for_anew_is_never_one_that_was_fetched_before() -> None:
     source, clock = Source(), Clock()
     cached = Cached(source.fetch, clock, 1.0)

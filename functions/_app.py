@@ -1,0 +1,56 @@
+"""The gateway's app for whoever serves it: uvicorn, or a handler of API Gateway's events."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from functions import _edge
+from functions._metrics import EmfLedger
+from functions._wiring import Opened, settings
+from inferline.gateway.app import create_app, open_office
+from inferline.minutes import MinuteLedger
+
+
+@asynccontextmanager
+async def _gateway() -> AsyncIterator[ASGIApp]:
+    async with open_office(settings, ledgers=[EmfLedger()], deployed=True) as office:
+        yield written(create_app(office), office.minutes)
+
+
+def written(app: ASGIApp, minutes: MinuteLedger) -> ASGIApp:
+    """``app``, with its figures written before an answer ends: then Lambda may freeze it."""
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_after(message: Message) -> None:
+            if message["type"] == "http.response.body" and not message.get("more_body"):
+                await minutes.flush()
+            await send(message)
+
+        await app(scope, receive, send_after)
+
+    return serve
+
+
+def streamed() -> ASGIApp:
+    """The app for uvicorn behind the Lambda Web Adapter; run.sh starts it."""
+    return _edge.AtEdge(Opened(_gateway), _edge.from_adapter)
+
+
+def buffered() -> Callable[[dict[str, Any], Any], dict[str, Any]]:
+    """The app as a handler of events; an answer goes out when it is whole."""
+    from mangum import Mangum
+
+    from functions._tracing import traced
+
+    app = _edge.AtEdge(Opened(_gateway).at_start(), _edge.from_mangum)
+    answer = Mangum(app, lifespan="off")
+
+    # The tracer asks for a function's name, and a Mangum has none.
+    def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+        return answer(event, context)
+
+    return traced(handler)

@@ -1,0 +1,119 @@
+"""
+The outermost layer of the app on AWS: who calls and how long it may take, as API Gateway and
+Lambda say and as no client can.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from math import inf
+from typing import Any, Final
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from functions._wiring import MARGIN_SECONDS, Opened
+from inferline.caller import Caller
+from inferline.errors import Unavailable
+from inferline.gateway.objects import error_response
+
+#: API Gateway waits 29 s for an answer that is not streamed. A new process takes some of them
+#: before its first line runs, and the gateway some to notice that a task is late.
+BUFFERED_SECONDS_MAX: Final = 24.0
+
+REQUEST_CONTEXT: Final = b"x-amzn-request-context"
+LAMBDA_CONTEXT: Final = b"x-amzn-lambda-context"
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What AWS says of a request."""
+
+    #: API Gateway's context, empty where there is none.
+    request: Mapping[str, Any]
+    #: How long the function may run from now.
+    seconds_left: float
+
+
+def from_mangum(scope: Scope) -> Told:
+    """What the event and the function's context say."""
+    event, context = scope["aws.event"], scope["aws.context"]
+    left = context.get_remaining_time_in_millis() / 1000 - MARGIN_SECONDS
+    return Told(event.get("requestContext") or {}, min(left, BUFFERED_SECONDS_MAX))
+
+
+def from_adapter(scope: Scope, wall: Callable[[], float] = time.time) -> Told:
+    """
+    What the Lambda Web Adapter's headers say.
+
+    It sets them on each request, in place of any that the client sent. Without a deadline there
+    is the gateway's own.
+    """
+    headers = dict(scope["headers"])
+    deadline_ms = _document(headers.get(LAMBDA_CONTEXT)).get("deadline", inf)
+    left = deadline_ms / 1000 - wall() - MARGIN_SECONDS
+    return Told(_document(headers.get(REQUEST_CONTEXT)), left)
+
+
+def caller(request: Mapping[str, Any]) -> Caller | None:
+    """Whom the authorizer found; None where it was not asked."""
+    found = request.get("authorizer") or {}
+    if not found.get("keyId"):
+        return None
+    return Caller(
+        tenant=found["tenant"],
+        key_id=found["keyId"],
+        role=found["role"],
+        models=tuple(found["models"].split()),
+    )
+
+
+class AtEdge:
+    """
+    Fills ``scope["state"]`` with ``caller`` and ``seconds_max``.
+
+    The app is opened with the first request, or before it where the server says so: under uvicorn
+    that is before Lambda counts the function as started.
+    """
+
+    def __init__(self, app: Opened[ASGIApp], told: Callable[[Scope], Told]) -> None:
+        self._app = app
+        self._told = told
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+            return
+        told = self._told(scope)
+        state = scope.setdefault("state", {})
+        state["seconds_max"] = max(0.0, told.seconds_left)
+        if (found := caller(told.request)) is not None:
+            state["caller"] = found
+        scope["headers"] = [
+            (name, value)
+            for name, value in scope["headers"]
+            if name not in (REQUEST_CONTEXT, LAMBDA_CONTEXT)
+        ]
+        try:
+            app = await self._app()
+        except Unavailable as error:
+            await error_response(error)(scope, receive, send)
+            return
+        await app(scope, receive, send)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        while (message := await receive())["type"] != "lifespan.shutdown":
+            assert message["type"] == "lifespan.startup"
+            with suppress(Unavailable):  # It may be back for the first request.
+                await self._app()
+            await send({"type": "lifespan.startup.complete"})
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+def _document(header: bytes | None) -> dict[str, Any]:
+    found = json.loads(header) if header else {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,69 @@
+"""
+CloudWatch metrics as log lines: no request waits for them, and they hold no word of what was asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
+
+from inferline.ledger import Entry
+from inferline.sweep import Figures
+
+NAMESPACE: Final = "InferLine"
+#: By what the names end in; anything else is a count.
+_UNITS: Final = {"Milliseconds": MetricUnit.Milliseconds, "Seconds": MetricUnit.Seconds}
+
+
+class EmfLedger:
+    """A `Ledger` whose entries become metrics: requests by model, errors by code."""
+
+    def record(self, entry: Entry) -> None:
+        """Write the entry's metrics; see `Ledger`."""
+        values: dict[str, float] = {
+            "Requests": 1,
+            "TotalMilliseconds": entry.total_ms,
+        }
+        if entry.first_ms is not None:
+            values["FirstTokenMilliseconds"] = entry.first_ms
+        if entry.attempt:
+            values["QueueMilliseconds"] = entry.queue_ms
+        if entry.model:
+            emit(values, Model=entry.model)
+        if entry.code:
+            emit({"Errors": 1}, Code=entry.code)
+
+
+def emit_figures(figures: Figures) -> None:
+    """Write what the sweep found, unless there is nothing: each metric costs for its hours."""
+    if not (figures.waiting or figures.running or figures.providers):
+        return
+    emit(
+        {
+            "OldestTaskSeconds": figures.oldest_seconds,
+            "ModelsWithoutProvider": len(figures.unserved),
+            "Providers": figures.providers,
+            "Slots": figures.slots,
+            "Running": figures.running,
+            "Waiting": figures.waiting,
+        }
+    )
+
+
+def emit_failure() -> None:
+    """Note that a key could not be checked: to Lambda a wrong key is a failure of its function."""
+    emit({"AuthorizerFailures": 1})
+
+
+def emit(values: Mapping[str, float], **dimensions: str) -> None:
+    """Write metrics of one set of dimensions."""
+    metrics = EphemeralMetrics(namespace=NAMESPACE)
+    metrics.service = ""  # Else the service that logs name would be one more dimension.
+    for name, found in dimensions.items():
+        metrics.add_dimension(name, found)
+    for name, value in values.items():
+        unit = next((u for end, u in _UNITS.items() if name.endswith(end)), MetricUnit.Count)
+        metrics.add_metric(name, unit, value)
+    metrics.flush_metrics()

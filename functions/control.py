@@ -1,0 +1,7 @@
+"""Models, providers, figures: the routes that answer at once."""
+
+from __future__ import annotations
+
+from functions._app import buffered
+
+handler = buffered()

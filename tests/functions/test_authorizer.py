@@ -1,0 +1,94 @@
+"""The authorizer, under Lambda's own runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fnmatch import fnmatchcase
+from typing import Any
+
+import pytest
+
+from inferline.keys import new_key
+from tests.support.cloud import Cloud, invoked, metrics, recorded
+from tests.support.runtime_api import Function
+
+STAGE = "arn:aws:execute-api:us-east-1:123456789012:a1b2c3d4e5/api"
+
+
+def asking(text: str, name: str = "Authorization") -> dict[str, Any]:
+    return recorded("authorizer", headers={name: f"Bearer {text}"})
+
+
+def allows(policy: dict[str, Any], route: str) -> bool:
+    """What API Gateway makes of a policy: a denial wins, and nothing said is a denial."""
+    effects = {
+        statement["Effect"]
+        for statement in policy["policyDocument"]["Statement"]
+        for resource in statement["Resource"]
+        if fnmatchcase(f"{STAGE}/{route}", resource)
+    }
+    return effects == {"Allow"}
+
+
+INFERENCE = ("POST/v1/chat/completions", "POST/completions", "GET/v1/models", "GET/v1/providers")
+ENROLMENT = ("POST/v1/providers", "POST/api/providers", "DELETE/v1/providers/p1")
+
+
+async def test_a_clients_key_is_good_for_all_but_enrolment(
+    cloud: Cloud, function: Callable[..., Function]
+) -> None:
+    key_id, text = await cloud.key()
+
+    policy = (await invoked(function("authorizer"), asking(text))).value
+
+    assert key_id == policy["principalId"]
+    assert {"keyId": key_id, "role": "client", "tenant": "acme", "models": "*"} == policy["context"]
+    assert [True] * 4 == [allows(policy, route) for route in INFERENCE]
+    assert [False] * 3 == [allows(policy, route) for route in ENROLMENT]
+
+
+async def test_a_providers_token_is_good_for_enrolment_alone(
+    cloud: Cloud, function: Callable[..., Function]
+) -> None:
+    _, text = await cloud.key("provider", models=("llama-*", "qwen/*"))
+
+    policy = (await invoked(function("authorizer"), asking(text, "authorization"))).value
+
+    assert "llama-* qwen/*" == policy["context"]["models"]
+    assert [True] * 3 == [allows(policy, route) for route in ENROLMENT]
+    assert [False] * 4 == [allows(policy, route) for route in INFERENCE]
+
+
+@pytest.mark.parametrize("fault", ["unknown", "broken", "revoked", "none"])
+async def test_what_is_no_key_in_force_is_unauthorized(
+    cloud: Cloud, function: Callable[..., Function], fault: str
+) -> None:
+    key_id, text = await cloud.key()
+    if fault == "revoked":
+        await cloud.keys.revoke(key_id, cloud.client.now_ms())
+    if fault == "unknown":
+        _, text = new_key("client", "a-key", tenant="acme", now_ms=0)
+    if fault == "broken":
+        text = text[:-1]
+    event = recorded("authorizer", headers={}) if fault == "none" else asking(text)
+
+    authorizer = function("authorizer")
+    result = await invoked(authorizer, event)
+
+    assert result.error is not None
+    assert "Unauthorized" == result.error["errorMessage"]
+    assert {} == metrics(authorizer)
+
+
+async def test_a_store_that_does_not_answer_is_no_refusal(
+    function: Callable[..., Function],
+) -> None:
+    _, text = new_key("client", "a-key", tenant="acme", now_ms=0)
+    broken = function("authorizer", INFERLINE_REGISTRY_TABLE="there-is-none")
+
+    result = await invoked(broken, asking(text))
+
+    assert result.error is not None
+    assert "Unavailable" == result.error["errorType"]
+    assert {"AuthorizerFailures": (1,)} == metrics(broken)
+    assert text not in broken.output

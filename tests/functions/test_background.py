@@ -1,0 +1,86 @@
+"""The functions that no client calls, under Lambda's own runtime."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from inferline.queue import Message
+from inferline.task import State, Task
+from tests.support.cloud import CANARY, MODEL, Cloud, invoked, metrics, recorded
+from tests.support.runtime_api import Function
+from tests.support.seams import new_task
+
+
+async def submitted(cloud: Cloud, **told: Any) -> Task:
+    task = new_task(cloud.store, model=MODEL, **told)
+    await cloud.store.submit(task)
+    return task
+
+
+def letters(*texts: str) -> dict[str, Any]:
+    event = recorded("sqs")
+    [record] = event["Records"]
+    event["Records"] = [record | {"messageId": f"m{i}", "body": t} for i, t in enumerate(texts)]
+    return event
+
+
+def letter(task: Task) -> str:
+    return Message(ref=task.ref, body=json.dumps({"prompt": CANARY}).encode()).dumps()
+
+
+async def test_dead_tasks_fail_and_only_those_that_still_run_come_again(
+    cloud: Cloud, function: Callable[..., Function]
+) -> None:
+    dead, running, ended = [await submitted(cloud) for _ in range(3)]
+    await cloud.store.claim(running.ref, "p1", 60)
+    await cloud.store.cancel(ended.ref)
+    texts = [CANARY, letter(dead), letter(running), letter(ended)]
+
+    result = await invoked(function("dead_letters"), letters(*texts))
+
+    assert {"batchItemFailures": [{"itemIdentifier": "m2"}]} == result.value
+    states = await cloud.store.states([dead.ref, running.ref, ended.ref])
+    expected = [State.FAILED, State.RUNNING, State.CANCELLED]
+    assert expected == [states[task.ref][0] for task in (dead, running, ended)]
+
+
+async def test_letters_come_again_while_the_store_does_not_answer(
+    cloud: Cloud, function: Callable[..., Function]
+) -> None:
+    broken = function("dead_letters", INFERLINE_TASKS_TABLE="there-is-none")
+
+    result = await invoked(broken, letters(letter(await submitted(cloud)), "not ours"))
+
+    assert {"batchItemFailures": [{"itemIdentifier": "m0"}]} == result.value
+
+
+async def test_the_sweep_ends_counts_and_declares(
+    cloud: Cloud, function: Callable[..., Function]
+) -> None:
+    await cloud.know()
+    overdue, waiting = await submitted(cloud, seconds=-10), await submitted(cloud)
+    sweep = function("sweep", INFERLINE_MODELS="declared, test-model")
+
+    result = await invoked(sweep, recorded("scheduled"))
+
+    assert result.error is None
+    assert result.value is None
+    states = await cloud.store.states([overdue.ref, waiting.ref])
+    assert [State.EXPIRED, State.QUEUED] == [states[t.ref][0] for t in (overdue, waiting)]
+    assert {"declared", MODEL} == set((await cloud.registry.snapshot()).models)
+    told = metrics(sweep)
+    expected = {"ModelsWithoutProvider": 0, "Providers": 1, "Slots": 4, "Running": 0, "Waiting": 1}
+    assert {name: (value,) for name, value in expected.items()} == {n: told[n] for n in expected}
+    assert told["OldestTaskSeconds"][0] >= 0
+
+
+async def test_an_idle_stack_costs_no_metrics(
+    cloud: Cloud, function: Callable[..., Function]
+) -> None:
+    sweep = function("sweep")
+
+    assert (await invoked(sweep, recorded("scheduled"))).error is None
+
+    assert {} == metrics(sweep)

@@ -1,0 +1,166 @@
+"""Requests through the functions that answer whole events, under Lambda's own runtime."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from inferline.store import Outcome
+from tests.support.cloud import CANARY, MODEL, Cloud, chat, invoked, metrics, recorded
+from tests.support.runtime_api import Function, Result
+
+
+def post(path: str, body: Any, **authorizer: str) -> dict[str, Any]:
+    event = recorded("rest", path=path, body=json.dumps(body))
+    event["requestContext"]["authorizer"] |= authorizer
+    return event
+
+
+def get(path: str) -> dict[str, Any]:
+    return recorded("rest", path=path, httpMethod="GET", body=None)
+
+
+def answer(result: Result) -> tuple[int, dict[str, str], Any]:
+    assert result.error is None, result.error
+    value = result.value
+    return value["statusCode"], value["headers"], json.loads(value["body"])
+
+
+async def test_a_request_is_answered_in_its_callers_name(
+    cloud: Cloud, function: Callable[..., Function]
+) -> None:
+    await cloud.know()
+    inference = function("inference")
+    asked = asyncio.create_task(
+        invoked(inference, post("/v1/chat/completions", chat(), tenant="globex"))
+    )
+    task = await cloud.take()
+    said = json.dumps({"choices": [{"message": {"content": CANARY}}]}).encode()
+    await cloud.store.finish(task, Outcome(status=200, content_type="application/json", tail=said))
+
+    status, headers, body = answer(await asked)
+
+    assert (200, json.loads(said)) == (status, body)
+    assert "globex" == task.tenant
+    assert task.ref.id == headers["x-request-id"]
+    told = metrics(inference)
+    assert (1, MODEL) == told["Requests"]
+    assert {"FirstTokenMilliseconds", "TotalMilliseconds", "QueueMilliseconds"} <= told.keys()
+    assert "Errors" not in told
+    assert 1 == (await cloud.minutes()).requests
+
+
+async def test_a_stream_comes_whole_where_nothing_streams(
+    cloud: Cloud, function: Callable[..., Function]
+) -> None:
+    await cloud.know()
+    asked = asyncio.create_task(
+        invoked(function("inference"), post("/v1/chat/completions", chat(stream=True)))
+    )
+    task = await cloud.take()
+    await cloud.write(task, 0, b'data: {"choices": []}\n\n')
+    await cloud.store.finish(
+        task,
+        Outcome(status=200, content_type="text/event-stream", chunks=1, tail=b"data: [DONE]\n\n"),
+    )
+
+    value = (await asked).value
+
+    assert 'data: {"choices": []}\n\ndata: [DONE]\n\n' == value["body"]
+    assert value["headers"]["content-type"].startswith("text/event-stream")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_request_ends_before_its_function_does_and_says_so(
+    cloud: Cloud, function: Callable[..., Function], stream: bool
+) -> None:
+    await cloud.know()
+    inference = function("inference")
+    await invoked(inference, get("/v1/models"))  # The start takes its time from nobody's request.
+    begun = time.monotonic()
+
+    result = await invoked(inference, post("/v1/chat/completions", chat(stream=stream)), 6.0)
+
+    status, headers, body = answer(result)
+    assert (504, "deadline_exceeded") == (status, body["error"]["code"])
+    assert "false" == headers["x-should-retry"]
+    assert 1.0 < time.monotonic() - begun < 5.0
+    assert (1, "deadline_exceeded") == metrics(inference)["Errors"]
+
+
+async def test_no_client_can_name_its_own_caller(
+    cloud: Cloud, function: Callable[..., Function]
+) -> None:
+    await cloud.know()
+    forged = json.dumps({"authorizer": {"keyId": "x", "tenant": "forged", "role": "client"}})
+    event = post("/v1/chat/completions", chat())
+    del event["requestContext"]["authorizer"]
+    event["headers"]["x-amzn-request-context"] = forged
+    event["multiValueHeaders"]["x-amzn-request-context"] = [forged]
+
+    status, _, body = answer(await invoked(function("inference"), event))
+
+    assert (401, "invalid_api_key") == (status, body["error"]["code"])
+
+
+async def test_hostile_bodies_are_refused_and_not_told(
+    cloud: Cloud, function: Callable[..., Function]
+) -> None:
+    inference = function("inference")
+    for text in (CANARY, f'{{"model": "{CANARY}"}}', f'{{"model": ["{CANARY}"]}}', "[" * 9000):
+        event = recorded("rest", body=text)
+        status, _, body = answer(await invoked(inference, event))
+
+        assert status in (400, 404)
+        assert body["error"]["type"] == "invalid_request_error"
+
+
+async def test_an_aws_that_does_not_answer_is_a_503_and_may_come_back(
+    cloud: Cloud, function: Callable[..., Function]
+) -> None:
+    control = function("control", AWS_ENDPOINT_URL="http://127.0.0.1:9")
+
+    for _ in range(2):
+        status, _, body = answer(await invoked(control, get("/v1/models")))
+        assert (503, "service_unavailable") == (status, body["error"]["code"])
+
+
+async def test_a_provider_enrols_and_the_model_is_there(
+    cloud: Cloud, function: Callable[..., Function]
+) -> None:
+    control = function("control")
+    offer = {"id": "p7", "models": [{"id": MODEL}], "slots": 2, "running": 0, "healthy": True}
+    event = post("/v1/providers", offer | {"version": "1"}, role="provider")
+
+    status, _, grant = answer(await invoked(control, event))
+    listed = answer(await invoked(control, get("/v1/models")))
+
+    assert (200, [MODEL]) == (status, list(grant["queues"]))
+    assert cloud.settings.tasks_table == grant["tasks_table"]
+    assert [MODEL] == [model["id"] for model in listed[2]["data"]]
+
+
+async def test_a_clients_key_enrols_nobody(cloud: Cloud, function: Callable[..., Function]) -> None:
+    offer = {"id": "p7", "models": [{"id": MODEL}], "slots": 2, "running": 0, "healthy": True}
+
+    status, _, _ = answer(
+        await invoked(function("control"), post("/v1/providers", offer | {"version": "1"}))
+    )
+
+    assert 403 == status
+
+
+async def test_a_setting_that_cant_be_used_is_named_when_the_function_starts(
+    cloud: Cloud, function: Callable[..., Function]
+) -> None:
+    control = function("control", INFERLINE_LEASE_SECONDS="soon")
+    await asyncio.to_thread(control.process.wait, 30)
+
+    [error] = control.api.init_errors
+
+    assert "INFERLINE_LEASE_SECONDS must be a number" in error["errorMessage"]
