@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-import botocore.session
 from botocore.exceptions import NoCredentialsError
 
 if TYPE_CHECKING:  # Pydantic would cost a function that lends nothing a tenth of a second.
@@ -95,10 +95,28 @@ class ChainCredentials:
 
     def _load(self) -> Keys:
         if self._credentials is None:
+            if (told := _environment_keys()) is not None:
+                return told
+            import botocore.session
+
             self._credentials = botocore.session.get_session().get_credentials()
         if self._credentials is None:
             raise NoCredentialsError
         return Keys(*self._credentials.get_frozen_credentials()[:3])
+
+
+def _environment_keys() -> Keys | None:
+    """
+    Keys in the environment that do not expire, such as a Lambda function's.
+
+    They come first in botocore's chain too. Read here, because loading that takes a Lambda function
+    a fifth of its start.
+    """
+    access_key = os.environ.get("AWS_ACCESS_KEY_ID")
+    secret_key = os.environ.get("AWS_SECRET_ACCESS_KEY")
+    if not (access_key and secret_key) or os.environ.get("AWS_CREDENTIAL_EXPIRATION"):
+        return None
+    return Keys(access_key, secret_key, os.environ.get("AWS_SESSION_TOKEN"))
 
 
 class Lent(Protocol):
