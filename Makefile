@@ -43,14 +43,14 @@ COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate
 
 .PHONY: help
 help: ## Print this
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: $(LOCAL) ## Run everything on this machine: gateway, provider, LLM, AWS emulator
 	@.venv/bin/inferline local $(ARGS)
 
 .PHONY: install
-install: $(DEV) ## Set up .venv for work on InferLine
+install: $(DEV) $(CDK) $(SIMULATOR) $(CHECKOV) ## Set up .venv for work on InferLine
 
 .PHONY: docs
 docs: $(DEV) ## Write the table of settings in docs/settings.md anew
@@ -89,6 +89,10 @@ deploy: $(INFRA) $(CDK) ## Deploy to the AWS account that the environment names
 .PHONY: destroy
 destroy: $(INFRA) $(CDK) ## Remove all of it from that account, once you have said so
 	@.venv/bin/python -m infra.destroy $(ARGS)
+
+.PHONY: deploy-emulator
+deploy-emulator: $(LOCAL) $(INFRA) $(CDK) ## Deploy to an AWS emulator here and ask a real model (ARGS=--once: then end)
+	@.venv/bin/python -m infra.emulator $(ARGS)
 
 .PHONY: lock
 lock: | $(UV) ## Write requirements/*.txt anew

@@ -50,23 +50,33 @@ def be_strict(iam_actions: Any, lambda_runtime: Any, provisioners: Any, version:
     """Mend these modules of MiniStack; False if this release is not known."""
     if version != KNOWN_VERSION:
         return False
-    context_of = iam_actions.dynamodb_service_context
-
-    def with_leading_keys(body: bytes) -> dict[str, Any]:
-        return {**context_of(body), **leading_keys_context(body)}
-
-    denial_of = iam_actions.access_denied_response
-
-    def told(service: str, action: str, principal: str, *rest: Any, **named: Any) -> Any:
-        log.warning("%s was denied %s", principal, action)
-        return denial_of(service, action, principal, *rest, **named)
-
-    iam_actions.dynamodb_service_context = with_leading_keys
-    iam_actions.access_denied_response = told
+    _mend_rights(iam_actions)
     lambda_runtime._PYTHON_WORKER_SCRIPT = ALONE + lambda_runtime._PYTHON_WORKER_SCRIPT
     alarm_of = provisioners._cw_metric_alarm_record
     provisioners._cw_metric_alarm_record = lambda name, props: alarm_of(name, on_one_metric(props))
     return True
+
+
+def _mend_rights(iam_actions: Any) -> None:
+    context_of = iam_actions.dynamodb_service_context
+    action_of = iam_actions.extract_iam_action
+    denial_of = iam_actions.access_denied_response
+
+    def with_leading_keys(body: bytes) -> dict[str, Any]:
+        return {**context_of(body), **leading_keys_context(body)}
+
+    def of_one(service: str, *request: Any) -> str | None:
+        # SQS asks for the right to do to one message what a batch does to many.
+        action: str | None = action_of(service, *request)
+        return action.removesuffix("Batch") if action and service == "sqs" else action
+
+    def told(service: str, action: str, principal: str, *rest: Any, **named: Any) -> Any:
+        log.warning("%s was denied %s on %s", principal, action, named.get("resource_arn", "*"))
+        return denial_of(service, action, principal, *rest, **named)
+
+    iam_actions.dynamodb_service_context = with_leading_keys
+    iam_actions.extract_iam_action = of_one
+    iam_actions.access_denied_response = told
 
 
 def on_one_metric(alarm: dict[str, Any]) -> dict[str, Any]:

@@ -73,10 +73,18 @@ def test_what_is_denied_is_told(caplog: pytest.LogCaptureFixture) -> None:
     iam, runtime, alarms = modules()
     be_strict(iam, runtime, alarms, KNOWN_VERSION)
 
-    answer = iam.access_denied_response("sqs", "sqs:SendMessage", "arn:role", "request")
+    denial = ("sqs", "sqs:SendMessage", "arn:role", "request")
 
-    assert (403, "request") == answer
-    assert ["arn:role was denied sqs:SendMessage"] == caplog.messages
+    assert "request" == iam.access_denied_response(*denial, resource_arn="arn:queue")
+    assert ["arn:role was denied sqs:SendMessage on arn:queue"] == caplog.messages
+
+
+def test_a_batch_of_messages_needs_the_right_for_one() -> None:
+    iam, runtime, alarms = modules()
+    be_strict(iam, runtime, alarms, KNOWN_VERSION)
+
+    assert "sqs:DeleteMessage" == iam.extract_iam_action("sqs", "DeleteMessageBatch")
+    assert "x:DoBatch" == iam.extract_iam_action("x", "DoBatch")
 
 
 def test_an_unknown_release_stays_as_it_is() -> None:
@@ -131,7 +139,8 @@ def modules() -> tuple[Any, Any, Any]:
     return (
         SimpleNamespace(
             dynamodb_service_context=lambda body: {"dynamodb:Select": "x"},
-            access_denied_response=lambda service, action, principal, request_id: (403, request_id),
+            extract_iam_action=lambda service, action: f"{service}:{action}",
+            access_denied_response=lambda service, action, principal, request_id, **_: request_id,
         ),
         SimpleNamespace(_PYTHON_WORKER_SCRIPT="print()"),
         SimpleNamespace(_cw_metric_alarm_record=lambda name, props: props),

@@ -1,0 +1,62 @@
+"""What a provider may do at the most: the role whose sessions are lent, and the same for hosts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from aws_cdk import Aws
+from aws_cdk import aws_iam as iam
+from constructs import Construct
+
+from inferline.aws.lending import BODY_ACTIONS, QUEUE_ACTIONS, TASK_ACTIONS
+from infra.rights import KEY_TO_READ, KEY_TO_WRITE, queue_arns
+from infra.storage import Storage
+
+
+class Access(Construct):
+    """
+    The provider role, and its rights as a policy that an instance's own role can have as well.
+
+    A session that is lent has these rights only for its models.
+    """
+
+    def __init__(self, scope: Construct, name: str, storage: Storage, lender: iam.IRole) -> None:
+        super().__init__(scope, name)
+        self.policy = iam.ManagedPolicy(
+            self,
+            "Policy",
+            managed_policy_name=f"{storage.stack_name}-provider",
+            description="What a provider of InferLine does: takes tasks and writes answers",
+            statements=_statements(storage),
+        )
+        self.role = iam.Role(
+            self,
+            "Role",
+            role_name=f"{storage.stack_name}-provider",
+            description="Lent to providers for an hour, cut down to their models",
+            assumed_by=iam.ArnPrincipal(lender.role_arn),
+            managed_policies=[self.policy],
+        )
+
+
+def _statements(storage: Storage) -> list[iam.PolicyStatement]:
+    services = ("dynamodb", "s3", "sqs")
+    return [
+        _allow("Queues", QUEUE_ACTIONS, queue_arns(storage.stack_name)),
+        _allow("Tasks", TASK_ACTIONS, [storage.tasks.table_arn]),
+        _allow("Bodies", BODY_ACTIONS, [storage.bodies.arn_for_objects("*")]),
+        iam.PolicyStatement(
+            sid="Key",
+            actions=[*KEY_TO_READ, *KEY_TO_WRITE],
+            resources=[storage.key.key_arn],
+            conditions={
+                "StringEquals": {
+                    "kms:ViaService": [f"{name}.{Aws.REGION}.amazonaws.com" for name in services]
+                }
+            },
+        ),
+    ]
+
+
+def _allow(sid: str, actions: Sequence[str], resources: Sequence[str]) -> iam.PolicyStatement:
+    return iam.PolicyStatement(sid=sid, actions=list(actions), resources=list(resources))

@@ -1,0 +1,134 @@
+"""The front door: a regional REST API that asks for a key, streams answers and logs no body."""
+
+from __future__ import annotations
+
+import json
+from pathlib import PurePosixPath
+from typing import Final
+
+from aws_cdk import Duration, RemovalPolicy
+from aws_cdk import aws_apigateway as apigateway
+from aws_cdk import aws_lambda as lambda_
+from constructs import Construct
+
+from inferline.gateway.inference import ENDPOINTS
+from infra.functions import CACHED_SECONDS, Functions
+from infra.journal import journal
+from infra.refusals import refuse
+from infra.storage import Storage
+from infra.switches import Switches
+
+#: So that a base URL ends as it always has.
+STAGE: Final = "api"
+#: API Gateway's limits on an answer that is streamed, and on one that is not.
+STREAM_SECONDS: Final = 900
+BUFFERED_SECONDS: Final = 29
+#: What is no key at all is refused before a function has to look at it.
+KEY_FORM: Final = "^[Bb]earer +ilp?_[0-9A-Za-z]+_[0-9A-Za-z]+$"
+#: One line for each request: who, what, how long; never a body, a key or a query.
+ACCESS_LOG: Final = {
+    "request": "$context.requestId",
+    "time": "$context.requestTimeEpoch",
+    "address": "$context.identity.sourceIp",
+    "method": "$context.httpMethod",
+    "path": "$context.path",
+    "status": "$context.status",
+    "refusal": "$context.error.responseType",
+    "key": "$context.authorizer.keyId",
+    "tenant": "$context.authorizer.tenant",
+    "answer_bytes": "$context.responseLength",
+    "total_ms": "$context.responseLatency",
+    "function_ms": "$context.integrationLatency",
+}
+
+
+class Api(Construct):
+    """The API with all its routes."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        name: str,
+        switches: Switches,
+        functions: Functions,
+        storage: Storage,
+    ) -> None:
+        super().__init__(scope, name)
+        self._switches = switches
+        self._functions = functions
+        self.rest = self._rest(storage)
+        self._authorizer = apigateway.TokenAuthorizer(
+            self,
+            "Authorizer",
+            handler=functions.authorizer,
+            validation_regex=KEY_FORM,
+            results_cache_ttl=Duration.seconds(CACHED_SECONDS),
+        )
+        refuse(self.rest)
+        self._route()
+
+    def _rest(self, storage: Storage) -> apigateway.RestApi:
+        switches = self._switches
+        log = journal(
+            self, "Log", f"/aws/apigateway/{switches.stack}", switches.log_days, storage.key
+        )
+        return apigateway.RestApi(
+            self,
+            "Rest",
+            rest_api_name=switches.stack,
+            description="InferLine: an LLM router with OpenAI's API",
+            endpoint_types=[apigateway.EndpointType.REGIONAL],
+            cloud_watch_role=switches.api_log_role,
+            cloud_watch_role_removal_policy=(
+                RemovalPolicy.DESTROY if switches.api_log_role else None
+            ),
+            deploy_options=apigateway.StageOptions(
+                stage_name=STAGE,
+                access_log_destination=apigateway.LogGroupLogDestination(log),
+                access_log_format=apigateway.AccessLogFormat.custom(json.dumps(ACCESS_LOG)),
+                logging_level=apigateway.MethodLoggingLevel.OFF,
+                data_trace_enabled=False,
+                metrics_enabled=False,  # Those of each method cost; those of the API are free.
+                tracing_enabled=True,
+                throttling_rate_limit=switches.requests_per_second,
+                throttling_burst_limit=switches.requests_burst,
+            ),
+        )
+
+    def _route(self) -> None:
+        """Inference under each of its addresses to its function, everything else to control."""
+        control = self._integration(self._functions.control, stream=False)
+        inference = self._integration(
+            self._functions.inference, stream=self._switches.edge == "stream"
+        )
+        inferred = {PurePosixPath(p + e.path) for p in ("", "/v1") for e in ENDPOINTS}
+        for path in sorted(inferred):
+            resource = self.rest.root.resource_for_path(str(path))
+            self._method(resource, "POST", inference)
+            self._method(resource, "ANY", control)
+        # A resource hides from the proxy above it what is below.
+        for path in sorted({above for one in inferred for above in one.parents}):
+            resource = self.rest.root.resource_for_path(str(path))
+            self._method(resource, "ANY", control)
+            self._method(resource.add_proxy(any_method=False), "ANY", control)
+
+    def _integration(
+        self, function: lambda_.IFunction, *, stream: bool
+    ) -> apigateway.LambdaIntegration:
+        mode = apigateway.ResponseTransferMode
+        return apigateway.LambdaIntegration(
+            function,
+            response_transfer_mode=mode.STREAM if stream else mode.BUFFERED,
+            timeout=Duration.seconds(STREAM_SECONDS if stream else BUFFERED_SECONDS),
+            scope_permission_to_method=False,
+        )
+
+    def _method(
+        self, resource: apigateway.IResource, verb: str, to: apigateway.Integration
+    ) -> None:
+        resource.add_method(
+            verb,
+            to,
+            authorizer=self._authorizer,
+            authorization_type=apigateway.AuthorizationType.CUSTOM,
+        )

@@ -1,0 +1,61 @@
+"""
+Deploys the stack to the account that the environment names, and says what comes next.
+
+What follows on the command line goes to `cdk deploy`, such as ``-c edge=buffered``.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from infra import node
+from infra.account import Account
+
+NEXT: Final = """
+InferLine answers at {url}
+
+A key for a client, and a token for a provider; each is shown once:
+
+  export INFERLINE_STACK={stack} AWS_REGION={region}
+  .venv/bin/inferline keys create --name my-app
+  .venv/bin/inferline providers token --models '*'
+
+A GPU host that serves (docs/running-a-provider.md):
+
+  export INFERLINE_BASE_URL={url}
+  export INFERLINE_PROVIDER_TOKEN=ilp_... OPENAI_BASE_URL=http://127.0.0.1:8000/v1
+  inferline-provider
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Bootstrap where nobody has, deploy, and say what comes next."""
+    account = Account.found()
+    if not _agreed(account):
+        print("Nothing was done.")
+        return 1
+    if not account.bootstrapped() and node.run("cdk", "bootstrap", account.environment):
+        return 1
+    with tempfile.TemporaryDirectory() as folder:
+        told = Path(folder) / "outputs.json"
+        words = ("--require-approval", "never", "--outputs-file", str(told), *arguments)
+        if status := node.run("cdk", "deploy", *words):
+            return status
+        [(stack, outputs)] = json.loads(told.read_text()).items()
+    print(NEXT.format(url=outputs["BaseUrl"], stack=stack, region=account.region))
+    return 0
+
+
+def _agreed(account: Account) -> bool:
+    """Whether that is the account that was meant; a script has said so by running this."""
+    print(f"Deploying to account {account.id}, {account.region}.")
+    return not sys.stdin.isatty() or input("Is that the one? [y/N] ").strip().lower() == "y"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

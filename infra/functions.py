@@ -1,0 +1,279 @@
+"""The Lambda functions: one table of them, and one way to make each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from aws_cdk import Aws, Duration
+from aws_cdk import aws_events as events
+from aws_cdk import aws_events_targets as targets
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_logs as logs
+from constructs import Construct
+
+from inferline.aws.keys import KEYS
+from inferline.aws.minutes import MINUTES
+from inferline.aws.registry import MODELS, PROVIDERS
+from infra import asset
+from infra.environment import environment
+from infra.journal import journal
+from infra.queues import Queues
+from infra.rights import Rights
+from infra.storage import Storage
+from infra.switches import Switches
+
+#: The Lambda Web Adapter 1.1.0, AWS's layer that makes a web server's answer a stream.
+ADAPTER_ACCOUNT: Final = "753240598075"
+ADAPTER: Final = {"arm64": "LambdaAdapterLayerArm64:30", "x86_64": "LambdaAdapterLayerX86:30"}
+NAMESPACE: Final = "InferLine"
+#: The heartbeat of providers: each is a request here, while on one machine it costs nothing.
+ENROL_SECONDS: Final = 30
+SILENT_SECONDS: Final = 95
+#: How old the functions' picture of the registry may be: each waits with its own.
+REGISTRY_SECONDS: Final = 10
+#: With streaming an answer may take what Lambda allows, less the time to say that it took too long;
+#: API Gateway wants to see something of it each five minutes.
+LONG_ANSWERS: Final = {
+    "request_seconds_max": "880",
+    "first_byte_seconds_max": "880",
+    "blank_seconds": "240",
+}
+#: How long `inference` may take, by the edge. API Gateway waits 29 s for what is not streamed.
+EDGE_SECONDS: Final = {"stream": 900, "buffered": 30}
+#: How long an authorizer's answer holds, and thereby a revoked key, seconds.
+CACHED_SECONDS: Final = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Function:
+    """One function. Memory is MB; CPU comes in proportion."""
+
+    name: str
+    does: str
+    memory: int
+    #: None: as long as the edge has it.
+    seconds: int | None
+    #: How many may run at once.
+    at_once: int
+    rights: Rights
+
+
+FUNCTIONS: Final = (
+    Function(
+        name="inference",
+        does="Takes requests, waits for their answers and passes them on",
+        memory=512,
+        seconds=None,
+        at_once=700,
+        rights=Rights(
+            tasks=("PutItem", "UpdateItem", "BatchGetItem"),
+            registry={MODELS: ("Query",), PROVIDERS: ("Query",), MINUTES: ("UpdateItem",)},
+            queues=("SendMessage", "GetQueueAttributes"),
+            bodies=("PutObject",),
+        ),
+    ),
+    Function(
+        name="control",
+        does="Tells of models, providers and queues, and enrols providers",
+        memory=512,
+        seconds=30,
+        at_once=50,
+        rights=Rights(
+            tasks=("BatchGetItem",),
+            live=("Query",),
+            registry={
+                MODELS: ("Query", "PutItem"),
+                PROVIDERS: ("Query", "PutItem", "DeleteItem"),
+                MINUTES: ("Query",),
+            },
+            queues=("CreateQueue", "GetQueueUrl", "GetQueueAttributes"),
+            dead_letters=("GetQueueUrl", "GetQueueAttributes"),
+        ),
+    ),
+    Function(
+        name="authorizer",
+        does="Tells API Gateway whose key a request shows",
+        memory=512,
+        seconds=10,
+        at_once=50,
+        rights=Rights(registry={KEYS: ("GetItem",)}),
+    ),
+    Function(
+        name="dead_letters",
+        does="Ends tasks whose messages nobody could handle",
+        memory=256,
+        seconds=30,
+        at_once=10,
+        rights=Rights(
+            tasks=("UpdateItem", "BatchGetItem"),
+            dead_letters=(
+                *("ReceiveMessage", "DeleteMessage", "ChangeMessageVisibility"),
+                "GetQueueAttributes",
+            ),
+        ),
+    ),
+    Function(
+        name="sweep",
+        does="Each minute ends what is overdue and counts what waits",
+        memory=256,
+        seconds=60,
+        at_once=2,
+        rights=Rights(
+            tasks=("UpdateItem", "BatchGetItem"),
+            live=("Query",),
+            registry={MODELS: ("Query", "PutItem"), PROVIDERS: ("Query",)},
+            queues=("GetQueueUrl",),
+        ),
+    ),
+)
+
+
+class Functions(Construct):
+    """Every function with a role, a log and the settings of its own."""
+
+    def __init__(
+        self, scope: Construct, name: str, switches: Switches, storage: Storage, queues: Queues
+    ) -> None:
+        super().__init__(scope, name)
+        self._switches = switches
+        self._storage = storage
+        self._queues = queues
+        self._code = asset.code(switches.architecture)
+        self._roles: dict[str, iam.Role] = {}
+        made = {function.name: self._make(function) for function in FUNCTIONS}
+        self.inference = made["inference"]
+        self.control = made["control"]
+        #: Who lends out the provider role.
+        self.lender = self._roles["control"]
+        self.authorizer = made["authorizer"]
+        self.dead_letters = made["dead_letters"]
+        self.sweep = made["sweep"]
+        if switches.edge == "stream":
+            self._stream(self.inference)
+        self._take_dead_letters()
+        self._sweep_each_minute()
+
+    def lend(self, role: iam.IRole) -> None:
+        """Let `control` lend sessions of ``role`` to providers."""
+        self.control.add_environment(*_one(environment(provider_role=role.role_arn)))
+        self.control.add_to_role_policy(
+            iam.PolicyStatement(sid="Lend", actions=["sts:AssumeRole"], resources=[role.role_arn])
+        )
+
+    def _make(self, function: Function) -> lambda_.Function:
+        name = f"{self._switches.stack}-{function.name.replace('_', '-')}"
+        path, days = f"/aws/lambda/{name}", self._switches.log_days
+        log = journal(self, f"{function.name}-log", path, days, self._storage.key)
+        reserved = function.at_once if self._switches.reserved_concurrency else None
+        return lambda_.Function(
+            self,
+            function.name,
+            function_name=name,
+            description=function.does,
+            code=self._code,
+            handler=f"functions.{function.name}.handler",
+            runtime=asset.RUNTIME,
+            architecture=_architecture(self._switches.architecture),
+            memory_size=self._memory(function),
+            timeout=Duration.seconds(function.seconds or EDGE_SECONDS[self._switches.edge]),
+            reserved_concurrent_executions=reserved,
+            role=self._role(function, log),
+            log_group=log,
+            tracing=lambda_.Tracing.ACTIVE,
+            environment=self._environment(),
+        )
+
+    def _memory(self, function: Function) -> int:
+        return self._switches.inference_mb if function.name == "inference" else function.memory
+
+    def _role(self, function: Function, log: logs.LogGroup) -> iam.Role:
+        role = iam.Role(
+            self,
+            f"{function.name}-role",
+            description=f"{self._switches.stack}: {function.does}",
+            assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"),
+        )
+        writes = iam.PolicyStatement(
+            sid="Log",
+            actions=["logs:CreateLogStream", "logs:PutLogEvents"],
+            resources=[log.log_group_arn],
+        )
+        self._roles[function.name] = role
+        for statement in (writes, *function.rights.statements(self._storage, self._queues)):
+            role.add_to_policy(statement)
+        return role
+
+    def _environment(self) -> dict[str, str]:
+        switches, storage = self._switches, self._storage
+        return {
+            **environment(
+                stack=switches.stack,
+                tasks_table=storage.tasks.table_name,
+                registry_table=storage.registry.table_name,
+                bodies_bucket=storage.bodies.bucket_name,
+                kms_key=storage.key.key_arn,
+                access="keys",
+                models=",".join(switches.models),
+                enrol_seconds=str(ENROL_SECONDS),
+                silent_seconds=str(SILENT_SECONDS),
+                task_seconds_kept=str(switches.task_seconds_kept),
+                flush_seconds=f"{switches.flush_milliseconds / 1000:g}",
+                registry_seconds=str(REGISTRY_SECONDS),
+                **(LONG_ANSWERS if switches.edge == "stream" else {}),
+            ),
+            "POWERTOOLS_SERVICE_NAME": switches.stack,
+            "POWERTOOLS_METRICS_NAMESPACE": NAMESPACE,
+            "POWERTOOLS_LOG_LEVEL": "INFO",
+        }
+
+    def _stream(self, function: lambda_.Function) -> None:
+        """Serve through the adapter, since Python's own runtime can't stream."""
+        layer = ADAPTER[self._switches.architecture]
+        arn = f"arn:{Aws.PARTITION}:lambda:{Aws.REGION}:{ADAPTER_ACCOUNT}:layer:{layer}"
+        function.add_layers(lambda_.LayerVersion.from_layer_version_arn(self, "adapter", arn))
+        for name, value in {
+            "AWS_LAMBDA_EXEC_WRAPPER": "/opt/bootstrap",
+            "AWS_LWA_INVOKE_MODE": "response_stream",
+            "AWS_LWA_PORT": "8080",
+            "AWS_LWA_READINESS_CHECK_PROTOCOL": "tcp",
+        }.items():
+            function.add_environment(name, value)
+        resource = function.node.default_child
+        assert isinstance(resource, lambda_.CfnFunction)
+        resource.handler = "functions/run.sh"
+
+    def _take_dead_letters(self) -> None:
+        lambda_.EventSourceMapping(
+            self,
+            "dead-letter-source",
+            target=self.dead_letters,
+            event_source_arn=self._queues.dead_letters.queue_arn,
+            batch_size=10,
+            report_batch_item_failures=True,
+        )
+
+    def _sweep_each_minute(self) -> None:
+        """Without retries: the next comes in a minute."""
+        rule = events.Rule(
+            self,
+            "each-minute",
+            rule_name=f"{self._switches.stack}-sweep",
+            description=f"{self._switches.stack}: wakes the sweep",
+            schedule=events.Schedule.rate(Duration.minutes(1)),
+        )
+        rule.add_target(
+            targets.LambdaFunction(self.sweep, retry_attempts=0, max_event_age=Duration.minutes(1))
+        )
+        self.sweep.configure_async_invoke(retry_attempts=0, max_event_age=Duration.minutes(1))
+
+
+def _architecture(name: str) -> lambda_.Architecture:
+    known = {"arm64": lambda_.Architecture.ARM_64, "x86_64": lambda_.Architecture.X86_64}
+    return known[name]
+
+
+def _one(variables: dict[str, str]) -> tuple[str, str]:
+    [variable] = variables.items()
+    return variable

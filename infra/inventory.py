@@ -1,0 +1,59 @@
+"""Lists what an emulator's account holds, to see that a stack leaves nothing behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import botocore.session
+
+#: The service, its call, where the list is in the answer, and a thing's name; None: it is one.
+_LISTS: Final[tuple[tuple[str, str, str, str | None], ...]] = (
+    ("apigateway", "get_rest_apis", "items", "name"),
+    ("cloudformation", "describe_stacks", "Stacks", "StackName"),
+    ("cloudwatch", "describe_alarms", "MetricAlarms", "AlarmName"),
+    ("cloudwatch", "list_dashboards", "DashboardEntries", "DashboardName"),
+    ("dynamodb", "list_tables", "TableNames", None),
+    ("events", "list_rules", "Rules", "Name"),
+    ("iam", "list_policies", "Policies", "PolicyName"),
+    ("iam", "list_roles", "Roles", "RoleName"),
+    ("kms", "list_aliases", "Aliases", "AliasName"),
+    ("lambda", "list_event_source_mappings", "EventSourceMappings", "FunctionArn"),
+    ("lambda", "list_functions", "Functions", "FunctionName"),
+    ("lambda", "list_layers", "Layers", "LayerName"),
+    ("logs", "describe_log_groups", "logGroups", "logGroupName"),
+    ("s3", "list_buckets", "Buckets", "Name"),
+    ("scheduler", "list_schedules", "Schedules", "Name"),
+    ("sns", "list_topics", "Topics", "TopicArn"),
+    ("sqs", "list_queues", "QueueUrls", None),
+    ("ssm", "describe_parameters", "Parameters", "Name"),
+)
+
+
+def inventory(endpoint_url: str) -> set[str]:
+    """All that there is, each as `service name`."""
+    found: set[str] = set()
+    for service, call, things, name in _LISTS:
+        client = emulated(service, endpoint_url)
+        for thing in getattr(client, call)().get(things, ()):
+            found.add(f"{service} {thing[name] if name else thing}")
+    return found | {*_keys(emulated("kms", endpoint_url))}
+
+
+def emulated(service: str, endpoint_url: str) -> Any:
+    """Botocore's client of an emulator's service, with the right to everything."""
+    return botocore.session.get_session().create_client(
+        service,
+        "us-east-1",
+        endpoint_url=endpoint_url,
+        aws_access_key_id="test",
+        aws_secret_access_key="test",  # noqa: S106 - every emulator's
+    )
+
+
+def _keys(kms: Any) -> Iterator[str]:
+    """The keys that are not about to be deleted: AWS keeps those for a week at least."""
+    for key in kms.list_keys()["Keys"]:
+        described = kms.describe_key(KeyId=key["KeyId"])["KeyMetadata"]
+        if described["KeyState"] != "PendingDeletion":
+            yield f"kms {described['KeyId']}"

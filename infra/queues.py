@@ -1,0 +1,65 @@
+"""
+Where tasks wait: a queue for each declared model and tier, and one for what nobody could handle.
+
+A provider that brings a further model has its queues made when it enrols, with the same attributes.
+"""
+
+from __future__ import annotations
+
+from aws_cdk import Duration
+from aws_cdk import aws_kms as kms
+from aws_cdk import aws_sqs as sqs
+from constructs import Construct
+
+from inferline.aws.sqs import (
+    DEAD_RETENTION_SECONDS,
+    KEY_REUSE_SECONDS,
+    RECEIVES_MAX,
+    RETENTION_SECONDS,
+    dead_letter_name,
+    queue_name,
+)
+from inferline.settings import Settings
+from inferline.task import TIERS, Tier
+from infra.switches import Switches
+
+#: How long the function for dead letters has, with its retries, before one is handed out again.
+DEAD_HIDDEN_SECONDS = 180
+
+
+class Queues(Construct):
+    """The queues of the declared models, and the dead letters."""
+
+    def __init__(self, scope: Construct, name: str, switches: Switches, key: kms.IKey) -> None:
+        super().__init__(scope, name)
+        self._key = key
+        self.dead_letters = sqs.Queue(
+            self,
+            "DeadLetters",
+            queue_name=dead_letter_name(switches.stack),
+            retention_period=Duration.seconds(DEAD_RETENTION_SECONDS),
+            visibility_timeout=Duration.seconds(DEAD_HIDDEN_SECONDS),
+            encryption=sqs.QueueEncryption.KMS,
+            encryption_master_key=key,
+            data_key_reuse=Duration.seconds(KEY_REUSE_SECONDS),
+            enforce_ssl=True,
+        )
+        for model in switches.models:
+            for tier in TIERS:
+                self._queue(queue_name(switches.stack, model, tier), tier)
+
+    def _queue(self, name: str, tier: Tier) -> None:
+        sqs.Queue(
+            self,
+            name,
+            queue_name=name,
+            retention_period=Duration.seconds(RETENTION_SECONDS),
+            visibility_timeout=Duration.seconds(int(Settings().lease_seconds)),
+            dead_letter_queue=sqs.DeadLetterQueue(
+                queue=self.dead_letters, max_receive_count=RECEIVES_MAX
+            ),
+            encryption=sqs.QueueEncryption.KMS,
+            encryption_master_key=self._key,
+            data_key_reuse=Duration.seconds(KEY_REUSE_SECONDS),
+            enforce_ssl=True,
+        )

@@ -1,0 +1,101 @@
+"""What a function or a provider may do: actions by the noun they are done to, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from aws_cdk import Aws
+from aws_cdk import aws_iam as iam
+
+from inferline.aws.dynamodb import LIVE_KEY
+from inferline.task import TIERS
+from infra.queues import Queues
+from infra.storage import Storage
+
+#: What the services do with the key for somebody who reads, and besides for one who writes.
+KEY_TO_READ: Final = ("kms:Decrypt", "kms:DescribeKey")
+KEY_TO_WRITE: Final = (
+    "kms:Encrypt",
+    "kms:GenerateDataKey",
+    "kms:ReEncryptFrom",
+    "kms:ReEncryptTo",
+)
+#: The actions that encrypt.
+_WRITES: Final = frozenset({"PutItem", "UpdateItem", "DeleteItem", "SendMessage", "PutObject"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rights:
+    """Actions, without their service's name, on each of the stack's nouns."""
+
+    tasks: Sequence[str] = ()
+    #: On the index of live tasks.
+    live: Sequence[str] = ()
+    #: By the kind of the registry's rows, which is their partition.
+    registry: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    #: On the queues of all models, those that are yet to come as well.
+    queues: Sequence[str] = ()
+    dead_letters: Sequence[str] = ()
+    bodies: Sequence[str] = ()
+
+    def statements(self, storage: Storage, queues: Queues) -> list[iam.PolicyStatement]:
+        """The rights as statements, one for each noun and one for the key."""
+        stack = storage.stack_name
+        live = f"{storage.tasks.table_arn}/index/{LIVE_KEY}"
+        granted = [
+            ("Tasks", "dynamodb", self.tasks, [storage.tasks.table_arn]),
+            ("Live", "dynamodb", self.live, [live]),
+            ("Queues", "sqs", self.queues, queue_arns(stack)),
+            ("DeadLetters", "sqs", self.dead_letters, [queues.dead_letters.queue_arn]),
+            ("Bodies", "s3", self.bodies, [storage.bodies.arn_for_objects("*")]),
+        ]
+        found = [
+            iam.PolicyStatement(
+                sid=sid, actions=[f"{service}:{action}" for action in actions], resources=resources
+            )
+            for sid, service, actions, resources in granted
+            if actions
+        ]
+        found += [_rows(storage, kind, actions) for kind, actions in self.registry.items()]
+        services = {service for _, service, actions, _ in granted if actions}
+        services |= {"dynamodb"} if self.registry else set()
+        return [*found, self._key(storage, sorted(services))]
+
+    def _key(self, storage: Storage, services: Sequence[str]) -> iam.PolicyStatement:
+        return iam.PolicyStatement(
+            sid="Key",
+            actions=[*KEY_TO_READ, *(KEY_TO_WRITE if self._writes() else ())],
+            resources=[storage.key.key_arn],
+            conditions={
+                "StringEquals": {
+                    "kms:ViaService": [f"{name}.{Aws.REGION}.amazonaws.com" for name in services]
+                }
+            },
+        )
+
+    def _writes(self) -> bool:
+        registry = (action for actions in self.registry.values() for action in actions)
+        every = (*self.tasks, *registry, *self.queues, *self.bodies)
+        return not _WRITES.isdisjoint(every)
+
+
+def _rows(storage: Storage, kind: str, actions: Sequence[str]) -> iam.PolicyStatement:
+    """Actions on the registry's rows of one kind."""
+    return iam.PolicyStatement(
+        sid=f"Registry{kind.capitalize()}",
+        actions=[f"dynamodb:{action}" for action in actions],
+        resources=[storage.registry.table_arn],
+        conditions={
+            "ForAllValues:StringEquals": {"dynamodb:LeadingKeys": [kind]},
+            # Without keys in the request the condition above would hold.
+            "Null": {"dynamodb:LeadingKeys": "false"},
+        },
+    )
+
+
+def queue_arns(stack: str) -> list[str]:
+    """The ARNs that the queues of all models have, and no other queue of the stack."""
+    place = f"arn:{Aws.PARTITION}:sqs:{Aws.REGION}:{Aws.ACCOUNT_ID}"
+    return [f"{place}:{stack}-*-{tier}" for tier in TIERS]

@@ -1,0 +1,104 @@
+"""What is stored: tasks, the registry, large bodies, and the key that encrypts it all."""
+
+from __future__ import annotations
+
+from aws_cdk import Aws, Duration, RemovalPolicy, Stack
+from aws_cdk import aws_dynamodb as dynamodb
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kms as kms
+from aws_cdk import aws_s3 as s3
+from constructs import Construct
+
+from inferline.aws.dynamodb import LIVE_KEY
+from infra.switches import Switches
+
+
+class Storage(Construct):
+    """The key, both tables and the bucket."""
+
+    def __init__(self, scope: Construct, name: str, switches: Switches) -> None:
+        super().__init__(scope, name)
+        self._switches = switches
+        self.stack_name = switches.stack
+        self._kept = RemovalPolicy.RETAIN if switches.protect else RemovalPolicy.DESTROY
+        self.key = self._key()
+        # Short-lived, and a backup would keep prompts that are long deleted.
+        self.tasks = self._table("tasks", backups=False)
+        self.tasks.add_global_secondary_index(
+            index_name=LIVE_KEY,
+            partition_key=dynamodb.Attribute(name=LIVE_KEY, type=dynamodb.AttributeType.STRING),
+            sort_key=dynamodb.Attribute(name="deadline_ms", type=dynamodb.AttributeType.NUMBER),
+            projection_type=dynamodb.ProjectionType.KEYS_ONLY,
+        )
+        self.registry = self._table("registry", backups=True)
+        self.bodies = self._bodies()
+
+    def _key(self) -> kms.Key:
+        stack = self._switches.stack
+        key = kms.Key(
+            self,
+            "Key",
+            alias=f"alias/{stack}",
+            description=f"Encrypts all that {stack} stores",
+            enable_key_rotation=True,
+            removal_policy=self._kept,
+            pending_window=Duration.days(7),
+        )
+        logs = f"arn:{Aws.PARTITION}:logs:{Aws.REGION}:{Aws.ACCOUNT_ID}:log-group:/aws/*/{stack}*"
+        key.add_to_resource_policy(
+            iam.PolicyStatement(
+                sid="Logs",
+                principals=[iam.ServicePrincipal(f"logs.{Aws.REGION}.amazonaws.com")],
+                actions=[
+                    "kms:Decrypt",
+                    "kms:DescribeKey",
+                    "kms:Encrypt",
+                    "kms:GenerateDataKey",
+                    "kms:ReEncryptFrom",
+                    "kms:ReEncryptTo",
+                ],
+                resources=["*"],
+                conditions={"ArnLike": {"kms:EncryptionContext:aws:logs:arn": logs}},
+            )
+        )
+        return key
+
+    def _table(self, noun: str, *, backups: bool) -> dynamodb.Table:
+        return dynamodb.Table(
+            self,
+            noun.capitalize(),
+            table_name=f"{self._switches.stack}-{noun}",
+            partition_key=dynamodb.Attribute(name="pk", type=dynamodb.AttributeType.STRING),
+            sort_key=dynamodb.Attribute(name="sk", type=dynamodb.AttributeType.STRING),
+            billing_mode=dynamodb.BillingMode.PAY_PER_REQUEST,
+            time_to_live_attribute="ttl",
+            encryption=dynamodb.TableEncryption.CUSTOMER_MANAGED,
+            encryption_key=self.key,
+            point_in_time_recovery_specification=dynamodb.PointInTimeRecoverySpecification(
+                point_in_time_recovery_enabled=backups
+            ),
+            deletion_protection=self._switches.protect,
+            removal_policy=self._kept,
+        )
+
+    def _bodies(self) -> s3.Bucket:
+        return s3.Bucket(
+            self,
+            "Bodies",
+            bucket_name=f"{self._switches.stack}-bodies-{Aws.ACCOUNT_ID}-{Stack.of(self).region}",
+            encryption=s3.BucketEncryption.KMS,
+            encryption_key=self.key,
+            bucket_key_enabled=True,
+            enforce_ssl=True,
+            minimum_tls_version=1.2,
+            block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
+            object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
+            lifecycle_rules=[
+                s3.LifecycleRule(
+                    id="a-day",
+                    expiration=Duration.days(1),
+                    abort_incomplete_multipart_upload_after=Duration.days(1),
+                )
+            ],
+            removal_policy=self._kept,
+        )

@@ -1,0 +1,27 @@
+"""One synthesised stack of each kind for all tests: each takes seconds."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.template import Template, synthesised
+
+MODELS = ["llama-3.1-8b", "qwen/qwen3-32b"]
+
+
+@pytest.fixture(scope="session")
+def template() -> Template:
+    """As an operator gets it who has named two models."""
+    return synthesised(models=MODELS)
+
+
+@pytest.fixture(scope="session")
+def buffered() -> Template:
+    """For an emulator."""
+    return synthesised(edge="buffered", architecture="x86_64", reserved_concurrency=False)
+
+
+@pytest.fixture(scope="session")
+def guarded() -> Template:
+    """For production: kept, watched over and behind a firewall."""
+    return synthesised(protect=True, alarm_email="ops@example.com", waf=True, api_log_role=False)

@@ -1,0 +1,274 @@
+"""
+The stack deployed for real, to an emulator that checks rights, and used as its users use it.
+
+The tests stand in the order of a stack's life: what comes last destroys it.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import boto3
+import httpx
+import openai
+import pytest
+from botocore.exceptions import ClientError
+
+from inferline.local import model, web
+from inferline.local.failures import PartMissing
+from inferline.queue import Message
+from inferline.task import TaskRef, slug
+from infra import node
+from infra.emulator import Deployment
+from infra.inventory import inventory
+from tests.support.line import until
+
+#: The first test waits for all that comes before it.
+pytestmark = pytest.mark.timeout(300)
+
+#: In every prompt, so that it can be looked for where no prompt may be.
+CANARY = "canary-7f3a"
+#: A provider that tries what it may not.
+BY_HAND = "by-hand"
+CHAT: dict[str, Any] = {
+    "model": model.ALIAS,
+    "messages": [{"role": "user", "content": f"Say hello to {CANARY}."}],
+    "max_tokens": 8,
+}
+
+
+@dataclass(slots=True)
+class Made:
+    """A deployed stack with a provider, and what its operator knows."""
+
+    deployment: Deployment
+    key: str
+    token: str
+    #: What was in the account before the stack.
+    before: set[str]
+    told: list[str] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return self.deployment.url
+
+    def openai(self, key: str | None = None) -> openai.OpenAI:
+        """The SDK as an application has it, but for its retries."""
+        base_url = f"{self.url}/v1"
+        return openai.OpenAI(base_url=base_url, api_key=key or self.key, max_retries=0)
+
+    def aws(self, service: str, credentials: dict[str, Any] | None = None) -> Any:
+        """A client of the operator, or of whose credentials these are."""
+        session = boto3.Session(
+            aws_access_key_id=credentials["access_key"] if credentials else "test",
+            aws_secret_access_key=credentials["secret_key"] if credentials else "test",
+            aws_session_token=credentials["token"] if credentials else None,
+            region_name="us-east-1",
+        )
+        return session.client(service, endpoint_url=self.deployment.emulator_url)
+
+
+@pytest.fixture(scope="module")
+def made() -> Iterator[Made]:
+    """The stack, deployed once, with a provider before a real model."""
+    if not Path(node.command("cdk")[1]).exists() and not os.environ.get("CI"):
+        pytest.skip("the CDK's command line is not installed; `make synth` installs it")
+    fetch_model()
+    told: list[str] = []
+    with (
+        # Not pytest's, which would keep hundreds of megabytes of it.
+        tempfile.TemporaryDirectory() as folder,
+        Deployment(Path(folder), told.append, os.environ) as deployment,
+    ):
+        deployment.prepare()
+        before = inventory(deployment.emulator_url)
+        deployment.deploy()
+        key = deployment.secret("keys", "create", "--name", "my-app")
+        token = deployment.secret("providers", "token", "--models", "*")
+        deployment.start_llm()
+        deployment.start_provider(token, key)
+        yield Made(deployment, key, token, before, told)
+
+
+def fetch_model() -> None:
+    """CI has to have the model, a laptop may be offline."""
+    try:
+        if model.find(os.environ) is None:
+            model.fetch(os.environ, lambda _: None)
+    except PartMissing as missing:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(missing))
+
+
+def test_the_openai_sdk_gets_a_real_answer(made: Made) -> None:
+    with made.openai() as client:
+        answer = client.chat.completions.create(**CHAT)
+
+    assert answer.choices[0].message.content
+    assert 0 < answer.usage.completion_tokens <= 8
+
+
+def test_a_stream_has_all_its_events(made: Made) -> None:
+    with made.openai() as client:
+        events = list(client.chat.completions.create(**CHAT, stream=True))
+
+    text = "".join(event.choices[0].delta.content or "" for event in events if event.choices)
+    assert text
+    assert len(events) > 2
+
+
+def test_a_body_too_large_for_a_message_reaches_the_model_through_s3(made: Made) -> None:
+    """The model's own refusal shows that it has seen all of it."""
+    messages = [{"role": "user", "content": "word " * 50_000}]
+
+    with made.openai() as client, pytest.raises(openai.BadRequestError) as refused:
+        client.chat.completions.create(**{**CHAT, "messages": messages})
+
+    assert "exceed_context_size_error" == refused.value.body["type"]  # type: ignore[call-overload,index]
+
+
+def test_models_and_providers_are_listed(made: Made) -> None:
+    with made.openai() as client:
+        listed = [one.id for one in client.models.list()]
+    providers = web.ask(f"{made.url}/v1/providers", None, 10.0, made.key)["data"]
+
+    assert [model.ALIAS] == listed
+    assert ["emulated"] == [provider["id"] for provider in providers]
+
+
+@pytest.mark.parametrize("key", ["none", "il_unknown", "of a provider", "mistyped"])
+def test_nobody_else_is_answered(made: Made, key: str) -> None:
+    shown = {"of a provider": made.token, "mistyped": made.key[:-1] + "~"}.get(key, key)
+    headers = {} if key == "none" else {"authorization": f"Bearer {shown}"}
+
+    answer = httpx.post(f"{made.url}/v1/chat/completions", json=CHAT, headers=headers, timeout=30)
+
+    assert answer.status_code in (401, 403)
+    assert {"message", "type", "param", "code"} == set(answer.json()["error"])
+
+
+def test_a_client_cannot_enrol_a_provider(made: Made) -> None:
+    assert 403 == enrol(made, made.key, "mine").status_code
+
+
+def test_a_key_that_is_revoked_is_refused(made: Made) -> None:
+    key = made.deployment.secret("keys", "create", "--name", "short-lived")
+    made.deployment.operator("keys", "revoke", key.split("_")[1])
+
+    with made.openai(key) as client, pytest.raises(openai.AuthenticationError):
+        client.models.list()
+
+
+def test_a_token_enrols_only_the_models_that_it_was_made_for(made: Made) -> None:
+    token = made.deployment.secret("providers", "token", "--models", "small-*")
+
+    assert 403 == enrol(made, token, "large").status_code
+
+
+def enrol(made: Made, token: str, model_id: str) -> httpx.Response:
+    """A provider's first word to the gateway; it never says another."""
+    told = {"id": BY_HAND, "version": "0", "slots": 0, "models": [{"id": model_id}]}
+    headers = {"authorization": f"Bearer {token}"}
+    return httpx.post(f"{made.url}/v1/providers", json=told, headers=headers, timeout=30)
+
+
+def test_lent_credentials_reach_the_own_model_and_nothing_else(made: Made) -> None:
+    grant = enrol(made, made.token, "tiny").json()
+    lent, tasks = grant["credentials"], grant["tasks_table"]
+    sqs, dynamodb = made.aws("sqs", lent), made.aws("dynamodb", lent)
+    own = grant["queues"]["tiny"]["default"]
+    other = own.replace(slug("tiny"), slug(model.ALIAS))
+
+    tried = {
+        "own queue": lambda: sqs.receive_message(QueueUrl=own),
+        "own task": lambda: read(dynamodb, tasks, f"{slug('tiny')}#1"),
+        "other queue": lambda: sqs.receive_message(QueueUrl=other),
+        "other task": lambda: read(dynamodb, tasks, f"{slug(model.ALIAS)}#1"),
+        "sending": lambda: sqs.send_message(QueueUrl=own, MessageBody="x"),
+        "all tasks": lambda: dynamodb.scan(TableName=tasks),
+        "registry": lambda: read(dynamodb, tasks.replace("tasks", "registry"), "KEY"),
+        "buckets": lambda: made.aws("s3", lent).list_buckets(),
+    }
+
+    may = {"own queue", "own task"}
+    assert may == {name for name, attempt in tried.items() if is_allowed(attempt)}
+
+
+def read(dynamodb: Any, table: str, pk: str) -> None:
+    """Read one row as providers do."""
+    key = {"pk": {"S": pk}, "sk": {"S": "STATE"}}
+    dynamodb.batch_get_item(RequestItems={table: {"Keys": [key]}})
+
+
+def is_allowed(attempt: Callable[[], object]) -> bool:
+    try:
+        attempt()
+    except ClientError as error:
+        if "AccessDenied" not in error.response["Error"]["Code"]:
+            raise
+        return False
+    return True
+
+
+def test_the_minutely_sweep_and_the_dead_letters_work(made: Made) -> None:
+    """The emulator's clock would call the sweep within a minute; we do not wait for it."""
+    lambdas, sqs = made.aws("lambda"), made.aws("sqs")
+    [sweep] = [name for name in functions(made) if "sweep" in name.lower()]
+    [dead] = [url for url in sqs.list_queues()["QueueUrls"] if url.endswith("dead-letters")]
+    message = Message(ref=TaskRef(slug("tiny"), "gone"), body=b"{}")
+
+    answer = lambdas.invoke(FunctionName=sweep, Payload=b"{}")
+    sqs.send_message(QueueUrl=dead, MessageBody=message.dumps())
+
+    assert "FunctionError" not in answer, answer["Payload"].read()
+    until(lambda: waiting(sqs, dead) == 0, "the dead letter is taken")
+
+
+def functions(made: Made) -> list[str]:
+    return [one["FunctionName"] for one in made.aws("lambda").list_functions()["Functions"]]
+
+
+def waiting(sqs: Any, queue: str) -> int:
+    names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+    found = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=names)["Attributes"]
+    return sum(map(int, found.values()))
+
+
+def test_the_status_shows_the_provider(made: Made) -> None:
+    assert model.ALIAS in made.deployment.operator("status", key=made.key)
+
+
+def test_nobody_was_denied_what_the_work_needs(made: Made) -> None:
+    """Every function has run by now, with the rights of its own role."""
+    denied = [line for line in made.deployment.log("emulator").splitlines() if "denied" in line]
+
+    assert denied
+    assert [] == [line for line in denied if BY_HAND not in line]
+
+
+def test_no_log_holds_a_prompt_or_a_key(made: Made) -> None:
+    logs = made.aws("logs")
+    groups = [one["logGroupName"] for one in logs.describe_log_groups()["logGroups"]]
+    events = [logs.filter_log_events(logGroupName=group)["events"] for group in groups]
+    lines = [event["message"] for found in events for event in found]
+    lines += made.deployment.log("provider").splitlines()
+    secrets = (CANARY, made.key, made.token)
+
+    assert len(lines) > 10
+    assert [] == [line for line in lines if any(secret in line for secret in secrets)]
+
+
+def test_a_second_deployment_changes_nothing(made: Made) -> None:
+    assert "(no changes)" in made.deployment.deploy()
+
+
+def test_destroying_it_leaves_nothing(made: Made) -> None:
+    made.deployment.destroy()
+
+    assert set() == inventory(made.deployment.emulator_url) - made.before

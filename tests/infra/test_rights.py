@@ -1,0 +1,350 @@
+"""Who may do what: every action written down, and IAM's own questions answered by simulation."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from inferline.aws.lending import session_policy
+from inferline.settings import Settings
+from inferline.task import slug
+from tests.support.template import ACCOUNT, REGION, Template, listed
+
+HERE = Path(__file__).parent
+SIMULATOR = HERE / "node_modules" / "@cloud-copilot" / "iam-simulate"
+
+LOG = {"logs:CreateLogStream", "logs:PutLogEvents"}
+TRACE = {"xray:PutTelemetryRecords", "xray:PutTraceSegments"}
+READ = {"kms:Decrypt", "kms:DescribeKey"}
+WRITE = READ | {"kms:Encrypt", "kms:GenerateDataKey", "kms:ReEncryptFrom", "kms:ReEncryptTo"}
+#: By whom, and what they are done to, without the place.
+EXPECTED = {
+    "inference": {
+        "table/inferline-tasks": {
+            *("dynamodb:BatchGetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"),
+        },
+        "MODEL": {"dynamodb:Query"},
+        "PROVIDER": {"dynamodb:Query"},
+        "MINUTE": {"dynamodb:UpdateItem"},
+        "queues": {"sqs:GetQueueAttributes", "sqs:SendMessage"},
+        "bodies/*": {"s3:PutObject"},
+        "key": WRITE,
+    },
+    "control": {
+        "table/inferline-tasks": {"dynamodb:BatchGetItem"},
+        "index/live": {"dynamodb:Query"},
+        "MODEL": {"dynamodb:PutItem", "dynamodb:Query"},
+        "PROVIDER": {"dynamodb:DeleteItem", "dynamodb:PutItem", "dynamodb:Query"},
+        "MINUTE": {"dynamodb:Query"},
+        "queues": {"sqs:CreateQueue", "sqs:GetQueueAttributes", "sqs:GetQueueUrl"},
+        "inferline-dead-letters": {"sqs:GetQueueAttributes", "sqs:GetQueueUrl"},
+        "role/inferline-provider": {"sts:AssumeRole"},
+        "key": WRITE,
+    },
+    "authorizer": {"KEY": {"dynamodb:GetItem"}, "key": READ},
+    "dead_letters": {
+        "table/inferline-tasks": {"dynamodb:BatchGetItem", "dynamodb:UpdateItem"},
+        "inferline-dead-letters": {
+            *("sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:GetQueueAttributes"),
+            "sqs:ReceiveMessage",
+        },
+        "key": WRITE,
+    },
+    "sweep": {
+        "table/inferline-tasks": {"dynamodb:BatchGetItem", "dynamodb:UpdateItem"},
+        "index/live": {"dynamodb:Query"},
+        "MODEL": {"dynamodb:PutItem", "dynamodb:Query"},
+        "PROVIDER": {"dynamodb:Query"},
+        "queues": {"sqs:GetQueueUrl"},
+        "key": WRITE,
+    },
+    "provider": {
+        "table/inferline-tasks": {
+            *("dynamodb:BatchGetItem", "dynamodb:BatchWriteItem", "dynamodb:UpdateItem"),
+        },
+        "queues": {"sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:ReceiveMessage"},
+        "bodies/*": {"s3:GetObject"},
+        "key": WRITE,
+    },
+}
+#: What has to be allowed on everything, and why.
+ON_EVERYTHING = {
+    "xray:PutTelemetryRecords": "X-Ray knows no resources.",
+    "xray:PutTraceSegments": "X-Ray knows no resources.",
+}
+
+
+def who(name: str) -> str:
+    """A function's or the provider's name, from its role's or its policy's."""
+    return name.removeprefix("inferline-").removeprefix("Functions").partition("role")[0]
+
+
+def about(statement: dict[str, Any]) -> str:
+    """What a statement is about, in one word: for the registry, the kind of its rows."""
+    if str(listed(statement["Resource"])[0]).endswith("table/inferline-registry"):
+        condition = statement["Condition"]
+        assert {"dynamodb:LeadingKeys": "false"} == condition["Null"]
+        [kind] = listed(condition["ForAllValues:StringEquals"]["dynamodb:LeadingKeys"])
+        return str(kind)
+    return what(statement["Resource"])
+
+
+def what(arns: Any) -> str:
+    """What a resource is, in one word."""
+    first = str(listed(arns)[0])
+    if first.endswith(("-default", "-flex", "-priority")):
+        return "queues"
+    if ":kms:" in first:
+        return "key"
+    if first.startswith("arn:aws:s3:::inferline-bodies-"):
+        return "bodies/" + first.partition("/")[2]
+    tail = first.rpartition(":")[2]
+    return tail.partition("/")[2].partition("/")[2] if "/index/" in tail else tail
+
+
+def granted(template: Template) -> dict[str, dict[str, set[str]]]:
+    """Every action by whom and what, but for logs and traces."""
+    found: dict[str, dict[str, set[str]]] = {}
+    for name, statement in template.statements():
+        actions = set(listed(statement["Action"])) - LOG - TRACE
+        if actions:
+            person = who(name).replace("deadletters", "dead_letters")
+            found.setdefault(person, {}).setdefault(about(statement), set()).update(actions)
+    return found
+
+
+class TestActions:
+    def test_everybody_has_exactly_these(self, template: Template) -> None:
+        assert EXPECTED == granted(template)
+
+    def test_none_ends_in_a_star(self, template: Template) -> None:
+        starred = [
+            action
+            for _, statement in template.statements()
+            for action in listed(statement["Action"])
+            if "*" in action
+        ]
+        assert [] == starred
+
+    def test_only_traces_are_allowed_on_everything(self, template: Template) -> None:
+        everywhere = {
+            action
+            for _, statement in template.statements()
+            if "*" in listed(statement["Resource"])
+            for action in listed(statement["Action"])
+        }
+        assert set(ON_EVERYTHING) == everywhere
+
+    def test_a_star_in_a_resource_stands_for_a_model_or_an_object(self, template: Template) -> None:
+        starred = {
+            what(resource)
+            for _, statement in template.statements()
+            for resource in listed(statement["Resource"])
+            if "*" in resource and resource != "*" and not resource.endswith(":*")
+        }
+        assert {"queues", "bodies/*"} == starred
+
+    def test_the_key_is_used_through_services_only(self, template: Template) -> None:
+        for _, statement in template.statements():
+            if what(statement["Resource"]) == "key":
+                services = statement["Condition"]["StringEquals"]["kms:ViaService"]
+                assert all(s.endswith(f".{REGION}.amazonaws.com") for s in listed(services))
+
+    def test_only_control_takes_the_provider_role(self, template: Template) -> None:
+        roles = template.of("AWS::IAM::Role")
+        [provider] = [r for r in roles.values() if r.get("RoleName") == "inferline-provider"]
+        [control] = [name for name in roles if name.startswith("Functionscontrolrole")]
+
+        [trust] = provider["AssumeRolePolicyDocument"]["Statement"]
+
+        assert trust["Principal"] == {"AWS": f"arn:aws:iam::{ACCOUNT}:role/{control}"}
+        assert trust["Action"] == "sts:AssumeRole"
+
+
+@pytest.fixture(scope="module")
+def simulate() -> Any:
+    """Answers questions, all in one go: the simulator takes a second to start."""
+    if not SIMULATOR.exists():
+        if os.environ.get("CI"):
+            pytest.fail("The IAM simulator is missing: make install")
+        pytest.skip("The IAM simulator is missing: make install")
+    from infra import NODE
+
+    def ask(questions: Sequence[dict[str, Any]]) -> list[Any]:
+        done = subprocess.run(
+            [str(NODE), "simulate.mjs"],
+            cwd=HERE,
+            input=json.dumps(questions),
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+        answers: list[Any] = json.loads(done.stdout)
+        return answers
+
+    return ask
+
+
+OWN, OTHER = slug("llama-3.1-8b"), slug("qwen/qwen3-32b")
+TASKS = f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/inferline-tasks"
+REGISTRY = f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/inferline-registry"
+BODIES = f"arn:aws:s3:::inferline-bodies-{ACCOUNT}-{REGION}"
+
+
+def queue(name: str) -> str:
+    return f"arn:aws:sqs:{REGION}:{ACCOUNT}:inferline-{name}"
+
+
+def keys(*found: str) -> dict[str, Any]:
+    return {"dynamodb:LeadingKeys": list(found)}
+
+
+#: Of a provider that serves the one model.
+ALLOWED = [
+    ("sqs:ReceiveMessage", queue(f"{OWN}-default"), {}),
+    ("sqs:DeleteMessage", queue(f"{OWN}-priority"), {}),
+    ("sqs:ChangeMessageVisibility", queue(f"{OWN}-flex"), {}),
+    ("dynamodb:UpdateItem", TASKS, keys(f"{OWN}#req_1")),
+    ("dynamodb:BatchGetItem", TASKS, keys(f"{OWN}#req_1", f"{OWN}#req_2")),
+    ("dynamodb:BatchWriteItem", TASKS, keys(f"{OWN}#req_1")),
+    ("s3:GetObject", f"{BODIES}/{OWN}/req_1", {}),
+]
+DENIED = [
+    ("sqs:ReceiveMessage", queue(f"{OTHER}-default"), {}),
+    ("sqs:DeleteMessage", queue(f"{OTHER}-default"), {}),
+    ("sqs:ReceiveMessage", queue("dead-letters"), {}),
+    ("sqs:SendMessage", queue(f"{OWN}-default"), {}),
+    ("sqs:PurgeQueue", queue(f"{OWN}-default"), {}),
+    ("sqs:CreateQueue", queue(f"{OWN}-default"), {}),
+    ("dynamodb:Scan", TASKS, {}),
+    ("dynamodb:Query", f"{TASKS}/index/live", {}),
+    ("dynamodb:UpdateItem", TASKS, {}),  # Without a leading key.
+    ("dynamodb:UpdateItem", TASKS, keys(f"{OTHER}#req_1")),
+    ("dynamodb:BatchWriteItem", TASKS, keys(f"{OWN}#req_1", f"{OTHER}#req_1")),
+    ("dynamodb:DeleteItem", TASKS, keys(f"{OWN}#req_1")),
+    ("dynamodb:UpdateItem", REGISTRY, keys(f"{OWN}#req_1")),
+    ("dynamodb:GetItem", REGISTRY, keys("KEY")),
+    ("s3:GetObject", f"{BODIES}/{OTHER}/req_1", {}),
+    ("s3:PutObject", f"{BODIES}/{OWN}/req_1", {}),
+]
+
+
+def question(
+    policies: Sequence[tuple[str, Any]],
+    asked: tuple[str, str, dict[str, Any]],
+    session: Any = None,
+    resource_policy: Any = None,
+) -> dict[str, Any]:
+    """A question in the simulator's words, asked by a session of a role of the account."""
+    action, resource, context = asked
+    anything = {"Version": "2012-10-17", "Statement": []}
+    anything["Statement"].append({"Effect": "Allow", "Action": "*", "Resource": "*"})
+    everything = {"name": "all", "policy": anything}
+    return {
+        "request": {
+            "principal": f"arn:aws:sts::{ACCOUNT}:assumed-role/somebody/session",
+            "action": action,
+            "resource": {"resource": resource, "accountId": ACCOUNT},
+            "contextVariables": context,
+        },
+        "identityPolicies": [{"name": name, "policy": policy} for name, policy in policies],
+        "serviceControlPolicies": [{"orgIdentifier": "ou-1", "policies": [everything]}],
+        "resourceControlPolicies": [],
+        **({"sessionPolicy": session} if session else {}),
+        **({"resourcePolicy": resource_policy} if resource_policy else {}),
+    }
+
+
+@pytest.fixture
+def provider_asks(template: Template) -> Any:
+    """A question of a session that was lent for the one model."""
+    policy = template.one("AWS::IAM::ManagedPolicy")["PolicyDocument"]
+    variables = template.named("AWS::Lambda::Function", "FunctionName")["inferline-control"]
+    settings = Settings.from_env(variables["Environment"]["Variables"])
+    session = json.loads(session_policy(settings, [OWN]))
+    return partial(question, [("inferline-provider", policy)], session=session)
+
+
+class TestProvider:
+    def test_it_may_do_all_that_its_models_need(self, simulate: Any, provider_asks: Any) -> None:
+        answers = simulate([provider_asks(asked) for asked in ALLOWED])
+
+        assert ["Allowed"] * len(ALLOWED) == answers
+
+    def test_it_may_do_nothing_else(self, simulate: Any, provider_asks: Any) -> None:
+        answers = simulate([provider_asks(asked) for asked in DENIED])
+
+        assert ["ImplicitlyDenied"] * len(DENIED) == answers
+
+    def test_it_uses_the_key_only_through_the_stores(
+        self, simulate: Any, provider_asks: Any, template: Template
+    ) -> None:
+        [(name, made)] = template.of("AWS::KMS::Key").items()
+        key = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/{name}"
+        via = {"kms:ViaService": f"sqs.{REGION}.amazonaws.com"}
+
+        through, directly = simulate(
+            [
+                provider_asks(("kms:Decrypt", key, context), resource_policy=made["KeyPolicy"])
+                for context in (via, {})
+            ]
+        )
+
+        assert (through, directly) == ("Allowed", "ImplicitlyDenied")
+
+
+class TestFunctions:
+    def asks(
+        self, template: Template, name: str, asked: tuple[str, str, dict[str, Any]]
+    ) -> dict[str, Any]:
+        policies = [
+            (role, policy["PolicyDocument"])
+            for policy in template.of("AWS::IAM::Policy").values()
+            for role in policy["Roles"]
+            if who(role) == name
+        ]
+        assert policies
+        return question(policies, asked)
+
+    def test_inference_sends_and_does_not_receive(self, simulate: Any, template: Template) -> None:
+        own = queue(f"{OWN}-default")
+        asked = [("sqs:SendMessage", own, {}), ("sqs:ReceiveMessage", own, {})]
+
+        answers = simulate([self.asks(template, "inference", one) for one in asked])
+
+        assert ["Allowed", "ImplicitlyDenied"] == answers
+
+    def test_control_makes_this_stacks_queues_only(self, simulate: Any, template: Template) -> None:
+        others = f"arn:aws:sqs:{REGION}:{ACCOUNT}:another-{OWN}-default"
+        asked = [
+            ("sqs:CreateQueue", queue(f"{OWN}-default"), {}),
+            ("sqs:CreateQueue", others, {}),
+            ("sqs:SendMessage", queue(f"{OWN}-default"), {}),
+            ("sqs:DeleteQueue", queue(f"{OWN}-default"), {}),
+        ]
+
+        answers = simulate([self.asks(template, "control", one) for one in asked])
+
+        assert ["Allowed", *["ImplicitlyDenied"] * 3] == answers
+
+    def test_the_authorizer_reads_one_row_and_no_more(
+        self, simulate: Any, template: Template
+    ) -> None:
+        asked = [
+            ("dynamodb:GetItem", REGISTRY, keys("KEY")),
+            ("dynamodb:Query", REGISTRY, keys("KEY")),
+            ("dynamodb:PutItem", REGISTRY, keys("KEY")),
+            ("dynamodb:GetItem", TASKS, keys(f"{OWN}#req_1")),
+        ]
+
+        answers = simulate([self.asks(template, "authorizer", one) for one in asked])
+
+        assert ["Allowed", *["ImplicitlyDenied"] * 3] == answers

@@ -1,0 +1,465 @@
+"""What the stack is made of, read from the template that CloudFormation gets."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from typing import ClassVar
+
+import pytest
+
+from inferline.aws.sqs import (
+    DEAD_RETENTION_SECONDS,
+    RECEIVES_MAX,
+    RETENTION_SECONDS,
+    queue_name,
+)
+from inferline.gateway.inference import ENDPOINTS
+from inferline.settings import Settings, env_name
+from inferline.task import TIERS
+from infra.switches import documented
+from tests.support.template import Template
+
+MODELS = ("llama-3.1-8b", "qwen/qwen3-32b")
+FUNCTIONS = {"inference", "control", "authorizer", "dead-letters", "sweep"}
+
+
+def methods(template: Template) -> dict[str, dict[str, object]]:
+    """Each method by its verb and path."""
+    resources = template.of("AWS::ApiGateway::Resource")
+
+    def path(resource: str) -> str:
+        found = resources.get(resource)
+        return f"{path(found['ParentId'])}/{found['PathPart']}" if found else ""
+
+    return {
+        f"{method['HttpMethod']} {path(method['ResourceId'])}": method
+        for method in template.of("AWS::ApiGateway::Method").values()
+    }
+
+
+def functions(template: Template) -> dict[str, dict[str, object]]:
+    """Each function by its name without the stack's."""
+    found = template.named("AWS::Lambda::Function", "FunctionName")
+    return {name.removeprefix("inferline-"): function for name, function in found.items()}
+
+
+INFERENCE = {f"POST {prefix}{e.path}" for e in ENDPOINTS for prefix in ("", "/v1")}
+
+
+class TestQueues:
+    def test_each_declared_model_has_a_queue_for_each_tier(self, template: Template) -> None:
+        expected = {queue_name("inferline", model, tier) for model in MODELS for tier in TIERS}
+
+        queues = template.named("AWS::SQS::Queue", "QueueName")
+
+        assert expected | {"inferline-dead-letters"} == set(queues)
+
+    def test_they_are_as_those_that_an_enrolment_makes(self, template: Template) -> None:
+        queues = template.named("AWS::SQS::Queue", "QueueName")
+        dead = queues.pop("inferline-dead-letters")
+
+        for queue in queues.values():
+            assert RETENTION_SECONDS == queue["MessageRetentionPeriod"] <= 3600
+            assert int(Settings().lease_seconds) == queue["VisibilityTimeout"] == 30
+            assert RECEIVES_MAX == queue["RedrivePolicy"]["maxReceiveCount"]
+            assert queue["RedrivePolicy"]["deadLetterTargetArn"].endswith(":inferline-dead-letters")
+        assert DEAD_RETENTION_SECONDS == dead["MessageRetentionPeriod"] == 14 * 24 * 3600
+        assert "RedrivePolicy" not in dead
+
+    def test_all_are_encrypted_with_the_stacks_key(self, template: Template) -> None:
+        [key] = template.of("AWS::KMS::Key")
+
+        for queue in template.of("AWS::SQS::Queue").values():
+            assert key in queue["KmsMasterKeyId"]
+
+    def test_all_refuse_what_comes_without_tls(self, template: Template) -> None:
+        refusing = {
+            statement["Resource"]
+            for policy in template.of("AWS::SQS::QueuePolicy").values()
+            for statement in policy["PolicyDocument"]["Statement"]
+            if statement["Effect"] == "Deny"
+            and statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+        }
+
+        names = {arn.rpartition(":")[2] for arn in refusing}
+        assert set(template.named("AWS::SQS::Queue", "QueueName")) == names
+
+
+class TestStorage:
+    @pytest.mark.parametrize("noun", ["tasks", "registry"])
+    def test_a_table_is_encrypted_on_demand_and_forgets(
+        self, template: Template, noun: str
+    ) -> None:
+        table = template.named("AWS::DynamoDB::Table", "TableName")[f"inferline-{noun}"]
+
+        assert table["BillingMode"] == "PAY_PER_REQUEST"
+        assert table["SSESpecification"]["SSEType"] == "KMS"
+        assert table["TimeToLiveSpecification"] == {"AttributeName": "ttl", "Enabled": True}
+
+    def test_only_the_registry_has_backups(self, template: Template) -> None:
+        tables = template.named("AWS::DynamoDB::Table", "TableName")
+
+        backups = {
+            name: table["PointInTimeRecoverySpecification"]["PointInTimeRecoveryEnabled"]
+            for name, table in tables.items()
+        }
+        assert backups == {"inferline-tasks": False, "inferline-registry": True}
+
+    def test_live_tasks_are_found_by_deadline(self, template: Template) -> None:
+        table = template.named("AWS::DynamoDB::Table", "TableName")["inferline-tasks"]
+
+        [index] = table["GlobalSecondaryIndexes"]
+        assert index["IndexName"] == "live"
+        assert [k["AttributeName"] for k in index["KeySchema"]] == ["live", "deadline_ms"]
+        assert index["Projection"] == {"ProjectionType": "KEYS_ONLY"}
+
+    def test_bodies_are_private_and_gone_after_a_day(self, template: Template) -> None:
+        bucket = template.one("AWS::S3::Bucket")
+
+        assert all(bucket["PublicAccessBlockConfiguration"].values())
+        [rule] = bucket["LifecycleConfiguration"]["Rules"]
+        assert (rule["Status"], rule["ExpirationInDays"]) == ("Enabled", 1)
+        [encryption] = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+        assert encryption["ServerSideEncryptionByDefault"]["SSEAlgorithm"] == "aws:kms"
+
+    def test_bodies_are_refused_without_tls(self, template: Template) -> None:
+        statements = template.one("AWS::S3::BucketPolicy")["PolicyDocument"]["Statement"]
+
+        denied = [s["Condition"] for s in statements if s["Effect"] == "Deny"]
+        assert {"Bool": {"aws:SecureTransport": "false"}} in denied
+
+    def test_the_key_is_renewed_each_year(self, template: Template) -> None:
+        assert template.one("AWS::KMS::Key")["EnableKeyRotation"] is True
+
+
+class TestProtection:
+    STORING = ("AWS::DynamoDB::Table", "AWS::S3::Bucket", "AWS::KMS::Key")
+
+    def policies(self, template: Template) -> set[str]:
+        return {
+            found["DeletionPolicy"]
+            for found in template.raw["Resources"].values()
+            if found["Type"] in self.STORING
+        }
+
+    def test_a_stack_leaves_nothing_behind(self, template: Template) -> None:
+        kept = {
+            name: found["Type"]
+            for name, found in template.raw["Resources"].items()
+            if found.get("DeletionPolicy") == "Retain"
+        }
+        assert {} == kept
+
+    def test_with_protect_what_is_stored_outlives_the_stack(self, guarded: Template) -> None:
+        assert {"Retain"} == self.policies(guarded)
+        for table in guarded.of("AWS::DynamoDB::Table").values():
+            assert table["DeletionProtectionEnabled"] is True
+
+
+class TestRoutes:
+    def test_every_inference_route_streams_for_fifteen_minutes(self, template: Template) -> None:
+        found = methods(template)
+
+        for name in INFERENCE:
+            integration = found[name]["Integration"]
+            assert integration["ResponseTransferMode"] == "STREAM"
+            assert integration["TimeoutInMillis"] == 900_000
+            assert "2021-11-15" in integration["Uri"]
+            assert integration["Uri"].endswith("/response-streaming-invocations")
+            assert ":function:inferline-inference/" in integration["Uri"]
+
+    def test_everything_else_is_controls_and_buffered(self, template: Template) -> None:
+        found = methods(template)
+
+        for name in set(found) - INFERENCE:
+            integration = found[name]["Integration"]
+            assert integration.get("ResponseTransferMode", "BUFFERED") == "BUFFERED"
+            assert integration["TimeoutInMillis"] == 29_000
+            assert ":function:inferline-control/" in integration["Uri"]
+        assert {"ANY ", "ANY /{proxy+}", "ANY /v1/{proxy+}", "ANY /chat/{proxy+}"} <= set(found)
+
+    def test_a_buffered_edge_answers_within_29_seconds(self, buffered: Template) -> None:
+        for method in methods(buffered).values():
+            integration = method["Integration"]
+            assert integration.get("ResponseTransferMode", "BUFFERED") == "BUFFERED"
+            assert integration["TimeoutInMillis"] == 29_000
+        assert "Layers" not in functions(buffered)["inference"]
+        assert functions(buffered)["inference"]["Handler"] == "functions.inference.handler"
+
+    def test_no_route_is_open(self, template: Template) -> None:
+        [authorizer] = template.of("AWS::ApiGateway::Authorizer")
+
+        for method in methods(template).values():
+            assert method["AuthorizationType"] == "CUSTOM"
+            assert method["AuthorizerId"] == authorizer
+
+    def test_an_answer_of_the_authorizer_holds_for_a_minute(self, template: Template) -> None:
+        authorizer = template.one("AWS::ApiGateway::Authorizer")
+
+        assert authorizer["AuthorizerResultTtlInSeconds"] == 60
+        assert authorizer["IdentitySource"] == "method.request.header.Authorization"
+
+
+class TestApi:
+    def test_it_is_regional_and_its_stage_is_api(self, template: Template) -> None:
+        rest = template.one("AWS::ApiGateway::RestApi")
+
+        assert rest["EndpointConfiguration"] == {"Types": ["REGIONAL"]}
+        assert template.one("AWS::ApiGateway::Stage")["StageName"] == "api"
+
+    def test_its_log_tells_who_and_how_long_and_nothing_that_was_said(
+        self, template: Template
+    ) -> None:
+        stage = template.one("AWS::ApiGateway::Stage")
+
+        told = set(json.loads(stage["AccessLogSetting"]["Format"]).values())
+        assert told == {
+            *("$context.requestId", "$context.requestTimeEpoch", "$context.identity.sourceIp"),
+            *("$context.httpMethod", "$context.path", "$context.status"),
+            *("$context.error.responseType", "$context.authorizer.keyId"),
+            *("$context.authorizer.tenant", "$context.responseLength"),
+            *("$context.responseLatency", "$context.integrationLatency"),
+        }
+
+    def test_it_is_throttled_and_traced_without_data(self, template: Template) -> None:
+        stage = template.one("AWS::ApiGateway::Stage")
+
+        [every] = stage["MethodSettings"]
+        assert every["ThrottlingRateLimit"] == 100
+        assert every["ThrottlingBurstLimit"] == 200
+        assert every["DataTraceEnabled"] is False
+        assert every["LoggingLevel"] == "OFF"
+        assert stage["TracingEnabled"] is True
+
+    def test_a_firewall_stands_before_it_when_asked_for(
+        self, template: Template, guarded: Template
+    ) -> None:
+        assert {} == template.of("AWS::WAFv2::WebACL")
+        before = guarded.one("AWS::WAFv2::WebACLAssociation")
+        assert before["ResourceArn"].endswith("/stages/api") or "Stage" in before["ResourceArn"]
+
+    def test_the_accounts_log_role_is_made_unless_there_is_one(
+        self, template: Template, guarded: Template
+    ) -> None:
+        assert len(template.of("AWS::ApiGateway::Account")) == 1
+        assert {} == guarded.of("AWS::ApiGateway::Account")
+
+
+class TestRefusals:
+    #: Status, type and code; None: API Gateway's own status, which differs within the class.
+    EXPECTED: ClassVar = {
+        "DEFAULT_4XX": (None, "invalid_request_error", "invalid_request"),
+        "DEFAULT_5XX": (None, "server_error", "internal_error"),
+        "UNAUTHORIZED": ("401", "authentication_error", "invalid_api_key"),
+        "ACCESS_DENIED": ("403", "permission_error", "permission_denied"),
+        "MISSING_AUTHENTICATION_TOKEN": ("404", "invalid_request_error", "not_found"),
+        "RESOURCE_NOT_FOUND": ("404", "invalid_request_error", "not_found"),
+        "THROTTLED": ("429", "rate_limit_error", "rate_limit_exceeded"),
+        "QUOTA_EXCEEDED": ("429", "rate_limit_error", "insufficient_quota"),
+        "REQUEST_TOO_LARGE": ("413", "invalid_request_error", "request_too_large"),
+        "BAD_REQUEST_BODY": ("400", "invalid_request_error", "invalid_request"),
+        "INTEGRATION_TIMEOUT": ("504", "server_error", "deadline_exceeded"),
+        "INTEGRATION_FAILURE": ("503", "server_error", "service_unavailable"),
+        "WAF_FILTERED": ("403", "permission_error", "permission_denied"),
+    }
+
+    def test_each_has_openais_body(self, template: Template) -> None:
+        refusals = template.named("AWS::ApiGateway::GatewayResponse", "ResponseType")
+
+        told = {}
+        for name, refusal in refusals.items():
+            error = json.loads(refusal["ResponseTemplates"]["application/json"])["error"]
+            assert set(error) == {"message", "type", "param", "code"}
+            told[name] = (refusal.get("StatusCode"), error["type"], error["code"])
+        assert self.EXPECTED == told
+
+    def test_what_failed_on_our_side_is_not_tried_again(self, template: Template) -> None:
+        refusals = template.named("AWS::ApiGateway::GatewayResponse", "ResponseType")
+
+        for name in ("DEFAULT_5XX", "INTEGRATION_TIMEOUT", "INTEGRATION_FAILURE"):
+            headers = refusals[name]["ResponseParameters"]
+            assert headers["gatewayresponse.header.x-should-retry"] == "'false'"
+
+    def test_no_body_holds_what_api_gateway_would_take_for_a_variable(
+        self, template: Template
+    ) -> None:
+        for refusal in template.of("AWS::ApiGateway::GatewayResponse").values():
+            body = refusal["ResponseTemplates"]["application/json"]
+            assert "$" not in body
+            assert "#" not in body
+
+
+class TestFunctions:
+    def test_there_is_one_for_each_part(self, template: Template) -> None:
+        assert set(functions(template)) == FUNCTIONS
+
+    def test_each_has_its_bounds(self, template: Template) -> None:
+        for function in functions(template).values():
+            assert function["MemorySize"] in (256, 512)
+            assert 10 <= function["Timeout"] <= 900
+            assert function["ReservedConcurrentExecutions"] > 0
+            assert function["TracingConfig"] == {"Mode": "Active"}
+            assert function["Architectures"] == ["arm64"]
+
+    def test_their_reservations_are_what_the_switch_says(self, template: Template) -> None:
+        reserved = [f["ReservedConcurrentExecutions"] for f in functions(template).values()]
+
+        [line] = [line for line in documented() if line.startswith("reserved_concurrency")]
+        assert f"Takes {sum(reserved)} of" in line
+        assert f"below {sum(reserved) + 100}." in line  # AWS wants a hundred left.
+
+    def test_inference_ends_with_what_api_gateway_waits_for(
+        self, template: Template, buffered: Template
+    ) -> None:
+        seconds = [functions(one)["inference"]["Timeout"] for one in (template, buffered)]
+
+        assert [900, 30] == seconds
+
+    def test_small_accounts_reserve_nothing(self, buffered: Template) -> None:
+        for function in functions(buffered).values():
+            assert "ReservedConcurrentExecutions" not in function
+
+    def test_each_has_a_role_of_its_own(self, template: Template) -> None:
+        roles = [function["Role"] for function in functions(template).values()]
+
+        assert len(roles) == len(set(roles))
+
+    def test_each_has_an_encrypted_log_that_ends(self, template: Template) -> None:
+        logs = template.named("AWS::Logs::LogGroup", "LogGroupName")
+
+        for name, function in functions(template).items():
+            log = logs[function["LoggingConfig"]["LogGroup"]]
+            assert log["LogGroupName"] == f"/aws/lambda/inferline-{name}"
+            assert log["RetentionInDays"] == 30
+            assert "KmsKeyId" in log
+
+    def test_all_run_the_same_code(self, template: Template) -> None:
+        keys = {function["Code"]["S3Key"] for function in functions(template).values()}
+
+        assert len(keys) == 1
+
+    def test_the_code_is_known_by_what_it_is_made_of(
+        self, template: Template, guarded: Template, buffered: Template
+    ) -> None:
+        [same, also, other] = [
+            functions(one)["sweep"]["Code"]["S3Key"] for one in (template, guarded, buffered)
+        ]
+
+        assert same == also
+        assert same != other  # For another processor.
+
+    def test_inference_streams_through_the_adapter(self, template: Template) -> None:
+        inference = functions(template)["inference"]
+
+        assert inference["Handler"] == "functions/run.sh"
+        [layer] = inference["Layers"]
+        assert layer.endswith(":753240598075:layer:LambdaAdapterLayerArm64:30")
+        variables = inference["Environment"]["Variables"]
+        assert variables["AWS_LAMBDA_EXEC_WRAPPER"] == "/opt/bootstrap"
+        assert variables["AWS_LWA_INVOKE_MODE"] == "response_stream"
+
+    def test_handlers_are_paths_of_files(self, template: Template) -> None:
+        for name, function in functions(template).items():
+            if name != "inference":
+                module = name.replace("-", "_")
+                assert function["Handler"] == f"functions.{module}.handler"
+
+    def test_dead_letters_come_in_batches_that_may_fail_in_part(self, template: Template) -> None:
+        source = template.one("AWS::Lambda::EventSourceMapping")
+
+        assert source["EventSourceArn"].endswith(":inferline-dead-letters")
+        assert source["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+
+    def test_the_sweep_runs_each_minute_and_is_not_repeated(self, template: Template) -> None:
+        rule = template.one("AWS::Events::Rule")
+
+        assert rule["ScheduleExpression"] == "rate(1 minute)"
+        assert template.one("AWS::Lambda::EventInvokeConfig")["MaximumRetryAttempts"] == 0
+
+
+class TestEnvironment:
+    OTHERS = ("POWERTOOLS_", "AWS_LWA_", "AWS_LAMBDA_EXEC_WRAPPER")
+
+    def test_every_variable_is_a_setting_or_somebody_elses(self, template: Template) -> None:
+        known = {env_name(spec) for spec in fields(Settings)}
+
+        for function in functions(template).values():
+            ours = {
+                v for v in function["Environment"]["Variables"] if not v.startswith(self.OTHERS)
+            }
+            assert ours <= known
+
+    def test_the_settings_are_read_from_it_as_meant(self, template: Template) -> None:
+        variables = functions(template)["control"]["Environment"]["Variables"]
+
+        settings = Settings.from_env(variables)
+
+        assert settings.stack == "inferline"
+        assert settings.access == "keys"
+        assert settings.models == ",".join(MODELS)
+        assert settings.tasks_table == "inferline-tasks"
+        assert settings.bodies_bucket == "inferline-bodies-123456789012-eu-central-1"
+        assert settings.provider_role == "arn:aws:iam::123456789012:role/inferline-provider"
+        assert settings.kms_key.startswith("arn:aws:kms:eu-central-1:123456789012:key/")
+        assert settings.silent_seconds > 3 * settings.enrol_seconds
+
+    def test_there_is_no_secret_in_it(self, template: Template) -> None:
+        secret = {env_name(spec) for spec in fields(Settings) if not spec.repr}
+
+        for function in functions(template).values():
+            assert secret.isdisjoint(function["Environment"]["Variables"])
+
+
+class TestOperations:
+    def test_an_alarm_tells_of_each_trouble(self, template: Template) -> None:
+        alarms = template.named("AWS::CloudWatch::Alarm", "AlarmName")
+
+        assert set(alarms) == {
+            f"inferline-{name}"
+            for name in ("dead-letters", "old-task", "no-provider", "failures", "authorizer")
+        }
+        for alarm in alarms.values():
+            assert alarm["TreatMissingData"] == "notBreaching"
+            assert "AlarmActions" not in alarm
+
+    def test_alarms_are_sent_to_who_asked_for_them(self, guarded: Template) -> None:
+        [topic] = guarded.of("AWS::SNS::Topic")
+
+        assert guarded.one("AWS::SNS::Subscription")["Endpoint"] == "ops@example.com"
+        for alarm in guarded.of("AWS::CloudWatch::Alarm").values():
+            assert alarm["AlarmActions"] == [topic]
+
+    def test_cloudwatch_may_publish_to_an_encrypted_topic(self, guarded: Template) -> None:
+        statements = [
+            *guarded.one("AWS::SNS::TopicPolicy")["PolicyDocument"]["Statement"],
+            *guarded.one("AWS::KMS::Key")["KeyPolicy"]["Statement"],
+        ]
+
+        allowed = {
+            action
+            for statement in statements
+            if statement.get("Principal") == {"Service": "cloudwatch.amazonaws.com"}
+            for action in (
+                [statement["Action"]]
+                if isinstance(statement["Action"], str)
+                else statement["Action"]
+            )
+        }
+        assert allowed == {"sns:Publish", "kms:Decrypt", "kms:GenerateDataKey"}
+
+    def test_the_dashboard_shows_belt_answers_and_costs(self, template: Template) -> None:
+        dashboard = template.one("AWS::CloudWatch::Dashboard")
+
+        widgets = json.loads(dashboard["DashboardBody"])["widgets"]
+        titles = {widget["properties"].get("title") for widget in widgets}
+        assert {
+            *("Waiting, by model and tier", "Oldest message, s", "Slots and tasks"),
+            *("First token, ms", "Whole answer, ms", "Errors, by code"),
+            *("Functions at once", "Requests", "Units of the tables"),
+        } <= titles
+
+
+def test_the_template_is_within_cloudformations_limits(template: Template) -> None:
+    assert len(template.raw["Resources"]) < 500
+    assert len(json.dumps(template.raw)) < 1_000_000
