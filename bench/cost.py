@@ -30,6 +30,7 @@ from inferline.aws.client import AwsClient
 from inferline.aws.credentials import StaticCredentials
 from inferline.aws.dynamodb import DynamoTaskStore
 from inferline.aws.registry import DynamoRegistry
+from inferline.aws.sqs import KEY_REUSE_SECONDS
 from inferline.ledger import Entry
 from inferline.memory import MemoryQueue
 from inferline.minutes import FLUSH_SECONDS
@@ -43,9 +44,6 @@ TOKENS: Final = 490
 SLOTS: Final = 4
 #: Six heartbeats, and nine long polls of each queue: one more or less is no great part.
 IDLE_SECONDS: Final = 180.0
-#: As the stack sets them: a heartbeat is a call of the API there.
-ON_AWS: Final = {"INFERLINE_ENROL_SECONDS": "30", "INFERLINE_SILENT_SECONDS": "95"}
-ENROL_SECONDS: Final = 30
 SWEEPS: Final = 10
 
 
@@ -59,12 +57,13 @@ LOG_MONTHS: Final = 1.0
 ROW_SECONDS: Final = 3600 + 2 * 24 * 3600
 #: Assumed. Lambda polls a queue for its function with five long polls of 20 s.
 SOURCE_POLLS: Final = 5 / 20
-#: Assumed. A service keeps a data key for 300 s for each of its callers. The sweep reads two
-#: tables. A model in use has a queue, where a sender counts twice and a receiver once, and three
-#: callers of the tables: inference, the provider and control.
-KEY_SECONDS: Final = 300
+#: Assumed. DynamoDB keeps a data key for 300 s for each caller, SQS as long as its queues say. The
+#: sweep reads two tables. A model in use has a queue, where a sender counts twice and a receiver
+#: once, and three callers of the tables: inference, the provider and control.
+TABLE_KEY_SECONDS: Final = 300
 SWEEP_KEYS: Final = 2
-MODEL_KEYS: Final = 2 + 1 + 3
+MODEL_QUEUE_KEYS: Final = 2 + 1
+MODEL_TABLE_KEYS: Final = 3
 #: Metrics of the sweep while there is a provider, and of each model in use.
 SWEEP_METRICS: Final = 6
 MODEL_METRICS: Final = 4
@@ -105,12 +104,15 @@ Item = tuple[str, dict[str, float]]
 
 async def measure(load: Loader, *, quick: bool) -> dict[str, Any]:
     """Count, then make the bills."""
-    bill = Bill(declared(), _metric_bytes())
+    bill = Bill(stack := declared(), _metric_bytes())
     times = 1 if quick else 4
     async with backend(first=FIRST_SECONDS, per_second=PER_SECOND, tokens=TOKENS) as server:
-        async with _line(server.url) as (_, proxy):
+        async with _line(server.url, stack.settings) as (_, proxy):
             idle, sweep = await _count_idle(proxy)
-        found = {case.name: await _count(load, server.url, case, idle, times) for case in CASES}
+        found = {}
+        for case in CASES:
+            async with _line(server.url, {**stack.settings, **case.settings}) as line:
+                found[case.name] = await _count(load, line, case, idle, times)
     requests = {name: bill.of_request(counted) for name, counted in found.items()}
     month = bill.of_month(idle, sweep)
     _print_requests(requests, found)
@@ -153,15 +155,14 @@ def _metric_bytes() -> int:
 
 
 @asynccontextmanager
-async def _line(url: str, settings: Mapping[str, str] | None = None) -> AsyncIterator[Line]:
+async def _line(url: str, settings: Mapping[str, str]) -> AsyncIterator[Line]:
     """A line as on AWS, with a proxy that counts all its calls."""
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         aws_url, _ = await enter(emulator())
         proxy = Proxy(aws_url)
-        told = {**ON_AWS, **(settings or {})}
         served = await enter(proxy.serving())
-        yield await enter(inferline(url, slots=SLOTS, aws_url=served, settings=told)), proxy
+        yield await enter(inferline(url, slots=SLOTS, aws_url=served, settings=settings)), proxy
 
 
 async def _count_idle(proxy: Proxy) -> tuple[Tally, Tally]:
@@ -184,19 +185,19 @@ async def _count_idle(proxy: Proxy) -> tuple[Tally, Tally]:
     return idle, (used - idle.times(lasted)).times(1 / SWEEPS)
 
 
-async def _count(load: Loader, url: str, case: Case, idle: Tally, times: int) -> Counted:
+async def _count(load: Loader, line: Line, case: Case, idle: Tally, times: int) -> Counted:
     """One request, less what an idle line calls meanwhile."""
     totals: list[float] = []
-    async with _line(url, case.settings) as (ours, proxy):
+    ours, proxy = line
 
-        async def ask() -> None:
-            order = {"requests": times, "tokens": TOKENS if case.streamed else 0}
-            totals.extend((await load.run(ours.url, body(stream=case.streamed), 1, **order)).total)
-            # Until the gateway has written the last request's figures, too.
-            await asyncio.sleep(FLUSH_SECONDS + AFTER_SECONDS)
+    async def ask() -> None:
+        order = {"requests": times, "tokens": TOKENS if case.streamed else 0}
+        totals.extend((await load.run(ours.url, body(stream=case.streamed), 1, **order)).total)
+        # Until the gateway has written the last request's figures, too.
+        await asyncio.sleep(FLUSH_SECONDS + AFTER_SECONDS)
 
-        used, lasted = await tallied(proxy, ask)
-        answer_bytes = await _answer_bytes(ours.url)
+    used, lasted = await tallied(proxy, ask)
+    answer_bytes = await _answer_bytes(ours.url)
     each = (used - idle.times(lasted)).times(1 / times)
     return Counted(sum(totals) / times / 1000, answer_bytes / times, each)
 
@@ -239,7 +240,9 @@ class Bill:
 
         ``idle`` is a second's calls, ``sweep`` those of one sweep, both with one model.
         """
-        beats, keys = SECONDS_A_MONTH / ENROL_SECONDS, SECONDS_A_MONTH / KEY_SECONDS
+        settings = Settings.from_env(self.stack.settings)
+        beats = SECONDS_A_MONTH / settings.enrol_seconds
+        tables, queues = SECONDS_A_MONTH / TABLE_KEY_SECONDS, SECONDS_A_MONTH / KEY_REUSE_SECONDS
         polls = idle.times(SECONDS_A_MONTH)
         swept = {"schedule": 1, "traces": 1, "reads": sweep.reads, **self._run("sweep")}
         swept |= _logs(LOG_BYTES)
@@ -247,7 +250,7 @@ class Bill:
         called = {"sqs": polls.sqs, "writes": polls.writes, "reads": polls.reads}
         return [
             ("KMS key", {"kms-key": self.stack.keys}),
-            ("sweep, each minute", {**_times(swept, MINUTES_A_MONTH), "kms": keys * SWEEP_KEYS}),
+            ("sweep, each minute", {**_times(swept, MINUTES_A_MONTH), "kms": tables * SWEEP_KEYS}),
             ("dead letters, polled by Lambda", {"sqs": SECONDS_A_MONTH * SOURCE_POLLS}),
             ("alarms", {"alarm": self.stack.alarm_metrics}),
             ("dashboard; an account's first three are free", {"dashboard": self.stack.dashboards}),
@@ -255,7 +258,13 @@ class Bill:
                 "+ a provider of one model, idle",
                 {**called, **_times(beat, beats), "metric": SWEEP_METRICS},
             ),
-            ("+ a model in use", {"metric": MODEL_METRICS, "kms": keys * MODEL_KEYS}),
+            (
+                "+ a model in use",
+                {
+                    "metric": MODEL_METRICS,
+                    "kms": tables * MODEL_TABLE_KEYS + queues * MODEL_QUEUE_KEYS,
+                },
+            ),
             ("+ firewall, if switched on", {"waf": 1 + WAF_RULES / 5}),
         ]
 
@@ -317,7 +326,8 @@ def _print_month(month: Sequence[Item]) -> None:
         "metrics' log line.\nDeclared: memory, alarms, dashboard and key, in the stack's template. "
         f"Assumed: {', '.join(f'{s} s for {n}' for n, s in RUN_SECONDS.items())};\n"
         f"{LOG_BYTES} further bytes of logs a run, kept a month; each run traced; rows deleted two "
-        "days late;\nfive pollers of the dead letters; data keys kept for 300 s for each caller."
+        "days late;\nfive pollers of the dead letters; data keys of tables kept for 300 s for each "
+        "caller."
     )
 
 

@@ -30,6 +30,8 @@ class Declared:
     alarm_metrics: int
     dashboards: int
     keys: int
+    #: What the waiting function is told of time, by the settings' environment names.
+    settings: dict[str, str]
 
 
 def declared() -> Declared:
@@ -48,15 +50,18 @@ def declared() -> Declared:
     for resource in json.loads(made.stdout)["Resources"].values():
         found.setdefault(resource["Type"], []).append(resource.get("Properties", {}))
     stack = context["stack"]
+    functions = {str(f.get("FunctionName", "")): f for f in found["AWS::Lambda::Function"]}
+    told = functions[f"{stack}-inference"]["Environment"]["Variables"]
     return Declared(
         memory={
-            function["FunctionName"].removeprefix(f"{stack}-"): function["MemorySize"] / 1024
-            for function in found["AWS::Lambda::Function"]
-            if str(function.get("FunctionName", "")).startswith(stack)
+            name.removeprefix(f"{stack}-"): function["MemorySize"] / 1024
+            for name, function in functions.items()
+            if name.startswith(stack)
         },
         alarm_metrics=sum(map(_metrics, found["AWS::CloudWatch::Alarm"])),
         dashboards=len(found["AWS::CloudWatch::Dashboard"]),
         keys=len(found["AWS::KMS::Key"]),
+        settings={name: value for name, value in told.items() if "_SECONDS" in name},
     )
 
 

@@ -75,11 +75,15 @@ class StepFailed(Exception):
 class Deployment:
     """The steps, each a method; leaving the block ends every process that they started."""
 
-    def __init__(self, folder: Path, tell: Tell, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, folder: Path, tell: Tell, environ: Mapping[str, str], models: Sequence[str] = ()
+    ) -> None:
+        """Keep all files in ``folder``; ``models`` are declared as in cdk.json."""
         self.emulator_url = f"http://127.0.0.1:{_free_port()}"
         self.url = ""
         self._folder = folder
         self._assembly = folder / "cdk.out"
+        self._context = {**CONTEXT, "models": ",".join(models)}
         self._tell = tell
         users = {k: v for k, v in environ.items() if k not in _SETTINGS}
         self._environ = {
@@ -122,7 +126,7 @@ class Deployment:
     def synth(self) -> None:
         """Make the templates and the functions' bundle."""
         with self._step("synth", "the template, and the functions' bundle"):
-            chosen = [word for pair in CONTEXT.items() for word in ("-c", "=".join(pair))]
+            chosen = [word for pair in self._context.items() for word in ("-c", "=".join(pair))]
             self._cdk("synth", "--quiet", "--output", str(self._assembly), *chosen)
 
     def bootstrap(self) -> None:

@@ -14,6 +14,7 @@ STACK = Declared(
     alarm_metrics=6,
     dashboards=1,
     keys=1,
+    settings={},
 )
 BILL = Bill(STACK, metric_bytes=500)
 
