@@ -1,0 +1,110 @@
+"""A real Chromium, and a page of it that tells of everything that went wrong on it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+from playwright.async_api import Browser, Page, async_playwright, expect
+
+#: As one user on a machine without a screen, and without asking anybody outside for anything.
+FLAGS = (
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+)
+#: Figures are flushed every five seconds, kept for three and asked for every three.
+expect.set_options(timeout=30_000)
+DESKTOP = {"width": 1280, "height": 900}
+PHONE = {"width": 390, "height": 844}
+#: Notes each breach of the page's policy, and each dialog that a script opened.
+WATCH = """
+addEventListener("securitypolicyviolation", (event) =>
+  console.error("policy: " + event.violatedDirective + " " + event.blockedURI));
+"""
+
+
+@dataclass(slots=True)
+class Seen:
+    """A page, and what went wrong on it."""
+
+    page: Page
+    faults: list[str] = field(default_factory=list)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.page, name)
+
+    async def text(self, selector: str) -> str:
+        """What one element says."""
+        return " ".join((await self.page.inner_text(selector)).split())
+
+
+def missing(what: str) -> NoReturn:
+    """Skip the test for what a laptop may lack; on CI it fails."""
+    if os.environ.get("CI"):
+        pytest.fail(f"{what} is not installed")
+    pytest.skip(f"{what} is not installed")
+
+
+def chromium() -> str:
+    """The path of Chromium. Skips the test without one."""
+    return shutil.which("chromium") or shutil.which("google-chrome") or missing("Chromium")
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    """A browser for one test."""
+    path = chromium()
+    async with async_playwright() as playwright:
+        started = await playwright.chromium.launch(executable_path=path, args=list(FLAGS))
+        try:
+            yield started
+        finally:
+            await started.close()
+
+
+Visit = Callable[..., Awaitable[Seen]]
+
+
+@pytest.fixture
+async def visit(browser: Browser) -> AsyncIterator[Visit]:
+    """Open the dashboard of a gateway; what went wrong on it fails the test at its end."""
+    opened: list[Seen] = []
+
+    async def go(url: str, at: str = "", **options: Any) -> Seen:
+        context = await browser.new_context(viewport=options.pop("viewport", DESKTOP), **options)
+        context.set_default_timeout(20_000)
+        seen = Seen(await context.new_page())
+        opened.append(seen)
+        await seen.page.add_init_script(WATCH)
+        seen.page.on("console", lambda said: _note(seen, said))
+        seen.page.on("pageerror", lambda error: seen.faults.append(f"error: {error}"))
+        seen.page.on("dialog", lambda dialog: _refuse(seen, dialog))
+        await seen.page.goto(f"{url}/dashboard/{at}")
+        return seen
+
+    yield go
+    faults = [fault for seen in opened for fault in seen.faults]
+    assert [] == faults
+
+
+def _note(seen: Seen, said: Any) -> None:
+    if said.type in ("error", "warning"):
+        seen.faults.append(f"{said.type}: {said.text}")
+
+
+async def _refuse(seen: Seen, dialog: Any) -> None:
+    seen.faults.append(f"dialog: {dialog.message}")
+    await dialog.dismiss()
+
+
+@pytest.fixture(scope="session")
+def pictures() -> Path:
+    """Where pictures of the page are kept, for a person to look at."""
+    folder = Path(os.environ.get("DASHBOARD_PICTURES", "build/pictures"))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -1,0 +1,104 @@
+"""Pictures of a busy hour on many hosts, for a person to look at."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.async_api import expect
+
+from inferline.ledger import Entry
+from inferline.minutes import MINUTE_MS, Figures, Minute
+from inferline.registry import Model, Provider
+from tests.dashboard.conftest import DESKTOP, PHONE, Visit
+from tests.support.gateway import Gateway, running_gateway
+
+PATH = "/v1/chat/completions"
+QWEN, LLAMA, SMALL = "Qwen/Qwen3-32B", "meta-llama/Llama-3.3-70B-Instruct", "SmolLM2-135M-Instruct"
+MODELS = (QWEN, LLAMA, SMALL, "BAAI/bge-m3", "mistral-small-3.2")
+#: Its models, slots, how many of them run, and whether its backend is well.
+PROVIDERS = {
+    "gpu-a100-01": ((QWEN,), 8, 8, True, 2.4),
+    "gpu-a100-02": ((QWEN, LLAMA), 8, 8, True, 3.1),
+    "h100-eu-west-1c": ((LLAMA,), 16, 11, True, 4.2),
+    "laptop-anna": ((SMALL,), 2, 0, True, 0.8),
+    "rack-7": (("BAAI/bge-m3",), 4, 0, False, 0.05),
+}
+RUNNING = (QWEN,) * 13 + (LLAMA,) * 14
+WAITING = ("default",) * 7 + ("flex",) * 3 + ("priority",)
+
+
+def hour(model: str, drawn: random.Random) -> list[Figures]:
+    """Sixty minutes of a model, the busiest in the middle."""
+    minutes = []
+    for number in range(60):
+        figures = Figures()
+        for _ in range(drawn.randint(2, 12) + 8 * (20 < number < 36)):
+            figures.note(
+                Entry(
+                    ended_ms=0,
+                    tenant="t",
+                    model=model,
+                    tier="default",
+                    path=PATH,
+                    streamed=True,
+                    status=200,
+                    code="deadline_exceeded" if drawn.random() < 0.01 else "",
+                    first_ms=int(drawn.lognormvariate(6, 0.4)),
+                    total_ms=int(drawn.lognormvariate(8, 0.4)),
+                    queue_ms=int(drawn.lognormvariate(4.5, 0.9)),
+                )
+            )
+        minutes.append(figures)
+    return minutes
+
+
+@asynccontextmanager
+async def busy_gateway() -> AsyncIterator[Gateway]:
+    """A gateway that has had an hour of work and has more than its providers can do."""
+    drawn = random.Random(7)
+    async with running_gateway(no_provider_seconds=60) as gateway:
+        for name in MODELS:
+            queues = await gateway.queue.make(name)
+            await gateway.registry.put_models([Model(id=name, queues=queues)])
+        for name, (models, slots, running, healthy, seconds) in PROVIDERS.items():
+            told = {"slots": slots, "running": running, "healthy": healthy}
+            await gateway.registry.put_provider(
+                Provider(id=name, models=models, version="0.1.0", service_seconds=seconds, **told)
+            )
+        first = gateway.store.now_ms() // MINUTE_MS - 59
+        for model in (QWEN, LLAMA, SMALL):
+            for number, figures in enumerate(hour(model, drawn)):
+                await gateway.office.minutes.store.add(Minute(first + number, model, figures))
+        await gateway.office.line.catalogue.fresh()
+        async with httpx.AsyncClient(base_url=gateway.url, timeout=90) as client:
+            bodies = [{"model": model, "messages": []} for model in RUNNING]
+            asked = [asyncio.create_task(client.post(PATH, json=body)) for body in bodies]
+            for model in RUNNING:
+                await gateway.take(model=model)
+            bodies = [{"model": QWEN, "messages": [], "service_tier": tier} for tier in WAITING]
+            asked += [asyncio.create_task(client.post(PATH, json=body)) for body in bodies]
+            yield gateway
+            for task in asked:
+                task.cancel()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", ["desktop", "phone"])
+async def test_a_busy_hour_is_pictured(
+    visit: Visit, pictures: Path, size: str, scheme: str
+) -> None:
+    viewport = {"desktop": DESKTOP, "phone": PHONE}[size]
+    async with busy_gateway() as gateway:
+        page = await visit(gateway.url, viewport=viewport, color_scheme=scheme)
+
+        await expect(page.locator("#why li").first).to_contain_text("11 requests wait.")
+
+        await page.screenshot(path=pictures / f"busy-{size}-{scheme}.png", full_page=True)
+        top = {"x": 0, "y": 0, "width": viewport["width"], "height": 1100}
+        await page.screenshot(path=pictures / f"busy-{size}-{scheme}-top.png", clip=top)

@@ -1,0 +1,76 @@
+"""The page on a line with a real LLM server, and pictures of it for a person to look at."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.async_api import expect
+
+from inferline.local import model
+from inferline.local.failures import PartMissing
+from tests.dashboard.conftest import DESKTOP, PHONE, Visit
+from tests.support.emulators import free_port
+from tests.support.line import Line, empty_line, get_json, until
+
+VIEWS = {
+    "overview": "",
+    "model": f"#/models/{model.ALIAS}",
+    "playground": f"#/playground/{model.ALIAS}",
+}
+
+
+@pytest.fixture(scope="module")
+def line() -> Iterator[Line]:
+    """A gateway, llama.cpp with a small model, and a provider for it."""
+    path = model_path()
+    with empty_line() as line:
+        port = free_port()
+        command = ["--model", path, "--alias", model.ALIAS, "--port", str(port)]
+        command += ["--slots", "2", "--threads", "1", "--context", "512"]
+        llm = line.start("llm", "inferline.local.llm", *command)
+        line.backend_url = f"http://127.0.0.1:{port}"
+        line.start_gateway()
+        health = f"{line.backend_url}/health"
+        until(lambda: llm.process.poll() is not None or get_json(health), "llama.cpp is up")
+        assert llm.process.poll() is None, llm.log
+        line.start_provider("this-machine", None, "--slots", "2")
+        yield line
+
+
+def model_path() -> str:
+    """The model's file, fetched at the first time; CI has to have it, a laptop may be offline."""
+    try:
+        return str(model.find(os.environ) or model.fetch(os.environ, lambda _: None))
+    except PartMissing as missing:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(missing))
+
+
+@pytest.mark.parametrize(
+    ("size", "scheme"), [("desktop", "light"), ("phone", "light"), ("desktop", "dark")]
+)
+async def test_a_real_answer_is_taken_apart_and_pictured(
+    line: Line, visit: Visit, pictures: Path, size: str, scheme: str
+) -> None:
+    viewport = {"desktop": DESKTOP, "phone": PHONE}[size]
+    page = await visit(line.url, VIEWS["playground"], viewport=viewport, color_scheme=scheme)
+    await page.fill("#ask-tokens", "64")
+    await page.click("#send")
+
+    await expect(page.locator("#ask-status")).to_contain_text("Done in")
+
+    parts = await page.locator("#went-key dt").all_inner_texts()
+    assert ["Queue", "First token", "Generation", "Delivery"] == parts
+    assert 20 < len(await page.text("#answer"))
+    await page.screenshot(path=pictures / f"playground-{size}-{scheme}.png", full_page=True)
+    for name in ("overview", "model"):
+        await page.evaluate("(at) => { location.hash = at; }", VIEWS[name])
+        await expect(page.locator(f"#{name} h1")).to_be_visible()
+        await page.wait_for_function(
+            "() => !document.querySelector('.chart-now').textContent.startsWith('0')"
+        )
+        await page.screenshot(path=pictures / f"{name}-{size}-{scheme}.png", full_page=True)
