@@ -7,6 +7,8 @@ import os
 import signal
 from types import FrameType
 
+from .options import default_threads
+
 #: llama.cpp keeps finished prompts in memory; its own default is 8 GiB.
 PROMPT_CACHE_MIB = 64
 
@@ -22,9 +24,20 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to bind (%(default)s)")
     parser.add_argument("--port", type=int, default=8001, help="port to bind (%(default)s)")
     parser.add_argument("--slots", type=int, default=4, help="answers at a time (%(default)s)")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads (%(default)s)")
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=default_threads(os.cpu_count() or 1),
+        help="CPU threads (%(default)s)",
+    )
     parser.add_argument(
         "--context", type=int, default=2048, help="tokens for each slot (%(default)s)"
+    )
+    parser.add_argument(
+        "--answer-tokens",
+        type=int,
+        default=-1,
+        help="longest answer where a request sets no limit (%(default)s: what fits the context)",
     )
     serve(parser.parse_args(arguments))
 
@@ -40,6 +53,7 @@ def serve(options: argparse.Namespace) -> None:
     params.port = options.port
     params.n_parallel = options.slots
     params.n_ctx = options.slots * options.context
+    params.n_predict = options.answer_tokens
     params.cpuparams.n_threads = options.threads
     params.cpuparams_batch.n_threads = options.threads
     params.n_batch = params.n_ubatch = min(options.context, EMBEDDING_TOKENS_MAX)

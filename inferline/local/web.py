@@ -1,8 +1,13 @@
-"""Asks a part over HTTP whether it is there, with nothing but the standard library."""
+"""
+Asks a part over HTTP whether it is there, with nothing but the standard library.
+
+As a command, `python -m inferline.local.web URL`, it is a container's health check.
+"""
 
 from __future__ import annotations
 
 import json
+import sys
 import urllib.error
 import urllib.request
 from typing import Any
@@ -58,3 +63,7 @@ def _message(body: bytes) -> str:
         return str(json.loads(body)["error"]["message"])
     except (ValueError, KeyError, TypeError):
         return body[:200].decode(errors="replace").strip()
+
+
+if __name__ == "__main__":
+    sys.exit(0 if exists(sys.argv[1]) else 1)
