@@ -27,6 +27,7 @@ DEV := .venv/.dev
 INFRA := .venv/.infra
 CDK := infra/node_modules/.synced
 SIMULATOR := tests/infra/node_modules/.synced
+AXE := tests/dashboard/node/node_modules/.synced
 CLIENTS := .venv-clients/.synced
 BENCH := .venv-bench/.synced
 CHECKOV := .venv-checkov/.synced
@@ -50,7 +51,7 @@ demo: $(LOCAL) ## Run everything on this machine: gateway, provider, LLM, AWS em
 	@.venv/bin/inferline local $(ARGS)
 
 .PHONY: install
-install: $(DEV) $(CDK) $(SIMULATOR) $(CHECKOV) ## Set up .venv for work on InferLine
+install: $(DEV) $(CDK) $(SIMULATOR) $(AXE) $(CHECKOV) ## Set up .venv for work on InferLine
 
 .PHONY: docs
 docs: $(DEV) ## Write the table of settings in docs/settings.md anew
@@ -59,7 +60,7 @@ docs: $(DEV) ## Write the table of settings in docs/settings.md anew
 	printf '%s\n\n%s\n' "$$head" "$$table" > docs/settings.md
 
 .PHONY: test
-test: $(DEV) $(CLIENTS) $(NODE_CLIENTS) $(CDK) $(SIMULATOR) $(CHECKOV) ## Run every test
+test: $(DEV) $(CLIENTS) $(NODE_CLIENTS) $(CDK) $(SIMULATOR) $(AXE) $(CHECKOV) ## Run every test
 	@.venv/bin/pytest $(ARGS)
 
 .PHONY: check
@@ -68,6 +69,7 @@ check: $(DEV) ## Lint, formatting, types and the borders between packages
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-logo
+	.venv/bin/hadolint docker/Dockerfile
 
 .PHONY: format
 format: $(DEV) ## Format the code and mend what can be mended
@@ -100,6 +102,11 @@ lock: | $(UV) ## Write requirements/*.txt anew
 	@$(COMPILE) pyproject.toml --extra local --group build -c requirements/dev.txt -o requirements/local.txt
 	@$(COMPILE) pyproject.toml --extra gateway --group build --group infra -c requirements/dev.txt -o requirements/infra.txt
 	@$(COMPILE) pyproject.toml --extra gateway --group functions -c requirements/dev.txt -o requirements/functions.txt
+	@$(COMPILE) pyproject.toml --extra gateway --extra otel -c requirements/dev.txt -o requirements/gateway.txt
+	@$(COMPILE) pyproject.toml --extra provider --extra otel -c requirements/dev.txt -o requirements/provider.txt
+	@$(COMPILE) --group build -c requirements/dev.txt -o requirements/build.txt
+	@$(COMPILE) requirements/emulator.in -c requirements/dev.txt -o requirements/emulator.txt
+	@$(COMPILE) requirements/llm.in -c requirements/dev.txt -o requirements/llm.txt
 	@$(COMPILE) requirements/checkov.in -o requirements/checkov.txt
 	@$(COMPILE) requirements/clients.in -o requirements/clients.txt
 	@$(COMPILE) requirements/bench.in -o requirements/bench.txt
@@ -109,7 +116,7 @@ lock: | $(UV) ## Write requirements/*.txt anew
 .PHONY: clean
 clean: ## Remove all that make, the tests and the checks made
 	rm -rf .venv .venv-clients .venv-bench .venv-checkov .tools build dist cdk.out
-	rm -rf $(NODE)/node_modules infra/node_modules tests/infra/node_modules
+	rm -rf $(NODE)/node_modules infra/node_modules tests/infra/node_modules tests/dashboard/node/node_modules
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find inferline provider functions infra tests -name __pycache__ -type d -prune -exec rm -rf {} +
 

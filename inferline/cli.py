@@ -15,6 +15,7 @@ from inferline import __version__
 from inferline.commands import asking, keys, status
 from inferline.commands.printing import FAILED, OK, USAGE
 from inferline.errors import InferLineError
+from inferline.otlp import tracing
 from inferline.settings import Settings, SettingsError, markdown
 
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -134,7 +135,8 @@ def _gateway(options: argparse.Namespace) -> int:
             options.host,
         )
 
-    server.run(settings, options.host, options.port)
+    with tracing(os.environ, "inferline-gateway") as tracer:
+        server.run(settings, options.host, options.port, tracer)
     return OK
 
 

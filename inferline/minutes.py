@@ -167,7 +167,8 @@ class MinuteLedger:
         calls: Callable[[], Mapping[tuple[str, str], int]] = dict,
     ) -> None:
         self.store = store
-        self._calls = calls
+        #: The process's calls to AWS so far.
+        self.calls = calls
         self._told = Counter(calls())
         self._waiting: dict[tuple[int, str], Figures] = {}
 
@@ -217,7 +218,7 @@ class MinuteLedger:
         return self._waiting.setdefault(key, Figures())
 
     def _tell_calls(self, figures: Figures) -> None:
-        now = Counter(self._calls())
+        now = Counter(self.calls())
         figures.note_calls(now - self._told)
         self._told = now
 

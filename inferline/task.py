@@ -127,6 +127,8 @@ class Task:
     attempt_limit: int
     #: When the row may be deleted, seconds since 1970.
     ttl: int
+    #: The client's trace and its span at the gateway, as W3C's header; empty in older rows.
+    traceparent: str = ""
     state: State = State.QUEUED
     #: The number of the newest attempt; 0 before the first. It only grows: it fences every write.
     attempt: int = 0

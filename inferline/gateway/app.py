@@ -33,6 +33,7 @@ from inferline.keys import Keyring
 from inferline.ledger import Ledger, Ledgers
 from inferline.minutes import MinuteLedger
 from inferline.settings import Settings
+from inferline.trace import NO_TRACER, Tracer
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,11 @@ Every address is also there without `/v1` and under `/api`. Every error has the 
 
 @asynccontextmanager
 async def open_office(
-    settings: Settings, *, ledgers: Sequence[Ledger] = (), deployed: bool = False
+    settings: Settings,
+    *,
+    ledgers: Sequence[Ledger] = (),
+    tracer: Tracer = NO_TRACER,
+    deployed: bool = False,
 ) -> AsyncIterator[Office]:
     """
     Everything that the gateway works on, on AWS or an emulator of it.
@@ -69,6 +74,7 @@ async def open_office(
             catalogue=Catalogue(stores.registry, stores.queue, clock, settings.registry_seconds),
             watch=Watch(stores.store),
             ledger=Ledgers([minutes, *ledgers]),
+            tracer=tracer,
         )
         await line.catalogue.fresh()
         async with minutes.flushing(clock):

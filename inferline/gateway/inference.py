@@ -68,22 +68,24 @@ def _handler(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
     async def serve(request: Request) -> Response:
         line: Line = request.app.state.line
         caller: Caller = getattr(request.state, "caller", ANYONE)
-        visit = Visit(line, endpoint.backend_path, caller)
+        told = request.headers.getlist("traceparent")
+        visit = Visit(line, endpoint.backend_path, caller, told[0] if len(told) == 1 else "")
         try:
             body = await read_body(request, line.settings.body_bytes_max)
             visit.payload = payload.read(body, depth_max=line.settings.depth_max)
-            task = await line.submit(
+            visit.task = await line.submit(
                 request.state.request_id,
                 endpoint.backend_path,
                 visit.payload,
                 body,
                 caller=caller,
                 seconds_max=getattr(request.state, "seconds_max", inf),
+                traceparent=visit.traceparent,
             )
         except InferLineError as error:
             visit.refused(error)
             raise
-        return Answer(line, task, visit, streamed=visit.payload.stream)
+        return Answer(line, visit.task, visit, streamed=visit.payload.stream)
 
     serve.__doc__ = (
         "The body goes to the model's backend as it is, and the backend's status, content type and "

@@ -21,6 +21,7 @@ from inferline.registry import Model
 from inferline.settings import Settings
 from inferline.store import TaskStore
 from inferline.task import Task, TaskRef, Tier
+from inferline.trace import NO_TRACER, Tracer
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ class Line:
     catalogue: Catalogue
     watch: Watch
     ledger: Ledger = NO_LEDGER
+    tracer: Tracer = NO_TRACER
 
     async def submit(
         self,
@@ -47,6 +49,7 @@ class Line:
         *,
         caller: Caller = ANYONE,
         seconds_max: float = inf,
+        traceparent: str = "",
     ) -> Task:
         """
         Put a request on the belt: the row first, then the message, which only says "look".
@@ -71,6 +74,7 @@ class Line:
             deadline_ms=deadline,
             attempt_limit=self.settings.attempts_max,
             ttl=deadline // 1000 + self.settings.task_seconds_kept,
+            traceparent=traceparent,
         )
         message = await self._message(task.ref, body)
         await self.store.submit(task)

@@ -151,6 +151,8 @@ class OverviewObject(BaseModel):
     #: When it was so, seconds since 1970.
     at: int
     version: str
+    #: A provider that is not heard of for so long is no longer live.
+    silent_seconds: float
     queues: list[QueueOverview]
     providers: list[ProviderObject]
     hour: HourObject

@@ -58,6 +58,7 @@ class Overview:
         return OverviewObject(
             at=now_ms // 1000,
             version=__version__,
+            silent_seconds=line.settings.silent_seconds,
             queues=[queue for found in queues for queue in found],
             providers=sorted(providers, key=lambda provider: provider.id),
             hour=_hour(await self._hour.rows(now_ms), now_ms),

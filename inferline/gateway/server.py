@@ -10,8 +10,10 @@ from typing import Final
 
 import uvicorn
 
+from inferline.gateway import metrics, page
 from inferline.gateway.app import create_app, open_office
 from inferline.settings import Settings
+from inferline.trace import NO_TRACER, Tracer
 
 #: How long requests under way may go on after the gateway was asked to end.
 GRACE_SECONDS: Final = 10
@@ -31,13 +33,17 @@ class Server(uvicorn.Server):
         yield
 
 
-def run(settings: Settings, host: str, port: int) -> None:
+def run(settings: Settings, host: str, port: int, tracer: Tracer = NO_TRACER) -> None:
     """Serve until a signal. Raises Unavailable or SettingsError when it can't begin."""
+    counted = metrics.GatewayMetrics()
 
     async def serve() -> None:
-        async with open_office(settings) as office:
+        async with open_office(settings, ledgers=[counted], tracer=tracer) as office:
+            app = create_app(office)
+            page.add(app)
+            metrics.add(app, counted)
             config = uvicorn.Config(
-                create_app(office),
+                app,
                 host=host,
                 port=port,
                 log_level="warning",

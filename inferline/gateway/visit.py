@@ -1,28 +1,40 @@
-"""One request from its arrival to its end, as the ledger will have it."""
+"""One request from its arrival to its end, as the ledger and its trace will have it."""
 
 from __future__ import annotations
 
+from inferline import genai
 from inferline.caller import Caller
 from inferline.errors import CapacityError, InferLineError
 from inferline.gateway.line import Line
 from inferline.ledger import Entry
 from inferline.payload import Payload
-from inferline.task import Head
+from inferline.task import Head, Task
+from inferline.trace import TraceParent
 
 
 class Visit:
     """What is known so far; `ended` makes the entry, once."""
 
-    def __init__(self, line: Line, path: str, caller: Caller) -> None:
+    def __init__(self, line: Line, path: str, caller: Caller, traceparent: str = "") -> None:
         self.caller = caller
         #: Once it has been read.
         self.payload: Payload | None = None
+        #: Once it has been submitted.
+        self.task: Task | None = None
         self._line = line
         self._path = path
         self._arrived = line.clock.monotonic()
+        self._arrived_ms = line.store.now_ms()
+        told = TraceParent.parse(traceparent)
+        self._span = line.tracer.begin("server", told, self._arrived_ms)
         self._first_ms: int | None = None
         self._bytes = 0
         self._ended = False
+
+    @property
+    def traceparent(self) -> str:
+        """What the task carries: the client's trace, or a new one where it has told of none."""
+        return str(self._span.context)
 
     def sends(self, body: bytes) -> None:
         """Some of the answer is about to be sent."""
@@ -65,6 +77,28 @@ class Visit:
             answer_bytes=self._bytes,
         )
         self._line.ledger.record(entry)
+        self._trace(entry)
+
+    def _trace(self, entry: Entry) -> None:
+        operation = genai.operation(entry.path)
+        attributes: dict[str, str | int | bool] = {
+            "gen_ai.operation.name": operation,
+            "gen_ai.provider.name": genai.PROVIDER,
+            "gen_ai.request.model": entry.model,
+            "gen_ai.request.stream": entry.streamed,
+            "http.response.status_code": entry.status,
+            "inferline.tier": entry.tier,
+            "inferline.provider": entry.provider,
+            "inferline.attempt": entry.attempt,
+        }
+        task = self.task
+        if task is not None:
+            attributes["inferline.task"] = task.ref.id
+        if task is not None and entry.provider:
+            waited = self._line.tracer.begin("internal", self._span.context, task.created_ms)
+            waited.end("queue wait", task.created_ms + entry.queue_ms, {})
+        name, error = f"{operation} {entry.model}".rstrip(), genai.error_type(entry.code)
+        self._span.end(name, self._arrived_ms + entry.total_ms, attributes, error)
 
     def _elapsed_ms(self) -> int:
         return round((self._line.clock.monotonic() - self._arrived) * 1000)

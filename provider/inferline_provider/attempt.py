@@ -23,6 +23,7 @@ from inferline_provider.chunks import ChunkWriter
 from inferline_provider.claim import is_intact
 from inferline_provider.leases import Leases, Stop
 from inferline_provider.relay import Relay
+from inferline_provider.trail import UNTOLD, Ending, Telemetry, Trail
 from inferline_provider.verdict import Broken, Fault, Finish, HandBack, after, failure
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ class Bench:
     aliases: Mapping[str, str] = field(default_factory=dict)
     #: Hears of each fault of the backend.
     on_fault: Callable[[Fault], None] = lambda fault: None
+    telemetry: Telemetry = UNTOLD
 
 
 class Attempt:
@@ -72,6 +74,8 @@ class Attempt:
         self._bench = bench
         self._message = message
         self._stream = bench.writer.open(task)
+        self._trail = Trail(bench.telemetry, task, bench.provider, bench.clock, bench.store.now_ms)
+        self._ending: Ending = "broken"
         self._stopped: Stop | None = None
         self._is_served = False
         self._serving: asyncio.Task[_End] | None = None
@@ -98,6 +102,7 @@ class Attempt:
             await self._end(await self._seal(end))
         finally:
             self._bench.leases.drop(self)
+            self._trail.ended(self._ending)
 
     async def _serve_or_stop(self) -> _End:
         """Return how the attempt ends."""
@@ -144,12 +149,16 @@ class Attempt:
         if name is not None:
             body = rename(body, task.model, name)
             outward = partial(rename, old=name, new=task.model)
-        relay = Relay(bench.terms, task.path, body, self._stream, outward)
-        async with (
-            _within(bench.terms.first_byte_seconds_max) as limit,
-            bench.backend.post(task.path, body) as response,
-        ):
-            return await relay.run(response, limit)
+        trail = self._trail
+        relay = Relay(bench.terms, task.path, body, self._stream, outward, trail.first)
+        with trail.asking() as traceparent:
+            async with (
+                _within(bench.terms.first_byte_seconds_max) as limit,
+                bench.backend.post(task.path, body, traceparent) as response,
+            ):
+                finish = await relay.run(response, limit)
+            trail.answered(finish.outcome)
+        return finish
 
     async def _seal(self, end: _End) -> _End:
         """Write the answer but for its last piece, which rides on the write that ends the task."""
@@ -173,12 +182,14 @@ class Attempt:
             try:
                 return await self._write_end(end)
             except LeaseLost:
+                self._ending = "lost"
                 return await self._let_go()
             except Unavailable:
                 log.warning("The end of a task can't be written yet. task=%s", self.task.ref.id)
             await self._bench.clock.sleep(pause)
             pause = min(longest, pause * 2)
         log.info("An attempt stopped: %s. task=%s", self._stopped.value, self.task.ref.id)
+        self._ending = "ended" if self._stopped is Stop.ENDED else "lost"
         if self._stopped is not Stop.FENCED:
             await self._let_go()
         return None
@@ -187,11 +198,15 @@ class Attempt:
         store, queue = self._bench.store, self._bench.queue
         if isinstance(end, HandBack):
             await store.hand_back(self.task, spared=end.spared)
+            self._ending = "handed_back"
             return await queue.hide([self.delivery], end.hide_seconds)
         if end is None:
             await store.expire(self.task.ref)
+            self._ending = "expired"
         else:
             await store.finish(self.task, end.outcome)
+            is_failed = end.outcome.error or end.outcome.status >= 500
+            self._ending = "failed" if is_failed else "answered"
         return await queue.delete([self.delivery])
 
     async def _let_go(self) -> None:

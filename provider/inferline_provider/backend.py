@@ -111,19 +111,26 @@ class Backend:
         return None, "the backend does not tell"
 
     @asynccontextmanager
-    async def post(self, path: str, body: bytes) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def post(
+        self, path: str, body: bytes, traceparent: str = ""
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
         """
         Send a client's JSON and yield the response as its body begins.
 
         Never sent twice: who hangs up may have done the work. Raises Broken.
         """
-        response = await self._post(path, body)
+        headers = {"content-type": "application/json"}
+        if traceparent:
+            headers["traceparent"] = traceparent
+        response = await self._post(path, body, headers)
         try:
             yield response
         finally:
             response.close()  # Not release(): what is unread must not be read.
 
-    async def _post(self, path: str, body: bytes) -> aiohttp.ClientResponse:
+    async def _post(
+        self, path: str, body: bytes, headers: dict[str, str]
+    ) -> aiohttp.ClientResponse:
         if not path.startswith("/"):
             raise Broken("The task's path is not one.")
         try:
@@ -131,7 +138,7 @@ class Backend:
                 self._root + path,
                 # aiohttp warns of larger bytes, because they go to the socket in one piece.
                 data=body if len(body) < 1 << 20 else io.BytesIO(body),
-                headers={"content-type": "application/json"},
+                headers=headers,
                 allow_redirects=False,
             )
         except (aiohttp.ClientError, OSError) as error:

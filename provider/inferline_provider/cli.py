@@ -11,25 +11,31 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 from inferline import __version__
 from inferline.enrolment import Grant
+from inferline.otlp import tracing
 from inferline.registry import NAME
+from inferline.settings import SettingsError
+from inferline.trace import Tracer
 from inferline_provider.backend import root_of
 from inferline_provider.enrolment import EnrolmentRefused, GrantedCredentials
 from inferline_provider.provider import Stopping, Stores, run
 from inferline_provider.settings import Settings
+from inferline_provider.trail import Nobody, Telemetry, Watcher
 
 log = logging.getLogger(__name__)
 
 DESCRIPTION: Final = """\
 Stands beside an OpenAI-compatible LLM server (vLLM, llama.cpp, Ollama and the like),
 pulls tasks for its models from an InferLine gateway's queues, has them answered and
-writes the answers back. It opens no port. Each flag can be set in the environment
-instead; the name stands behind it. A flag goes before the environment.
+writes the answers back. It opens no port, unless it is asked for metrics. Each flag
+can be set in the environment instead; the name stands behind it. A flag goes before
+the environment.
 """
 
 EPILOG: Final = """\
@@ -49,10 +55,6 @@ exit codes:
   2  a setting is missing or can't be used
   3  the gateway refused the enrolment, as for a wrong token
 """
-
-
-class SettingsError(ValueError):
-    """A setting is missing or can't be used; the message says which and what to do."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -141,6 +143,22 @@ def _add_work(group: argparse._ArgumentGroup) -> None:
         "shorter ones cost more calls; default: 20 [POLL_SECONDS]",
     )
     group.add_argument(
+        "--alive-file",
+        metavar="PATH",
+        help="a file to touch at each enrolment while the LLM server is well; a health check "
+        "looks at its age [ALIVE_FILE]",
+    )
+    group.add_argument(
+        "--metrics-port",
+        metavar="PORT",
+        help="tell Prometheus at this port, under /metrics; default: open no port [METRICS_PORT]",
+    )
+    group.add_argument(
+        "--metrics-host",
+        metavar="ADDRESS",
+        help="the address of that port; default: 127.0.0.1, this machine only [METRICS_HOST]",
+    )
+    group.add_argument(
         "--log-level",
         metavar="LEVEL",
         help="debug, info, warning or error; default: info [LOG_LEVEL]",
@@ -162,6 +180,9 @@ ENV: Final = {
     "slots": "SLOTS",
     "drain_seconds": "DRAIN_SECONDS",
     "poll_seconds": "POLL_SECONDS",
+    "alive_file": "ALIVE_FILE",
+    "metrics_port": "METRICS_PORT",
+    "metrics_host": "METRICS_HOST",
     "log_level": "LOG_LEVEL",
 }
 
@@ -192,6 +213,9 @@ def read(arguments: Sequence[str] | None, environ: Mapping[str, str]) -> tuple[S
         poll_seconds=min(20, max(1, int(poll_seconds))),
         endpoint_url=found["aws_endpoint_url"],
         own_credentials=given["own_credentials"] or _switched(found, "own_credentials"),
+        alive_file=Path(found["alive_file"]) if found["alive_file"] else None,
+        metrics_port=_port(found, "metrics_port"),
+        metrics_host=found["metrics_host"] or "127.0.0.1",
     )
     return settings, level
 
@@ -216,6 +240,15 @@ def _number(found: Mapping[str, str], name: str, default: float) -> float:
     if not re.fullmatch(r"\d{1,6}(\.\d+)?", text) or float(text) == 0:
         raise SettingsError(f"{_title(name)} must be a number above 0, got {text!r}.")
     return float(text)
+
+
+def _port(found: Mapping[str, str], name: str) -> int | None:
+    text = found[name]
+    if not text:
+        return None
+    if not re.fullmatch(r"\d{1,5}", text) or int(text) > 65535:
+        raise SettingsError(f"{_title(name)} must be a port, 0 to 65535, got {text!r}.")
+    return int(text)
 
 
 def _switched(found: Mapping[str, str], name: str) -> bool:
@@ -255,19 +288,48 @@ def _name(given: str, backend: str) -> str:
 
 
 @asynccontextmanager
-async def _open_stores(grant: Grant, credentials: GrantedCredentials) -> AsyncIterator[Stores]:
+async def _watching(settings: Settings) -> AsyncIterator[Watcher]:
+    """Whoever wants to know of the provider: Prometheus, where it has a port."""
+    if settings.metrics_port is None:
+        yield Nobody()
+        return
+    try:
+        from inferline_provider.metrics import ProviderMetrics, serving
+    except ImportError as missing:
+        raise SettingsError(
+            f"{_title('metrics_port')} is set, but what tells metrics is not installed: run "
+            "`pip install 'inferline[provider]'`, or unset it."
+        ) from missing
+    metrics, host = ProviderMetrics(), settings.metrics_host
+    async with AsyncExitStack() as stack:
+        listening = serving(metrics, host, settings.metrics_port)
+        try:
+            port = await stack.enter_async_context(listening)
+        except OSError as error:
+            raise SettingsError(f"{_title('metrics_port')} can't be used: {error}.") from error
+        log.info("Metrics are told. url=http://%s:%d/metrics", host, port)
+        yield metrics
+
+
+async def _run(settings: Settings, tracer: Tracer) -> None:
     from inferline.aws.stores import open_provider_stores
 
-    async with open_provider_stores(grant, credentials) as stores:
-        yield stores
-
-
-async def _run(settings: Settings) -> None:
     stopping = Stopping()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.ask)
-    await run(settings, _open_stores, stopping)
+    async with _watching(settings) as watcher:
+
+        @asynccontextmanager
+        async def open_stores(
+            grant: Grant, credentials: GrantedCredentials
+        ) -> AsyncIterator[Stores]:
+            async with open_provider_stores(grant, credentials) as stores:
+                watcher.watch_calls(lambda: stores.client.calls)
+                yield stores
+
+        telemetry = Telemetry(tracer=tracer, watcher=watcher)
+        await run(settings, open_stores, stopping, telemetry=telemetry)
 
 
 def _loop_factory() -> asyncio.AbstractEventLoop:
@@ -278,19 +340,28 @@ def _loop_factory() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
+def _refuse(error: SettingsError) -> int:
+    print(f"inferline-provider: {error}", file=sys.stderr)
+    return 2
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     try:
         settings, level = read(arguments, os.environ)
     except SettingsError as error:
-        print(f"inferline-provider: {error}", file=sys.stderr)
-        return 2
+        return _refuse(error)
     logging.basicConfig(
         level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
     try:
-        with asyncio.Runner(loop_factory=_loop_factory) as runner:
-            runner.run(_run(settings))
+        with (
+            tracing(os.environ, "inferline-provider") as tracer,
+            asyncio.Runner(loop_factory=_loop_factory) as runner,
+        ):
+            runner.run(_run(settings, tracer))
+    except SettingsError as error:
+        return _refuse(error)
     except EnrolmentRefused as error:
         log.error("The gateway does not take this provider: %s", error)
         return 3

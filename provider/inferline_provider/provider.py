@@ -30,6 +30,7 @@ from inferline_provider.puller import Puller
 from inferline_provider.rota import Rota
 from inferline_provider.settings import Settings
 from inferline_provider.slots import Slots
+from inferline_provider.trail import UNTOLD, Standing, Telemetry
 from inferline_provider.verdict import Busy, Fault, KeyRefused
 
 log = logging.getLogger(__name__)
@@ -72,7 +73,11 @@ class Stopping:
 
 
 async def run(
-    settings: Settings, open_stores: OpenStores, stopping: Stopping, clock: Clock | None = None
+    settings: Settings,
+    open_stores: OpenStores,
+    stopping: Stopping,
+    clock: Clock | None = None,
+    telemetry: Telemetry = UNTOLD,
 ) -> None:
     """
     Be a provider until `stopping` asks to stop.
@@ -86,7 +91,7 @@ async def run(
         backend = await stack.enter_async_context(Backend(settings.backend, settings.backend_key))
         gateway = await stack.enter_async_context(Gateway(settings.base_url, settings.token))
         health = Health(backend, settings, clock)
-        provider = Provider(settings, health, gateway, credentials, clock)
+        provider = Provider(settings, health, gateway, credentials, clock, telemetry)
         grant = await _unless(stopping.drain, provider.join())
         if grant is None:
             return
@@ -107,8 +112,10 @@ class Provider:
         gateway: Gateway,
         credentials: GrantedCredentials,
         clock: Clock,
+        telemetry: Telemetry,
     ) -> None:
         self._settings = settings
+        self._telemetry = telemetry
         self._health = health
         self._gateway = gateway
         self._credentials = credentials
@@ -123,6 +130,11 @@ class Provider:
         self._crew: Crew | None = None
         self._told_slots = 0
         self._told_models: list[str] = []
+        telemetry.watcher.watch(self.standing)
+
+    def standing(self) -> Standing:
+        """How it stands now."""
+        return Standing(self._slots.limit, self._slots.used, self._health.is_healthy)
 
     async def join(self) -> Grant:
         """Wait for the backend, then for the gateway. Raises EnrolmentRefused."""
@@ -156,6 +168,7 @@ class Provider:
             leases=self._leases,
             aliases=self._settings.aliases,
             on_fault=self._fault,
+            telemetry=self._telemetry,
         )
         self._crew = Crew(bench, self._slots, self._rota.ran)
         self._puller = Puller(
@@ -230,6 +243,7 @@ class Provider:
     def _granted(self, grant: Grant) -> None:
         settings = self._settings
         self._credentials.take(grant)
+        self._show_alive()
         offered = {model.id for model in self._health.models}
         self._rota.arrange({m: tiers for m, tiers in grant.queues.items() if m in offered})
         models = sorted(offered & set(grant.queues))
@@ -241,6 +255,15 @@ class Provider:
             )
         if self._puller is not None:
             self._puller.poke()
+
+    def _show_alive(self) -> None:
+        """Touch the file that a health check looks at; work goes on without it."""
+        if self._settings.alive_file is None or not self._health.is_healthy:
+            return
+        try:
+            self._settings.alive_file.touch()
+        except OSError as error:
+            log.warning("%s can't be touched: %s", self._settings.alive_file, error.strerror)
 
     def _slots_changed(self) -> None:
         if self._puller is not None:

@@ -29,12 +29,20 @@ class Relay:
     """Passes on one answer. `stream` is where a streamed one goes, event by event."""
 
     def __init__(
-        self, terms: Terms, path: str, body: bytes, stream: ChunkStream, rename: Rename | None
+        self,
+        terms: Terms,
+        path: str,
+        body: bytes,
+        stream: ChunkStream,
+        rename: Rename | None,
+        on_first: Callable[[], None] = lambda: None,
     ) -> None:
         self._terms = terms
         self._ending = Ending(path, choices=_choices(path, body))
         self._stream = stream
         self._rename = rename
+        #: Called with the first event of a stream that is passed on.
+        self._on_first = on_first
         self._telling_usage = b""
         self._passed_on = False
 
@@ -106,7 +114,9 @@ class Relay:
         self._ending.see(event)
         if self._ending.error is not None and not self._passed_on:
             return False
-        self._passed_on = True
+        if not self._passed_on:
+            self._passed_on = True
+            self._on_first()
         if b'"usage"' in event.data:
             self._telling_usage = event.data
         raw = event.raw

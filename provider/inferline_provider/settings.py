@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,3 +35,8 @@ class Settings:
     endpoint_url: str = ""
     #: Use the host's own AWS credentials, such as its instance role, and let none be lent.
     own_credentials: bool = False
+    #: Touched at each enrolment while the backend is well, for who looks after this process.
+    alive_file: Path | None = None
+    #: Where Prometheus may ask, with 0 for a free port; None: nowhere.
+    metrics_port: int | None = None
+    metrics_host: str = "127.0.0.1"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -41,6 +42,16 @@ async def test_a_submitted_task_is_read_as_it_was_written(store: Any) -> None:
     task = await submitted(store)
 
     assert task == await row_of(store, task.ref)
+
+
+async def test_a_task_carries_its_trace_to_whoever_claims_it(store: Any) -> None:
+    traceparent = f"00-{'a' * 32}-{'b' * 16}-01"
+    task = replace(new_task(store), traceparent=traceparent)
+    await store.submit(task)
+
+    held = await claimed(store, task)
+
+    assert traceparent == held.traceparent
 
 
 async def test_a_task_that_nobody_submitted_is_not_found_and_not_claimed(store: Any) -> None:

@@ -115,6 +115,7 @@ def test_an_answer_comes_and_one_ctrl_c_ends_everything(tmp_path: Path, backend:
         assert local.ask("test-model")
         assert re.search(r"answer +a chat completion.* +came in +\d", local.said())
         assert f"{local.url}/v1" in local.said()
+        assert f"{local.url}/dashboard" in local.said()
 
         os.killpg(local.process.pid, signal.SIGINT)
 

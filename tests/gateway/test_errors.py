@@ -76,7 +76,7 @@ async def test_a_large_body_is_a_413_told_by_its_length_or_by_its_bytes() -> Non
     ("method", "path", "status"),
     [
         ("GET", "/v1/nothing", 404),
-        ("GET", "/", 404),
+        ("GET", "/nothing", 404),
         ("GET", PATH, 405),
         ("PATCH", "/v1/models", 405),
         ("POST", "/v1/providers", 400),

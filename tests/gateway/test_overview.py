@@ -66,6 +66,14 @@ async def test_an_idle_line_waits_for_nothing(client: httpx.AsyncClient) -> None
     )
 
 
+async def test_it_says_how_silent_a_provider_is_that_counts_as_gone(
+    gateway: Gateway, client: httpx.AsyncClient
+) -> None:
+    told = await overview(client)
+
+    assert gateway.office.line.settings.silent_seconds == told["silent_seconds"]
+
+
 async def test_tasks_are_told_by_tier_with_the_age_of_the_oldest_that_waits(
     gateway: Gateway, client: httpx.AsyncClient
 ) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from inferline_provider import cli
@@ -19,6 +21,7 @@ def test_the_environment_is_enough() -> None:
         "ALIASES": "x=/m/x.gguf,y=z",
         "DRAIN_SECONDS": "3",
         "POLL_SECONDS": "2",
+        "ALIVE_FILE": "/run/alive",
         "LOG_LEVEL": "debug",
     }
 
@@ -29,6 +32,7 @@ def test_the_environment_is_enough() -> None:
     assert (settings.slots, settings.refresh_seconds, settings.models) == (8, 5, ("a", "b"))
     assert settings.aliases == {"x": "/m/x.gguf", "y": "z"}
     assert (settings.drain_seconds, settings.poll_seconds, level) == (3, 2, "DEBUG")
+    assert settings.alive_file == Path("/run/alive")
 
 
 def test_a_flag_goes_before_the_environment() -> None:

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -78,6 +80,23 @@ async def test_a_provider_tells_what_it_is_and_leaves() -> None:
 async def test_it_enrols_again_as_its_heartbeat() -> None:
     async with world(terms={"enrol_seconds": 0.5}) as around:
         await until(lambda: len(around.gateway.enrolments) >= 3, 3)
+
+
+async def test_it_touches_its_file_with_each_enrolment(tmp_path: Path) -> None:
+    alive = tmp_path / "alive"
+    async with world(terms={"enrol_seconds": 0.5}, alive_file=alive):
+        await until(alive.exists)
+        os.utime(alive, (0, 0))
+
+        await until(lambda: alive.stat().st_mtime > 0, 3)
+
+
+async def test_a_file_that_cannot_be_touched_stops_no_work(tmp_path: Path) -> None:
+    alive = tmp_path / "nowhere" / "alive"
+    async with world(Backend(script=QUICK), alive_file=alive) as around:
+        row = await around.ended(await around.submit())
+
+        assert row.state is State.DONE
 
 
 async def test_a_gateway_that_is_away_stops_no_work() -> None:

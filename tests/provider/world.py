@@ -22,6 +22,7 @@ from inferline.settings import Settings as GatewaySettings
 from inferline.task import Task, TaskRef, Tier, slug
 from inferline_provider import provider
 from inferline_provider.settings import Settings
+from inferline_provider.trail import UNTOLD, Telemetry
 from tests.support.backend import Backend, serving
 
 #: Quick enough for a test to see several of each.
@@ -113,6 +114,7 @@ class World:
         attempts: int = 3,
         keyed: bool = False,
         sha256: str | None = None,
+        traceparent: str = "",
     ) -> Task:
         """Do what a gateway does with a request."""
         asked = {"model": model, "messages": [{"role": "user", "content": uuid.uuid4().hex}]}
@@ -129,6 +131,7 @@ class World:
             deadline_ms=now_ms + round(seconds * 1000),
             attempt_limit=attempts,
             ttl=now_ms // 1000 + 3600,
+            traceparent=traceparent,
         )
         await self.store.submit(task)
         message = Message(ref=task.ref, body=raw)
@@ -167,6 +170,7 @@ async def world(
     queue: Any = None,
     clock: Clock | None = None,
     lends: Callable[[], Credentials | None] = lambda: None,
+    telemetry: Telemetry = UNTOLD,
     **settings: Any,
 ) -> AsyncIterator[World]:
     """A provider that has enrolled, in its world; stopped at once at the end."""
@@ -183,7 +187,7 @@ async def world(
             **{"poll_seconds": 1, **settings},
         )
         around.running = asyncio.create_task(
-            provider.run(chosen, around.open_stores, around.stopping, clock)
+            provider.run(chosen, around.open_stores, around.stopping, clock, telemetry)
         )
         try:
             await until(lambda: bool(around.gateway.enrolments) or around.running.done())

@@ -60,6 +60,8 @@ class Backend:
         #: Set whenever a client has left before its answer was complete.
         self.disconnected = threading.Event()
         self.bodies: deque[bytes] = deque(maxlen=BODIES_KEPT)
+        #: The header `traceparent` of each request, empty for none.
+        self.traceparents: deque[str] = deque(maxlen=BODIES_KEPT)
         self._seen: Counter[bytes] = Counter()
 
     def app(self) -> web.Application:
@@ -90,6 +92,7 @@ class Backend:
         async with self._counted(request):
             raw = await request.read()
             self.bodies.append(raw)
+            self.traceparents.append(request.headers.get("traceparent", ""))
             if refusal := self._refusal(request):
                 return refusal
             try:

@@ -11,6 +11,7 @@ from typing import Any
 import uvicorn
 
 from inferline.clock import SystemClock
+from inferline.gateway import metrics, page
 from inferline.gateway.access import Access, KeyAccess, OpenAccess
 from inferline.gateway.app import create_app
 from inferline.gateway.catalogue import Catalogue
@@ -33,6 +34,7 @@ from inferline.registry import Model, Provider
 from inferline.settings import Settings
 from inferline.store import Claimed, Outcome
 from inferline.task import Chunk, Head, Task
+from inferline.trace import NO_TRACER, Tracer
 
 MODEL = "test-model"
 
@@ -112,13 +114,13 @@ class Noted:
 
 
 @asynccontextmanager
-async def running_gateway(**settings: Any) -> AsyncIterator[Gateway]:
+async def running_gateway(*, tracer: Tracer = NO_TRACER, **settings: Any) -> AsyncIterator[Gateway]:
     """A gateway on a free port until the block ends."""
     given = {"no_provider_seconds": 0.4, "registry_seconds": 0.05, "poll_seconds_max": 0.05}
     chosen, clock = Settings(**given | settings), SystemClock()
     store, queue, bodies = MemoryStore(), MemoryQueue(), MemoryBodies()
     registry = MemoryRegistry()
-    ledger = Noted()
+    ledger, counted = Noted(), metrics.GatewayMetrics()
     minutes = MinuteLedger(MemoryMinutes())
     line = Line(
         settings=chosen,
@@ -128,7 +130,8 @@ async def running_gateway(**settings: Any) -> AsyncIterator[Gateway]:
         bodies=bodies,
         catalogue=Catalogue(registry, queue, clock, chosen.registry_seconds),
         watch=Watch(store),
-        ledger=Ledgers([minutes, ledger]),
+        ledger=Ledgers([minutes, ledger, counted]),
+        tracer=tracer,
     )
     keys = MemoryKeys()
     access: Access = OpenAccess(chosen.provider_token)
@@ -137,7 +140,10 @@ async def running_gateway(**settings: Any) -> AsyncIterator[Gateway]:
     office = Office(
         line=line, registry=registry, queue_maker=queue, lender=None, minutes=minutes, access=access
     )
-    config = uvicorn.Config(create_app(office), port=0, log_level="warning")
+    app = create_app(office)
+    page.add(app)
+    metrics.add(app, counted)
+    config = uvicorn.Config(app, port=0, log_level="warning")
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server._serve())
     while not server.started:  # noqa: ASYNC110  # uvicorn sets a flag and tells nobody

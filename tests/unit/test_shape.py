@@ -90,6 +90,12 @@ def test_the_wheel_holds_every_module_and_says_that_it_is_typed(wheel: list[str]
     assert modules | {"inferline/py.typed", "inferline_provider/py.typed"} <= set(wheel)
 
 
+def test_the_wheel_holds_the_dashboard(wheel: list[str]) -> None:
+    page = {f"inferline/dashboard/{path.name}" for path in ROOT.glob("dashboard/*")}
+
+    assert {"inferline/dashboard/index.html"} <= page <= set(wheel)
+
+
 @pytest.mark.parametrize("target", sorted(PYPROJECT["project"]["scripts"].values()))
 def test_a_console_script_has_something_to_start(target: str) -> None:
     module, _, name = target.partition(":")

@@ -1,0 +1,77 @@
+"""What OpenTelemetry's conventions for generative AI call what metrics and spans tell of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from inferline.errors import InferLineError
+
+#: `gen_ai.provider.name`: what answers, as a client of this API sees it.
+PROVIDER: Final = "inferline"
+
+#: `gen_ai.operation.name` of each path. The last three are not in the conventions, which allow it.
+_OPERATIONS: Final = {
+    "/v1/chat/completions": "chat",
+    "/v1/responses": "chat",
+    "/v1/messages": "chat",
+    "/v1/completions": "text_completion",
+    "/v1/embeddings": "embeddings",
+    "/v1/rerank": "rerank",
+    "/v1/score": "score",
+    "/tokenize": "tokenize",
+}
+#: For whatever is not in a closed set: a label must not have as many values as somebody likes.
+OTHER: Final = "_OTHER"
+
+#: Buckets of durations, seconds; the conventions end at 81.92, and here an answer may take longer.
+DURATIONS: Final = (*(0.01 * 2**n for n in range(14)), 163.84, 327.68, 655.36)
+#: Of the time to the first token.
+FIRST_TOKEN: Final = (
+    *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75),
+    *(1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0),
+)
+#: Of the time per token,
+PER_TOKEN: Final = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
+#: and of counts of tokens.
+TOKENS: Final = tuple(4**n for n in range(14))
+
+#: How many models get a label of their own; more are told together.
+MODELS_MAX: Final = 1000
+
+
+def operation(path: str) -> str:
+    """`gen_ai.operation.name` of a request to a backend's ``path``."""
+    return _OPERATIONS.get(path, OTHER)
+
+
+def _codes(error: type[InferLineError] = InferLineError) -> Iterator[str]:
+    yield error.code
+    for kind in error.__subclasses__():
+        yield from _codes(kind)
+
+
+_CODES: Final = frozenset(
+    {*_codes(), "damaged_request", *(f"backend_{status}" for status in range(400, 600))}
+)
+
+
+def error_type(code: str) -> str:
+    """`error.type` of an error's code: a provider may have written whatever it likes."""
+    return code if not code or code in _CODES else OTHER
+
+
+class Models:
+    """Labels of models, of which only so many are told apart."""
+
+    def __init__(self, count_max: int = MODELS_MAX) -> None:
+        self._max = count_max
+        self._known: set[str] = set()
+
+    def label(self, model: str) -> str:
+        """The label of a model."""
+        if model not in self._known:
+            if len(self._known) >= self._max:
+                return OTHER
+            self._known.add(model)
+        return model
