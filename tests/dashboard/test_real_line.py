@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,10 +9,9 @@ import pytest
 from playwright.async_api import expect
 
 from inferline.local import model
-from inferline.local.failures import PartMissing
 from tests.dashboard.conftest import DESKTOP, PHONE, Visit
-from tests.support.emulators import free_port
-from tests.support.line import Line, empty_line, get_json, until
+from tests.support.line import Line, empty_line
+from tests.support.llm import start_line
 
 VIEWS = {
     "overview": "",
@@ -25,29 +23,10 @@ VIEWS = {
 @pytest.fixture(scope="module")
 def line() -> Iterator[Line]:
     """A gateway, llama.cpp with a small model, and a provider for it."""
-    path = model_path()
     with empty_line() as line:
-        port = free_port()
-        command = ["--model", path, "--alias", model.ALIAS, "--port", str(port)]
-        command += ["--slots", "2", "--threads", "1", "--context", "512"]
-        llm = line.start("llm", "inferline.local.llm", *command)
-        line.backend_url = f"http://127.0.0.1:{port}"
-        line.start_gateway()
-        health = f"{line.backend_url}/health"
-        until(lambda: llm.process.poll() is not None or get_json(health), "llama.cpp is up")
-        assert llm.process.poll() is None, llm.log
+        start_line(line, slots=2, context=512)
         line.start_provider("this-machine", None, "--slots", "2")
         yield line
-
-
-def model_path() -> str:
-    """The model's file, fetched at the first time; CI has to have it, a laptop may be offline."""
-    try:
-        return str(model.find(os.environ) or model.fetch(os.environ, lambda _: None))
-    except PartMissing as missing:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(str(missing))
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -13,10 +12,9 @@ import openai
 import pytest
 
 from inferline.local import model
-from inferline.local.failures import PartMissing
 from inferline.sse import EventParser
-from tests.support.emulators import free_port
 from tests.support.line import Line, empty_line, get_json, until
+from tests.support.llm import start_line
 
 SLOTS = 4
 #: Tokens for each slot.
@@ -80,29 +78,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.fixture(scope="module")
 def line() -> Iterator[Line]:
     """A gateway and a provider that was told nothing but where llama.cpp is."""
-    path = model_path()
     with empty_line() as line:
-        port = free_port()
-        command = ["--model", path, "--alias", model.ALIAS, "--port", str(port)]
-        command += ["--slots", str(SLOTS), "--threads", "1", "--context", str(CONTEXT)]
-        llm = line.start("llm", "inferline.local.llm", *command)
-        line.backend_url = f"http://127.0.0.1:{port}"
-        line.start_gateway()
-        health = f"{line.backend_url}/health"
-        until(lambda: llm.process.poll() is not None or get_json(health), "llama.cpp is up")
-        assert llm.process.poll() is None, llm.log
+        start_line(line, slots=SLOTS, context=CONTEXT)
         line.start_provider("p1")
         yield line
-
-
-def model_path() -> str:
-    """The model's file, fetched at the first time; CI has to have it, a laptop may be offline."""
-    try:
-        return str(model.find(os.environ) or model.fetch(os.environ, lambda _: None))
-    except PartMissing as missing:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(str(missing))
 
 
 def both(line: Line, path: str, body: dict[str, Any]) -> tuple[httpx.Response, httpx.Response]:

@@ -21,13 +21,13 @@ import pytest
 from botocore.exceptions import ClientError
 
 from inferline.local import model, web
-from inferline.local.failures import PartMissing
 from inferline.queue import Message
 from inferline.task import TaskRef, slug
 from infra import node
 from infra.emulator import Deployment
 from infra.inventory import inventory
 from tests.support.line import until
+from tests.support.llm import model_path
 
 #: The first test waits for all that comes before it.
 pytestmark = pytest.mark.timeout(300)
@@ -81,7 +81,7 @@ def made() -> Iterator[Made]:
     """The stack, deployed once, with a provider before a real model."""
     if not Path(node.command("cdk")[1]).exists() and not os.environ.get("CI"):
         pytest.skip("the CDK's command line is not installed; `make synth` installs it")
-    fetch_model()
+    model_path()  # Fetched before the stack, so that its time is nobody else's.
     told: list[str] = []
     with (
         # Not pytest's, which would keep hundreds of megabytes of it.
@@ -96,17 +96,6 @@ def made() -> Iterator[Made]:
         deployment.start_llm()
         deployment.start_provider(token, key)
         yield Made(deployment, key, token, before, told)
-
-
-def fetch_model() -> None:
-    """CI has to have the model, a laptop may be offline."""
-    try:
-        if model.find(os.environ) is None:
-            model.fetch(os.environ, lambda _: None)
-    except PartMissing as missing:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(str(missing))
 
 
 def test_the_openai_sdk_gets_a_real_answer(made: Made) -> None:
