@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from inferline.aws.client import AwsClient
-from inferline.aws.faults import call, translated
-from inferline.aws.items import from_item, to_item
+from inferline.aws.faults import translated
+from inferline.aws.items import to_item
+from inferline.aws.registry import rows
 from inferline.minutes import MINUTE_MS, Figures, Minute
 from inferline.task import slug
 
@@ -59,18 +60,9 @@ class DynamoMinutes:
 
     async def since(self, number: int) -> list[Minute]:
         """All minutes from ``number`` on; see `MinuteStore`."""
-        request: dict[str, Any] = {
-            "TableName": self._table,
-            "KeyConditionExpression": "pk = :kind AND sk >= :first",
-            "ExpressionAttributeValues": to_item({":kind": MINUTES, ":first": _name(number)}),
-        }
-        found: list[Minute] = []
-        while True:
-            answer = await call(self._client, "dynamodb", "Query", request)
-            found += [_minute(from_item(item)) for item in answer["Items"]]
-            if not answer.get("LastEvaluatedKey"):
-                return found
-            request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+        first = _name(number)
+        found = await rows(self._client, self._table, MINUTES, first=first, consistent=False)
+        return [_minute(row) for row in found]
 
 
 def _name(number: int) -> str:

@@ -65,13 +65,20 @@ class DynamoRegistry:
         return await call(self._client, "dynamodb", operation, request)
 
 
-async def rows(client: AwsClient, table: str, kind: str) -> list[dict[str, Any]]:
-    """All rows of one partition, in the order of their names. Raises Unavailable."""
+async def rows(
+    client: AwsClient, table: str, kind: str, *, first: str = "", consistent: bool = True
+) -> list[dict[str, Any]]:
+    """
+    All rows of one partition, or those from the name ``first`` on, in the order of their names.
+
+    Raises Unavailable.
+    """
+    values = {":kind": kind} | ({":first": first} if first else {})
     request: dict[str, Any] = {
         "TableName": table,
-        "KeyConditionExpression": "pk = :kind",
-        "ExpressionAttributeValues": to_item({":kind": kind}),
-        "ConsistentRead": True,
+        "KeyConditionExpression": "pk = :kind" + (" AND sk >= :first" if first else ""),
+        "ExpressionAttributeValues": to_item(values),
+        "ConsistentRead": consistent,
     }
     found: list[dict[str, Any]] = []
     while True:
