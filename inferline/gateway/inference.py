@@ -12,7 +12,7 @@ from typing import Any, Final
 from fastapi import APIRouter, Request, Response
 
 from inferline import payload
-from inferline.caller import ANYONE, Caller
+from inferline.caller import Caller
 from inferline.errors import BodyTooLarge, InferLineError, InvalidRequest
 from inferline.gateway.answer import Answer
 from inferline.gateway.line import Line
@@ -67,7 +67,7 @@ _ANSWER: Final[dict[str, Any]] = {
 def _handler(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
     async def serve(request: Request) -> Response:
         line: Line = request.app.state.line
-        caller: Caller = getattr(request.state, "caller", ANYONE)
+        caller: Caller = request.state.caller  # Let in by the route's own check.
         told = request.headers.getlist("traceparent")
         visit = Visit(line, endpoint.backend_path, caller, told[0] if len(told) == 1 else "")
         try:
