@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from aws_cdk import Aws
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
-from inferline.aws.lending import BODY_ACTIONS, QUEUE_ACTIONS, TASK_ACTIONS
-from infra.rights import KEY_TO_READ, KEY_TO_WRITE, queue_arns
+from inferline.aws.lending import BODY_ACTIONS, KEY_ACTIONS, QUEUE_ACTIONS, TASK_ACTIONS
+from infra.rights import queue_arns, through_services
 from infra.storage import Storage
 
 
@@ -40,21 +39,11 @@ class Access(Construct):
 
 
 def _statements(storage: Storage) -> list[iam.PolicyStatement]:
-    services = ("dynamodb", "s3", "sqs")
     return [
         _allow("Queues", QUEUE_ACTIONS, queue_arns(storage.stack_name)),
         _allow("Tasks", TASK_ACTIONS, [storage.tasks.table_arn]),
         _allow("Bodies", BODY_ACTIONS, [storage.bodies.arn_for_objects("*")]),
-        iam.PolicyStatement(
-            sid="Key",
-            actions=[*KEY_TO_READ, *KEY_TO_WRITE],
-            resources=[storage.key.key_arn],
-            conditions={
-                "StringEquals": {
-                    "kms:ViaService": [f"{name}.{Aws.REGION}.amazonaws.com" for name in services]
-                }
-            },
-        ),
+        through_services(storage, KEY_ACTIONS, ("dynamodb", "s3", "sqs")),
     ]
 
 

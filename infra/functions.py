@@ -48,11 +48,12 @@ CACHED_SECONDS: Final = 60
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Function:
-    """One function. Memory is MB; CPU comes in proportion."""
+    """One function."""
 
     name: str
     does: str
-    memory: int
+    #: MB; CPU comes in proportion. None: as the operator has chosen.
+    memory: int | None
     #: None: as long as the edge has it.
     seconds: int | None
     #: How many may run at once.
@@ -64,7 +65,7 @@ FUNCTIONS: Final = (
     Function(
         name="inference",
         does="Takes requests, waits for their answers and passes them on",
-        memory=512,
+        memory=None,
         seconds=None,
         at_once=700,
         rights=Rights(
@@ -176,7 +177,7 @@ class Functions(Construct):
             handler=f"functions.{function.name}.handler",
             runtime=asset.RUNTIME,
             architecture=_architecture(self._switches.architecture),
-            memory_size=self._memory(function),
+            memory_size=function.memory or self._switches.inference_mb,
             timeout=Duration.seconds(function.seconds or EDGE_SECONDS[self._switches.edge]),
             reserved_concurrent_executions=reserved,
             role=self._role(function, log),
@@ -184,9 +185,6 @@ class Functions(Construct):
             tracing=lambda_.Tracing.ACTIVE,
             environment=self._environment(),
         )
-
-    def _memory(self, function: Function) -> int:
-        return self._switches.inference_mb if function.name == "inference" else function.memory
 
     def _role(self, function: Function, log: logs.LogGroup) -> iam.Role:
         role = iam.Role(

@@ -10,18 +10,13 @@ from aws_cdk import Aws
 from aws_cdk import aws_iam as iam
 
 from inferline.aws.dynamodb import LIVE_KEY
+from inferline.aws.lending import KEY_ACTIONS
 from inferline.task import TIERS
 from infra.queues import Queues
 from infra.storage import Storage
 
-#: What the services do with the key for somebody who reads, and besides for one who writes.
+#: What the services do with the key for somebody who only reads.
 KEY_TO_READ: Final = ("kms:Decrypt", "kms:DescribeKey")
-KEY_TO_WRITE: Final = (
-    "kms:Encrypt",
-    "kms:GenerateDataKey",
-    "kms:ReEncryptFrom",
-    "kms:ReEncryptTo",
-)
 #: The actions that encrypt.
 _WRITES: Final = frozenset({"PutItem", "UpdateItem", "DeleteItem", "SendMessage", "PutObject"})
 
@@ -61,24 +56,29 @@ class Rights:
         found += [_rows(storage, kind, actions) for kind, actions in self.registry.items()]
         services = {service for _, service, actions, _ in granted if actions}
         services |= {"dynamodb"} if self.registry else set()
-        return [*found, self._key(storage, sorted(services))]
-
-    def _key(self, storage: Storage, services: Sequence[str]) -> iam.PolicyStatement:
-        return iam.PolicyStatement(
-            sid="Key",
-            actions=[*KEY_TO_READ, *(KEY_TO_WRITE if self._writes() else ())],
-            resources=[storage.key.key_arn],
-            conditions={
-                "StringEquals": {
-                    "kms:ViaService": [f"{name}.{Aws.REGION}.amazonaws.com" for name in services]
-                }
-            },
-        )
+        actions = KEY_ACTIONS if self._writes() else KEY_TO_READ
+        return [*found, through_services(storage, actions, sorted(services))]
 
     def _writes(self) -> bool:
         registry = (action for actions in self.registry.values() for action in actions)
         every = (*self.tasks, *registry, *self.queues, *self.bodies)
         return not _WRITES.isdisjoint(every)
+
+
+def through_services(
+    storage: Storage, actions: Sequence[str], services: Sequence[str]
+) -> iam.PolicyStatement:
+    """The use of the key that ``services`` make of it for their caller, and no other."""
+    return iam.PolicyStatement(
+        sid="Key",
+        actions=list(actions),
+        resources=[storage.key.key_arn],
+        conditions={
+            "StringEquals": {
+                "kms:ViaService": [f"{name}.{Aws.REGION}.amazonaws.com" for name in services]
+            }
+        },
+    )
 
 
 def _rows(storage: Storage, kind: str, actions: Sequence[str]) -> iam.PolicyStatement:
