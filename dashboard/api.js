@@ -13,15 +13,17 @@ export class ApiError extends Error {
 /** Nobody answered, or nobody who speaks this API. */
 export class NoAnswer extends Error {}
 
-const candidates = (document.querySelector('meta[name="inferline-api"]')?.content || "../v1/")
+const places = document.querySelector('meta[name="inferline-api"]');
+const candidates = (places?.content || "../v1/")
   .split(/\s+/).filter(Boolean).map((path) => new URL(path, document.baseURI).href);
 let base = candidates[0];
 let found = false;
 let key = "";  // In memory alone: never stored, never in an address.
+let tellsModels = true;  // Not so of an older gateway, which is then asked only once.
 let askForKey = async () => false;
 
 /** The address that clients are given, without the last slash. */
-export const baseUrl = () => base.replace(/\/$/, "");
+export const baseUrl = () => (places?.dataset.clients || base).replace(/\/$/, "");
 export const hasKey = () => key !== "";
 export const useKey = (text) => { key = text; };
 /** Have `ask(message)` called when a key is wanted; it resolves to whether there is one now. */
@@ -34,6 +36,18 @@ export async function overview(withinMs) {
   return (await ask("overview", { withinMs })).json();
 }
 
+/** The last hour of one model; null where the gateway tells none. Raises as the overview does. */
+export async function hourOf(model, withinMs) {
+  if (!tellsModels) return null;
+  try {
+    return await (await ask(`overview/hour?model=${encodeURIComponent(model)}`, { withinMs })).json();
+  } catch (error) {
+    if (error.status !== 404) throw error;
+    tellsModels = error.code === "model_not_found";
+    return null;
+  }
+}
+
 /** Fetch `path`; asks the reader for a key when the gateway does. Raises ApiError or NoAnswer. */
 export async function ask(path, told = {}) {
   for (;;) {
@@ -41,7 +55,7 @@ export async function ask(path, told = {}) {
     const response = await reach(path, told);
     if (response.ok) return response;
     const error = await errorOf(response);
-    if (error.status !== 401 && !(error.status === 403 && path === "overview")) throw error;
+    if (error.status !== 401 && !(error.status === 403 && path.startsWith("overview"))) throw error;
     if (shown === key && !(await askForKey(shown ? error.message : ""))) throw error;
   }
 }

@@ -1,6 +1,6 @@
 // Where it begins: asks the gateway again and again, and shows the view that the address names.
 
-import { ApiError, hasKey, NoAnswer, onKeyWanted, overview, useKey } from "./api.js";
+import { ApiError, hasKey, hourOf, NoAnswer, onKeyWanted, overview, useKey } from "./api.js";
 import { byId, mark, write } from "./dom.js";
 import { ModelView } from "./model.js";
 import { OverviewView } from "./overview.js";
@@ -48,6 +48,7 @@ function go(isFirst = false) {
   if (route.view === "playground" && route.id) views.playground.choose(route.id);
   show();
   if (isFirst) return;
+  if (route.view === "model") look();
   scrollTo(0, 0);
   document.querySelector(`#${route.view} h1`).focus({ preventScroll: true });
 }
@@ -78,6 +79,7 @@ async function look() {
     alive("live", "Live");
     trouble("");
     show();
+    await lookAtModel();
   } catch (error) {
     failures += 1;
     alive("lost", error.status === 401 || error.status === 403 ? "No key" : "Not connected");
@@ -88,6 +90,12 @@ async function look() {
     keyButton();
     again(performance.now() - begun);
   }
+}
+
+/** Its hour by minute is asked for only while it is in view. */
+async function lookAtModel() {
+  const { view, id } = route;
+  if (view === "model" && models.has(id)) views.model.showHour(id, await hourOf(id, LOOK_MS_MAX));
 }
 
 const isForeseen = (error) => error instanceof ApiError || error instanceof NoAnswer || error.name === "TimeoutError";

@@ -1,18 +1,30 @@
 // Figures as people read them.
 
 const whole = new Intl.NumberFormat("en");
+const rough = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 
 export const NONE = "–";
 
-export const count = (number) => whole.format(number);
+const known = (number) => number !== null && number !== undefined;
+
+export const count = (number) => (known(number) ? whole.format(number) : NONE);
+
+/** A count that may be large: "8,200", "1.24M". */
+export const about = (number) => (known(number) && number >= 10_000 ? rough.format(number) : count(number));
+
+/** So many a second: the small ones to a tenth. */
+export function rate(number) {
+  if (!known(number)) return NONE;
+  return count(number < 9.95 ? Number(number.toFixed(1)) : Math.round(number));
+}
 
 /** "1 model", "3 models". */
 export const some = (number, noun, plural = `${noun}s`) => `${count(number)} ${number === 1 ? noun : plural}`;
 
 /** A length of time in seconds, to about two digits. */
 export function span(seconds) {
-  if (seconds === null || seconds === undefined) return NONE;
+  if (!known(seconds)) return NONE;
   if (seconds < 0.0995) return `${Math.round(seconds * 1000)} ms`;
   if (seconds < 9.95) return `${seconds.toFixed(seconds < 0.995 ? 2 : 1)} s`;
   if (seconds < 99.5) return `${Math.round(seconds)} s`;
@@ -20,7 +32,7 @@ export function span(seconds) {
   return `${(seconds / 3600).toFixed(1)} h`;
 }
 
-export const millis = (ms) => span(ms === null || ms === undefined ? null : ms / 1000);
+export const millis = (ms) => span(known(ms) ? ms / 1000 : null);
 
 /** The time of day of a second since 1970, where the reader is. */
 export const minuteOf = (second) => clock.format(new Date(second * 1000));

@@ -1,9 +1,9 @@
 // One model: how it does, who serves it, and how to ask it from a program.
 
 import { baseUrl, hasKey } from "./api.js";
-import { failed } from "./charts.js";
-import { byId, Keyed, make, mark, write } from "./dom.js";
-import { count, NONE, some, span } from "./format.js";
+import { byId, Keyed, make, write } from "./dom.js";
+import { count, NONE, rate, some, span } from "./format.js";
+import { failed, Hour } from "./hour.js";
 import { providerState, why } from "./words.js";
 
 const QUESTION = "What is a queue?";
@@ -15,8 +15,12 @@ export class ModelView {
   #times = new Keyed(byId("time-rows"), () => cells(4));
   #providers = new Keyed(byId("model-providers"), line);
   #snippets = new Keyed(byId("snippets"), snippet);
+  #minutes = new Hour(byId("by-minute"));
+  #id = "";
 
   show(id, told, model) {
+    if (!model || id !== this.#id) byId("by-minute").hidden = true;
+    this.#id = id;
     write(byId("model-title"), id);
     byId("model-try").setAttribute("href", `#/playground/${encodeURIComponent(id)}`);
     if (!model) {
@@ -30,14 +34,21 @@ export class ModelView {
       id: queue.tier, texts: [queue.tier, count(queue.waiting), span(queue.oldest_seconds), count(queue.running)],
     })), (one) => one.id);
     this.#providers.show(providersOf(model, told), (one) => one.id);
-    this.#hour(model.figures);
+    this.#figures(model.figures);
     this.#snippets.show(snippets(id, baseUrl(), hasKey()), (one) => one.id);
   }
 
-  #hour(figures) {
+  /** Show the hour of a model by minute; null when nobody tells it. */
+  showHour(id, hour) {
+    if (id !== this.#id) return;
+    byId("by-minute").hidden = !hour;
+    if (hour) this.#minutes.show(hour.minutes);
+  }
+
+  #figures(figures) {
     const bad = figures ? Object.entries(figures.errors).map(([code, times]) => `${count(times)} × ${code}`).join(", ") : "";
     write(byId("model-hour"), figures
-      ? `${some(figures.requests, "request")}, ${bad ? `${count(failed(figures))} failed: ${bad}` : "none failed"}.`
+      ? `${some(figures.requests, "request")}, ${bad ? `${count(failed(figures))} failed: ${bad}` : "none failed"}. Tokens: ${count(figures.output_tokens)} output, ${count(figures.input_tokens)} input.`
       : "Nobody asked for it.");
     this.#times.show(MEASURES.map(([name, measure]) => ({
       id: name, texts: [name, ...["p50", "p95", "p99"].map((part) => seconds(figures?.[measure][part]))],
@@ -50,10 +61,11 @@ const seconds = (ms) => (ms === null || ms === undefined ? NONE : (ms / 1000).to
 function providersOf(model, told) {
   const all = [...model.serving, ...model.ill];
   if (!all.length) return [{ id: "", text: "Nobody at the moment." }];
-  return all.map((one) => ({
-    id: one.id,
-    text: `${one.id}: ${providerState(one, told.silent_seconds)[0]}, ${count(one.running)} of ${count(one.slots)} slots in use`,
-  }));
+  return all.map((one) => {
+    const [state, , note] = providerState(one, told.silent_seconds);
+    const does = `${count(one.running)} of ${count(one.slots)} slots in use, ${rate(one.tokens_per_second)} tokens a second`;
+    return { id: one.id, text: `${one.id}: ${state}, ${does}. ${note}` };
+  });
 }
 
 function line() {

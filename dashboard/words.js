@@ -1,12 +1,14 @@
 // What the figures mean, in words: how a model and a provider do, and why a request waits.
 
-import { capital, count, listed, some, span, sum } from "./format.js";
+import { capital, count, listed, share, some, span, sum } from "./format.js";
 
 const TIERS = ["priority", "default", "flex"];
 /** From this share of the time after which a provider counts as gone, its silence is worth saying. */
 const SILENT_SHARE = 0.6;
 /** With a slot free, a task is taken within this; seconds. */
 const TAKEN_SECONDS = 10;
+/** So many reasons why providers of a model are unhealthy are told. */
+const REASONS_MAX = 2;
 
 /** The overview by model: its tiers, its providers and its figures together. */
 export function modelsOf(told) {
@@ -63,17 +65,20 @@ export function why(model, silentSeconds) {
   if (!model.serving.length) return waits + unserved(model);
   if (!model.slots) return `${waits}Its providers offer no slots.`;
   if (!model.waiting) return unwaited(model);
-  return waits + [isCold(model) ? cold(model) : backlog(model), silence(model, silentSeconds)].filter(Boolean).join(" ");
+  return waits + [isCold(model) ? cold(model) : backlog(model), illness(model), silence(model, silentSeconds)].filter(Boolean).join(" ");
 }
 
 function unserved(model) {
   if (!model.ill.length) {
     return "No provider serves it. Requests are refused after a short wait; start a provider whose LLM server has this model.";
   }
-  const whose = model.ill.length === 1 ? "its LLM server does" : "their LLM servers do";
-  return `${listed(model.ill.map((one) => one.id))} would serve it, but ${whose} not answer the health check. ` +
-    "Work is taken again as soon as that does.";
+  const names = listed(model.ill.map((one) => one.id));
+  const reasons = [...new Set(model.ill.map(reasonOf))].slice(0, REASONS_MAX).join(" ");
+  return `${names} would serve it, but ${model.ill.length === 1 ? "is" : "are"} unhealthy. ${reasons} Work is taken again once that is mended.`;
 }
+
+/** Why an unhealthy provider takes no work. */
+const reasonOf = (provider) => provider.reason || "Its LLM server does not answer the health check.";
 
 function unwaited(model) {
   const free = model.slots - model.used;
@@ -100,8 +105,24 @@ function backlog(model) {
     .map((tier) => [tier, estimate(model, tier)]).filter(([, seconds]) => seconds !== null)
     .map(([tier, seconds]) => `${span(seconds)} in ${tier}`);
   if (told.length) parts.push(`A new one waits about ${listed(told)}.`);
-  parts.push("Tenants take turns, so one with few requests waits less.");
-  return parts.join(" ");
+  return [...parts, turns(model)].filter(Boolean).join(" ");
+}
+
+/** Whose requests they are, without names: each tier has turns of its own. */
+function turns(model) {
+  const queues = TIERS.map((tier) => model.tiers[tier]).filter((queue) => queue?.waiting);
+  const shared = queues.filter((queue) => queue.tenants > 1).map((queue) => {
+    const where = queues.length > 1 ? ` in ${queue.tier}` : "";
+    const yours = `${queue.yours ? few(queue.yours) : "none"} of the requests ${queue.yours > 1 ? "are" : "is"} yours`;
+    return `${capital(few(queue.tenants, "tenant"))} wait${where}; the largest has ${share(queue.largest_share, 1)} of what waits, and ${yours}.`;
+  });
+  const mayBeShared = shared.length || queues.some((queue) => queue.tenants === undefined);
+  return mayBeShared ? [...shared, "Tenants take turns, so one with few requests waits less."].join(" ") : "";
+}
+
+function illness(model) {
+  if (!model.ill.length) return "";
+  return `${listed(model.ill.map((one) => one.id))} ${model.ill.length === 1 ? "is unhealthy and takes" : "are unhealthy and take"} no work.`;
 }
 
 function silence(model, silentSeconds) {
@@ -120,7 +141,7 @@ export function providerState(provider, silentSeconds) {
       ? ["left", "quiet", "It ended and said so."]
       : ["gone", "bad", `Not heard of for more than ${span(silentSeconds)}. What it held goes to others.`];
   }
-  if (!provider.healthy) return ["unhealthy", "bad", "Its LLM server does not answer the health check, so it takes no work until that does."];
+  if (!provider.healthy) return ["unhealthy", "bad", `It takes no work. ${reasonOf(provider)}`];
   if (isSilent(provider, silentSeconds)) return ["silent", "busy", `Counts as gone after ${span(silentSeconds)}.`];
   if (provider.slots && provider.running >= provider.slots) return ["full", "busy", ""];
   return provider.running ? ["serving", "good", ""] : ["idle", "good", ""];

@@ -20,7 +20,10 @@ FLAGS = (
 #: Figures are flushed every five seconds, kept for three and asked for every three.
 expect.set_options(timeout=30_000)
 DESKTOP = {"width": 1280, "height": 900}
+TABLET = {"width": 1000, "height": 800}
 PHONE = {"width": 390, "height": 844}
+#: The narrowest phone that is still sold.
+NARROW = {"width": 360, "height": 740}
 #: Notes each breach of the page's policy, and each dialog that a script opened.
 WATCH = """
 addEventListener("securitypolicyviolation", (event) =>
@@ -75,12 +78,20 @@ async def visit(browser: Browser) -> AsyncIterator[Visit]:
     """Open the dashboard of a gateway; what went wrong on it fails the test at its end."""
     opened: list[Seen] = []
 
-    async def go(url: str, at: str = "", **options: Any) -> Seen:
+    async def go(
+        url: str,
+        at: str = "",
+        *,
+        prepare: Callable[[Page], Awaitable[None]] | None = None,
+        **options: Any,
+    ) -> Seen:
         context = await browser.new_context(viewport=options.pop("viewport", DESKTOP), **options)
         context.set_default_timeout(20_000)
         seen = Seen(await context.new_page())
         opened.append(seen)
         await seen.page.add_init_script(WATCH)
+        if prepare is not None:
+            await prepare(seen.page)
         seen.page.on("console", lambda said: _note(seen, said))
         seen.page.on("pageerror", lambda error: seen.faults.append(f"error: {error}"))
         seen.page.on("dialog", lambda dialog: _refuse(seen, dialog))

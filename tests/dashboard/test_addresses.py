@@ -12,22 +12,31 @@ from playwright.async_api import expect
 from tests.dashboard.conftest import Visit
 from tests.support.gateway import MODEL, running_gateway
 
+#: What the page is told of its API, unless a deployment knows better.
+PLACES = b'content="../v1/ ../api/v1/"'
+
 
 @asynccontextmanager
-async def in_front(url: str, there: Callable[[str], str | None]) -> AsyncIterator[str]:
-    """A proxy for the gateway at ``url``; ``there`` says where a path leads, None for nowhere."""
+async def in_front(
+    url: str, there: Callable[[str], str | None], places: bytes = PLACES
+) -> AsyncIterator[str]:
+    """
+    A proxy for the gateway at ``url``; ``there`` says where a path leads, None for nowhere, and
+    ``places`` what the page is told of its API.
+    """
 
     async def forward(request: web.Request) -> web.Response:
         path = there(request.path)
         if path is None:
             return web.Response(status=403, text="<Error>AccessDenied</Error>")
-        answer = await client.get(path)
+        answer = await client.get(path, params=dict(request.query))
         kept = {
             name: answer.headers[name]
             for name in ("content-type", "content-security-policy")
             if name in answer.headers
         }
-        return web.Response(status=answer.status_code, body=answer.content, headers=kept)
+        body = answer.content.replace(PLACES, places)
+        return web.Response(status=answer.status_code, body=body, headers=kept)
 
     app = web.Application()
     app.router.add_get("/{path:.*}", forward)
@@ -67,3 +76,18 @@ async def test_beside_an_api_under_the_same_host(visit: Visit) -> None:
         assert f'base_url="{front}/api/v1"' in await page.text("#snippets")
         # That there is no /v1 stands in the console, and is no fault of the page.
         page.faults[:] = [fault for fault in page.faults if "403" not in fault]
+
+
+async def test_clients_are_given_an_address_of_their_own_where_there_is_one(visit: Visit) -> None:
+    places = b'content="../api/v1/" data-clients="https://api.example/api/v1"'
+
+    async with (
+        running_gateway() as gateway,
+        in_front(gateway.url, lambda path: path, places) as front,
+    ):
+        await gateway.know()
+        page = await visit(front, f"#/models/{MODEL}")
+
+        await expect(page.locator("#live")).to_have_attribute("data-state", "live")
+
+        assert 'base_url="https://api.example/api/v1"' in await page.text("#snippets")

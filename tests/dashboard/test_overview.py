@@ -15,8 +15,9 @@ from playwright.async_api import expect
 from inferline.keys import new_key
 from inferline.ledger import Entry
 from inferline.minutes import MINUTE_MS, Figures, Minute
+from inferline.payload import MODEL_CHARS_MAX
 from inferline.registry import Model, Provider
-from tests.dashboard.conftest import DESKTOP, PHONE, Seen, Visit, missing
+from tests.dashboard.conftest import DESKTOP, NARROW, PHONE, TABLET, Seen, Visit, missing
 from tests.support.gateway import MODEL, Gateway, running_gateway
 
 PATH = "/v1/chat/completions"
@@ -31,7 +32,7 @@ HOSTILE = (
     "</table></textarea><iframe src=//x>",
     "'; alert(6); '",
     "\u202eevil\u2028\x00 & %2e%2e/#?",
-    "a" * 400,
+    "a" * MODEL_CHARS_MAX,
 )
 
 
@@ -82,13 +83,13 @@ async def test_a_provider_that_joins_appears_and_one_that_leaves_is_said_so(
 
 async def test_the_chart_moves_with_the_requests(gateway: Gateway, visit: Visit) -> None:
     page = await visit(gateway.url)
-    bar = page.locator(".bar-one").last
-    await expect(bar).to_have_attribute("height", "0.00")
+    bars = page.locator("#hour .chart").first.locator(".bar-one")
+    await expect(bars.last).to_have_attribute("height", "0.00")
 
     await note(gateway, times=3)
 
     await expect(page.locator(".chart-now").first).to_have_text("3 in the hour")
-    drawn = await page.locator(".bar-one").evaluate_all(
+    drawn = await bars.evaluate_all(
         "bars => bars.map(bar => Number(bar.getAttribute('height'))).filter(Boolean)"
     )
     assert [75] == drawn
@@ -100,10 +101,13 @@ async def test_the_same_stands_in_a_table_for_who_does_not_see_it(
     await note(gateway, times=2, ago=3)
     page = await visit(gateway.url)
 
-    await page.click("#minutes summary")
+    await page.click("#hour summary")
 
-    cells = await page.locator("#minute-rows tr").nth(3).locator("td").all_inner_texts()
-    assert ["2", "0", "0.31 s", "1.9 s", "42 ms"] == cells
+    row = page.locator("#hour tbody tr").nth(3)
+    await expect(row).to_be_visible()
+    cells = await row.locator("td").all_inner_texts()
+    assert ["2", "0"] == cells[:2]
+    assert ["0.31 s", "1.9 s", "42 ms"] == cells[4:7]
 
 
 async def test_a_backlog_is_explained_with_an_estimate(gateway: Gateway, visit: Visit) -> None:
@@ -126,7 +130,7 @@ async def test_a_backlog_is_explained_with_an_estimate(gateway: Gateway, visit: 
 @pytest.mark.parametrize(
     ("told", "said"),
     [
-        ({"healthy": False}, "its LLM server does not answer the health check"),
+        ({"healthy": False}, "p1 would serve it, but is unhealthy."),
         (None, "No provider serves it."),
     ],
     ids=["unhealthy", "nobody"],
@@ -235,10 +239,14 @@ async def test_of_many_providers_and_models_only_what_changed_is_drawn_again(
 async def test_axe_finds_no_serious_fault(
     gateway: Gateway, visit: Visit, scheme: str, view: str
 ) -> None:
-    await put(gateway, "ill", "other", healthy=False)
+    await put(gateway, "ill", "other", healthy=False, reason="Its LLM server does not answer.")
     await note(gateway)
     page = await visit(gateway.url, view, color_scheme=scheme, bypass_csp=True)
     await expect(page.locator("#live")).to_have_attribute("data-state", "live")
+    if "models" in view:
+        await expect(page.locator("#by-minute")).to_be_visible()
+    for table in await page.locator("details:visible").all():
+        await table.locator("summary").click()
 
     assert [] == await serious_faults(page)
 
@@ -272,11 +280,14 @@ async def serious_faults(page: Seen) -> list[object]:
     ]
 
 
-@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
+@pytest.mark.parametrize(
+    "viewport", [DESKTOP, TABLET, PHONE, NARROW], ids=["desktop", "tablet", "phone", "narrow"]
+)
 async def test_nothing_is_wider_than_the_screen(
     gateway: Gateway, visit: Visit, viewport: dict[str, int]
 ) -> None:
     await put(gateway, "a" * 128, "b" * 128)
+    await put(gateway, "c" * 128, "d" * 128, healthy=False, reason="e" * 200)
     for view in ("", f"#/models/{'b' * 128}", "#/playground"):
         page = await visit(gateway.url, view, viewport=viewport)
         await expect(page.locator("#live")).to_have_attribute("data-state", "live")

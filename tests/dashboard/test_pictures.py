@@ -21,16 +21,42 @@ from tests.support.gateway import Gateway, running_gateway
 PATH = "/v1/chat/completions"
 QWEN, LLAMA, SMALL = "Qwen/Qwen3-32B", "meta-llama/Llama-3.3-70B-Instruct", "SmolLM2-135M-Instruct"
 MODELS = (QWEN, LLAMA, SMALL, "BAAI/bge-m3", "mistral-small-3.2")
-#: Its models, slots, how many of them run, and whether its backend is well.
+#: How much of the page the pictures of its top show: on a desktop all charts.
+TOP = {"desktop": 1210, "phone": 844}
+ILL = "Its LLM server answers the health check with status 503."
+#: Its models, slots, how many of them run, why it takes no work, seconds a task, tokens a second.
 PROVIDERS = {
-    "gpu-a100-01": ((QWEN,), 8, 8, True, 2.4),
-    "gpu-a100-02": ((QWEN, LLAMA), 8, 8, True, 3.1),
-    "h100-eu-west-1c": ((LLAMA,), 16, 11, True, 4.2),
-    "laptop-anna": ((SMALL,), 2, 0, True, 0.8),
-    "rack-7": (("BAAI/bge-m3",), 4, 0, False, 0.05),
+    "gpu-a100-01": ((QWEN,), 8, 8, "", 2.4, 312.4),
+    "gpu-a100-02": ((QWEN, LLAMA), 8, 8, "", 3.1, 288.1),
+    "h100-eu-west-1c": ((LLAMA,), 16, 11, "", 4.2, 401.7),
+    "laptop-anna": ((SMALL,), 2, 0, "", 0.8, 0.0),
+    "rack-7": (("BAAI/bge-m3",), 4, 0, ILL, 0.05, 0.0),
 }
 RUNNING = (QWEN,) * 13 + (LLAMA,) * 14
 WAITING = ("default",) * 7 + ("flex",) * 3 + ("priority",)
+
+
+def provider(
+    name: str,
+    models: tuple[str, ...],
+    slots: int,
+    running: int,
+    reason: str,
+    service_seconds: float,
+    tokens_per_second: float,
+) -> Provider:
+    """A provider as it would have told of itself."""
+    return Provider(
+        id=name,
+        models=models,
+        slots=slots,
+        running=running,
+        healthy=not reason,
+        reason=reason,
+        version="0.1.0",
+        service_seconds=service_seconds,
+        tokens_per_second=tokens_per_second,
+    )
 
 
 def hour(model: str, drawn: random.Random) -> list[Figures]:
@@ -52,8 +78,12 @@ def hour(model: str, drawn: random.Random) -> list[Figures]:
                     first_ms=int(drawn.lognormvariate(6, 0.4)),
                     total_ms=int(drawn.lognormvariate(8, 0.4)),
                     queue_ms=int(drawn.lognormvariate(4.5, 0.9)),
+                    input_tokens=int(drawn.lognormvariate(6.2, 0.6)),
+                    output_tokens=int(drawn.lognormvariate(5.4, 0.5)),
                 )
             )
+        if 18 < number < 40 or number > 54:
+            figures.note_age(int(drawn.lognormvariate(8, 0.4)))
         minutes.append(figures)
     return minutes
 
@@ -66,11 +96,8 @@ async def busy_gateway() -> AsyncIterator[Gateway]:
         for name in MODELS:
             queues = await gateway.queue.make(name)
             await gateway.registry.put_models([Model(id=name, queues=queues)])
-        for name, (models, slots, running, healthy, seconds) in PROVIDERS.items():
-            told = {"slots": slots, "running": running, "healthy": healthy}
-            await gateway.registry.put_provider(
-                Provider(id=name, models=models, version="0.1.0", service_seconds=seconds, **told)
-            )
+        for name, told in PROVIDERS.items():
+            await gateway.registry.put_provider(provider(name, *told))
         first = gateway.store.now_ms() // MINUTE_MS - 59
         for model in (QWEN, LLAMA, SMALL):
             for number, figures in enumerate(hour(model, drawn)):
@@ -99,6 +126,11 @@ async def test_a_busy_hour_is_pictured(
 
         await expect(page.locator("#why li").first).to_contain_text("11 requests wait.")
 
+        await expect(page.locator("#providers .note").first).to_contain_text(ILL)
         await page.screenshot(path=pictures / f"busy-{size}-{scheme}.png", full_page=True)
-        top = {"x": 0, "y": 0, "width": viewport["width"], "height": 1100}
-        await page.screenshot(path=pictures / f"busy-{size}-{scheme}-top.png", clip=top)
+        top = {"x": 0, "y": 0, "width": viewport["width"], "height": TOP[size]}
+        path = pictures / f"busy-{size}-{scheme}-top.png"
+        await page.screenshot(path=path, full_page=True, clip=top)
+        await page.locator("#models a", has_text=QWEN).click()
+        await expect(page.locator("#by-minute .chart").first).to_be_visible()
+        await page.screenshot(path=pictures / f"busy-model-{size}-{scheme}.png", full_page=True)

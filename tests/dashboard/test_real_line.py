@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from playwright.async_api import expect
 
@@ -53,3 +55,31 @@ async def test_a_real_answer_is_taken_apart_and_pictured(
             "() => !document.querySelector('.chart-now').textContent.startsWith('0')"
         )
         await page.screenshot(path=pictures / f"{name}-{size}-{scheme}.png", full_page=True)
+
+
+async def test_tokens_are_counted_and_it_is_said_why_a_provider_takes_no_work(
+    line: Line, visit: Visit
+) -> None:
+    scripted = line.start_backend("--model", "other")
+    line.start_provider("ill", scripted)
+    page = await visit(line.url, VIEWS["playground"])
+    await page.fill("#ask-tokens", "32")
+    await page.click("#send")
+    await expect(page.locator("#ask-status")).to_contain_text("Done in")
+
+    async with httpx.AsyncClient() as client:
+        await client.post(f"{scripted}/_script/health", json={"ok": False})
+
+    some = re.compile("^[1-9]")
+    await page.click("nav a:first-child")
+    row = page.locator("#providers tr").filter(has_text="this-machine")
+    await expect(row.locator("td[data-label='Tokens a second']")).to_have_text(some)
+    figure = page.locator("#figures > div").filter(has_text="Tokens").first
+    await expect(figure.locator(".figure-value")).to_have_text(some)
+    reason = "It takes no work. Its LLM server answers the health check with status 503."
+    row = page.locator("#providers tr").filter(has_text="ill")
+    await expect(row.locator(".badge")).to_have_text("unhealthy")
+    await expect(row.locator(".note")).to_have_text(reason)
+    await page.locator("#models a", has_text=model.ALIAS).click()
+    tokens = page.locator("#by-minute .chart").filter(has_text="Tokens").locator(".chart-now")
+    await expect(tokens).to_have_text(re.compile(r"^[1-9]\d* output, [1-9]\d* input in the hour"))
