@@ -106,6 +106,10 @@ class Api(Construct):
             resource = self.rest.root.resource_for_path(str(path))
             self._method(resource, "POST", inference)
             self._method(resource, "ANY", control)
+        for prefix in ("/", "/v1"):
+            tasks = self.rest.root.resource_for_path(str(PurePosixPath(prefix, "tasks")))
+            self._method(tasks, "ANY", control)
+            self._method(tasks.add_proxy(any_method=False), "ANY", inference)
         # A resource hides from the proxy above it what is below.
         for path in sorted({above for one in inferred for above in one.parents}):
             resource = self.rest.root.resource_for_path(str(path))

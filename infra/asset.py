@@ -12,7 +12,7 @@ import jsii
 from aws_cdk import AssetHashType, BundlingOptions, ILocalBundling
 from aws_cdk import aws_lambda as lambda_
 
-from infra.bundle import LOCK, PACKAGES, ROOT, Architecture, bundle
+from infra.bundle import FOLDERS, LOCK, ROOT, Architecture, bundle
 
 #: Of the Python that synthesises, because the bytecode in the bundle is its.
 PYTHON: Final = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -55,7 +55,7 @@ def _hash(architecture: str) -> str:
 def _sources() -> Iterator[Path]:
     yield LOCK
     yield ROOT / "infra" / "bundle.py"
-    for package in PACKAGES:
-        for path in sorted((ROOT / package).rglob("*")):
+    for folder in FOLDERS:
+        for path in sorted((ROOT / folder).rglob("*")):
             if path.is_file() and "__pycache__" not in path.parts:
                 yield path

@@ -20,10 +20,11 @@ Architecture = Literal["arm64", "x86_64"]
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 LOCK: Final = ROOT / "requirements" / "functions.txt"
-PACKAGES: Final = ("inferline", "functions")
-#: What only one machine needs; and a faster event loop, which takes a quarter of the bundle and
-#: brings nothing to a process that has one request at a time.
-UNUSED: Final = ("inferline/local", "uvloop")
+#: What is ours in it; the page's files are there for the function that publishes them.
+FOLDERS: Final = ("inferline", "functions", "dashboard")
+#: What only a gateway of one's own needs; and a faster event loop, which takes a quarter of the
+#: bundle and brings nothing to a process that has one request at a time.
+UNUSED: Final = ("inferline/local", "prometheus_client", "uvloop")
 RUN_SCRIPT: Final = "functions/run.sh"
 
 #: Where Lambda unpacks it: what a traceback shows.
@@ -72,9 +73,9 @@ def bundle(output_dir: Path, *, python: str, architecture: Architecture) -> None
         shutil.rmtree(output_dir)
     output_dir.mkdir(parents=True)
     _install(output_dir, python, architecture)
-    for package in PACKAGES:
+    for folder in FOLDERS:
         ignored = shutil.ignore_patterns("__pycache__", "*.pyc")
-        shutil.copytree(ROOT / package, output_dir / package, ignore=ignored)
+        shutil.copytree(ROOT / folder, output_dir / folder, ignore=ignored)
     _prune(output_dir)
     _compile(output_dir)
     _level(output_dir)

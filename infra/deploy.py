@@ -18,6 +18,7 @@ from infra.account import Account
 
 NEXT: Final = """
 InferLine answers at {url}
+Its page: {page}
 
 A key for a client, and a token for a provider; each is shown once:
 
@@ -47,7 +48,8 @@ def main(arguments: Sequence[str]) -> int:
         if status := node.run("cdk", "deploy", *words):
             return status
         [(stack, outputs)] = json.loads(told.read_text()).items()
-    print(NEXT.format(url=outputs["BaseUrl"], stack=stack, region=account.region))
+    url, page = outputs["BaseUrl"], outputs.get("PageUrl", "none, as cdk.json has it")
+    print(NEXT.format(url=url, page=page, stack=stack, region=account.region))
     return 0
 
 

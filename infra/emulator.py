@@ -81,6 +81,8 @@ class Deployment:
         """Keep all files in ``folder``; ``models`` are declared as in cdk.json."""
         self.emulator_url = f"http://127.0.0.1:{_free_port()}"
         self.url = ""
+        #: The page's address at CloudFront; the emulator answers to it by the header `host`.
+        self.page_url = ""
         self._folder = folder
         self._assembly = folder / "cdk.out"
         self._context = {**CONTEXT, "models": ",".join(models)}
@@ -139,6 +141,7 @@ class Deployment:
         with self._step("deploy", "the stack"):
             said = self._python("infra.deploy", "--app", str(self._assembly))
         self.url = self._routed(said)
+        self.page_url = _found(r"https://\w+\.cloudfront\.\S+", said)[0]
         return said
 
     def destroy(self) -> None:
@@ -223,8 +226,7 @@ class Deployment:
 
     def _routed(self, said: str) -> str:
         """The base URL of the deployed API that was told, as the emulator routes it."""
-        found = re.search(r"https://(\w+)\.execute-api\.[^/\s]+/(\w+)", said)
-        assert found is not None, said
+        found = _found(r"https://(\w+)\.execute-api\.[^/\s]+/(\w+)", said)
         return f"{self.emulator_url}/_aws/execute-api/{found[1]}/{found[2]}"
 
     def _cdk(self, command: str, *arguments: str) -> str:
@@ -296,6 +298,12 @@ class Deployment:
         begin = time.monotonic()
         yield
         self._tell(f"  {name:<10} {what:<58} {time.monotonic() - begin:5.1f} s")
+
+
+def _found(pattern: str, said: str) -> re.Match[str]:
+    found = re.search(pattern, said)
+    assert found is not None, said
+    return found
 
 
 def _free_port() -> int:

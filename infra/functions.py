@@ -70,6 +70,7 @@ FUNCTIONS: Final = (
         at_once=700,
         rights=Rights(
             tasks=("PutItem", "UpdateItem", "BatchGetItem"),
+            live=("Query",),
             registry={MODELS: ("Query",), PROVIDERS: ("Query",), MINUTES: ("UpdateItem",)},
             queues=("SendMessage", "GetQueueAttributes"),
             bodies=("PutObject",),
@@ -124,10 +125,23 @@ FUNCTIONS: Final = (
         rights=Rights(
             tasks=("UpdateItem", "BatchGetItem"),
             live=("Query",),
-            registry={MODELS: ("Query", "PutItem"), PROVIDERS: ("Query",)},
+            registry={
+                MODELS: ("Query", "PutItem"),
+                PROVIDERS: ("Query",),
+                MINUTES: ("UpdateItem",),
+            },
             queues=("GetQueueUrl",),
         ),
     ),
+)
+#: Belongs to the page, which not every stack has, and may do something to its bucket alone.
+PUBLISHER: Final = Function(
+    name="publisher",
+    does="Puts the page's files into their bucket",
+    memory=256,
+    seconds=60,
+    at_once=1,
+    rights=Rights(),
 )
 
 
@@ -143,7 +157,7 @@ class Functions(Construct):
         self._queues = queues
         self._code = asset.code(switches.architecture)
         self._roles: dict[str, iam.Role] = {}
-        made = {function.name: self._make(function) for function in FUNCTIONS}
+        made = {function.name: self.make(function) for function in FUNCTIONS}
         self.inference = made["inference"]
         self.control = made["control"]
         #: Who lends out the provider role.
@@ -163,7 +177,8 @@ class Functions(Construct):
             iam.PolicyStatement(sid="Lend", actions=["sts:AssumeRole"], resources=[role.role_arn])
         )
 
-    def _make(self, function: Function) -> lambda_.Function:
+    def make(self, function: Function) -> lambda_.Function:
+        """The function with the rights of its row."""
         name = f"{self._switches.stack}-{function.name.replace('_', '-')}"
         path, days = f"/aws/lambda/{name}", self._switches.log_days
         log = journal(self, f"{function.name}-log", path, days, self._storage.key)

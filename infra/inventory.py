@@ -7,10 +7,18 @@ from typing import Any, Final
 
 import botocore.session
 
-#: The service, its call, where the list is in the answer, and a thing's name; None: it is one.
+#: The service, its call, where the list is in the answer, and a thing's name; None: it is one. A
+#: dot leads further in.
 _LISTS: Final[tuple[tuple[str, str, str, str | None], ...]] = (
     ("apigateway", "get_rest_apis", "items", "name"),
     ("cloudformation", "describe_stacks", "Stacks", "StackName"),
+    ("cloudfront", "list_distributions", "DistributionList.Items", "DomainName"),
+    ("cloudfront", "list_functions", "FunctionList.Items", "Name"),
+    ("cloudfront", "list_origin_access_controls", "OriginAccessControlList.Items", "Name"),
+    (
+        *("cloudfront", "list_response_headers_policies"),
+        *("ResponseHeadersPolicyList.Items", "ResponseHeadersPolicy.Id"),
+    ),
     ("cloudwatch", "describe_alarms", "MetricAlarms", "AlarmName"),
     ("cloudwatch", "list_dashboards", "DashboardEntries", "DashboardName"),
     ("dynamodb", "list_tables", "TableNames", None),
@@ -35,9 +43,16 @@ def inventory(endpoint_url: str) -> set[str]:
     found: set[str] = set()
     for service, call, things, name in _LISTS:
         client = emulated(service, endpoint_url)
-        for thing in getattr(client, call)().get(things, ()):
-            found.add(f"{service} {thing[name] if name else thing}")
+        for thing in _at(getattr(client, call)(), things) or ():
+            found.add(f"{service} {_at(thing, name) if name else thing}")
     return found | {*_keys(emulated("kms", endpoint_url))}
+
+
+def _at(told: Any, path: str) -> Any:
+    """What is at a path of names; None where there is nothing."""
+    for name in path.split("."):
+        told = told.get(name, {})
+    return told
 
 
 def emulated(service: str, endpoint_url: str) -> Any:

@@ -184,6 +184,10 @@ class Operations(Construct):
             _graph("First token, ms", _percentiles("FirstTokenMilliseconds")),
             _graph("Whole answer, ms", _percentiles("TotalMilliseconds")),
             _graph("Errors, by code", [_each("Errors", "Code", "Sum")]),
+            _graph(
+                "Tokens, by model",
+                [_each(name, "Model", "Sum") for name in ("InputTokens", "OutputTokens")],
+            ),
         ]
 
     def _costs(self) -> Sequence[cloudwatch.IWidget]:

@@ -9,8 +9,8 @@ from typing import Final
 from aws_cdk import Aws
 from aws_cdk import aws_iam as iam
 
-from inferline.aws.dynamodb import LIVE_KEY
 from inferline.aws.lending import KEY_ACTIONS
+from inferline.aws.task_rows import LIVE_KEY
 from inferline.task import TIERS
 from infra.queues import Queues
 from infra.storage import Storage
@@ -57,7 +57,7 @@ class Rights:
         services = {service for _, service, actions, _ in granted if actions}
         services |= {"dynamodb"} if self.registry else set()
         actions = KEY_ACTIONS if self._writes() else KEY_TO_READ
-        return [*found, through_services(storage, actions, sorted(services))]
+        return [*found, through_services(storage, actions, sorted(services))] if found else []
 
     def _writes(self) -> bool:
         registry = (action for actions in self.registry.values() for action in actions)

@@ -13,6 +13,7 @@ from infra.api import Api
 from infra.firewall import Firewall
 from infra.functions import Functions
 from infra.operations import Operations
+from infra.page import Page
 from infra.queues import Queues
 from infra.storage import Storage
 from infra.switches import Switches
@@ -37,6 +38,9 @@ class InferLine(Stack):
         api = Api(self, "Api", switches, functions, storage)
         if switches.waf:
             Firewall(self, "Firewall", switches, api.rest.deployment_stage)
+        if switches.page:
+            page = Page(self, "Page", switches, functions, api)
+            CfnOutput(self, "PageUrl", value=page.url, description="For browsers")
         Operations(self, "Operations", switches, storage, queues, functions, api)
 
         CfnOutput(self, "BaseUrl", value=api.rest.url.rstrip("/"), description="For clients")

@@ -64,10 +64,15 @@ class Switches:
         False, "A firewall before the API: a limit per address. About 6 USD a month."
     )
     waf_requests: int = _switch(2000, "With the firewall: requests of one address in 5 minutes.")
+    page: bool = _switch(
+        True,
+        "The dashboard on CloudFront; it costs nothing while nobody looks. Turn it off where an "
+        "account may not use CloudFront.",
+    )
     reserved_concurrency: bool = _switch(
         True,
-        "Bounds on how many of each function run at once. Takes 812 of an account's concurrent "
-        "executions; turn it off where the quota is below 912.",
+        "Bounds on how many of each function run at once. Takes 813 of an account's concurrent "
+        "executions; turn it off where the quota is below 913.",
     )
     api_log_role: bool = _switch(
         True,

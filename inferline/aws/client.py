@@ -214,18 +214,24 @@ class AwsClient:
         body: bytes = b"",
         *,
         encryption: Literal["AES256", "aws:kms"] | None = None,
+        headers: Mapping[str, str] | None = None,
         timeout: float | None = None,  # noqa: ASYNC109  # as in call()
     ) -> bytes:
-        """Put, get or delete an object. ``encryption`` None leaves it to the bucket's default."""
-        headers = {"Content-Type": "application/octet-stream"} if method == "PUT" else {}
+        """
+        Put, get or delete an object. ``encryption`` None leaves it to the bucket's default.
+
+        An object that is put keeps ``headers`` such as Content-Type for whoever gets it.
+        """
+        sent = {"Content-Type": "application/octet-stream"} if method == "PUT" else {}
+        sent |= headers or {}
         if encryption is not None:
-            headers["x-amz-server-side-encryption"] = encryption
+            sent["x-amz-server-side-encryption"] = encryption
         call = _Call(
             service="s3",
             operation=_OBJECT_OPERATIONS[method],
             method=method,
             url=self._endpoints.object(bucket, key),
-            headers=headers,
+            headers=sent,
             body=body,
             read_seconds=self._read_seconds,
             retry=True,

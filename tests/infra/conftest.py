@@ -17,8 +17,10 @@ def template() -> Template:
 
 @pytest.fixture(scope="session")
 def buffered() -> Template:
-    """For an emulator."""
-    return synthesised(edge="buffered", architecture="x86_64", reserved_concurrency=False)
+    """For a small account: whole answers, nothing reserved, no CloudFront."""
+    return synthesised(
+        edge="buffered", architecture="x86_64", reserved_concurrency=False, page=False
+    )
 
 
 @pytest.fixture(scope="session")

@@ -16,9 +16,13 @@ from tests.support.template import ROOT, context
 CHECKOV = ROOT / ".venv-checkov" / "bin" / "checkov"
 
 NO_BACKUP = "Tasks live for an hour; a backup would keep prompts that are long deleted."
-NO_ACCESS_LOG = "Bodies are gone after a day, and only this stack's roles reach them."
+NO_ACCESS_LOG = "Bodies are for this stack's roles alone and gone after a day; the page is public."
+NO_PAGE_LOG = "The page is public and without data; the API beside it has its own log."
+NO_PAGE_FIREWALL = "There is nothing to attack; the API's firewall stands before the API."
+CLOUDFRONTS_NAME = "A name under cloudfront.net has CloudFront's certificate and its choice of TLS."
 NO_DEAD_LETTER = (
-    "API Gateway waits for its functions; the sweep comes again in a minute; dead letters stay."
+    "API Gateway and CloudFormation wait for their functions; the sweep comes again in a minute; "
+    "dead letters stay."
 )
 PYTHON = "The runtime is the Python that made the bytecode; the operator chooses it."
 LATER = "A sweep that failed is followed by another within a minute; a late one is of no use."
@@ -28,11 +32,16 @@ A_MODELS_QUEUES = "The star is a model's name; its queues are made when a provid
 NAG = {
     "AwsSolutions-APIG2": "Bodies are passed on as they are; the functions check what they route.",
     "AwsSolutions-APIG6": "Method logs hold bodies. The access log tells who and how long.",
+    "AwsSolutions-CFR1": "Who may ask is told by a key, not by a country.",
+    "AwsSolutions-CFR2": NO_PAGE_FIREWALL,
+    "AwsSolutions-CFR3": NO_PAGE_LOG,
+    "AwsSolutions-CFR4": CLOUDFRONTS_NAME,
     "AwsSolutions-COG4": "Clients show API keys, as OpenAI's do; our authorizer checks them.",
     "AwsSolutions-DDB3": NO_BACKUP,
     "AwsSolutions-IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/service-role/"
     "AmazonAPIGatewayPushToCloudWatchLogs]": "API Gateway asks for this very policy.",
     "AwsSolutions-IAM5[Resource::*]": "X-Ray knows no resources.",
+    "AwsSolutions-IAM5[Resource::<PageFiles79CCA538.Arn>/dashboard/*]": "The star is a file.",
     "AwsSolutions-IAM5[Resource::<StorageBodies7921A412.Arn>/*]": "The star is an object's key.",
     **{
         "AwsSolutions-IAM5[Resource::arn:<AWS::Partition>:sqs:<AWS::Region>:<AWS::AccountId>:"
@@ -52,12 +61,15 @@ NAG = {
 #: Checkov's.
 CHECKS = {
     "CKV_AWS_18": NO_ACCESS_LOG,
-    "CKV_AWS_21": "An older version of a body would be kept for nobody.",
+    "CKV_AWS_21": "An older version of a body or of the page would be kept for nobody.",
     "CKV_AWS_28": NO_BACKUP,
+    "CKV_AWS_68": NO_PAGE_FIREWALL,
+    "CKV_AWS_86": NO_PAGE_LOG,
     "CKV_AWS_116": NO_DEAD_LETTER,
     "CKV_AWS_117": "A function in a VPC reaches AWS through endpoints that cost by the hour.",
     "CKV_AWS_120": "No two answers of a model are the same.",
     "CKV_AWS_173": "There is no secret in the environment; Lambda encrypts it with its own key.",
+    "CKV_AWS_174": CLOUDFRONTS_NAME,
     "CKV_AWS_192": "Nothing here is Java, and prompts about Log4j are let through.",
 }
 #: cfn-lint's.

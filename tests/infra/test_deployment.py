@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ import openai
 import pytest
 from botocore.exceptions import ClientError
 
+from inferline.gateway import page
 from inferline.local import model, web
 from inferline.queue import Message
 from inferline.task import TaskRef, slug
@@ -243,6 +245,44 @@ def waiting(sqs: Any, queue: str) -> int:
 
 def test_the_status_shows_the_provider(made: Made) -> None:
     assert model.ALIAS in made.deployment.operator("status", key=made.key)
+
+
+def browse(made: Made, path: str) -> httpx.Response:
+    """What CloudFront answers to a browser."""
+    host = httpx.URL(made.deployment.page_url).host
+    return httpx.get(f"{made.deployment.emulator_url}{path}", headers={"host": host}, timeout=30)
+
+
+@pytest.mark.parametrize("path", ["/", "/dashboard"])
+def test_every_way_leads_to_the_page(made: Made, path: str) -> None:
+    answer = browse(made, path)
+
+    assert (307, "/dashboard/") == (answer.status_code, answer.headers["location"])
+    assert made.deployment.page_url.endswith("/dashboard/")
+
+
+def test_the_page_comes_through_cloudfront_as_from_a_gateway(made: Made) -> None:
+    kinds = {".css": "text/css", ".html": "text/html", ".js": "text/javascript"}
+    for file in page.folder().iterdir():
+        answer = browse(made, f"/dashboard/{file.name}")
+
+        assert 200 == answer.status_code, file
+        kind = answer.headers["content-type"].partition(";")[0]
+        assert kinds.get(file.suffix, "image/svg+xml") == kind
+        assert page.HEADERS.items() <= answer.headers.items()
+        if file.name != "index.html":
+            assert file.read_bytes() == answer.content
+
+
+def test_the_page_is_told_where_its_api_is(made: Made) -> None:
+    shown = browse(made, "/dashboard/").text
+
+    [place] = re.findall(r'<meta name="inferline-api" content="(.*)" data-clients="(.*)">', shown)
+    assert "../api/v1/" == place[0]
+    api = made.url.rpartition("/_aws/execute-api/")[2].removesuffix("/api")
+    assert f"https://{api}.execute-api.us-east-1.amazonaws.com/api/v1" == place[1]
+    source = (page.folder() / "index.html").read_text()
+    assert 1 == len(set(source.splitlines()) - set(shown.splitlines()))
 
 
 def test_nobody_was_denied_what_the_work_needs(made: Made) -> None:

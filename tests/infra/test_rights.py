@@ -30,6 +30,7 @@ EXPECTED = {
         "table/inferline-tasks": {
             *("dynamodb:BatchGetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"),
         },
+        "index/live": {"dynamodb:Query"},
         "MODEL": {"dynamodb:Query"},
         "PROVIDER": {"dynamodb:Query"},
         "MINUTE": {"dynamodb:UpdateItem"},
@@ -62,9 +63,11 @@ EXPECTED = {
         "index/live": {"dynamodb:Query"},
         "MODEL": {"dynamodb:PutItem", "dynamodb:Query"},
         "PROVIDER": {"dynamodb:Query"},
+        "MINUTE": {"dynamodb:UpdateItem"},
         "queues": {"sqs:GetQueueUrl"},
         "key": WRITE,
     },
+    "publisher": {"page/dashboard/*": {"s3:DeleteObject", "s3:PutObject"}},
     "provider": {
         "table/inferline-tasks": {
             *("dynamodb:BatchGetItem", "dynamodb:BatchWriteItem", "dynamodb:UpdateItem"),
@@ -103,8 +106,8 @@ def what(arns: Any) -> str:
         return "queues"
     if ":kms:" in first:
         return "key"
-    if first.startswith("arn:aws:s3:::inferline-bodies-"):
-        return "bodies/" + first.partition("/")[2]
+    if first.startswith("arn:aws:s3:::inferline-"):
+        return first.split("-")[1] + "/" + first.partition("/")[2]
     tail = first.rpartition(":")[2]
     return tail.partition("/")[2].partition("/")[2] if "/index/" in tail else tail
 
@@ -149,7 +152,7 @@ class TestActions:
             for resource in listed(statement["Resource"])
             if "*" in resource and resource != "*" and not resource.endswith(":*")
         }
-        assert {"queues", "bodies/*"} == starred
+        assert {"queues", "bodies/*", "page/dashboard/*"} == starred
 
     def test_the_key_is_used_through_services_only(self, template: Template) -> None:
         for _, statement in template.statements():

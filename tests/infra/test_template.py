@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import fields
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
@@ -14,14 +14,15 @@ from inferline.aws.sqs import (
     RETENTION_SECONDS,
     queue_name,
 )
+from inferline.gateway import page
 from inferline.gateway.inference import ENDPOINTS
 from inferline.settings import Settings, env_name
 from inferline.task import TIERS
 from infra.switches import documented
-from tests.support.template import Template
+from tests.support.template import ACCOUNT, REGION, Template
 
 MODELS = ("llama-3.1-8b", "qwen/qwen3-32b")
-FUNCTIONS = {"inference", "control", "authorizer", "dead-letters", "sweep"}
+FUNCTIONS = {"inference", "control", "authorizer", "dead-letters", "sweep", "publisher"}
 
 
 def methods(template: Template) -> dict[str, dict[str, object]]:
@@ -44,7 +45,16 @@ def functions(template: Template) -> dict[str, dict[str, object]]:
     return {name.removeprefix("inferline-"): function for name, function in found.items()}
 
 
+def bucket(template: Template, noun: str) -> tuple[dict[str, object], list[dict[str, object]]]:
+    """A bucket of the stack, and what its policy says."""
+    name = f"inferline-{noun}-{ACCOUNT}-{REGION}"
+    policies = template.named("AWS::S3::BucketPolicy", "Bucket")
+    statements = policies[name]["PolicyDocument"]["Statement"]
+    return template.named("AWS::S3::Bucket", "BucketName")[name], statements
+
+
 INFERENCE = {f"POST {prefix}{e.path}" for e in ENDPOINTS for prefix in ("", "/v1")}
+INFERENCE |= {"ANY /tasks/{proxy+}", "ANY /v1/tasks/{proxy+}"}
 
 
 class TestQueues:
@@ -115,16 +125,17 @@ class TestStorage:
         assert index["Projection"] == {"ProjectionType": "KEYS_ONLY"}
 
     def test_bodies_are_private_and_gone_after_a_day(self, template: Template) -> None:
-        bucket = template.one("AWS::S3::Bucket")
+        bodies, _ = bucket(template, "bodies")
 
-        assert all(bucket["PublicAccessBlockConfiguration"].values())
-        [rule] = bucket["LifecycleConfiguration"]["Rules"]
+        assert all(bodies["PublicAccessBlockConfiguration"].values())
+        [rule] = bodies["LifecycleConfiguration"]["Rules"]
         assert (rule["Status"], rule["ExpirationInDays"]) == ("Enabled", 1)
-        [encryption] = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+        [encryption] = bodies["BucketEncryption"]["ServerSideEncryptionConfiguration"]
         assert encryption["ServerSideEncryptionByDefault"]["SSEAlgorithm"] == "aws:kms"
 
-    def test_bodies_are_refused_without_tls(self, template: Template) -> None:
-        statements = template.one("AWS::S3::BucketPolicy")["PolicyDocument"]["Statement"]
+    @pytest.mark.parametrize("noun", ["bodies", "page"])
+    def test_what_comes_without_tls_is_refused(self, template: Template, noun: str) -> None:
+        _, statements = bucket(template, noun)
 
         denied = [s["Condition"] for s in statements if s["Effect"] == "Deny"]
         assert {"Bool": {"aws:SecureTransport": "false"}} in denied
@@ -137,10 +148,11 @@ class TestProtection:
     STORING = ("AWS::DynamoDB::Table", "AWS::S3::Bucket", "AWS::KMS::Key")
 
     def policies(self, template: Template) -> set[str]:
+        """Of all that stores but the page's bucket, whose files can be had anywhere."""
         return {
             found["DeletionPolicy"]
-            for found in template.raw["Resources"].values()
-            if found["Type"] in self.STORING
+            for name, found in template.raw["Resources"].items()
+            if found["Type"] in self.STORING and not name.startswith("Page")
         }
 
     def test_a_stack_leaves_nothing_behind(self, template: Template) -> None:
@@ -288,6 +300,100 @@ class TestRefusals:
             body = refusal["ResponseTemplates"]["application/json"]
             assert "$" not in body
             assert "#" not in body
+
+
+class TestPage:
+    #: Of AWS, with the same ids in every account.
+    CACHING_OPTIMIZED = "658327ea-f89d-4fab-a63d-7e88639e58f6"
+    CACHING_DISABLED = "4135ea2d-6df8-44a3-9df3-4b5a84be39ad"
+    ALL_VIEWER_EXCEPT_HOST_HEADER = "b689b0a8-53d0-40ab-baf2-68738e2966ac"
+
+    def origin(self, config: dict[str, Any], behavior: dict[str, Any]) -> dict[str, Any]:
+        """Where a behaviour's requests go."""
+        by_id = {origin["Id"]: origin for origin in config["Origins"]}
+        found: dict[str, Any] = by_id[behavior["TargetOriginId"]]
+        return found
+
+    def test_it_has_exactly_the_headers_that_a_gateway_sends_with_it(
+        self, template: Template
+    ) -> None:
+        policy = template.one("AWS::CloudFront::ResponseHeadersPolicy")
+        config = policy["ResponseHeadersPolicyConfig"]
+        security, custom = config["SecurityHeadersConfig"], config["CustomHeadersConfig"]["Items"]
+
+        told = {one["Header"]: one["Value"] for one in custom}
+        told["content-security-policy"] = security["ContentSecurityPolicy"]["ContentSecurityPolicy"]
+        told["referrer-policy"] = security["ReferrerPolicy"]["ReferrerPolicy"]
+        told["x-content-type-options"] = "nosniff"  # The only value there is.
+        assert page.HEADERS == told
+        assert {"ContentSecurityPolicy", "ContentTypeOptions", "ReferrerPolicy"} == set(security)
+        assert all(one["Override"] for one in (*security.values(), *custom))
+
+    def test_its_files_are_read_by_this_distribution_and_nobody_else(
+        self, template: Template
+    ) -> None:
+        files, statements = bucket(template, "page")
+        [distribution] = template.of("AWS::CloudFront::Distribution")
+
+        [allowed] = [one for one in statements if one["Effect"] == "Allow"]
+
+        assert all(files["PublicAccessBlockConfiguration"].values())
+        assert allowed["Action"] == "s3:GetObject"
+        assert allowed["Principal"] == {"Service": "cloudfront.amazonaws.com"}
+        arn = f"arn:aws:cloudfront::{ACCOUNT}:distribution/{distribution}"
+        assert allowed["Condition"] == {"StringEquals": {"AWS:SourceArn": arn}}
+
+    def test_what_is_not_the_api_is_the_page(self, template: Template) -> None:
+        config = template.one("AWS::CloudFront::Distribution")["DistributionConfig"]
+        default = config["DefaultCacheBehavior"]
+
+        assert default["ViewerProtocolPolicy"] == "redirect-to-https"
+        assert default["CachePolicyId"] == self.CACHING_OPTIMIZED
+        assert "OriginAccessControlId" in self.origin(config, default)
+        [control] = template.of("AWS::CloudFront::OriginAccessControl").values()
+        assert control["OriginAccessControlConfig"]["SigningBehavior"] == "always"
+
+    def test_the_api_is_asked_each_time_with_all_that_the_client_said(
+        self, template: Template
+    ) -> None:
+        config = template.one("AWS::CloudFront::Distribution")["DistributionConfig"]
+        [api] = config["CacheBehaviors"]
+        [rest] = template.of("AWS::ApiGateway::RestApi")
+        origin = self.origin(config, api)
+
+        assert api["PathPattern"] == "/api/*"
+        assert {"GET", "HEAD", "OPTIONS", "POST", "DELETE"} <= set(api["AllowedMethods"])
+        assert api["CachePolicyId"] == self.CACHING_DISABLED
+        assert api["OriginRequestPolicyId"] == self.ALL_VIEWER_EXCEPT_HOST_HEADER
+        assert api["ViewerProtocolPolicy"] == origin["CustomOriginConfig"]["OriginProtocolPolicy"]
+        assert api["ViewerProtocolPolicy"] == "https-only"
+        assert origin["DomainName"] == f"{rest}.execute-api.{REGION}.amazonaws.com"
+        assert "OriginPath" not in origin  # The stage is the path.
+
+    def test_a_silent_stream_is_not_cut_off(self, template: Template) -> None:
+        config = template.one("AWS::CloudFront::Distribution")["DistributionConfig"]
+        [api] = config["CacheBehaviors"]
+
+        silent = self.origin(config, api)["CustomOriginConfig"]["OriginReadTimeout"]
+
+        settings = Settings()
+        assert silent > 2 * max(settings.head_seconds_max, settings.ping_seconds)
+
+    def test_every_file_is_published_and_told_where_the_api_is(self, template: Template) -> None:
+        told = template.one("Custom::Page")
+        [rest] = template.of("AWS::ApiGateway::RestApi")
+
+        assert sorted(path.name for path in page.folder().iterdir()) == told["Files"]
+        assert told["Api"] == "../api/v1/"
+        assert told["Clients"].startswith(f"https://{rest}.execute-api.{REGION}.amazonaws.com/")
+        assert told["Clients"].endswith("/v1")
+
+    def test_an_account_without_cloudfront_can_do_without_it(self, buffered: Template) -> None:
+        kinds = {found["Type"] for found in buffered.raw["Resources"].values()}
+
+        assert not [kind for kind in kinds if "CloudFront" in kind or kind == "Custom::Page"]
+        assert FUNCTIONS - {"publisher"} == set(functions(buffered))
+        assert "PageUrl" not in buffered.raw["Outputs"]
 
 
 class TestFunctions:
