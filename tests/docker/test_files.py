@@ -39,6 +39,19 @@ def services() -> list[Any]:
 
 OURS = [one for one in services() if one.values[0]["image"].startswith("inferline-")]
 THEIRS = [one for one in services() if one not in OURS]
+#: Where spans go, as OpenTelemetry names it.
+TRACES = {"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_HEADERS"}
+PROVIDERS = [one for one in OURS if one.values[0]["build"]["target"] == "provider"]
+GATEWAYS = [
+    one
+    for one in OURS
+    if one.values[0]["build"]["target"] == "gateway" and "ports" in one.values[0]
+]
+
+
+def passed_on(service: dict[str, Any]) -> set[str]:
+    """The variables that a service has from who runs compose, if they are set there."""
+    return {name for name, value in service.get("environment", {}).items() if value is None}
 
 
 def stages() -> dict[str, str]:
@@ -49,7 +62,7 @@ def stages() -> dict[str, str]:
 def test_there_is_a_compose_file_for_each_way_to_run_it() -> None:
     names = {file.stem.removeprefix("docker-compose-") for file in FILES}
 
-    assert {"local-demo", "tinyllama", "vllm", "join-demo"} == names
+    assert {"local-demo", "tinyllama", "vllm", "join-demo", "metrics"} == names
 
 
 @pytest.mark.parametrize("service", OURS)
@@ -114,6 +127,48 @@ def test_the_demo_is_where_its_addresses_say() -> None:
     } == ports
 
 
+def test_up_comes_back_when_the_page_is_there_and_a_provider_has_joined() -> None:
+    demo = loaded(ROOT / "docker/docker-compose-local-demo.yml")["services"]
+
+    waited_for = set().union(*(service.get("depends_on", {}) for service in demo.values()))
+
+    assert {"ready"} == set(demo) - waited_for
+    assert {"dashboard", "provider"} == set(demo["ready"]["depends_on"])
+
+
+@pytest.mark.parametrize("service", [*GATEWAYS, *PROVIDERS])
+def test_what_serves_passes_on_where_traces_go(service: dict[str, Any]) -> None:
+    assert passed_on(service) >= TRACES
+    assert ["host.docker.internal:host-gateway"] == service["extra_hosts"]
+
+
+@pytest.mark.parametrize("service", [*GATEWAYS, *PROVIDERS])
+def test_what_serves_takes_its_settings_from_a_file_that_need_not_be_there(
+    service: dict[str, Any],
+) -> None:
+    kind = service["build"]["target"]
+
+    assert [{"path": f".env.{kind}", "required": False}] == service["env_file"]
+
+
+@pytest.mark.parametrize("service", PROVIDERS)
+def test_a_provider_tells_its_metrics_inside_its_network_if_a_port_is_given(
+    service: dict[str, Any],
+) -> None:
+    assert "METRICS_PORT" in passed_on(service)
+    assert "0.0.0.0" == service["environment"]["METRICS_HOST"]
+    assert "ports" not in service
+
+
+def test_metrics_leave_the_containers_at_the_loopback_address_unless_it_is_said_otherwise() -> None:
+    added = loaded(ROOT / "docker/docker-compose-metrics.yml")["services"]
+
+    assert {"provider"} == set(added)
+    assert ["${METRICS_ADDRESS:-127.0.0.1}:${METRICS_PORT:-9101}:${METRICS_PORT:-9101}"] == added[
+        "provider"
+    ]["ports"]
+
+
 @pytest.mark.parametrize("target", sorted(TARGETS))
 def test_an_image_is_nobody_s_and_says_whether_it_is_well(target: str) -> None:
     base, own = stages()["base"], stages()[target]
@@ -134,6 +189,15 @@ def test_an_image_holds_what_its_lock_says_and_nothing_else(target: str) -> None
 
     locked = f"--no-compile --require-hashes --only-binary :all: -r requirements/{target}.txt"
     assert [locked, "--no-compile --no-deps /wheels/*.whl"] == installs
+
+
+@pytest.mark.parametrize("target", sorted(TARGETS))
+def test_what_is_copied_into_an_image_knows_no_time(target: str) -> None:
+    # Copied as a whole, /opt has no time of its own either.
+    assert f"COPY --from={target}-environment /opt /opt\n" in stages()[target]
+    assert "    && seal\n" in stages()[f"{target}-environment"]
+    assert "--invalidation-mode unchecked-hash" in stages()["tools"]
+    assert "find /opt -exec touch" in stages()["tools"]
 
 
 @pytest.mark.parametrize("target", sorted(TARGETS))
@@ -162,7 +226,8 @@ def test_the_builder_sees_only_what_is_named() -> None:
 
 
 def variables(file: Path) -> set[str]:
-    return set(re.findall(r"\$\{([A-Z_0-9]+)", file.read_text()))
+    named = set(re.findall(r"\$\{([A-Z_0-9]+)", file.read_text()))
+    return named.union(*map(passed_on, loaded(file)["services"].values()))
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
@@ -191,12 +256,11 @@ def test_what_is_missing_is_asked_for_in_a_sentence(name: str, variable: str) ->
     assert re.search(rf"\$\{{{variable}:?\?Set {variable} to [^}}]{{30,}}\}}", text)
 
 
-@pytest.mark.parametrize("service", OURS)
+@pytest.mark.parametrize("service", PROVIDERS)
 def test_a_provider_is_told_only_what_it_knows(service: dict[str, Any]) -> None:
-    if service["build"]["target"] == "provider":
-        aws = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"}
-        aws |= {"AWS_EC2_METADATA_DISABLED"}
-        assert set(service["environment"]) <= set(ENV.values()) | aws
+    aws = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_EC2_METADATA_DISABLED"}
+
+    assert set(service["environment"]) <= set(ENV.values()) | aws | TRACES
 
 
 def test_the_weights_are_told_by_their_hash() -> None:
