@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import islice
 from typing import Any, Final
 
 #: Where an answer may name its model besides its top level: the first event of the Responses API
 #: and of the Messages API wraps the answer.
 _WRAPPERS: Final = ("response", "message")
+#: How many places of a document are tried. A client may write as many as it likes, and each is
+#: read.
+_TRIES_MAX: Final = 8
 
 
 def rename(document: bytes, old: str, new: str) -> bytes:
@@ -23,12 +27,13 @@ def rename(document: bytes, old: str, new: str) -> bytes:
     wanted = _renamed(_read(document), old, new)
     if wanted is None:
         return document
-    for written in _spellings(old):
-        for found in re.finditer(rb'"model"\s*:\s*(' + re.escape(written) + rb")", document):
-            start, end = found.span(1)
-            changed = document[:start] + json.dumps(new).encode() + document[end:]
-            if _read(changed) == wanted:
-                return changed
+    spellings = b"|".join(map(re.escape, _spellings(old)))
+    places = re.finditer(rb'"model"\s*:\s*(' + spellings + rb")", document)
+    for found in islice(places, _TRIES_MAX):
+        start, end = found.span(1)
+        changed = document[:start] + json.dumps(new).encode() + document[end:]
+        if _read(changed) == wanted:
+            return changed
     return json.dumps(wanted, ensure_ascii=False, separators=(",", ":")).encode()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
@@ -15,15 +15,19 @@ from inferline.clock import Clock
 from inferline.enrolment import Terms
 from inferline.errors import BackendFailed, LeaseLost, ProviderLost, Unavailable
 from inferline.queue import Delivery, Message, TaskQueue
-from inferline.store import TaskStore
+from inferline.store import Outcome, TaskStore
 from inferline.task import Task
 from inferline_provider.alias import rename
 from inferline_provider.backend import Backend
 from inferline_provider.chunks import ChunkWriter
 from inferline_provider.claim import is_intact
+from inferline_provider.continuation import Splice, continuation, may_continue
+from inferline_provider.delivered import Delivered, delivered
 from inferline_provider.leases import Leases, Stop
+from inferline_provider.passes import Passes
 from inferline_provider.relay import Relay
 from inferline_provider.trail import UNTOLD, Ending, Telemetry, Trail
+from inferline_provider.usage import UsageAsker, is_refusal
 from inferline_provider.verdict import Broken, Fault, Finish, HandBack, after, failure
 
 log = logging.getLogger(__name__)
@@ -54,6 +58,11 @@ class Bench:
     aliases: Mapping[str, str] = field(default_factory=dict)
     #: Hears of each fault of the backend.
     on_fault: Callable[[Fault], None] = lambda fault: None
+    #: Tasks that were failed here.
+    passes: Passes
+    #: Hears of each answer of the backend.
+    on_answer: Callable[[], None] = lambda: None
+    usage: UsageAsker = field(default_factory=UsageAsker)
     telemetry: Telemetry = UNTOLD
 
 
@@ -77,6 +86,8 @@ class Attempt:
         self._trail = Trail(bench.telemetry, task, bench.provider, bench.clock, bench.store.now_ms)
         self._ending: Ending = "broken"
         self._stopped: Stop | None = None
+        #: The client's body, once it is at hand.
+        self._request = b""
         self._is_served = False
         self._serving: asyncio.Task[_End] | None = None
 
@@ -86,7 +97,10 @@ class Attempt:
             return
         self._stopped = stop
         if not self._is_served:
-            self._stream.discard()
+            if stop is Stop.DRAINED:
+                self._stream.hold()
+            else:
+                self._stream.discard()
             if self._serving is not None:
                 self._serving.cancel()
 
@@ -127,15 +141,31 @@ class Attempt:
                 raise
             return None
         except Fault as fault:
+            self._stream.hold()
+            self._bench.passes.add(self.task.ref)
             log.warning("An attempt failed. %s task=%s", fault, self.task.ref.id)
             self._bench.on_fault(fault)
-            left = self.task.attempts_left
-            return after(fault, attempts_left=left, begun=self._stream.begun)
+            return after(
+                fault,
+                attempt=self.task.attempt,
+                attempts_left=self.task.attempts_left,
+                begun=self._stream.begun,
+                stuck=self._is_stuck,
+            )
         except Unavailable:
+            self._stream.hold()
             log.warning("An attempt failed: a store does not answer. task=%s", self.task.ref.id)
-            if self._stream.begun:
+            if self._is_stuck:
                 return Finish(failure(ProviderLost()))
             return HandBack(spared=False, hide_seconds=1)
+
+    @property
+    def _is_stuck(self) -> bool:
+        """Whether a reader may have some of the answer, and no other attempt could go on."""
+        return self._stream.begun and not may_continue(self.task.path, self._request)
+
+    def _can_go_on(self) -> bool:
+        return self.task.attempts_left > 0 and not self._is_stuck
 
     async def _ask(self) -> Finish:
         """Put the task to the backend and relay its answer. Raises Fault or Unavailable."""
@@ -145,18 +175,51 @@ class Attempt:
             body = await bench.bodies.get(self._message.body_key or "")
         if not is_intact(task, body):
             return Finish(failure(BackendFailed(DAMAGED, code="damaged_request")))
+        self._request = body
+        left = await delivered(bench.store, task) if task.attempt > 1 else None
+        if left is not None:
+            return await self._go_on(left)
+        asking = bench.usage.ask(task.path, body)
+        if asking is not None and not is_refusal(finish := await self._post(asking, True)):
+            return finish
+        finish = await self._post(body, False)
+        if asking is not None and finish.outcome.status < 400:
+            bench.usage.stop()
+        return finish
+
+    async def _go_on(self, left: Delivered) -> Finish:
+        """Have the backend continue what others began. Raises Fault or Unavailable."""
+        bench, task = self._bench, self.task
+        self._stream.follow(left.after)
+        name = bench.aliases.get(task.model, task.model)
+        rest = await continuation(left, task.path, self._request, name, bench.backend)
+        if rest.body is None:
+            self._stream.head(200, left.content_type)
+            return Finish(Outcome(status=200, content_type=left.content_type), rest.splice.rest())
+        log.info("An answer goes on that others began. task=%s", task.ref.id)
+        asking = bench.usage.ask(task.path, rest.body)
+        return await self._post(asking or rest.body, asking is not None, rest.splice)
+
+    async def _post(self, body: bytes, hides_usage: bool, splice: Splice | None = None) -> Finish:
+        """Put a body to the backend and relay its answer. Raises Fault or Unavailable."""
+        bench, task, trail = self._bench, self.task, self._trail
         name, outward = bench.aliases.get(task.model), None
         if name is not None:
             body = rename(body, task.model, name)
             outward = partial(rename, old=name, new=task.model)
-        trail = self._trail
-        relay = Relay(bench.terms, task.path, body, self._stream, outward, trail.first)
+        relay = Relay(
+            *(bench.terms, task.path, body, self._stream, outward, trail.event),
+            hides_usage=hides_usage,
+            splice=splice,
+            can_go_on=self._can_go_on,
+        )
         with trail.asking() as traceparent:
             async with (
                 _within(bench.terms.first_byte_seconds_max) as limit,
                 bench.backend.post(task.path, body, traceparent) as response,
             ):
                 finish = await relay.run(response, limit)
+            bench.on_answer()
             trail.answered(finish.outcome)
         return finish
 
@@ -164,8 +227,11 @@ class Attempt:
         """Write the answer but for its last piece, which rides on the write that ends the task."""
         if self._stopped is Stop.DRAINED:
             # What a reader has seen the beginning of can't begin again elsewhere.
-            end = Finish(failure(ProviderLost())) if self._stream.begun else HandBack(True, 0)
+            end = Finish(failure(ProviderLost())) if self._is_stuck else HandBack(True, 0)
         if not isinstance(end, Finish):
+            if isinstance(end, HandBack) and self._stream.begun:
+                with suppress(Unavailable):  # Then the next attempt does that again.
+                    await self._stream.flush()
             self._stream.discard()
             return end
         try:
@@ -213,8 +279,8 @@ class Attempt:
         """Leave a task that is not ours alone; only the message of an ended one goes."""
         ref = self.task.ref
         try:
-            state, _ = (await self._bench.store.states([ref])).get(ref, (None, 0))
-            if state is not None and state.terminal:
+            found = (await self._bench.store.states([ref])).get(ref)
+            if found is not None and found.state.terminal:
                 await self._bench.queue.delete([self.delivery])
         except Unavailable:
             pass  # Whoever receives the message next will see.

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from inferline.enrolment import OfferedModel
-from inferline_provider.verdict import Broken, Fault, KeyRefused
+from inferline_provider.verdict import Broken, Fault, KeyRefused, Silent, Unwell
 
 #: For every look at the backend that is no task.
 LOOK_SECONDS_MAX: Final = 10.0
@@ -23,6 +23,9 @@ CONNECT_SECONDS_MAX: Final = 10.0
 TASK_TOKENS: Final = 4096
 #: and the most tasks that a stock vLLM runs at once.
 VLLM_SLOTS_MAX: Final = 256
+
+#: How an answer may begin that is to be continued; its last character is one that templates drop.
+BEGUN: Final = "One, two, "
 
 _CACHE: Final = re.compile(r"^vllm:cache_config_info\{(.*)\}", re.MULTILINE)
 #: The names under which servers tell a model's context length.
@@ -82,16 +85,18 @@ class Backend:
             raise Broken("The backend's list of models is not one.")
         return [model for entry in listed if (model := _model(entry)) is not None]
 
-    async def healthy(self) -> bool:
-        """Say whether the backend can work now; where it has no `/health`, its models tell."""
-        try:
-            async with self._look("/health") as response:
-                if response.status not in (404, 405):
-                    return response.status == 200
+    async def check(self) -> None:
+        """
+        Return if the backend can work now; where it has no `/health`, its models tell.
+
+        Raises Fault.
+        """
+        async with self._look("/health") as response:
+            status = response.status
+        if status in (404, 405):
             await self.models()
-        except Fault:
-            return False
-        return True
+        elif status != 200:
+            raise Unwell(status)
 
     async def slots(self) -> tuple[int | None, str]:
         """Return how many tasks the backend runs at once (None: it does not tell), and why so."""
@@ -109,6 +114,43 @@ class Backend:
         if (slots := _vllm_slots(text)) is not None:
             return slots, f"its cache holds so many tasks of {TASK_TOKENS} tokens"
         return None, "the backend does not tell"
+
+    async def prefill(self, model: str) -> dict[str, bool] | None:
+        """
+        The fields that have the backend continue the last message of a chat; None when it can't.
+
+        Found out by what it makes of a chat, without having it generate anything.
+        """
+        asked = {"role": "user", "content": "Count."}
+        chat = {"model": model, "messages": [asked, {"role": "assistant", "content": BEGUN}]}
+        told = await self._try("/apply-template", chat)  # llama.cpp
+        if str(told.get("prompt", "")).endswith(BEGUN):
+            return {}
+        fields = {"continue_final_message": True, "add_generation_prompt": False}
+        told = await self._try("/tokenize", {**chat, **fields})  # vLLM
+        if told.get("tokens"):
+            told = await self._try("/detokenize", {"model": model, "tokens": told["tokens"]})
+            if str(told.get("prompt", "")).endswith(BEGUN):
+                return fields
+        return None
+
+    async def count_tokens(self, model: str, text: str) -> int | None:
+        """How many tokens ``text`` is; None when the backend does not tell."""
+        asked = {"model": model, "content": text, "prompt": text, "add_special_tokens": False}
+        tokens = (await self._try("/tokenize", asked)).get("tokens")
+        return len(tokens) if isinstance(tokens, list) else None
+
+    async def _try(self, path: str, document: dict[str, Any]) -> dict[str, Any]:
+        """What the backend answers to a question that it may not know; empty when it does not."""
+        try:
+            async with (
+                asyncio.timeout(LOOK_SECONDS_MAX),
+                self.post(path, json.dumps(document).encode()) as response,
+            ):
+                found = json.loads(await response.read()) if response.status == 200 else {}
+        except (Fault, aiohttp.ClientError, OSError, ValueError, RecursionError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
     @asynccontextmanager
     async def post(
@@ -142,7 +184,7 @@ class Backend:
                 allow_redirects=False,
             )
         except (aiohttp.ClientError, OSError) as error:
-            raise Broken(f"The backend does not answer: {type(error).__name__}.") from error
+            raise Silent(f"The backend does not answer: {type(error).__name__}.") from error
 
     @asynccontextmanager
     async def _look(self, path: str) -> AsyncIterator[aiohttp.ClientResponse]:
@@ -154,7 +196,7 @@ class Backend:
             ):
                 yield response
         except (aiohttp.ClientError, OSError) as error:  # A timeout is an OSError.
-            raise Broken(f"The backend does not answer: {type(error).__name__}.") from error
+            raise Silent(f"The backend does not answer: {type(error).__name__}.") from error
 
     async def _look_json(self, path: str) -> Any:
         async with self._look(path) as response:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from inferline.errors import InferLineError, Unavailable
+from inferline.sse import comment
 from inferline.store import TaskStore
 from inferline.task import CHUNK_BYTES_MAX, TAIL_BYTES_MAX, Chunk, Head, Task
 
@@ -129,6 +130,7 @@ class ChunkStream:
         self._writer = writer
         self._task = task
         self._head: Head | None = None
+        self._after: tuple[tuple[int, int], ...] = ()
         self._pieces: list[bytes] = []
         self._size = 0
         self._seq = 0
@@ -140,11 +142,16 @@ class ChunkStream:
     @property
     def begun(self) -> bool:
         """Whether a reader may have seen some of the answer."""
-        return self._seq > 0
+        return bool(self._seq or self._after)
+
+    def follow(self, after: tuple[tuple[int, int], ...]) -> None:
+        """Go on with an answer of which other attempts have written so many chunks."""
+        self._after = after
 
     def head(self, status: int, content_type: str) -> None:
         """Say how a streamed answer begins; it rides on the first chunk."""
-        self._head = Head(status, content_type, self._writer.provider, self._task.queue_ms)
+        waited = self._task.queue_ms
+        self._head = Head(status, content_type, self._writer.provider, waited, self._after)
 
     async def put(self, event: bytes) -> None:
         """Add an event. Waits when the store can't keep up; raises its Unavailable."""
@@ -162,18 +169,40 @@ class ChunkStream:
         """
         Add `rest`, write all but the last piece; return the number of chunks, and that piece.
 
+        The first of an answer that others began is written in any case: it says what it follows.
         Raises Unavailable.
         """
+        blobs = await self._taken(rest)
+        if self._after and not self._seq and not blobs:
+            blobs = [comment("end")]
+        is_alone = len(blobs) == 1 and self._after and not self._seq
+        tail = b""
+        if blobs and not is_alone and len(blobs[-1]) <= TAIL_BYTES_MAX:
+            tail = blobs.pop()
+        await self._write(blobs)
+        return self._seq, tail
+
+    async def flush(self) -> None:
+        """Write all that there is: another attempt is to go on behind it. Raises Unavailable."""
+        await self._write(await self._taken())
+
+    async def _taken(self, rest: bytes = b"") -> list[bytes]:
+        """What is not written, once nothing is under way. Raises Unavailable."""
         await self._landed.wait()
         self._writer.forget(self)
         if self._failure is not None:
             raise self._failure
         blobs = cut([*self._pieces, *([rest] if rest else [])])
         self._pieces, self._size = [], 0
-        tail = blobs.pop() if blobs and len(blobs[-1]) <= TAIL_BYTES_MAX else b""
+        return blobs
+
+    async def _write(self, blobs: Sequence[bytes]) -> None:
         for start in range(0, len(blobs), ROWS_MAX):
             await self._writer.write(self._rows(blobs[start : start + ROWS_MAX]))
-        return self._seq, tail
+
+    def hold(self) -> None:
+        """Write nothing by itself any more; what has gathered stays. Settles `begun`."""
+        self._writer.forget(self)
 
     def discard(self) -> None:
         """Write nothing more: the attempt is over."""

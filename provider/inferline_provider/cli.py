@@ -26,6 +26,7 @@ from inferline_provider.backend import root_of
 from inferline_provider.enrolment import EnrolmentRefused, GrantedCredentials
 from inferline_provider.provider import Stopping, Stores, run
 from inferline_provider.settings import Settings
+from inferline_provider.spot import ENDPOINT
 from inferline_provider.trail import Nobody, Telemetry, Watcher
 
 log = logging.getLogger(__name__)
@@ -137,6 +138,17 @@ def _add_work(group: argparse._ArgumentGroup) -> None:
         help="how long running tasks may go on after a stop; default: 30 [DRAIN_SECONDS]",
     )
     group.add_argument(
+        "--metadata-endpoint",
+        metavar="URL",
+        help="where EC2 tells that a spot instance ends, which is a reason to drain; default: "
+        "169.254.169.254, asked only on EC2 [AWS_EC2_METADATA_SERVICE_ENDPOINT]",
+    )
+    group.add_argument(
+        "--no-metadata",
+        action="store_true",
+        help="never look for such a notice [AWS_EC2_METADATA_DISABLED, 1 for yes]",
+    )
+    group.add_argument(
         "--poll-seconds",
         metavar="SECONDS",
         help="how long one look at an empty queue waits, 1 to 20; a stop waits for it, and "
@@ -179,6 +191,8 @@ ENV: Final = {
     "alias": "ALIASES",
     "slots": "SLOTS",
     "drain_seconds": "DRAIN_SECONDS",
+    "metadata_endpoint": "AWS_EC2_METADATA_SERVICE_ENDPOINT",
+    "no_metadata": "AWS_EC2_METADATA_DISABLED",
     "poll_seconds": "POLL_SECONDS",
     "alive_file": "ALIVE_FILE",
     "metrics_port": "METRICS_PORT",
@@ -198,6 +212,7 @@ def read(arguments: Sequence[str] | None, environ: Mapping[str, str]) -> tuple[S
     level = found["log_level"].upper() or "INFO"
     if level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
         raise SettingsError("LOG_LEVEL (--log-level) must be debug, info, warning or error.")
+    is_off = given["no_metadata"] or _switched(found, "no_metadata")
     slots, poll_seconds = _number(found, "slots", 0), _number(found, "poll_seconds", 20)
     settings = Settings(
         base_url=_address(found["base_url"], "base_url", "the gateway's address"),
@@ -210,6 +225,7 @@ def read(arguments: Sequence[str] | None, environ: Mapping[str, str]) -> tuple[S
         models=tuple(_listed(found["models"])),
         aliases=_aliases(found["alias"]),
         drain_seconds=_number(found, "drain_seconds", 30),
+        metadata_endpoint="" if is_off else found["metadata_endpoint"] or ENDPOINT,
         poll_seconds=min(20, max(1, int(poll_seconds))),
         endpoint_url=found["aws_endpoint_url"],
         own_credentials=given["own_credentials"] or _switched(found, "own_credentials"),

@@ -68,7 +68,8 @@ class Crew:
 
         try:
             lease_seconds = bench.terms.lease_seconds
-            claimed = await claim(bench.store, bench.queue, delivery, bench.provider, lease_seconds)
+            owner, passes = bench.provider, bench.passes
+            claimed = await claim(bench.store, bench.queue, delivery, owner, lease_seconds, passes)
         except BaseException:
             served()
             raise

@@ -12,7 +12,7 @@ from inferline.enrolment import OfferedModel
 from inferline_provider.backend import Backend
 from inferline_provider.offer import offered
 from inferline_provider.settings import Settings
-from inferline_provider.verdict import Fault, KeyRefused
+from inferline_provider.verdict import Fault, KeyRefused, Silent, Unwell
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +22,13 @@ LOOK_SECONDS: Final = 3.0
 LOOK_SECONDS_MIN: Final = 0.2
 #: How long a backend that refused our key is left alone before its list of models is tried.
 KEY_SECONDS: Final = 30.0
+#: Why a provider takes no work, as everybody is told who looks: never in the backend's words.
+SILENT: Final = "Its LLM server does not answer."
+UNWELL: Final = "Its LLM server answers the health check with status {}."
+REFUSED: Final = "Its LLM server refuses the provider's key."
+UNLISTED: Final = "Its LLM server does not list its models."
+EMPTY: Final = "Its LLM server has no models."
+UNWANTED: Final = "Its LLM server has none of the wanted models."
 #: What is taken for the slots of a backend that does not tell.
 SLOTS_DEFAULT: Final = 1
 
@@ -36,8 +43,12 @@ class Health:
         self._wake = asyncio.Event()
         self._refused_at: float | None = None
         self._listed_at = float("-inf")
+        #: Why there is nothing to offer, as of the last list; empty when there is.
+        self._empty = EMPTY
         self.on_change: Callable[[], None] = lambda: None
         self.is_healthy = False
+        #: Why no work is taken, as one of the sentences above; empty when it is.
+        self.reason = SILENT
         self.models: tuple[OfferedModel, ...] = ()
         self.slots = settings.slots or SLOTS_DEFAULT
 
@@ -49,7 +60,7 @@ class Health:
         """Count as unhealthy for a while: the backend does not let us in."""
         self._refused_at = self._clock.monotonic()
         log.error("The backend refuses this provider's key; set OPENAI_API_KEY or --backend-key.")
-        self._set(False, self.models, self.slots)
+        self._set(False, self.models, self.slots, REFUSED)
 
     async def wait(self) -> None:
         """Return once the backend is healthy and has a model to offer."""
@@ -77,22 +88,30 @@ class Health:
         now = self._clock.monotonic()
         if self._refused_at is not None and now - self._refused_at < KEY_SECONDS:
             return
-        is_healthy = await self._backend.healthy()
+        try:
+            await self._backend.check()
+        except Fault as fault:
+            self._set(False, self.models, self.slots, _reason(fault))
+            return
         models, slots = self.models, self.slots
+        is_healthy, reason = True, self._empty
         is_old = now - self._listed_at >= self._settings.refresh_seconds
-        if is_healthy and (is_old or not self.is_healthy):
+        if is_old or not self.is_healthy:
             try:
                 models, slots = await self._list()
                 self._listed_at, self._refused_at = now, None
+                reason = self._empty
             except Fault as fault:
                 log.warning("The backend's models can't be listed: %s", fault)
-                is_healthy = self.is_healthy and not isinstance(fault, KeyRefused)
-        self._set(is_healthy, models, slots)
+                if isinstance(fault, KeyRefused) or not self.is_healthy:
+                    is_healthy, reason = False, _reason(fault)
+        self._set(is_healthy, models, slots, reason)
 
     async def _list(self) -> tuple[tuple[OfferedModel, ...], int]:
         settings = self._settings
         listed = await self._backend.models()
         models = offered(listed, settings.models, settings.aliases)
+        self._empty = "" if models else UNWANTED if listed else EMPTY
         if listed and not models:
             log.warning("The backend has none of the wanted models. listed=%d", len(listed))
         if settings.slots is not None:
@@ -102,8 +121,10 @@ class Health:
             log.info("Slots: %s. slots=%d", reason, slots or SLOTS_DEFAULT)
         return models, slots or SLOTS_DEFAULT
 
-    def _set(self, is_healthy: bool, models: tuple[OfferedModel, ...], slots: int) -> None:
-        before = (self.is_healthy, self.models, self.slots)
+    def _set(
+        self, is_healthy: bool, models: tuple[OfferedModel, ...], slots: int, reason: str
+    ) -> None:
+        before = (self.is_healthy, self.models, self.slots, self.reason)
         if is_healthy != self.is_healthy:
             log.log(
                 logging.INFO if is_healthy else logging.WARNING,
@@ -112,5 +133,15 @@ class Health:
                 self._settings.backend,
             )
         self.is_healthy, self.models, self.slots = is_healthy, models, slots
-        if before != (is_healthy, models, slots):
+        self.reason = reason
+        if before != (is_healthy, models, slots, reason):
             self.on_change()
+
+
+def _reason(fault: Fault) -> str:
+    """Return the sentence for what a look at the backend has met."""
+    if isinstance(fault, KeyRefused):
+        return REFUSED
+    if isinstance(fault, Unwell):
+        return UNWELL.format(fault.status)
+    return SILENT if isinstance(fault, Silent) else UNLISTED

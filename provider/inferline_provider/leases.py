@@ -6,13 +6,14 @@ import asyncio
 import logging
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from enum import Enum
 from typing import Final, Protocol
 
 from inferline.clock import Clock
 from inferline.errors import LeaseLost, Unavailable
 from inferline.queue import Delivery, TaskQueue
-from inferline.store import TaskStore
+from inferline.store import Standing, TaskStore
 from inferline.task import State, Task
 
 log = logging.getLogger(__name__)
@@ -56,12 +57,18 @@ class Leases:
     """All running attempts of this process."""
 
     def __init__(
-        self, store: TaskStore, queue: TaskQueue, clock: Clock, lease_seconds: float
+        self,
+        store: TaskStore,
+        queue: TaskQueue,
+        clock: Clock,
+        lease_seconds: float,
+        orphan_seconds: float,
     ) -> None:
         self._store = store
         self._queue = queue
         self._clock = clock
         self._lease_seconds = lease_seconds
+        self._orphan_seconds = orphan_seconds
         self._held: set[Held] = set()
         self._tried_at: dict[Held, float] = {}
 
@@ -108,7 +115,9 @@ class Leases:
             await self._hide([held for held, ok in zip(group, renewed, strict=True) if ok])
 
     async def look(self) -> None:
-        """Ask for the states of all running tasks, and stop those that are not ours any more."""
+        """
+        Ask how all running tasks stand, and stop those that are not ours any more, or nobody's.
+        """
         looked_at = list(self._held)
         if not looked_at:
             return
@@ -116,12 +125,24 @@ class Leases:
             states = await self._store.states([held.task.ref for held in looked_at])
         except Unavailable:
             return  # A cancel is then heard of later, or when the lease can't be renewed.
+        unread = []
+        before_ms = self._store.now_ms() - round(self._orphan_seconds * 1000)
         for held in looked_at:
-            state, attempt = states.get(held.task.ref, (State.QUEUED, 0))
+            found = states.get(held.task.ref, Standing(State.QUEUED, 0, 0))
             # The read may be older than our claim. Attempts only grow, and an end is for good.
-            if attempt > held.task.attempt:
+            if found.attempt > held.task.attempt:
                 held.abort(Stop.LOST)
-            elif state.terminal:
+            elif found.state.terminal:
+                held.abort(Stop.ENDED)
+            elif 0 < found.reader_ms < before_ms:
+                unread.append(held)
+        await asyncio.gather(*(self._orphan(held, before_ms) for held in unread))
+
+    async def _orphan(self, held: Held, before_ms: int) -> None:
+        """Stop a task whose gateway and client are gone, unless somebody reads it after all."""
+        with suppress(Unavailable):  # Then at the next look.
+            if await self._store.cancel_unread(held.task.ref, before_ms):
+                log.info("A task is read by nobody any more. task=%s", held.task.ref.id)
                 held.abort(Stop.ENDED)
 
     def fence(self) -> None:

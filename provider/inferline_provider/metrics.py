@@ -79,6 +79,9 @@ class ProviderMetrics(Collector):
         """From now on ``calls`` tells what was called at AWS; see `Watcher`."""
         self._calls = calls
 
+    def begun(self, record: Record) -> None:
+        """Wait for its end; see `Watcher`."""
+
     def record(self, record: Record) -> None:
         """Take note; see `Watcher`."""
         model = self._models.label(record.model)

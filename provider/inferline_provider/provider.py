@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
+from dataclasses import replace
 from typing import Final, Protocol, TypeVar
 
 from inferline import __version__
 from inferline.bodies import BodyStore
 from inferline.clock import Clock, SystemClock
-from inferline.enrolment import Enrolment, Grant
+from inferline.enrolment import TOKENS_PER_SECOND_MAX, Enrolment, Grant
 from inferline.queue import TaskQueue
 from inferline.store import TaskStore
 from inferline_provider.attempt import Bench
@@ -26,12 +28,15 @@ from inferline_provider.enrolment import (
 )
 from inferline_provider.health import Health
 from inferline_provider.leases import Leases
+from inferline_provider.passes import Passes
 from inferline_provider.puller import Puller
 from inferline_provider.rota import Rota
 from inferline_provider.settings import Settings
 from inferline_provider.slots import Slots
-from inferline_provider.trail import UNTOLD, Standing, Telemetry
-from inferline_provider.verdict import Busy, Fault, KeyRefused
+from inferline_provider.speed import Speed
+from inferline_provider.spot import SpotWatch, watch
+from inferline_provider.trail import UNTOLD, Standing, Telemetry, Watchers
+from inferline_provider.verdict import Broken, Busy, Fault, KeyRefused
 
 log = logging.getLogger(__name__)
 
@@ -67,9 +72,18 @@ class Stopping:
         self.drain = asyncio.Event()
         self.now = asyncio.Event()
 
+        #: How long draining may take at the most, whatever the settings say; None: as they say.
+        self.seconds_max: float | None = None
+
     def ask(self) -> None:
         """Ask to stop; a second time, to stop now."""
         (self.now if self.drain.is_set() else self.drain).set()
+
+    def ask_within(self, seconds: float) -> None:
+        """Ask to stop because the host ends: what runs may take so long, be it more or less."""
+        if not self.drain.is_set():
+            self.seconds_max = seconds
+            self.drain.set()
 
 
 async def run(
@@ -88,6 +102,10 @@ async def run(
     clock = clock or SystemClock()
     credentials = GrantedCredentials(clock, own=settings.own_credentials)
     async with AsyncExitStack() as stack:
+        if settings.metadata_endpoint:
+            spot = SpotWatch(settings.metadata_endpoint, clock, time.time)
+            watching = asyncio.create_task(watch(spot, stopping.ask_within))
+            stack.callback(watching.cancel)
         backend = await stack.enter_async_context(Backend(settings.backend, settings.backend_key))
         gateway = await stack.enter_async_context(Gateway(settings.base_url, settings.token))
         health = Health(backend, settings, clock)
@@ -115,13 +133,15 @@ class Provider:
         telemetry: Telemetry,
     ) -> None:
         self._settings = settings
-        self._telemetry = telemetry
+        self._speed = Speed(clock)
+        self._telemetry = replace(telemetry, watcher=Watchers(telemetry.watcher, self._speed))
         self._health = health
         self._gateway = gateway
         self._credentials = credentials
         self._clock = clock
         self._slots = Slots(1, clock, self._slots_changed)
         self._rota = Rota()
+        self._passes = Passes(clock)
         self._enroller = Enroller(
             gateway, clock, self._tell, self._granted, lambda: credentials.due_seconds
         )
@@ -148,7 +168,9 @@ class Provider:
         """Make the parts that need the stores."""
         terms = grant.terms
         self._terms = terms
-        self._leases = Leases(stores.store, stores.queue, self._clock, terms.lease_seconds)
+        self._leases = Leases(
+            stores.store, stores.queue, self._clock, terms.lease_seconds, terms.orphan_seconds
+        )
         self._writer = ChunkWriter(
             stores.store,
             provider=self._settings.id,
@@ -167,7 +189,9 @@ class Provider:
             writer=self._writer,
             leases=self._leases,
             aliases=self._settings.aliases,
+            passes=self._passes,
             on_fault=self._fault,
+            on_answer=self._slots.answered,
             telemetry=self._telemetry,
         )
         self._crew = Crew(bench, self._slots, self._rota.ran)
@@ -211,6 +235,8 @@ class Provider:
         assert self._puller is not None
         assert self._crew is not None
         seconds = self._settings.drain_seconds
+        if stopping.seconds_max is not None:
+            seconds = stopping.seconds_max
         log.info("Draining. running=%d seconds_max=%g", self._crew.running, seconds)
         self._puller.set_open(False)
         leaving = asyncio.create_task(self._leave())
@@ -234,8 +260,10 @@ class Provider:
             version=__version__,
             slots=self._told_slots,
             running=self._crew.running if self._crew else 0,
-            healthy=self._health.is_healthy,
+            healthy=not self._health.reason,
             service_seconds=self._crew.service_seconds if self._crew else 0.0,
+            tokens_per_second=min(self._speed.tokens_per_second(), TOKENS_PER_SECOND_MAX),
+            reason=self._health.reason,
             models=list(self._health.models),
             credentials=self._credentials.ask(model.id for model in self._health.models),
         )
@@ -243,6 +271,7 @@ class Provider:
     def _granted(self, grant: Grant) -> None:
         settings = self._settings
         self._credentials.take(grant)
+        self._passes.know(grant.peers)
         self._show_alive()
         offered = {model.id for model in self._health.models}
         self._rota.arrange({m: tiers for m, tiers in grant.queues.items() if m in offered})
@@ -279,7 +308,9 @@ class Provider:
 
     def _fault(self, fault: Fault) -> None:
         if isinstance(fault, Busy):
-            self._slots.cut()
+            self._slots.cut(fault.retry_after_seconds or 0)
+        elif isinstance(fault, Broken):
+            self._slots.fail()
         if isinstance(fault, KeyRefused):
             self._health.refuse_key()
         else:

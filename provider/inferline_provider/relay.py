@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from typing import Any, Final
 
@@ -16,7 +16,9 @@ from inferline.payload import choices_of
 from inferline.sse import Event, EventParser, is_done
 from inferline.store import Outcome
 from inferline_provider.chunks import ChunkStream
-from inferline_provider.verdict import Answer, Broken, Finish, judge, parse, usage_of
+from inferline_provider.continuation import Splice
+from inferline_provider.usage import Meter
+from inferline_provider.verdict import Answer, Broken, Finish, Unfit, judge, parse
 
 _EVENTS: Final = "text/event-stream"
 _JSON: Final = "application/json"
@@ -35,15 +37,23 @@ class Relay:
         body: bytes,
         stream: ChunkStream,
         rename: Rename | None,
-        on_first: Callable[[], None] = lambda: None,
+        on_event: Callable[[], None] = lambda: None,
+        *,
+        hides_usage: bool = False,
+        splice: Splice | None = None,
+        can_go_on: Callable[[], bool] = lambda: False,
     ) -> None:
         self._terms = terms
         self._ending = Ending(path, choices=_choices(path, body))
         self._stream = stream
         self._rename = rename
-        #: Called with the first event of a stream that is passed on.
-        self._on_first = on_first
-        self._telling_usage = b""
+        #: Called with each event of a stream that is passed on.
+        self._on_event = on_event
+        self._meter = Meter(hides=hides_usage)
+        #: How this answer becomes the rest of one that others began.
+        self._splice = splice
+        #: Whether another attempt could go on with what was passed on.
+        self._can_go_on = can_go_on
         self._passed_on = False
 
     async def run(self, response: aiohttp.ClientResponse, limit: asyncio.Timeout) -> Finish:
@@ -69,13 +79,14 @@ class Relay:
         return self._whole(answer, response.headers.get("retry-after"))
 
     def _outcome(self, status: int, content_type: str) -> Outcome:
-        usage = usage_of(_document(self._telling_usage))
-        return Outcome(status=status, content_type=content_type, usage=usage)
+        return Outcome(status=status, content_type=content_type, usage=self._meter.usage)
 
     async def _relay_events(
         self, response: aiohttp.ClientResponse, limit: asyncio.Timeout
     ) -> Event | None:
         """Pass the events on; return one that tells of an error before anything else was said."""
+        if self._splice is not None and (first := self._splice.begin()) is not None:
+            await self._pass_on(first)
         async with aclosing(self._events(response, limit)) as events:
             async for event in events:
                 if not await self._pass_on(event):
@@ -98,14 +109,20 @@ class Relay:
                 received += len(data)
                 if received > self._terms.answer_bytes_max:
                     raise Broken("The backend's answer is too large.")
-                for event in parser.feed(data):
+                for event in self._meter.passing(self._spliced(parser.feed(data))):
                     yield event
         except BackendFailed as error:  # An event beyond all bounds.
             raise Broken(str(error)) from error
-        for event in parser.close():
-            # It had no blank line after it, and may have been cut in its middle.
-            if is_done(event) or parse(event.data) is not None:
-                yield event
+        # The last one had no blank line after it, and may have been cut in its middle.
+        last = [one for one in parser.close() if is_done(one) or parse(one.data) is not None]
+        for event in [*self._meter.passing(self._spliced(last)), *self._meter.rest()]:
+            yield event
+
+    def _spliced(self, events: list[Event]) -> list[Event]:
+        if self._splice is None:
+            return events
+        changed = map(self._splice.change, events)
+        return [event for event in changed if event is not None]
 
     async def _pass_on(self, event: Event) -> bool:
         """Pass an event on; False for an error while nothing is out, which is still a real one."""
@@ -114,16 +131,21 @@ class Relay:
         self._ending.see(event)
         if self._ending.error is not None and not self._passed_on:
             return False
-        if not self._passed_on:
-            self._passed_on = True
-            self._on_first()
-        if b'"usage"' in event.data:
-            self._telling_usage = event.data
+        if self._ending.error is not None and self._is_passing(self._ending.error):
+            raise Broken("The backend reported an error in the middle of its answer.")
+        self._passed_on = True
+        self._on_event()
         raw = event.raw
         if self._rename is not None and b'"model"' in event.data and b"\n" not in event.data:
             raw = raw.replace(event.data, self._rename(event.data), 1)
         await self._stream.put(raw)
         return True
+
+    def _is_passing(self, error: Mapping[str, Any]) -> bool:
+        """Say whether another attempt may mend an error that came in the middle."""
+        code = error.get("code")
+        is_clients = type(code) is int and 400 <= code < 500 and code not in (408, 429)
+        return not is_clients and self._can_go_on()
 
     async def _read(self, response: aiohttp.ClientResponse, limit: asyncio.Timeout) -> bytes:
         body = bytearray()
@@ -136,7 +158,10 @@ class Relay:
 
     def _whole(self, answer: Answer, retry_after: str | None) -> Finish:
         told = judge(answer, retry_after)
-        self._telling_usage = told.body if told.status < 300 else b""
+        if self._splice is not None:
+            raise Unfit("The backend does not go on with an answer that was begun elsewhere.")
+        if told.status < 300:
+            self._meter.see(told.body)
         outcome = self._outcome(told.status, told.content_type)
         return Finish(outcome, self._rename(told.body) if self._rename else told.body)
 

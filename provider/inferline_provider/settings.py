@@ -29,6 +29,8 @@ class Settings:
     aliases: Mapping[str, str] = field(default_factory=dict)
     #: How long running tasks may take to finish after SIGTERM.
     drain_seconds: float = 30.0
+    #: Where to look for the notice that a spot instance ends; empty: do not look.
+    metadata_endpoint: str = ""
     #: How long one look at an empty queue waits, 1 to 20; a stop waits for it.
     poll_seconds: int = 20
     #: Where AWS is as seen from this host; empty: where the gateway says.

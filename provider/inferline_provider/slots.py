@@ -1,4 +1,4 @@
-"""Room at the backend: how many tasks may run at once, less while it says that it is busy."""
+"""Room at the backend: how many tasks may run at once, less while it is busy or fails."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ from typing import Final
 
 from inferline.clock import Clock
 
-#: Between two cuts: one overload shows in many answers and is one reason to cut. For as long
-#: nothing new starts, or a backend that refuses everything would be asked as fast as it refuses.
+#: For how long nothing new starts after a backend said that it is busy, and after it failed: else
+#: one that refuses everything would be asked as fast as it refuses. One overload shows in many
+#: answers and counts once. It doubles each time that nothing was answered in between, up to a
+#: limit, so that a backend that is back is asked soon.
 CUT_SECONDS: Final = 1.0
+FAIL_SECONDS: Final = 0.5
+REST_SECONDS_MAX: Final = 16.0
 #: After the last cut, a sixteenth of the slots comes back in each such time.
 RECOVER_SECONDS: Final = 10.0
 RECOVER_SHARE: Final = 16
@@ -17,7 +21,8 @@ RECOVER_SHARE: Final = 16
 
 class Slots:
     """
-    A counter. It is halved when the backend is busy and grows back little by little.
+    A counter. It is halved when the backend is busy and grows back little by little. While the
+    backend fails again and again it is one: whoever has that finds out whether it still does.
 
     `on_change` is called whenever more is free, or less is offered, than before.
     """
@@ -29,13 +34,15 @@ class Slots:
         self._allowed = limit
         self._moved_at = clock.monotonic()
         self._closed_until = self._moved_at
+        #: Rests since the backend last answered.
+        self._rests = 0
         self.used = 0
 
     @property
     def limit(self) -> int:
         """How many tasks may run at once now."""
         self._recover()
-        return self._allowed
+        return 1 if self._rests > 1 else self._allowed
 
     @property
     def free(self) -> int:
@@ -62,15 +69,33 @@ class Slots:
             self._full = self._allowed = limit
             self._on_change()
 
-    def cut(self) -> None:
-        """Halve the slots, because the backend is busy; at most once in `CUT_SECONDS`."""
+    def cut(self, seconds: float = 0.0) -> None:
+        """Halve the slots, because the backend is busy; for ``seconds``, if it says so."""
+        self._recover()
+        if self._rest(max(CUT_SECONDS, seconds)):
+            self._allowed = max(1, self._allowed // 2)
+            self._moved_at = self._clock.monotonic()
+            self._on_change()
+
+    def fail(self) -> None:
+        """Leave the backend alone for a while, because it failed."""
+        if self._rest(FAIL_SECONDS):
+            self._on_change()
+
+    def answered(self) -> None:
+        """The backend has answered: it is well."""
+        if self._rests:
+            self._rests = 0
+            self._on_change()
+
+    def _rest(self, seconds: float) -> bool:
+        """Start nothing new for a while; False if that is so already."""
         now = self._clock.monotonic()
         if now < self._closed_until:
-            return
-        self._allowed = max(1, self.limit // 2)
-        self._moved_at = now
-        self._closed_until = now + CUT_SECONDS
-        self._on_change()
+            return False
+        self._closed_until = now + min(REST_SECONDS_MAX, seconds * 2**self._rests)
+        self._rests = min(self._rests + 1, 10)
+        return True
 
     def _recover(self) -> None:
         steps = int((self._clock.monotonic() - self._moved_at) / RECOVER_SECONDS)

@@ -36,10 +36,12 @@ class Record:
     backend_seconds: float | None = None
     #: Until the first event of a stream; None when there was none.
     first_seconds: float | None = None
+    #: Of a stream, so far: about one for each token.
+    events: int = 0
     #: What the backend's answer failed by, empty when it did not.
     error: str = ""
     #: What the backend says that it read and wrote.
-    tokens: dict[str, int] = field(default_factory=dict)
+    tokens: dict[genai.TokenType, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,9 @@ class Watcher(Protocol):
     def watch_calls(self, calls: Calls) -> None:
         """From now on ``calls`` tells what it has called at AWS."""
 
+    def begun(self, record: Record) -> None:
+        """The first event of a stream has come: ``record`` counts the others as they come."""
+
     def record(self, record: Record) -> None:
         """An attempt has ended. Never blocks and never raises."""
 
@@ -73,8 +78,38 @@ class Nobody:
     def watch_calls(self, calls: Calls) -> None:
         """Do not look."""
 
+    def begun(self, record: Record) -> None:
+        """Do not look."""
+
     def record(self, record: Record) -> None:
         """Keep nothing."""
+
+
+class Watchers:
+    """Several watchers as one."""
+
+    def __init__(self, *watchers: Watcher) -> None:
+        self._watchers = watchers
+
+    def watch(self, look: Callable[[], Standing]) -> None:
+        """Tell each; see `Watcher`."""
+        for watcher in self._watchers:
+            watcher.watch(look)
+
+    def watch_calls(self, calls: Calls) -> None:
+        """Tell each; see `Watcher`."""
+        for watcher in self._watchers:
+            watcher.watch_calls(calls)
+
+    def begun(self, record: Record) -> None:
+        """Tell each; see `Watcher`."""
+        for watcher in self._watchers:
+            watcher.begun(record)
+
+    def record(self, record: Record) -> None:
+        """Tell each; see `Watcher`."""
+        for watcher in self._watchers:
+            watcher.record(record)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,17 +122,6 @@ class Telemetry:
 
 #: For who tells nobody.
 UNTOLD: Final = Telemetry()
-
-#: A backend that tells of more tokens than this, or of fewer than none, is not believed.
-TOKENS_MAX: Final = 2**31
-
-#: The two counts under the names that the APIs have for them.
-_TOKENS: Final = {
-    "prompt_tokens": "input",
-    "input_tokens": "input",
-    "completion_tokens": "output",
-    "output_tokens": "output",
-}
 
 
 class Trail:
@@ -149,17 +173,19 @@ class Trail:
             name = f"{operation} {record.model}"
             span.end(name, self._now_ms(), attributes, record.error)
 
-    def first(self) -> None:
-        """The first event of a stream has come."""
-        self._record.first_seconds = self._clock.monotonic() - self._asked_at
+    def event(self) -> None:
+        """An event of a stream has come."""
+        record = self._record
+        record.events += 1
+        if record.first_seconds is None:
+            record.first_seconds = self._clock.monotonic() - self._asked_at
+            self._telemetry.watcher.begun(record)
 
     def answered(self, outcome: Outcome) -> None:
         """The backend has answered, with whatever status."""
-        if outcome.status >= 400:
-            self._record.error = genai.error_type(f"backend_{outcome.status}")
-        for name, kind in _TOKENS.items():
-            if 0 <= outcome.usage.get(name, -1) <= TOKENS_MAX:
-                self._record.tokens[kind] = outcome.usage[name]
+        failed = outcome.status >= 400
+        self._record.error = genai.error_type(f"backend_{outcome.status}") if failed else ""
+        self._record.tokens = genai.tokens(outcome.usage)
 
     def ended(self, ending: Ending) -> None:
         """The attempt is over, and its end is written."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from inferline import genai
 from inferline.errors import BackendFailed, BackendRefused, InferLineError, ProviderLost
 from inferline.store import Outcome
 
@@ -32,6 +32,9 @@ RETRY_AFTER_SECONDS_MAX: Final = 60
 #: How long a task waits after a failed attempt, seconds.
 RETRY_SECONDS: Final = (0, 1)
 
+#: So often an attempt that its backend could not go on with does not count: another may be free.
+UNFIT_ATTEMPTS_MAX: Final = 8
+
 #: Larger answers are judged by their first and last byte: parsing them would hold up the others.
 PARSED_BYTES_MAX: Final = 256 * 1024
 
@@ -52,12 +55,32 @@ class KeyRefused(Fault):
     """The backend refused this provider's key. Its answer is never shown: it may hold secrets."""
 
 
+class Unwell(Fault):
+    """The backend answers its health check with another status than 200."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"The backend answered {status} to GET /health.")
+        self.status = status
+
+
 class Broken(Fault):
     """The backend failed. `answer` is what a client may be told of it when no attempt is left."""
 
     def __init__(self, reason: str, answer: Answer | None = None) -> None:
         super().__init__(reason)
         self.answer = answer
+
+
+class CannotContinue(Fault):
+    """Nobody can honestly go on with what earlier attempts have left of the answer."""
+
+
+class Unfit(Fault):
+    """This backend can't go on with an answer that others began. Another may."""
+
+
+class Silent(Broken):
+    """The backend does not answer at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,21 +132,27 @@ def judge(answer: Answer, retry_after: str | None = None) -> Answer:
     raise Broken(f"The backend answered {status}.", answer if _is_error(answer) else None)
 
 
-def after(fault: Fault, *, attempts_left: int, begun: bool) -> Finish | HandBack:
+def after(
+    fault: Fault, *, attempt: int = 1, attempts_left: int, begun: bool, stuck: bool
+) -> Finish | HandBack:
     """
     Say what follows a fault.
 
-    Once part of an answer was written (`begun`) nothing can be tried again: two answers must not
-    mix.
+    A reader may have what was written (`begun`); then only a continuation may follow, and nothing
+    at all where there can be none (`stuck`): two answers must not mix.
     """
-    if begun:
+    if stuck or isinstance(fault, CannotContinue):
         return Finish(failure(ProviderLost()))
     if isinstance(fault, Busy):
         asked = fault.retry_after_seconds
         return HandBack(True, random.randint(*BUSY_SECONDS) if asked is None else asked)
+    if isinstance(fault, Unfit) and attempt < UNFIT_ATTEMPTS_MAX:
+        return HandBack(True, random.randint(*RETRY_SECONDS))
     if attempts_left > 0:
         spread = (0, 0) if isinstance(fault, KeyRefused) else RETRY_SECONDS
         return HandBack(False, random.randint(*spread))
+    if begun:
+        return Finish(failure(ProviderLost()))
     if isinstance(fault, Broken) and fault.answer is not None:
         answer = fault.answer
         return Finish(Outcome(status=answer.status, content_type=answer.content_type), answer.body)
@@ -151,11 +180,9 @@ def usage_of(document: Any) -> dict[str, int]:
     """Return the token counts that an answer, or the last event with any, tells of."""
     if not isinstance(document, dict):
         return {}
-    response = document.get("response")
-    usage = document.get("usage") or (response.get("usage") if isinstance(response, dict) else None)
-    if not isinstance(usage, Mapping):
-        return {}
-    return {str(k): v for k, v in usage.items() if isinstance(v, int) and not isinstance(v, bool)}
+    inner = document.get("response") or document.get("message")
+    usage = document.get("usage") or (inner.get("usage") if isinstance(inner, dict) else None)
+    return genai.counts(usage)
 
 
 def _is_only_error(document: Any) -> bool:

@@ -39,9 +39,10 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "unknown fields": ("/v1/chat/completions", {**CHAT, "seed": 7, "min_p": 0.1, "x": {"y": []}}),
     "large": ("/v1/chat/completions", {**CHAT, "x_script": {"tokens": 3000, "interval": 0}}),
     "one token": ("/v1/chat/completions", {**CHAT, "x_script": {"tokens": 1}}),
+    # With probabilities no other attempt could go on: then the error is the client's to see.
     "an error in the stream": (
         "/v1/chat/completions",
-        {**CHAT, "x_script": {"error_event_after": 3}},
+        {**CHAT, "logprobs": True, "x_script": {"error_event_after": 3}},
     ),
     "line ends": ("/v1/chat/completions", {**CHAT, "x_script": {"crlf": True, "comments": True}}),
     "completion": ("/v1/completions", {"prompt": "Once", "logprobs": 1, "echo": True}),

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inferline_provider import alias
 from inferline_provider.alias import rename
 
 NAMES = st.text(min_size=1, max_size=12)
@@ -39,6 +40,20 @@ def test_a_prompt_that_speaks_of_the_model_stays() -> None:
 
 def test_the_last_of_two_names_is_the_one_that_counts() -> None:
     assert rename(b'{"model":"a","model":"b"}', "b", "c") == b'{"model":"a","model":"c"}'
+
+
+def test_a_document_full_of_names_is_not_read_for_each_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reads: list[bytes] = []
+    read = alias._read
+    monkeypatch.setattr(alias, "_read", lambda body: reads.append(body) or read(body))
+    asked = {"messages": [{"model": "public"}] * 1000, "model": "public"}
+
+    renamed = rename(json.dumps(asked).encode(), "public", "m")
+
+    assert {**asked, "model": "m"} == json.loads(renamed)
+    assert len(reads) < 20
 
 
 def test_a_slash_may_be_escaped() -> None:

@@ -120,13 +120,13 @@ async def test_a_reset_before_the_answer_is_tried_again() -> None:
 
 
 @pytest.mark.parametrize("how", ["abort_after_tokens", "eof_after_tokens"])
-async def test_an_answer_that_breaks_off_fails_and_is_not_begun_again(how: str) -> None:
+async def test_an_answer_that_breaks_off_in_every_attempt_fails(how: str) -> None:
     async with world(Backend(script=QUICK)) as around:
-        row = await ask(around, {how: 2, "interval": 0.05, "tokens": 4}, body={"stream": True})
+        row = await ask(around, {how: 2, "interval": 0.05, "tokens": 40}, body={"stream": True})
 
-        assert (row.state, row.attempt) == (State.FAILED, 1)
+        assert (row.state, row.attempt) == (State.FAILED, 3)
         assert row.error["code"] == "provider_lost"
-        assert around.backend.calls.total() == 1
+        assert around.backend.calls["/v1/chat/completions"] == 3
 
 
 async def test_an_event_that_is_cut_in_its_middle_is_not_passed_on() -> None:
@@ -151,9 +151,10 @@ async def test_a_last_event_without_its_blank_line_is_passed_on_when_it_ends_the
         assert around.answer(task).endswith(b"data: [DONE]\n\n")
 
 
-async def test_a_stream_that_falls_silent_fails() -> None:
+async def test_a_stream_that_falls_silent_in_every_attempt_fails() -> None:
     async with world(Backend(script=QUICK), terms={"gap_seconds_max": 0.2}) as around:
-        row = await ask(around, {"stall_after_tokens": 2}, body={"stream": True})
+        script = {"stall_after_tokens": 2, "tokens": 40}
+        row = await ask(around, script, body={"stream": True})
 
         assert (row.state, row.error["code"]) == (State.FAILED, "provider_lost")
         await until(lambda: not around.backend.running)
@@ -175,9 +176,10 @@ async def test_a_task_ends_at_its_deadline_wherever_it_is() -> None:
         await until(lambda: not around.backend.running)
 
 
-async def test_an_error_in_the_stream_is_passed_on() -> None:
+async def test_an_error_in_the_stream_of_the_last_attempt_is_passed_on() -> None:
     async with world(Backend(script=QUICK)) as around:
-        task = await around.submit({"stream": True, "x_script": {"error_event_after": 2}})
+        script = {"error_event_after": 2}
+        task = await around.submit({"stream": True, "x_script": script}, attempts=1)
         row = await around.ended(task)
 
         assert row.state is State.DONE
@@ -306,3 +308,33 @@ async def test_what_is_cut_after_the_last_choice_is_not_passed_on(rest: str) -> 
 
         assert row.state is State.DONE
         assert around.answer(task).endswith(b'"stop"}]}\n\n')
+
+
+async def test_a_stream_tells_of_its_usage_though_its_client_did_not_ask() -> None:
+    async with world(Backend(script=QUICK)) as around:
+        row = await ask(around, {}, body={"stream": True})
+
+        asked = json.loads(around.backend.bodies[-1])
+        assert {"include_usage": True} == asked["stream_options"]
+        assert 4 == around.store.outcomes[row.ref].usage["completion_tokens"]
+        assert b'"usage"' not in around.answer(row)
+
+
+async def test_a_backend_that_knows_no_usage_of_a_stream_is_asked_without() -> None:
+    async with world(Backend(script=QUICK)) as around:
+        around.backend.refuses_stream_options = True
+        rows = [await ask(around, {}, body={"stream": True}) for _ in range(2)]
+
+        assert [(State.DONE, 200, 1)] * 2 == [(row.state, row.status, row.attempt) for row in rows]
+        assert 3 == around.backend.calls.total()
+        assert b"stream_options" not in around.backend.bodies[-1]
+
+
+async def test_a_refusal_of_the_clients_own_options_is_told() -> None:
+    async with world(Backend(script=QUICK)) as around:
+        around.backend.refuses_stream_options = True
+        options = {"stream_options": {"mine": 1}}
+        row = await ask(around, {}, body={"stream": True, **options})
+
+        assert (State.DONE, 400, 1) == (row.state, row.status, row.attempt)
+        assert 2 == around.backend.calls.total()

@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from inferline_provider import backend as client
-from inferline_provider.verdict import Broken, KeyRefused
+from inferline_provider.verdict import Broken, Fault, KeyRefused
 from tests.support.backend import Backend, serving
 
 VLLM = """\
@@ -102,12 +102,21 @@ async def test_health_is_what_the_backend_says_or_what_its_models_say(
     routes: dict[str, Any], healthy: bool
 ) -> None:
     async with backend_of(routes) as backend:
-        assert await backend.healthy() is healthy
+        assert healthy is await is_well(backend)
+
+
+async def is_well(backend: client.Backend) -> bool:
+    """Whether it passes its check."""
+    try:
+        await backend.check()
+    except Fault:
+        return False
+    return True
 
 
 async def test_nobody_there_is_not_healthy() -> None:
     async with client.Backend("http://127.0.0.1:9") as backend:
-        assert not await backend.healthy()
+        assert not await is_well(backend)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +146,7 @@ async def test_the_scripted_backend_tells_of_itself() -> None:
     ):
         assert [model.id for model in await backend.models()] == ["a", "b"]
         assert (await backend.slots())[0] == 3
-        assert await backend.healthy()
+        assert await is_well(backend)
 
 
 @pytest.mark.parametrize(

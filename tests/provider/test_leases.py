@@ -6,13 +6,14 @@ from typing import Any
 from inferline.errors import Unavailable
 from inferline.memory import MemoryQueue, MemoryStore
 from inferline.queue import Delivery
-from inferline.store import Claimed, Outcome
-from inferline.task import State, Task
+from inferline.store import Claimed, Outcome, Standing
+from inferline.task import State, Task, TaskRef
 from inferline_provider.leases import Leases, Stop
 from tests.provider.fakes import FakeClock
 from tests.support.seams import new_task
 
 LEASE_SECONDS = 30.0
+ORPHAN_SECONDS = 60.0
 
 
 @dataclass(eq=False)
@@ -49,7 +50,7 @@ class Scene:
         self.clock = FakeClock()
         self.store = SilentStore(self.clock)
         self.queue = MemoryQueue(self.clock)
-        self.leases = Leases(self.store, self.queue, self.clock, LEASE_SECONDS)
+        self.leases = Leases(self.store, self.queue, self.clock, LEASE_SECONDS, ORPHAN_SECONDS)
 
     async def held(self) -> Held:
         task = new_task(self.store, seconds=600)
@@ -168,10 +169,52 @@ async def test_an_old_picture_of_the_task_stops_nothing() -> None:
 
     class Stale(SilentStore):
         async def states(self, refs: Any) -> Any:
-            return {held.task.ref: (State.QUEUED, 0)}
+            return {held.task.ref: Standing(State.QUEUED, 0, 0)}
 
-    scene.leases = Leases(Stale(scene.clock), scene.queue, scene.clock, LEASE_SECONDS)
+    scene.leases = Leases(
+        Stale(scene.clock), scene.queue, scene.clock, LEASE_SECONDS, ORPHAN_SECONDS
+    )
     scene.leases.hold(held)
+    await scene.leases.look()
+
+    assert held.stops == []
+
+
+async def test_a_task_that_nobody_reads_goes_on_for_a_while_and_is_then_cancelled() -> None:
+    scene = Scene()
+    held, other = await scene.held(), await scene.held()
+    assert await scene.store.attend(held.task, "a-gateway", 20.0)
+
+    await scene.pass_time(20 + ORPHAN_SECONDS)
+    await scene.leases.look()
+    assert held.stops == []
+
+    await scene.pass_time(1)
+    await scene.leases.look()
+    assert (held.stops, other.stops) == ([Stop.ENDED], [])
+    row = scene.store.task(held.task.ref)
+    assert row is not None
+    assert row.state is State.CANCELLED
+
+
+async def test_a_task_whose_reader_is_back_by_the_last_moment_goes_on() -> None:
+    scene = Scene()
+    held = await scene.held()
+    assert await scene.store.attend(held.task, "a-gateway", 20.0)
+    await scene.pass_time(21 + ORPHAN_SECONDS)
+
+    class JustInTime(SilentStore):
+        async def states(self, refs: Any) -> Any:
+            found = await scene.store.states(refs)
+            row = scene.store.task(held.task.ref)
+            assert row is not None
+            assert await scene.store.attend(row, "another", 20.0)
+            return found
+
+        async def cancel_unread(self, ref: TaskRef, before_ms: int) -> bool:
+            return await scene.store.cancel_unread(ref, before_ms)
+
+    scene.leases._store = JustInTime(scene.clock)
     await scene.leases.look()
 
     assert held.stops == []

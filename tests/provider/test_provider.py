@@ -11,7 +11,7 @@ import pytest
 from inferline.errors import Unavailable
 from inferline.memory import MemoryQueue, MemoryStore
 from inferline.queue import Delivery, Message
-from inferline.store import Outcome
+from inferline.store import Outcome, Standing
 from inferline.task import TIERS, State, Task, TaskRef
 from inferline_provider import provider
 from inferline_provider.enrolment import EnrolmentRefused
@@ -285,10 +285,10 @@ async def test_a_second_stop_does_not_wait() -> None:
         assert around.row(task).lease_ms == 0
 
 
-async def test_a_begun_answer_that_is_stopped_fails_for_good() -> None:
+async def test_a_begun_answer_that_is_stopped_and_cannot_go_on_elsewhere_fails_for_good() -> None:
     script = Script(first=0.01, interval=0.05, tokens=400)
     async with world(Backend(script=script), drain_seconds=0.2) as around:
-        task = await around.submit({"stream": True})
+        task = await around.submit({"stream": True, "logprobs": True})
         await until(lambda: around.store.chunks(task.ref, 1))
 
         around.stopping.ask()
@@ -355,7 +355,7 @@ async def test_a_provider_that_can_not_renew_stops_its_backend() -> None:
         async def renew(self, task: Task, lease_seconds: float) -> None:
             raise Unavailable
 
-        async def states(self, refs: object) -> dict[TaskRef, tuple[State, int]]:
+        async def states(self, refs: object) -> dict[TaskRef, Standing]:
             raise Unavailable
 
     backend = Backend(script=Script(first=30.0))

@@ -1,6 +1,14 @@
 from __future__ import annotations
 
-from inferline_provider.slots import CUT_SECONDS, RECOVER_SECONDS, Slots
+from itertools import pairwise
+
+from inferline_provider.slots import (
+    CUT_SECONDS,
+    FAIL_SECONDS,
+    RECOVER_SECONDS,
+    REST_SECONDS_MAX,
+    Slots,
+)
 from tests.provider.fakes import FakeClock
 
 
@@ -64,3 +72,58 @@ def test_slots_come_back_slowly_and_not_beyond_all() -> None:
 
     clock.advance(RECOVER_SECONDS * 100)
     assert slots.limit == 16
+
+
+def tries(slots: Slots, clock: FakeClock, seconds: float) -> list[float]:
+    """When a backend is asked that fails everything at once, in steps of a tenth of a second."""
+    found, start = [], clock.now
+    while clock.now - start < seconds:
+        for _ in range(slots.take(1)):
+            found.append(round(clock.now - start, 1))
+            slots.fail()
+            slots.give()
+        clock.advance(0.1)
+    return found
+
+
+def test_a_backend_that_fails_is_asked_less_and_less_but_never_given_up() -> None:
+    clock = FakeClock()
+    asked = tries(Slots(8, clock, lambda: None), clock, 120)
+
+    assert 4 > len([at for at in asked if at <= 3])
+    assert REST_SECONDS_MAX + 0.2 > max(later - at for at, later in pairwise(asked))
+
+
+def test_what_fails_again_and_again_gets_one_task_at_a_time() -> None:
+    clock = FakeClock()
+    slots = Slots(8, clock, lambda: None)
+    for _ in range(2):
+        slots.fail()
+        clock.advance(REST_SECONDS_MAX)
+
+    assert 1 == slots.take(8)
+    slots.answered()
+    assert 7 == slots.free
+
+
+def test_an_answer_ends_the_rests() -> None:
+    clock = FakeClock()
+    slots = Slots(8, clock, lambda: None)
+    tries(slots, clock, 60)
+    clock.advance(REST_SECONDS_MAX)
+    slots.answered()
+
+    slots.fail()
+    clock.advance(FAIL_SECONDS)
+    assert 8 == slots.free
+
+
+def test_a_backend_that_says_for_how_long_it_is_busy_is_left_alone_so_long() -> None:
+    clock = FakeClock()
+    slots = Slots(8, clock, lambda: None)
+    slots.cut(5)
+
+    clock.advance(4.9)
+    assert 0 == slots.free
+    clock.advance(0.1)
+    assert 4 == slots.free

@@ -109,18 +109,20 @@ def test_a_refused_key_is_the_providers_affair(status: int) -> None:
 
 
 def test_a_busy_backend_costs_no_attempt() -> None:
-    assert after(Busy(9), attempts_left=0, begun=False) == HandBack(spared=True, hide_seconds=9)
+    assert after(Busy(9), attempts_left=0, begun=False, stuck=False) == HandBack(
+        spared=True, hide_seconds=9
+    )
 
 
 def test_a_task_comes_back_after_one_to_five_seconds() -> None:
     for _ in range(50):
-        end = after(Busy(None), attempts_left=1, begun=False)
+        end = after(Busy(None), attempts_left=1, begun=False, stuck=False)
         assert isinstance(end, HandBack)
         assert 1 <= end.hide_seconds <= 5
 
 
 def test_a_refused_key_gives_the_task_to_others_at_once() -> None:
-    end = after(KeyRefused(), attempts_left=1, begun=False)
+    end = after(KeyRefused(), attempts_left=1, begun=False, stuck=False)
 
     assert end == HandBack(spared=False, hide_seconds=0)
 
@@ -129,7 +131,7 @@ def test_the_last_attempt_tells_the_backends_own_error() -> None:
     with pytest.raises(Broken) as broken:
         judge(answer(500))
 
-    end = after(broken.value, attempts_left=0, begun=False)
+    end = after(broken.value, attempts_left=0, begun=False, stuck=False)
 
     assert isinstance(end, Finish)
     assert (end.outcome.status, end.rest, end.outcome.error) == (500, ERROR, {})
@@ -137,7 +139,7 @@ def test_the_last_attempt_tells_the_backends_own_error() -> None:
 
 @pytest.mark.parametrize("fault", [Broken("x"), KeyRefused("secret")])
 def test_the_last_attempt_without_an_error_to_tell_fails(fault: Fault) -> None:
-    end = after(fault, attempts_left=0, begun=False)
+    end = after(fault, attempts_left=0, begun=False, stuck=False)
 
     assert isinstance(end, Finish)
     assert (end.outcome.error["status"], end.outcome.error["code"]) == (502, "backend_failed")
@@ -145,8 +147,8 @@ def test_the_last_attempt_without_an_error_to_tell_fails(fault: Fault) -> None:
 
 
 @pytest.mark.parametrize("fault", [Broken("x"), Busy(1), KeyRefused()])
-def test_an_answer_that_has_begun_never_begins_again(fault: Fault) -> None:
-    end = after(fault, attempts_left=2, begun=True)
+def test_an_answer_that_has_begun_and_can_go_on_nowhere_fails(fault: Fault) -> None:
+    end = after(fault, attempts_left=2, begun=True, stuck=True)
 
     assert isinstance(end, Finish)
     assert end.outcome.error["code"] == "provider_lost"
@@ -155,7 +157,9 @@ def test_an_answer_that_has_begun_never_begins_again(fault: Fault) -> None:
 @pytest.mark.parametrize(
     ("document", "usage"),
     [
-        ({"usage": {"total_tokens": 3, "details": {"x": 1}, "ok": True}}, {"total_tokens": 3}),
+        ({"usage": {"prompt_tokens": 3, "details": {"x": 1}, "ok": 1}}, {"prompt_tokens": 3}),
+        ({"usage": {"prompt_tokens": 10**50, "output_tokens": True}}, {}),
+        ({"message": {"usage": {"input_tokens": 9}}}, {"input_tokens": 9}),
         ({"response": {"usage": {"input_tokens": 1}}}, {"input_tokens": 1}),
         ({"usage": None}, {}),
         ([], {}),
@@ -163,3 +167,19 @@ def test_an_answer_that_has_begun_never_begins_again(fault: Fault) -> None:
 )
 def test_usage_is_read_where_it_stands(document: object, usage: dict[str, int]) -> None:
     assert usage_of(document) == usage
+
+
+def test_an_answer_that_has_begun_goes_on_in_another_attempt() -> None:
+    end = after(Broken("x"), attempts_left=2, begun=True, stuck=False)
+
+    assert isinstance(end, HandBack)
+    assert not end.spared
+
+
+def test_of_a_begun_answer_the_last_failure_is_never_told_as_its_end() -> None:
+    told = Broken("x", Answer(500, "application/json", b"{}"))
+
+    end = after(told, attempts_left=0, begun=True, stuck=False)
+
+    assert isinstance(end, Finish)
+    assert "provider_lost" == end.outcome.error["code"]

@@ -19,7 +19,7 @@ from inferline.enrolment import Credentials, Grant, Terms
 from inferline.memory import MemoryBodies, MemoryQueue, MemoryStore
 from inferline.queue import Message
 from inferline.settings import Settings as GatewaySettings
-from inferline.task import Task, TaskRef, Tier, slug
+from inferline.task import Chunk, Head, Task, TaskRef, Tier, slug
 from inferline_provider import provider
 from inferline_provider.settings import Settings
 from inferline_provider.trail import UNTOLD, Telemetry
@@ -115,8 +115,9 @@ class World:
         keyed: bool = False,
         sha256: str | None = None,
         traceparent: str = "",
+        begun: bytes = b"",
     ) -> Task:
-        """Do what a gateway does with a request."""
+        """Do what a gateway does with a request; a lost provider has answered ``begun`` of it."""
         asked = {"model": model, "messages": [{"role": "user", "content": uuid.uuid4().hex}]}
         raw = json.dumps({**asked, **(body or {})}).encode()
         now_ms = self.store.now_ms()
@@ -134,6 +135,11 @@ class World:
             traceparent=traceparent,
         )
         await self.store.submit(task)
+        if begun:
+            claimed = await self.store.claim(task.ref, "lost", 30)
+            head = Head(200, "text/event-stream", "lost", 0)
+            await self.store.write_chunks([Chunk(task.ref, 1, 0, begun, task.ttl, head)])
+            await self.store.hand_back(claimed.task, spared=False)
         message = Message(ref=task.ref, body=raw)
         if keyed:
             await self.bodies.put(body_key(task.ref), raw)

@@ -7,7 +7,7 @@ import hashlib
 import json
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 Json = dict[str, Any]
@@ -20,7 +20,10 @@ WORDS = (
 EMOJI = ("\U0001f980", "é", "\u2028", "日本", "\U0001f469\u200d\U0001f680", "ß", "\x85", "ﷺ")
 
 #: What makes a request the same one: everything but the way in which it wants to be told.
-_NOT_ASKED = ("stream", "stream_options", "x_script")
+_NOT_ASKED = (
+    *("stream", "stream_options", "x_script", "max_tokens", "max_completion_tokens"),
+    *("continue_final_message", "add_generation_prompt"),
+)
 
 
 @dataclass(frozen=True)
@@ -43,10 +46,19 @@ class Asked:
     body: Json
     tokens: int
     emoji: bool
+    #: The tokens themselves, for a server that makes its own.
+    said: tuple[str, ...] | None = None
+    #: How the answer has begun, which the body holds: only the rest is said.
+    begun: str = ""
 
     @property
     def digest(self) -> bytes:
-        asked = {key: value for key, value in self.body.items() if key not in _NOT_ASKED}
+        body = self.body
+        if self.begun and "prompt" in body:
+            body = {**body, "prompt": body["prompt"].removesuffix(self.begun)}
+        elif self.begun:
+            body = {**body, "messages": body["messages"][:-1]}
+        asked = {key: value for key, value in body.items() if key not in _NOT_ASKED}
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).digest()
 
     @property
@@ -63,6 +75,10 @@ class Asked:
 
 def pieces(asked: Asked, digest: bytes, choice: int) -> tuple[list[str], str]:
     """Return the tokens of one choice, and why they end."""
+    if asked.said is not None:
+        return list(asked.said), "stop"
+    if asked.begun:
+        return _rest(asked, digest, choice)
     if wanted := _json_text(asked.body, digest):
         return [wanted[at : at + 4] for at in range(0, len(wanted), 4)], "stop"
     count = asked.tokens if asked.limit is None else min(asked.tokens, max(1, asked.limit))
@@ -73,6 +89,21 @@ def pieces(asked: Asked, digest: bytes, choice: int) -> tuple[list[str], str]:
             " " + WORDS[(digest[at % 32] + at + 7 * choice) % len(WORDS)] for at in range(count)
         ]
     return text, "length" if count < asked.tokens else "stop"
+
+
+def _rest(asked: Asked, digest: bytes, choice: int) -> tuple[list[str], str]:
+    """Return what follows the beginning; the same tokens as without a break."""
+    unbounded = {k: v for k, v in asked.body.items() if not k.startswith("max_")}
+    whole, _ = pieces(replace(asked, body=unbounded, begun=""), digest, choice)
+    told = 0
+    while told < len(whole) and len("".join(whole[:told])) < len(asked.begun):
+        told += 1
+    if "".join(whole[:told]) != asked.begun:
+        return [" MIXED"], "stop"
+    rest = whole[told:]
+    if asked.limit is not None and asked.limit < len(rest):
+        return rest[: asked.limit], "length"
+    return rest or [""], "stop"
 
 
 def _json_text(body: Json, digest: bytes) -> str | None:

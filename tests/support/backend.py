@@ -51,23 +51,31 @@ class Backend:
         self.max_model_len = max_model_len
         self.slots = slots
         self.api_key = api_key
-        self.script = script or Script()
+        self.script = self._first_script = script or Script()
+        #: Like a server that has never heard of the option.
+        self.refuses_stream_options = False
+        #: Whether it continues a chat that ends with an answer, as llama.cpp does.
+        self.continues = True
         self.healthy = True
         self.running = 0
         self.running_max = 0
         self.calls: Counter[str] = Counter()
         self.disconnects = 0
+        #: When each request came, seconds by the loop's clock.
+        self.called_at: deque[float] = deque(maxlen=BODIES_KEPT)
         #: Set whenever a client has left before its answer was complete.
         self.disconnected = threading.Event()
         self.bodies: deque[bytes] = deque(maxlen=BODIES_KEPT)
         #: The header `traceparent` of each request, empty for none.
         self.traceparents: deque[str] = deque(maxlen=BODIES_KEPT)
-        self._seen: Counter[bytes] = Counter()
+        #: How often each request was made, a continued one being the same.
+        self._seen: Counter[tuple[bytes, str]] = Counter()
 
     def app(self) -> web.Application:
         app = web.Application(client_max_size=64 * 1024 * 1024)
         for path in ROUTES:
             app.router.add_post(path, self._answer)
+        app.router.add_post("/apply-template", self._template)
         app.router.add_get("/v1/models", self._models)
         app.router.add_get("/health", self._health)
         app.router.add_get("/props", self._props)
@@ -75,6 +83,7 @@ class Backend:
         app.router.add_get("/_script/state", self._state)
         app.router.add_get("/_script/bodies", self._bodies)
         app.router.add_post("/_script/health", self._set_health)
+        app.router.add_post("/_script/default", self._set_script)
         app.on_response_prepare.append(self._identify)
         return app
 
@@ -86,6 +95,7 @@ class Backend:
             "running": self.running,
             "running_max": self.running_max,
             "disconnects": self.disconnects,
+            "called_at": list(self.called_at),
         }
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
@@ -104,11 +114,14 @@ class Backend:
                 return error(
                     404, f"The model `{body.get('model')}` does not exist.", "model_not_found"
                 )
-            return await self._play(request, raw, body, script)
+            if self.refuses_stream_options and "stream_options" in body:
+                return error(400, "Unknown field: stream_options", "invalid_request_error")
+            return await self._play(request, body, script)
 
     @asynccontextmanager
     async def _counted(self, request: web.Request) -> AsyncIterator[None]:
         self.calls[request.path] += 1
+        self.called_at.append(asyncio.get_running_loop().time())
         self.running += 1
         self.running_max = max(self.running_max, self.running)
         try:
@@ -126,21 +139,39 @@ class Backend:
         return None
 
     async def _play(
-        self, request: web.Request, raw: bytes, body: Json, script: Script
+        self, request: web.Request, body: Json, script: Script
     ) -> web.StreamResponse:
         start = asyncio.get_running_loop().time()
+        asked = Asked(body, script.tokens, script.emoji, begun=self._begun(body))
+        if script.times is not None:
+            self._seen[asked.digest, script.key] += 1
+            if self._seen[asked.digest, script.key] > script.times:
+                script = script.behaving()
         if script.hang:
             await asyncio.sleep(script.stall_seconds)
-        if script.times is not None:
-            self._seen[raw] += 1
-        if script.status and (script.times is None or self._seen[raw] <= script.times):
+        if script.status:
             return scripted(script, script.status)
-        if script.body is not None and script.status is None:
+        if script.body is not None:
             return scripted(script, 200)
-        answer = ROUTES[request.path](Asked(body, script.tokens, script.emoji))
+        answer = ROUTES[request.path](asked)
         if body.get("stream"):
             return await stream(request, answer, script, start)
         return await self._whole(request, answer, script, start)
+
+    def _begun(self, body: Json) -> str:
+        """How the answer has begun: the last message, or what stands after a prompt's last line."""
+        last = (body.get("messages") or [{}])[-1]
+        if self.continues and last.get("role") == "assistant":
+            return str(last["content"])
+        prompt = body.get("prompt")
+        return prompt.rpartition("\n")[2] if isinstance(prompt, str) and "\n" in prompt else ""
+
+    async def _template(self, request: web.Request) -> web.Response:
+        if not self.continues:
+            return error(404, "There is no such route.", "not_found")
+        messages = (await request.json())["messages"]
+        turns = [f"<{message['role']}>{message['content']}" for message in messages]
+        return web.json_response({"prompt": "".join(turns)})
 
     async def _whole(
         self, request: web.Request, answer: Answer, script: Script, start: float
@@ -167,6 +198,13 @@ class Backend:
     async def _set_health(self, request: web.Request) -> web.Response:
         self.healthy = bool((await request.json())["ok"])
         return web.json_response({"ok": self.healthy})
+
+    async def _set_script(self, request: web.Request) -> web.Response:
+        """Misbehave from now on as told; ``continues`` besides is whether chats are continued."""
+        fields = await request.json()
+        self.continues = bool(fields.pop("continues", True))
+        self.script = self._first_script.changed(fields)
+        return web.json_response({})
 
     async def _props(self, request: web.Request) -> web.Response:
         settings = {"n_ctx": self.max_model_len}

@@ -22,12 +22,12 @@ from inferline.keys import Keyring
 from inferline.ledger import Entry, Ledgers
 from inferline.memory import (
     MemoryBodies,
-    MemoryKeys,
     MemoryMinutes,
     MemoryQueue,
     MemoryRegistry,
     MemoryStore,
 )
+from inferline.memory_keys import MemoryKeys
 from inferline.minutes import MinuteLedger
 from inferline.queue import Delivery, Message
 from inferline.registry import Model, Provider

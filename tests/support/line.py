@@ -108,9 +108,9 @@ class Line:
         self.environ["AWS_ENDPOINT_URL"] = self.emulator_url
         self._until(part, lambda: get_json(f"{self.emulator_url}/_ministack/health"))
 
-    def start_gateway(self, **environ: str) -> Part:
-        """Start a gateway, which becomes the one at ``url``."""
-        port = free_port()
+    def start_gateway(self, *, port: int = 0, **environ: str) -> Part:
+        """Start a gateway, at a free port unless told which; it becomes the one at ``url``."""
+        port = port or free_port()
         part = self.start("gateway", "inferline", "gateway", "--port", str(port), environ=environ)
         self.url = f"http://127.0.0.1:{port}"
         self._until(part, lambda: get_json(f"{self.url}/health"))

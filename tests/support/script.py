@@ -30,7 +30,7 @@ class Script:
     #: Answer at once with this status and `body`, or with an OpenAI error; do no work. A `body`
     #: alone is sent with status 200, text as it is and everything else as JSON.
     status: int | None = None
-    #: Only for so many calls with this very body; the ones after them succeed.
+    #: Misbehave only in so many calls with this very request; the ones after them succeed.
     times: int | None = None
     #: Tells requests apart that are otherwise the same.
     key: str = ""
@@ -60,6 +60,19 @@ class Script:
     def changed(self, fields: Json) -> Script:
         """Return the script that a request asks for. Raises TypeError for an unknown field."""
         return replace(self, **fields)
+
+
+    def behaving(self) -> Script:
+        """Return the script without what goes wrong in it."""
+        good = {name: getattr(_GOOD, name) for name in _FAULTS}
+        return replace(self, **good)
+
+
+_GOOD = Script()
+_FAULTS = (
+    *("status", "body", "hang", "abort_after_tokens", "eof_after_tokens", "error_event_after"),
+    *("stall_after_tokens", "no_done", "malformed_event"),
+)
 
 
 class ScriptedEnd(Exception):

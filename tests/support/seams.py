@@ -19,12 +19,12 @@ from inferline.aws.s3 import S3Bodies
 from inferline.aws.sqs import SqsQueue, SqsQueueMaker
 from inferline.memory import (
     MemoryBodies,
-    MemoryKeys,
     MemoryMinutes,
     MemoryQueue,
     MemoryRegistry,
     MemoryStore,
 )
+from inferline.memory_keys import MemoryKeys
 from inferline.settings import Settings
 from inferline.task import Task, TaskRef, slug
 

@@ -1,0 +1,218 @@
+"""How an answer that others began goes on: what the backend is asked, and what is passed on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from inferline.payload import choices_of
+from inferline.sse import Event, data_event, is_done
+from inferline_provider.delivered import CHAT, COMPLETIONS, Delivered
+from inferline_provider.verdict import CannotContinue, Unfit, parse
+
+#: Fields that bound or shape an answer in ways that its rest alone would not keep.
+_SHAPING: Final = (
+    *("tools", "functions", "grammar", "json_schema", "structured_outputs"),
+    *("guided_json", "guided_regex", "guided_choice", "guided_grammar"),
+    *("logprobs", "top_logprobs", "prompt_logprobs", "echo", "suffix", "audio", "best_of"),
+)
+#: Fields that bound how many tokens an answer has.
+_BOUNDS: Final = ("max_tokens", "max_completion_tokens", "n_predict")
+
+DONE: Final = b"data: [DONE]\n\n"
+
+
+class Continuer(Protocol):
+    """A backend, as much of it as continuing needs."""
+
+    async def prefill(self, model: str) -> Mapping[str, bool] | None:
+        """The fields that have it continue the last message of a chat; None when it can't."""
+
+    async def count_tokens(self, model: str, text: str) -> int | None:
+        """How many tokens ``text`` is; None when it does not tell."""
+
+
+def may_continue(path: str, body: bytes) -> bool:
+    """
+    Say whether an answer to this request could be continued by another attempt.
+
+    Only one text that nothing else depends on: no calls of tools, no grammar, no probabilities.
+    """
+    if not path.endswith(COMPLETIONS):
+        return False
+    document = _read(body)
+    if document.get("stream") is not True or choices_of(document) != 1:
+        return False
+    shape = document.get("response_format")
+    is_shaped = isinstance(shape, dict) and shape.get("type", "text") != "text"
+    if is_shaped or any(_says(document.get(name)) for name in _SHAPING):
+        return False
+    return path.endswith(CHAT) or isinstance(document.get("prompt"), str)
+
+
+@dataclass(frozen=True, slots=True)
+class Continuation:
+    """What is left to do."""
+
+    #: What the backend is asked, with the model's name as the client wrote it; None: nothing.
+    body: bytes | None
+    splice: Splice
+
+
+async def continuation(
+    left: Delivered, path: str, body: bytes, name: str, backend: Continuer
+) -> Continuation:
+    """
+    Say how the answer to ``body``, of which ``left`` is there, goes on at a backend.
+
+    ``name`` is the backend's own of the model. Raises CannotContinue when nobody could, and Unfit
+    when this backend can't.
+    """
+    if not may_continue(path, body):
+        raise CannotContinue("An answer to such a request can't be continued.")
+    document = _read(body)
+    options = document.get("stream_options")
+    wants_usage = isinstance(options, dict) and options.get("include_usage") is True
+    if left.done or (left.finished and (left.usage_told or not wants_usage)):
+        return Continuation(None, Splice(left, 0, is_over=True))
+    tokens = await backend.count_tokens(name, left.text) if left.text else 0
+    if tokens is None:
+        tokens = left.text_events
+    is_over = left.finished or _bounded(document, tokens)
+    if left.text:
+        await _extend(document, left.text, name, backend, chat=path.endswith(CHAT))
+    return Continuation(json.dumps(document).encode(), Splice(left, tokens, is_over=is_over))
+
+
+def _says(value: Any) -> bool:
+    """Say whether a field asks for something. Of probabilities, none is not 0."""
+    return value is not None and value is not False and value not in ([], {}, "")
+
+
+def _read(body: bytes) -> dict[str, Any]:
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _bounded(document: dict[str, Any], tokens: int) -> bool:
+    """Ask for ``tokens`` less, at least one; True when there were none left to ask for."""
+    bounds = [name for name in _BOUNDS if type(document.get(name)) is int and document[name] > 0]
+    is_spent = any(document[name] <= tokens for name in bounds)
+    for name in bounds:
+        document[name] = max(1, document[name] - tokens)
+    if type(document.get("min_tokens")) is int:
+        document["min_tokens"] = max(0, document["min_tokens"] - tokens)
+    return is_spent
+
+
+async def _extend(
+    document: dict[str, Any], text: str, name: str, backend: Continuer, *, chat: bool
+) -> None:
+    """Put the text that there is behind what was asked."""
+    if not chat:
+        document["prompt"] += text
+        return
+    fields = await backend.prefill(name)
+    if fields is None:
+        raise Unfit("The backend can't continue an answer.")
+    messages = document.get("messages")
+    if not isinstance(messages, list) or not messages:
+        raise CannotContinue("The chat has no messages.")
+    last = messages[-1] if isinstance(messages[-1], dict) else {}
+    if last.get("role") == "assistant":
+        # The client has begun the answer itself. Whether the backend took it so can't be seen.
+        if not isinstance(last.get("content"), str) or any(
+            document.get(field) != value for field, value in fields.items()
+        ):
+            raise CannotContinue("The chat ends with an answer already.")
+        messages = messages[:-1]
+        text = last["content"] + text
+    document["messages"] = [*messages, {**last, "role": "assistant", "content": text}]
+    document |= fields
+
+
+class Splice:
+    """
+    Makes the events of this attempt the rest of the stream that others began.
+
+    They carry the ids that the stream began with, do not say again that somebody begins to speak,
+    and count the tokens of the whole answer.
+    """
+
+    def __init__(self, left: Delivered, tokens: int, *, is_over: bool) -> None:
+        self.after = left.after
+        self.content_type = left.content_type
+        self._left = left
+        self._tokens = tokens
+        #: Of what the backend says only the tokens matter.
+        self._is_over = is_over
+
+    def begin(self) -> Event | None:
+        """What is said before the backend says anything: that the text has the length it may."""
+        if not self._is_over or self._left.finished:
+            return None
+        chat = self._left.envelope.get("object") == "chat.completion.chunk"
+        said: dict[str, Any] = {"delta": {}} if chat else {"text": ""}
+        choice = {"index": 0, **said, "finish_reason": "length"}
+        return _event({**self._left.envelope, "choices": [choice]})
+
+    def rest(self) -> bytes:
+        """What is said where nothing is left to ask: that nothing more comes, unless it was."""
+        return b"" if self._left.done else DONE
+
+    def change(self, event: Event) -> Event | None:
+        """An event as it continues the stream; None when it is left out."""
+        document = parse(event.data)
+        if is_done(event) or not isinstance(document, dict):
+            return event
+        document |= self._left.envelope
+        if isinstance(document.get("usage"), dict):
+            document["usage"] = self._usage(document["usage"])
+        choices = document.get("choices")
+        if isinstance(choices, list) and choices:
+            if self._is_over:
+                document["choices"] = choices = []
+            elif not any(map(_goes_on, choices)):
+                return None
+        if not choices and not document.get("usage"):
+            return None
+        return _event(document)
+
+    def _usage(self, usage: dict[str, Any]) -> dict[str, Any]:
+        """The tokens of the whole answer: what was put behind the prompt is none of the prompt."""
+        asked, wrote = usage.get("prompt_tokens"), usage.get("completion_tokens")
+        if type(asked) is not int or type(wrote) is not int:
+            return usage
+        tokens = min(self._tokens, asked)
+        wrote = tokens + (0 if self._is_over else wrote)
+        asked -= tokens
+        told: dict[str, Any] = {"prompt_tokens": asked, "completion_tokens": wrote}
+        told["total_tokens"] = asked + wrote
+        details = usage.get("prompt_tokens_details")
+        if isinstance(details, dict) and type(details.get("cached_tokens")) is int:
+            cached = min(details["cached_tokens"], asked)
+            told["prompt_tokens_details"] = {**details, "cached_tokens": cached}
+        return {**usage, **told}
+
+
+def _event(document: dict[str, Any]) -> Event:
+    data = json.dumps(document, separators=(",", ":")).encode()
+    return Event(None, data, data_event(data))
+
+
+def _goes_on(choice: Any) -> bool:
+    """Say whether a choice has news; what merely begins a message is taken out of it."""
+    if not isinstance(choice, dict):
+        return True
+    delta = choice.get("delta")
+    if not isinstance(delta, dict) or "role" not in delta:
+        return True
+    del delta["role"]
+    if not delta.get("content"):
+        delta.pop("content", None)
+    return bool(delta) or choice.get("finish_reason") is not None

@@ -1,0 +1,124 @@
+"""What earlier attempts have left of a streamed answer in the store, which its client may have."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from inferline.sse import Event, EventParser, is_done
+from inferline.store import TaskStore
+from inferline.task import Chunk, Task
+from inferline_provider.verdict import CannotContinue
+
+#: The endings of the paths whose streams can be continued.
+CHAT: Final = "/chat/completions"
+COMPLETIONS: Final = "/completions"
+
+#: What one event says of all: the client sees these as its stream began with them.
+_ENVELOPE: Final = ("id", "object", "created", "model", "system_fingerprint")
+#: What a delta may hold besides null values and still be text alone.
+_TEXTUAL: Final = frozenset({"role", "content"})
+
+
+@dataclass(slots=True, kw_only=True)
+class Delivered:
+    """The text that there is, and what was said around it."""
+
+    #: Of which attempts it is, as `Head.after` has it.
+    after: tuple[tuple[int, int], ...]
+    content_type: str
+    text: str = ""
+    #: Events with text: nearly all servers send one for each token.
+    text_events: int = 0
+    envelope: dict[str, Any] = field(default_factory=dict)
+    #: Whether the text has been said to be at its end,
+    finished: bool = False
+    #: its tokens have been told,
+    usage_told: bool = False
+    #: and that nothing more comes.
+    done: bool = False
+
+
+async def delivered(store: TaskStore, task: Task) -> Delivered | None:
+    """
+    What attempts before ``task``'s own have written; None when that is nothing.
+
+    It is decided from the store alone, so that it holds whichever process has died. Raises
+    CannotContinue when it is not the text of one answer, and Unavailable.
+    """
+    chunks = await _newest(store, task)
+    if not chunks:
+        return None
+    head = chunks[0].head
+    if head is None or not head.content_type.startswith("text/event-stream"):
+        return None  # Pieces of an answer that is given out whole; nobody has seen them.
+    earlier = [await store.written(task.ref, attempt) for attempt, _ in head.after]
+    pieces = [
+        chunk
+        for (_, count), found in zip(head.after, earlier, strict=True)
+        for chunk in found[:count]
+    ]
+    if len(pieces) != sum(count for _, count in head.after):
+        raise CannotContinue("A part of the answer is missing in the store.")
+    after = (*head.after, (chunks[0].attempt, len(chunks)))
+    found = Delivered(after=after, content_type=head.content_type)
+    _read(found, task.path, b"".join(chunk.data for chunk in [*pieces, *chunks]))
+    return found
+
+
+async def _newest(store: TaskStore, task: Task) -> Sequence[Chunk]:
+    for attempt in range(task.attempt - 1, 0, -1):
+        if chunks := await store.written(task.ref, attempt):
+            return chunks
+    return []
+
+
+def _read(found: Delivered, path: str, data: bytes) -> None:
+    if not path.endswith(COMPLETIONS):
+        raise CannotContinue("Streams of this endpoint can't be continued.")
+    if not data.endswith(b"\n\n"):
+        raise CannotContinue("The answer was cut inside an event.")
+    for event in EventParser().feed(data):
+        if is_done(event):
+            found.done = True
+        else:
+            _take(found, _document(event), chat=path.endswith(CHAT))
+
+
+def _take(found: Delivered, document: Mapping[str, Any], *, chat: bool) -> None:
+    choices = document.get("choices")
+    if not isinstance(choices, list) or document.get("error"):
+        raise CannotContinue("The answer holds an event that is no part of a text.")
+    if not found.envelope:
+        found.envelope = {name: document[name] for name in _ENVELOPE if name in document}
+    found.usage_told = found.usage_told or isinstance(document.get("usage"), dict)
+    for choice in choices:
+        text = _text(choice, chat=chat)
+        found.text += text
+        found.text_events += bool(text)
+        found.finished = found.finished or choice.get("finish_reason") is not None
+
+
+def _text(choice: Any, *, chat: bool) -> str:
+    """What a choice says. Raises CannotContinue when it says more than text."""
+    said = choice if isinstance(choice, dict) else {}
+    delta = said.get("delta") if chat else said
+    if not isinstance(delta, dict) or said.get("index", 0) != 0 or said.get("logprobs"):
+        raise CannotContinue("The answer is more than one text.")
+    text = delta.get("content" if chat else "text") or ""
+    is_more = chat and any(value and name not in _TEXTUAL for name, value in delta.items())
+    if is_more or not isinstance(text, str):
+        raise CannotContinue("The answer is more than text.")
+    return text
+
+
+def _document(event: Event) -> Mapping[str, Any]:
+    try:
+        document = json.loads(event.data)
+    except (ValueError, RecursionError):
+        document = None
+    if event.event is not None or not isinstance(document, dict):
+        raise CannotContinue("The answer holds an event that is no part of a text.")
+    return document

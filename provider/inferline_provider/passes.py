@@ -1,0 +1,41 @@
+"""Tasks that this provider has failed and leaves to others for a while, where there are any."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from inferline.clock import Clock
+from inferline.task import TaskRef, slug
+
+#: For how long a task that was failed here is left to others, seconds. They may be busy; but who
+#: all have failed a task must not wait for each other for ever.
+PASS_SECONDS: Final = 10.0
+#: How many are remembered; the oldest are forgotten.
+TASKS_MAX: Final = 1000
+
+
+class Passes:
+    """Which tasks to pass on rather than to claim."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._until: dict[TaskRef, float] = {}
+        self._peers: dict[str, int] = {}
+
+    def know(self, peers: Mapping[str, int]) -> None:
+        """Take note of how many others serve each model."""
+        self._peers = {slug(model): count for model, count in peers.items()}
+
+    def add(self, ref: TaskRef) -> None:
+        """A task was failed here."""
+        self._until.pop(ref, None)
+        self._until[ref] = self._clock.monotonic() + PASS_SECONDS
+        if len(self._until) > TASKS_MAX:
+            del self._until[next(iter(self._until))]
+
+    def __contains__(self, ref: object) -> bool:
+        """Whether another provider should have a task."""
+        if not isinstance(ref, TaskRef) or not self._peers.get(ref.slug):
+            return False
+        return self._until.get(ref, 0) > self._clock.monotonic()

@@ -1,0 +1,104 @@
+"""The notice that EC2 gives before it takes a spot instance away: a reason to drain in time."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Final
+
+import aiohttp
+
+from inferline.clock import Clock
+
+log = logging.getLogger(__name__)
+
+#: Where every EC2 instance finds what there is to know of itself.
+ENDPOINT: Final = "http://169.254.169.254"
+#: Between two looks, as AWS advises, seconds.
+LOOK_SECONDS: Final = 5.0
+#: The address is on the instance itself: who does not answer soon is not there.
+ANSWER_SECONDS_MAX: Final = 1.0
+#: Looks for the service before this host counts as no EC2 instance.
+TRIES_MAX: Final = 3
+TOKEN_SECONDS: Final = 6 * 3600
+#: From a notice to the end of the instance at the least, seconds, and what is kept of that to hand
+#: back what is not finished and to leave.
+NOTICE_SECONDS: Final = 120.0
+MARGIN_SECONDS: Final = 10.0
+
+
+class SpotWatch:
+    """
+    Asks the instance metadata service, version 2, whether this instance is to end.
+
+    On a host that has no such service it stops asking. In a container the service answers only
+    where the instance's hop limit is 2 or more.
+    """
+
+    def __init__(self, endpoint: str, clock: Clock, now: Callable[[], float]) -> None:
+        self._endpoint = endpoint.rstrip("/")
+        self._clock = clock
+        #: Seconds since 1970 by this host's clock, which EC2 keeps right.
+        self._now = now
+        self._token = ""
+
+    async def notice(self) -> float | None:
+        """How long there is until the instance ends, seconds, once that is known; None: no EC2."""
+        timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS_MAX)
+        async with aiohttp.ClientSession(timeout=timeout, trust_env=False) as session:
+            if not await self._is_there(session):
+                log.debug("There is no EC2 instance metadata; spot notices are not looked for.")
+                return None
+            while (found := await self._look(session)) is None:
+                await self._clock.sleep(LOOK_SECONDS)
+            return self._seconds_left(found)
+
+    async def _is_there(self, session: aiohttp.ClientSession) -> bool:
+        for tried in range(TRIES_MAX):
+            if tried:
+                await self._clock.sleep(LOOK_SECONDS)
+            await self._renew_token(session)
+            if self._token:
+                return True
+        return False
+
+    async def _renew_token(self, session: aiohttp.ClientSession) -> None:
+        headers = {"X-aws-ec2-metadata-token-ttl-seconds": str(TOKEN_SECONDS)}
+        try:
+            async with session.put(
+                f"{self._endpoint}/latest/api/token", headers=headers, allow_redirects=False
+            ) as response:
+                self._token = await response.text() if response.status == 200 else ""
+        except (aiohttp.ClientError, OSError, UnicodeError):
+            self._token = ""
+
+    async def _look(self, session: aiohttp.ClientSession) -> dict[str, Any] | None:
+        """The notice, None while there is none or nothing can be learnt."""
+        headers = {"X-aws-ec2-metadata-token": self._token}
+        address = f"{self._endpoint}/latest/meta-data/spot/instance-action"
+        try:
+            async with session.get(address, headers=headers, allow_redirects=False) as response:
+                if response.status == 401:
+                    await self._renew_token(session)
+                found = json.loads(await response.read()) if response.status == 200 else None
+        except (aiohttp.ClientError, OSError, ValueError):
+            return None
+        return found if isinstance(found, dict) and found.get("action") else None
+
+    def _seconds_left(self, notice: dict[str, Any]) -> float:
+        try:
+            until = datetime.fromisoformat(str(notice.get("time"))).timestamp()
+        except ValueError:
+            return NOTICE_SECONDS
+        return min(NOTICE_SECONDS, max(0.0, until - self._now()))
+
+
+async def watch(spot: SpotWatch, on_notice: Callable[[float], None]) -> None:
+    """Call ``on_notice`` with how long there is to drain, seconds, once the instance is to end."""
+    left = await spot.notice()
+    if left is not None:
+        seconds = max(0.0, left - MARGIN_SECONDS)
+        log.warning("EC2 takes this spot instance away. seconds_left=%d", left)
+        on_notice(seconds)

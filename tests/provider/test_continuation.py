@@ -1,0 +1,207 @@
+"""An answer that one attempt began goes on in another, as one stream, or ends with an error."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from inferline.gateway.reader import Reader
+from inferline.sse import EventParser, is_done
+from inferline.task import State, Task
+from tests.provider.world import World, until, world
+from tests.support import answers
+from tests.support.answers import Asked
+from tests.support.backend import Backend
+from tests.support.script import Script
+
+QUICK = Script(first=0.01, interval=0.005, tokens=12)
+CHAT = {"stream": True}
+TEXT = {"stream": True, "prompt": "Once upon a time\n"}
+ARGUMENTS = {"properties": {name: {"type": "string"} for name in ("one", "two", "three")}}
+CHATS, TEXTS = "/v1/chat/completions", "/v1/completions"
+PATHS = [(CHATS, CHAT), (TEXTS, TEXT)]
+
+
+@pytest.fixture(autouse=True)
+def no_pause_between_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("inferline_provider.verdict.RETRY_SECONDS", (0, 0))
+
+
+async def read(around: World, task: Task) -> bytes:
+    """What a client of the task gets, byte for byte. Raises what it would be told."""
+    reader, out = Reader(task.ref, streamed=True), b""
+    while not reader.ended:
+        wanted = reader.wanted()
+        (found,) = await around.store.read([wanted])
+        out += b"".join(reader.take(wanted, found))
+        await asyncio.sleep(0)
+    return out
+
+
+def said(stream: bytes) -> tuple[str, list[dict[str, Any]]]:
+    """The text of a stream and its documents."""
+    events = EventParser().feed(stream)
+    assert is_done(events[-1])
+    documents = [json.loads(event.data) for event in events[:-1]]
+    choices = [document["choices"][0] for document in documents if document["choices"]]
+    texts = [one["delta"].get("content") if "delta" in one else one["text"] for one in choices]
+    return "".join(text or "" for text in texts), documents
+
+
+def expected(path: str, body: dict[str, Any], tokens: int = 12) -> str:
+    whole = (answers.chat if "chat" in path else answers.completion)(Asked(body, tokens, False))
+    choice = whole.whole["choices"][0]
+    return str(choice["message"]["content"] if "message" in choice else choice["text"])
+
+
+async def ask(around: World, path: str, body: dict[str, Any], **more: Any) -> Task:
+    asked = {
+        **body,
+        **({"messages": [{"role": "user", "content": "Hi"}]} if "chat" in path else {}),
+    }
+    return await around.submit(asked, path=path, **more)
+
+
+@pytest.mark.parametrize("fault", ["abort_after_tokens", "eof_after_tokens", "error_event_after"])
+@pytest.mark.parametrize(("path", "body"), PATHS)
+async def test_a_stream_that_breaks_in_its_middle_goes_on_as_one(
+    path: str, body: dict[str, Any], fault: str
+) -> None:
+    script = {fault: 7, "times": 1}
+    async with world(Backend(script=Script(first=0.05, interval=0.05, tokens=12))) as around:
+        task = await ask(around, path, {**body, "x_script": script})
+        row = await around.ended(task)
+
+        assert (State.DONE, 2) == (row.state, row.attempt)
+        text, documents = said(await read(around, task))
+        asked = json.loads(around.backend.bodies[0])
+        assert expected(path, asked) == text
+        assert 1 == len({(one["id"], one["created"], one["model"]) for one in documents})
+        finishes = [c["finish_reason"] for d in documents for c in d["choices"]]
+        assert ["stop"] == [reason for reason in finishes if reason]
+        roles = [c for d in documents for c in d["choices"] if "role" in c.get("delta", {})]
+        assert ("chat" in path) == len(roles)
+
+
+@pytest.mark.parametrize(("path", "body"), PATHS)
+async def test_the_usage_of_a_continued_answer_is_that_of_one_without_a_break(
+    path: str, body: dict[str, Any]
+) -> None:
+    told = []
+    for script in ({}, {"abort_after_tokens": 7, "times": 1}):
+        async with world(Backend(script=QUICK)) as around:
+            options = {"stream_options": {"include_usage": True}, "x_script": script}
+            task = await ask(around, path, {**body, **options})
+            row = await around.ended(task)
+            _, documents = said(await read(around, task))
+            told.append(documents[-1]["usage"])
+            assert told[-1] == {name: row.usage[name] for name in told[-1]}
+
+    assert told[0] == told[1]
+    assert 12 == told[0]["completion_tokens"]
+
+
+async def test_a_bound_on_tokens_holds_for_the_whole_answer() -> None:
+    async with world(Backend(script=QUICK)) as around:
+        script = {"abort_after_tokens": 6, "times": 1}
+        task = await ask(around, CHATS, {**CHAT, "max_tokens": 8, "x_script": script})
+        await around.ended(task)
+
+        text, documents = said(await read(around, task))
+        assert 8 == len(text.split())
+        assert "length" == documents[-1]["choices"][0]["finish_reason"]
+        assert 2 == json.loads(around.backend.bodies[-1])["max_tokens"]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"n": 2},
+        {"logprobs": True},
+        {"response_format": {"type": "json_object"}},
+        {"tools": [{"type": "function", "function": {"name": "f", "parameters": ARGUMENTS}}]},
+    ],
+)
+async def test_what_is_more_than_a_text_is_not_continued(more: dict[str, Any]) -> None:
+    async with world(Backend(script=Script(first=0.05, interval=0.05, tokens=12))) as around:
+        script = {"abort_after_tokens": 3, "times": 1}
+        row = await around.ended(await ask(around, CHATS, {**CHAT, **more, "x_script": script}))
+
+        assert (State.FAILED, "provider_lost", 1) == (row.state, row.error["code"], row.attempt)
+
+
+async def test_a_chat_whose_backend_cannot_continue_ends_with_an_error() -> None:
+    backend = Backend(script=Script(first=0.05, interval=0.05, tokens=12))
+    backend.continues = False
+    async with world(backend) as around:
+        task = await ask(around, CHATS, {**CHAT, "x_script": {"abort_after_tokens": 3}})
+        row = await around.ended(task)
+
+        assert (State.FAILED, "provider_lost") == (row.state, row.error["code"])
+        assert 1 == around.backend.calls["/v1/chat/completions"]
+
+
+async def test_a_continuation_that_is_refused_is_never_taken_for_the_answer() -> None:
+    backend = Backend(script=Script(first=0.05, interval=0.05, tokens=12))
+    async with world(backend) as around:
+        task = await ask(around, CHATS, {**CHAT, "x_script": {"abort_after_tokens": 3}})
+        await until(lambda: around.store.chunks(task.ref, 1))
+        backend.script = Script(status=400)
+        row = await around.ended(task)
+
+        assert State.FAILED is row.state
+        assert "provider_lost" == row.error["code"]
+
+
+async def test_a_provider_that_drains_hands_a_begun_answer_on() -> None:
+    script = Script(first=0.01, interval=0.05, tokens=60)
+    async with world(Backend(script=script), drain_seconds=0.2) as around:
+        task = await ask(around, CHATS, CHAT)
+        await until(lambda: len(around.store.chunks(task.ref, 1)) > 2)
+        around.stopping.ask()
+        await around.running
+        row = around.row(task)
+        begun = around.store.chunks(task.ref, 1)
+
+        assert (State.RUNNING, 0, 4) == (row.state, row.lease_ms, row.attempt_limit)
+        assert begun[-1].data.endswith(b"\n\n")
+
+
+async def test_an_answer_that_was_whole_but_for_its_end_is_ended_without_asking_again() -> None:
+    async with world(Backend(script=QUICK)) as around:
+        body = {"stream": True, "prompt": "Once\n"}
+        task = await around.submit(body, path=TEXTS, begun=event(" the end", "stop"))
+        row = await around.ended(task)
+
+        assert (State.DONE, 2) == (row.state, row.attempt)
+        text, _ = said(await read(around, task))
+        assert " the end" == text
+        assert not around.backend.calls["/v1/completions"]
+
+
+async def test_an_answer_that_had_all_its_tokens_is_said_to_have_the_length_it_may() -> None:
+    async with world(Backend(script=QUICK)) as around:
+        body = {"stream": True, "prompt": "Once\n", "max_tokens": 2}
+        begun = event(" one") + event(" two")
+        task = await around.submit(body, path=TEXTS, begun=begun)
+        await around.ended(task)
+
+        text, documents = said(await read(around, task))
+        assert (" one two", "length") == (text, documents[-1]["choices"][0]["finish_reason"])
+
+
+async def test_an_answer_cut_inside_an_event_is_not_continued() -> None:
+    async with world(Backend(script=QUICK)) as around:
+        body = {"stream": True, "prompt": "Once\n"}
+        task = await around.submit(body, path=TEXTS, begun=event(" one")[:-9])
+        row = await around.ended(task)
+
+        assert (State.FAILED, "provider_lost") == (row.state, row.error["code"])
+
+
+def event(text: str, finish: str | None = None) -> bytes:
+    choice = {"index": 0, "text": text, "finish_reason": finish}
+    return answers.event({"id": "cmpl-1", "object": "text_completion", "choices": [choice]})

@@ -1,0 +1,90 @@
+"""Why a provider takes no work is told in a sentence of ours."""
+
+from __future__ import annotations
+
+import pytest
+
+from inferline.clock import SystemClock
+from inferline.enrolment import REASON_CHARS_MAX
+from inferline_provider import backend as client
+from inferline_provider import health
+from inferline_provider.health import Health
+from inferline_provider.settings import Settings
+from tests.provider.world import until, world
+from tests.support.backend import Backend, serving
+from tests.support.script import Script
+
+NOWHERE = "http://127.0.0.1:9"
+
+
+async def look(scripted: Backend, *, models: tuple[str, ...] = (), key: str = "") -> Health:
+    """What one look at a backend finds."""
+    async with serving(scripted) as port:
+        url = f"http://127.0.0.1:{port}"
+        settings = Settings(base_url=NOWHERE, backend=url, id="p", models=models)
+        async with client.Backend(url, key) as backend:
+            found = Health(backend, settings, SystemClock())
+            await found.look()
+            return found
+
+
+async def test_a_backend_that_can_work_is_no_reason() -> None:
+    found = await look(Backend())
+
+    assert (True, "") == (found.is_healthy, found.reason)
+
+
+async def test_a_backend_that_is_not_there_is_the_reason() -> None:
+    settings = Settings(base_url=NOWHERE, backend=NOWHERE, id="p")
+    async with client.Backend(NOWHERE) as backend:
+        found = Health(backend, settings, SystemClock())
+        await found.look()
+
+    assert (False, health.SILENT) == (found.is_healthy, found.reason)
+
+
+async def test_the_status_of_its_health_check_is_told() -> None:
+    scripted = Backend()
+    scripted.healthy = False
+
+    found = await look(scripted)
+
+    assert "Its LLM server answers the health check with status 503." == found.reason
+
+
+async def test_a_refused_key_is_told() -> None:
+    found = await look(Backend(api_key="right"), key="wrong")
+
+    assert (False, health.REFUSED) == (found.is_healthy, found.reason)
+
+
+async def test_none_of_the_wanted_models_is_told() -> None:
+    assert health.UNWANTED == (await look(Backend(), models=("other",))).reason
+    assert health.EMPTY == (await look(Backend(models=[]))).reason
+
+
+async def test_a_key_that_a_task_finds_refused_is_told_to_the_gateway() -> None:
+    async with world(Backend(script=Script(first=0.01))) as around:
+        around.backend.api_key = "another"
+        await around.submit(attempts=1)
+
+        await until(lambda: around.gateway.enrolments[-1]["reason"])
+
+        told = around.gateway.enrolments[-1]
+        assert (False, health.REFUSED) == (told["healthy"], told["reason"])
+
+
+async def test_a_provider_whose_models_go_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("inferline_provider.health.LOOK_SECONDS", 0.1)
+    async with world(refresh_seconds=0.1) as around:
+        around.backend.models.clear()
+
+        await until(lambda: around.gateway.enrolments[-1]["reason"] == health.EMPTY)
+
+        assert not around.gateway.enrolments[-1]["healthy"]
+
+
+def test_every_reason_fits() -> None:
+    sentences = [health.SILENT, health.UNWELL, health.REFUSED, health.UNLISTED, health.EMPTY]
+
+    assert REASON_CHARS_MAX > max(map(len, [*sentences, health.UNWANTED]))
