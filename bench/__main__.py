@@ -19,10 +19,12 @@ PARTS = {
     "latency": "what InferLine and LiteLLM add to the first token and to the whole answer",
     "gateway": "answers a second, and CPU time of a router for each",
     "refill": "how long a free slot waits for its next task",
+    "cancel": "how long a cancelled request still holds its slot",
     "calls": "calls to AWS for each request, and what a million cost",
     "cost": "the stack on AWS idle for a month, and for a million requests of 20 s",
     "cold_start": "time and memory of each Lambda function's start",
     "memory": "resident memory of each open stream",
+    "overload": "the share answered in time at 1.2 times the capacity, beside the best possible",
 }
 #: A program of its own, with its own table.
 AWS_CLIENT = "aws-client"

@@ -66,7 +66,7 @@ MODEL_QUEUE_KEYS: Final = 2 + 1
 MODEL_TABLE_KEYS: Final = 3
 #: Metrics of the sweep while there is a provider, and of each model in use.
 SWEEP_METRICS: Final = 6
-MODEL_METRICS: Final = 4
+MODEL_METRICS: Final = 6
 #: Rules of the firewall, a fifth of its price each.
 WAF_RULES: Final = 1
 

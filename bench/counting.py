@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import ceil
 from typing import Any
 
-import aiohttp
 from aiohttp import web
 
-from bench.processes import free_port
+from tests.support import aws_proxy
 
 Item = dict[str, Any]
 
@@ -26,8 +24,6 @@ Item = dict[str, Any]
 SQS_BYTES = 64 * 1024
 WRITE_BYTES = 1024
 READ_BYTES = 4 * 1024
-#: Headers that are of one connection only, or that aiohttp writes itself.
-_NOT_PASSED_ON = frozenset({"connection", "content-length", "keep-alive", "transfer-encoding"})
 
 #: The attribute that puts a task's row into the index of unfinished ones: one more write each way.
 LIVE = "live"
@@ -77,47 +73,20 @@ class Tally:
         return {"calls": dict(self.calls), **{name: getattr(self, name) for name in _NUMBERS}}
 
 
-class Proxy:
+class Proxy(aws_proxy.Proxy):
     """Passes everything on to the emulator, and counts."""
 
     def __init__(self, target: str) -> None:
+        super().__init__(target)
         self.tally = Tally()
-        self._target = target
-        #: Where it is, once it serves.
-        self.url = ""
 
-    @asynccontextmanager
-    async def serving(self) -> AsyncIterator[str]:
-        """Serve in this event loop, and give the address."""
-        app = web.Application(client_max_size=64 * 1024 * 1024)
-        app.router.add_route("*", "/{path:.*}", self._pass_on)
-        # A caller that leaves takes its long poll with it.
-        runner = web.AppRunner(app, handler_cancellation=True, access_log=None)
-        await runner.setup()
-        port = free_port()
-        connector = aiohttp.TCPConnector(limit=0)
-        timeout = aiohttp.ClientTimeout(total=None)
-        try:
-            async with aiohttp.ClientSession(
-                connector=connector, timeout=timeout, auto_decompress=False
-            ) as self._session:
-                await web.TCPSite(runner, "127.0.0.1", port, backlog=1024).start()
-                self.url = f"http://127.0.0.1:{port}"
-                yield self.url
-        finally:
-            await runner.cleanup()
-
-    async def _pass_on(self, request: web.Request) -> web.Response:
+    async def handle(self, request: web.Request) -> web.Response:
+        """Pass a call on, and count it with its answer."""
         body = await request.read()
-        headers = {k: v for k, v in request.headers.items() if k.lower() not in _NOT_PASSED_ON}
-        async with self._session.request(
-            request.method, self._target + request.raw_path, data=body, headers=headers
-        ) as response:
-            answer = await response.read()
-            headers = {k: v for k, v in response.headers.items() if k.lower() not in _NOT_PASSED_ON}
-            status = response.status
-        self._count(request, body, answer)
-        return web.Response(status=status, body=answer, headers=headers)
+        response = await self.pass_on(request, body)
+        assert isinstance(response.body, bytes)
+        self._count(request, body, response.body)
+        return response
 
     def _count(self, request: web.Request, body: bytes, answer: bytes) -> None:
         service, _, operation = request.headers.get("X-Amz-Target", "").partition(".")

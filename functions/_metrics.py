@@ -30,6 +30,9 @@ class EmfLedger:
             values["FirstTokenMilliseconds"] = entry.first_ms
         if entry.attempt:
             values["QueueMilliseconds"] = entry.queue_ms
+        if entry.input_tokens or entry.output_tokens:
+            values["InputTokens"] = entry.input_tokens
+            values["OutputTokens"] = entry.output_tokens
         if entry.model:
             emit(values, Model=entry.model)
         if entry.code:

@@ -10,6 +10,7 @@ from functions._metrics import emit_figures
 from functions._tracing import traced
 from functions._wiring import Opened, aws, run, settings
 from inferline.aws.dynamodb import DynamoTaskStore
+from inferline.aws.minutes import DynamoMinutes
 from inferline.aws.registry import DynamoRegistry
 from inferline.aws.sqs import SqsQueueMaker
 from inferline.sweep import Figures, Sweep
@@ -21,6 +22,7 @@ async def _sweep() -> AsyncIterator[Sweep]:
         yield Sweep(
             store=DynamoTaskStore(client, settings.tasks_table),
             registry=DynamoRegistry(client, settings.registry_table, settings.silent_seconds),
+            minutes=DynamoMinutes(client, settings.registry_table),
             queue_maker=SqsQueueMaker(
                 client, settings.stack, settings.lease_seconds, settings.kms_key
             ),

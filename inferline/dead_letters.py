@@ -40,5 +40,5 @@ async def bury(store: TaskStore, text: str) -> Fate:
     if await store.bury(ref, error.told()):
         log.warning("buried a task that nobody could handle", extra={"task": ref.id})
         return Fate.BURIED
-    state, _ = (await store.states([ref])).get(ref, (None, 0))
-    return Fate.GONE if state is None or state.terminal else Fate.RUNNING
+    found = (await store.states([ref])).get(ref)
+    return Fate.GONE if found is None or found.state.terminal else Fate.RUNNING

@@ -64,7 +64,7 @@ class Ending:
         if b'"error"' in data or event.event == b"error":
             self._see_error(_read(data))
         if self._kind == "choices":
-            if _may_finish(data):
+            if may_finish(data):
                 self._see_choices(_read(data).get("choices"))
         elif self._kind != "other":
             self._see_name(event, _LAST[self._kind])
@@ -88,7 +88,7 @@ class Ending:
             self.done = self.done or str(_read(event.data).get("type")).encode() in last
 
 
-def _may_finish(data: bytes) -> bool:
+def may_finish(data: bytes) -> bool:
     """Say whether some finish reason is not null. It is sought from the end, where it mostly is."""
     at = data.rfind(_FINISH)
     while at >= 0:

@@ -17,6 +17,9 @@ from inferline.registry import NAME, Model
 from inferline.task import Tier
 
 MODELS_MAX: Final = 200
+#: More than any machine makes.
+TOKENS_PER_SECOND_MAX: Final = 1e9
+REASON_CHARS_MAX: Final = 200
 
 Name = Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
 
@@ -42,6 +45,10 @@ class Enrolment(BaseModel):
     healthy: bool = True
     #: Mean time a task takes at its backend, seconds; 0 before the first.
     service_seconds: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    #: Output tokens a second over its last minute; 0 where its backend does not tell.
+    tokens_per_second: float = Field(default=0.0, ge=0, le=TOKENS_PER_SECOND_MAX)
+    #: Why it takes no work; empty when it does.
+    reason: str = Field(default="", max_length=REASON_CHARS_MAX)
     models: list[OfferedModel] = Field(max_length=MODELS_MAX)
     #: Whether it wants credentials: it has none, or they end soon, or its models have changed.
     credentials: bool = True
@@ -69,6 +76,8 @@ class Terms(BaseModel):
     first_byte_seconds_max: float
     gap_seconds_max: float
     answer_bytes_max: int
+    #: Gateways of an earlier release do not tell it.
+    orphan_seconds: float = 60.0
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -78,6 +87,8 @@ class Grant(BaseModel):
 
     #: Queue URLs per tier, by model id.
     queues: dict[str, dict[Tier, str]]
+    #: How many other providers serve a model, by its id. Gateways of an earlier release tell none.
+    peers: dict[str, int] = Field(default_factory=dict)
     tasks_table: str
     bodies_bucket: str
     region: str

@@ -4,10 +4,12 @@ Every way InferLine says no, with the HTTP status and the OpenAI error fields ea
     InferLineError                 500  server_error           internal_error
     ├── RequestError               the client can mend it
     │   ├── InvalidRequest         400  invalid_request_error  invalid_request
+    │   ├── IdempotencyKeyReused   400  invalid_request_error  idempotency_key_reused
     │   ├── NotAuthenticated       401  authentication_error   invalid_api_key
     │   ├── NotPermitted           403  permission_error       permission_denied
     │   ├── NotFound               404  invalid_request_error  not_found
-    │   │   └── ModelNotFound      404  invalid_request_error  model_not_found
+    │   │   ├── ModelNotFound      404  invalid_request_error  model_not_found
+    │   │   └── TaskNotFound       404  invalid_request_error  task_not_found
     │   ├── MethodNotAllowed       405  invalid_request_error  method_not_allowed
     │   └── BodyTooLarge           413  invalid_request_error  request_too_large
     ├── CapacityError              nobody can mend it now; later it may work
@@ -95,6 +97,12 @@ class InvalidRequest(RequestError):
     """The request is not valid."""
 
 
+class IdempotencyKeyReused(RequestError):
+    """The Idempotency-Key was sent with another request before. Send a new key with a new one."""
+
+    code = "idempotency_key_reused"
+
+
 class NotAuthenticated(RequestError):
     """The API key is missing or not valid. Send `Authorization: Bearer <key>`."""
 
@@ -122,6 +130,12 @@ class ModelNotFound(NotFound):
     """There is no such model. GET /v1/models lists those that are served."""
 
     code = "model_not_found"
+
+
+class TaskNotFound(NotFound):
+    """There is no such task, or no longer: it is kept for an hour after its deadline."""
+
+    code = "task_not_found"
 
 
 class MethodNotAllowed(RequestError):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, Literal
 
 from inferline.errors import InferLineError
 
@@ -38,6 +38,33 @@ TOKENS: Final = tuple(4**n for n in range(14))
 
 #: How many models get a label of their own; more are told together.
 MODELS_MAX: Final = 1000
+
+#: `gen_ai.token.type`.
+TokenType = Literal["input", "output"]
+#: The two counts under the names that the APIs have for them.
+_USAGE: Final[Mapping[str, TokenType]] = {
+    "prompt_tokens": "input",
+    "input_tokens": "input",
+    "completion_tokens": "output",
+    "output_tokens": "output",
+}
+#: A backend that tells of more tokens than this, or of fewer than none, is not believed.
+TOKENS_MAX: Final = 2**31
+
+
+def counts(usage: Any) -> dict[str, int]:
+    """The token counts in an answer's ``usage``, by their own names, without false ones."""
+    found = {}
+    for name in (*_USAGE, "total_tokens") if isinstance(usage, Mapping) else ():
+        count = usage.get(name)
+        if type(count) is int and 0 <= count <= TOKENS_MAX:
+            found[name] = count
+    return found
+
+
+def tokens(usage: Any) -> dict[TokenType, int]:
+    """The same, whatever API the answer is of. A row's is checked again: anybody may write it."""
+    return {_USAGE[name]: count for name, count in counts(usage).items() if name in _USAGE}
 
 
 def operation(path: str) -> str:

@@ -36,6 +36,9 @@ class Entry:
     total_ms: int = 0
     #: Of the answer's body.
     answer_bytes: int = 0
+    #: What the backend says that it read and wrote; 0 where it does not.
+    input_tokens: int = 0
+    output_tokens: int = 0
 
 
 class Ledger(Protocol):

@@ -14,14 +14,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from inferline.caller import Role
 from inferline.clock import Clock, SystemClock
 from inferline.errors import BackendFailed, LeaseLost, Unavailable
-from inferline.keys import Key
 from inferline.minutes import Figures, Minute
 from inferline.queue import Delivery, Depth, Message
 from inferline.registry import Model, Provider, Snapshot
-from inferline.store import Claimed, Found, Outcome, Refused, Wanted
+from inferline.store import Bound, Claimed, Found, Outcome, Refused, Standing, Wanted
 from inferline.task import TIERS, Chunk, State, Task, TaskRef, Tier, slug
 
 
@@ -44,6 +42,7 @@ class MemoryStore:
         self._dates = _Dates(clock or SystemClock())
         self._tasks: dict[TaskRef, Task] = {}
         self._chunks: dict[tuple[TaskRef, int, int], Chunk] = {}
+        self._bound: dict[tuple[str, str], tuple[Bound, int]] = {}
         #: The outcome each finished task was given, to tell a repeat from a second finish.
         self.outcomes: dict[TaskRef, Outcome] = {}
 
@@ -64,6 +63,22 @@ class MemoryStore:
     async def submit(self, task: Task) -> None:
         """Write a new task."""
         self._tasks.setdefault(task.ref, task)
+
+    async def submit_once(
+        self, task: Task, key: str, request: str, instead_of: str
+    ) -> Bound | None:
+        """Write a new task and bind a key to it."""
+        bound = await self.binding(task.ref.slug, key)
+        if bound is not None and bound.task_id not in (instead_of, task.ref.id):
+            return bound
+        self._bound[task.ref.slug, key] = Bound(task.ref.id, request), task.ttl
+        await self.submit(task)
+        return None
+
+    async def binding(self, slug: str, key: str) -> Bound | None:
+        """What a key is bound to."""
+        bound, ttl = self._bound.get((slug, key), (None, 0))
+        return bound if ttl * 1000 > self.now_ms() else None
 
     async def claim(self, ref: TaskRef, owner: str, lease_seconds: float) -> Claimed | Refused:
         """Begin an attempt."""
@@ -102,19 +117,41 @@ class MemoryStore:
         row = self.task(task.ref)
         if row is not None and row.state.terminal and self._is_repeat(row, task, outcome):
             return
+        held = self._held(task)
         self.outcomes[task.ref] = outcome
         self._put(
-            self._held(task),
+            held,
             state=State.FAILED if outcome.error else State.DONE,
             status=outcome.status,
             content_type=outcome.content_type,
             chunks=outcome.chunks,
             tail=outcome.tail,
             error=outcome.error,
+            usage=outcome.usage,
         )
 
-    async def cancel(self, ref: TaskRef) -> bool:
+    async def attend(self, task: Task, reader: str, seconds: float) -> bool:
+        """Take or renew the reader lease."""
+        row = self.task(task.ref)
+        if row is None or row.state.terminal:
+            return False
+        if reader != row.reader and task.reader_ms != row.reader_ms:
+            return False
+        self._put(row, reader=reader, reader_ms=self.now_ms() + round(seconds * 1000))
+        return True
+
+    async def cancel(self, ref: TaskRef, reader: str = "") -> bool:
         """Make a live task CANCELLED."""
+        row = self.task(ref)
+        if reader and row is not None and row.reader != reader:
+            return False
+        return self._end(ref, State.CANCELLED)
+
+    async def cancel_unread(self, ref: TaskRef, before_ms: int) -> bool:
+        """Make a live task CANCELLED that nobody reads."""
+        row = self.task(ref)
+        if row is None or not 0 < row.reader_ms < before_ms:
+            return False
         return self._end(ref, State.CANCELLED)
 
     async def expire(self, ref: TaskRef) -> bool:
@@ -134,7 +171,12 @@ class MemoryStore:
         for chunk in chunks:
             self._chunks[chunk.ref, chunk.attempt, chunk.seq] = chunk
 
-    async def read(self, wanted: Sequence[Wanted]) -> list[Found]:
+    async def written(self, ref: TaskRef, attempt: int) -> list[Chunk]:
+        """The chunks of an attempt, up to the first gap."""
+        found = self.chunks(ref, attempt)
+        return [chunk for seq, chunk in enumerate(found) if chunk.seq == seq]
+
+    async def read(self, wanted: Sequence[Wanted], *, consistent: bool = False) -> list[Found]:
         """Read rows and chunks of many tasks at once."""
         return [Found(self.task(one.ref), tuple(self._wanted_chunks(one))) for one in wanted]
 
@@ -144,10 +186,10 @@ class MemoryStore:
         found = [(row.ref, row.deadline_ms) for row in rows if not row.state.terminal]
         return sorted(found, key=lambda one: one[1])[:limit]
 
-    async def states(self, refs: Sequence[TaskRef]) -> dict[TaskRef, tuple[State, int]]:
-        """The state and attempt of each task that exists."""
+    async def states(self, refs: Sequence[TaskRef]) -> dict[TaskRef, Standing]:
+        """How each task that exists stands."""
         rows = [row for ref in refs if (row := self.task(ref)) is not None]
-        return {row.ref: (row.state, row.attempt) for row in rows}
+        return {row.ref: Standing(row.state, row.attempt, row.reader_ms) for row in rows}
 
     def _wanted_chunks(self, wanted: Wanted) -> list[Chunk]:
         keys = [
@@ -329,33 +371,6 @@ class MemoryRegistry:
         since_ms = self._dates.now_ms() - self._silent_ms
         live = {name: one for name, one in self._providers.items() if one.seen_ms >= since_ms}
         return Snapshot(dict(self._models), live)
-
-
-class MemoryKeys:
-    """A `KeyStore` in memory."""
-
-    def __init__(self) -> None:
-        self._keys: dict[str, Key] = {}
-
-    async def put_key(self, key: Key) -> None:
-        """Keep a new key."""
-        self._keys[key.id] = key
-
-    async def key(self, key_id: str) -> Key | None:
-        """The key with that id."""
-        return self._keys.get(key_id)
-
-    async def keys(self, role: Role) -> list[Key]:
-        """All keys of a role, oldest first."""
-        found = [key for key in self._keys.values() if key.role == role]
-        return sorted(found, key=lambda key: (key.created_ms, key.id))
-
-    async def revoke(self, key_id: str, now_ms: int) -> Key | None:
-        """Revoke a key; the first revocation stands."""
-        key = self._keys.get(key_id)
-        if key is not None and key.revoked_ms is None:
-            key = self._keys[key_id] = replace(key, revoked_ms=now_ms)
-        return key
 
 
 class MemoryMinutes:

@@ -33,12 +33,15 @@ ROWS_WAITING_MAX: Final = 256
 _GROWTH: Final = 1.2
 _LOG_GROWTH: Final = math.log(_GROWTH)
 
-#: What there is a histogram of: until the first bytes of a stream, until an answer's last byte, and
-#: until a provider took the task. All of answers without an error, in milliseconds.
-Measure = Literal["first", "total", "queue"]
+#: What there is a histogram of, in milliseconds. Of answers without an error: until the first bytes
+#: of a stream, until an answer's last byte, and until a provider took the task. And how long the
+#: oldest task had waited, at each look.
+Measure = Literal["first", "total", "queue", "age"]
 
 _REQUESTS: Final = "n"
 _BYTES: Final = "bytes"
+_INPUT: Final = "in"
+_OUTPUT: Final = "out"
 _ERROR: Final = "e:"
 _CALL: Final = "c:"
 
@@ -53,6 +56,9 @@ class Figures:
         """Add a request."""
         self.counts[_REQUESTS] += 1
         self.counts[_BYTES] += entry.answer_bytes
+        if entry.input_tokens or entry.output_tokens:
+            self.counts[_INPUT] += entry.input_tokens
+            self.counts[_OUTPUT] += entry.output_tokens
         if entry.code:
             self.counts[_ERROR + entry.code] += 1
             return
@@ -60,6 +66,10 @@ class Figures:
         self._time("queue", entry.queue_ms)
         if entry.streamed and entry.first_ms is not None:
             self._time("first", entry.first_ms)
+
+    def note_age(self, ms: int) -> None:
+        """Add that the oldest task that waits has waited for so long."""
+        self._time("age", ms)
 
     def note_calls(self, calls: Mapping[tuple[str, str], int]) -> None:
         """Add calls to AWS, by service and operation."""
@@ -82,6 +92,16 @@ class Figures:
     def answer_bytes(self) -> int:
         """How many bytes of answers were sent."""
         return self.counts[_BYTES]
+
+    @property
+    def input_tokens(self) -> int:
+        """How many tokens the backends say they read."""
+        return self.counts[_INPUT]
+
+    @property
+    def output_tokens(self) -> int:
+        """How many tokens the backends say they wrote."""
+        return self.counts[_OUTPUT]
 
     @property
     def errors(self) -> dict[str, int]:
@@ -130,6 +150,13 @@ class Minute:
     model: str
     figures: Figures
 
+    @classmethod
+    def of_age(cls, number: int, model: str, ms: int) -> Minute:
+        """A row that tells nothing but how long the oldest task that waits has waited."""
+        figures = Figures()
+        figures.note_age(ms)
+        return cls(number, model, figures)
+
 
 def total(rows: Iterable[Minute]) -> Figures:
     """Everything in ``rows`` together."""
@@ -177,6 +204,12 @@ class MinuteLedger:
         self._at((entry.ended_ms // MINUTE_MS, entry.model)).note(entry)
         self._drop_oldest()
 
+    def note_ages(self, now_ms: int, ages_ms: Mapping[str, int]) -> None:
+        """Take note of how long the oldest task that waits has waited, by its model."""
+        for model, ms in ages_ms.items():
+            self._at((now_ms // MINUTE_MS, model)).note_age(ms)
+        self._drop_oldest()
+
     async def flush(self) -> None:
         """
         Write what has gathered. What the store does not take waits for the next time; no raise.
@@ -197,12 +230,18 @@ class MinuteLedger:
         self._drop_oldest()
 
     @asynccontextmanager
-    async def flushing(self, clock: Clock, seconds: float = FLUSH_SECONDS) -> AsyncIterator[None]:
-        """Flush again and again in the background, and once more at the end."""
+    async def flushing(
+        self,
+        clock: Clock,
+        before: Callable[[], None] = lambda: None,
+        seconds: float = FLUSH_SECONDS,
+    ) -> AsyncIterator[None]:
+        """Flush again and again in the background, after ``before``, and once more at the end."""
 
         async def repeat() -> None:
             while True:
                 await clock.sleep(seconds)
+                before()
                 await self.flush()
 
         repeating = asyncio.create_task(repeat())

@@ -48,6 +48,10 @@ class Provider:
     version: str
     #: Mean time a task of its takes at the backend, seconds; 0 before the first.
     service_seconds: float = 0.0
+    #: Output tokens a second over its last minute; 0 where its backend does not tell.
+    tokens_per_second: float = 0.0
+    #: Why it takes no work; empty when it does.
+    reason: str = ""
     #: When it was last heard of, milliseconds since 1970 by the store's clock.
     seen_ms: int = 0
 

@@ -77,6 +77,14 @@ class Settings:
     request_seconds_max: float = _setting(
         600.0, "From submit to the end of the answer. Longer: 504."
     )
+    reader_seconds: float = _setting(
+        20.0,
+        "How long a gateway that waits for an answer counts as its reader unless it says so again, "
+        "which it does at half of that. After that a client's retry takes the task over.",
+    )
+    orphan_seconds: float = _setting(
+        60.0, "How long past that a provider goes on with an answer that nobody reads."
+    )
     no_provider_seconds: float = _setting(
         20.0, "How long a request waits while no provider serves its model. Longer: 503."
     )

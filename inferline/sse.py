@@ -131,6 +131,26 @@ def _read_block(block: bytes) -> Event | None:
     return Event(name, data, b"\n".join(lines) + b"\n\n")
 
 
+class Rest:
+    """What comes in a stream after its first ``count`` events, as it came."""
+
+    def __init__(self, count: int) -> None:
+        self._left = count
+        self._parser = EventParser() if count else None
+
+    def of(self, pieces: list[bytes]) -> list[bytes]:
+        """What of the next ``pieces`` belongs to it."""
+        if self._parser is None:
+            return pieces
+        rest = []
+        for event in (event for piece in pieces for event in self._parser.feed(piece)):
+            if self._left:
+                self._left -= 1
+            else:
+                rest.append(event.raw)
+        return rest
+
+
 def comment(text: str) -> bytes:
     """Return a comment, which keeps a connection alive and which every client skips."""
     return b": " + " ".join(text.split()).encode() + b"\n\n"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from inferline.task import Chunk, State, Task, TaskRef
 
@@ -67,6 +67,23 @@ class Found:
     chunks: tuple[Chunk, ...]
 
 
+class Standing(NamedTuple):
+    """What a provider looks at again and again of the tasks that it runs."""
+
+    state: State
+    attempt: int
+    #: Until when somebody reads the answer; 0 where nobody is known to.
+    reader_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """The task that an idempotency key stands for, and a digest of what was asked with it."""
+
+    task_id: str
+    request: str
+
+
 class TaskStore(Protocol):
     """Where tasks and their answers are kept."""
 
@@ -79,6 +96,19 @@ class TaskStore(Protocol):
 
         Idempotent: a repeat after a lost response is no error.
         """
+
+    async def submit_once(
+        self, task: Task, key: str, request: str, instead_of: str
+    ) -> Bound | None:
+        """
+        Write a new task and bind ``key`` to it, both or neither; else what the key is bound to.
+
+        A binding to the task ``instead_of`` gives way, and so does one whose time is over; it lives
+        as long as its task's row. Idempotent, as `submit` is.
+        """
+
+    async def binding(self, slug: str, key: str) -> Bound | None:
+        """What ``key`` is bound to among a model's tasks, as of now."""
 
     async def claim(self, ref: TaskRef, owner: str, lease_seconds: float) -> Claimed | Refused:
         """
@@ -109,8 +139,26 @@ class TaskStore(Protocol):
         Idempotent for the same attempt after a lost response. Raises LeaseLost.
         """
 
-    async def cancel(self, ref: TaskRef) -> bool:
-        """Make a live task CANCELLED. Made by the gateway. False when it was terminal already."""
+    async def attend(self, task: Task, reader: str, seconds: float) -> bool:
+        """
+        Take or renew the reader lease of a live task, for ``seconds`` from now.
+
+        It succeeds when the lease is ``reader``'s own, or still as ``task`` has it: of any number
+        that saw it lapsed, one gets it. False when it is somebody else's or the task is terminal.
+        """
+
+    async def cancel(self, ref: TaskRef, reader: str = "") -> bool:
+        """
+        Make a live task CANCELLED. Made by the gateway.
+
+        False when it was terminal already, or is no longer read by ``reader``, if one is named.
+        """
+
+    async def cancel_unread(self, ref: TaskRef, before_ms: int) -> bool:
+        """
+        Make a live task CANCELLED whose reader lease ended before ``before_ms``. Made by its
+        provider. False when it was terminal already, or somebody reads it after all.
+        """
 
     async def expire(self, ref: TaskRef) -> bool:
         """
@@ -130,11 +178,19 @@ class TaskStore(Protocol):
     async def write_chunks(self, chunks: Sequence[Chunk]) -> None:
         """Write chunks of any number of tasks. No condition: the keys are the attempt's own."""
 
-    async def read(self, wanted: Sequence[Wanted]) -> list[Found]:
+    async def written(self, ref: TaskRef, attempt: int) -> list[Chunk]:
+        """
+        The chunks of an attempt that is over, from the first to the last before a gap, consistent.
+
+        What a provider looks at that may have to continue the answer.
+        """
+
+    async def read(self, wanted: Sequence[Wanted], *, consistent: bool = False) -> list[Found]:
         """
         Read rows and chunks of many tasks at once, in the order asked.
 
-        Eventually consistent: a chunk may be seen before its row, or a row before its last chunk.
+        Eventually consistent unless told otherwise: a chunk may be seen before its row, or a row
+        before its last chunk.
         """
 
     async def live(self, slug: str, limit: int) -> list[tuple[TaskRef, int]]:
@@ -144,8 +200,8 @@ class TaskStore(Protocol):
         Eventually consistent: a task may appear, or go, a moment late.
         """
 
-    async def states(self, refs: Sequence[TaskRef]) -> dict[TaskRef, tuple[State, int]]:
+    async def states(self, refs: Sequence[TaskRef]) -> dict[TaskRef, Standing]:
         """
-        The state and attempt of each task that exists. What a provider looks at to hear of a
-        cancel.
+        How each task that exists stands. What a provider looks at to hear of a cancel, and of a
+        reader that is gone.
         """

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from inferline.errors import InferLineError
+from inferline.minutes import MINUTE_MS, Minute, MinuteStore
 from inferline.registry import Model, QueueMaker, Registry, Snapshot
 from inferline.store import TaskStore, Wanted
 from inferline.task import State, TaskRef
@@ -58,6 +59,8 @@ class Sweep:
     store: TaskStore
     registry: Registry
     queue_maker: QueueMaker
+    #: Where the age of each model's oldest task is noted; None: nowhere.
+    minutes: MinuteStore | None = None
     #: Models that are to be known before any provider enrols them.
     models: Sequence[str] = ()
     _heard: frozenset[str] = field(default=frozenset(), init=False)
@@ -68,6 +71,7 @@ class Sweep:
         await self._declare(snapshot)
         self._tell_silent(snapshot)
         backlogs = [await self._sweep(model) for model in snapshot.models.values()]
+        await self._note_ages(backlogs)
         live = snapshot.providers.values()
         return Figures(
             waiting=sum(backlog.waiting for backlog in backlogs),
@@ -91,6 +95,20 @@ class Sweep:
             except InferLineError as error:
                 log.warning("could not make the model %s known: %s", name, error.code)
 
+    async def _note_ages(self, backlogs: Iterable[_Backlog]) -> None:
+        """Tell the present minute how long each model's oldest task has waited."""
+        if self.minutes is None:
+            return
+        number = self.store.now_ms() // MINUTE_MS
+        for backlog in backlogs:
+            if not backlog.waiting:
+                continue
+            age_ms = round(backlog.oldest_seconds * 1000)
+            try:
+                await self.minutes.add(Minute.of_age(number, backlog.model, age_ms))
+            except InferLineError as error:
+                log.warning("could not note a queue's age: %s", error.code)
+
     def _tell_silent(self, snapshot: Snapshot) -> None:
         for name in sorted(self._heard - snapshot.providers.keys()):
             log.warning("the provider %s is no longer heard of", name)
@@ -105,8 +123,8 @@ class Sweep:
         overdue = [ref for ref, deadline_ms in found if deadline_ms < late_ms]
         await self._expire(model, overdue)
         states = await self.store.states([ref for ref, _ in found[len(overdue) :]])
-        waiting = [ref for ref, (state, _) in states.items() if state is State.QUEUED]
-        running = sum(state is State.RUNNING for state, _ in states.values())
+        waiting = [ref for ref, one in states.items() if one.state is State.QUEUED]
+        running = sum(one.state is State.RUNNING for one in states.values())
         return _Backlog(model.id, len(waiting), running, await self._age(waiting, found))
 
     async def _expire(self, model: Model, overdue: Sequence[TaskRef]) -> None:

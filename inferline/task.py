@@ -35,7 +35,8 @@ class State(StrEnum):
     #: The provider put it here: no attempt is left, or none could help; or the dead-letter
     #: function: nobody will look at the task again. `error` says why.
     FAILED = "FAILED"
-    #: The gateway put it here because the client went away.
+    #: The gateway put it here because its client went away or asked for it; or its provider,
+    #: because nobody has read it for long.
     CANCELLED = "CANCELLED"
     #: Whoever first saw its deadline pass put it here.
     EXPIRED = "EXPIRED"
@@ -66,7 +67,7 @@ RENEW: Final = Move("renew", frozenset({State.RUNNING}), State.RUNNING, fenced=T
 HAND_BACK: Final = Move("hand back", RENEW.sources, State.RUNNING, fenced=True, by="its owner")
 FINISH: Final = Move("finish", RENEW.sources, State.DONE, fenced=True, by="its owner")
 FAIL: Final = Move("fail", RENEW.sources, State.FAILED, fenced=True, by="its owner")
-CANCEL: Final = Move("cancel", LIVE, State.CANCELLED, fenced=False, by="gateway, client gone")
+CANCEL: Final = Move("cancel", LIVE, State.CANCELLED, fenced=False, by="gateway, or its provider")
 EXPIRE: Final = Move("expire", LIVE, State.EXPIRED, fenced=False, by="who sees the deadline pass")
 BURY: Final = Move("bury", LIVE, State.FAILED, fenced=False, by="the dead-letter function")
 MOVES: Final = (CLAIM, RENEW, HAND_BACK, FINISH, FAIL, CANCEL, EXPIRE, BURY)
@@ -129,6 +130,9 @@ class Task:
     ttl: int
     #: The client's trace and its span at the gateway, as W3C's header; empty in older rows.
     traceparent: str = ""
+    #: Who reads the answer, and until when without a renewal; "" and 0 where nobody is known to.
+    reader: str = ""
+    reader_ms: int = 0
     state: State = State.QUEUED
     #: The number of the newest attempt; 0 before the first. It only grows: it fences every write.
     attempt: int = 0
@@ -144,11 +148,17 @@ class Task:
     tail: bytes = b""
     #: What the client is told, once FAILED: ``{"message", "type", "param", "code", "status"}``.
     error: dict[str, Any] = field(default_factory=dict)
+    #: Token counts by the backend's own names for them; unproven, as all that a provider writes.
+    usage: dict[str, int] = field(default_factory=dict)
 
     @property
     def attempts_left(self) -> int:
         """How many more attempts may be made after the newest one."""
         return self.attempt_limit - self.attempt
+
+    def waits(self, now_ms: int) -> bool:
+        """Whether nobody holds it and somebody may: one whose lease has ended waits again."""
+        return not self.state.terminal and self.lease_ms < now_ms
 
     @property
     def queue_ms(self) -> int:
@@ -164,6 +174,9 @@ class Head:
     content_type: str
     provider: str
     queue_ms: int
+    #: What precedes the attempt's own chunks, when it continues an answer that others began: their
+    #: attempts, and how many chunks of each, in order. Empty when it begins anew.
+    after: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any, Final
 
+from inferline.aws.batches import READ_MAX, Batches
+from inferline.aws.bindings import Bindings
 from inferline.aws.client import AwsClient
 from inferline.aws.faults import ConditionFailed, call
 from inferline.aws.items import from_item, to_item
+from inferline.aws.task_rows import (
+    LIVE_KEY,
+    STATE_KEY,
+    Item,
+    chunk_key,
+    chunk_of,
+    chunk_row,
+    new_row,
+    row_key,
+    standing_of,
+    task_of,
+    wanted_keys,
+)
 from inferline.errors import BackendFailed, LeaseLost, Unavailable
-from inferline.store import Claimed, Found, Outcome, Refused, Wanted
+from inferline.store import Bound, Claimed, Found, Outcome, Refused, Standing, Wanted
 from inferline.task import (
     BURY,
     CANCEL,
@@ -23,30 +37,14 @@ from inferline.task import (
     HAND_BACK,
     RENEW,
     Chunk,
-    Head,
     Move,
     State,
     Task,
     TaskRef,
 )
 
-#: The row's schema, so that a later release can tell.
-ROW_VERSION: Final = 1
-STATE_KEY: Final = "STATE"
-#: A row's attribute and an index on it, by deadline: only rows of live tasks have it.
-LIVE_KEY: Final = "live"
-#: DynamoDB's limits on one call, items.
-WRITE_MAX: Final = 25
-READ_MAX: Final = 100
-#: How often what DynamoDB left undone of a batch is asked again, and the first pause, seconds.
-BATCH_TRIES_MAX: Final = 6
-BATCH_PAUSE_SECONDS: Final = 0.05
 #: How many tasks that readers look at are remembered.
 SEEN_MAX: Final = 4096
-
-_ROW_FIELDS: Final = tuple(f.name for f in fields(Task) if f.name != "ref")
-
-Item = dict[str, Any]
 
 
 class DynamoTaskStore:
@@ -55,8 +53,11 @@ class DynamoTaskStore:
     def __init__(self, client: AwsClient, table: str) -> None:
         self._client = client
         self._table = table
-        #: The tasks last seen by readers, with the token of the move that made them so.
-        self._seen: dict[str, tuple[str, Task]] = {}
+        self._batches = Batches(client, table)
+        self._bindings = Bindings(client, table)
+        #: The tasks last seen by readers, with the token of the move that made them so and the end
+        #: of the reader lease, which is no move.
+        self._seen: dict[str, tuple[str, str, Task]] = {}
 
     def now_ms(self) -> int:
         """Milliseconds since 1970 by AWS's clock."""
@@ -65,19 +66,27 @@ class DynamoTaskStore:
     async def submit(self, task: Task) -> None:
         """Write a new task; see `TaskStore`."""
         token = secrets.token_hex(8)
-        row = {name: getattr(task, name) for name in _ROW_FIELDS}
-        row |= {"pk": task.ref.pk, "sk": STATE_KEY, "v": ROW_VERSION, "token": token}
-        row[LIVE_KEY] = task.ref.slug
         try:
             await self._call(
                 "PutItem",
-                Item=to_item({k: v for k, v in row.items() if v not in ("", b"", {})}),
+                Item=to_item(new_row(task, token)),
                 ConditionExpression="attribute_not_exists(pk)",
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
             )
         except ConditionFailed as refused:
             if refused.item.get("token") != to_item({"token": token})["token"]:
                 raise Unavailable(f"The task id {task.ref.id} is taken.") from refused
+
+    async def submit_once(
+        self, task: Task, key: str, request: str, instead_of: str
+    ) -> Bound | None:
+        """Write a new task and bind a key to it, both or neither; see `TaskStore`."""
+        row = new_row(task, secrets.token_hex(8))
+        return await self._bindings.put(task, row, key, Bound(task.ref.id, request), instead_of)
+
+    async def binding(self, slug: str, key: str) -> Bound | None:
+        """What a key is bound to; see `TaskStore`."""
+        return await self._bindings.get(slug, key)
 
     async def claim(self, ref: TaskRef, owner: str, lease_seconds: float) -> Claimed | Refused:
         """Begin an attempt; see `TaskStore`."""
@@ -98,7 +107,7 @@ class DynamoTaskStore:
         except ConditionFailed as refused:
             if not refused.item:
                 return Refused(None)
-            return await self._refusal(_task(from_item(refused.item)), now)
+            return await self._refusal(task_of(from_item(refused.item)), now)
         return Claimed(task)
 
     async def _refusal(self, task: Task, now: int) -> Refused:
@@ -119,7 +128,7 @@ class DynamoTaskStore:
                     )
                 )
             except ConditionFailed as changed:
-                return Refused(_task(from_item(changed.item)) if changed.item else None)
+                return Refused(task_of(from_item(changed.item)) if changed.item else None)
         return Refused(task)
 
     async def renew(self, task: Task, lease_seconds: float) -> None:
@@ -151,9 +160,40 @@ class DynamoTaskStore:
             if not _was_ours(lost, task, move):
                 raise
 
-    async def cancel(self, ref: TaskRef) -> bool:
+    async def attend(self, task: Task, reader: str, seconds: float) -> bool:
+        """
+        Take or renew the reader lease; see `TaskStore`.
+
+        It is no move and leaves the row's token alone, by which a move knows its own repeat.
+        """
+        held = {"reader": reader, "reader_ms": self.now_ms() + _ms(seconds)}
+        live = {f"from_{state}": state for state in sorted(CANCEL.sources)}
+        values = {**held, **live, "seen_ms": task.reader_ms}
+        states = ", ".join(f":{one}" for one in live)
+        own = "#reader = :reader OR #reader_ms = :seen_ms"
+        try:
+            await self._call(
+                "UpdateItem",
+                Key=row_key(task.ref, STATE_KEY),
+                UpdateExpression="SET #reader = :reader, #reader_ms = :reader_ms",
+                ConditionExpression=f"#state IN ({states}) AND ({own})",
+                ExpressionAttributeNames={f"#{name}": name for name in ("state", *held)},
+                ExpressionAttributeValues={f":{k}": v for k, v in to_item(values).items()},
+            )
+        except ConditionFailed:
+            return False
+        return True
+
+    async def cancel(self, ref: TaskRef, reader: str = "") -> bool:
         """Make a live task CANCELLED; see `TaskStore`."""
-        return await self._end(ref, CANCEL)
+        if not reader:
+            return await self._end(ref, CANCEL)
+        return await self._end(ref, CANCEL, "#reader = :reader", {"reader": reader}, ("reader",))
+
+    async def cancel_unread(self, ref: TaskRef, before_ms: int) -> bool:
+        """Make a live task CANCELLED that nobody reads; see `TaskStore`."""
+        lapsed, values = "#reader_ms BETWEEN :one AND :last", {"one": 1, "last": before_ms - 1}
+        return await self._end(ref, CANCEL, lapsed, values, ("reader_ms",))
 
     async def expire(self, ref: TaskRef) -> bool:
         """Make a live task EXPIRED; see `TaskStore`."""
@@ -162,17 +202,20 @@ class DynamoTaskStore:
     async def bury(self, ref: TaskRef, error: Mapping[str, Any]) -> bool:
         """Make a live task FAILED, unless somebody holds it; see `TaskStore`."""
         unheld, now = "#lease_ms < :now", {"now": self.now_ms()}
-        try:
-            await self._move(
-                ref, BURY, {"error": dict(error)}, where=unheld, values=now, names=("lease_ms",)
-            )
-        except ConditionFailed:
-            return False
-        return True
+        return await self._end(ref, BURY, unheld, now, ("lease_ms",), {"error": dict(error)})
 
-    async def _end(self, ref: TaskRef, move: Move) -> bool:
+    async def _end(
+        self,
+        ref: TaskRef,
+        move: Move,
+        where: str = "",
+        values: Mapping[str, Any] = {},
+        names: Iterable[str] = (),
+        changes: Mapping[str, Any] = {},
+    ) -> bool:
+        """Make a move of anybody's, `_move`'s further condition and all; False if refused."""
         try:
-            await self._move(ref, move, {})
+            await self._move(ref, move, changes, where=where, values=values, names=names)
         except ConditionFailed:
             return False
         return True
@@ -226,7 +269,7 @@ class DynamoTaskStore:
         try:
             answer = await self._call(
                 "UpdateItem",
-                Key=_key(ref, STATE_KEY),
+                Key=row_key(ref, STATE_KEY),
                 UpdateExpression="SET " + ", ".join(sets) + gone,
                 ConditionExpression=f"{condition} AND ({where})" if where else condition,
                 ExpressionAttributeNames={f"#{name}": name for name in named},
@@ -236,31 +279,34 @@ class DynamoTaskStore:
             )
         except ConditionFailed as refused:
             if refused.item.get("token") == {"S": token}:
-                return _task(from_item(refused.item))
+                return task_of(from_item(refused.item))
             raise
-        return _task(from_item(answer["Attributes"]))
+        return task_of(from_item(answer["Attributes"]))
 
     async def write_chunks(self, chunks: Sequence[Chunk]) -> None:
         """Write chunks of any number of tasks; see `TaskStore`."""
-        puts = [{"PutRequest": {"Item": to_item(_chunk_row(chunk))}} for chunk in chunks]
-        batches = [puts[i : i + WRITE_MAX] for i in range(0, len(puts), WRITE_MAX)]
-        await asyncio.gather(*(self._write(batch) for batch in batches))
+        puts = [{"PutRequest": {"Item": to_item(chunk_row(chunk))}} for chunk in chunks]
+        await self._batches.write(puts)
 
-    async def _write(self, puts: list[Item]) -> None:
-        for tried in range(BATCH_TRIES_MAX):
-            answer = await call(
-                self._client, "dynamodb", "BatchWriteItem", {"RequestItems": {self._table: puts}}
-            )
-            puts = answer.get("UnprocessedItems", {}).get(self._table, [])
-            if not puts:
-                return
-            await asyncio.sleep(BATCH_PAUSE_SECONDS * 2**tried)
-        raise Unavailable("The task table is too busy to take the answer.")
+    async def written(self, ref: TaskRef, attempt: int) -> list[Chunk]:
+        """The chunks of an attempt, up to the first gap; see `TaskStore`."""
+        found: list[Chunk] = []
+        while True:
+            seqs = range(len(found), len(found) + READ_MAX)
+            keys = [row_key(ref, chunk_key(attempt, seq)) for seq in seqs]
+            items = {i["sk"]["S"]: i for i in await self._batches.get(keys, ConsistentRead=True)}
+            for seq in seqs:
+                item = items.get(chunk_key(attempt, seq))
+                if item is None:
+                    return found
+                found.append(chunk_of(ref, attempt, seq, from_item(item)))
 
-    async def read(self, wanted: Sequence[Wanted]) -> list[Found]:
+    async def read(self, wanted: Sequence[Wanted], *, consistent: bool = False) -> list[Found]:
         """Read rows and chunks of many tasks at once; see `TaskStore`."""
-        keys = [_key(want.ref, sk) for want in wanted for sk in _wanted_keys(want)]
-        items = {(i["pk"]["S"], i["sk"]["S"]): i for i in await self._get(keys)}
+        keys = [row_key(want.ref, sk) for want in wanted for sk in wanted_keys(want)]
+        strictly = {"ConsistentRead": True} if consistent else {}
+        rows = await self._batches.get(keys, **strictly)
+        items = {(i["pk"]["S"], i["sk"]["S"]): i for i in rows}
         return [self._found(want, items) for want in wanted]
 
     def _found(self, want: Wanted, items: Mapping[tuple[str, str], Item]) -> Found:
@@ -268,20 +314,21 @@ class DynamoTaskStore:
         item = items.get((pk, STATE_KEY))
         chunks = []
         for seq in range(want.seq, want.seq + want.count):
-            piece = items.get((pk, _chunk_key(want.attempt, seq)))
+            piece = items.get((pk, chunk_key(want.attempt, seq)))
             if piece is not None:
-                chunks.append(_chunk(want.ref, want.attempt, seq, from_item(piece)))
+                chunks.append(chunk_of(want.ref, want.attempt, seq, from_item(piece)))
         return Found(self._known(item) if item else None, tuple(chunks))
 
     def _known(self, item: Item) -> Task:
         """The task that a row tells of, made anew only when the row has moved since it was seen."""
         pk, token = item["pk"]["S"], item["token"]["S"]
+        until = item["reader_ms"]["N"] if "reader_ms" in item else ""
         seen = self._seen.get(pk)
-        if seen is None or seen[0] != token:
+        if seen is None or seen[0] != token or seen[1] != until:
             if len(self._seen) >= SEEN_MAX:
                 del self._seen[next(iter(self._seen))]
-            seen = self._seen[pk] = token, _task(from_item(item))
-        return seen[1]
+            seen = self._seen[pk] = token, until, task_of(from_item(item))
+        return seen[2]
 
     async def live(self, slug: str, limit: int) -> list[tuple[TaskRef, int]]:
         """Up to ``limit`` live tasks of a model, the earliest deadline first; see `TaskStore`."""
@@ -303,33 +350,15 @@ class DynamoTaskStore:
             if start is None or len(found) >= limit:
                 return found
 
-    async def states(self, refs: Sequence[TaskRef]) -> dict[TaskRef, tuple[State, int]]:
-        """The state and attempt of each task that exists; see `TaskStore`."""
-        items = await self._get(
-            [_key(ref, STATE_KEY) for ref in refs],
-            ProjectionExpression="pk, #state, attempt",
+    async def states(self, refs: Sequence[TaskRef]) -> dict[TaskRef, Standing]:
+        """How each task that exists stands; see `TaskStore`."""
+        items = await self._batches.get(
+            [row_key(ref, STATE_KEY) for ref in refs],
+            ProjectionExpression="pk, #state, attempt, reader_ms",
             ExpressionAttributeNames={"#state": "state"},
         )
         rows = map(from_item, items)
-        return {TaskRef.from_pk(r["pk"]): (State(r["state"]), r["attempt"]) for r in rows}
-
-    async def _get(self, keys: list[Item], **projection: Any) -> list[Item]:
-        """The rows at ``keys`` that exist, marshalled, in any order."""
-        batches = [keys[i : i + READ_MAX] for i in range(0, len(keys), READ_MAX)]
-        found = await asyncio.gather(*(self._get_batch(b, projection) for b in batches))
-        return [item for items in found for item in items]
-
-    async def _get_batch(self, keys: list[Item], projection: Mapping[str, Any]) -> list[Item]:
-        found: list[Item] = []
-        for tried in range(BATCH_TRIES_MAX):
-            request = {"RequestItems": {self._table: {"Keys": keys, **projection}}}
-            answer = await call(self._client, "dynamodb", "BatchGetItem", request)
-            found += answer.get("Responses", {}).get(self._table, [])
-            keys = answer.get("UnprocessedKeys", {}).get(self._table, {}).get("Keys", [])
-            if not keys:
-                return found
-            await asyncio.sleep(BATCH_PAUSE_SECONDS * 2**tried)
-        raise Unavailable("The task table is too busy to be read.")
+        return {TaskRef.from_pk(row["pk"]): standing_of(row) for row in rows}
 
     async def _call(self, operation: str, **arguments: Any) -> dict[str, Any]:
         request = {"TableName": self._table, **arguments}
@@ -341,46 +370,9 @@ def _was_ours(lost: LeaseLost, task: Task, move: Move) -> bool:
     refused = lost.__cause__
     if not isinstance(refused, ConditionFailed) or not refused.item:
         return False
-    row = _task(from_item(refused.item))
+    row = task_of(from_item(refused.item))
     return (row.state, row.attempt, row.owner) == (move.target, task.attempt, task.owner)
 
 
 def _ms(seconds: float) -> int:
     return int(seconds * 1000)
-
-
-def _key(ref: TaskRef, sk: str) -> Item:
-    return {"pk": {"S": ref.pk}, "sk": {"S": sk}}
-
-
-def _chunk_key(attempt: int, seq: int) -> str:
-    return f"A{attempt:03}#{seq:06}"
-
-
-def _wanted_keys(want: Wanted) -> list[str]:
-    seqs = range(want.seq, want.seq + want.count)
-    return [STATE_KEY, *(_chunk_key(want.attempt, seq) for seq in seqs)]
-
-
-def _chunk_row(chunk: Chunk) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "pk": chunk.ref.pk,
-        "sk": _chunk_key(chunk.attempt, chunk.seq),
-        "data": chunk.data,
-        "ttl": chunk.ttl,
-    }
-    if chunk.head is not None:
-        head = chunk.head
-        row["head"] = [head.status, head.content_type, head.provider, head.queue_ms]
-    return row
-
-
-def _chunk(ref: TaskRef, attempt: int, seq: int, row: Mapping[str, Any]) -> Chunk:
-    head = Head(*row["head"]) if "head" in row else None
-    return Chunk(ref, attempt, seq, row["data"], row["ttl"], head)
-
-
-def _task(row: Mapping[str, Any]) -> Task:
-    known = {name: row[name] for name in _ROW_FIELDS if name in row}
-    known["state"] = State(known["state"])
-    return Task(ref=TaskRef.from_pk(row["pk"]), **known)

@@ -20,10 +20,18 @@ class ConditionFailed(InferLineError):
         self.item = item
 
 
+class TransactionRefused(InferLineError):
+    """A transaction was refused; ``reasons`` has a code and the row as it was for each part."""
+
+    def __init__(self, reasons: list[dict[str, Any]]) -> None:
+        super().__init__()
+        self.reasons = [(one.get("Code", "None"), one.get("Item") or {}) for one in reasons]
+
+
 @contextmanager
 def translated(message: str | None = None) -> Iterator[None]:
     """
-    Raise ConditionFailed or Unavailable for what botocore raises inside.
+    Raise ConditionFailed, TransactionRefused or Unavailable for what botocore raises inside.
 
     The message of Unavailable goes to clients, so it holds no ARN and no table name; the cause has
     them.
@@ -31,8 +39,12 @@ def translated(message: str | None = None) -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        if error.response.get("Error", {}).get("Code") == "ConditionalCheckFailedException":
-            raise ConditionFailed(dict(error.response).get("Item") or {}) from error
+        response: dict[str, Any] = dict(error.response)
+        code = response.get("Error", {}).get("Code")
+        if code == "ConditionalCheckFailedException":
+            raise ConditionFailed(response.get("Item") or {}) from error
+        if code == "TransactionCanceledException":
+            raise TransactionRefused(response.get("CancellationReasons") or []) from error
         raise Unavailable(message) from error
     except BotoCoreError as error:
         raise Unavailable(message) from error
@@ -42,7 +54,9 @@ async def call(
     client: AwsClient, service: Service, operation: str, request: Mapping[str, Any]
 ) -> dict[str, Any]:
     """
-    One call of a JSON API of AWS. Raises ConditionFailed or Unavailable, nothing of botocore's.
+    One call of a JSON API of AWS.
+
+    Raises ConditionFailed, TransactionRefused or Unavailable, nothing of botocore's.
     """
     with translated():
         return await client.call(service, operation, request)

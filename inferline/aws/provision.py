@@ -13,8 +13,8 @@ from typing import Any, Final
 from botocore.exceptions import ClientError
 
 from inferline.aws.client import AwsClient
-from inferline.aws.dynamodb import LIVE_KEY
 from inferline.aws.sqs import SqsQueueMaker
+from inferline.aws.task_rows import LIVE_KEY
 from inferline.settings import Settings
 
 #: What AWS calls a thing that is there already.

@@ -36,10 +36,11 @@ class DynamoRegistry:
         row = asdict(provider) | {
             "models": list(provider.models),
             "service_ms": int(provider.service_seconds * 1000),
+            "millitokens_per_second": round(provider.tokens_per_second * 1000),
             "seen_ms": seen_ms,
             "ttl": seen_ms // 1000 + PROVIDER_SECONDS_KEPT,
         }
-        del row["service_seconds"]
+        del row["service_seconds"], row["tokens_per_second"]
         await self._put(PROVIDERS, provider.id, row)
 
     async def remove_provider(self, provider_id: str) -> None:
@@ -108,5 +109,7 @@ def _provider(row: dict[str, Any]) -> Provider:
         healthy=row["healthy"],
         version=row["version"],
         service_seconds=row["service_ms"] / 1000,
+        tokens_per_second=row.get("millitokens_per_second", 0) / 1000,
+        reason=row.get("reason", ""),
         seen_ms=row["seen_ms"],
     )

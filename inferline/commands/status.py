@@ -125,28 +125,30 @@ def _holds(queue: Mapping[str, Any]) -> bool:
 
 def _providers(providers: Sequence[Mapping[str, Any]]) -> list[Row]:
     rows: list[Row] = [
-        ("provider", "healthy", "running", "slots", "s a task", "seen s ago", "version", "models")
+        (
+            *("provider", "healthy", "running", "slots", "s a task", "tokens a s", "seen s ago"),
+            *("version", "models", "why no work"),
+        )
     ]
     for one in providers:
         healthy = "yes" if one["healthy"] else "NO"
-        each = round(one["service_seconds"], 1)
-        models = ", ".join(one["models"])
-        seen = one["seen_seconds_ago"]
-        rows.append(
-            (one["id"], healthy, one["running"], one["slots"], each, seen, one["version"], models)
-        )
+        each, fast = round(one["service_seconds"], 1), round(one["tokens_per_second"], 1)
+        models, seen = ", ".join(one["models"]), one["seen_seconds_ago"]
+        work = (one["running"], one["slots"], each, fast, seen)
+        rows.append((one["id"], healthy, *work, one["version"], models, one["reason"]))
     return rows
 
 
 def _hour(hour: Mapping[str, Any]) -> list[Row]:
     heads = [f"{name} {at}" for name, _ in _TIMES for at in ("p50", "p95", "p99")]
-    rows: list[Row] = [("model", "requests", "errors", *heads)]
+    rows: list[Row] = [("model", "requests", "errors", "tokens in", "tokens out", *heads)]
     if not hour["total"]["requests"]:
         return rows
     models = [(model["model"] or "(none)", model) for model in hour["models"]]
     for name, figures in [*models, *([("all", hour["total"])] if len(models) > 1 else [])]:
         failed = sum(figures["errors"].values())
-        rows.append((name, figures["requests"], failed, *_times(figures)))
+        tokens = (figures["input_tokens"], figures["output_tokens"])
+        rows.append((name, figures["requests"], failed, *tokens, *_times(figures)))
     return rows
 
 

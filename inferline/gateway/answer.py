@@ -8,6 +8,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Mapping
+from math import inf
 from typing import Final
 
 from starlette.responses import Response
@@ -21,12 +22,13 @@ from inferline.errors import (
     TaskCancelled,
     Unavailable,
 )
+from inferline.gateway.attendance import Attendance
 from inferline.gateway.line import Line
 from inferline.gateway.objects import error_response
 from inferline.gateway.reader import Reader
 from inferline.gateway.visit import Visit
 from inferline.gateway.watch import Pace
-from inferline.sse import comment, data_event
+from inferline.sse import Rest, comment, data_event
 from inferline.task import Head, State, Task
 
 log = logging.getLogger(__name__)
@@ -53,12 +55,30 @@ class Answer(Response):
     until then is a real HTTP error; a stream's status line waits `head_seconds_max` at the most.
     """
 
-    def __init__(self, line: Line, task: Task, visit: Visit, *, streamed: bool) -> None:
+    def __init__(
+        self,
+        line: Line,
+        task: Task,
+        visit: Visit,
+        *,
+        streamed: bool,
+        joined: bool = False,
+        after: int = 0,
+        first_seconds: float = inf,
+    ) -> None:
+        """
+        ``joined``: somebody else may still read it, so this client's leaving ends nothing.
+        ``after``: how many events of a stream the client has. ``first_seconds``: how long it waits
+        for the first byte.
+        """
         self.background = None
         self._line = line
         self._task = task
         self._visit = visit
         self._streamed = streamed
+        self._joined = joined
+        self._rest = Rest(after)
+        self._first_seconds = first_seconds
         self._reader = Reader(task.ref, streamed=streamed)
         self._pace = Pace(
             line.settings.poll_seconds_min,
@@ -77,7 +97,8 @@ class Answer(Response):
         deliver = asyncio.ensure_future(self._deliver(send))
         gone = asyncio.ensure_future(_disconnected(receive))
         try:
-            await asyncio.wait({deliver, gone}, return_when=asyncio.FIRST_COMPLETED)
+            with Attendance(self._line, self._task.reader, lambda: self._reader.task or self._task):
+                await asyncio.wait({deliver, gone}, return_when=asyncio.FIRST_COMPLETED)
             if deliver.done():
                 deliver.result()
         finally:
@@ -86,11 +107,18 @@ class Answer(Response):
             gone.cancel()
             if unfinished:
                 self._ended(TaskCancelled.status, TaskCancelled.code)
-                await asyncio.shield(self._line.abandon(self._task))
+                await asyncio.shield(self._leave())
+
+    async def _leave(self) -> None:
+        """End the task with its last client, unless it has ended or somebody else may read it."""
+        task = self._reader.task or self._task
+        if not self._joined and not task.state.terminal:
+            await self._line.abandon(self._task)
 
     async def _deliver(self, send: Send) -> None:
         try:
-            await self._relay(send)
+            with self._line.waiting.holding(lambda: self._reader.task or self._task):
+                await self._relay(send)
         except (ProviderLost, Unavailable) as error:
             await self._line.abandon(self._task)
             await self._fail(send, error)
@@ -143,7 +171,7 @@ class Answer(Response):
         pieces = self._reader.take(wanted, found)
         if pieces:
             self._news = self._line.clock.monotonic()
-        return pieces
+        return self._rest.of(pieces) if self._flows else pieces
 
     async def _wait_on(self, send: Send) -> None:
         """Do what is due while nothing comes. Raises what ends the wait."""
@@ -154,8 +182,10 @@ class Answer(Response):
         if overdue_ms > DEADLINE_GRACE_SECONDS * 1000:
             await self._line.store.expire(task.ref)
             raise DeadlineExceeded
-        if not self._started:
-            await self._check_served(now, task)
+        if not self._started and now - self._begun > self._first_seconds:
+            await self._leave()
+            raise DeadlineExceeded
+        await self._check_served(now, task)
         await self._keep_open(send, now)
 
     async def _keep_open(self, send: Send, now: float) -> None:
@@ -178,9 +208,8 @@ class Answer(Response):
         Raise NoProvider once nobody has served the model for too long and nobody holds the task.
         """
         line = self._line
-        snapshot = await line.catalogue.snapshot()
         held = task.state is State.RUNNING and task.lease_ms > line.store.now_ms()
-        if held or snapshot.serving(task.model):
+        if held or (await line.catalogue.snapshot()).serving(task.model):
             self._served = now
         elif now - self._served > line.settings.no_provider_seconds:
             if await line.store.expire(task.ref):
@@ -239,7 +268,9 @@ class Answer(Response):
 
     def _ended(self, status: int, code: str) -> None:
         reader = self._reader
-        self._visit.ended(status, code, head=reader.head, attempt=reader.attempt)
+        # What several read was made once: who has not joined counts it.
+        usage = reader.task.usage if reader.task and not self._joined else {}
+        self._visit.ended(status, code, head=reader.head, attempt=reader.attempt, usage=usage)
 
     def _error_event(self, error: InferLineError) -> bytes:
         """

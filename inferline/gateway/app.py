@@ -22,7 +22,7 @@ from inferline import __version__
 from inferline.aws.stores import GatewayStores, open_gateway_stores
 from inferline.clock import Clock, SystemClock
 from inferline.errors import InferLineError, InvalidRequest, MethodNotAllowed, NotFound
-from inferline.gateway import control, inference, overview
+from inferline.gateway import control, inference, overview, tasks
 from inferline.gateway.access import Access, KeyAccess, OpenAccess, client, provider
 from inferline.gateway.catalogue import Catalogue
 from inferline.gateway.control import Office
@@ -77,7 +77,13 @@ async def open_office(
             tracer=tracer,
         )
         await line.catalogue.fresh()
-        async with minutes.flushing(clock):
+
+        def note_waiting() -> None:
+            now_ms = line.store.now_ms()
+            minutes.note_ages(now_ms, line.waiting.oldest_ms(now_ms))
+
+        # On Lambda the sweep notes it: so many processes would all write to one row.
+        async with minutes.flushing(clock, *(() if deployed else (note_waiting,))):
             yield Office(
                 line=line,
                 registry=stores.registry,
@@ -123,6 +129,7 @@ def create_app(office: Office) -> FastAPI:
 #: Whose each route is: nobody gets in by a check that somebody forgot.
 _ROUTERS: Final[Sequence[tuple[APIRouter, Sequence[Any]]]] = (
     (inference.router, [Depends(client)]),
+    (tasks.router, [Depends(client)]),
     (control.router, [Depends(client)]),
     (overview.router, [Depends(client)]),
     (control.joining, [Depends(provider)]),
@@ -159,14 +166,16 @@ class Edge:
             await self._app(scope, receive, send)
             return
         request_id = f"req_{secrets.token_hex(16)}"
-        scope.setdefault("state", {})["request_id"] = request_id
-        header = (b"x-request-id", request_id.encode())
+        state = scope.setdefault("state", {})
+        state["request_id"] = request_id
         started = False
 
         async def send_with_id(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
+                # A repeat bears the id of the task that was there.
+                header = (b"x-request-id", state["request_id"].encode())
                 message["headers"] = [*message["headers"], header]
             await send(message)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from math import inf
 from typing import Final, Generic, TypeVar
 
@@ -44,9 +45,13 @@ class Cached(Generic[T]):
 
     def peek(self) -> T | None:
         """The value at hand; None before the first, or if stale. An old one is renewed behind."""
-        age = self._clock.monotonic() - self._fetched
-        if age > self._seconds:
+        if self._clock.monotonic() - self._fetched > self._seconds:
             self._refresh()
+        return self.known()
+
+    def known(self) -> T | None:
+        """The value at hand, as `peek`; nothing is renewed."""
+        age = self._clock.monotonic() - self._fetched
         return self._value if age <= self._seconds + STALE_SECONDS else None
 
     async def get(self) -> T:
@@ -89,6 +94,14 @@ class Cached(Generic[T]):
             log.warning("could not refresh: %s", type(error).__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A queue's depth, and when it was asked for by the gateway's clock."""
+
+    depth: Depth
+    at: float
+
+
 class Catalogue:
     """Models, who serves them and how long their queues are."""
 
@@ -98,7 +111,7 @@ class Catalogue:
         self._queue = queue
         self._clock = clock
         self._snapshot = Cached(registry.snapshot, clock, registry_seconds)
-        self._depths: dict[str, Cached[Depth]] = {}
+        self._depths: dict[str, Cached[Reading]] = {}
 
     async def snapshot(self) -> Snapshot:
         """The registry, as old as the settings allow."""
@@ -118,36 +131,32 @@ class Catalogue:
         if found is None:
             found = (await self._snapshot.settled(MISSED_SECONDS)).models.get(name)
         if found is None:
-            raise ModelNotFound(
-                f"The model {name[:128]!r} does not exist. GET /v1/models lists those that do.",
-                param="model",
-            )
+            raise no_such_model(name)
         return found
 
-    def depth(self, queue: str) -> Depth | None:
+    def depth(self, queue: str) -> Reading | None:
         """How long a queue was lately; None when that is not known yet."""
         return self._depth(queue).peek()
 
+    def known_depth(self, queue: str) -> Reading | None:
+        """The same of a queue that is not asked for: it is not read again for this."""
+        return self._depth(queue).known()
+
     async def depth_now(self, queue: str) -> Depth:
         """How long a queue is, as old as `DEPTH_SECONDS` allows. Raises Unavailable."""
-        return await self._depth(queue).get()
+        return (await self._depth(queue).get()).depth
 
-    def _depth(self, queue: str) -> Cached[Depth]:
+    def _depth(self, queue: str) -> Cached[Reading]:
+        async def read() -> Reading:
+            at = self._clock.monotonic()
+            return Reading(await self._queue.depth(queue), at)
+
         if queue not in self._depths:
-            self._depths[queue] = Cached(
-                lambda: self._queue.depth(queue), self._clock, DEPTH_SECONDS
-            )
+            self._depths[queue] = Cached(read, self._clock, DEPTH_SECONDS)
         return self._depths[queue]
 
 
-def drain_seconds(waiting: int, snapshot: Snapshot, model: str) -> float | None:
-    """
-    How long the model's live providers need for ``waiting`` tasks; None when nobody can tell.
-
-    A provider of s slots that takes t seconds for a task ends s/t of them a second.
-    """
-    serving = snapshot.serving(model)
-    if not serving or any(p.service_seconds <= 0 for p in serving):
-        return None
-    rate = sum(p.slots / p.service_seconds for p in serving)
-    return waiting / rate if rate else None
+def no_such_model(name: str) -> ModelNotFound:
+    """The error of who asks for a model called ``name``."""
+    message = f"The model {name[:128]!r} does not exist. GET /v1/models lists those that do."
+    return ModelNotFound(message, param="model")

@@ -70,6 +70,8 @@ class Office:
             healthy=told.healthy,
             version=told.version,
             service_seconds=told.service_seconds,
+            tokens_per_second=told.tokens_per_second,
+            reason=told.reason,
         )
         await self.registry.put_provider(provider)
         if changed or before is None or _offer(before) != _offer(provider):
@@ -79,6 +81,7 @@ class Office:
             raise lent
         return Grant(
             queues={model.id: dict(model.queues) for model in models},
+            peers={model.id: _peers(snapshot, model.id, told.id) for model in models},
             tasks_table=settings.tasks_table,
             bodies_bucket=settings.bodies_bucket,
             region=settings.region,
@@ -116,6 +119,11 @@ class Office:
         await self.registry.remove_provider(provider_id)
         log.info("provider %s left", provider_id)
         await self.line.catalogue.fresh()
+
+
+def _peers(snapshot: Snapshot, model: str, provider_id: str) -> int:
+    """How many others serve a model, as of a moment ago."""
+    return sum(provider.id != provider_id for provider in snapshot.serving(model))
 
 
 def _offer(provider: Provider) -> tuple[object, ...]:

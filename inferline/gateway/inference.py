@@ -14,7 +14,9 @@ from fastapi import APIRouter, Request, Response
 from inferline import payload
 from inferline.caller import Caller
 from inferline.errors import BodyTooLarge, InferLineError, InvalidRequest
+from inferline.gateway import repeat
 from inferline.gateway.answer import Answer
+from inferline.gateway.hints import Patience, idempotency_key, is_retry
 from inferline.gateway.line import Line
 from inferline.gateway.objects import ERRORS
 from inferline.gateway.visit import Visit
@@ -72,20 +74,29 @@ def _handler(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
         visit = Visit(line, endpoint.backend_path, caller, told[0] if len(told) == 1 else "")
         try:
             body = await read_body(request, line.settings.body_bytes_max)
-            visit.payload = payload.read(body, depth_max=line.settings.depth_max)
-            visit.task = await line.submit(
-                request.state.request_id,
-                endpoint.backend_path,
-                visit.payload,
-                body,
+            asked = visit.payload = payload.read(body, depth_max=line.settings.depth_max)
+            patience = Patience.told(request.headers, line.settings, streamed=asked.stream)
+            edge_seconds = getattr(request.state, "seconds_max", inf)
+            draft = await line.draft(
+                *(request.state.request_id, endpoint.backend_path, asked, body),
                 caller=caller,
-                seconds_max=getattr(request.state, "seconds_max", inf),
+                seconds_max=min(edge_seconds, patience.total_seconds),
                 traceparent=visit.traceparent,
             )
+            key, again = idempotency_key(request.headers), is_retry(request.headers)
+            seat = await repeat.submit(line, draft, body, is_retry=again, key=key)
         except InferLineError as error:
             visit.refused(error)
             raise
-        return Answer(line, visit.task, visit, streamed=visit.payload.stream)
+        visit.task = seat.task
+        request.state.request_id = seat.task.ref.id
+        first_seconds = patience.first_seconds
+        return Answer(
+            *(line, seat.task, visit),
+            streamed=asked.stream,
+            joined=seat.joined,
+            first_seconds=first_seconds,
+        )
 
     serve.__doc__ = (
         "The body goes to the model's backend as it is, and the backend's status, content type and "

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import secrets
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 
 from inferline.bodies import BodyStore, body_key
 from inferline.caller import ANYONE, Caller
 from inferline.clock import Clock
-from inferline.errors import InferLineError, QueueFull, Unavailable
-from inferline.gateway.catalogue import Catalogue, drain_seconds
+from inferline.errors import InferLineError, Unavailable
+from inferline.gateway.admission import Admission
+from inferline.gateway.catalogue import Catalogue
+from inferline.gateway.waiting import Waiting
 from inferline.gateway.watch import Watch
 from inferline.ledger import NO_LEDGER, Ledger
 from inferline.payload import Payload
 from inferline.queue import Message, TaskQueue
-from inferline.registry import Model
 from inferline.settings import Settings
-from inferline.store import TaskStore
-from inferline.task import Task, TaskRef, Tier
+from inferline.store import Bound, TaskStore
+from inferline.task import Task, TaskRef
 from inferline.trace import NO_TRACER, Tracer
 
 log = logging.getLogger(__name__)
@@ -39,8 +41,17 @@ class Line:
     watch: Watch
     ledger: Ledger = NO_LEDGER
     tracer: Tracer = NO_TRACER
+    waiting: Waiting = field(default_factory=Waiting)
+    admission: Admission = field(init=False)
+    #: This process's, among all gateways.
+    name: str = field(default_factory=lambda: secrets.token_hex(4))
 
-    async def submit(
+    def __post_init__(self) -> None:
+        """Have one door: what it lets in it remembers."""
+        admission = Admission(self.catalogue, self.settings, self.clock)
+        object.__setattr__(self, "admission", admission)
+
+    async def draft(
         self,
         task_id: str,
         path: str,
@@ -52,21 +63,18 @@ class Line:
         traceparent: str = "",
     ) -> Task:
         """
-        Put a request on the belt: the row first, then the message, which only says "look".
+        The task that a request would be; it is nowhere yet. Raises ModelNotFound or Unavailable.
 
-        The task ends within ``seconds_max``, or sooner if the settings say so. Raises
-        ModelNotFound, QueueFull or Unavailable; then there is no task that anyone would run.
+        It is to end within ``seconds_max``, or sooner if the settings say so.
         """
         model = await self.catalogue.model(payload.model)
-        tier = payload.tier
-        seconds = min(seconds_max, self.settings.request_seconds_max)
-        await self._admit(model, tier, seconds)
         now = self.store.now_ms()
+        seconds = min(seconds_max, self.settings.request_seconds_max)
         deadline = now + int(seconds * 1000)
-        task = Task(
+        return Task(
             ref=TaskRef(model.slug, task_id),
             model=model.id,
-            tier=tier,
+            tier=payload.tier,
             tenant=caller.tenant,
             path=path,
             body_sha256=hashlib.sha256(body).hexdigest(),
@@ -75,38 +83,69 @@ class Line:
             attempt_limit=self.settings.attempts_max,
             ttl=deadline // 1000 + self.settings.task_seconds_kept,
             traceparent=traceparent,
+            reader=self.new_reader(),
+            reader_ms=now + round(self.settings.reader_seconds * 1000),
         )
-        message = await self._message(task.ref, body)
+
+    async def submit(self, task: Task, body: bytes) -> None:
+        """
+        Put a request on the belt: the row first, then the message, which only says "look".
+
+        Raises QueueFull or Unavailable; then there is no task that anyone would run.
+        """
+        message = await self._admitted(task, body)
         await self.store.submit(task)
+        await self._send(task, message)
+
+    async def submit_once(
+        self, task: Task, body: bytes, key: str, request: str, instead_of: str
+    ) -> Bound | None:
+        """The same, unless ``key`` is bound to another task but ``instead_of``; then what to."""
+        message = await self._admitted(task, body)
+        bound = await self.store.submit_once(task, key, request, instead_of)
+        if bound is None:
+            await self._send(task, message)
+        return bound
+
+    async def send_again(self, task: Task, body: bytes) -> None:
+        """Send the message of a task that may be without; a second one does no harm."""
+        queue = (await self.catalogue.model(task.model)).queues[task.tier]
+        await self.queue.send(queue, await self._message(task.ref, body), task.tenant)
+
+    async def abandon(self, task: Task) -> None:
+        """
+        Cancel a task whose client is gone. What it had claimed is free within a second.
+
+        Nothing happens when somebody else reads it by now.
+        """
         try:
-            await self.queue.send(model.queues[tier], message, task.tenant)
+            await self.store.cancel(task.ref, task.reader)
+        except Unavailable:
+            log.warning("could not cancel a task; its deadline will", extra={"task": task.ref.id})
+
+    def new_reader(self) -> str:
+        """Who reads an answer here, in a word that nobody else uses."""
+        return f"{self.name}-{secrets.token_hex(4)}"
+
+    def reads(self, task: Task) -> bool:
+        """Whether this very process is the task's reader, or was the last."""
+        return task.reader.startswith(f"{self.name}-")
+
+    async def _admitted(self, task: Task, body: bytes) -> Message:
+        """The message of a task that may be submitted. Raises QueueFull or Unavailable."""
+        model = await self.catalogue.model(task.model)
+        seconds = (task.deadline_ms - task.created_ms) / 1000
+        await self.admission.admit(model, task.tier, seconds)
+        return await self._message(task.ref, body)
+
+    async def _send(self, task: Task, message: Message) -> None:
+        model = await self.catalogue.model(task.model)
+        try:
+            await self.queue.send(model.queues[task.tier], message, task.tenant)
         except InferLineError:
             with suppress(InferLineError):
                 await self.store.expire(task.ref)
             raise
-        return task
-
-    async def abandon(self, task: Task) -> None:
-        """Cancel a task whose client is gone. What it had claimed is free within a second."""
-        try:
-            await self.store.cancel(task.ref)
-        except Unavailable:
-            log.warning("could not cancel a task; its deadline will", extra={"task": task.ref.id})
-
-    async def _admit(self, model: Model, tier: Tier, seconds: float) -> None:
-        """Refuse what the queue could not answer within ``seconds``. Raises QueueFull."""
-        depth = self.catalogue.depth(model.queues[tier])
-        if depth is None or depth.waiting == 0:
-            return
-        snapshot = await self.catalogue.snapshot()
-        drain = drain_seconds(depth.waiting, snapshot, model.id)
-        too_late = drain is not None and drain > seconds
-        if too_late or depth.waiting >= self.settings.queue_depth_max:
-            raise QueueFull(
-                f"{depth.waiting} requests already wait for the model {model.id!r}. "
-                "Try again later.",
-                retry_after_seconds=int(min(60, max(1, (drain or 10) / 10))),
-            )
 
     async def _message(self, ref: TaskRef, body: bytes) -> Message:
         inline = Message(ref=ref, body=body)

@@ -62,6 +62,13 @@ class GatewayMetrics:
             ("gen_ai_request_model",),
             registry=self.registry,
         )
+        # The conventions name such a metric for who asks a model, which is the provider.
+        self._tokens = Counter(
+            "inferline_tokens",
+            "Tokens that backends say they read and wrote for answers sent.",
+            ("gen_ai_request_model", "gen_ai_token_type"),
+            registry=self.registry,
+        )
         self._retried = Counter(
             "inferline_retried_requests",
             "Requests that took more than one attempt.",
@@ -79,6 +86,9 @@ class GatewayMetrics:
             self._retried.labels(model).inc()
         if entry.answer_bytes:
             self._bytes.labels(model).inc(entry.answer_bytes)
+        for kind, count in (("input", entry.input_tokens), ("output", entry.output_tokens)):
+            if count:
+                self._tokens.labels(model, kind).inc(count)
         if entry.code:
             return
         self._queued.labels(model, entry.tier).observe(entry.queue_ms / 1000)

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 from inferline.errors import InferLineError
-from inferline.task import Tier
+from inferline.task import State, Tier
 
 
 class ErrorObject(BaseModel):
@@ -80,6 +80,10 @@ class ProviderObject(BaseModel):
     #: Mean time that a task takes at its backend; 0 before the first.
     service_seconds: float
     seen_seconds_ago: float
+    #: Output tokens a second over its last minute; 0 where its backend does not tell.
+    tokens_per_second: float
+    #: Why it takes no work; empty when it does.
+    reason: str
 
 
 class ProviderList(BaseModel):
@@ -89,11 +93,43 @@ class ProviderList(BaseModel):
     data: list[ProviderObject]
 
 
+class TaskObject(BaseModel):
+    """A task as it stands."""
+
+    id: str
+    object: Literal["task"] = "task"
+    state: State
+    model: str
+    tier: Tier
+    #: Milliseconds since 1970.
+    created_ms: int
+    deadline_ms: int
+    #: How long it waited until its newest attempt began; null before the first.
+    queue_ms: int | None
+    #: The number of the newest attempt; 0 before the first.
+    attempt: int
+    provider: str | None
+    #: HTTP status of the backend's answer, once there is one.
+    status: int | None
+    #: Tokens, as the backend told them.
+    usage: dict[str, int] | None
+    #: Why there is no answer.
+    error: ErrorObject | None
+    #: The answer of a task that is DONE, unless it is a stream: that has a route of its own.
+    result: Any = None
+
+
 class QueueOverview(QueueObject):
-    """The same of one queue, with how long its oldest waiting task has waited."""
+    """The same of one queue, with the age of the oldest task that waits, and whose those are."""
 
     #: Null when none waits.
     oldest_seconds: float | None
+    #: How many tenants have waiting tasks, the share (0 to 1) of the one with the most, and how
+    #: many are of the tenant that asks. Of the tasks that were looked at: of many, those that end
+    #: first.
+    tenants: int
+    largest_share: float
+    yours: int
 
 
 class Percentiles(BaseModel):
@@ -111,6 +147,9 @@ class FiguresObject(BaseModel):
     #: How many failed, by the error's code.
     errors: dict[str, int]
     answer_bytes: int
+    #: Tokens that the backends say they read and wrote, where they do.
+    input_tokens: int
+    output_tokens: int
     #: Until the first bytes of a stream.
     first_token_ms: Percentiles
     #: Until an answer's last byte.
@@ -124,6 +163,8 @@ class MinuteObject(FiguresObject):
 
     #: When it began, seconds since 1970.
     start: int
+    #: How long the oldest task that waited in it had waited, within a tenth; null when none did.
+    oldest_seconds: float | None
 
 
 class ModelFigures(FiguresObject):

@@ -6,12 +6,13 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 
 from inferline import __version__
-from inferline.gateway.catalogue import Cached
+from inferline.gateway.access import ClientCaller
+from inferline.gateway.catalogue import Cached, no_such_model
 from inferline.gateway.control import Office, provider_object
 from inferline.gateway.objects import (
     ERRORS,
@@ -24,9 +25,10 @@ from inferline.gateway.objects import (
     QueueOverview,
 )
 from inferline.minutes import MINUTE_MS, Figures, Measure, Minute, MinuteStore, last_hour, total
+from inferline.payload import MODEL_CHARS_MAX
 from inferline.registry import Model, Snapshot
 from inferline.store import Wanted
-from inferline.task import State, Task, Tier
+from inferline.task import Task, Tier
 
 #: How old an overview may be, seconds.
 OVERVIEW_SECONDS: Final = 3.0
@@ -34,6 +36,19 @@ OVERVIEW_SECONDS: Final = 3.0
 TASKS_MAX: Final = 200
 #: Gateways write a minute's figures up to so many minutes late; older ones are not read again.
 LATE_MINUTES: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """All that viewers share of one look."""
+
+    told: OverviewObject
+    models: frozenset[str]
+    #: How many tasks of each tenant wait in each queue of ``told``.
+    tenants: list[Counter[str]]
+    #: The minutes of the last hour.
+    rows: Sequence[Minute]
+    now_ms: int
 
 
 class Overview:
@@ -44,31 +59,52 @@ class Overview:
         self._hour = LastHour(office.minutes.store)
         self._cached = Cached(self._look, office.line.clock, OVERVIEW_SECONDS)
 
-    async def get(self) -> OverviewObject:
-        """The overview, no older than the limit. Raises Unavailable."""
-        return await self._cached.settled()
+    async def get(self, tenant: str = "") -> OverviewObject:
+        """The overview as ``tenant`` sees it, no older than the limit. Raises Unavailable."""
+        look = await self._cached.settled()
+        queues = [
+            queue.model_copy(update={"yours": waiting[tenant]}) if waiting[tenant] else queue
+            for queue, waiting in zip(look.told.queues, look.tenants, strict=True)
+        ]
+        return look.told.model_copy(update={"queues": queues})
 
-    async def _look(self) -> OverviewObject:
+    async def hour(self, model: str) -> HourObject:
+        """The last hour of one model, of the same look. Raises ModelNotFound or Unavailable."""
+        look = await self._cached.settled()
+        if model not in look.models:
+            raise no_such_model(model)
+        return _hour([row for row in look.rows if row.model == model], look.now_ms, calls=False)
+
+    async def _look(self) -> Look:
         line = self._office.line
         now_ms = line.store.now_ms()
         snapshot = await line.catalogue.fresh()
         models = sorted(snapshot.models.values(), key=lambda model: model.id)
-        queues = await asyncio.gather(*(self._queues(model, snapshot) for model in models))
+        found = await asyncio.gather(*(self._queues(model, snapshot) for model in models))
+        queues = [one for some in found for one in some]
         providers = (provider_object(one, now_ms) for one in snapshot.providers.values())
-        return OverviewObject(
+        rows = await self._hour.rows(now_ms)
+        told = OverviewObject(
             at=now_ms // 1000,
             version=__version__,
             silent_seconds=line.settings.silent_seconds,
-            queues=[queue for found in queues for queue in found],
+            queues=[queue for queue, _ in queues],
             providers=sorted(providers, key=lambda provider: provider.id),
-            hour=_hour(await self._hour.rows(now_ms), now_ms),
+            hour=_hour(rows, now_ms),
         )
+        tenants = [waiting for _, waiting in queues]
+        return Look(told, frozenset(snapshot.models), tenants, rows, now_ms)
 
-    async def _queues(self, model: Model, snapshot: Snapshot) -> list[QueueOverview]:
+    async def _queues(
+        self, model: Model, snapshot: Snapshot
+    ) -> list[tuple[QueueOverview, Counter[str]]]:
+        """Each queue of a model, and whose tasks wait in it."""
         standing = await self._standing(model)
         serving = snapshot.serving(model.id)
-        return [
-            QueueOverview(
+        found = []
+        for tier in model.queues:
+            tenants = standing.tenants.get(tier, Counter())
+            queue = QueueOverview(
                 model=model.id,
                 tier=tier,
                 waiting=standing.waiting[tier],
@@ -76,9 +112,12 @@ class Overview:
                 oldest_seconds=standing.oldest.get(tier),
                 providers=len(serving),
                 slots=sum(provider.slots for provider in serving),
+                tenants=len(tenants),
+                largest_share=_largest_share(tenants),
+                yours=0,
             )
-            for tier in model.queues
-        ]
+            found.append((queue, tenants))
+        return found
 
     async def _standing(self, model: Model) -> Standing:
         """What there is of a model's tasks. One that has none costs a single read."""
@@ -102,6 +141,8 @@ class Standing:
     waiting: Counter[Tier] = field(default_factory=Counter)
     running: Counter[Tier] = field(default_factory=Counter)
     oldest: dict[Tier, float] = field(default_factory=dict)
+    #: How many wait, by whose they are.
+    tenants: dict[Tier, Counter[str]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, tasks: Iterable[Task], now_ms: int) -> Standing:
@@ -110,10 +151,11 @@ class Standing:
         for task in tasks:
             if task.state.terminal:
                 continue
-            if task.state is State.RUNNING and task.lease_ms > now_ms:
+            if not task.waits(now_ms):
                 found.running[task.tier] += 1
                 continue
             found.waiting[task.tier] += 1
+            found.tenants.setdefault(task.tier, Counter())[task.tenant] += 1
             age = round(max(0, now_ms - task.created_ms) / 1000, 1)
             found.oldest[task.tier] = max(age, found.oldest.get(task.tier, 0.0))
         return found
@@ -137,9 +179,15 @@ class LastHour:
         return self._rows
 
 
-def _hour(rows: Sequence[Minute], now_ms: int) -> HourObject:
+def _largest_share(tenants: Counter[str]) -> float:
+    waiting = tenants.total()
+    return round(max(tenants.values()) / waiting, 3) if waiting else 0.0
+
+
+def _hour(rows: Sequence[Minute], now_ms: int, *, calls: bool = True) -> HourObject:
     by_model: dict[str, list[Minute]] = {}
-    by_minute: dict[int, list[Minute]] = {number: [] for number in last_hour(now_ms)}
+    hour = last_hour(now_ms)
+    by_minute: dict[int, list[Minute]] = {number: [] for number in hour}
     for row in rows:
         by_model.setdefault(row.model, []).append(row)
         by_minute.setdefault(row.number, []).append(row)
@@ -148,12 +196,17 @@ def _hour(rows: Sequence[Minute], now_ms: int) -> HourObject:
     return HourObject(
         total=FiguresObject(**_told(everything)),
         models=[ModelFigures(model=name, **_told(each)) for name, each in models.items()],
-        minutes=[
-            MinuteObject(start=number * MINUTE_MS // 1000, **_told(total(by_minute[number])))
-            for number in last_hour(now_ms)
-        ],
-        aws_calls=everything.calls,
+        minutes=[_minute(number, total(by_minute[number])) for number in hour],
+        # They are told along with some model's requests, whichever came last.
+        aws_calls=everything.calls if calls else {},
     )
+
+
+def _minute(number: int, figures: Figures) -> MinuteObject:
+    oldest_ms = figures.percentile("age", 1.0)
+    oldest = None if oldest_ms is None else round(oldest_ms / 1000, 1)
+    start = number * MINUTE_MS // 1000
+    return MinuteObject(start=start, oldest_seconds=oldest, **_told(figures))
 
 
 def _told(figures: Figures) -> dict[str, Any]:
@@ -161,6 +214,8 @@ def _told(figures: Figures) -> dict[str, Any]:
         "requests": figures.requests,
         "errors": figures.errors,
         "answer_bytes": figures.answer_bytes,
+        "input_tokens": figures.input_tokens,
+        "output_tokens": figures.output_tokens,
         "first_token_ms": _percentiles(figures, "first"),
         "total_ms": _percentiles(figures, "total"),
         "queue_ms": _percentiles(figures, "queue"),
@@ -176,10 +231,22 @@ router = APIRouter(tags=["control"], responses=ERRORS)
 
 
 @router.get("/overview", summary="Tell how everything does")
-async def get_overview(request: Request) -> OverviewObject:
+async def get_overview(request: Request, caller: ClientCaller) -> OverviewObject:
     """
     Each queue with what waits and runs and its oldest task, each live provider, and the last hour
     by minute, by model and in total, a few seconds old.
     """
     overview: Overview = request.app.state.overview
-    return await overview.get()
+    return await overview.get(caller.tenant)
+
+
+@router.get("/overview/hour", summary="Tell of one model's last hour")
+async def get_hour(
+    request: Request, model: Annotated[str, Query(max_length=MODEL_CHARS_MAX)]
+) -> HourObject:
+    """
+    The last hour of ``model`` alone by minute and in total, as old as the overview; calls to AWS
+    are told for all models together only.
+    """
+    overview: Overview = request.app.state.overview
+    return await overview.hour(model)

@@ -18,12 +18,16 @@ from inferline.task import Head, State, Task, TaskRef
 #: The most chunks asked for at once; with the row they fit one read.
 AHEAD_MAX: Final = 16
 
+#: Chunks of several attempts that make one answer: attempts, and how many chunks of each, in order.
+Segments = tuple[tuple[int, int], ...]
+
 
 class Reader:
     """
-    The bytes of exactly one attempt, in order, and how the answer ended.
+    The bytes of one answer, in order, each once, and how the answer ended.
 
-    A streamed reader gives out bytes as they come and is then bound to their attempt. One that is
+    A streamed reader gives out bytes as they come. It is then bound to them: of a later attempt it
+    gives only what continues exactly those, which that attempt's first chunk tells. One that is
     not streamed gives out nothing before the task is DONE, so that no lost provider can show.
     """
 
@@ -36,7 +40,13 @@ class Reader:
         #: Whether the last look was answered in full, so that there may be more at once.
         self.behind = False
         self._streamed = streamed
+        #: How many chunks of earlier attempts have been given out, as `Head.after` has it.
+        self._given: Segments = ()
+        #: What is still to be read before the attempt's own chunks.
+        self._before: Segments = ()
         self._attempt = 1
+        #: Whether the attempt's first chunk, which tells what it continues, is yet to be seen.
+        self._unsure = False
         self._seq = 0
         self._ahead = 1
         self._tailed = False
@@ -49,10 +59,15 @@ class Reader:
     @property
     def flowing(self) -> bool:
         """Whether bytes have been given out."""
-        return self._seq > 0
+        return bool(self._seq or self._given)
 
     def wanted(self) -> Wanted:
         """What to ask the store for."""
+        if self._unsure:
+            return Wanted(self.ref, self._attempt, 0, 1)
+        if self._before:
+            attempt, count = self._before[0]
+            return Wanted(self.ref, attempt, self._seq, min(AHEAD_MAX, count - self._seq))
         if self.task is not None and self.task.state.terminal:
             count = min(AHEAD_MAX, self.task.chunks - self._seq)
         else:
@@ -63,7 +78,7 @@ class Reader:
         """
         The bytes that are new in what was ``found`` for ``wanted``.
 
-        Raises ProviderLost when bytes were given out and another attempt has begun, or the error
+        Raises ProviderLost when a newer attempt does not continue what was given out, or the error
         that the task ended with, once all bytes before it are out.
         """
         self.behind = False
@@ -73,10 +88,15 @@ class Reader:
         if found.task is not None and not (self.task and self.task.state.terminal):
             self.task = found.task
             if found.task.attempt > self._attempt:
-                self._follow(found.task)
+                self._follow(found.task.attempt)
                 return []
+        if self._unsure:
+            self._see_first(found)
+            return []
         pieces = self._pieces(wanted, found) if self._may_give else []
-        if self.task is not None and self.task.state.terminal:
+        if self._before:
+            self._step()
+        elif self.task is not None and self.task.state.terminal:
             # What was not asked for is there; what was and is not comes late.
             self.behind = wanted.seq + wanted.count < self.task.chunks
             if self._seq >= self.task.chunks:
@@ -87,19 +107,50 @@ class Reader:
     def _may_give(self) -> bool:
         return self._streamed or (self.task is not None and self.task.state is State.DONE)
 
-    def _follow(self, task: Task) -> None:
-        """Go over to a newer attempt, unless bytes of an older one are out."""
+    def _follow(self, attempt: int) -> None:
+        """Go over to a newer attempt. How its bytes begin, its first chunk will tell."""
         if self._seq:
-            raise ProviderLost
-        self._attempt = task.attempt
+            of = self._before[0][0] if self._before else self._attempt
+            self._given += ((of, self._seq),)
+        self._attempt, self._seq, self._before = attempt, 0, ()
+        self._unsure = self._streamed
         self.behind = True
+
+    def _see_first(self, found: Found) -> None:
+        """Find out what the attempt continues. Raises ProviderLost when that is not ours."""
+        task = self.task
+        if found.chunks:
+            head = found.chunks[0].head
+            self._continue(head.after if head else ())
+        elif task is not None and task.state.terminal and not task.chunks:
+            if task.state is not State.DONE:
+                raise ended_without_answer(task)
+            self._continue(())
+
+    def _continue(self, after: Segments) -> None:
+        given, done = self._given, len(self._given)
+        if given:
+            last = after[done - 1] if done <= len(after) else (0, 0)
+            is_same = after[: done - 1] == given[:-1] and last[0] == given[-1][0]
+            if not is_same or last[1] < given[-1][1]:
+                raise ProviderLost
+            self._given, self._seq = given[:-1], given[-1][1]
+            after = after[done - 1 :]
+        self._before, self._unsure, self.behind = after, False, True
+        self._step()
+
+    def _step(self) -> None:
+        """Go on to the next segment when the present one is read."""
+        while self._before and self._seq >= self._before[0][1]:
+            self._given += (self._before[0],)
+            self._before, self._seq, self.behind = self._before[1:], 0, True
 
     def _pieces(self, wanted: Wanted, found: Found) -> list[bytes]:
         pieces = []
         for chunk in found.chunks:
             if chunk.seq != self._seq:
                 break
-            if chunk.head is not None:
+            if chunk.head is not None and not self.flowing:
                 self.head = chunk.head
             pieces.append(chunk.data)
             self._seq += 1

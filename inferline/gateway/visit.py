@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from inferline import genai
 from inferline.caller import Caller
 from inferline.errors import CapacityError, InferLineError
@@ -49,17 +51,23 @@ class Visit:
         self.ended(error.status, error.code)
 
     def ended(
-        self, status: int, code: str = "", *, head: Head | None = None, attempt: int = 0
+        self,
+        status: int,
+        code: str = "",
+        *,
+        head: Head | None = None,
+        attempt: int = 0,
+        usage: Mapping[str, int] = {},
     ) -> None:
         """
         Its last byte is about to go out, or nobody is there to take it. The first call counts.
 
-        ``head`` is None when no backend has answered.
+        ``head`` is None when no backend has answered; ``usage`` is as that told it.
         """
         if self._ended:
             return
         self._ended = True
-        asked = self.payload
+        asked, tokens = self.payload, genai.tokens(usage)
         entry = Entry(
             ended_ms=self._line.store.now_ms(),
             tenant=self.caller.tenant,
@@ -75,6 +83,8 @@ class Visit:
             first_ms=self._first_ms,
             total_ms=self._elapsed_ms(),
             answer_bytes=self._bytes,
+            input_tokens=tokens.get("input", 0),
+            output_tokens=tokens.get("output", 0),
         )
         self._line.ledger.record(entry)
         self._trace(entry)
@@ -91,6 +101,9 @@ class Visit:
             "inferline.provider": entry.provider,
             "inferline.attempt": entry.attempt,
         }
+        if entry.input_tokens or entry.output_tokens:
+            attributes["gen_ai.usage.input_tokens"] = entry.input_tokens
+            attributes["gen_ai.usage.output_tokens"] = entry.output_tokens
         task = self.task
         if task is not None:
             attributes["inferline.task"] = task.ref.id

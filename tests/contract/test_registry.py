@@ -25,6 +25,8 @@ def provider(name: str = "p1", **told: object) -> Provider:
         "healthy": True,
         "version": "1",
         "service_seconds": 1.5,
+        "tokens_per_second": 12.345,
+        "reason": "",
     }
     return Provider(**(given | told))  # type: ignore[arg-type]
 
@@ -47,6 +49,14 @@ async def test_models_and_providers_are_read_as_they_were_told(seams: Seams) -> 
     assert provider(seen_ms=found.seen_ms) == found
     assert [found] == snapshot.serving("org/m")
     assert [] == snapshot.serving("bare")
+
+
+async def test_why_a_provider_takes_no_work_is_read_as_it_was_told(seams: Seams) -> None:
+    await seams.registry.put_provider(provider(healthy=False, reason="It does not answer."))
+
+    (found,) = (await seams.registry.snapshot()).providers.values()
+
+    assert "It does not answer." == found.reason
 
 
 async def test_an_unhealthy_provider_serves_nothing(seams: Seams) -> None:

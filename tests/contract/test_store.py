@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from inferline.errors import LeaseLost
-from inferline.store import Claimed, Outcome, Refused, Wanted
+from inferline.store import Bound, Claimed, Outcome, Refused, Standing, Wanted
 from inferline.task import CHUNK_BYTES_MAX, Chunk, Head, State, Task, TaskRef
 from tests.support.seams import Seams, new_task, row_of, until_lapsed
 
@@ -148,6 +148,16 @@ async def test_the_answer_is_read_back_to_the_byte(store: Any) -> None:
     )
 
 
+async def test_what_the_backend_told_of_its_tokens_is_read_back(store: Any) -> None:
+    task = await claimed(store, await submitted(store))
+    assert {} == task.usage
+
+    await store.finish(task, Outcome(status=200, usage={"prompt_tokens": 7, "output_tokens": 0}))
+
+    (found,) = await store.read([Wanted(task.ref)])
+    assert {"prompt_tokens": 7, "output_tokens": 0} == found.task.usage
+
+
 async def test_a_read_gives_what_was_asked_for_and_no_other_attempts(store: Any) -> None:
     task = await claimed(store, await submitted(store), lease=0.05)
     await store.write_chunks([chunk(task, 0, b"first attempt")])
@@ -263,7 +273,7 @@ async def test_an_ended_task_is_claimed_by_nobody_and_lost_to_its_owner(
     assert await getattr(store, end)(task.ref)
 
     state = {"cancel": State.CANCELLED, "expire": State.EXPIRED}[end]
-    assert {task.ref: (state, 1)} == await store.states([task.ref])
+    assert {task.ref: Standing(state, 1, 0)} == await store.states([task.ref])
     with pytest.raises(LeaseLost):
         await store.renew(task, LEASE)
     with pytest.raises(LeaseLost):
@@ -339,3 +349,119 @@ async def test_a_task_that_is_held_or_unknown_is_not_buried(store: Any) -> None:
 
     assert held == await row_of(store, held.ref)
     await store.finish(held, Outcome(status=200))
+
+
+async def read_by(store: Any, reader: str, seconds: float = 20.0) -> Task:
+    """A claimed task with a reader lease of ``seconds``."""
+    task = new_task(store)
+    until = store.now_ms() + int(seconds * 1000)
+    await store.submit(replace(task, reader=reader, reader_ms=until))
+    return await claimed(store, task)
+
+
+async def test_a_reader_lease_is_told_and_renewed_by_its_reader(store: Any) -> None:
+    task = await read_by(store, "r1")
+    assert task == await row_of(store, task.ref)  # A store may remember it, but not for good.
+
+    assert await store.attend(task, "r1", 40.0)
+    assert await store.attend(task, "r1", 60.0)
+
+    row = await row_of(store, task.ref)
+    assert row is not None
+    assert ("r1", State.RUNNING, "p1") == (row.reader, row.state, row.owner)
+    assert task.reader_ms + 30_000 < row.reader_ms
+    assert {task.ref: Standing(State.RUNNING, 1, row.reader_ms)} == await store.states([task.ref])
+
+
+async def test_of_many_that_would_read_instead_one_does(store: Any) -> None:
+    task = await read_by(store, "r1")
+
+    took = await asyncio.gather(*(store.attend(task, f"n{i}", 30.0) for i in range(8)))
+
+    row = await row_of(store, task.ref)
+    assert row is not None
+    assert [row.reader] == [f"n{i}" for i, won in enumerate(took) if won]
+    assert not await store.attend(task, "r1", 30.0)
+
+
+async def test_nobody_reads_what_has_ended_or_never_was(store: Any) -> None:
+    task = await read_by(store, "r1")
+    await store.finish(task, Outcome(status=200))
+
+    assert not await store.attend(task, "r1", 20.0)
+    assert not await store.attend(replace(task, ref=TaskRef("m-0", "nobody")), "r1", 20.0)
+
+
+async def test_a_reader_lease_does_not_touch_the_owners(store: Any) -> None:
+    task = await read_by(store, "r1")
+    assert await store.attend(task, "r2", 20.0)
+
+    await store.renew(task, LEASE)
+    await store.finish(task, Outcome(status=200))
+
+    row = await row_of(store, task.ref)
+    assert row is not None
+    assert State.DONE is row.state
+
+
+async def test_who_reads_no_more_can_not_cancel_for_who_does(store: Any) -> None:
+    task = await read_by(store, "r1")
+    assert await store.attend(task, "r2", 20.0)
+
+    assert not await store.cancel(task.ref, reader="r1")
+    assert await store.cancel(task.ref, reader="r2")
+
+
+async def test_a_task_is_cancelled_as_unread_only_when_it_is(store: Any) -> None:
+    unread, read = await read_by(store, "r1", seconds=-5.0), await read_by(store, "r1")
+    unknown = await claimed(store, await submitted(store))
+    now = store.now_ms()
+
+    assert [True, False, False, False] == [
+        await store.cancel_unread(ref, now)
+        for ref in (unread.ref, read.ref, unknown.ref, unread.ref)
+    ]
+
+    states = await store.states([unread.ref, read.ref])
+    assert [State.CANCELLED, State.RUNNING] == [states[r].state for r in (unread.ref, read.ref)]
+
+
+async def test_a_key_is_bound_to_one_task_however_often_it_is_used(store: Any) -> None:
+    tasks = [new_task(store) for _ in range(6)]
+
+    bound = await asyncio.gather(*(store.submit_once(t, "k", "asked", "") for t in tasks))
+
+    [first] = [task for task, found in zip(tasks, bound, strict=True) if found is None]
+    others = [found for found in bound if found is not None]
+    assert {Bound(first.ref.id, "asked")} == set(others)
+    assert others[0] == await store.binding(first.ref.slug, "k")
+    rows = [await row_of(store, task.ref) for task in tasks]
+    assert [first] == [row for row in rows if row is not None]
+
+
+async def test_a_bound_task_can_be_submitted_again_after_a_lost_answer(store: Any) -> None:
+    task = new_task(store)
+
+    assert [None, None] == [await store.submit_once(task, "k2", "asked", "") for _ in range(2)]
+
+
+async def test_a_binding_gives_way_to_who_names_its_task_and_when_its_time_is_over(
+    store: Any,
+) -> None:
+    first, second, third = (new_task(store) for _ in range(3))
+    over = replace(first, ttl=store.now_ms() // 1000 - 2)
+    assert await store.binding(over.ref.slug, "k3") is None
+    assert await store.submit_once(over, "k3", "asked", "") is None
+    assert await store.binding(over.ref.slug, "k3") is None
+
+    assert await store.submit_once(second, "k3", "asked", "") is None
+    assert Bound(second.ref.id, "asked") == await store.submit_once(third, "k3", "x", "other")
+    assert await store.submit_once(third, "k3", "asked", second.ref.id) is None
+
+    assert Bound(third.ref.id, "asked") == await store.submit_once(first, "k3", "asked", "")
+
+
+async def test_another_models_key_is_another_key(store: Any) -> None:
+    one, other = new_task(store), new_task(store, model="other")
+
+    assert [None, None] == [await store.submit_once(t, "k4", "asked", "") for t in (one, other)]

@@ -74,6 +74,7 @@ async def test_the_sweep_ends_counts_and_declares(
     expected = {"ModelsWithoutProvider": 0, "Providers": 1, "Slots": 4, "Running": 0, "Waiting": 1}
     assert {name: (value,) for name, value in expected.items()} == {n: told[n] for n in expected}
     assert told["OldestTaskSeconds"][0] >= 0
+    assert (await cloud.minutes()).percentile("age", 1.0) is not None
 
 
 async def test_an_idle_stack_costs_no_metrics(

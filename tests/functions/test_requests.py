@@ -41,7 +41,9 @@ async def test_a_request_is_answered_in_its_callers_name(
     )
     task = await cloud.take()
     said = json.dumps({"choices": [{"message": {"content": CANARY}}]}).encode()
-    await cloud.store.finish(task, Outcome(status=200, content_type="application/json", tail=said))
+    usage = {"prompt_tokens": 3, "completion_tokens": 8}
+    told_by_backend = {"content_type": "application/json", "tail": said, "usage": usage}
+    await cloud.store.finish(task, Outcome(status=200, **told_by_backend))
 
     status, headers, body = answer(await asked)
 
@@ -51,8 +53,10 @@ async def test_a_request_is_answered_in_its_callers_name(
     told = metrics(inference)
     assert (1, MODEL) == told["Requests"]
     assert {"FirstTokenMilliseconds", "TotalMilliseconds", "QueueMilliseconds"} <= told.keys()
+    assert ((3, MODEL), (8, MODEL)) == (told["InputTokens"], told["OutputTokens"])
     assert "Errors" not in told
-    assert 1 == (await cloud.minutes()).requests
+    figures = await cloud.minutes()
+    assert (1, 3, 8) == (figures.requests, figures.input_tokens, figures.output_tokens)
 
 
 async def test_a_stream_comes_whole_where_nothing_streams(
@@ -73,6 +77,31 @@ async def test_a_stream_comes_whole_where_nothing_streams(
 
     assert 'data: {"choices": []}\n\ndata: [DONE]\n\n' == value["body"]
     assert value["headers"]["content-type"].startswith("text/event-stream")
+
+
+async def test_another_process_tells_of_a_task_and_goes_on_with_its_stream(
+    cloud: Cloud, function: Callable[..., Function]
+) -> None:
+    await cloud.know()
+    asking = invoked(function("inference"), post("/v1/chat/completions", chat(stream=True)))
+    asked = asyncio.create_task(asking)
+    task = await cloud.take()
+    await cloud.write(task, 0, b"data: 1\n\ndata: 2\n\n")
+    whole = Outcome(status=200, content_type="text/event-stream", chunks=1, tail=b"data: 3\n\n")
+    await cloud.store.finish(task, whole)
+    await asked
+    another, path = function("inference"), f"/v1/tasks/{task.ref.id}"
+
+    told = answer(await invoked(another, get(path)))
+    after = {"queryStringParameters": {"after": "1"}}
+    after["multiValueQueryStringParameters"] = {"after": ["1"]}  # type: ignore[dict-item]
+    rest = await invoked(another, get(f"{path}/stream") | after)
+    others = get(path)
+    others["requestContext"]["authorizer"] |= {"tenant": "globex"}
+
+    assert (200, "DONE", None) == (told[0], told[2]["state"], told[2]["result"])
+    assert (200, "data: 2\n\ndata: 3\n\n") == (rest.value["statusCode"], rest.value["body"])
+    assert 404 == answer(await invoked(another, others))[0]
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -15,7 +15,7 @@ from inferline.errors import NotAuthenticated
 from inferline.gateway.access import CACHE_SECONDS, KeyAccess
 from inferline.gateway.app import PREFIXES, create_app
 from inferline.keys import Keyring, new_key
-from inferline.memory import MemoryKeys
+from inferline.memory_keys import MemoryKeys
 from tests.support.gateway import MODEL, Gateway, running_gateway
 
 TOLD = {"id": "gpu-1", "version": "1", "slots": 1, "models": [{"id": "org/m"}, {"id": "plain"}]}

@@ -7,8 +7,7 @@ import asyncio
 import pytest
 
 from inferline.errors import Unavailable
-from inferline.gateway.catalogue import Cached, drain_seconds
-from inferline.registry import Provider, Snapshot
+from inferline.gateway.catalogue import Cached
 
 
 class Clock:
@@ -109,17 +108,15 @@ async def test_a_failed_renewal_leaves_the_old_value() -> None:
     assert 1 == await cached.get()
 
 
-def test_a_queue_drains_as_fast_as_its_live_providers_work() -> None:
-    def provider(name: str, **told: object) -> Provider:
-        given = {"models": ("m",), "running": 0, "healthy": True, "version": "1"}
-        return Provider(id=name, **(given | told))  # type: ignore[arg-type]
+async def test_a_value_that_is_only_known_is_not_renewed() -> None:
+    source, clock = Source(), Clock()
+    cached = Cached(source.fetch, clock, 1.0)
 
-    quick, slow = (
-        provider("a", slots=4, service_seconds=2.0),
-        provider("b", slots=1, service_seconds=1.0),
-    )
-
-    assert 10.0 == drain_seconds(30, Snapshot({}, {"a": quick, "b": slow}), "m")
-    assert drain_seconds(30, Snapshot({}, {}), "m") is None
-    new = provider("c", slots=1, service_seconds=0.0)
-    assert drain_seconds(30, Snapshot({}, {"a": quick, "c": new}), "m") is None
+    assert cached.known() is None
+    await cached.get()
+    clock.now = 5.0
+    assert 1 == cached.known()
+    clock.now = 600.0
+    assert cached.known() is None
+    await asyncio.sleep(0)
+    assert 1 == source.fetches

@@ -58,6 +58,42 @@ async def test_enrolling_again_changes_what_it_says(
     assert 0 == (await client.get("/v1/models/plain")).json()["providers"]
 
 
+async def test_a_provider_tells_its_speed_and_why_it_takes_no_work(
+    gateway: Gateway, client: httpx.AsyncClient
+) -> None:
+    told = {"tokens_per_second": 12.5, "reason": "Its LLM server does not answer."}
+    await client.post("/v1/providers", json={**TOLD, "healthy": False, **told})
+
+    (found,) = (p for p in (await client.get("/v1/providers")).json()["data"] if p["id"] == "gpu-1")
+
+    assert told == {name: found[name] for name in told}
+
+
+async def test_a_provider_of_an_earlier_release_tells_neither(
+    gateway: Gateway, client: httpx.AsyncClient
+) -> None:
+    await client.post("/v1/providers", json=TOLD)
+
+    (found,) = (p for p in (await client.get("/v1/providers")).json()["data"] if p["id"] == "gpu-1")
+
+    assert (0.0, "") == (found["tokens_per_second"], found["reason"])
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"tokens_per_second": -1},
+        {"tokens_per_second": 1e300},
+        {"tokens_per_second": "NaN"},
+        {"reason": "x" * 201},
+    ],
+)
+async def test_what_a_provider_tells_is_bounded(
+    gateway: Gateway, client: httpx.AsyncClient, told: dict[str, object]
+) -> None:
+    assert 400 == (await client.post("/v1/providers", json={**TOLD, **told})).status_code
+
+
 async def test_a_provider_that_leaves_is_gone_and_its_models_stay_known(
     gateway: Gateway, client: httpx.AsyncClient
 ) -> None:
@@ -120,11 +156,15 @@ async def test_the_documentation_lists_every_route_and_no_other(
         "/v1/rerank",
         "/v1/score",
         "/v1/tokenize",
+        "/v1/tasks/{task_id}",
+        "/v1/tasks/{task_id}/stream",
+        "/v1/tasks/{task_id}/cancel",
         "/v1/models",
         "/v1/models/{model_id}",
         "/v1/health",
         "/v1/queue/stats",
         "/v1/overview",
+        "/v1/overview/hour",
         "/v1/providers",
         "/v1/providers/{provider_id}",
     } == set(paths)

@@ -26,7 +26,7 @@ def entry(**given: Any) -> Entry:
     told: dict[str, Any] = {
         "ended_ms": 0, "tenant": "a-tenant", "model": MODEL, "tier": "default", "path": PATH,
         "streamed": True, "status": 200, "provider": "a-provider", "attempt": 1, "queue_ms": 20,
-        "first_ms": 70, "total_ms": 900, "answer_bytes": 15,
+        "first_ms": 70, "total_ms": 900, "answer_bytes": 15, "input_tokens": 3, "output_tokens": 8,
     }  # fmt: skip
     return Entry(**told | given)
 
@@ -50,6 +50,9 @@ async def test_an_answer_is_told_by_model_and_operation(
     waited = {"gen_ai_request_model": MODEL, "tier": "default"}
     assert 0.02 == value(text, "inferline_queue_wait_seconds_sum", **waited)
     assert 15 == value(text, "inferline_answer_bytes_total", gen_ai_request_model=MODEL)
+    tokens = {"gen_ai_request_model": MODEL, "gen_ai_token_type": "input"}
+    assert 3 == value(text, "inferline_tokens_total", **tokens)
+    assert 8 == value(text, "inferline_tokens_total", **tokens | {"gen_ai_token_type": "output"})
 
 
 async def test_a_failure_is_told_by_its_code_and_its_times_do_not_count_as_answers(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -12,10 +13,12 @@ import pytest
 
 from inferline.commands import status
 from inferline.gateway.overview import LATE_MINUTES, LastHour
+from inferline.keys import new_key
 from inferline.ledger import Entry
 from inferline.memory import MemoryMinutes
 from inferline.minutes import MINUTE_MS, Figures, Minute
 from tests.support.gateway import MODEL, Gateway, running_gateway
+from tests.support.seams import new_task
 
 PATH = "/v1/chat/completions"
 ASKED = {"model": MODEL, "messages": []}
@@ -109,6 +112,97 @@ async def test_the_hour_counts_what_the_gateways_have_written(
     assert [1, 1] == [minute["requests"] for minute in hour["minutes"] if minute["requests"]]
     p50 = hour["total"]["total_ms"]["p50"]
     assert abs(p50 - 1000) <= 100
+
+
+async def test_tokens_are_told_by_minute_by_model_and_in_total(
+    gateway: Gateway, client: httpx.AsyncClient
+) -> None:
+    now = gateway.store.now_ms() // MINUTE_MS
+    for minute in (now, now - 1):
+        told = noted(minute, input_tokens=3, output_tokens=20)
+        await gateway.office.minutes.store.add(told)
+
+    hour = (await overview(client))["hour"]
+
+    assert (6, 40) == (hour["total"]["input_tokens"], hour["total"]["output_tokens"])
+    assert [40] == [model["output_tokens"] for model in hour["models"]]
+    assert [3, 3] == [minute["input_tokens"] for minute in hour["minutes"][-2:]]
+
+
+async def test_a_minute_tells_how_long_the_oldest_task_had_waited(
+    gateway: Gateway, client: httpx.AsyncClient
+) -> None:
+    now = gateway.store.now_ms() // MINUTE_MS
+    for model, ms in ((MODEL, 4000), ("other", 90_000)):
+        await gateway.office.minutes.store.add(Minute.of_age(now, model, ms))
+
+    minutes = (await overview(client))["hour"]["minutes"]
+
+    assert minutes[-2]["oldest_seconds"] is None
+    assert pytest.approx(90, rel=0.1) == minutes[-1]["oldest_seconds"]
+
+
+async def test_one_models_hour_is_of_the_same_look(
+    gateway: Gateway, client: httpx.AsyncClient
+) -> None:
+    await gateway.know("org/other", provider=False)
+    now = gateway.store.now_ms() // MINUTE_MS
+    await gateway.office.minutes.store.add(noted(now, output_tokens=20))
+    await gateway.office.minutes.store.add(Minute(now, "org/other", noted(now).figures))
+    looks = 0
+    since = gateway.office.minutes.store.since
+
+    async def counted(number: int) -> Any:
+        nonlocal looks
+        looks += 1
+        return await since(number)
+
+    gateway.office.minutes.store.since = counted  # type: ignore[method-assign]
+
+    found = [
+        (await client.get("/v1/overview/hour", params={"model": model})).json()
+        for model in (MODEL, "org/other", MODEL)
+    ]
+
+    assert 1 == looks
+    assert [20, 0, 20] == [hour["total"]["output_tokens"] for hour in found]
+    assert [1, 1, 1] == [hour["minutes"][-1]["requests"] for hour in found]
+    assert [MODEL] == [model["model"] for model in found[0]["models"]]
+    assert {} == found[0]["aws_calls"]
+
+
+@pytest.mark.parametrize(("asked", "status"), [("nobody-knows", 404), ("x" * 300, 400)])
+async def test_the_hour_of_no_model_is_not_there(
+    gateway: Gateway, client: httpx.AsyncClient, asked: str, status: int
+) -> None:
+    answer = await client.get("/v1/overview/hour", params={"model": asked})
+
+    assert status == answer.status_code
+    assert ("model_not_found" == answer.json()["error"]["code"]) is (status == 404)
+
+
+async def test_it_says_whose_tasks_wait_by_share_and_how_many_are_the_viewers() -> None:
+    async with (
+        running_gateway(access="keys") as gateway,
+        httpx.AsyncClient(base_url=gateway.url, timeout=20) as client,
+    ):
+        await gateway.know()
+        for tenant, count in (("a", 3), ("b", 1)):
+            for _ in range(count):
+                task = new_task(gateway.store, model=MODEL)
+                await gateway.store.submit(replace(task, tenant=tenant))
+        told = []
+        for tenant in ("a", "b", "c"):
+            key, text = new_key("client", "n", tenant=tenant, now_ms=gateway.store.now_ms())
+            await gateway.keys.put_key(key)
+            shown = {"authorization": f"Bearer {text}"}
+            told.append((await client.get("/v1/overview", headers=shown)).json())
+
+    default = [queue(one, "default") for one in told]
+    assert [3, 1, 0] == [one["yours"] for one in default]
+    assert [(2, 0.75)] * 3 == [(one["tenants"], one["largest_share"]) for one in default]
+    flex = queue(told[0], "flex")
+    assert (0, 0.0, 0) == (flex["tenants"], flex["largest_share"], flex["yours"])
 
 
 async def test_any_number_of_viewers_share_one_read(

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inferline.errors import ProviderLost
-from inferline.gateway.reader import Reader
+from inferline.gateway.reader import FailedTask, Reader
 from inferline.store import Found, Wanted
 from inferline.task import Chunk, Head, State, Task, TaskRef
 
@@ -88,15 +88,90 @@ def test_a_reader_that_gave_out_nothing_follows_the_newest_attempt() -> None:
 
     wanted = reader.wanted()
     assert 2 == wanted.attempt
+    reader.take(wanted, Found(row(attempt=2), (chunk(0, 2),)))
     assert [b"0;"] == reader.take(wanted, Found(row(attempt=2), (chunk(0, 2),)))
 
 
-def test_a_reader_that_gave_out_bytes_never_follows_another_attempt() -> None:
+def test_a_reader_that_gave_out_bytes_never_follows_an_attempt_that_begins_anew() -> None:
     reader = Reader(REF, streamed=True)
     reader.take(reader.wanted(), Found(row(), (chunk(0),)))
+    reader.take(reader.wanted(), Found(row(attempt=2), ()))
+
+    assert (2, 0) == (reader.wanted().attempt, reader.wanted().seq)
+    with pytest.raises(ProviderLost):
+        reader.take(reader.wanted(), Found(row(attempt=2), (chunk(0, 2),)))
+
+
+def test_of_a_short_answer_that_begins_anew_the_row_alone_tells() -> None:
+    reader = Reader(REF, streamed=True)
+    done = row(attempt=2, state=State.DONE, status=200, content_type="x", tail=b"whole")
+    reader.take(reader.wanted(), Found(done, ()))
+
+    assert reader.behind
+    assert [] == reader.take(reader.wanted(), Found(done, ()))
+    assert [b"whole"] == reader.take(reader.wanted(), Found(done, ()))
+
+
+def test_a_begun_stream_whose_next_attempt_fails_ends_with_its_error() -> None:
+    reader = Reader(REF, streamed=True)
+    reader.take(reader.wanted(), Found(row(), (chunk(0),)))
+    failed = row(attempt=2, state=State.FAILED, error={"message": "gone", "code": "provider_lost"})
+    reader.take(reader.wanted(), Found(failed, ()))
+
+    with pytest.raises(FailedTask, match="gone"):
+        reader.take(reader.wanted(), Found(failed, ()))
+
+
+@given(st.data(), st.lists(st.integers(0, 20), min_size=1, max_size=4))
+def test_an_answer_of_many_attempts_is_read_whole_and_once(
+    data: st.DataObject, counts: list[int]
+) -> None:
+    world, reader = World(), Reader(REF, streamed=True)
+    out = whole = b""
+    after: tuple[tuple[int, int], ...] = ()
+    for attempt, count in enumerate(counts, start=1):
+        world.rows.append(row(attempt=attempt))
+        for seq in range(count):
+            head = replace(HEAD, after=after) if seq == 0 else None
+            piece = b"%d.%d;" % (attempt, seq)
+            world.chunks[attempt, seq] = Chunk(REF, attempt, seq, piece, 9, head)
+            whole += piece
+            out += looks(data, world, reader, max(1, attempt))
+        after += ((attempt, count),) if count else ()
+    end: dict[str, Any] = {"state": State.DONE, "status": 200, "content_type": "x"}
+    last = len(counts)
+    if not counts[-1]:  # Who continues writes a chunk.
+        head = replace(HEAD, after=after)
+        world.chunks[last, 0] = Chunk(REF, last, 0, b"end;", 9, head)
+        whole += b"end;"
+    world.rows.append(row(attempt=last, chunks=max(1, counts[-1]), **end))
+    while not reader.ended:
+        wanted = reader.wanted()
+        out += b"".join(reader.take(wanted, world.read(wanted, 0, frozenset())))
+
+    assert whole == out
+
+
+def test_what_a_lost_provider_still_writes_is_never_taken_in() -> None:
+    reader = Reader(REF, streamed=True)
+    reader.take(reader.wanted(), Found(row(), (chunk(0),)))
+    reader.take(reader.wanted(), Found(row(), (chunk(1),)))
+    reader.take(reader.wanted(), Found(row(attempt=2), ()))
+    late = replace(chunk(0, 2), head=replace(HEAD, after=((1, 1),)))
 
     with pytest.raises(ProviderLost):
-        reader.take(reader.wanted(), Found(row(attempt=2), ()))
+        reader.take(reader.wanted(), Found(row(attempt=2), (late,)))
+
+
+def looks(data: st.DataObject, world: World, reader: Reader, age_max: int) -> bytes:
+    """What a few looks give, that are late or miss something."""
+    out = b""
+    for _ in range(data.draw(st.integers(0, 3))):
+        wanted = reader.wanted()
+        blind = data.draw(st.frozensets(st.integers(0, 20), max_size=3))
+        found = world.read(wanted, data.draw(st.integers(0, age_max)), blind)
+        out += b"".join(reader.take(wanted, found))
+    return out
 
 
 def test_an_unstreamed_reader_gives_nothing_of_an_attempt_that_is_not_done() -> None:

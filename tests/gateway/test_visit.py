@@ -46,6 +46,47 @@ async def test_a_stream_is_on_record_before_its_last_piece_is_out(
     assert entry.first_ms is not None
 
 
+async def test_what_the_backend_told_of_its_tokens_is_on_record(
+    gateway: Gateway, client: httpx.AsyncClient
+) -> None:
+    asked = asyncio.create_task(client.post(PATH, json=ASKED))
+    taken = await gateway.take()
+    await taken.finish(tail=b"{}", usage={"prompt_tokens": 7, "completion_tokens": 9})
+
+    await asked
+
+    (entry,) = gateway.entries
+    assert (7, 9) == (entry.input_tokens, entry.output_tokens)
+
+
+async def test_tokens_of_an_answer_that_is_read_again_count_once(
+    gateway: Gateway, client: httpx.AsyncClient
+) -> None:
+    once = {"idempotency-key": "a-key"}
+    asked = asyncio.create_task(client.post(PATH, json=ASKED, headers=once))
+    await (await gateway.take()).finish(tail=b"{}", usage={"completion_tokens": 9})
+    await asked
+
+    again = await client.post(PATH, json=ASKED, headers=once)
+
+    assert 200 == again.status_code
+    assert [9, 0] == [entry.output_tokens for entry in gateway.entries]
+
+
+async def test_token_counts_beyond_reason_are_not_on_record(
+    gateway: Gateway, client: httpx.AsyncClient
+) -> None:
+    asked = asyncio.create_task(client.post(PATH, json={**ASKED, "stream": True}))
+    taken = await gateway.take()
+    await taken.write(b"data: [DONE]\n\n")
+    await taken.finish(usage={"prompt_tokens": -7, "completion_tokens": 2**31 + 1})
+
+    await asked
+
+    (entry,) = gateway.entries
+    assert (0, 0) == (entry.input_tokens, entry.output_tokens)
+
+
 async def test_a_backends_error_is_on_record_under_its_status(
     gateway: Gateway, client: httpx.AsyncClient
 ) -> None:

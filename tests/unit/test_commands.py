@@ -13,7 +13,7 @@ import pytest
 
 from inferline.cli import main
 from inferline.keys import parse
-from inferline.memory import MemoryKeys
+from inferline.memory_keys import MemoryKeys
 from inferline.settings import Settings
 
 Run = Callable[..., tuple[int, str, str]]

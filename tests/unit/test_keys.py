@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from inferline.caller import Caller
 from inferline.errors import NotAuthenticated
 from inferline.keys import Keyring, Shown, new_key, parse
-from inferline.memory import MemoryKeys
+from inferline.memory_keys import MemoryKeys
 
 NOW_MS = 1_000_000
 

@@ -97,6 +97,54 @@ def test_a_first_token_is_timed_in_streams_alone() -> None:
     assert figures.percentile("first", 0.5) is None
 
 
+def test_tokens_are_counted_with_errors_or_without() -> None:
+    figures = Figures()
+
+    figures.note(entry(input_tokens=3, output_tokens=5))
+    figures.note(entry(code="cancelled", input_tokens=1))
+    figures.note(entry())
+
+    assert (4, 5) == (figures.input_tokens, figures.output_tokens)
+
+
+def test_who_tells_no_tokens_makes_no_figure_of_them() -> None:
+    figures = Figures()
+
+    figures.note(entry())
+
+    assert not {"in", "out"} & figures.counts.keys()
+
+
+def test_the_oldest_age_of_a_minute_is_the_largest_that_was_noted() -> None:
+    rows = [Minute.of_age(7, "a", 1000), Minute.of_age(7, "b", 90_000), Minute.of_age(7, "a", 0)]
+
+    oldest = total(rows).percentile("age", 1.0)
+
+    assert 0.1 >= abs((oldest or 0) / 90_000 - 1)
+    assert 0 == rows[2].figures.percentile("age", 1.0)
+    assert 0 == total(rows).requests
+
+
+async def test_ages_are_written_to_the_minute_and_model_that_they_are_of() -> None:
+    store = MemoryMinutes()
+    ledger = MinuteLedger(store)
+
+    ledger.note_ages(7 * MINUTE_MS + 3, {"a": 1000, "b": 5})
+    await ledger.flush()
+
+    assert [(7, "a"), (7, "b")] == [(row.number, row.model) for row in await store.since(0)]
+
+
+async def test_where_nothing_waits_nothing_is_written() -> None:
+    store = MemoryMinutes()
+    ledger = MinuteLedger(store)
+
+    ledger.note_ages(7 * MINUTE_MS, {})
+    await ledger.flush()
+
+    assert [] == await store.since(0)
+
+
 def test_minutes_add_up_to_one() -> None:
     one, two = Figures(), Figures()
     one.note(entry())
@@ -191,13 +239,16 @@ async def test_minutes_are_written_in_the_background_and_once_more_at_the_end() 
     store, clock = MemoryMinutes(), Stepped()
     ledger = MinuteLedger(store)
 
-    async with ledger.flushing(clock):
+    looks: list[int] = []
+    async with ledger.flushing(clock, lambda: looks.append(1)):
         await clock.asleep.wait()
+        assert not looks
         ledger.record(entry())
         clock.asleep.clear()
         clock.wake.set()
         await clock.asleep.wait()
         assert 1 == total(await store.since(0)).requests
+        assert [1] == looks
         ledger.record(entry())
 
     assert 2 == total(await store.since(0)).requests

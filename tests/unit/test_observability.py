@@ -30,7 +30,7 @@ def gateway() -> Iterable[Metric]:
     counted = GatewayMetrics()
     entry = Entry(
         ended_ms=0, tenant="t", model="m", tier="flex", path=PATH, streamed=True, status=200,
-        attempt=2, first_ms=1, total_ms=2, answer_bytes=3,
+        attempt=2, first_ms=1, total_ms=2, answer_bytes=3, input_tokens=4, output_tokens=5,
     )  # fmt: skip
     counted.record(entry)
     queue = {"model": "m", "tier": "flex", "waiting": 1, "running": 1, "oldest_seconds": 1.0}

@@ -16,7 +16,7 @@ NONE = {"p50": None, "p95": None, "p99": None}
 
 
 def figures(**told: Any) -> dict[str, Any]:
-    given = {"requests": 0, "errors": {}, "answer_bytes": 0}
+    given = {"requests": 0, "errors": {}, "answer_bytes": 0, "input_tokens": 0, "output_tokens": 0}
     return given | {f"{of}_ms": NONE for of in ("first_token", "total", "queue")} | told
 
 
@@ -54,10 +54,26 @@ def test_queues_that_hold_something_are_listed_and_idle_models_once() -> None:
     assert ["a default 1 0 1 1 4", "a flex 2 0 2 1 4", "b all 0 0 - 1 4"] == found[1:]
 
 
+def test_a_provider_is_told_with_its_speed_and_why_it_takes_no_work() -> None:
+    told = {
+        "id": "p1", "models": ["m"], "slots": 4, "running": 1, "version": "1",
+        "service_seconds": 2.0, "seen_seconds_ago": 3.5,
+    }  # fmt: skip
+    well = told | {"healthy": True, "tokens_per_second": 12.34, "reason": ""}
+    ill = told | {"healthy": False, "tokens_per_second": 0.0, "reason": "It does not answer."}
+
+    found = lines(status.text(overview(providers=[well, ill])), "Providers")
+
+    assert "p1 yes 1 4 2 12.3 3.5 1 m" == found[1]
+    assert "p1 NO 1 4 2 0 3.5 1 m It does not answer." == found[2]
+
+
 def test_times_are_seconds_and_errors_and_calls_are_told_for_each_request() -> None:
     some = figures(
         requests=4,
         errors={"queue_full": 1},
+        input_tokens=70,
+        output_tokens=900,
         total_ms={"p50": 1234, "p95": 20_800, "p99": 20_800},
     )
     hour = {
@@ -69,7 +85,7 @@ def test_times_are_seconds_and_errors_and_calls_are_told_for_each_request() -> N
 
     text = status.text(overview(hour=hour))
 
-    assert ["m 4 1 - - - 1.2 21 21 - - -"] == lines(text, "Last hour")[1:]
+    assert ["m 4 1 70 900 - - - 1.2 21 21 - - -"] == lines(text, "Last hour")[1:]
     assert ["queue_full 1 0.25"] == lines(text, "Errors")[1:]
     assert ["dynamodb:BatchGetItem 160 40", "sqs:SendMessage 3 0.75"] == lines(text, "AWS")[1:]
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from inferline.errors import Unavailable
-from inferline.memory import MemoryQueue, MemoryRegistry, MemoryStore
+from inferline.memory import MemoryMinutes, MemoryQueue, MemoryRegistry, MemoryStore
+from inferline.minutes import MINUTE_MS, Minute
 from inferline.registry import Model, Provider
 from inferline.sweep import TASKS_MAX, Figures, Sweep
 from inferline.task import State, Task, Tier, slug
@@ -45,6 +46,7 @@ class Place:
     store: MemoryStore = field(init=False)
     queue: MemoryQueue = field(init=False)
     registry: MemoryRegistry = field(init=False)
+    minutes: MemoryMinutes = field(default_factory=MemoryMinutes)
 
     def __post_init__(self) -> None:
         self.store, self.queue = MemoryStore(self.clock), MemoryQueue(self.clock)
@@ -55,6 +57,7 @@ class Place:
             store=self.store,
             registry=self.registry,
             queue_maker=maker or self.queue,
+            minutes=self.minutes,
             models=models,
         )
 
@@ -92,7 +95,7 @@ async def test_tasks_past_their_deadline_expire_and_others_stay(place: Place) ->
     figures = await place.sweep().run()
 
     states = await place.store.states([waiting.ref, held.ref, later.ref])
-    assert [State.EXPIRED, State.EXPIRED, State.QUEUED] == [state for state, _ in states.values()]
+    assert [State.EXPIRED, State.EXPIRED, State.QUEUED] == [one.state for one in states.values()]
     assert (1, 0) == (figures.waiting, figures.running)
 
 
@@ -103,7 +106,7 @@ async def test_a_task_that_its_own_reader_is_about_to_end_is_left_to_it(place: P
 
     await place.sweep().run()
 
-    assert {task.ref: (State.QUEUED, 0)} == await place.store.states([task.ref])
+    assert {task.ref: (State.QUEUED, 0, 0)} == await place.store.states([task.ref])
 
 
 async def test_one_run_is_bounded_and_the_next_goes_on(place: Place) -> None:
@@ -137,6 +140,36 @@ async def test_it_counts_what_waits_and_runs_and_for_how_long(place: Place) -> N
         Figures(waiting=3, running=1, oldest_seconds=20.0, unserved=("b",), providers=1, slots=4)
         == await place.sweep().run()
     )
+
+
+async def test_the_age_of_each_models_oldest_task_is_noted_in_its_minute(place: Place) -> None:
+    for model in ("a", "b", "idle"):
+        await place.know(model)
+    await place.submit("a", seconds=600)
+    place.clock.now = 10.0
+    await place.submit("b", seconds=600)
+    place.clock.now = 30.0
+
+    await place.sweep().run()
+
+    minute = place.store.now_ms() // MINUTE_MS
+    found = {row.model: row for row in await place.minutes.since(minute)}
+    assert {"a", "b"} == found.keys()
+    ages = [found[name].figures.percentile("age", 1.0) or 0 for name in "ab"]
+    assert [30_000, 20_000] == pytest.approx(ages, rel=0.1)
+
+
+async def test_minutes_that_cannot_be_written_stop_no_sweep(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def silent(row: Minute) -> None:
+        raise Unavailable
+
+    monkeypatch.setattr(place.minutes, "add", silent)
+    await place.know("m")
+    await place.submit("m")
+
+    assert 1 == (await place.sweep().run()).waiting
 
 
 async def test_a_sick_provider_serves_nobody(place: Place) -> None:

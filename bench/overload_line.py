@@ -1,0 +1,310 @@
+"""InferLine's own line in virtual time: its gateways, its providers and the clients of a trace."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from math import inf
+from typing import Any, cast
+
+from bench import virtual_time
+from bench.overload_trace import SECONDS, Request, Trace
+from bench.virtual_time import VirtualClock
+from inferline import payload
+from inferline.caller import ANYONE
+from inferline.enrolment import Enrolment, Grant, OfferedModel
+from inferline.errors import QueueFull
+from inferline.gateway.access import OpenAccess
+from inferline.gateway.catalogue import Catalogue
+from inferline.gateway.control import Office
+from inferline.gateway.line import Line
+from inferline.gateway.watch import Watch
+from inferline.memory import MemoryBodies, MemoryMinutes, MemoryQueue, MemoryRegistry, MemoryStore
+from inferline.minutes import MinuteLedger
+from inferline.queue import Delivery, Depth, Message
+from inferline.settings import Settings
+from inferline.store import Claimed, Outcome, Refused
+from inferline.task import Task, TaskRef
+from inferline_provider import provider, settings
+from inferline_provider.backend import Backend
+from inferline_provider.enrolment import GrantedCredentials
+from inferline_provider.health import Health
+from inferline_provider.trail import UNTOLD
+
+#: What a call to SQS or DynamoDB takes, seconds: at least, and on average beyond that.
+CALL_SECONDS = (0.004, 0.006)
+#: How old the depth is that SQS tells, seconds, and how wrong it may be.
+DEPTH_LAG_SECONDS = 2.0
+DEPTH_ERROR = 0.05
+#: Between two looks of the world itself at the queues.
+LOOK_SECONDS = 0.25
+#: When the first requests may come: providers have enrolled by then.
+BEGIN_SECONDS = 1.0
+PATH = "/v1/chat/completions"
+
+
+@dataclass(slots=True)
+class Fate:
+    """What became of a request."""
+
+    answered: bool = False
+    #: What a refusal said, and whether it was true: the same was let in at that time.
+    retry_after: int | None = None
+    kept_word: bool = False
+
+
+class Distance:
+    """What a call across the network takes."""
+
+    def __init__(self, seed: int) -> None:
+        self.chance = random.Random(seed)
+
+    async def pass_by(self) -> None:
+        """Take as long as a call."""
+        least, mean = CALL_SECONDS
+        await asyncio.sleep(least + self.chance.expovariate(1 / mean))
+
+
+class FarStore(MemoryStore):
+    """A store on the other side of a network, as far as providers and submits go."""
+
+    def __init__(self, distance: Distance) -> None:
+        super().__init__(VirtualClock())
+        self._distance = distance
+        #: When each task was answered.
+        self.answered_at: dict[TaskRef, float] = {}
+
+    async def submit(self, task: Task) -> None:
+        await self._distance.pass_by()
+        await super().submit(task)
+
+    async def claim(self, ref: TaskRef, owner: str, lease_seconds: float) -> Claimed | Refused:
+        await self._distance.pass_by()
+        return await super().claim(ref, owner, lease_seconds)
+
+    async def finish(self, task: Task, outcome: Outcome) -> None:
+        await self._distance.pass_by()
+        await super().finish(task, outcome)
+        if outcome.status == 200:
+            self.answered_at[task.ref] = asyncio.get_running_loop().time()
+
+
+class FarQueue(MemoryQueue):
+    """A queue on the other side of a network, that tells its depth late and not quite right."""
+
+    def __init__(self, distance: Distance) -> None:
+        super().__init__(VirtualClock())
+        self._distance = distance
+        self._seen: deque[dict[str, Depth]] = deque(maxlen=int(DEPTH_LAG_SECONDS / LOOK_SECONDS))
+
+    async def watching(self) -> None:
+        """See how deep the queues are, for ever."""
+        while True:
+            self._seen.append({name: await MemoryQueue.depth(self, name) for name in self._queues})
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def send(self, queue: str, message: Message, tenant: str) -> None:
+        await self._distance.pass_by()
+        await super().send(queue, message, tenant)
+
+    async def receive(
+        self, queue: str, *, limit: int, wait_seconds: int, hidden_seconds: int
+    ) -> list[Delivery]:
+        await self._distance.pass_by()
+        return await super().receive(
+            queue, limit=limit, wait_seconds=wait_seconds, hidden_seconds=hidden_seconds
+        )
+
+    async def delete(self, deliveries: Sequence[Delivery]) -> None:
+        await self._distance.pass_by()
+        await super().delete(deliveries)
+
+    async def depth(self, queue: str) -> Depth:
+        await self._distance.pass_by()
+        told = self._seen[0].get(queue, Depth(0, 0)) if self._seen else Depth(0, 0)
+        wrong = 1 + self._distance.chance.uniform(-DEPTH_ERROR, DEPTH_ERROR)
+        return Depth(round(told.waiting * wrong), told.running)
+
+
+class Server(Backend):
+    """The LLM server of one provider: it works on each request for as long as the trace says."""
+
+    def __init__(self, trace: Trace, models: Sequence[str]) -> None:
+        super().__init__("")
+        self._trace = trace
+        self._models = models
+        #: Seconds of its slots that went to answers, and to what was given up.
+        self.useful = self.wasted = 0.0
+        #: Requests whose client had left before.
+        self.begun_late = 0
+
+    async def check(self) -> None:
+        """It is always well."""
+
+    async def models(self) -> list[OfferedModel]:
+        return [OfferedModel(id=name) for name in self._models]
+
+    async def prefill(self, model: str) -> None:
+        return None
+
+    @asynccontextmanager
+    async def post(self, path: str, body: bytes, *_: object) -> AsyncIterator[Any]:
+        clock = asyncio.get_running_loop().time
+        begun = clock()
+        request = self._trace.requests[json.loads(body)["n"]]
+        self.begun_late += begun > BEGIN_SECONDS + request.at + request.patience
+        try:
+            await asyncio.sleep(request.service)
+        except asyncio.CancelledError:
+            self.wasted += clock() - begun
+            raise
+        self.useful += request.service
+        yield _Response(b'{"choices": []}')
+
+
+@dataclass
+class _Response:
+    body: bytes
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=lambda: {"content-type": "application/json"})
+
+    @property
+    def content(self) -> _Response:
+        return self
+
+    async def iter_any(self) -> AsyncIterator[bytes]:
+        yield self.body
+
+
+@dataclass
+class _Door:
+    """The gateway's two routes for providers, without the HTTP around them."""
+
+    office: Office
+
+    async def enrol(self, told: Enrolment) -> Grant:
+        return await self.office.enrol(told, ANYONE)
+
+    async def leave(self, provider_id: str) -> None:
+        await self.office.leave(provider_id, ANYONE)
+
+
+@dataclass(kw_only=True)
+class World:
+    """A line and what happens on it."""
+
+    trace: Trace
+    providers: int
+    gateways: int
+    seed: int
+    servers: list[Server] = field(default_factory=list)
+    fates: list[Fate] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        distance, clock = Distance(self.seed), VirtualClock()
+        self.store, self.queue, self.bodies = FarStore(distance), FarQueue(distance), MemoryBodies()
+        self.registry = MemoryRegistry(clock)
+        self.lines = [self._line(clock) for _ in range(self.gateways)]
+        self.fates = [Fate() for _ in self.trace.requests]
+
+    def _line(self, clock: VirtualClock) -> Line:
+        chosen = Settings()
+        return Line(
+            settings=chosen,
+            clock=clock,
+            store=self.store,
+            queue=self.queue,
+            bodies=self.bodies,
+            catalogue=Catalogue(self.registry, self.queue, clock, chosen.registry_seconds),
+            watch=Watch(self.store),
+        )
+
+    async def run(self) -> None:
+        """Let everything happen, and return when the last client has an answer or has left."""
+        stopping = [provider.Stopping() for _ in range(self.providers)]
+        others = [asyncio.create_task(self.queue.watching())]
+        others += [asyncio.create_task(self._provide(*each)) for each in enumerate(stopping)]
+        async with asyncio.TaskGroup() as clients:
+            for number, request in enumerate(self.trace.requests):
+                clients.create_task(self._ask(number, request))
+        for one in stopping:
+            one.ask()
+            one.ask()
+        others[0].cancel()
+        await asyncio.gather(*others[1:])
+
+    async def _provide(self, number: int, stopping: provider.Stopping) -> None:
+        """What `inferline_provider.provider.run` does, with nothing to connect to."""
+        clock, office = VirtualClock(), self._office()
+        server = Server(self.trace, [f"model-{n}" for n in range(1 + self._models)])
+        self.servers.append(server)
+        chosen = settings.Settings(
+            base_url="", backend="", id=f"p{number}", slots=self.trace.slots // self.providers
+        )
+        health, gateway = Health(server, chosen, clock), cast(Any, _Door(office))
+        credentials = GrantedCredentials(clock, own=True)
+        one = provider.Provider(chosen, health, gateway, credentials, clock, UNTOLD)
+        grant = await one.join()
+        one.equip(server, self, grant)
+        await one.serve(stopping)
+
+    @property
+    def _models(self) -> int:
+        return max(request.model for request in self.trace.requests)
+
+    def _office(self) -> Office:
+        return Office(
+            line=self.lines[0],
+            registry=self.registry,
+            queue_maker=self.queue,
+            lender=None,
+            access=OpenAccess(""),
+            minutes=MinuteLedger(MemoryMinutes()),
+        )
+
+    async def _ask(self, number: int, request: Request) -> None:
+        """One client, and at its deadline what the gateway does then."""
+        await asyncio.sleep(BEGIN_SECONDS + request.at)
+        line, fate = self.lines[number % self.gateways], self.fates[number]
+        body = json.dumps({"model": f"model-{request.model}", "n": number}).encode()
+        read = payload.read(body)
+        try:
+            task = await line.draft(f"req_{number}", PATH, read, body, seconds_max=request.patience)
+            await line.submit(task, body)
+        except QueueFull as refusal:
+            fate.retry_after = int(refusal.headers()["retry-after"])
+            await asyncio.sleep(fate.retry_after)
+            fate.kept_word = await self._would_enter(line, read, request.patience)
+            return
+        await asyncio.sleep((task.deadline_ms - self.store.now_ms()) / 1000)
+        await self.store.expire(task.ref)
+        fate.answered = self.store.answered_at.get(task.ref, inf) <= BEGIN_SECONDS + SECONDS
+
+    async def _would_enter(self, line: Line, read: payload.Payload, patience: float) -> bool:
+        model = await line.catalogue.model(read.model)
+        try:
+            await line.admission.look(model, read.tier, patience)
+        except QueueFull:
+            return False
+        return True
+
+
+def simulate(trace: Trace, *, providers: int = 4, gateways: int = 1, seed: int = 1) -> World:
+    """Run the line on a trace, the same each time; returns what has happened."""
+    state = random.getstate()
+    random.seed(seed)
+    try:
+        return virtual_time.run(_simulate(trace, providers, gateways, seed))
+    finally:
+        random.setstate(state)
+
+
+async def _simulate(trace: Trace, providers: int, gateways: int, seed: int) -> World:
+    world = World(trace=trace, providers=providers, gateways=gateways, seed=seed)
+    await world.run()
+    return world

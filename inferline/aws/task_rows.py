@@ -1,0 +1,82 @@
+"""A task and its chunks as the rows of the tasks table: their keys, and what stands in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, Final
+
+from inferline.store import Standing, Wanted
+from inferline.task import Chunk, Head, State, Task, TaskRef
+
+#: The row's schema, so that a later release can tell.
+ROW_VERSION: Final = 1
+STATE_KEY: Final = "STATE"
+#: A row's attribute and an index on it, by deadline: only rows of live tasks have it.
+LIVE_KEY: Final = "live"
+
+_ROW_FIELDS: Final = tuple(f.name for f in fields(Task) if f.name != "ref")
+
+Item = dict[str, Any]
+
+
+def row_key(ref: TaskRef, sk: str) -> Item:
+    """The key of one of a task's rows, marshalled."""
+    return {"pk": {"S": ref.pk}, "sk": {"S": sk}}
+
+
+def chunk_key(attempt: int, seq: int) -> str:
+    """The sort key of a chunk. It sorts before the STATE row's."""
+    return f"A{attempt:03}#{seq:06}"
+
+
+def wanted_keys(want: Wanted) -> list[str]:
+    """The sort keys of all that a reader asks for."""
+    seqs = range(want.seq, want.seq + want.count)
+    return [STATE_KEY, *(chunk_key(want.attempt, seq) for seq in seqs)]
+
+
+def new_row(task: Task, token: str) -> dict[str, Any]:
+    """The STATE row of a live task, with the token of the write that makes it."""
+    row = {name: getattr(task, name) for name in _ROW_FIELDS}
+    row |= {"pk": task.ref.pk, "sk": STATE_KEY, "v": ROW_VERSION, "token": token}
+    row[LIVE_KEY] = task.ref.slug
+    return {name: value for name, value in row.items() if value not in ("", b"", {})}
+
+
+def task_of(row: Mapping[str, Any]) -> Task:
+    """The task that a STATE row tells of."""
+    known = {name: row[name] for name in _ROW_FIELDS if name in row}
+    known["state"] = State(known["state"])
+    return Task(ref=TaskRef.from_pk(row["pk"]), **known)
+
+
+def standing_of(row: Mapping[str, Any]) -> Standing:
+    """How the task of a STATE row stands, of which no more is needed."""
+    return Standing(State(row["state"]), row["attempt"], row.get("reader_ms", 0))
+
+
+def chunk_row(chunk: Chunk) -> dict[str, Any]:
+    """The row of a chunk."""
+    row: dict[str, Any] = {
+        "pk": chunk.ref.pk,
+        "sk": chunk_key(chunk.attempt, chunk.seq),
+        "data": chunk.data,
+        "ttl": chunk.ttl,
+    }
+    if chunk.head is not None:
+        head = chunk.head
+        row["head"] = [head.status, head.content_type, head.provider, head.queue_ms]
+        if head.after:  # Beside the head: an earlier release reads that as four values.
+            row["after"] = [list(segment) for segment in head.after]
+    return row
+
+
+def chunk_of(ref: TaskRef, attempt: int, seq: int, row: Mapping[str, Any]) -> Chunk:
+    """The chunk that a row holds."""
+    head = None
+    if "head" in row:
+        after = tuple((earlier, count) for earlier, count in row.get("after", ()))
+        status, content_type, provider, queue_ms = row["head"]
+        head = Head(status, content_type, provider, queue_ms, after)
+    return Chunk(ref, attempt, seq, row["data"], row["ttl"], head)

@@ -1,0 +1,149 @@
+"""Admission: refuses at once, and with a date, what the line could not answer in time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil, exp
+from typing import Final
+
+from inferline.clock import Clock
+from inferline.errors import QueueFull
+from inferline.gateway.catalogue import Catalogue, Reading
+from inferline.registry import Model, Snapshot
+from inferline.settings import Settings
+from inferline.task import TIERS, Tier
+
+#: How much of its time a request must have left for the backend, in mean times that one takes
+#: there: a quarter is for what nobody can know. `python -m bench overload` shows what that gives.
+SERVICE_MARGIN: Final = 1.25
+#: Over how long the flow of requests is averaged, seconds.
+FLOW_SECONDS: Final = 10.0
+#: A queue into which as much flows as out of it is taken to shrink at this share of its pace.
+SHRINK_SHARE: Final = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast a model's live providers end its tasks."""
+
+    slots: int
+    #: Tasks a second, and the mean time that one takes at the backend; 0 while nobody knows.
+    rate: float = 0.0
+    service_seconds: float = 0.0
+
+
+class Level:
+    """
+    How many tasks wait in a queue: as last read, and carried on from there.
+
+    What was let in since is added, what must have been ended is taken off. Below 0 there are as
+    many free slots.
+    """
+
+    def __init__(self, queue: str) -> None:
+        self.queue = queue
+        self._reading: Reading | None = None
+        self._count = self._at = 0.0
+        self._flow = self._flow_at = 0.0
+
+    def waiting(self, reading: Reading, pace: Pace, now: float) -> float:
+        """How many wait now, which is not before ``reading``."""
+        if self._reading is not reading:
+            self._reading, self._at = reading, reading.at
+            free = max(0, pace.slots - reading.depth.running)
+            self._count = reading.depth.waiting or -free
+        ended = (now - self._at) * pace.rate
+        self._count, self._at = max(-pace.slots, self._count - ended), now
+        return self._count
+
+    def add(self, now: float) -> None:
+        """Count a task that is let in."""
+        self._count += 1
+        self._flow, self._flow_at = self.flow(now) + 1 / FLOW_SECONDS, now
+
+    def flow(self, now: float) -> float:
+        """How many tasks a second were let in lately."""
+        return self._flow * exp((self._flow_at - now) / FLOW_SECONDS)
+
+
+class Admission:
+    """
+    Decides by what the gateway has at hand; it asks nobody, so it may be a little wrong.
+
+    A request waits for those ahead of it, at the pace of the live providers.
+    """
+
+    def __init__(self, catalogue: Catalogue, settings: Settings, clock: Clock) -> None:
+        self._catalogue = catalogue
+        self._depth_max = settings.queue_depth_max
+        self._clock = clock
+        self._levels: dict[tuple[str, Tier], Level] = {}
+
+    async def admit(self, model: Model, tier: Tier, seconds: float) -> None:
+        """Let a request in if it can be answered within ``seconds``. Raises QueueFull."""
+        await self.look(model, tier, seconds)
+        self._level(model, tier).add(self._clock.monotonic())
+
+    async def look(self, model: Model, tier: Tier, seconds: float) -> None:
+        """Say whether it would be let in. Raises QueueFull, which tells from when on."""
+        level = self._level(model, tier)
+        reading = self._catalogue.depth(level.queue)
+        if reading is None:
+            return  # Nobody has asked here lately.
+        pace = self._pace(model, tier, await self._catalogue.snapshot())
+        now = self._clock.monotonic()
+        waiting = level.waiting(reading, pace, now)
+        if waiting <= 0:
+            return  # There is a slot, and nothing better to do with it.
+        better = TIERS[: TIERS.index(tier)]
+        ahead = waiting + self._read(better).get(model.id, 0)
+        excess = waiting + 1 - self._depth_max
+        if pace.rate:
+            room = max(0.0, seconds - SERVICE_MARGIN * pace.service_seconds)
+            excess = max(excess, ahead - room * pace.rate)
+        if excess > 0:
+            shrink = max(pace.rate - level.flow(now), SHRINK_SHARE * pace.rate)
+            raise _refusal(model, ahead, excess / shrink if shrink else None)
+
+    def _level(self, model: Model, tier: Tier) -> Level:
+        if (model.id, tier) not in self._levels:
+            self._levels[model.id, tier] = Level(model.queues[tier])
+        return self._levels[model.id, tier]
+
+    def _pace(self, model: Model, tier: Tier, snapshot: Snapshot) -> Pace:
+        """
+        How fast the model's tasks end.
+
+        A provider of s slots that takes t seconds for a task ends s/t of them a second. Its models
+        share them as their tasks wait. One that is new is taken to be like the others.
+        """
+        serving = snapshot.serving(model.id)
+        slots = sum(provider.slots for provider in serving)
+        known = [p.service_seconds for p in serving if p.service_seconds > 0]
+        if not known or not slots:
+            return Pace(slots)
+        mean, rate = sum(known) / len(known), 0.0
+        rivals = self._read(TIERS[: TIERS.index(tier) + 1])
+        own = max(1, rivals.pop(model.id, 0))
+        for provider in serving:
+            others = sum(count for name, count in rivals.items() if name in provider.models)
+            seconds = provider.service_seconds or mean
+            rate += provider.slots / seconds * own / (own + others)
+        return Pace(slots, rate, mean)
+
+    def _read(self, tiers: Sequence[Tier]) -> dict[str, int]:
+        """How many tasks wait in these tiers, by model, as last read; nothing is read for this."""
+        found: dict[str, int] = {}
+        for (model, tier), level in self._levels.items():
+            reading = self._catalogue.known_depth(level.queue) if tier in tiers else None
+            if reading is not None and reading.depth.waiting:
+                found[model] = found.get(model, 0) + reading.depth.waiting
+        return found
+
+
+def _refusal(model: Model, ahead: float, seconds: float | None) -> QueueFull:
+    return QueueFull(
+        f"{ceil(ahead)} requests already wait for the model {model.id!r}. Try again later.",
+        retry_after_seconds=None if seconds is None else ceil(seconds),
+    )

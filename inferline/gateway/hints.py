@@ -1,0 +1,81 @@
+"""What a request's headers tell of its client: how long it waits, and whether it asked before."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from math import inf
+from typing import Final
+
+from starlette.datastructures import Headers
+
+from inferline.errors import InvalidRequest
+from inferline.settings import Settings
+
+#: How long a client waits for an answer, seconds; SDKs in JavaScript, rounded down.
+TOTAL_TIMEOUT: Final = "x-stainless-timeout"
+#: How long it waits between two pieces of what it reads, seconds; SDKs in Python.
+READ_TIMEOUT: Final = "x-stainless-read-timeout"
+#: How often an SDK has sent this very request before.
+RETRY_COUNT: Final = "x-stainless-retry-count"
+IDEMPOTENCY_KEY: Final = "idempotency-key"
+#: Characters of an idempotency key; a UUID has 36.
+KEY_CHARS_MAX: Final = 255
+#: Added to what a client tells: for what is rounded, and so that it gives up before we do. Its own
+#: error says what its user has set.
+MARGIN_SECONDS: Final = 1.0
+
+_SECONDS: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
+_KEY: Final = re.compile(f"[!-~]{{1,{KEY_CHARS_MAX}}}")
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a client waits."""
+
+    #: For all of the answer, seconds.
+    total_seconds: float = inf
+    #: For its first byte, seconds.
+    first_seconds: float = inf
+
+    @classmethod
+    def told(cls, headers: Headers, settings: Settings, *, streamed: bool) -> Patience:
+        """
+        As the client's timeouts have it; what makes no sense is as if it were not there.
+
+        A stream that has begun is kept open by comments, and a long silent answer by blanks, so no
+        timeout between two reads ends those.
+        """
+        total, read = _seconds(headers, TOTAL_TIMEOUT), _seconds(headers, READ_TIMEOUT)
+        shortest = min(total, read)
+        if streamed:
+            waits = shortest < settings.head_seconds_max
+            return cls(first_seconds=shortest + MARGIN_SECONDS if waits else inf)
+        if read >= settings.blank_seconds:
+            shortest = total
+        return cls(shortest + MARGIN_SECONDS)
+
+
+def is_retry(headers: Headers) -> bool:
+    """Whether an SDK sends the request again, because it got no answer or a bad one."""
+    told = headers.get(RETRY_COUNT, "0")
+    return told.isascii() and told.isdigit() and int(told[:9]) > 0
+
+
+def idempotency_key(headers: Headers) -> str:
+    """The request's idempotency key, empty for none. Raises InvalidRequest."""
+    told = headers.getlist(IDEMPOTENCY_KEY)
+    if not told:
+        return ""
+    if len(told) > 1 or not _KEY.fullmatch(told[0]):
+        raise InvalidRequest(
+            f"Send one Idempotency-Key of 1 to {KEY_CHARS_MAX} visible ASCII characters."
+        )
+    return told[0]
+
+
+def _seconds(headers: Headers, name: str) -> float:
+    told = headers.getlist(name)
+    if len(told) != 1 or not _SECONDS.fullmatch(told[0]):
+        return inf
+    return float(told[0]) or inf

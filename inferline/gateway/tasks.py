@@ -1,0 +1,145 @@
+"""The task routes: what became of a request, the rest of its answer, and its end before that."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+
+from inferline.caller import Caller
+from inferline.errors import TaskNotFound, Unavailable
+from inferline.gateway.access import ClientCaller
+from inferline.gateway.answer import EVENT_STREAM, Answer
+from inferline.gateway.line import Line
+from inferline.gateway.objects import ERRORS, ErrorObject, TaskObject
+from inferline.gateway.reader import Reader, ended_without_answer
+from inferline.gateway.repeat import take_seat
+from inferline.gateway.visit import Visit
+from inferline.ledger import NO_LEDGER
+from inferline.store import Wanted
+from inferline.task import State, Task, TaskRef
+from inferline.trace import NO_TRACER
+
+_ID: Final = re.compile(r"req_[0-9a-f]{32}")
+#: How often a whole answer is asked for whose last pieces may be seen late, and how far apart.
+LOOKS_MAX: Final = 50
+LOOK_SECONDS: Final = 0.05
+
+
+async def _line(request: Request) -> Line:  # not async, it would be run in a thread
+    line: Line = request.app.state.line
+    return line
+
+
+At = Annotated[Line, Depends(_line)]
+router = APIRouter(prefix="/tasks", tags=["tasks"], responses=ERRORS)
+_STREAM: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"description": "The rest of the answer.", "content": {EVENT_STREAM: {}}}
+}
+
+
+@router.get("/{task_id}", summary="Tell of a task")
+async def get_task(task_id: str, caller: ClientCaller, line: At) -> TaskObject:
+    """How it stands, and its answer or its error. The id is the request's `x-request-id`."""
+    return await _told(line, await _found(line, task_id, caller))
+
+
+@router.get(
+    "/{task_id}/stream",
+    summary="Go on with a stream",
+    response_class=Response,
+    response_model=None,
+    responses=_STREAM,
+)
+async def resume(
+    request: Request,
+    task_id: str,
+    caller: ClientCaller,
+    line: At,
+    after: Annotated[int, Query(ge=0, le=10**9)] = 0,
+) -> Answer:
+    """
+    A streamed answer after its first `after` events, as it comes if it is still under way.
+
+    An event is what carries data, `[DONE]` included; comments do not count. Whoever reads a task
+    is its client from then on: it goes on while they are there.
+    """
+    task = await _found(line, task_id, caller)
+    request.state.request_id = task.ref.id
+    seat = await take_seat(line, task)
+    # It was a request once; going on with it is none.
+    unrecorded = replace(line, ledger=NO_LEDGER, tracer=NO_TRACER)
+    visit = Visit(unrecorded, task.path, caller)
+    return Answer(line, seat.task, visit, streamed=True, joined=seat.joined, after=after)
+
+
+@router.post("/{task_id}/cancel", summary="Cancel a task")
+async def cancel(task_id: str, caller: ClientCaller, line: At) -> TaskObject:
+    """Idempotent. The backend's slot is free within a second; what has ended stays as it ended."""
+    task = await _found(line, task_id, caller)
+    if not task.state.terminal:
+        await line.store.cancel(task.ref)
+        [found] = await line.store.read([Wanted(task.ref)], consistent=True)
+        task = found.task or task
+    return await _told(line, task)
+
+
+async def _found(line: Line, task_id: str, caller: Caller) -> Task:
+    """
+    The caller's task of that id. Raises TaskNotFound, also for another tenant's.
+
+    No row is found by the id alone, so one read asks for it in every model's name.
+    """
+    models = (await line.catalogue.snapshot()).models.values() if _ID.fullmatch(task_id) else ()
+    if not models:
+        raise TaskNotFound
+    rows = await line.store.read([Wanted(TaskRef(model.slug, task_id)) for model in models])
+    for row in rows:
+        if row.task is not None and row.task.tenant == caller.tenant:
+            return row.task
+    raise TaskNotFound
+
+
+async def _told(line: Line, task: Task) -> TaskObject:
+    has_error = task.state.terminal and task.state is not State.DONE
+    error = ended_without_answer(task).body()["error"] if has_error else None
+    return TaskObject(
+        id=task.ref.id,
+        state=task.state,
+        model=task.model,
+        tier=task.tier,
+        created_ms=task.created_ms,
+        deadline_ms=task.deadline_ms,
+        queue_ms=task.queue_ms if task.attempt else None,
+        attempt=task.attempt,
+        provider=task.owner or None,
+        status=task.status or None,
+        usage=dict(task.usage) or None,
+        error=ErrorObject(**error) if error else None,
+        result=await _result(line, task),
+    )
+
+
+async def _result(line: Line, task: Task) -> Any:
+    """The answer of a task that is DONE and no stream, else None. Raises Unavailable."""
+    if task.state is not State.DONE or task.content_type.startswith(EVENT_STREAM):
+        return None
+    reader, pieces = Reader(task.ref, streamed=False), list[bytes]()
+    for _ in range(LOOKS_MAX + task.chunks):
+        wanted = reader.wanted()
+        pause = 0.0 if reader.behind or reader.task is None else LOOK_SECONDS
+        pieces += reader.take(wanted, await line.watch.look(wanted, pause))
+        if reader.ended:
+            return _document(b"".join(pieces))
+    raise Unavailable
+
+
+def _document(body: bytes) -> Any:
+    """JSON as what it says; what is no JSON, as text."""
+    try:
+        return json.loads(body)
+    except ValueError:
+        return body.decode(errors="replace")
