@@ -15,7 +15,8 @@ Every way InferLine says no, with the HTTP status and the OpenAI error fields ea
     ├── CapacityError              nobody can mend it now; later it may work
     │   ├── QueueFull              429  rate_limit_error       queue_full
     │   ├── NoProvider             503  server_error           no_provider_available
-    │   └── Unavailable            503  server_error           service_unavailable
+    │   ├── Unavailable            503  server_error           service_unavailable
+    │   └── GatewayStopping        503  server_error           gateway_stopping
     ├── TaskError                  the task ended without an answer
     │   ├── DeadlineExceeded       504  server_error           deadline_exceeded
     │   ├── BackendFailed          502  server_error           backend_failed
@@ -176,6 +177,16 @@ class NoProvider(CapacityError):
 
 class Unavailable(CapacityError):
     """The queue or the store did not answer. Try again in a moment."""
+
+
+class GatewayStopping(CapacityError):
+    """
+    The gateway is being stopped, and the answer goes on without it. Send the request again, or go
+    on with its stream.
+    """
+
+    code = "gateway_stopping"
+    retry_after_seconds = 1
 
 
 class TaskError(InferLineError):

@@ -171,6 +171,11 @@ class MemoryStore:
         for chunk in chunks:
             self._chunks[chunk.ref, chunk.attempt, chunk.seq] = chunk
 
+    async def begun(self, ref: TaskRef, before: int) -> int:
+        """The newest attempt before ``before`` that has written a chunk."""
+        found = (n for r, n, seq in self._chunks if r == ref and n < before and seq == 0)
+        return max(found, default=0)
+
     async def written(self, ref: TaskRef, attempt: int) -> list[Chunk]:
         """The chunks of an attempt, up to the first gap."""
         found = self.chunks(ref, attempt)

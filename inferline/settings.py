@@ -98,6 +98,11 @@ class Settings:
         "How long an answer that is not streamed may take before blanks keep its connection open. "
         "It is 200 from then on, and is broken off if it fails.",
     )
+    drain_seconds: float = _setting(
+        10.0,
+        "How long requests under way may go on at a gateway that was asked to end. The rest is "
+        "handed on: the tasks go on, and their clients come back for them.",
+    )
     poll_seconds_min: float = _setting(0.005, "Shortest pause between two looks for an answer.")
     poll_seconds_max: float = _setting(0.2, "Longest pause between two looks for an answer.")
     registry_seconds: float = _setting(1.0, "How old the gateway's picture of the registry may be.")

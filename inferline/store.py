@@ -178,6 +178,9 @@ class TaskStore(Protocol):
     async def write_chunks(self, chunks: Sequence[Chunk]) -> None:
         """Write chunks of any number of tasks. No condition: the keys are the attempt's own."""
 
+    async def begun(self, ref: TaskRef, before: int) -> int:
+        """The newest attempt before ``before`` that has written a chunk, 0 for none; consistent."""
+
     async def written(self, ref: TaskRef, attempt: int) -> list[Chunk]:
         """
         The chunks of an attempt that is over, from the first to the last before a gap, consistent.

@@ -288,6 +288,16 @@ class DynamoTaskStore:
         puts = [{"PutRequest": {"Item": to_item(chunk_row(chunk))}} for chunk in chunks]
         await self._batches.write(puts)
 
+    async def begun(self, ref: TaskRef, before: int) -> int:
+        """The newest attempt before ``before`` that has written a chunk; see `TaskStore`."""
+        for end in range(before, 1, -READ_MAX):
+            names = {chunk_key(n, 0): n for n in range(max(1, end - READ_MAX), end)}
+            keys = [row_key(ref, name) for name in names]
+            there = await self._batches.get(keys, ConsistentRead=True, ProjectionExpression="sk")
+            if there:
+                return max(names[item["sk"]["S"]] for item in there)
+        return 0
+
     async def written(self, ref: TaskRef, attempt: int) -> list[Chunk]:
         """The chunks of an attempt, up to the first gap; see `TaskStore`."""
         found: list[Chunk] = []

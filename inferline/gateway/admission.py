@@ -20,7 +20,7 @@ SERVICE_MARGIN: Final = 1.25
 #: Over how long the flow of requests is averaged, seconds.
 FLOW_SECONDS: Final = 10.0
 #: A queue into which as much flows as out of it is taken to shrink at this share of its pace.
-SHRINK_SHARE: Final = 0.25
+SHRINK_SHARE: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)

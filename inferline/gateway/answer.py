@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from inferline.errors import (
     DeadlineExceeded,
+    GatewayStopping,
     InferLineError,
     NoProvider,
     ProviderLost,
@@ -80,6 +81,7 @@ class Answer(Response):
         self._rest = Rest(after)
         self._first_seconds = first_seconds
         self._reader = Reader(task.ref, streamed=streamed)
+        self._attendance = Attendance(line, task.reader, lambda: self._reader.task or self._task)
         self._pace = Pace(
             line.settings.poll_seconds_min,
             line.settings.poll_seconds_max,
@@ -93,11 +95,15 @@ class Answer(Response):
         self._check_at = self._begun + CHECK_SECONDS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Deliver the answer, or cancel the task when the client goes away before its end."""
+        """
+        Deliver the answer, or cancel the task when the client goes away before its end.
+
+        Where it is the server that cuts the call off, the task goes on.
+        """
         deliver = asyncio.ensure_future(self._deliver(send))
         gone = asyncio.ensure_future(_disconnected(receive))
         try:
-            with Attendance(self._line, self._task.reader, lambda: self._reader.task or self._task):
+            with self._attendance:
                 await asyncio.wait({deliver, gone}, return_when=asyncio.FIRST_COMPLETED)
             if deliver.done():
                 deliver.result()
@@ -105,9 +111,12 @@ class Answer(Response):
             unfinished = not deliver.done()
             deliver.cancel()
             gone.cancel()
-            if unfinished:
+            if unfinished and gone.done():
                 self._ended(TaskCancelled.status, TaskCancelled.code)
                 await asyncio.shield(self._leave())
+            elif unfinished:
+                self._ended(GatewayStopping.status, GatewayStopping.code)
+                await asyncio.shield(self._attendance.end())
 
     async def _leave(self) -> None:
         """End the task with its last client, unless it has ended or somebody else may read it."""
@@ -121,6 +130,9 @@ class Answer(Response):
                 await self._relay(send)
         except (ProviderLost, Unavailable) as error:
             await self._line.abandon(self._task)
+            await self._fail(send, error)
+        except GatewayStopping as error:
+            await self._attendance.end()
             await self._fail(send, error)
         except InferLineError as error:
             await self._fail(send, error)
@@ -154,7 +166,9 @@ class Answer(Response):
         return self._streamed and head is not None and head.content_type.startswith(EVENT_STREAM)
 
     async def _look(self) -> list[bytes]:
-        """The bytes that have come since the last look."""
+        """The bytes that have come since the last look. Raises GatewayStopping and Unavailable."""
+        if self._line.closing.is_set():
+            raise GatewayStopping
         now = self._line.clock.monotonic()
         pause = 0.0
         if not self._reader.behind:

@@ -4,6 +4,7 @@ The gateway as one ASGI app: the inference and the control routes, under every a
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 import traceback
@@ -21,7 +22,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from inferline import __version__
 from inferline.aws.stores import GatewayStores, open_gateway_stores
 from inferline.clock import Clock, SystemClock
-from inferline.errors import InferLineError, InvalidRequest, MethodNotAllowed, NotFound
+from inferline.errors import (
+    GatewayStopping,
+    InferLineError,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+)
 from inferline.gateway import control, inference, overview, tasks
 from inferline.gateway.access import Access, KeyAccess, OpenAccess, client, provider
 from inferline.gateway.catalogue import Catalogue
@@ -122,7 +129,7 @@ def create_app(office: Office) -> FastAPI:
             )
     for kind, handler in _HANDLERS.items():
         app.add_exception_handler(kind, handler)
-    app.add_middleware(Edge)
+    app.add_middleware(Edge, closing=office.line.closing)
     return app
 
 
@@ -157,8 +164,10 @@ class Edge:
     header with it; an error that nobody foresaw is a 500 like any other error.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, closing: asyncio.Event) -> None:
+        """``closing`` is set when this process ends."""
         self._app = app
+        self._closing = closing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -181,13 +190,22 @@ class Edge:
 
         try:
             await self._app(scope, receive, send_with_id)
-        except Exception as error:  # noqa: BLE001  # the last place where it can be answered
-            _log_unforeseen(error, request_id)
+        # The last place where it can be answered.
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001
+            told = self._told_of(error, request_id)
             if not started:
-                await error_response(InferLineError())(scope, receive, send_with_id)
+                await error_response(told)(scope, receive, send_with_id)
+
+    def _told_of(self, error: BaseException, request_id: str) -> InferLineError:
+        if not isinstance(error, asyncio.CancelledError):
+            _log_unforeseen(error, request_id)
+            return InferLineError()
+        if not self._closing.is_set():
+            raise error
+        return GatewayStopping()  # The time for requests under way is over, and so is this call.
 
 
-def _log_unforeseen(error: Exception, request_id: str) -> None:
+def _log_unforeseen(error: BaseException, request_id: str) -> None:
     """Log where it happened and not its message, which may hold part of a prompt."""
     where = "".join(traceback.format_tb(error.__traceback__))
     log.error("%s failed unforeseen: %s at\n%s", request_id, type(error).__name__, where)

@@ -34,6 +34,13 @@ class Attendance:
     def __exit__(self, *exc_info: object) -> None:
         self._timer.cancel()
 
+    async def end(self) -> None:
+        """Let the lease go: who comes for the answer next has not to wait until it is over."""
+        self._timer.cancel()
+        if self._renewal is not None:
+            await asyncio.wait({self._renewal})
+        await self._hold(0)
+
     def _arm(self) -> None:
         seconds = self._line.settings.reader_seconds / 2
         self._timer = asyncio.get_running_loop().call_later(seconds, self._due)
@@ -41,12 +48,14 @@ class Attendance:
     def _due(self) -> None:
         self._arm()
         # Beside the answer: no client waits for it. The last one is kept from being collected.
-        self._renewal = asyncio.get_running_loop().create_task(self._renew())
+        self._renewal = asyncio.get_running_loop().create_task(
+            self._hold(self._line.settings.reader_seconds)
+        )
 
-    async def _renew(self) -> None:
+    async def _hold(self, seconds: float) -> None:
         task, store = self._seen(), self._line.store
         is_others = task.reader != self._reader and task.reader_ms >= store.now_ms()
         if task.state.terminal or is_others:
             return
         with suppress(Unavailable):  # Then the next time: half of the lease is left.
-            await store.attend(task, self._reader, self._line.settings.reader_seconds)
+            await store.attend(task, self._reader, seconds)

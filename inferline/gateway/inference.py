@@ -84,7 +84,8 @@ def _handler(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
                 traceparent=visit.traceparent,
             )
             key, again = idempotency_key(request.headers), is_retry(request.headers)
-            seat = await repeat.submit(line, draft, body, is_retry=again, key=key)
+            is_gone = request.is_disconnected
+            seat = await repeat.submit(line, draft, body, is_retry=again, key=key, is_gone=is_gone)
         except InferLineError as error:
             visit.refused(error)
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 import secrets
@@ -42,6 +43,8 @@ class Line:
     ledger: Ledger = NO_LEDGER
     tracer: Tracer = NO_TRACER
     waiting: Waiting = field(default_factory=Waiting)
+    #: Set once this process ends and can't wait for what is under way.
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
     admission: Admission = field(init=False)
     #: This process's, among all gateways.
     name: str = field(default_factory=lambda: secrets.token_hex(4))

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from inferline.errors import IdempotencyKeyReused, Unavailable
+from inferline.errors import GatewayStopping, IdempotencyKeyReused, TaskCancelled, Unavailable
 from inferline.gateway.line import Line
 from inferline.store import Bound, Wanted
 from inferline.task import LIVE, State, Task, TaskRef
@@ -37,6 +37,9 @@ _POOR: Final = frozenset({408, 409, 429})
 _USEFUL: Final = LIVE | {State.DONE}
 
 
+Asks = Callable[[], Awaitable[bool]]
+
+
 @dataclass(frozen=True, slots=True)
 class Seat:
     """A client's place at a task."""
@@ -46,15 +49,18 @@ class Seat:
     joined: bool = False
 
 
-async def submit(line: Line, task: Task, body: bytes, *, is_retry: bool, key: str) -> Seat:
+async def submit(
+    line: Line, task: Task, body: bytes, *, is_retry: bool, key: str, is_gone: Asks
+) -> Seat:
     """
     Submit ``task``, unless it is a repeat of one that is there; then that.
 
-    Raises IdempotencyKeyReused, and what `Line.submit` raises.
+    ``is_gone`` tells whether the client has left. Raises IdempotencyKeyReused, TaskCancelled when
+    it left before there was anything to cancel, and what `Line.submit` raises.
     """
     if key:
         return await _once(line, task, body, key)
-    if is_retry and (orphan := await _orphan(line, task)) is not None:
+    if is_retry and (orphan := await _orphan(line, task, is_gone)) is not None:
         if orphan.state is State.QUEUED:
             await line.send_again(orphan, body)
         return Seat(orphan)
@@ -112,16 +118,16 @@ async def _attached(line: Line, task: Task, body: bytes) -> Seat:
     return seat
 
 
-async def _orphan(line: Line, task: Task) -> Task | None:
+async def _orphan(line: Line, task: Task, is_gone: Asks) -> Task | None:
     """The task to adopt, if any. That none can be looked for is no reason to refuse a request."""
     try:
-        return await _adopted(line, task)
+        return await _adopted(line, task, is_gone)
     except Unavailable:
         log.warning("a retry could not look for its task", extra={"task": task.ref.id})
         return None
 
 
-async def _adopted(line: Line, task: Task) -> Task | None:
+async def _adopted(line: Line, task: Task, is_gone: Asks) -> Task | None:
     """
     The same request's task whose reader is gone, read by us from now on; None when there is none.
 
@@ -140,6 +146,10 @@ async def _adopted(line: Line, task: Task) -> Task | None:
         if not 0 < len(waited_for) <= WAITED_FOR_MAX:
             return None
         await line.clock.sleep(LOOK_SECONDS)
+        if line.closing.is_set():
+            raise GatewayStopping
+        if await is_gone():  # Its next retry is the one to adopt.
+            raise TaskCancelled
         seen = await _unchanged(line, waited_for)
     return None
 

@@ -3,34 +3,75 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import signal
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Final
 
 import uvicorn
 
 from inferline.gateway import metrics, page
 from inferline.gateway.app import create_app, open_office
+from inferline.gateway.line import Line
 from inferline.settings import Settings
 from inferline.trace import NO_TRACER, Tracer
 
-#: How long requests under way may go on after the gateway was asked to end.
-GRACE_SECONDS: Final = 10
+#: How long clients may take to hear that they are handed on; who reads too slowly is cut off then.
+CUT_OFF_SECONDS: Final = 3
+#: A connection that was accepted as the gateway was asked to end is known by then.
+LATE_SECONDS: Final = 0.5
 #: How long an idle connection stays: longer than clients keep theirs, so that none is cut in use.
 KEEP_ALIVE_SECONDS: Final = 75
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, but a signal that was obeyed is not raised again: the exit code is 0."""
+    """
+    uvicorn's server, but it hands on what does not end in time, and ends with the exit code 0.
+
+    From the first signal nobody can connect, and who waits for an answer may get it; from
+    ``drain_seconds`` later or the second signal, clients are told to go elsewhere; at the third
+    signal it ends at once.
+    """
+
+    def __init__(self, config: uvicorn.Config, line: Line) -> None:
+        super().__init__(config)
+        self._line = line
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """End on SIGINT and SIGTERM; at once on the second."""
+        """End on SIGINT and SIGTERM."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.handle_exit, number, None)
         yield
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Obey a signal."""
+        self.force_exit = self._line.closing.is_set()
+        if self.should_exit:
+            self._line.closing.set()
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve what is under way, and return when no call is left."""
+        loop = asyncio.get_running_loop()
+        loop.call_later(self._line.settings.drain_seconds, self._line.closing.set)
+        loop.call_later(LATE_SECONDS, self._close_idle)
+        await super().shutdown(sockets)
+        # Those that were cut off have yet to say so to the store.
+        self._line.closing.set()
+        calls = list(self.server_state.tasks)
+        for call in calls if self.force_exit else ():
+            call.cancel()
+        if calls:
+            await asyncio.wait(calls, timeout=CUT_OFF_SECONDS)
+
+    def _close_idle(self) -> None:
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
 
 
 def run(settings: Settings, host: str, port: int, tracer: Tracer = NO_TRACER) -> None:
@@ -51,10 +92,10 @@ def run(settings: Settings, host: str, port: int, tracer: Tracer = NO_TRACER) ->
                 server_header=False,
                 # Who asks is told by a key, never by an address that a header claims.
                 proxy_headers=False,
-                timeout_graceful_shutdown=GRACE_SECONDS,
+                timeout_graceful_shutdown=math.ceil(settings.drain_seconds) + CUT_OFF_SECONDS,
                 timeout_keep_alive=KEEP_ALIVE_SECONDS,
             )
-            await Server(config).serve()
+            await Server(config, office.line).serve()
 
     loop_factory = uvicorn.Config("").get_loop_factory()
     with asyncio.Runner(loop_factory=loop_factory) as runner:

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 #: Added to the rest of another's lease, so that those who wait for it do not come all at once.
 JITTER_SECONDS: Final = 2
-#: How long a task is hidden that another provider should have. Not at once: it would come back here.
+#: How long a task is hidden that another provider should have; else it would come back at once.
 PASS_ON_SECONDS: Final = 1
 #: SQS hides a message no longer than this, seconds.
 _HIDE_MAX: Final = 12 * 3600

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from inferline.sse import Event, EventParser, is_done
 from inferline.store import TaskStore
-from inferline.task import Chunk, Task
+from inferline.task import Task
 from inferline_provider.verdict import CannotContinue
 
 #: The endings of the paths whose streams can be continued.
@@ -48,9 +48,10 @@ async def delivered(store: TaskStore, task: Task) -> Delivered | None:
     It is decided from the store alone, so that it holds whichever process has died. Raises
     CannotContinue when it is not the text of one answer, and Unavailable.
     """
-    chunks = await _newest(store, task)
-    if not chunks:
+    newest = await store.begun(task.ref, task.attempt)
+    if not newest:
         return None
+    chunks = await store.written(task.ref, newest)
     head = chunks[0].head
     if head is None or not head.content_type.startswith("text/event-stream"):
         return None  # Pieces of an answer that is given out whole; nobody has seen them.
@@ -66,13 +67,6 @@ async def delivered(store: TaskStore, task: Task) -> Delivered | None:
     found = Delivered(after=after, content_type=head.content_type)
     _read(found, task.path, b"".join(chunk.data for chunk in [*pieces, *chunks]))
     return found
-
-
-async def _newest(store: TaskStore, task: Task) -> Sequence[Chunk]:
-    for attempt in range(task.attempt - 1, 0, -1):
-        if chunks := await store.written(task.ref, attempt):
-            return chunks
-    return []
 
 
 def _read(found: Delivered, path: str, data: bytes) -> None:

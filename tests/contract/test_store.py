@@ -212,6 +212,23 @@ async def test_a_finish_can_be_repeated_and_not_changed_into_another(store: Any)
     assert not await store.expire(task.ref)
 
 
+async def test_a_finish_can_be_repeated_after_a_stale_owner_has_tried(store: Any) -> None:
+    task = await submitted(store)
+    first = await claimed(store, task, "p1", lease=0.05)
+    await until_lapsed(store, first)
+    second = await claimed(store, task, "p2")
+    outcome = Outcome(status=200, tail=b"answer")
+    await store.finish(second, outcome)
+    with pytest.raises(LeaseLost):
+        await store.finish(first, Outcome(status=200, tail=b"another"))
+
+    await store.finish(second, outcome)
+
+    row = await row_of(store, task.ref)
+    assert row is not None
+    assert b"answer" == row.tail
+
+
 async def test_an_outcome_with_an_error_is_a_failure(store: Any) -> None:
     task = await claimed(store, await submitted(store))
     error = {"message": "no", "type": "server_error", "param": None, "code": "x", "status": 502}
@@ -465,3 +482,22 @@ async def test_another_models_key_is_another_key(store: Any) -> None:
     one, other = new_task(store), new_task(store, model="other")
 
     assert [None, None] == [await store.submit_once(t, "k4", "asked", "") for t in (one, other)]
+
+
+async def test_the_newest_attempt_that_has_written_is_found(store: Any) -> None:
+    task = await submitted(store)
+    for attempt in (1, 3, 120):
+        await store.write_chunks([chunk(replace(task, attempt=attempt), 0)])
+
+    found = [await store.begun(task.ref, before) for before in (1, 2, 3, 4, 120, 121, 250)]
+    assert [0, 1, 1, 3, 3, 120, 120] == found
+
+
+async def test_what_an_attempt_has_written_is_read_up_to_the_first_gap(store: Any) -> None:
+    task = replace(await submitted(store), attempt=5)
+    head = Head(200, "text/event-stream", "p", 3, after=((1, 2), (4, 1)))
+    wrote = [chunk(task, seq, b"%d" % seq, head if seq == 0 else None) for seq in range(130)]
+    await store.write_chunks([*wrote, chunk(task, 131)])
+
+    assert wrote == await store.written(task.ref, 5)
+    assert [] == await store.written(task.ref, 4)

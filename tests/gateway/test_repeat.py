@@ -69,10 +69,11 @@ async def test_a_retry_adopts_the_task_that_lost_its_reader(
     assert (b"data: 1\n\ndata: [DONE]\n\n" if stream else b"{}") == response.content
 
 
-async def until_read(gateway: Gateway, taken: Taken) -> None:
+async def until_read(gateway: Gateway, taken: Taken, by_other_than: str = "") -> None:
     for _ in range(500):
         row = gateway.store.task(taken.task.ref)
-        if row is not None and row.reader_ms > gateway.store.now_ms():
+        is_read = row is not None and row.reader_ms > gateway.store.now_ms()
+        if row is not None and is_read and row.reader != by_other_than:
             return
         await asyncio.sleep(0.01)
     pytest.fail("nobody reads it")
@@ -104,6 +105,45 @@ async def test_a_retry_waits_until_the_reader_is_known_to_be_gone(
 
     assert b'"first"' == response.content
     assert 1 == len(rows(gateway))
+
+
+async def test_a_retry_whose_client_leaves_while_it_waits_adopts_nothing(
+    gateway: Gateway, client: httpx.AsyncClient
+) -> None:
+    taken = await adopted(gateway, client)
+    orphaned(gateway, taken.task, 0.6)
+    first = asyncio.create_task(client.post(PATH, json=ASKED, headers=RETRY))
+    await asyncio.sleep(0.1)
+    first.cancel()
+
+    second = asyncio.create_task(client.post(PATH, json=ASKED, headers=RETRY))
+    await until_read(gateway, taken, by_other_than="gone-1")
+    await taken.finish(tail=b'"first"')
+
+    assert b'"first"' == (await second).content
+    assert 1 == len(rows(gateway))
+
+
+async def test_a_reader_takes_its_lease_back_from_a_guest_that_is_gone(
+    gateway: Gateway, client: httpx.AsyncClient
+) -> None:
+    asked = asyncio.create_task(client.post(PATH, json={**ASKED, "stream": True}))
+    taken = await gateway.take()
+    await taken.write(b"data: 1\n\n")
+    first = taken.task.reader
+    async with client.stream("GET", f"/v1/tasks/{taken.task.ref.id}/stream") as guest:
+        await anext(guest.aiter_raw())
+        await until_read(gateway, taken, by_other_than=first)
+    for _ in range(500):
+        row = gateway.store.task(taken.task.ref)
+        if row is not None and row.reader == first:
+            break
+        await asyncio.sleep(0.01)
+
+    assert row is not None
+    assert (first, State.RUNNING) == (row.reader, row.state)
+    await taken.finish(tail=b"data: [DONE]\n\n")
+    assert 200 == (await asked).status_code
 
 
 async def test_a_retry_adds_a_task_when_the_other_has_a_reader(

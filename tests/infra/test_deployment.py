@@ -137,6 +137,18 @@ def test_models_and_providers_are_listed(made: Made) -> None:
     assert ["emulated"] == [provider["id"] for provider in providers]
 
 
+def test_a_request_sent_again_with_its_key_is_one_task_that_can_be_asked_for(made: Made) -> None:
+    headers = {"authorization": f"Bearer {made.key}", "idempotency-key": "sent-twice"}
+
+    url = f"{made.url}/v1/chat/completions"
+    answers = [httpx.post(url, json=CHAT, headers=headers, timeout=60) for _ in range(2)]
+
+    assert [200, 200] == [answer.status_code for answer in answers]
+    [task_id] = {answer.headers["x-request-id"] for answer in answers}
+    told = web.ask(f"{made.url}/v1/tasks/{task_id}", None, 30.0, made.key)
+    assert ("DONE", answers[0].json()) == (told["state"], told["result"])
+
+
 @pytest.mark.parametrize("key", ["none", "il_unknown", "of a provider", "mistyped"])
 def test_nobody_else_is_answered(made: Made, key: str) -> None:
     shown = {"of a provider": made.token, "mistyped": made.key[:-1] + "~"}.get(key, key)

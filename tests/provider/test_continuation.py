@@ -205,3 +205,89 @@ async def test_an_answer_cut_inside_an_event_is_not_continued() -> None:
 def event(text: str, finish: str | None = None) -> bytes:
     choice = {"index": 0, "text": text, "finish_reason": finish}
     return answers.event({"id": "cmpl-1", "object": "text_completion", "choices": [choice]})
+
+
+#: A chat as `ask` has it.
+HI = {"model": "test-model", "messages": [{"role": "user", "content": "Hi"}]}
+ROLE = {"role": "assistant", "content": ""}
+
+
+def turn(delta: dict[str, Any], finish: str | None = None, **more: Any) -> bytes:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish}
+    same = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "model": "test-model"}
+    return answers.event({**same, "choices": [choice], **more})
+
+
+async def test_an_error_in_the_rest_of_an_answer_is_no_end_of_it() -> None:
+    async with world(Backend(script=Script(first=0.02, interval=0.02, tokens=12))) as around:
+        script = {"error_event_after": 4, "times": 2}
+        task = await ask(around, CHATS, {**CHAT, "x_script": script})
+        row = await around.ended(task)
+
+        assert (State.DONE, 3) == (row.state, row.attempt)
+        text, _ = said(await read(around, task))
+        assert expected(CHATS, json.loads(around.backend.bodies[0])) == text
+
+
+async def test_a_large_event_is_part_of_the_rest() -> None:
+    large = "word " * 100_000
+    rest = turn({"content": large}) + turn({}, "stop") + b"data: [DONE]\n\n"
+    script = Script(body=rest.decode(), content_type="text/event-stream")
+    async with world(Backend(script=script)) as around:
+        task = await ask(around, CHATS, CHAT, begun=turn(ROLE) + turn({"content": "So "}))
+        await around.ended(task)
+
+        text, _ = said(await read(around, task))
+        assert len("So " + large) == len(text)
+
+
+async def test_what_a_message_of_the_client_says_of_itself_is_not_said_of_the_answer() -> None:
+    async with world(Backend(script=QUICK)) as around:
+        asked = {"messages": [{"role": "user", "name": "Ann", "content": "Hi"}], **CHAT}
+        begun = turn({**ROLE, "content": " the"})
+        await around.ended(await around.submit(asked, begun=begun))
+
+        last = json.loads(around.backend.bodies[-1])["messages"][-1]
+        assert {"role": "assistant", "content": " the"} == last
+
+
+@pytest.mark.parametrize("bound", [{}, {"max_completion_tokens": 50, "min_tokens": 9}])
+async def test_for_its_usage_alone_an_answer_is_not_made_again(bound: dict[str, Any]) -> None:
+    async with world(Backend(script=QUICK)) as around:
+        options = {"stream_options": {"include_usage": True}, **bound}
+        begun = turn({**ROLE, "content": " the"}) + turn({}, "stop")
+        task = await ask(around, CHATS, {**CHAT, **options}, begun=begun)
+        await around.ended(task)
+
+        text, documents = said(await read(around, task))
+        assert (" the", 1) == (text, documents[-1]["usage"]["completion_tokens"])
+        asked = json.loads(around.backend.bodies[-1])
+        limits = {name: asked[name] for name in asked if name.endswith("_tokens")}
+        assert ({"max_completion_tokens": 1, "min_tokens": 0} if bound else {"max_tokens": 1}) == (
+            limits
+        )
+
+
+async def test_the_usage_that_was_told_before_a_break_is_counted() -> None:
+    async with world(Backend(script=QUICK)) as around:
+        usage = {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4}
+        begun = turn(ROLE) + turn({"content": " the"}, "stop", usage=usage)
+        row = await around.ended(await ask(around, CHATS, CHAT, begun=begun))
+
+        assert usage == row.usage
+
+
+async def test_a_server_that_refuses_the_question_for_usage_continues_without_it() -> None:
+    backend = Backend(script=QUICK)
+    backend.refuses_stream_options = True
+    async with world(backend) as around:
+        task = await ask(around, CHATS, CHAT, begun=turn({**ROLE, "content": first_word()}))
+        row = await around.ended(task)
+
+        assert (State.DONE, 2) == (row.state, row.attempt)
+        text, _ = said(await read(around, task))
+        assert expected(CHATS, HI) == text
+
+
+def first_word() -> str:
+    return " " + expected(CHATS, HI).split()[0]

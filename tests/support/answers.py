@@ -261,7 +261,7 @@ def _choices(
         "created": created(digest),
         "model": asked.model,
     }
-    usage = usage_of(body, sum(len(tokens) for tokens, _ in texts))
+    usage = usage_of(body, sum(len(list(filter(None, tokens))) for tokens, _ in texts))
     whole = {
         **same,
         "object": kind,

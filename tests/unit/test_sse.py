@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferline.sse import Event, EventParser, EventTooLarge, comment, data_event, is_done
+from inferline.sse import Event, EventParser, EventTooLarge, Rest, comment, data_event, is_done
 
 
 def feed_all(parser: EventParser, feeds: Iterable[bytes]) -> list[Event]:
@@ -171,3 +171,17 @@ def test_only_done_is_done() -> None:
 
     assert is_done(done)
     assert not is_done(text)
+
+
+@given(st.lists(st.sampled_from([b"1", b"\xf0\x9f\x98\x80", b"x" * 40]), max_size=8), st.data())
+def test_the_rest_of_a_stream_is_all_but_its_first_events_however_it_was_cut(
+    texts: list[bytes], data: st.DataObject
+) -> None:
+    events = [b"event: e\n" + data_event(text) for text in texts]
+    stream, count = b"".join(events), data.draw(st.integers(0, 10))
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(stream)), max_size=6)) | {0, len(stream)})
+
+    rest = Rest(count)
+    pieces = [rest.of([stream[a:b]]) for a, b in pairwise(cuts)]
+
+    assert b"".join(events[count:]) == b"".join(b"".join(piece) for piece in pieces)
