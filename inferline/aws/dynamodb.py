@@ -313,7 +313,9 @@ class DynamoTaskStore:
 
     async def read(self, wanted: Sequence[Wanted], *, consistent: bool = False) -> list[Found]:
         """Read rows and chunks of many tasks at once; see `TaskStore`."""
-        keys = [row_key(want.ref, sk) for want in wanted for sk in wanted_keys(want)]
+        # DynamoDB refuses a read that names a row twice, and a task may have several readers.
+        names = dict.fromkeys((want.ref, sk) for want in wanted for sk in wanted_keys(want))
+        keys = [row_key(*name) for name in names]
         strictly = {"ConsistentRead": True} if consistent else {}
         rows = await self._batches.get(keys, **strictly)
         items = {(i["pk"]["S"], i["sk"]["S"]): i for i in rows}

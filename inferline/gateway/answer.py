@@ -14,6 +14,7 @@ from typing import Final
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from inferline.endings import Ending
 from inferline.errors import (
     DeadlineExceeded,
     GatewayStopping,
@@ -29,7 +30,7 @@ from inferline.gateway.objects import error_response
 from inferline.gateway.reader import Reader
 from inferline.gateway.visit import Visit
 from inferline.gateway.watch import Pace
-from inferline.sse import Rest, comment, data_event
+from inferline.sse import EventParser, Rest, comment, data_event
 from inferline.task import Head, State, Task
 
 log = logging.getLogger(__name__)
@@ -89,6 +90,8 @@ class Answer(Response):
             streamed=streamed,
         )
         self._started = False
+        #: What was sent last.
+        self._sent = b""
         self._news = self._begun = line.clock.monotonic()
         self._pinged = self._begun
         self._served = self._begun
@@ -115,7 +118,7 @@ class Answer(Response):
                 self._ended(TaskCancelled.status, TaskCancelled.code)
                 await asyncio.shield(self._leave())
             elif unfinished:
-                self._ended(GatewayStopping.status, GatewayStopping.code)
+                self._ended(OK if self._started else GatewayStopping.status, GatewayStopping.code)
                 await asyncio.shield(self._attendance.end())
 
     async def _leave(self) -> None:
@@ -237,6 +240,7 @@ class Answer(Response):
         head = self._reader.head
         assert head is not None  # A stream's came first, any other's at its end.
         self._visit.sends(body)
+        self._sent = body
         if not more:  # Before the last piece: once that is out, a Lambda may be frozen.
             self._ended(head.status, f"backend_{head.status}" if head.status >= 400 else "")
         if not self._started:
@@ -263,6 +267,10 @@ class Answer(Response):
         if self._started and not self._streamed:
             self._break_off(error.code)
             return
+        if self._started and self._has_said_all():
+            self._ended(OK, "")
+            await send({"type": "http.response.body", "body": b""})
+            return
         self._ended(OK if self._started else error.status, error.code)
         if self._started:
             await send({"type": "http.response.body", "body": self._error_event(error)})
@@ -271,6 +279,16 @@ class Answer(Response):
         start = {"status": told.status_code, "headers": told.raw_headers}
         await send({"type": "http.response.start", **start})
         await send({"type": "http.response.body", "body": told.body})
+
+    def _has_said_all(self) -> bool:
+        """
+        Whether the stream's last event is out: then the answer is whole, whatever became of its
+        task, and some clients would show what came after it.
+        """
+        ending = Ending(self._task.path)
+        for event in EventParser().feed(self._sent):
+            ending.see(event)
+        return ending.done
 
     def _break_off(self, code: str) -> None:
         """

@@ -113,7 +113,8 @@ async def _bound_to(line: Line, task: Task, bound: Bound, request: str) -> Task 
 
 async def _attached(line: Line, task: Task, body: bytes) -> Seat:
     seat = await take_seat(line, task)
-    if seat.task.state is State.QUEUED and not seat.joined:
+    if seat.task.state is State.QUEUED:
+        # Who submitted it may have died before the message was sent. A second one does no harm.
         await line.send_again(seat.task, body)
     return seat
 

@@ -20,7 +20,7 @@ from inferline.settings import Settings
 from inferline.trace import NO_TRACER, Tracer
 
 #: How long clients may take to hear that they are handed on; who reads too slowly is cut off then.
-CUT_OFF_SECONDS: Final = 3
+CUT_OFF_SECONDS: Final = 2
 #: A connection that was accepted as the gateway was asked to end is known by then.
 LATE_SECONDS: Final = 0.5
 #: How long an idle connection stays: longer than clients keep theirs, so that none is cut in use.

@@ -210,6 +210,24 @@ async def test_what_came_before_a_failure_is_still_delivered(
     assert response.text.endswith("\n\n")
 
 
+@pytest.mark.parametrize("last", [b"one", b"two"])
+async def test_after_the_last_event_of_a_stream_no_error_is_told(
+    gateway: Gateway, client: httpx.AsyncClient, last: bytes
+) -> None:
+    asked = asyncio.create_task(client.post(PATH, json={**ASKED, "stream": True}))
+    taken = await gateway.take()
+    if last == b"two":
+        await taken.write(b"data: one\n\n")
+    await taken.write(b"data: " + last + b"\n\ndata: [DONE]\n\n")
+    await until(gateway, State.RUNNING)
+    await asyncio.sleep(0.2)
+    await gateway.store.expire(taken.task.ref)
+
+    response = await asked
+
+    assert response.text.endswith(last.decode() + "\n\ndata: [DONE]\n\n")
+
+
 @pytest.mark.parametrize("running", [False, True])
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_client_that_goes_away_cancels_its_task(

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.types import Message
 
 from inferline.gateway.app import create_app
 from inferline.task import State
@@ -133,6 +134,33 @@ async def test_a_call_that_the_server_cuts_off_is_no_client_that_left(
 
     assert live(gateway, taken)
     assert not is_read(gateway, taken)
+
+
+async def test_a_client_that_reads_too_slowly_to_be_told_is_cut_off_and_its_task_goes_on(
+    gateway: Gateway,
+) -> None:
+    body = json.dumps({**ASKED, "stream": True}).encode()
+    received, blocked = asyncio.Queue[Message](), asyncio.Event()
+    received.put_nowait({"type": "http.request", "body": body, "more_body": False})
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            blocked.set()
+            await asyncio.Event().wait()
+
+    scope = {"type": "http", "http_version": "1.1", "method": "POST", "scheme": "http"}
+    scope |= {"path": PATH, "raw_path": PATH.encode(), "query_string": b"", "headers": []}
+    call = asyncio.create_task(create_app(gateway.office)(scope, received.get, send))
+    taken = await gateway.take()
+    await taken.write(FIRST)
+    await blocked.wait()
+    stop(gateway)
+    call.cancel()
+    await call
+
+    assert live(gateway, taken)
+    assert not is_read(gateway, taken)
+    assert (200, "gateway_stopping") == (gateway.entries[-1].status, gateway.entries[-1].code)
 
 
 async def test_what_is_cut_off_while_it_is_still_read_is_told_so(gateway: Gateway) -> None:
