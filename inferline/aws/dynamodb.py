@@ -365,7 +365,7 @@ class DynamoTaskStore:
     async def states(self, refs: Sequence[TaskRef]) -> dict[TaskRef, Standing]:
         """How each task that exists stands; see `TaskStore`."""
         items = await self._batches.get(
-            [row_key(ref, STATE_KEY) for ref in refs],
+            [row_key(ref, STATE_KEY) for ref in dict.fromkeys(refs)],
             ProjectionExpression="pk, #state, attempt, reader_ms",
             ExpressionAttributeNames={"#state": "state"},
         )

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import re
 import tomllib
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from inferline.gateway.server import CUT_OFF_SECONDS
 from inferline.local import model
+from inferline.settings import Settings
 from inferline_provider.cli import ENV
+from inferline_provider.provider import HAND_BACK_SECONDS_MAX
+from inferline_provider.settings import Settings as ProviderSettings
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "docker").glob("docker-compose-*.yml"))
 DOCKERFILE = (ROOT / "docker/Dockerfile").read_text()
 MANUAL = (ROOT / "docs/containers.md").read_text()
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+#: A provider's, where nothing else is said.
+DRAIN_SECONDS = next(one.default for one in fields(ProviderSettings) if one.name == "drain_seconds")
 #: Our own images, each a target of the Dockerfile.
 TARGETS = {"gateway", "provider", "emulator", "llm"}
 
@@ -140,6 +147,22 @@ def test_up_comes_back_when_the_page_is_there_and_a_provider_has_joined() -> Non
 def test_what_serves_passes_on_where_traces_go(service: dict[str, Any]) -> None:
     assert passed_on(service) >= TRACES
     assert ["host.docker.internal:host-gateway"] == service["extra_hosts"]
+
+
+@pytest.mark.parametrize("service", GATEWAYS)
+def test_a_gateway_is_given_the_time_that_its_end_may_take(service: dict[str, Any]) -> None:
+    seconds = Settings().drain_seconds + 2 * CUT_OFF_SECONDS
+
+    assert seconds < int(service["stop_grace_period"].removesuffix("s"))
+
+
+@pytest.mark.parametrize("service", PROVIDERS)
+def test_a_provider_is_given_the_time_that_its_end_may_take(service: dict[str, Any]) -> None:
+    told = re.search(r":-(\d+)", str(service["environment"].get("DRAIN_SECONDS")))
+    drain_seconds = float(told[1]) if told else DRAIN_SECONDS
+    seconds = drain_seconds + HAND_BACK_SECONDS_MAX
+
+    assert seconds < int(service["stop_grace_period"].removesuffix("s"))
 
 
 @pytest.mark.parametrize("service", [*GATEWAYS, *PROVIDERS])
