@@ -149,7 +149,7 @@ class Server(Backend):
     async def models(self) -> list[OfferedModel]:
         return [OfferedModel(id=name) for name in self._models]
 
-    async def prefill(self, model: str) -> None:
+    async def prefill(self, model: str, text: str, shape: object) -> None:
         return None
 
     @asynccontextmanager

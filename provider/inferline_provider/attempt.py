@@ -28,7 +28,7 @@ from inferline_provider.passes import Passes
 from inferline_provider.relay import Relay
 from inferline_provider.trail import UNTOLD, Ending, Telemetry, Trail
 from inferline_provider.usage import UsageAsker, is_refusal
-from inferline_provider.verdict import Broken, Fault, Finish, HandBack, after, failure
+from inferline_provider.verdict import Broken, Fault, Finish, HandBack, after, failure, usage_of
 
 log = logging.getLogger(__name__)
 
@@ -176,16 +176,11 @@ class Attempt:
         if not is_intact(task, body):
             return Finish(failure(BackendFailed(DAMAGED, code="damaged_request")))
         self._request = body
-        left = await delivered(bench.store, task) if task.attempt > 1 else None
-        if left is not None:
+        # Of an answer that is no stream nobody has seen anything.
+        may_be_begun = task.attempt > 1 and b'"stream"' in body
+        if may_be_begun and (left := await delivered(bench.store, task)) is not None:
             return await self._go_on(left)
-        asking = bench.usage.ask(task.path, body)
-        if asking is not None and not is_refusal(finish := await self._post(asking, True)):
-            return finish
-        finish = await self._post(body, False)
-        if asking is not None and finish.outcome.status < 400:
-            bench.usage.stop()
-        return finish
+        return await self._put(body)
 
     async def _go_on(self, left: Delivered) -> Finish:
         """Have the backend continue what others began. Raises Fault or Unavailable."""
@@ -195,12 +190,24 @@ class Attempt:
         rest = await continuation(left, task.path, self._request, name, bench.backend)
         if rest.body is None:
             self._stream.head(200, left.content_type)
-            return Finish(Outcome(status=200, content_type=left.content_type), rest.splice.rest())
+            usage = usage_of({"usage": left.usage})
+            outcome = Outcome(status=200, content_type=left.content_type, usage=usage)
+            return Finish(outcome, rest.splice.rest())
         log.info("An answer goes on that others began. task=%s", task.ref.id)
-        asking = bench.usage.ask(task.path, rest.body)
-        return await self._post(asking or rest.body, asking is not None, rest.splice)
+        return await self._put(rest.body, rest.splice)
 
-    async def _post(self, body: bytes, hides_usage: bool, splice: Splice | None = None) -> Finish:
+    async def _put(self, body: bytes, splice: Splice | None = None) -> Finish:
+        """Put a body to the backend, with the question for its usage unless it refuses that."""
+        usage = self._bench.usage
+        asking = usage.ask(self.task.path, body)
+        if asking is not None and not is_refusal(finish := await self._post(asking, True, splice)):
+            return finish
+        finish = await self._post(body, False, splice)
+        if asking is not None and finish.outcome.status < 400:
+            usage.stop()
+        return finish
+
+    async def _post(self, body: bytes, hides_usage: bool, splice: Splice | None) -> Finish:
         """Put a body to the backend and relay its answer. Raises Fault or Unavailable."""
         bench, task, trail = self._bench, self.task, self._trail
         name, outward = bench.aliases.get(task.model), None

@@ -24,8 +24,8 @@ TASK_TOKENS: Final = 4096
 #: and the most tasks that a stock vLLM runs at once.
 VLLM_SLOTS_MAX: Final = 256
 
-#: How an answer may begin that is to be continued; its last character is one that templates drop.
-BEGUN: Final = "One, two, "
+#: How an answer may begin that is to be continued.
+BEGUN: Final = "One, two,"
 
 _CACHE: Final = re.compile(r"^vllm:cache_config_info\{(.*)\}", re.MULTILINE)
 #: The names under which servers tell a model's context length.
@@ -115,40 +115,47 @@ class Backend:
             return slots, f"its cache holds so many tasks of {TASK_TOKENS} tokens"
         return None, "the backend does not tell"
 
-    async def prefill(self, model: str) -> dict[str, bool] | None:
+    async def prefill(self, model: str, text: str, shape: object = None) -> dict[str, bool] | None:
         """
         The fields that have the backend continue the last message of a chat; None when it can't.
 
-        Found out by what it makes of a chat, without having it generate anything.
+        Found out by what it makes of a chat, without having it generate anything. That one ends
+        with as many spaces as ``text``: many templates drop those, and then the rest would have
+        them twice. ``shape`` is what the client tells the template: some models can only be
+        continued when they are told not to think. Raises Silent.
         """
+        begun = BEGUN + text[len(text.rstrip()) :]
         asked = {"role": "user", "content": "Count."}
-        chat = {"model": model, "messages": [asked, {"role": "assistant", "content": BEGUN}]}
+        chat: dict[str, Any] = {"model": model}
+        chat["messages"] = [asked, {"role": "assistant", "content": begun}]
+        if shape is not None:
+            chat["chat_template_kwargs"] = shape
         told = await self._try("/apply-template", chat)  # llama.cpp
-        if str(told.get("prompt", "")).endswith(BEGUN):
+        if str(told.get("prompt", "")).endswith(begun):
             return {}
         fields = {"continue_final_message": True, "add_generation_prompt": False}
         told = await self._try("/tokenize", {**chat, **fields})  # vLLM
         if told.get("tokens"):
             told = await self._try("/detokenize", {"model": model, "tokens": told["tokens"]})
-            if str(told.get("prompt", "")).endswith(BEGUN):
+            if str(told.get("prompt", "")).endswith(begun):
                 return fields
         return None
 
     async def count_tokens(self, model: str, text: str) -> int | None:
-        """How many tokens ``text`` is; None when the backend does not tell."""
+        """How many tokens ``text`` is; None when the backend does not tell. Raises Silent."""
         asked = {"model": model, "content": text, "prompt": text, "add_special_tokens": False}
         tokens = (await self._try("/tokenize", asked)).get("tokens")
         return len(tokens) if isinstance(tokens, list) else None
 
     async def _try(self, path: str, document: dict[str, Any]) -> dict[str, Any]:
-        """What the backend answers to a question that it may not know; empty when it does not."""
+        """What the backend answers to a question that it may not know; empty for no answer."""
         try:
             async with (
                 asyncio.timeout(LOOK_SECONDS_MAX),
                 self.post(path, json.dumps(document).encode()) as response,
             ):
                 found = json.loads(await response.read()) if response.status == 200 else {}
-        except (Fault, aiohttp.ClientError, OSError, ValueError, RecursionError):
+        except (aiohttp.ClientError, OSError, ValueError, RecursionError):
             return {}
         return found if isinstance(found, dict) else {}
 

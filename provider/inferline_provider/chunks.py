@@ -188,7 +188,8 @@ class ChunkStream:
 
     async def _taken(self, rest: bytes = b"") -> list[bytes]:
         """What is not written, once nothing is under way. Raises Unavailable."""
-        await self._landed.wait()
+        while not self._landed.is_set():  # As it lands, what has gathered may be taken at once.
+            await self._landed.wait()
         self._writer.forget(self)
         if self._failure is not None:
             raise self._failure

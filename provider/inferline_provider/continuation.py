@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from inferline.payload import choices_of
-from inferline.sse import Event, data_event, is_done
+from inferline.sse import Event, data_event
 from inferline_provider.delivered import CHAT, COMPLETIONS, Delivered
-from inferline_provider.verdict import CannotContinue, Unfit, parse
+from inferline_provider.verdict import CannotContinue, Unfit
 
 #: Fields that bound or shape an answer in ways that its rest alone would not keep.
 _SHAPING: Final = (
     *("tools", "functions", "grammar", "json_schema", "structured_outputs"),
     *("guided_json", "guided_regex", "guided_choice", "guided_grammar"),
+    *("regex", "ebnf", "structural_tag"),
     *("logprobs", "top_logprobs", "prompt_logprobs", "echo", "suffix", "audio", "best_of"),
 )
 #: Fields that bound how many tokens an answer has.
@@ -27,11 +28,16 @@ DONE: Final = b"data: [DONE]\n\n"
 class Continuer(Protocol):
     """A backend, as much of it as continuing needs."""
 
-    async def prefill(self, model: str) -> Mapping[str, bool] | None:
-        """The fields that have it continue the last message of a chat; None when it can't."""
+    async def prefill(self, model: str, text: str, shape: object) -> Mapping[str, bool] | None:
+        """
+        The fields that have it continue the last message of a chat, which ends as ``text`` does.
+
+        ``shape`` is what the client tells the template, if anything. None when it can't. Raises
+        Fault when it does not answer.
+        """
 
     async def count_tokens(self, model: str, text: str) -> int | None:
-        """How many tokens ``text`` is; None when it does not tell."""
+        """How many tokens ``text`` is; None when it does not tell. Raises Fault."""
 
 
 def may_continue(path: str, body: bytes) -> bool:
@@ -68,19 +74,21 @@ async def continuation(
     Say how the answer to ``body``, of which ``left`` is there, goes on at a backend.
 
     ``name`` is the backend's own of the model. Raises CannotContinue when nobody could, and Unfit
-    when this backend can't.
+    when this backend can't, and other Faults of it.
     """
     if not may_continue(path, body):
         raise CannotContinue("An answer to such a request can't be continued.")
     document = _read(body)
     options = document.get("stream_options")
     wants_usage = isinstance(options, dict) and options.get("include_usage") is True
-    if left.done or (left.finished and (left.usage_told or not wants_usage)):
+    if left.done or (left.finished and (left.usage or not wants_usage)):
         return Continuation(None, Splice(left, 0, is_over=True))
-    tokens = await backend.count_tokens(name, left.text) if left.text else 0
-    if tokens is None:
-        tokens = left.text_events
-    is_over = left.finished or _bounded(document, tokens)
+    counted = await backend.count_tokens(name, left.text) if left.text else 0
+    # No event has less than a token, but a model may say in several what a tokenizer says in one.
+    tokens = max(counted or 0, left.text_events)
+    is_over = _bounded(document, tokens) or left.finished
+    if is_over:
+        _ask_least(document)
     if left.text:
         await _extend(document, left.text, name, backend, chat=path.endswith(CHAT))
     return Continuation(json.dumps(document).encode(), Splice(left, tokens, is_over=is_over))
@@ -101,13 +109,25 @@ def _read(body: bytes) -> dict[str, Any]:
 
 def _bounded(document: dict[str, Any], tokens: int) -> bool:
     """Ask for ``tokens`` less, at least one; True when there were none left to ask for."""
-    bounds = [name for name in _BOUNDS if type(document.get(name)) is int and document[name] > 0]
-    is_spent = any(document[name] <= tokens for name in bounds)
-    for name in bounds:
-        document[name] = max(1, document[name] - tokens)
-    if type(document.get("min_tokens")) is int:
-        document["min_tokens"] = max(0, document["min_tokens"] - tokens)
-    return is_spent
+    bounds = {name: int(document[name]) for name in _BOUNDS if _is_count(document.get(name))}
+    for name, bound in bounds.items():
+        document[name] = max(1, bound - tokens)
+    if _is_count(document.get("min_tokens")):
+        document["min_tokens"] = max(0, int(document["min_tokens"]) - tokens)
+    return any(bound <= tokens for bound in bounds.values())
+
+
+def _is_count(value: Any) -> bool:
+    """Say whether a field bounds something; servers take 8.0 for 8."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+
+
+def _ask_least(document: dict[str, Any]) -> None:
+    """Ask for one token: of what comes, only the usage is wanted."""
+    bounds = [name for name in _BOUNDS if name in document] or ["max_tokens"]
+    document |= dict.fromkeys(bounds, 1)
+    if "min_tokens" in document:
+        document["min_tokens"] = 0
 
 
 async def _extend(
@@ -117,22 +137,23 @@ async def _extend(
     if not chat:
         document["prompt"] += text
         return
-    fields = await backend.prefill(name)
+    fields = await backend.prefill(name, text, document.get("chat_template_kwargs"))
     if fields is None:
         raise Unfit("The backend can't continue an answer.")
     messages = document.get("messages")
     if not isinstance(messages, list) or not messages:
         raise CannotContinue("The chat has no messages.")
-    last = messages[-1] if isinstance(messages[-1], dict) else {}
-    if last.get("role") == "assistant":
+    begun = {"role": "assistant", "content": text}
+    last = messages[-1]
+    if isinstance(last, dict) and last.get("role") == "assistant":
         # The client has begun the answer itself. Whether the backend took it so can't be seen.
         if not isinstance(last.get("content"), str) or any(
             document.get(field) != value for field, value in fields.items()
         ):
             raise CannotContinue("The chat ends with an answer already.")
         messages = messages[:-1]
-        text = last["content"] + text
-    document["messages"] = [*messages, {**last, "role": "assistant", "content": text}]
+        begun = {**last, "content": last["content"] + text}
+    document["messages"] = [*messages, begun]
     document |= fields
 
 
@@ -167,14 +188,14 @@ class Splice:
 
     def change(self, event: Event) -> Event | None:
         """An event as it continues the stream; None when it is left out."""
-        document = parse(event.data)
-        if is_done(event) or not isinstance(document, dict):
-            return event
+        document = _read(event.data)
+        choices = document.get("choices")
+        if not isinstance(choices, list) or document.get("error"):
+            return event  # The end, an error, or what can't be read: it is judged as anywhere.
         document |= self._left.envelope
         if isinstance(document.get("usage"), dict):
             document["usage"] = self._usage(document["usage"])
-        choices = document.get("choices")
-        if isinstance(choices, list) and choices:
+        if choices:
             if self._is_over:
                 document["choices"] = choices = []
             elif not any(map(_goes_on, choices)):

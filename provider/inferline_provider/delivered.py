@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import Any, Final
 from inferline.sse import Event, EventParser, is_done
 from inferline.store import TaskStore
 from inferline.task import Task
-from inferline_provider.verdict import CannotContinue
+from inferline_provider.verdict import PARSED_BYTES_MAX, CannotContinue
 
 #: The endings of the paths whose streams can be continued.
 CHAT: Final = "/chat/completions"
@@ -35,8 +36,8 @@ class Delivered:
     envelope: dict[str, Any] = field(default_factory=dict)
     #: Whether the text has been said to be at its end,
     finished: bool = False
-    #: its tokens have been told,
-    usage_told: bool = False
+    #: its tokens, where they have been told,
+    usage: dict[str, Any] = field(default_factory=dict)
     #: and that nothing more comes.
     done: bool = False
 
@@ -65,7 +66,11 @@ async def delivered(store: TaskStore, task: Task) -> Delivered | None:
         raise CannotContinue("A part of the answer is missing in the store.")
     after = (*head.after, (chunks[0].attempt, len(chunks)))
     found = Delivered(after=after, content_type=head.content_type)
-    _read(found, task.path, b"".join(chunk.data for chunk in [*pieces, *chunks]))
+    data = b"".join(chunk.data for chunk in [*pieces, *chunks])
+    if len(data) > PARSED_BYTES_MAX:  # Seconds for a very long one: the others must not wait.
+        await asyncio.to_thread(_read, found, task.path, data)
+    else:
+        _read(found, task.path, data)
     return found
 
 
@@ -74,25 +79,28 @@ def _read(found: Delivered, path: str, data: bytes) -> None:
         raise CannotContinue("Streams of this endpoint can't be continued.")
     if not data.endswith(b"\n\n"):
         raise CannotContinue("The answer was cut inside an event.")
+    texts = []
     for event in EventParser().feed(data):
         if is_done(event):
             found.done = True
         else:
-            _take(found, _document(event), chat=path.endswith(CHAT))
+            texts += _take(found, _document(event), chat=path.endswith(CHAT))
+    found.text, found.text_events = "".join(texts), len(texts)
 
 
-def _take(found: Delivered, document: Mapping[str, Any], *, chat: bool) -> None:
+def _take(found: Delivered, document: Mapping[str, Any], *, chat: bool) -> list[str]:
+    """Take note of an event, and return its text if it has any."""
     choices = document.get("choices")
     if not isinstance(choices, list) or document.get("error"):
         raise CannotContinue("The answer holds an event that is no part of a text.")
     if not found.envelope:
         found.envelope = {name: document[name] for name in _ENVELOPE if name in document}
-    found.usage_told = found.usage_told or isinstance(document.get("usage"), dict)
-    for choice in choices:
-        text = _text(choice, chat=chat)
-        found.text += text
-        found.text_events += bool(text)
-        found.finished = found.finished or choice.get("finish_reason") is not None
+    if isinstance(document.get("usage"), dict):
+        found.usage = document["usage"]
+    texts = [_text(choice, chat=chat) for choice in choices]
+    ends = any(choice.get("finish_reason") is not None for choice in choices)
+    found.finished = found.finished or ends
+    return [text for text in texts if text]
 
 
 def _text(choice: Any, *, chat: bool) -> str:

@@ -17,7 +17,7 @@ from inferline.sse import Event, EventParser, is_done
 from inferline.store import Outcome
 from inferline_provider.chunks import ChunkStream
 from inferline_provider.continuation import Splice
-from inferline_provider.usage import Meter
+from inferline_provider.usage import Meter, is_refusal
 from inferline_provider.verdict import Answer, Broken, Finish, Unfit, judge, parse
 
 _EVENTS: Final = "text/event-stream"
@@ -49,6 +49,7 @@ class Relay:
         self._rename = rename
         #: Called with each event of a stream that is passed on.
         self._on_event = on_event
+        self._hides_usage = hides_usage
         self._meter = Meter(hides=hides_usage)
         #: How this answer becomes the rest of one that others began.
         self._splice = splice
@@ -158,12 +159,13 @@ class Relay:
 
     def _whole(self, answer: Answer, retry_after: str | None) -> Finish:
         told = judge(answer, retry_after)
-        if self._splice is not None:
-            raise Unfit("The backend does not go on with an answer that was begun elsewhere.")
         if told.status < 300:
             self._meter.see(told.body)
         outcome = self._outcome(told.status, told.content_type)
-        return Finish(outcome, self._rename(told.body) if self._rename else told.body)
+        finish = Finish(outcome, self._rename(told.body) if self._rename else told.body)
+        if self._splice is not None and not (self._hides_usage and is_refusal(finish)):
+            raise Unfit("The backend does not go on with an answer that was begun elsewhere.")
+        return finish
 
 
 def _looks_whole(event: Event) -> bool:

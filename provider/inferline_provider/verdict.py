@@ -34,6 +34,8 @@ RETRY_SECONDS: Final = (0, 1)
 
 #: So often an attempt that its backend could not go on with does not count: another may be free.
 UNFIT_ATTEMPTS_MAX: Final = 8
+#: How long a task waits after such an attempt, seconds: it may come back to the same backend.
+UNFIT_SECONDS: Final = (1, 2)
 
 #: Larger answers are judged by their first and last byte: parsing them would hold up the others.
 PARSED_BYTES_MAX: Final = 256 * 1024
@@ -147,7 +149,7 @@ def after(
         asked = fault.retry_after_seconds
         return HandBack(True, random.randint(*BUSY_SECONDS) if asked is None else asked)
     if isinstance(fault, Unfit) and attempt < UNFIT_ATTEMPTS_MAX:
-        return HandBack(True, random.randint(*RETRY_SECONDS))
+        return HandBack(True, random.randint(*UNFIT_SECONDS))
     if attempts_left > 0:
         spread = (0, 0) if isinstance(fault, KeyRefused) else RETRY_SECONDS
         return HandBack(False, random.randint(*spread))

@@ -6,9 +6,11 @@ import argparse
 import json
 import threading
 import time
+import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 Seen = dict[str, Any]
@@ -31,10 +33,12 @@ FAILS_ONCE = {"status": 503, "retry_after": 1, "times": 1, "key": uuid.uuid4().h
 #: The backend is busy for as long as one asks.
 FAILS_FOR_GOOD = {"status": 503}
 REFUSED = {"status": 400}
-#: The backend itself tells of an error in the middle of its stream.
+#: The backend tells of an error in the middle of its stream, and of another each time that the
+#: answer is continued.
 BREAKS = {"error_event_after": 3}
 #: The backend is gone in the middle of its stream; slow enough that a part of it is out by then.
-DIES = {"abort_after_tokens": 3, "interval": 0.1}
+#: It is back when the rest is asked for.
+DIES = {"abort_after_tokens": 3, "interval": 0.1, "times": 1, "key": uuid.uuid4().hex}
 HANGS = {"hang": True}
 
 
@@ -57,6 +61,7 @@ class Observer:
 
     def see(self, name: str, case: Callable[[], Seen]) -> None:
         """Run a case; an exception is a sight like any other."""
+        self._settle()
         calls = self.state()["calls"]
         self.seen[name] = timed(case)
         self.seen[name]["calls"] = self.state()["calls"] - calls
@@ -77,6 +82,15 @@ class Observer:
         while self.state()["running"] and time.monotonic() - start < 10:
             time.sleep(0.02)
         self.seen["timeout"]["freed_seconds"] = round(time.monotonic() - start, 3)
+
+    def _settle(self) -> None:
+        """Wait until the provider takes work again: it leaves a backend that failed alone."""
+        body = json.dumps({"model": self.model, "input": "a"}).encode()
+        headers = {"content-type": "application/json", "authorization": "Bearer test"}
+        for _ in range(20):
+            asked = urllib.request.Request(f"{self.base_url}/embeddings", body, headers)
+            with suppress(urllib.error.HTTPError), urllib.request.urlopen(asked, timeout=60):
+                return
 
     def state(self) -> Seen:
         with urllib.request.urlopen(f"{self._backend}/_script/state", timeout=10) as answer:

@@ -209,26 +209,26 @@ def test_a_model_that_nobody_serves_is_retried_when_the_gateway_said(
 
 
 @chat_clients
-def test_an_answer_that_breaks_raises_after_what_had_come(sights_of: SightsOf, client: str) -> None:
+def test_an_answer_that_breaks_each_time_raises_after_what_had_come(
+    sights_of: SightsOf, client: str
+) -> None:
     whole, seen = sights_of(client)["chat"], sights_of(client)["breaks"]
 
     assert "APIError" in seen["kinds"]
     assert whole["text"].startswith(seen["text"])
-    assert len(words(seen["text"])) == 3
+    # Each of three attempts went on for three tokens, or began anew where nothing was out.
+    assert len(words(seen["text"])) in (3, 6, 9)
     assert "scripted failure" in seen["message"]
 
 
 @chat_clients
-def test_a_backend_that_dies_in_its_answer_raises_after_what_had_come(
-    sights_of: SightsOf, client: str
-) -> None:
+def test_a_backend_that_dies_in_its_answer_is_not_seen(sights_of: SightsOf, client: str) -> None:
     whole, seen = sights_of(client)["chat"], sights_of(client)["dies"]
 
-    assert "APIError" in seen["kinds"]
-    assert "provider was lost" in seen["message"]
-    assert whole["text"].startswith(seen["text"])
-    assert 1 <= len(words(seen["text"])) <= 3
-    assert seen["calls"] == 1
+    assert "error" not in seen
+    assert seen["text"] == whole["text"]
+    assert seen["finish"] == "stop"
+    assert seen["total_tokens"] == 20
 
 
 @every_client

@@ -188,6 +188,25 @@ async def test_chunks_beyond_a_batch_are_all_written(store: Any) -> None:
     assert [b"%d" % i for i in range(60)] == [one.data for one in found.chunks]
 
 
+async def test_who_holds_two_attempts_of_one_task_may_ask_for_both(store: Any) -> None:
+    task = await claimed(store, await submitted(store))
+
+    assert {task.ref: Standing(State.RUNNING, 1, 0)} == await store.states([task.ref, task.ref])
+
+
+async def test_two_readers_of_one_task_may_look_in_one_read(store: Any) -> None:
+    task = await claimed(store, await submitted(store))
+    await store.write_chunks([chunk(task, 0, b"one"), chunk(task, 1, b"two")])
+
+    first = Wanted(task.ref, 1, 0, 2)
+    found = await store.read([first, Wanted(task.ref, 1, 1, 2), first])
+
+    assert [[b"one", b"two"], [b"two"], [b"one", b"two"]] == [
+        [piece.data for piece in one.chunks] for one in found
+    ]
+    assert {task.ref} == {one.task.ref for one in found}
+
+
 async def test_a_chunk_of_the_largest_size_is_taken(store: Any) -> None:
     task = await claimed(store, await submitted(store))
     data = b"\xff" * CHUNK_BYTES_MAX

@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from inferline_provider import backend as client
-from inferline_provider.verdict import Broken, Fault, KeyRefused
+from inferline_provider.verdict import Broken, Fault, KeyRefused, Silent
 from tests.support.backend import Backend, serving
 
 VLLM = """\
@@ -176,3 +176,82 @@ async def test_a_path_can_not_lead_to_another_host() -> None:
         with pytest.raises(Broken):
             async with backend.post("@evil.example/v1", b"{}"):
                 pass
+
+
+CONTINUE = {"continue_final_message": True, "add_generation_prompt": False}
+
+
+async def prefill_of(
+    server: Backend, text: str = "Once", shape: object = None
+) -> dict[str, bool] | None:
+    """What the client finds out about a scripted server, which must not generate anything."""
+    async with serving(server) as port, client.Backend(f"http://127.0.0.1:{port}") as backend:
+        found = await backend.prefill("test-model", text, shape)
+    assert not server.calls["/v1/chat/completions"]
+    return found
+
+
+@pytest.mark.parametrize("text", ["Once", "Once ", "Once\n\n"])
+async def test_a_llama_cpp_continues_a_chat_that_ends_with_an_answer(text: str) -> None:
+    assert {} == await prefill_of(Backend(), text)
+
+
+@pytest.mark.parametrize(("shape", "fields"), [({"enable_thinking": False}, {}), (None, None)])
+async def test_a_model_that_thinks_is_continued_only_when_it_is_told_not_to(
+    shape: object, fields: dict[str, bool] | None
+) -> None:
+    server = Backend()
+    server.thinks = True
+
+    assert fields == await prefill_of(server, shape=shape)
+
+
+@pytest.mark.parametrize("text", ["Once", "Once ", "Once\n\n"])
+async def test_a_vllm_continues_a_chat_when_it_is_told_to(text: str) -> None:
+    server = Backend()
+    server.vllm = str
+
+    assert CONTINUE == await prefill_of(server, text)
+
+
+@pytest.mark.parametrize(("text", "fields"), [("Once", CONTINUE), ("Once ", None)])
+async def test_a_template_that_drops_the_last_spaces_continues_only_what_has_none(
+    text: str, fields: dict[str, bool] | None
+) -> None:
+    server = Backend()
+    server.vllm = str.strip
+
+    assert fields == await prefill_of(server, text)
+
+
+async def test_a_template_that_drops_the_answer_continues_nothing() -> None:
+    server = Backend()
+    server.vllm = lambda said: said.replace(client.BEGUN, "")
+
+    assert await prefill_of(server) is None
+
+
+async def test_a_server_that_overlooks_the_fields_continues_nothing() -> None:
+    server = Backend()
+    server.vllm = str
+    server.unknown = frozenset(CONTINUE)
+
+    assert await prefill_of(server) is None
+
+
+async def test_a_server_that_knows_no_such_route_continues_nothing() -> None:
+    server = Backend()
+    server.continues = False
+
+    assert await prefill_of(server) is None
+    async with backend_of({}) as backend:
+        assert await backend.prefill("test-model", "Once") is None
+        assert await backend.count_tokens("test-model", "Once") is None
+
+
+async def test_of_a_server_that_is_not_there_nothing_is_said() -> None:
+    async with client.Backend("http://127.0.0.1:9") as backend:
+        with pytest.raises(Silent):
+            await backend.prefill("test-model", "Once")
+        with pytest.raises(Silent):
+            await backend.count_tokens("test-model", "Once")

@@ -175,3 +175,16 @@ def test_nothing_is_lost_and_events_are_cut_only_when_too_large(pieces: list[byt
 
 def test_a_chunk_fits_into_a_row() -> None:
     assert [len(blob) for blob in cut([b"x" * (CHUNK_BYTES_MAX + 1)])] == [CHUNK_BYTES_MAX, 1]
+
+
+async def test_the_end_waits_for_what_was_taken_as_an_earlier_write_landed() -> None:
+    store = CountingStore(write_seconds=0.05)
+    async with writing(store, flush_seconds=0.01) as writer:
+        stream = writer.open(task := new_task(store))
+        await stream.put(b"a")
+        await until(lambda: stream.begun)
+        await stream.put(b"b")
+        count, tail = await stream.close()
+
+        assert count == len(written(store, task))
+        assert b"ab" == b"".join(written(store, task)) + tail

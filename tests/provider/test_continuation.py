@@ -28,6 +28,7 @@ PATHS = [(CHATS, CHAT), (TEXTS, TEXT)]
 @pytest.fixture(autouse=True)
 def no_pause_between_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("inferline_provider.verdict.RETRY_SECONDS", (0, 0))
+    monkeypatch.setattr("inferline_provider.verdict.UNFIT_SECONDS", (0, 0))
 
 
 async def read(around: World, task: Task) -> bytes:
@@ -51,8 +52,8 @@ def said(stream: bytes) -> tuple[str, list[dict[str, Any]]]:
     return "".join(text or "" for text in texts), documents
 
 
-def expected(path: str, body: dict[str, Any], tokens: int = 12) -> str:
-    whole = (answers.chat if "chat" in path else answers.completion)(Asked(body, tokens, False))
+def expected(path: str, body: dict[str, Any], tokens: int = 12, *, emoji: bool = False) -> str:
+    whole = (answers.chat if "chat" in path else answers.completion)(Asked(body, tokens, emoji))
     choice = whole.whole["choices"][0]
     return str(choice["message"]["content"] if "message" in choice else choice["text"])
 
@@ -104,10 +105,23 @@ async def test_the_usage_of_a_continued_answer_is_that_of_one_without_a_break(
     assert 12 == told[0]["completion_tokens"]
 
 
-async def test_a_bound_on_tokens_holds_for_the_whole_answer() -> None:
+async def test_a_text_has_no_fewer_tokens_than_it_had_events() -> None:
+    async with world(Backend(script=QUICK)) as around:
+        more = {"max_tokens": 8, "x_script": {"abort_after_tokens": 6, "times": 1, "emoji": True}}
+        task = await ask(around, CHATS, {**CHAT, **more})
+        await around.ended(task)
+
+        text, _ = said(await read(around, task))
+        asked = json.loads(around.backend.bodies[0])
+        assert expected(CHATS, asked, emoji=True) == text
+        assert 2 == json.loads(around.backend.bodies[-1])["max_tokens"]
+
+
+@pytest.mark.parametrize("bound", [8, 8.0])
+async def test_a_bound_on_tokens_holds_for_the_whole_answer(bound: float) -> None:
     async with world(Backend(script=QUICK)) as around:
         script = {"abort_after_tokens": 6, "times": 1}
-        task = await ask(around, CHATS, {**CHAT, "max_tokens": 8, "x_script": script})
+        task = await ask(around, CHATS, {**CHAT, "max_tokens": bound, "x_script": script})
         await around.ended(task)
 
         text, documents = said(await read(around, task))
@@ -218,6 +232,45 @@ def turn(delta: dict[str, Any], finish: str | None = None, **more: Any) -> bytes
     return answers.event({**same, "choices": [choice], **more})
 
 
+async def test_a_chat_goes_on_at_a_vllm_as_one() -> None:
+    backend = Backend(script=QUICK)
+    backend.vllm = str.strip
+    async with world(backend) as around:
+        more = {"stream_options": {"include_usage": True}}
+        script = {"abort_after_tokens": 7, "times": 1}
+        task = await ask(around, CHATS, {**CHAT, **more, "x_script": script})
+        row = await around.ended(task)
+
+        assert (State.DONE, 2) == (row.state, row.attempt)
+        text, documents = said(await read(around, task))
+        first, *_, last = map(json.loads, around.backend.bodies)
+        assert expected(CHATS, first) == text
+        assert 12 == documents[-1]["usage"]["completion_tokens"]
+        assert (True, False) == (last["continue_final_message"], last["add_generation_prompt"])
+
+
+async def test_a_model_that_was_told_not_to_think_goes_on() -> None:
+    backend = Backend(script=QUICK)
+    backend.thinks = True
+    async with world(backend) as around:
+        more = {"chat_template_kwargs": {"enable_thinking": False}}
+        script = {"abort_after_tokens": 7, "times": 1}
+        row = await around.ended(await ask(around, CHATS, {**CHAT, **more, "x_script": script}))
+
+        assert (State.DONE, 2) == (row.state, row.attempt)
+
+
+async def test_a_vllm_whose_template_would_double_a_space_is_not_asked_to_go_on() -> None:
+    backend = Backend(script=QUICK)
+    backend.vllm = str.strip
+    async with world(backend) as around:
+        begun = turn({**ROLE, "content": first_word() + " "})
+        row = await around.ended(await ask(around, CHATS, CHAT, begun=begun))
+
+        assert (State.FAILED, "provider_lost") == (row.state, row.error["code"])
+        assert not around.backend.calls[CHATS]
+
+
 async def test_an_error_in_the_rest_of_an_answer_is_no_end_of_it() -> None:
     async with world(Backend(script=Script(first=0.02, interval=0.02, tokens=12))) as around:
         script = {"error_event_after": 4, "times": 2}
@@ -287,6 +340,78 @@ async def test_a_server_that_refuses_the_question_for_usage_continues_without_it
         assert (State.DONE, 2) == (row.state, row.attempt)
         text, _ = said(await read(around, task))
         assert expected(CHATS, HI) == text
+
+
+@pytest.mark.parametrize("odd", [{"emoji": True}, {"crlf": True}, {"comments": True}])
+@pytest.mark.parametrize(("path", "body"), PATHS)
+async def test_an_answer_goes_on_again_and_again_however_it_is_written(
+    path: str, body: dict[str, Any], odd: dict[str, Any]
+) -> None:
+    async with world(Backend(script=Script(first=0.02, interval=0.02, tokens=12))) as around:
+        script = {"abort_after_tokens": 4, "times": 2, **odd}
+        task = await ask(around, path, {**body, "x_script": script})
+        row = await around.ended(task)
+
+        assert (State.DONE, 3) == (row.state, row.attempt)
+        text, documents = said(await read(around, task))
+        asked = json.loads(around.backend.bodies[0])
+        assert expected(path, asked, emoji="emoji" in odd) == text
+        assert 1 == len({one["id"] for one in documents})
+
+
+async def test_an_answer_under_another_name_goes_on_under_it() -> None:
+    async with world(Backend(models=["/m.gguf"], script=QUICK), aliases={"m": "/m.gguf"}) as around:
+        body = {
+            "stream": True,
+            "prompt": "Once\n",
+            "x_script": {"abort_after_tokens": 4, "times": 1},
+        }
+        task = await around.submit(body, path=TEXTS, model="m")
+        row = await around.ended(task)
+
+        assert (State.DONE, 2) == (row.state, row.attempt)
+        text, documents = said(await read(around, task))
+        assert expected(TEXTS, json.loads(around.backend.bodies[0])) == text
+        assert {"m"} == {one["model"] for one in documents}
+
+
+async def test_an_answer_of_which_only_the_speaker_is_known_has_one_speaker() -> None:
+    async with world(Backend(script=QUICK)) as around:
+        task = await ask(around, CHATS, CHAT, begun=turn(ROLE))
+        await around.ended(task)
+
+        text, documents = said(await read(around, task))
+        assert expected(CHATS, HI) == text
+        assert 1 == sum("role" in c["delta"] for d in documents for c in d["choices"])
+
+
+async def test_a_character_that_was_told_in_two_halves_is_put_together() -> None:
+    async with world(Backend(script=QUICK)) as around:
+        halves = turn({**ROLE, "content": "HIGH"}) + turn({"content": "LOW"})
+        begun = halves.replace(b"HIGH", rb"\ud83d").replace(b"LOW", rb"\ude00")
+        await around.ended(await ask(around, CHATS, CHAT, begun=begun))
+
+        assert "\U0001f600" == json.loads(around.backend.bodies[-1])["messages"][-1]["content"]
+
+
+@pytest.mark.parametrize(
+    "delta",
+    [
+        {"reasoning_content": "Hm"},
+        {"reasoning": "Hm"},
+        {"tool_calls": [{"index": 0, "function": {"arguments": "{"}}]},
+        {"refusal": "No"},
+    ],
+)
+async def test_an_answer_that_has_shown_to_be_more_than_text_is_not_continued(
+    delta: dict[str, Any],
+) -> None:
+    async with world(Backend(script=QUICK)) as around:
+        begun = turn(ROLE) + turn({"content": None, **delta})
+        row = await around.ended(await ask(around, CHATS, CHAT, begun=begun))
+
+        assert (State.FAILED, "provider_lost") == (row.state, row.error["code"])
+        assert not around.backend.calls[CHATS]
 
 
 def first_word() -> str:

@@ -12,6 +12,7 @@ from inferline_provider.verdict import (
     Finish,
     HandBack,
     KeyRefused,
+    Unfit,
     after,
     judge,
     usage_of,
@@ -183,3 +184,14 @@ def test_of_a_begun_answer_the_last_failure_is_never_told_as_its_end() -> None:
 
     assert isinstance(end, Finish)
     assert "provider_lost" == end.outcome.error["code"]
+
+
+def test_a_backend_that_can_not_continue_is_not_asked_at_once_and_not_for_ever() -> None:
+    def follows(attempt: int) -> Finish | HandBack:
+        return after(Unfit(""), attempt=attempt, attempts_left=1, begun=True, stuck=False)
+
+    first, last = follows(2), follows(8)
+    assert isinstance(first, HandBack)
+    assert (True, True) == (first.spared, first.hide_seconds >= 1)
+    assert isinstance(last, HandBack)
+    assert not last.spared

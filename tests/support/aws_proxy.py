@@ -33,7 +33,8 @@ class Proxy:
         )
         await runner.setup()
         port = free_port()
-        connector = aiohttp.TCPConnector(limit=0)
+        # Shorter than the emulator keeps its connections: none is used that it is about to close.
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=2)
         timeout = aiohttp.ClientTimeout(total=None)
         try:
             async with aiohttp.ClientSession(

@@ -16,6 +16,7 @@ from aiohttp import web
 from tests.support import answers, named_answers
 from tests.support.answers import Answer, Asked, Json
 from tests.support.script import Script, error, reset, scripted, stream, wait_until
+from tests.support.templates import rendered
 
 #: Who answers at which path.
 ROUTES: dict[str, Callable[[Asked], Answer]] = {
@@ -56,6 +57,13 @@ class Backend:
         self.refuses_stream_options = False
         #: Whether it continues a chat that ends with an answer, as llama.cpp does.
         self.continues = True
+        #: Whether its model thinks before it answers, and can be continued only when told not to.
+        self.thinks = False
+        #: What its template makes of a message's text if it is like vLLM, which continues only who
+        #: asks for it.
+        self.vllm: Callable[[str], str] | None = None
+        #: Fields of a request that it overlooks.
+        self.unknown: frozenset[str] = frozenset()
         self.healthy = True
         self.running = 0
         self.running_max = 0
@@ -76,6 +84,7 @@ class Backend:
         for path in ROUTES:
             app.router.add_post(path, self._answer)
         app.router.add_post("/apply-template", self._template)
+        app.router.add_post("/detokenize", self._detokenize)
         app.router.add_get("/v1/models", self._models)
         app.router.add_get("/health", self._health)
         app.router.add_get("/props", self._props)
@@ -106,7 +115,7 @@ class Backend:
             if refusal := self._refusal(request):
                 return refusal
             try:
-                body = json.loads(raw)
+                body = {k: v for k, v in json.loads(raw).items() if k not in self.unknown}
                 script = self.script.changed(body.get("x_script") or {})
             except (ValueError, AttributeError, TypeError) as wrong:
                 return error(400, f"cannot be read: {wrong}", "invalid_request_error")
@@ -138,15 +147,21 @@ class Backend:
             return error(401, "Incorrect API key provided.", "invalid_api_key")
         return None
 
-    async def _play(
-        self, request: web.Request, body: Json, script: Script
-    ) -> web.StreamResponse:
+    async def _play(self, request: web.Request, body: Json, script: Script) -> web.StreamResponse:
         start = asyncio.get_running_loop().time()
         asked = Asked(body, script.tokens, script.emoji, begun=self._begun(body))
         if script.times is not None:
             self._seen[asked.digest, script.key] += 1
             if self._seen[asked.digest, script.key] > script.times:
                 script = script.behaving()
+        if self.vllm is not None and "messages" in body:
+            try:
+                tokens = list(map(ord, rendered(body, self.vllm)))
+            except ValueError as wrong:
+                return error(400, str(wrong), "BadRequestError")
+            if request.path == "/tokenize":
+                told = {"count": len(tokens), "max_model_len": self.max_model_len}
+                return web.json_response({**told, "tokens": tokens, "token_strs": None})
         if script.hang:
             await asyncio.sleep(script.stall_seconds)
         if script.status:
@@ -161,17 +176,28 @@ class Backend:
     def _begun(self, body: Json) -> str:
         """How the answer has begun: the last message, or what stands after a prompt's last line."""
         last = (body.get("messages") or [{}])[-1]
-        if self.continues and last.get("role") == "assistant":
+        goes_on = self.continues if self.vllm is None else body.get("continue_final_message")
+        if goes_on and last.get("role") == "assistant":
             return str(last["content"])
         prompt = body.get("prompt")
         return prompt.rpartition("\n")[2] if isinstance(prompt, str) and "\n" in prompt else ""
 
     async def _template(self, request: web.Request) -> web.Response:
-        if not self.continues:
+        if self.vllm is not None or not self.continues:
             return error(404, "There is no such route.", "not_found")
-        messages = (await request.json())["messages"]
+        asked = await request.json()
+        if self.thinks and (asked.get("chat_template_kwargs") or {}).get("enable_thinking", True):
+            told = "Assistant response prefill is incompatible with enable_thinking."
+            return error(400, told, "invalid_request_error")
+        messages = asked["messages"]
         turns = [f"<{message['role']}>{message['content']}" for message in messages]
         return web.json_response({"prompt": "".join(turns)})
+
+    async def _detokenize(self, request: web.Request) -> web.Response:
+        if self.vllm is None:
+            return error(404, "There is no such route.", "not_found")
+        tokens = (await request.json())["tokens"]
+        return web.json_response({"prompt": "".join(map(chr, tokens))})
 
     async def _whole(
         self, request: web.Request, answer: Answer, script: Script, start: float

@@ -61,7 +61,6 @@ class Script:
         """Return the script that a request asks for. Raises TypeError for an unknown field."""
         return replace(self, **fields)
 
-
     def behaving(self) -> Script:
         """Return the script without what goes wrong in it."""
         good = {name: getattr(_GOOD, name) for name in _FAULTS}

@@ -1,0 +1,239 @@
+"""The processes: a gateway with its clients, and providers. Their code is the project's own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import suppress
+from typing import Any
+
+from inferline.caller import ANYONE
+from inferline.enrolment import Terms
+from inferline.errors import InferLineError
+from inferline.gateway import repeat
+from inferline.gateway.answer import Answer
+from inferline.gateway.catalogue import Catalogue
+from inferline.gateway.line import Line
+from inferline.gateway.visit import Visit
+from inferline.gateway.watch import Watch
+from inferline.memory import MemoryBodies, MemoryRegistry
+from inferline.payload import read
+from inferline.queue import Delivery, Depth
+from inferline.registry import Model, Provider
+from inferline.settings import Settings
+from inferline.task import Task
+from inferline_provider.attempt import Bench
+from inferline_provider.chunks import ChunkWriter
+from inferline_provider.crew import Crew
+from inferline_provider.leases import Leases
+from inferline_provider.passes import Passes
+from inferline_provider.slots import Slots
+from tests.protocol.backend import PROMPT, Backend
+from tests.protocol.loop import SteppedLoop
+from tests.protocol.wire import Seam, Wire
+from tests.protocol.worlds import World
+
+SETTINGS = Settings(
+    lease_seconds=3.0,
+    attempts_max=3,
+    request_seconds_max=60.0,
+    flush_seconds=0.05,
+    no_provider_seconds=1e6,
+    reader_seconds=4.0,
+    orphan_seconds=2.0,
+)
+TERMS = Terms.model_validate(SETTINGS)
+PATH = "/v1/completions"
+#: A provider of this many tasks at once.
+SLOTS = 4
+
+
+class Process:
+    """What every process is: a wire, and tasks that end with it."""
+
+    def __init__(self, loop: SteppedLoop, wire: Wire) -> None:
+        self.wire = wire
+        self._loop = loop
+        self._tasks: list[asyncio.Task[Any]] = []
+
+    def start(self, work: Any) -> asyncio.Task[Any]:
+        """Let the process do something."""
+        task = self._loop.create_task(work)
+        self._tasks.append(task)
+        return task
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.wire.dead = True
+        self.wire.calm()
+        for task in self._tasks:
+            task.cancel()
+        self._loop.settle()
+
+
+class Gateway(Process):
+    """One gateway."""
+
+    def __init__(self, loop: SteppedLoop, wire: Wire, world: World, store: Any, queue: Any) -> None:
+        super().__init__(loop, wire)
+        self.model = world.model
+        registry = MemoryRegistry(wire.clock, silent_seconds=1e9)
+        models = [Model(id=world.model, queues=world.urls)]
+        provider = Provider(
+            id="p", models=(world.model,), slots=SLOTS, running=0, healthy=True, version="0"
+        )
+        loop.run_until_complete(registry.put_models(models))
+        loop.run_until_complete(registry.put_provider(provider))
+        seam = Seam(wire, store)
+        catalogue = Catalogue(registry, NoDepths(), wire.clock, 1e9)  # type: ignore[arg-type]
+        self.line = Line(
+            settings=SETTINGS,
+            clock=wire.clock,
+            store=seam,
+            queue=Seam(wire, queue),
+            bodies=MemoryBodies(),
+            catalogue=catalogue,
+            watch=Watch(seam),
+        )
+
+
+class NoDepths:
+    """Queues that are always empty: their depth is only a reason to refuse a request."""
+
+    async def depth(self, queue: str) -> Depth:
+        return Depth(0, 0)
+
+
+class Client:
+    """One request over HTTP, as the ASGI server has it."""
+
+    def __init__(
+        self, gateway: Gateway, number: int, *, streamed: bool, again: bool = False, key: str = ""
+    ) -> None:
+        self.gateway = gateway
+        self.streamed = streamed
+        self.task: Task | None = None
+        self.refused: InferLineError | None = None
+        self.status = 0
+        self.body = b""
+        self.ended = False
+        self.gone = False
+        self._number = number
+        self._again = again
+        self._key = key
+        self._left = asyncio.Event()
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing more comes to this client, or nobody is there to take it."""
+        return self.ended or self.gone or self.refused is not None or self.gateway.wire.dead
+
+    async def ask(self, reader: Any = None) -> None:
+        """Do what the route does; ``reader`` instead of the answer's own."""
+        line, model = self.gateway.line, self.gateway.model
+        asked = {"model": model, "prompt": PROMPT, "stream": self.streamed}
+        body = json.dumps(asked).encode()
+        visit = Visit(line, PATH, ANYONE)
+        visit.payload = read(body)
+        try:
+            draft = await line.draft(f"t{self._number}", PATH, visit.payload, body)
+            told = {"is_retry": self._again, "key": self._key, "is_gone": self._is_gone}
+            seat = await repeat.submit(line, draft, body, **told)
+        except InferLineError as error:
+            self.refused = error
+            return
+        self.task = visit.task = seat.task
+        answer = Answer(line, seat.task, visit, streamed=self.streamed, joined=seat.joined)
+        if reader is not None:
+            answer._reader = reader(self.task.ref, streamed=self.streamed)
+        await answer({}, self._receive, self._send)
+
+    def leave(self) -> None:
+        """Close the connection."""
+        self.gone = True
+        self._left.set()
+
+    async def _is_gone(self) -> bool:
+        return self.gone
+
+    async def _receive(self) -> dict[str, Any]:
+        await self._left.wait()
+        return {"type": "http.disconnect"}
+
+    async def _send(self, message: Any) -> None:
+        assert not self.ended
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            return
+        self.body += message["body"]
+        self.ended = not message.get("more_body")
+
+
+class Host(Process):
+    """One provider."""
+
+    def __init__(
+        self,
+        loop: SteppedLoop,
+        wire: Wire,
+        world: World,
+        store: Any,
+        queue: Any,
+        backend: Backend,
+        name: str,
+    ) -> None:
+        super().__init__(loop, wire)
+        self.backend = backend
+        self.leaving = False
+        self._url = world.urls["default"]
+        self._queue = Seam(wire, queue)
+        seam = Seam(wire, store)
+        writer = ChunkWriter(
+            seam,
+            provider=name,
+            flush_seconds=TERMS.flush_seconds,
+            flush_bytes=TERMS.flush_bytes,
+            patience_seconds=0.2,
+        )
+        limits = TERMS.lease_seconds, TERMS.orphan_seconds
+        self.leases = Leases(seam, self._queue, wire.clock, *limits)
+        bench = Bench(
+            provider=name,
+            terms=TERMS,
+            clock=wire.clock,
+            store=seam,
+            queue=self._queue,
+            bodies=MemoryBodies(),
+            backend=self.backend,  # type: ignore[arg-type]
+            writer=writer,
+            leases=self.leases,
+            passes=Passes(wire.clock),
+        )
+        self._slots = Slots(SLOTS, wire.clock, lambda: None)
+        self.crew = Crew(bench, self._slots, lambda model: None)
+        for work in (writer.run, self.leases.renewing, self.leases.watching, self.leases.fencing):
+            self.start(work())
+
+    async def receive(self, heard: list[Delivery]) -> None:
+        """Take a message, if there is one, and deal with it."""
+        if self.leaving or not self._slots.take(1):
+            return
+        found: list[Delivery] = []
+        with suppress(InferLineError):
+            found = await self._queue.receive(
+                self._url, limit=1, wait_seconds=0, hidden_seconds=self.leases.hidden_seconds
+            )
+        if not found:
+            self._slots.give(1)
+        for delivery in found:
+            heard.append(delivery)
+            self.crew.start(delivery)
+
+    def drain(self) -> None:
+        """Have it hand back everything, as SIGTERM does."""
+        self.leaving = True
+        self.crew.stop()
+
+    def kill(self) -> None:
+        self._tasks += self.crew._tasks
+        super().kill()
