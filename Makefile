@@ -80,6 +80,10 @@ format: $(DEV) ## Format the code and mend what can be mended
 bench: $(DEV) $(BENCH) ## Measure, also against LiteLLM's proxy
 	@.venv/bin/python -m bench $(ARGS)
 
+.PHONY: chaos
+chaos: $(DEV) ## Kill processes and break AWS under load, and judge every answer (ARGS="--requests 10000")
+	@.venv/bin/python -m tests.chaos $(ARGS)
+
 .PHONY: synth
 synth: $(INFRA) $(CDK) ## Make the CloudFormation template and the functions' bundle, in cdk.out
 	@$(RUN_CDK) synth --quiet $(ARGS)

@@ -1,0 +1,95 @@
+"""Which step of a task's life a call to AWS is: that names the points where something may break."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+Json = dict[str, Any]
+
+#: What a task's row becomes, where that alone tells the move.
+_MOVES = {"DONE": "finish", "CANCELLED": "cancel", "EXPIRED": "expire", "FAILED": "fail"}
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call: ``site`` is what the code that makes it is about, such as ``tasks claim``."""
+
+    site: str
+    #: The numbers of the chunks that it writes.
+    seqs: tuple[int, ...] = ()
+
+
+def recognise(request: web.Request, body: bytes) -> Call:
+    """What a call is for."""
+    service, _, operation = request.headers.get("X-Amz-Target", "").partition(".")
+    if service == "AmazonSQS":
+        return Call(f"sqs {operation}")
+    if not service.startswith("DynamoDB"):
+        kind = "object" if request.path.strip("/").count("/") else "bucket"
+        return Call(f"s3 {request.method} {kind}")
+    asked: Json = json.loads(body)
+    table = _table(asked)
+    match operation:
+        case "UpdateItem" if table == "tasks":
+            return Call(f"tasks {_move(asked)}")
+        case "UpdateItem":
+            return Call(f"{table} add {_kind(asked['Key'])}")
+        case "PutItem":
+            return Call("tasks submit" if table == "tasks" else f"{table} {_put(asked)}")
+        case "BatchWriteItem":
+            return Call("tasks chunks", tuple(_seqs(asked)))
+        case "BatchGetItem" if b'"KEY"' in body:
+            return Call("tasks bound")
+        case "BatchGetItem":
+            return Call("tasks states" if b'"ProjectionExpression"' in body else "tasks read")
+        case "Query" if table == "registry":
+            return Call(f"registry list {_queried(asked)}")
+        case "Query":
+            return Call("tasks live")
+        case "TransactWriteItems":
+            return Call("tasks submit once")
+    return Call(f"{table} {operation}")
+
+
+def _table(asked: Json) -> str:
+    """The last word of the table's name; empty where there are several tables or none."""
+    name = asked.get("TableName") or next(iter(asked.get("RequestItems", {"": None})))
+    return str(name).rpartition("-")[2]
+
+
+def _move(asked: Json) -> str:
+    """Which move of a task an update is; see `inferline.task`."""
+    values = asked["ExpressionAttributeValues"]
+    if ":state" not in values:
+        return "attend"
+    target = values[":state"]["S"]
+    if target == "FAILED" and ":fence" not in values:
+        return "give up" if ":spent" in values else "bury"
+    if target != "RUNNING":
+        return _MOVES[target]
+    if ":owner" in values:
+        return "claim"
+    return "hand back" if values[":lease_ms"] == {"N": "0"} else "renew"
+
+
+def _kind(key: Json) -> str:
+    return str(key["pk"]["S"]).lower()
+
+
+def _put(asked: Json) -> str:
+    return f"put {_kind(asked['Item'])}"
+
+
+def _queried(asked: Json) -> str:
+    return str(asked["ExpressionAttributeValues"][":kind"]["S"]).lower()
+
+
+def _seqs(asked: Json) -> Iterator[int]:
+    for puts in asked["RequestItems"].values():
+        for put in puts:
+            yield int(put["PutRequest"]["Item"]["sk"]["S"].partition("#")[2])

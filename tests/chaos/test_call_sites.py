@@ -1,0 +1,219 @@
+"""
+Every call that a gateway or a provider makes to AWS fails once in each way, and no client suffers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from tests.chaos.asking import AskFor, calls_of, done
+from tests.chaos.backend import MODEL
+from tests.chaos.faults import FAULTS, Bend, Fault
+from tests.chaos.oracle import Outcome
+from tests.chaos.world import World
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+GATEWAYS, PROVIDERS = 1, 1
+CHANGES = {"no_provider_seconds": 1.5}
+
+_names = (f"made-{number}" for number in itertools.count())
+
+Stir = Callable[[World, AskFor], Awaitable[None]]
+
+
+def is_answer(outcome: Outcome) -> None:
+    assert ("ok", []) == (outcome.end, outcome.wrongs), outcome
+
+
+async def short(world: World, ask: AskFor) -> None:
+    before = await calls_of(world)
+
+    is_answer(await ask())
+
+    assert before + 1 == await calls_of(world)
+
+
+async def large(world: World, ask: AskFor) -> None:
+    is_answer(await ask(prompt_chars=20_000, streamed=False))
+
+
+async def keyed(world: World, ask: AskFor) -> None:
+    is_answer(await ask(comes_back="has a key"))
+
+
+async def left(world: World, ask: AskFor) -> None:
+    outcome = await ask(tokens=200, interval=0.05, leaves_after=0.6)
+
+    assert "left" == outcome.end
+    async with asyncio.timeout(4):
+        while (await world.remains()).running:  # noqa: ASYNC110  # it is elsewhere
+            await asyncio.sleep(0.05)
+
+
+async def unserved(world: World, ask: AskFor) -> None:
+    """A model that is known and that nobody serves any more."""
+    name = next(_names)
+    await enrolled(world, name)
+    await gone(world, name)
+    asked = {"model": name, "prompt": "p"}
+    async with world.http.post(world.urls["g0"] + "/v1/completions", json=asked) as answer:
+        told = await answer.json()
+
+    assert (503, "no_provider_available") == (answer.status, told["error"]["code"])
+
+
+async def tried_again(world: World, ask: AskFor) -> None:
+    is_answer(await ask(script=(("status", 500), ("times", 1))))
+
+
+async def continued(world: World, ask: AskFor) -> None:
+    script = (("abort_after_tokens", 15), ("times", 1))
+
+    outcome = await ask(tokens=20, interval=0.02, script=script)
+
+    is_answer(outcome)
+    assert 2 == outcome.runs
+
+
+async def given_up(world: World, ask: AskFor) -> None:
+    """No other attempt can go on with an answer that has probabilities."""
+    script = (("abort_after_tokens", 15), ("times", 1))
+
+    outcome = await ask(tokens=20, interval=0.02, script=script, extra=(("logprobs", 1),))
+
+    assert ("error", "provider_lost", []) == (outcome.end, outcome.code, outcome.wrongs)
+
+
+async def enrolling(world: World, ask: AskFor) -> None:
+    name = next(_names)
+    await enrolled(world, name)
+    await gone(world, name)
+
+
+async def enrolled(world: World, name: str) -> None:
+    """Enrol as a provider does: until it is taken."""
+    told = {"id": name, "version": "1", "slots": 1, "models": [{"id": name}]}
+    await _until_taken(world, "POST", "/v1/providers", 200, told)
+
+
+async def gone(world: World, name: str) -> None:
+    await _until_taken(world, "DELETE", f"/v1/providers/{name}", 204, None)
+
+
+async def _until_taken(world: World, method: str, path: str, wanted: int, body: Any) -> None:
+    for _ in range(3):
+        async with world.http.request(method, world.urls["g0"] + path, json=body) as answer:
+            if answer.status == wanted:
+                return
+            assert 503 == answer.status
+    raise AssertionError("it was not taken")
+
+
+#: Who calls, for what, and how the call comes about.
+SITES: tuple[tuple[str, str, Stir], ...] = (
+    ("g0", "tasks submit", short),
+    ("g0", "sqs SendMessage", short),
+    ("g0", "tasks read", short),
+    ("g0", "tasks bound", keyed),
+    ("g0", "tasks submit once", keyed),
+    ("g0", "s3 PUT object", large),
+    ("g0", "tasks cancel", left),
+    ("g0", "tasks expire", unserved),
+    ("g0", "sqs GetQueueUrl", enrolling),
+    ("g0", "sqs CreateQueue", enrolling),
+    ("g0", "sqs GetQueueAttributes", enrolling),
+    ("g0", "registry put model", enrolling),
+    ("g0", "registry put provider", enrolling),
+    ("g0", "registry DeleteItem", enrolling),
+    ("p0", "sqs ReceiveMessage", short),
+    ("p0", "tasks claim", short),
+    ("p0", "tasks chunks", short),
+    ("p0", "tasks finish", short),
+    ("p0", "sqs DeleteMessageBatch", short),
+    ("p0", "s3 GET object", large),
+    ("p0", "sqs ChangeMessageVisibilityBatch", tried_again),
+    ("p0", "tasks hand back", tried_again),
+    ("p0", "tasks read", continued),
+    ("p0", "tasks fail", given_up),
+)
+
+#: What is called every now and then.
+BACKGROUND = (
+    *(("g0", site) for site in ("registry list model", "registry list provider")),
+    *(("g0", site) for site in ("sqs GetQueueAttributes", "registry add minute")),
+    *(("g0", site) for site in ("registry list minute", "tasks live", "tasks attend")),
+    *(("p0", site) for site in ("tasks states", "tasks renew")),
+)
+#: What a gateway calls when it starts.
+STARTING = (
+    "s3 PUT bucket",
+    *("tasks CreateTable", "tasks UpdateTimeToLive"),
+    *("registry CreateTable", "registry UpdateTimeToLive"),
+)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(("who", "site", "stir"), SITES)
+async def test_a_fault_of_aws_costs_nobody_an_answer(
+    world: World, ask: AskFor, who: str, site: str, stir: Stir, fault: Fault
+) -> None:
+    proxy = world.find(who).proxy
+    assert proxy is not None
+    bend = Bend(site, fault)
+    proxy.bends.append(bend)
+
+    await stir(world, ask)
+
+    assert await done(bend.done), f"{who} made no call: {site}"
+
+
+async def test_faults_of_what_is_called_now_and_then_cost_nobody_an_answer(
+    world: World, ask: AskFor
+) -> None:
+    """Each call fails in each way; requests go on meanwhile that are long enough for renewals."""
+    bends = [(who, Bend(site, fault)) for who, site in BACKGROUND for fault in FAULTS]
+    for who, bend in bends:
+        proxy = world.find(who).proxy
+        assert proxy is not None
+        proxy.bends.append(bend)
+
+    async with asyncio.timeout(60):
+        while not all(bend.done.is_set() for _, bend in bends):
+            outcome, _ = await asyncio.gather(
+                ask(tokens=30, interval=0.05), world.get(world.urls["g0"] + "/v1/overview")
+            )
+            is_answer(outcome)
+
+
+async def test_after_all_that_nothing_is_left(world: World) -> None:
+    assert (await world.emptied(15)).nothing
+
+
+async def test_every_call_that_was_made_has_failed_in_each_way_here(world: World) -> None:
+    seen = {(p.name, site) for p in world.proxied if p.proxy for site in p.proxy.calls}
+
+    starting = {("g0", site) for site in STARTING}
+    assert set() == seen - starting - set(BACKGROUND) - {(who, site) for who, site, _ in SITES}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_a_gateway_starts_though_every_call_on_the_way_fails_once(
+    world: World, fault: Fault
+) -> None:
+    gateway = world.gateways[0]
+    assert gateway.proxy is not None
+    gateway.kill()
+    bends = [Bend(site, fault) for site in STARTING]
+    gateway.proxy.bends += bends
+
+    await world.restart(gateway)
+
+    assert all([await done(bend.done) for bend in bends])
+    found = await world.get(f"{world.urls['g0']}/v1/models")
+    assert MODEL in {model["id"] for model in found["data"]}
