@@ -245,6 +245,9 @@ class Attempt:
             chunks, tail = await self._stream.close(end.rest)
         except Unavailable:
             log.warning("An answer can't be written. task=%s", self.task.ref.id)
+            self._stream.discard()
+            if self._can_go_on():
+                return HandBack(spared=False, hide_seconds=1)
             return Finish(failure(ProviderLost()))
         return Finish(replace(end.outcome, chunks=chunks, tail=tail))
 

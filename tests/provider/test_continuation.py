@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
+from inferline.errors import Unavailable
 from inferline.gateway.reader import Reader
+from inferline.memory import MemoryStore
 from inferline.sse import EventParser, is_done
-from inferline.task import State, Task
+from inferline.task import Chunk, State, Task
 from tests.provider.world import World, until, world
 from tests.support import answers
 from tests.support.answers import Asked
@@ -416,3 +419,28 @@ async def test_an_answer_that_has_shown_to_be_more_than_text_is_not_continued(
 
 def first_word() -> str:
     return " " + expected(CHATS, HI).split()[0]
+
+
+async def test_an_answer_whose_end_could_not_be_written_goes_on_in_another_attempt() -> None:
+    class Store(MemoryStore):
+        """Takes no chunk for a while after the first."""
+
+        refused = 0
+
+        async def write_chunks(self, chunks: Sequence[Chunk]) -> None:
+            if chunks[0].seq and chunks[0].attempt == 1:
+                self.refused += 1
+                raise Unavailable
+            await super().write_chunks(chunks)
+
+    # All but the first bytes are written at the end.
+    terms = {"lease_seconds": 2.0, "flush_seconds": 60.0, "flush_bytes": 10**7}
+    script = Script(first=0.01, interval=0.0, tokens=700)
+    async with world(Backend(script=script), store=Store(), terms=terms) as around:
+        task = await ask(around, CHATS, CHAT)
+        row = await around.ended(task, 30)
+
+        assert around.store.refused
+        assert (State.DONE, 2) == (row.state, row.attempt)
+        text, _ = said(await read(around, task))
+        assert expected(CHATS, json.loads(around.backend.bodies[0]), 700) == text
