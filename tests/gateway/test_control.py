@@ -21,6 +21,19 @@ TOLD = {
 }
 
 
+async def test_a_provider_is_told_how_many_others_serve_its_models(
+    gateway: Gateway, client: httpx.AsyncClient
+) -> None:
+    first = (await client.post("/v1/providers", json=TOLD)).json()
+    second = (await client.post("/v1/providers", json={**TOLD, "id": "another"})).json()
+    again = (await client.post("/v1/providers", json=TOLD)).json()
+    ill = {**TOLD, "id": "another", "healthy": False}
+    await client.post("/v1/providers", json=ill)
+    alone = (await client.post("/v1/providers", json=TOLD)).json()
+
+    assert [0, 1, 1, 0] == [grant["peers"]["org/m"] for grant in (first, second, again, alone)]
+
+
 async def test_an_enrolled_models_provider_is_listed_at_once(
     gateway: Gateway, client: httpx.AsyncClient
 ) -> None:
