@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterator
 
 import hypothesis
 import pytest
@@ -18,6 +19,8 @@ from tests.support.emulators import running
 
 #: Which examples are made, unless `--hypothesis-seed` says otherwise.
 SEED = 20261122
+#: How many of them are tried until a broken variant shows what it is known by.
+SEEDS_MAX = 4
 
 
 @pytest.fixture
@@ -66,8 +69,22 @@ def test_the_protocol_holds_on_what_others_wrote(emulator: str, examples: int, s
 
 @pytest.mark.parametrize("machine", BROKEN, ids=lambda machine: machine.__name__)
 def test_a_precaution_left_out_is_noticed(machine: type[Protocol]) -> None:
-    """Always from the same seed: it is the machine that is tested here."""
-    with pytest.raises(Violation) as found:
-        run(machine, SEED, examples=2000, steps=40, phases=(Phase.generate,))
-    print(found.value)
-    assert re.search(machine.notices, str(found.value))
+    """From the same seeds always: it is the machine that is tested here."""
+    found = [str(violation) for violation in violations(machine)]
+    print(*found, sep="\n")
+    assert re.search(machine.notices, found[-1])
+
+
+def violations(machine: type[Protocol]) -> Iterator[Violation]:
+    """
+    What is noticed with one seed after the other, up to what the variant is known by.
+
+    What examples a seed makes depends on the modules that are loaded, because Hypothesis also draws
+    the constants that stand in them.
+    """
+    for seed in range(SEED, SEED + SEEDS_MAX):
+        with pytest.raises(Violation) as found:
+            run(machine, seed, examples=2000, steps=40, phases=(Phase.generate,))
+        yield found.value
+        if re.search(machine.notices, str(found.value)):
+            return
