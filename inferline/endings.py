@@ -62,10 +62,10 @@ class Ending:
             return
         data = event.data
         if b'"error"' in data or event.event == b"error":
-            self._see_error(_read(data))
+            self._see_error(document_of(data))
         if self._kind == "choices":
             if may_finish(data):
-                self._see_choices(_read(data).get("choices"))
+                self._see_choices(document_of(data).get("choices"))
         elif self._kind != "other":
             self._see_name(event, _LAST[self._kind])
 
@@ -85,7 +85,7 @@ class Ending:
         if event.event is not None:
             self.done = self.done or event.event in last
         elif any(name in event.data for name in last):
-            self.done = self.done or str(_read(event.data).get("type")).encode() in last
+            self.done = self.done or str(document_of(event.data).get("type")).encode() in last
 
 
 def may_finish(data: bytes) -> bool:
@@ -99,7 +99,7 @@ def may_finish(data: bytes) -> bool:
     return False
 
 
-def _read(data: bytes) -> Mapping[str, Any]:
+def document_of(data: bytes) -> dict[str, Any]:
     """Parse the data of an event; what is no JSON object is read as an empty one."""
     try:
         document = json.loads(data)

@@ -69,7 +69,7 @@ def read(body: bytes, *, depth_max: int = DEPTH_MAX) -> Payload:
         stream=_stream(document),
         service_tier=_service_tier(document),
         choices=choices_of(document),
-        include_usage=_include_usage(document),
+        include_usage=include_usage(document),
     )
 
 
@@ -165,6 +165,7 @@ def choices_of(document: Mapping[str, Any]) -> int:
     return choices
 
 
-def _include_usage(document: dict[str, Any]) -> bool:
+def include_usage(document: Mapping[str, Any]) -> bool:
+    """Whether a request asks for the usage of its stream."""
     options = document.get("stream_options")
     return isinstance(options, dict) and options.get("include_usage") is True

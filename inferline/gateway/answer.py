@@ -31,7 +31,7 @@ from inferline.gateway.reader import Reader
 from inferline.gateway.visit import Visit
 from inferline.gateway.watch import Pace
 from inferline.sse import EventParser, Rest, comment, data_event
-from inferline.task import Head, State, Task
+from inferline.task import Head, Task
 
 log = logging.getLogger(__name__)
 
@@ -225,8 +225,8 @@ class Answer(Response):
         Raise NoProvider once nobody has served the model for too long and nobody holds the task.
         """
         line = self._line
-        held = task.state is State.RUNNING and task.lease_ms > line.store.now_ms()
-        if held or (await line.catalogue.snapshot()).serving(task.model):
+        is_held = not task.waits(line.store.now_ms())
+        if is_held or (await line.catalogue.snapshot()).serving(task.model):
             self._served = now
         elif now - self._served > line.settings.no_provider_seconds:
             if await line.store.expire(task.ref):

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from itertools import islice
 from typing import Any, Final
+
+from inferline_provider import edits
 
 #: Where an answer may name its model besides its top level: the first event of the Responses API
 #: and of the Messages API wraps the answer.
 _WRAPPERS: Final = ("response", "message")
-#: How many places of a document are tried. A client may write as many as it likes, and each is
-#: read.
-_TRIES_MAX: Final = 8
 
 
 def rename(document: bytes, old: str, new: str) -> bytes:
@@ -24,16 +22,14 @@ def rename(document: bytes, old: str, new: str) -> bytes:
     """
     if b'"model"' not in document:
         return document
-    wanted = _renamed(_read(document), old, new)
+    wanted = _renamed(edits.read(document), old, new)
     if wanted is None:
         return document
     spellings = b"|".join(map(re.escape, _spellings(old)))
-    places = re.finditer(rb'"model"\s*:\s*(' + spellings + rb")", document)
-    for found in islice(places, _TRIES_MAX):
-        start, end = found.span(1)
-        changed = document[:start] + json.dumps(new).encode() + document[end:]
-        if _read(changed) == wanted:
-            return changed
+    pattern = rb'"model"\s*:\s*(' + spellings + rb")"
+    changed = edits.first(edits.replaced(document, pattern, json.dumps(new).encode()), wanted)
+    if changed is not None:
+        return changed
     return json.dumps(wanted, ensure_ascii=False, separators=(",", ":")).encode()
 
 
@@ -54,10 +50,3 @@ def _spellings(name: str) -> list[bytes]:
     """Return the ways in which JSON writers write a name."""
     plain, escaped = (json.dumps(name, ensure_ascii=ascii_only) for ascii_only in (False, True))
     return [text.encode() for text in dict.fromkeys((plain, escaped, plain.replace("/", "\\/")))]
-
-
-def _read(document: bytes) -> Any:
-    try:
-        return json.loads(document)
-    except (ValueError, RecursionError):
-        return None

@@ -207,7 +207,7 @@ class ChunkStream:
 
     def discard(self) -> None:
         """Write nothing more: the attempt is over."""
-        self._writer.forget(self)
+        self.hold()
         self._pieces, self._size = [], 0
 
     def take(self, now: float) -> list[Chunk]:

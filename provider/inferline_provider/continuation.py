@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from inferline.payload import choices_of
+from inferline.endings import document_of
+from inferline.payload import choices_of, include_usage
 from inferline.sse import Event, data_event
 from inferline_provider.delivered import CHAT, COMPLETIONS, Delivered
 from inferline_provider.verdict import CannotContinue, Unfit
@@ -48,7 +49,7 @@ def may_continue(path: str, body: bytes) -> bool:
     """
     if not path.endswith(COMPLETIONS):
         return False
-    document = _read(body)
+    document = document_of(body)
     if document.get("stream") is not True or choices_of(document) != 1:
         return False
     shape = document.get("response_format")
@@ -78,10 +79,8 @@ async def continuation(
     """
     if not may_continue(path, body):
         raise CannotContinue("An answer to such a request can't be continued.")
-    document = _read(body)
-    options = document.get("stream_options")
-    wants_usage = isinstance(options, dict) and options.get("include_usage") is True
-    if left.done or (left.finished and (left.usage or not wants_usage)):
+    document = document_of(body)
+    if left.done or (left.finished and (left.usage or not include_usage(document))):
         return Continuation(None, Splice(left, 0, is_over=True))
     counted = await backend.count_tokens(name, left.text) if left.text else 0
     # No event has less than a token, but a model may say in several what a tokenizer says in one.
@@ -97,14 +96,6 @@ async def continuation(
 def _says(value: Any) -> bool:
     """Say whether a field asks for something. Of probabilities, none is not 0."""
     return value is not None and value is not False and value not in ([], {}, "")
-
-
-def _read(body: bytes) -> dict[str, Any]:
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
-        return {}
-    return document if isinstance(document, dict) else {}
 
 
 def _bounded(document: dict[str, Any], tokens: int) -> bool:
@@ -188,7 +179,7 @@ class Splice:
 
     def change(self, event: Event) -> Event | None:
         """An event as it continues the stream; None when it is left out."""
-        document = _read(event.data)
+        document = document_of(event.data)
         choices = document.get("choices")
         if not isinstance(choices, list) or document.get("error"):
             return event  # The end, an error, or what can't be read: it is judged as anywhere.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from inferline.sse import Event, EventParser, is_done
+from inferline.endings import document_of
+from inferline.sse import EventParser, is_done
 from inferline.store import TaskStore
 from inferline.task import Task
 from inferline_provider.verdict import PARSED_BYTES_MAX, CannotContinue
@@ -16,6 +16,8 @@ from inferline_provider.verdict import PARSED_BYTES_MAX, CannotContinue
 #: The endings of the paths whose streams can be continued.
 CHAT: Final = "/chat/completions"
 COMPLETIONS: Final = "/completions"
+
+NO_TEXT: Final = "The answer holds an event that is no part of a text."
 
 #: What one event says of all: the client sees these as its stream began with them.
 _ENVELOPE: Final = ("id", "object", "created", "model", "system_fingerprint")
@@ -83,8 +85,10 @@ def _read(found: Delivered, path: str, data: bytes) -> None:
     for event in EventParser().feed(data):
         if is_done(event):
             found.done = True
+        elif event.event is not None:
+            raise CannotContinue(NO_TEXT)
         else:
-            texts += _take(found, _document(event), chat=path.endswith(CHAT))
+            texts += _take(found, document_of(event.data), chat=path.endswith(CHAT))
     found.text, found.text_events = "".join(texts), len(texts)
 
 
@@ -92,7 +96,7 @@ def _take(found: Delivered, document: Mapping[str, Any], *, chat: bool) -> list[
     """Take note of an event, and return its text if it has any."""
     choices = document.get("choices")
     if not isinstance(choices, list) or document.get("error"):
-        raise CannotContinue("The answer holds an event that is no part of a text.")
+        raise CannotContinue(NO_TEXT)
     if not found.envelope:
         found.envelope = {name: document[name] for name in _ENVELOPE if name in document}
     if isinstance(document.get("usage"), dict):
@@ -114,13 +118,3 @@ def _text(choice: Any, *, chat: bool) -> str:
     if is_more or not isinstance(text, str):
         raise CannotContinue("The answer is more than text.")
     return text
-
-
-def _document(event: Event) -> Mapping[str, Any]:
-    try:
-        document = json.loads(event.data)
-    except (ValueError, RecursionError):
-        document = None
-    if event.event is not None or not isinstance(document, dict):
-        raise CannotContinue("The answer holds an event that is no part of a text.")
-    return document

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from typing import Any, Final
 
 from inferline.endings import may_finish
 from inferline.sse import Event
+from inferline_provider import edits
 from inferline_provider.verdict import PARSED_BYTES_MAX, Finish, parse, usage_of
 
 #: The endpoints whose streams tell of their usage only to who asks; the others always do.
 _PATHS: Final = ("/chat/completions", "/v1/completions")
-#: How many places of a body are tried. A client may write as many as it likes, and each is read.
-_TRIES_MAX: Final = 8
 _OPTIONS: Final = "stream_options"
 _INCLUDE: Final = "include_usage"
 #: With it vLLM tells of usage in every event once it is asked: those would not be the client's.
@@ -115,14 +112,9 @@ def _told(data: bytes) -> dict[str, int]:
 
 
 def _asking(body: bytes) -> bytes | None:
-    document = _read(body)
+    document = edits.read(body)
     wanted = _wanted(document)
-    if wanted is None:
-        return None
-    for changed in islice(_changes(body, document), _TRIES_MAX):
-        if _read(changed) == wanted:
-            return changed
-    return None
+    return None if wanted is None else edits.first(_changes(body, document), wanted)
 
 
 def _wanted(document: Any) -> dict[str, Any] | None:
@@ -146,20 +138,15 @@ def _changes(body: bytes, document: dict[str, Any]) -> Iterator[bytes]:
         end = body.rindex(b"}")
         yield body[:end] + b',"stream_options":{"include_usage":true}' + body[end:]
     elif options is None:
-        yield from _replaced(body, rb'"stream_options"\s*:\s*(null)', b'{"include_usage":true}')
+        yield from edits.replaced(
+            body, rb'"stream_options"\s*:\s*(null)', b'{"include_usage":true}'
+        )
     elif _INCLUDE in options:
-        yield from _replaced(body, rb'"include_usage"\s*:\s*(false|null)', b"true")
+        yield from edits.replaced(body, rb'"include_usage"\s*:\s*(false|null)', b"true")
     else:
         more = b"," if options else b""
         found = rb'"stream_options"\s*:\s*\{()'
-        yield from _replaced(body, found, b'"include_usage":true' + more)
-
-
-def _replaced(body: bytes, pattern: bytes, text: bytes) -> Iterator[bytes]:
-    """Yield ``body`` with ``text`` for the pattern's group, at each place where that stands."""
-    for found in re.finditer(pattern, body):
-        start, end = found.span(1)
-        yield body[:start] + text + body[end:]
+        yield from edits.replaced(body, found, b'"include_usage":true' + more)
 
 
 def _alone(event: Event) -> dict[str, Any] | None:
@@ -182,10 +169,3 @@ def _with_timings(held: Event, event: Event, alone: dict[str, Any]) -> Event:
     if parse(data) != {**before, "timings": alone.get("timings")}:
         return held
     return Event(held.event, data, held.raw.replace(held.data, data, 1))
-
-
-def _read(body: bytes) -> Any:
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
-        return None

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferline_provider import alias
+from inferline_provider import edits
 from inferline_provider.alias import rename
 
 NAMES = st.text(min_size=1, max_size=12)
@@ -46,8 +46,8 @@ def test_a_document_full_of_names_is_not_read_for_each_of_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     reads: list[bytes] = []
-    read = alias._read
-    monkeypatch.setattr(alias, "_read", lambda body: reads.append(body) or read(body))
+    read = edits.read
+    monkeypatch.setattr(edits, "read", lambda body: reads.append(body) or read(body))
     asked = {"messages": [{"model": "public"}] * 1000, "model": "public"}
 
     renamed = rename(json.dumps(asked).encode(), "public", "m")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from inferline.sse import Event, EventParser
 from inferline.store import Outcome
-from inferline_provider import usage
+from inferline_provider import edits
 from inferline_provider.usage import Meter, UsageAsker, is_refusal
 from inferline_provider.verdict import PARSED_BYTES_MAX, Finish
 
@@ -110,8 +110,8 @@ def test_a_body_full_of_places_is_not_read_for_each_of_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     reads: list[bytes] = []
-    read = usage._read
-    monkeypatch.setattr(usage, "_read", lambda body: reads.append(body) or read(body))
+    read = edits.read
+    monkeypatch.setattr(edits, "read", lambda body: reads.append(body) or read(body))
     nested = [{"stream_options": None}] * 1000
 
     assert ask(json.dumps({"a": nested, "stream": True, "stream_options": None}).encode()) is None
