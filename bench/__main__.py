@@ -63,6 +63,8 @@ def _run(name: str, about: dict[str, str], *, quick: bool) -> bool:
     except BenchError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return False
+    if tell := getattr(importlib.import_module(f"bench.{name}"), "tell", None):
+        report.show(tell(found))
     path = report.keep(name, {**about, "quick": str(quick)}, found)
     where = path.relative_to(ROOT)
     report.note(f"\n{name} took {time.monotonic() - begun:.0f} s; raw data: {where}")

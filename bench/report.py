@@ -4,11 +4,44 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """What a part found, for people: made of its raw data and nothing else."""
+
+    title: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    #: What one has to know to read it: what ran, what is in milliseconds, whose CPU it is.
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """Some of it as a picture: a line for each name, of points (x, y)."""
+
+    title: str
+    x: str
+    y: str
+    lines: Mapping[str, Sequence[tuple[float, float]]]
+    x_log: bool = False
+    y_log: bool = False
+
+
+def show(told: Sequence[Table | Chart]) -> None:
+    """Print the tables; pictures are for pages."""
+    for one in told:
+        if isinstance(one, Table):
+            table(one.title, one.head, one.rows)
+            if one.note:
+                note(one.note)
 
 
 def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
