@@ -220,7 +220,7 @@ class Attempt:
             splice=splice,
             can_go_on=self._can_go_on,
         )
-        with trail.asking() as traceparent:
+        with trail.asking(body) as traceparent:
             async with (
                 _within(bench.terms.first_byte_seconds_max) as limit,
                 bench.backend.post(task.path, body, traceparent) as response,

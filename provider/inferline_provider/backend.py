@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final, Self
@@ -14,20 +13,16 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from inferline.enrolment import OfferedModel
+from inferline_provider import room
+from inferline_provider.room import Room
 from inferline_provider.verdict import Broken, Fault, KeyRefused, Silent, Unwell
 
 #: For every look at the backend that is no task.
 LOOK_SECONDS_MAX: Final = 10.0
 CONNECT_SECONDS_MAX: Final = 10.0
-#: Room that a task takes in a vLLM's cache when nothing better is known, tokens,
-TASK_TOKENS: Final = 4096
-#: and the most tasks that a stock vLLM runs at once.
-VLLM_SLOTS_MAX: Final = 256
-
 #: How an answer may begin that is to be continued.
 BEGUN: Final = "One, two,"
 
-_CACHE: Final = re.compile(r"^vllm:cache_config_info\{(.*)\}", re.MULTILINE)
 #: The names under which servers tell a model's context length.
 _LENGTHS: Final = ("max_model_len", "context_length", "n_ctx", "n_ctx_train")
 
@@ -98,22 +93,25 @@ class Backend:
         elif status != 200:
             raise Unwell(status)
 
-    async def slots(self) -> tuple[int | None, str]:
-        """Return how many tasks the backend runs at once (None: it does not tell), and why so."""
+    async def room(self) -> Room:
+        """How many tasks the backend may run at once."""
         try:
-            props = await self._look_json("/props")
-            if isinstance(props, dict) and isinstance(props.get("total_slots"), int):
-                return max(1, props["total_slots"]), "the backend's /props say so"
+            told = room.of_props(await self._look_json("/props"))
         except Fault:
-            pass  # Not a llama.cpp.
+            told = None  # Not a llama.cpp.
+        return told or room.of_metrics(await self._metrics()) or room.UNKNOWN
+
+    async def waiting(self) -> int | None:
+        """How many tasks wait inside the backend; None when it does not tell."""
+        return room.waiting(await self._metrics())
+
+    async def _metrics(self) -> str:
+        """What the backend tells Prometheus; empty for nothing."""
         try:
             async with self._look("/metrics") as response:
-                text = await response.text("utf-8", "replace") if response.status == 200 else ""
+                return await response.text("utf-8", "replace") if response.status == 200 else ""
         except Fault:
-            text = ""
-        if (slots := _vllm_slots(text)) is not None:
-            return slots, f"its cache holds so many tasks of {TASK_TOKENS} tokens"
-        return None, "the backend does not tell"
+            return ""
 
     async def prefill(self, model: str, text: str, shape: object = None) -> dict[str, bool] | None:
         """
@@ -239,14 +237,3 @@ def _context_length(entry: dict[str, Any]) -> int | None:
             if isinstance(value, int) and value > 0:
                 return value
     return None
-
-
-def _vllm_slots(metrics: str) -> int | None:
-    """Return how many tasks fit in the cache of a vLLM; it does not tell how many it would run."""
-    if (found := _CACHE.search(metrics)) is None:
-        return None
-    labels = dict(re.findall(r'(\w+)="([^"]*)"', found[1]))
-    blocks, block_tokens = labels.get("num_gpu_blocks", ""), labels.get("block_size", "")
-    if not (blocks.isdecimal() and block_tokens.isdecimal()):
-        return None
-    return max(1, min(VLLM_SLOTS_MAX, int(blocks) * int(block_tokens) // TASK_TOKENS))

@@ -11,6 +11,7 @@ from inferline.clock import Clock
 from inferline.enrolment import OfferedModel
 from inferline_provider.backend import Backend
 from inferline_provider.offer import offered
+from inferline_provider.room import UNKNOWN, Room
 from inferline_provider.settings import Settings
 from inferline_provider.verdict import Fault, KeyRefused, Silent, Unwell
 
@@ -29,8 +30,6 @@ REFUSED: Final = "Its LLM server refuses the provider's key."
 UNLISTED: Final = "Its LLM server does not list its models."
 EMPTY: Final = "Its LLM server has no models."
 UNWANTED: Final = "Its LLM server has none of the wanted models."
-#: What is taken for the slots of a backend that does not tell.
-SLOTS_DEFAULT: Final = 1
 
 
 class Health:
@@ -50,7 +49,8 @@ class Health:
         #: Why no work is taken, as one of the sentences above; empty when it is.
         self.reason = SILENT
         self.models: tuple[OfferedModel, ...] = ()
-        self.slots = settings.slots or SLOTS_DEFAULT
+        slots = settings.slots
+        self.room = UNKNOWN if slots is None else Room(slots, slots, "as it was set")
 
     def doubt(self) -> None:
         """Look soon: a task failed."""
@@ -60,7 +60,7 @@ class Health:
         """Count as unhealthy for a while: the backend does not let us in."""
         self._refused_at = self._clock.monotonic()
         log.error("The backend refuses this provider's key; set OPENAI_API_KEY or --backend-key.")
-        self._set(False, self.models, self.slots, REFUSED)
+        self._set(False, self.models, self.room, REFUSED)
 
     async def wait(self) -> None:
         """Return once the backend is healthy and has a model to offer."""
@@ -91,23 +91,23 @@ class Health:
         try:
             await self._backend.check()
         except Fault as fault:
-            self._set(False, self.models, self.slots, _reason(fault))
+            self._set(False, self.models, self.room, _reason(fault))
             return
-        models, slots = self.models, self.slots
+        models, room = self.models, self.room
         is_healthy, reason = True, self._empty
         is_old = now - self._listed_at >= self._settings.refresh_seconds
         if is_old or not self.is_healthy:
             try:
-                models, slots = await self._list()
+                models, room = await self._list()
                 self._listed_at, self._refused_at = now, None
                 reason = self._empty
             except Fault as fault:
                 log.warning("The backend's models can't be listed: %s", fault)
                 if isinstance(fault, KeyRefused) or not self.is_healthy:
                     is_healthy, reason = False, _reason(fault)
-        self._set(is_healthy, models, slots, reason)
+        self._set(is_healthy, models, room, reason)
 
-    async def _list(self) -> tuple[tuple[OfferedModel, ...], int]:
+    async def _list(self) -> tuple[tuple[OfferedModel, ...], Room]:
         settings = self._settings
         listed = await self._backend.models()
         models = offered(listed, settings.models, settings.aliases)
@@ -115,16 +115,18 @@ class Health:
         if listed and not models:
             log.warning("The backend has none of the wanted models. listed=%d", len(listed))
         if settings.slots is not None:
-            return models, settings.slots
-        slots, reason = await self._backend.slots()
-        if slots != self.slots:
-            log.info("Slots: %s. slots=%d", reason, slots or SLOTS_DEFAULT)
-        return models, slots or SLOTS_DEFAULT
+            return models, self.room
+        room = await self._backend.room()
+        if room == UNKNOWN and self.is_healthy:
+            room = self.room  # What it has told holds while it is too busy to tell it again.
+        if room != self.room:
+            log.info("Slots: %s. slots=%d", room.reason, room.slots)
+        return models, room
 
     def _set(
-        self, is_healthy: bool, models: tuple[OfferedModel, ...], slots: int, reason: str
+        self, is_healthy: bool, models: tuple[OfferedModel, ...], room: Room, reason: str
     ) -> None:
-        before = (self.is_healthy, self.models, self.slots, self.reason)
+        before = (self.is_healthy, self.models, self.room, self.reason)
         if is_healthy != self.is_healthy:
             log.log(
                 logging.INFO if is_healthy else logging.WARNING,
@@ -132,9 +134,9 @@ class Health:
                 "healthy" if is_healthy else "not healthy; nothing is pulled",
                 self._settings.backend,
             )
-        self.is_healthy, self.models, self.slots = is_healthy, models, slots
+        self.is_healthy, self.models, self.room = is_healthy, models, room
         self.reason = reason
-        if before != (is_healthy, models, slots, reason):
+        if before != (is_healthy, models, room, reason):
             self.on_change()
 
 

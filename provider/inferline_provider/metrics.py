@@ -79,6 +79,9 @@ class ProviderMetrics(Collector):
         """From now on ``calls`` tells what was called at AWS; see `Watcher`."""
         self._calls = calls
 
+    def asked(self, record: Record) -> None:
+        """Wait for its end; see `Watcher`."""
+
     def begun(self, record: Record) -> None:
         """Wait for its end; see `Watcher`."""
 

@@ -26,6 +26,7 @@ from inferline_provider.enrolment import (
     GatewayUnreachable,
     GrantedCredentials,
 )
+from inferline_provider.gauge import Gauge
 from inferline_provider.health import Health
 from inferline_provider.leases import Leases
 from inferline_provider.passes import Passes
@@ -36,12 +37,16 @@ from inferline_provider.slots import Slots
 from inferline_provider.speed import Speed
 from inferline_provider.spot import SpotWatch, watch
 from inferline_provider.trail import UNTOLD, Standing, Telemetry, Watchers
+from inferline_provider.tuner import Tuner
 from inferline_provider.verdict import Broken, Busy, Fault, KeyRefused
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+#: Slots that are found, not set, are told at once when they have changed by this factor; smaller
+#: changes, as of trials, go with the next heartbeat.
+NEWS_FACTOR: Final = 1.5
 #: How long handing back may take once the time for draining is over.
 HAND_BACK_SECONDS_MAX: Final = 5.0
 
@@ -134,12 +139,18 @@ class Provider:
     ) -> None:
         self._settings = settings
         self._speed = Speed(clock)
-        self._telemetry = replace(telemetry, watcher=Watchers(telemetry.watcher, self._speed))
         self._health = health
         self._gateway = gateway
         self._credentials = credentials
         self._clock = clock
         self._slots = Slots(1, clock, self._slots_changed)
+        watchers = [telemetry.watcher, self._speed]
+        self._tuner: Tuner | None = None
+        if settings.slots is None:
+            gauge = Gauge(clock, settings.first_token_seconds)
+            self._tuner = Tuner(self._slots, gauge, clock)
+            watchers.append(gauge)
+        self._telemetry = replace(telemetry, watcher=Watchers(*watchers))
         self._rota = Rota()
         self._passes = Passes(clock)
         self._enroller = Enroller(
@@ -159,7 +170,7 @@ class Provider:
     async def join(self) -> Grant:
         """Wait for the backend, then for the gateway. Raises EnrolmentRefused."""
         await self._health.wait()
-        self._slots.resize(self._health.slots)
+        self._make_room()
         grant = await self._enroller.join()
         self._granted(grant)
         return grant
@@ -167,7 +178,7 @@ class Provider:
     def equip(self, backend: Backend, stores: Stores, grant: Grant) -> None:
         """Make the parts that need the stores."""
         terms = grant.terms
-        self._terms = terms
+        self._terms, self._backend = terms, backend
         self._leases = Leases(
             stores.store, stores.queue, self._clock, terms.lease_seconds, terms.orphan_seconds
         )
@@ -222,6 +233,8 @@ class Provider:
                     self._leases.fencing(),
                 )
             ]
+            if self._tuner is not None:
+                work.append(parts.create_task(self._tuner.run(self._backend.waiting)))
             heartbeat = parts.create_task(self._enroller.run(self._terms.enrol_seconds))
             await stopping.drain.wait()
             # From here on nothing may say again that we are there.
@@ -297,18 +310,32 @@ class Provider:
     def _slots_changed(self) -> None:
         if self._puller is not None:
             self._puller.poke()
-            if self._slots.limit < self._told_slots:
+            if self._is_news(self._slots.limit, self._told_slots):
                 self._enroller.changed()
+
+    def _is_news(self, slots: int, told: int) -> bool:
+        """Whether the gateway should hear at once of another number of slots."""
+        if self._tuner is None:
+            return slots < told
+        return not told / NEWS_FACTOR < slots < told * NEWS_FACTOR
+
+    def _make_room(self) -> None:
+        """Have the slots that are set, or find from what the backend tells how many it is worth."""
+        if self._tuner is None:
+            self._slots.resize(self._health.room.slots)
+        else:
+            self._tuner.know(self._health.room)
 
     def _health_changed(self) -> None:
         assert self._puller is not None
-        self._slots.resize(self._health.slots)
+        self._make_room()
         self._puller.set_open(self._health.is_healthy)
         self._enroller.changed()
 
     def _fault(self, fault: Fault) -> None:
         if isinstance(fault, Busy):
-            self._slots.cut(fault.retry_after_seconds or 0)
+            if self._slots.cut(fault.retry_after_seconds or 0) and self._tuner is not None:
+                self._tuner.refused()
         elif isinstance(fault, Broken):
             self._slots.fail()
         if isinstance(fault, KeyRefused):

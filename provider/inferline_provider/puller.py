@@ -129,7 +129,7 @@ class Puller:
         if wanted > taken:
             taken += self._slots.take(wanted - taken)
         begun = min(wanted, taken)
-        self._slots.give(taken - begun)
+        self._slots.spare(taken - begun)
         for delivery in deliveries[:begun]:
             self._crew.start(delivery)
         return deliveries[begun:]

@@ -19,8 +19,10 @@ class Settings:
     id: str
     token: str = field(default="", repr=False)
     backend_key: str = field(default="", repr=False)
-    #: How many tasks run at once; None: ask the backend.
+    #: How many tasks run at once; None: as many as are found to be worth it.
     slots: int | None = None
+    #: While that is being found, 95 of 100 first tokens are to come within so long.
+    first_token_seconds: float = 5.0
     #: Between two looks at the backend's list of models.
     refresh_seconds: float = 60.0
     #: Serve only these; empty: all that the backend has.

@@ -17,6 +17,8 @@ REST_SECONDS_MAX: Final = 16.0
 #: After the last cut, a sixteenth of the slots comes back in each such time.
 RECOVER_SECONDS: Final = 10.0
 RECOVER_SHARE: Final = 16
+#: While work waits, so much of the slots is in use at least; the rest is on its way to the next.
+PRESSED_SHARE: Final = 0.75
 
 
 class Slots:
@@ -37,6 +39,8 @@ class Slots:
         #: Rests since the backend last answered.
         self._rests = 0
         self.used = 0
+        #: Whether the queues had something for every slot when they were last asked.
+        self._filled = False
 
     @property
     def limit(self) -> int:
@@ -55,6 +59,7 @@ class Slots:
         """Take up to `wanted` free slots and return how many."""
         taken = min(wanted, self.free)
         self.used += taken
+        self._filled = self._filled or self.used >= self.limit
         return taken
 
     def give(self, count: int = 1) -> None:
@@ -63,19 +68,35 @@ class Slots:
         if count:
             self._on_change()
 
+    def spare(self, count: int) -> None:
+        """Give slots back that were taken and for which nothing came."""
+        self._filled = self._filled and not count
+        self.give(count)
+
+    @property
+    def pressed(self) -> bool:
+        """Whether more would run if there were more slots."""
+        return self._filled and self.used >= PRESSED_SHARE * self.limit
+
     def resize(self, limit: int) -> None:
         """Have `limit` slots from now on."""
         if limit != self._full:
             self._full = self._allowed = limit
             self._on_change()
 
-    def cut(self, seconds: float = 0.0) -> None:
-        """Halve the slots, because the backend is busy; for ``seconds``, if it says so."""
+    def cut(self, seconds: float = 0.0) -> bool:
+        """
+        Halve the slots, because the backend is busy; for ``seconds``, if it says so.
+
+        False if it is being left alone already: one overload counts once.
+        """
         self._recover()
-        if self._rest(max(CUT_SECONDS, seconds)):
-            self._allowed = max(1, self._allowed // 2)
-            self._moved_at = self._clock.monotonic()
-            self._on_change()
+        if not self._rest(max(CUT_SECONDS, seconds)):
+            return False
+        self._allowed = max(1, self._allowed // 2)
+        self._moved_at = self._clock.monotonic()
+        self._on_change()
+        return True
 
     def fail(self) -> None:
         """Leave the backend alone for a while, because it failed."""

@@ -52,6 +52,9 @@ class Speed:
     def watch_calls(self, calls: Calls) -> None:
         """Do not look; see `Watcher`."""
 
+    def asked(self, record: Record) -> None:
+        """Do not look; see `Watcher`."""
+
     def begun(self, record: Record) -> None:
         """Count its events; see `Watcher`."""
         self._running[id(record)] = self._clock.monotonic(), record

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,6 +23,9 @@ Ending = Literal["answered", "failed", "handed_back", "expired", "ended", "lost"
 #: How often each operation of each service was called, retries included.
 Calls = Callable[[], Mapping[tuple[str, str], int]]
 
+#: In the JSON of who asks for a stream, and hardly ever elsewhere: in a string, quotes are escaped.
+_STREAMED: Final = re.compile(rb'"stream"\s*:\s*true\b')
+
 
 @dataclass(slots=True, kw_only=True)
 class Record:
@@ -31,6 +35,8 @@ class Record:
     tier: str
     path: str
     queue_ms: int
+    #: Whether a stream was asked for.
+    streamed: bool = False
     ending: Ending = "broken"
     #: How long the backend worked on it, seconds; None when it was not asked.
     backend_seconds: float | None = None
@@ -62,6 +68,9 @@ class Watcher(Protocol):
     def watch_calls(self, calls: Calls) -> None:
         """From now on ``calls`` tells what it has called at AWS."""
 
+    def asked(self, record: Record) -> None:
+        """The backend is asked now; a second time if it refused the question for the usage."""
+
     def begun(self, record: Record) -> None:
         """The first event of a stream has come: ``record`` counts the others as they come."""
 
@@ -76,6 +85,9 @@ class Nobody:
         """Do not look."""
 
     def watch_calls(self, calls: Calls) -> None:
+        """Do not look."""
+
+    def asked(self, record: Record) -> None:
         """Do not look."""
 
     def begun(self, record: Record) -> None:
@@ -100,6 +112,11 @@ class Watchers:
         """Tell each; see `Watcher`."""
         for watcher in self._watchers:
             watcher.watch_calls(calls)
+
+    def asked(self, record: Record) -> None:
+        """Tell each; see `Watcher`."""
+        for watcher in self._watchers:
+            watcher.asked(record)
 
     def begun(self, record: Record) -> None:
         """Tell each; see `Watcher`."""
@@ -148,11 +165,13 @@ class Trail:
         )
 
     @contextmanager
-    def asking(self) -> Iterator[str]:
-        """The time that the backend takes; yields the header that it is told."""
+    def asking(self, body: bytes = b"") -> Iterator[str]:
+        """The time that the backend takes over a body; yields the header that it is told."""
         span = self._telemetry.tracer.begin("client", self._span.context, self._now_ms())
         self._asked_at = self._clock.monotonic()
         record = self._record
+        record.streamed = _STREAMED.search(body) is not None
+        self._telemetry.watcher.asked(record)
         try:
             yield str(span.context)
         except asyncio.CancelledError:

@@ -120,22 +120,45 @@ async def test_nobody_there_is_not_healthy() -> None:
 
 
 @pytest.mark.parametrize(
-    ("routes", "slots"),
+    ("routes", "slots", "most"),
     [
-        ({"/props": {"total_slots": 7}}, 7),
-        ({"/props": 404, "/metrics": VLLM % 2560}, 10),
-        ({"/metrics": VLLM % 1_000_000}, 256),
-        ({"/metrics": VLLM % 1}, 1),
-        ({"/metrics": VLLM % "None"}, None),
-        ({"/props": {}, "/metrics": "x 1"}, None),
-        ({}, None),
+        ({"/props": {"total_slots": 7}}, 7, 7),
+        ({"/props": {"total_slots": 0}}, 1, 1),
+        ({"/props": 404, "/metrics": VLLM % 2560}, 10, None),
+        ({"/metrics": VLLM % 1_000_000}, 256, None),
+        ({"/metrics": VLLM % 1}, 1, None),
+        ({"/metrics": VLLM % "None"}, 1, None),
+        ({"/props": {}, "/metrics": "x 1"}, 1, None),
+        ({}, 1, None),
     ],
 )
 async def test_slots_are_what_the_backend_lets_us_know(
-    routes: dict[str, Any], slots: int | None
+    routes: dict[str, Any], slots: int, most: int | None
 ) -> None:
     async with backend_of(routes) as backend:
-        assert (await backend.slots())[0] == slots
+        found = await backend.room()
+
+    assert (slots, most) == (found.slots, found.most)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "waiting"),
+    [
+        (VLLM % 1, None),
+        (404, None),
+        ('vllm:num_requests_waiting{engine="0",model_name="m"} 3.0\n', 3),
+        ('vllm:num_requests_waiting{engine="0"} 3.0\nvllm:num_requests_waiting{engine="1"} 2.0', 5),
+        ('vllm:num_requests_waiting_by_reason{reason="capacity"} 3.0\n', None),
+        ("# TYPE llamacpp:requests_deferred gauge\nllamacpp:requests_deferred 2\n", 2),
+        ("llamacpp:requests_deferred 1e999\n", None),
+        ("llamacpp:requests_deferred 1.2.3\n", None),
+    ],
+)
+async def test_how_many_tasks_wait_inside_is_read_where_each_server_tells_it(
+    metrics: Any, waiting: int | None
+) -> None:
+    async with backend_of({"/metrics": metrics}) as backend:
+        assert await backend.waiting() == waiting
 
 
 async def test_the_scripted_backend_tells_of_itself() -> None:
@@ -145,7 +168,8 @@ async def test_the_scripted_backend_tells_of_itself() -> None:
         client.Backend(f"http://127.0.0.1:{port}") as backend,
     ):
         assert [model.id for model in await backend.models()] == ["a", "b"]
-        assert (await backend.slots())[0] == 3
+        assert (await backend.room()).slots == 3
+        assert await backend.waiting() == 0
         assert await is_well(backend)
 
 

@@ -42,6 +42,14 @@ def test_a_flag_goes_before_the_environment() -> None:
     assert settings.aliases == {"a": "b"}
 
 
+def test_without_a_number_slots_are_found_within_a_bound_that_can_be_set() -> None:
+    settings, _ = cli.read([], GIVEN)
+    stricter, _ = cli.read([], {**GIVEN, "FIRST_TOKEN_SECONDS": "1.5"})
+
+    assert (None, 5.0) == (settings.slots, settings.first_token_seconds)
+    assert 1.5 == stricter.first_token_seconds
+
+
 def test_two_backends_of_a_host_are_two_providers() -> None:
     first, _ = cli.read([], GIVEN)
     again, _ = cli.read([], GIVEN)
@@ -70,6 +78,7 @@ def test_what_is_missing_is_named(
     [
         ["--slots", "many"],
         ["--slots", "0"],
+        ["--first-token-seconds", "0"],
         ["--drain-seconds", "-1"],
         ["--refresh", "inf"],
         ["--alias", "a"],

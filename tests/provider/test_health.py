@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from aiohttp import web
 
 from inferline.clock import SystemClock
 from inferline.enrolment import REASON_CHARS_MAX
@@ -72,6 +73,43 @@ async def test_a_key_that_a_task_finds_refused_is_told_to_the_gateway() -> None:
 
         told = around.gateway.enrolments[-1]
         assert (False, health.REFUSED) == (told["healthy"], told["reason"])
+
+
+class Overloaded(Backend):
+    """Answers its clients and its health check, and nobody else, once it is busy."""
+
+    is_busy = False
+
+    async def _props(self, request: web.Request) -> web.Response:
+        return web.Response(status=503) if self.is_busy else await super()._props(request)
+
+
+async def test_the_room_that_a_backend_told_holds_while_it_is_too_busy_to_tell() -> None:
+    scripted = Overloaded(slots=6)
+    async with serving(scripted) as port:
+        url = f"http://127.0.0.1:{port}"
+        settings = Settings(base_url=NOWHERE, backend=url, id="p", refresh_seconds=0.0)
+        async with client.Backend(url) as backend:
+            found = Health(backend, settings, SystemClock())
+            await found.look()
+            scripted.is_busy = True
+
+            await found.look()
+
+            assert (6, 6) == (found.room.slots, found.room.most)
+
+
+async def test_the_room_that_is_set_is_not_asked_for() -> None:
+    scripted = Backend(slots=6)
+    async with serving(scripted) as port:
+        url = f"http://127.0.0.1:{port}"
+        async with client.Backend(url) as backend:
+            found = Health(
+                backend, Settings(base_url=NOWHERE, backend=url, id="p", slots=9), SystemClock()
+            )
+            await found.look()
+
+            assert 9 == found.room.slots
 
 
 async def test_a_provider_whose_models_go_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,3 +127,46 @@ def test_a_backend_that_says_for_how_long_it_is_busy_is_left_alone_so_long() -> 
     assert 0 == slots.free
     clock.advance(0.1)
     assert 4 == slots.free
+
+
+def test_a_full_house_is_pressed_until_something_is_left_over() -> None:
+    slots = Slots(4, FakeClock(), lambda: None)
+    slots.take(3)
+    assert not slots.pressed
+
+    slots.take(1)
+    assert slots.pressed
+
+    slots.give()
+    slots.spare(slots.take(1))
+    assert not slots.pressed
+
+
+def test_a_slot_on_its_way_to_the_next_task_does_not_relieve() -> None:
+    slots = Slots(4, FakeClock(), lambda: None)
+    slots.take(4)
+
+    slots.give()
+    slots.spare(0)
+
+    assert slots.pressed
+
+
+def test_more_room_is_pressed_once_it_is_full() -> None:
+    slots = Slots(4, FakeClock(), lambda: None)
+    slots.take(4)
+
+    slots.resize(8)
+    assert not slots.pressed
+
+    slots.take(3)
+    assert slots.pressed
+
+
+def test_only_the_first_refusal_of_an_overload_counts() -> None:
+    clock = FakeClock()
+    slots = Slots(16, clock, lambda: None)
+
+    assert [True, False] == [slots.cut(), slots.cut()]
+    clock.advance(CUT_SECONDS)
+    assert slots.cut()

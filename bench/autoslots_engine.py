@@ -1,0 +1,150 @@
+"""A scripted LLM engine of which it is known how much it does with how many tasks at once."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+
+#: How answers and prompts differ: spread on the logarithmic scale.
+LENGTH_SIGMA = 0.7
+PROMPT_SIGMA = 0.3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """How fast an engine is with n tasks at once."""
+
+    #: Tokens a second of each of them,
+    speed: Callable[[int], float]
+    #: and mean seconds that it reads a prompt.
+    first: Callable[[int], float] = lambda n: 0.5
+    #: More than these wait inside; None: it begins all at once.
+    running_max: int | None = None
+    #: Mean length of an answer, tokens.
+    tokens: float = 60.0
+
+
+def sharing(knee: int, rate: float = 10.0) -> Shape:
+    """A hard knee: from there on the tasks share what there is."""
+    return Shape(speed=lambda n: rate * min(1.0, knee / n))
+
+
+def queueing(knee: int, rate: float = 10.0) -> Shape:
+    """A hard knee: from there on the tasks wait inside, first come first served."""
+    return Shape(speed=lambda n: rate, running_max=knee)
+
+
+def gradual(half: int, most: float, first: float, crowd: int) -> Shape:
+    """
+    As the batch of a GPU: of ``most`` tokens a second, ``half`` tasks at once get the half.
+
+    A prompt takes ``first`` seconds alone, and as much again for each ``crowd`` tasks.
+    """
+    return Shape(
+        speed=lambda n: most / (n + half), first=lambda n: first * (1 + n / crowd), tokens=60.0
+    )
+
+
+def collapsing(knee: int, rate: float = 10.0, power: float = 1.5) -> Shape:
+    """Beyond its knee it does less and less, as one that swaps: twice the tasks, 0.7 times."""
+    return Shape(speed=lambda n: rate * min(1.0, (knee / n) ** power))
+
+
+@dataclass(slots=True, eq=False)
+class _Stream:
+    left: int
+    #: How many are still to come, at each token.
+    tokens: asyncio.Queue[int] = field(default_factory=asyncio.Queue)
+
+
+class Engine:
+    """
+    Gives all that run a token in each step, as continuous batching does.
+
+    How long a request's prompt and answer are depends on its number and the seed alone.
+    """
+
+    def __init__(self, shape: Shape, seed: int) -> None:
+        self._shape = shape
+        self._seed = seed
+        self._inside = 0
+        self._turns: deque[asyncio.Future[None]] = deque()
+        self._streams: list[_Stream] = []
+        self._stepping: asyncio.Task[None] | None = None
+        #: Tokens of each second, and when each first one came and after how long.
+        self.made: Counter[int] = Counter()
+        self.firsts: list[tuple[float, float]] = []
+
+    @property
+    def waiting(self) -> int:
+        """How many wait inside."""
+        return sum(not turn.done() for turn in self._turns)
+
+    def become(self, shape: Shape) -> None:
+        """Be another engine from now on, with the same tasks."""
+        self._shape = shape
+        self._let_in()
+
+    async def answer(self, number: int) -> AsyncIterator[int]:
+        """Yield at each token how many are still to come."""
+        loop = asyncio.get_running_loop()
+        chance = random.Random(f"{self._seed} {number}")
+        length = max(1, round(_lognormal(chance, LENGTH_SIGMA) * self._shape.tokens))
+        asked_at = loop.time()
+        await self._enter()
+        stream = _Stream(length)
+        try:
+            await asyncio.sleep(self._shape.first(self._inside) * _lognormal(chance, PROMPT_SIGMA))
+            self._streams.append(stream)
+            if self._stepping is None or self._stepping.done():
+                self._stepping = asyncio.create_task(self._step())
+            left = await stream.tokens.get()
+            self.firsts.append((loop.time(), loop.time() - asked_at))
+            yield left
+            while left:
+                left = await stream.tokens.get()
+                yield left
+        finally:
+            if stream in self._streams:
+                self._streams.remove(stream)
+            self._inside -= 1
+            self._let_in()
+
+    async def _enter(self) -> None:
+        """Return once it is inside."""
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._turns.append(turn)
+        self._let_in()
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():  # It was let in, and left at once.
+                self._inside -= 1
+                self._let_in()
+            raise
+
+    def _let_in(self) -> None:
+        most = self._shape.running_max
+        while self._turns and (most is None or self._inside < most):
+            turn = self._turns.popleft()
+            if not turn.done():  # Else its client has just left.
+                self._inside += 1
+                turn.set_result(None)
+
+    async def _step(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._streams:
+            await asyncio.sleep(1 / self._shape.speed(max(1, self._inside)))
+            self.made[int(loop.time())] += len(self._streams)
+            for stream in self._streams:
+                stream.left -= 1
+                stream.tokens.put_nowait(stream.left)
+            self._streams = [stream for stream in self._streams if stream.left]
+
+
+def _lognormal(chance: random.Random, sigma: float) -> float:
+    """A number of mean 1."""
+    return chance.lognormvariate(-(sigma**2) / 2, sigma)
