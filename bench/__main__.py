@@ -25,6 +25,7 @@ PARTS = {
     "cold_start": "time and memory of each Lambda function's start",
     "memory": "resident memory of each open stream",
     "overload": "the share answered in time at 1.2 times the capacity, beside the best possible",
+    "autoslots": "the slots that a provider finds, beside the best that can be set",
 }
 #: A program of its own, with its own table.
 AWS_CLIENT = "aws-client"

@@ -8,6 +8,13 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
+#: The events of a stream: a token, the last one, and the end.
+TOKEN, LAST = (
+    b'data: {"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":%s}]}\n\n' % finish
+    for finish in (b"null", b'"stop"')
+)
+DONE = b"data: [DONE]\n\n"
+
 #: How answers and prompts differ: spread on the logarithmic scale.
 LENGTH_SIGMA = 0.7
 PROMPT_SIGMA = 0.3
@@ -24,17 +31,17 @@ class Shape:
     #: More than these wait inside; None: it begins all at once.
     running_max: int | None = None
     #: Mean length of an answer, tokens.
-    tokens: float = 60.0
+    tokens: float = 30.0
 
 
-def sharing(knee: int, rate: float = 10.0) -> Shape:
+def sharing(knee: int, rate: float = 5.0) -> Shape:
     """A hard knee: from there on the tasks share what there is."""
     return Shape(speed=lambda n: rate * min(1.0, knee / n))
 
 
-def queueing(knee: int, rate: float = 10.0) -> Shape:
+def queueing(knee: int, rate: float = 5.0, tokens: float = 30.0) -> Shape:
     """A hard knee: from there on the tasks wait inside, first come first served."""
-    return Shape(speed=lambda n: rate, running_max=knee)
+    return Shape(speed=lambda n: rate, running_max=knee, tokens=tokens)
 
 
 def gradual(half: int, most: float, first: float, crowd: int) -> Shape:
@@ -43,12 +50,10 @@ def gradual(half: int, most: float, first: float, crowd: int) -> Shape:
 
     A prompt takes ``first`` seconds alone, and as much again for each ``crowd`` tasks.
     """
-    return Shape(
-        speed=lambda n: most / (n + half), first=lambda n: first * (1 + n / crowd), tokens=60.0
-    )
+    return Shape(speed=lambda n: most / (n + half), first=lambda n: first * (1 + n / crowd))
 
 
-def collapsing(knee: int, rate: float = 10.0, power: float = 1.5) -> Shape:
+def collapsing(knee: int, rate: float = 5.0, power: float = 1.5) -> Shape:
     """Beyond its knee it does less and less, as one that swaps: twice the tasks, 0.7 times."""
     return Shape(speed=lambda n: rate * min(1.0, (knee / n) ** power))
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from bench import virtual_time
-from bench.autoslots_engine import Engine, Shape
+from bench.autoslots_engine import DONE, LAST, TOKEN, Engine, Shape
 from bench.overload_line import Distance, FarQueue, FarStore
 from bench.virtual_time import VirtualClock
 from inferline.enrolment import Enrolment, Grant, OfferedModel, Terms
@@ -65,12 +65,6 @@ class Server(Backend):
         yield _Response(self._engine, asked["n"], streamed=asked["stream"])
 
 
-_TOKEN, _LAST = (
-    b'data: {"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":%s}]}\n\n' % finish
-    for finish in (b"null", b'"stop"')
-)
-
-
 class _Response:
     status = 200
 
@@ -88,9 +82,9 @@ class _Response:
         async for left in self._tokens:
             count += 1
             if self._streamed:
-                yield _TOKEN if left else _LAST
+                yield TOKEN if left else LAST
         if self._streamed:
-            yield b"data: [DONE]\n\n"
+            yield DONE
         else:
             choices = [{"index": 0, "finish_reason": "stop", "message": {"content": ""}}]
             usage = {"prompt_tokens": 1, "completion_tokens": count, "total_tokens": count + 1}

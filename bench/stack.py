@@ -76,14 +76,15 @@ async def emulator() -> AsyncIterator[tuple[str, Running]]:
 async def inferline(
     backend_url: str,
     *,
-    slots: int,
+    slots: int | None,
     aws_url: str | None = None,
     settings: Mapping[str, str] | None = None,
 ) -> AsyncIterator[InferLine]:
     """
     A gateway and a provider as an operator starts them; ``aws_url`` None: an own emulator.
 
-    ``settings`` are further ones of the gateway, by their environment names.
+    ``slots`` None: the provider is to find them. ``settings`` are further ones of the gateway, by
+    their environment names.
     """
     if aws_url is None:
         async with (
@@ -99,7 +100,7 @@ async def inferline(
 @asynccontextmanager
 async def _inferline(
     backend_url: str,
-    slots: int,
+    slots: int | None,
     aws_url: str,
     aws: Running | None,
     settings: Mapping[str, str],
@@ -109,7 +110,8 @@ async def _inferline(
     environment = {**AWS_ENVIRONMENT, "AWS_ENDPOINT_URL": aws_url}
     quiet = {**environment, "INFERLINE_LOG_LEVEL": "warning", **settings}
     gateway = python("inferline", "gateway", "--host", "127.0.0.1", "--port", str(port))
-    flags = ["--base-url", url, "--backend", backend_url, "--slots", str(slots)]
+    flags = ["--base-url", url, "--backend", backend_url]
+    flags += [] if slots is None else ["--slots", str(slots)]
     provider = python("inferline_provider", *flags, "--id", "bench-provider")
     ready = f"{url}/v1/health"
     async with (

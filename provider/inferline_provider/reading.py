@@ -10,9 +10,9 @@ from typing import Final
 #: What more slots cost, lest tasks are slowed, or wait inside the backend, for next to nothing:
 #: twice as many have to give 3.5 % more.
 PRICE: Final = 0.05
-#: Of first tokens so many may be late, a little less than the 5 of 100 that the operator is
-#: promised: it takes hundreds to tell these apart.
-LATE_SHARE: Final = 0.03
+#: So many of the first tokens may be late for nothing: fewer than the 5 of 100 that the operator is
+#: promised, since it takes hundreds to tell these apart.
+LATE_SHARE: Final = 0.02
 #: What more late ones than that cost: a share of 0.1 more, 30 % of the throughput.
 LATE_PRICE: Final = 3.0
 #: What twice the mean time to the first token costs above the bound, 7 %: it leads back from where

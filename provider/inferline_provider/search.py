@@ -14,9 +14,11 @@ STEP_LEAST: Final = log(1.06)
 #: Between numbers that are nearer than this, none is tried.
 NEAR: Final = log(1.07)
 #: What more slots must be worth to be held, as a logarithm: two readings of the same may differ by
-#: as much. Trials of one number count together, and then half of it will do for four of them.
+#: as much. Trials of one number count together, and then half of it will do for four of them;
+#: unless they differ by more than this: then the backend is another than before.
 WORTH_LEAST: Final = 0.01
 TRIALS_MAX: Final = 8
+SAME: Final = 0.1
 
 
 class Search:
@@ -52,8 +54,8 @@ class Search:
 
     def tell(self, number: int, worth: float, *, clear: bool) -> bool:
         """Take note of how much more a trial was worth; True if that number is held from now on."""
-        mean, count = self._tried.get(number, (0.0, 0))
-        count = min(count + 1, TRIALS_MAX)
+        mean, count = self._tried.get(number, (worth, 0))
+        count = 1 if abs(worth - mean) > SAME else min(count + 1, TRIALS_MAX)
         mean += (worth - mean) / count
         self._tried[number] = mean, count
         least = WORTH_LEAST / sqrt(count) if number > self.held else 0.0
@@ -75,6 +77,10 @@ class Search:
         self._low = self._high = None
         self._step = min(STEP_FIRST, max(STEP_LEAST, step))
         self._is_up = self._is_up if up is None else up
+
+    def shorten(self) -> None:
+        """Go less far next time where nothing is known: there was no work for so many."""
+        self._step = max(STEP_LEAST, self._step / 2)
 
     def changed(self, *, better: bool) -> None:
         """What the held number is worth has changed: what was found is no longer true."""

@@ -59,7 +59,6 @@ class Slots:
         """Take up to `wanted` free slots and return how many."""
         taken = min(wanted, self.free)
         self.used += taken
-        self._filled = self._filled or self.used >= self.limit
         return taken
 
     def give(self, count: int = 1) -> None:
@@ -69,9 +68,9 @@ class Slots:
             self._on_change()
 
     def spare(self, count: int) -> None:
-        """Give slots back that were taken and for which nothing came."""
-        self._filled = self._filled and not count
+        """Give slots back that were taken and for which nothing came, be it none."""
         self.give(count)
+        self._filled = not count and (self._filled or self.used >= self.limit)
 
     @property
     def pressed(self) -> bool:

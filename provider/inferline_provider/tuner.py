@@ -131,6 +131,8 @@ class Tuner:
         elif not self._slots.pressed:
             self._slack += 1
             if self._slack > max(SLACK_LOOKS, SLACK_SHARE * self._looks):
+                if self.limit > self._search.held:
+                    self._search.shorten()
                 self._set(None)
         elif (reading := self._read()) is not None:
             if self._trial is None:

@@ -21,7 +21,7 @@ def test_a_provider_without_a_number_of_slots_finds_one() -> None:
 
     assert 1 == line.limits[0][1]
     assert 12 <= line.limits[-1][1] <= 15
-    assert 100 < sum(made for at, made in line.engine.made.items() if at >= 120) / 60
+    assert 50 < sum(made for at, made in line.engine.made.items() if at >= 120) / 60
 
 
 def test_a_number_that_is_set_stays() -> None:

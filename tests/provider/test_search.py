@@ -148,3 +148,14 @@ def test_what_was_refused_is_not_tried_before_it_is_told_to_look_again() -> None
 
     assert 48 == search.held
     assert all(64 > number for number in walk(search, level(500)))
+
+
+def test_where_there_was_no_work_for_so_many_fewer_are_tried() -> None:
+    search = Search(16, 512, STEP_FIRST)
+
+    tried = []
+    for _ in range(5):
+        tried.append(search.next())
+        search.shorten()
+
+    assert [32, 23, 19, 17, 17] == tried

@@ -129,37 +129,51 @@ def test_a_backend_that_says_for_how_long_it_is_busy_is_left_alone_so_long() -> 
     assert 4 == slots.free
 
 
+def fill(slots: Slots, wanted: int, came: int) -> None:
+    """Ask a queue that has only so much."""
+    slots.spare(slots.take(wanted) - came)
+
+
 def test_a_full_house_is_pressed_until_something_is_left_over() -> None:
     slots = Slots(4, FakeClock(), lambda: None)
-    slots.take(3)
+    fill(slots, 3, 3)
     assert not slots.pressed
 
-    slots.take(1)
+    fill(slots, 1, 1)
     assert slots.pressed
 
     slots.give()
-    slots.spare(slots.take(1))
+    fill(slots, 1, 0)
+    assert not slots.pressed
+
+
+def test_who_only_asks_for_work_has_none_yet() -> None:
+    slots = Slots(4, FakeClock(), lambda: None)
+
+    slots.take(4)
+
     assert not slots.pressed
 
 
 def test_a_slot_on_its_way_to_the_next_task_does_not_relieve() -> None:
     slots = Slots(4, FakeClock(), lambda: None)
-    slots.take(4)
+    fill(slots, 4, 4)
 
     slots.give()
-    slots.spare(0)
+    assert slots.pressed
 
+    slots.take(1)
     assert slots.pressed
 
 
 def test_more_room_is_pressed_once_it_is_full() -> None:
     slots = Slots(4, FakeClock(), lambda: None)
-    slots.take(4)
+    fill(slots, 4, 4)
 
     slots.resize(8)
     assert not slots.pressed
 
-    slots.take(3)
+    fill(slots, 3, 3)
     assert slots.pressed
 
 

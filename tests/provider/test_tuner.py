@@ -34,6 +34,8 @@ class Bay:
         self.gauge = Gauge(self.clock, BOUND)
         self.tuner = Tuner(self.slots, self.gauge, self.clock)
         self.is_loaded = True
+        #: So many clients ask, each for one answer after the other.
+        self.clients = 10_000
         #: Whether the backend tells how many wait inside, and how many it takes at the most.
         self.tells = False
         self.refuses_above = SLOTS_MAX
@@ -75,7 +77,8 @@ class Bay:
             taken, begun = self.slots.take(10), 0
             try:
                 await asyncio.sleep(REFILL_SECONDS)
-                begun = taken if self.is_loaded else 0
+                work = self.clients - len(self._tasks) if self.is_loaded else 0
+                begun = min(taken, work)
             finally:
                 self.slots.spare(taken - begun)
             for _ in range(begun):
@@ -109,8 +112,8 @@ def play(scene: Callable[[], Coroutine[Any, Any, None]]) -> None:
     virtual_time.run(scene())
 
 
-#: 120 tokens a second, less the time in which prompts are read.
-KNEE_OF_12 = 120 * 6 / 6.5
+#: 60 tokens a second, less the time in which prompts are read.
+KNEE_OF_12 = 60 * 6 / 6.5
 
 
 @pytest.mark.parametrize(
@@ -143,7 +146,7 @@ def test_it_finds_a_knee_by_answers_that_are_not_streamed(shape: Shape) -> None:
 
 def test_it_takes_no_more_than_leaves_the_first_token_in_its_bound() -> None:
     async def scene() -> None:
-        bay = Bay(gradual(half=16, most=340, first=0.4, crowd=10))
+        bay = Bay(gradual(half=16, most=170, first=0.4, crowd=10))
 
         await bay.run(700)
 
@@ -157,7 +160,7 @@ def test_it_takes_no_more_than_leaves_the_first_token_in_its_bound() -> None:
 
 def test_far_below_the_knee_it_is_quick() -> None:
     async def scene() -> None:
-        bay = Bay(sharing(200, rate=4.0))
+        bay = Bay(sharing(200, rate=2.0))
 
         await bay.run(60)
 
@@ -174,6 +177,19 @@ def test_without_work_that_waits_it_tries_nothing() -> None:
         await bay.run(60)
 
         assert {1} == {limit for _, limit in bay.limits}
+
+    play(scene)
+
+
+def test_with_few_clients_it_goes_as_far_as_they_need() -> None:
+    async def scene() -> None:
+        bay = Bay(sharing(100))
+        bay.clients = 22
+
+        await bay.run(300)
+
+        assert bay.tuner.limit >= 20
+        assert bay.done(100) >= 0.9 * 22 * 5 * 6 / 6.5
 
     play(scene)
 
@@ -274,7 +290,7 @@ def test_a_backend_that_refuses_more_is_filled_but_for_a_little() -> None:
         await bay.run(400)
 
         assert 16 <= bay.held(200) <= 20
-        assert bay.done(200) >= 0.85 * 200 * 6 / 6.5
+        assert bay.done(200) >= 0.85 * 100 * 6 / 6.5
 
     play(scene)
 
