@@ -5,69 +5,74 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib
-import importlib.util
-import subprocess
 import sys
 import time
 
 from bench import machine, report
 from bench.loader import loader
-from bench.processes import ROOT, BenchError, python
+from bench.parts import PARTS
+from bench.processes import ROOT, BenchError
 
-#: In the order in which `all` runs them, with what each tells.
-PARTS = {
-    "latency": "what InferLine and LiteLLM add to the first token and to the whole answer",
-    "gateway": "answers a second, and CPU time of a router for each",
-    "refill": "how long a free slot waits for its next task",
-    "cancel": "how long a cancelled request still holds its slot",
-    "calls": "calls to AWS for each request, and what a million cost",
-    "cost": "the stack on AWS idle for a month, and for a million requests of 20 s",
-    "cold_start": "time and memory of each Lambda function's start",
-    "memory": "resident memory of each open stream",
-    "overload": "the share answered in time at 1.2 times the capacity, beside the best possible",
-}
-#: A program of its own, with its own table.
-AWS_CLIENT = "aws-client"
+#: Measures nothing: makes the page of what was measured.
+PUBLISH = "publish"
 
 
 def main() -> int:
-    names = [*PARTS, AWS_CLIENT, "all"]
+    names = [*PARTS, "all"]
+    lines = [f"  {name:11} {part.what}" for name, part in PARTS.items()]
     parser = argparse.ArgumentParser(
         prog="python -m bench",
         description="Measure InferLine on this machine, beside LiteLLM's proxy.",
-        epilog="\n".join(f"  {name:11} {what}" for name, what in PARTS.items())
-        + f"\n  {AWS_CLIENT:11} CPU time of a call to AWS, by client",
+        epilog="\n".join(lines)
+        + f"\n\n  {PUBLISH} [FILE...]   make docs/performance.md of the newest raw data",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("parts", nargs="*", choices=names, default="all", metavar="PART")
     parser.add_argument("--quick", action="store_true", help="fewer samples: a look, no result")
+    if sys.argv[1:2] == [PUBLISH]:
+        from bench import publish
+
+        return publish.main(sys.argv[2:])
     options = parser.parse_args()
     asked = {options.parts} if isinstance(options.parts, str) else set(options.parts)
-    chosen = [name for name in names[:-1] if asked & {name, "all"}]
+    chosen = [name for name in PARTS if asked & {name, "all"}]
     about = machine.describe()
     for what, value in about.items():
         report.note(f"{what:12} {value}")
+    _announce(chosen, quick=options.quick)
     failed = [name for name in chosen if not _run(name, about, quick=options.quick)]
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0
 
 
+def _announce(chosen: list[str], *, quick: bool) -> None:
+    """Say beforehand how long it will take."""
+    times = {
+        name: PARTS[name].quick_seconds if quick else PARTS[name].seconds for name in chosen
+    }
+    told = ", ".join(f"{name} {_minutes(seconds)}" for name, seconds in times.items())
+    report.note(f"\nThis will take about {_minutes(sum(times.values()))}: {told}.")
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
+
+
 def _run(name: str, about: dict[str, str], *, quick: bool) -> bool:
     """Measure one part and keep what it found; False if it could not be measured."""
-    if name == AWS_CLIENT:
-        return _run_aws_client(quick=quick)
     begun = time.monotonic()
+    report.progress(f"{name}: {PARTS[name].what}")
     try:
         found = asyncio.run(_measure(name, quick=quick))
     except BenchError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return False
-    if tell := getattr(importlib.import_module(f"bench.{name}"), "tell", None):
-        report.show(tell(found))
-    path = report.keep(name, {**about, "quick": str(quick)}, found)
-    where = path.relative_to(ROOT)
-    report.note(f"\n{name} took {time.monotonic() - begun:.0f} s; raw data: {where}")
+    seconds = time.monotonic() - begun
+    path = report.keep(name, {**about, "quick": str(quick), "seconds": f"{seconds:.0f}"}, found)
+    # From the file, so that what is printed is what the page will have.
+    report.show(report.tell(path))
+    report.note(f"\n{name} took {_minutes(seconds)}; raw data: {path.relative_to(ROOT)}")
     return True
 
 
@@ -75,13 +80,6 @@ async def _measure(name: str, *, quick: bool) -> object:
     part = importlib.import_module(f"bench.{name}")
     async with loader() as load:
         return await part.measure(load, quick=quick)
-
-
-def _run_aws_client(*, quick: bool) -> bool:
-    if importlib.util.find_spec("bench.aws_client") is None:
-        return True
-    command = python("bench.aws_client", *(["--calls", "300"] if quick else []))
-    return subprocess.run(command, cwd=ROOT).returncode == 0
 
 
 if __name__ == "__main__":
