@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib
+import json
 import sys
 import time
 
@@ -48,9 +49,7 @@ def main() -> int:
 
 def _announce(chosen: list[str], *, quick: bool) -> None:
     """Say beforehand how long it will take."""
-    times = {
-        name: PARTS[name].quick_seconds if quick else PARTS[name].seconds for name in chosen
-    }
+    times = {name: PARTS[name].quick_seconds if quick else PARTS[name].seconds for name in chosen}
     told = ", ".join(f"{name} {_minutes(seconds)}" for name, seconds in times.items())
     report.note(f"\nThis will take about {_minutes(sum(times.values()))}: {told}.")
 
@@ -71,7 +70,7 @@ def _run(name: str, about: dict[str, str], *, quick: bool) -> bool:
     seconds = time.monotonic() - begun
     path = report.keep(name, {**about, "quick": str(quick), "seconds": f"{seconds:.0f}"}, found)
     # From the file, so that what is printed is what the page will have.
-    report.show(report.tell(path))
+    report.show(report.tell(json.loads(path.read_text())))
     report.note(f"\n{name} took {_minutes(seconds)}; raw data: {path.relative_to(ROOT)}")
     return True
 

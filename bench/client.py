@@ -9,6 +9,7 @@ import asyncio
 import re
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import cast
 from urllib.parse import urlsplit
@@ -30,7 +31,7 @@ class Broken(Exception):
 
 @dataclass(slots=True)
 class Answer:
-    """One answer as its client saw it. Times are seconds of the performance counter."""
+    """One answer as its client saw it. Times are seconds of one clock."""
 
     sent: float
     status: int = 0
@@ -50,7 +51,8 @@ class Answer:
 class Connection(asyncio.Protocol):
     """One connection, which asks one thing at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
+        self._now = now
         self._future: asyncio.Future[None] | None = None
         self._lost = False
 
@@ -85,7 +87,9 @@ class Connection(asyncio.Protocol):
         #: Bytes of the body, or of its chunk with the line end behind it, that are yet to come.
         self._left = 0
         self._is_chunked = False
-        self.answer = Answer(time.perf_counter())
+        self.answer = Answer(self._now())
+        #: Set when its first token has come.
+        self.begun = asyncio.Event()
         if self._lost:
             self._end(Broken("the connection was closed"))
         else:
@@ -103,7 +107,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._future is None or self._future.done():
             return
-        now = time.perf_counter()
+        now = self._now()
         try:
             if not self._head:
                 self._raw += data
@@ -168,6 +172,7 @@ class Connection(asyncio.Protocol):
         if tokens := len(TOKEN.findall(events)):
             if not answer.tokens:
                 answer.first = now
+                self.begun.set()
             else:
                 answer.gaps.append(now - self._last)
             self._last = now

@@ -23,7 +23,7 @@ from bench.calls import AFTER_SECONDS, tallied
 from bench.counting import Proxy, Tally
 from bench.loader import Loader, body
 from bench.prices import HOURS_A_MONTH, MINUTES_A_MONTH, PRICES, SECONDS_A_MONTH
-from bench.report import note, table
+from bench.report import Table, progress
 from bench.stack import InferLine, backend, emulator, inferline
 from bench.template import Declared, declared
 from inferline.aws.client import AwsClient
@@ -111,24 +111,30 @@ async def measure(load: Loader, *, quick: bool) -> dict[str, Any]:
             idle, sweep = await _count_idle(proxy)
         found = {}
         for case in CASES:
+            progress(case.name)
             async with _line(server.url, {**stack.settings, **case.settings}) as line:
                 found[case.name] = await _count(load, line, case, idle, times)
-    requests = {name: bill.of_request(counted) for name, counted in found.items()}
-    month = bill.of_month(idle, sweep)
-    _print_requests(requests, found)
-    _print_month(month)
-    _print_prices()
     return {
         "declared": asdict(bill.stack),
+        "metric_bytes": bill.metric_bytes,
         "idle_per_second": idle.raw(),
         "sweep": sweep.raw(),
         "per_request": {
             name: {"seconds": one.seconds, "answer_bytes": one.answer_bytes, **one.tally.raw()}
             for name, one in found.items()
         },
-        "usd_per_million_requests": {name: usd(items) * 1e6 for name, items in requests.items()},
-        "usd_per_month": {name: _usd(units) for name, units in month},
     }
+
+
+def tell(raw: dict[str, Any]) -> list[Table]:
+    bill = Bill(Declared(**raw["declared"]), raw["metric_bytes"])
+    found = {
+        name: Counted(one["seconds"], one["answer_bytes"], Tally.of(one))
+        for name, one in raw["per_request"].items()
+    }
+    requests = {name: bill.of_request(counted) for name, counted in found.items()}
+    month = bill.of_month(Tally.of(raw["idle_per_second"]), Tally.of(raw["sweep"]))
+    return [*_request_tables(requests, found), _month_table(month), _price_table()]
 
 
 def _metric_bytes() -> int:
@@ -291,14 +297,15 @@ def _usd(units: Mapping[str, float]) -> float:
     return sum(PRICES[name].of(count) for name, count in units.items())
 
 
-def _print_requests(requests: Mapping[str, Sequence[Item]], found: Mapping[str, Counted]) -> None:
+def _request_tables(
+    requests: Mapping[str, Sequence[Item]], found: Mapping[str, Counted]
+) -> list[Table]:
     names = [name for name, _ in next(iter(requests.values()))]
     rows = [
         [name, *(f"{_usd(items[at][1]) * 1e6:.2f}" for items in requests.values())]
         for at, name in enumerate(names)
     ]
     rows.append(["**all**", *(f"**{usd(items) * 1e6:.0f}**" for items in requests.values())])
-    table("US dollars for a million requests of 20 s", ["", *requests], rows)
     units = [
         ["Lambda, s", *(f"{one.seconds:.2f}" for one in found.values())],
         ["answer, KB", *(f"{one.answer_bytes / 1e3:.1f}" for one in found.values())],
@@ -312,22 +319,27 @@ def _print_requests(requests: Mapping[str, Sequence[Item]], found: Mapping[str, 
         ),
         ["calls to AWS", *(f"{sum(one.tally.calls.values()):.0f}" for one in found.values())],
     ]
-    table("Counted for each of them", ["", *found], units)
+    return [
+        Table("US dollars for a million requests of 20 s", ["", *requests], rows),
+        Table("Counted for each of them", ["", *found], units),
+    ]
 
 
-def _print_month(month: Sequence[Item]) -> None:
+def _month_table(month: Sequence[Item]) -> Table:
     rows = [[name, f"{_usd(units):.2f}", _told(units)] for name, units in month]
     fixed = [item for item in month if not item[0].startswith("+")]
     at = len(fixed)
     rows.insert(at, ["**idle**", f"**{usd(fixed):.2f}**", ""])
-    table(f"US dollars for a month of {HOURS_A_MONTH} h", ["", "$", "units"], rows)
-    note(
+    return Table(
+        f"US dollars for a month of {HOURS_A_MONTH} h",
+        ["", "$", "units"],
+        rows,
         "Without free tiers. Counted: calls and their units, by a proxy before the emulator; the "
-        "metrics' log line.\nDeclared: memory, alarms, dashboard and key, in the stack's template. "
-        f"Assumed: {', '.join(f'{s} s for {n}' for n, s in RUN_SECONDS.items())};\n"
+        "metrics' log line. Declared: memory, alarms, dashboard and key, in the stack's template. "
+        f"Assumed: {', '.join(f'{s} s for {n}' for n, s in RUN_SECONDS.items())}; "
         f"{LOG_BYTES} further bytes of logs a run, kept a month; each run traced; rows deleted two "
-        "days late;\nfive pollers of the dead letters; data keys of tables kept for 300 s for each "
-        "caller."
+        "days late; five pollers of the dead letters; data keys of tables kept for 300 s for each "
+        "caller.",
     )
 
 
@@ -335,9 +347,9 @@ def _told(units: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {count:,.6g}" for name, count in units.items())
 
 
-def _print_prices() -> None:
+def _price_table() -> Table:
     rows = [
         [name, f"{price.usd:g} / {price.per:,.0f}", price.unit, price.source]
         for name, price in PRICES.items()
     ]
-    table("List prices, us-east-1", ["", "$ / units", "unit", "source"], rows)
+    return Table("List prices, us-east-1", ["", "$ / units", "unit", "source"], rows)

@@ -137,7 +137,7 @@ def delay_messages(sqs: Any, seed: int) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Serve until SIGTERM or SIGINT; what it does not know itself, the local mode's emulator does."""
+    """Serve until SIGTERM or SIGINT; further options are those of `inferline.local.emulator`."""
     parser = argparse.ArgumentParser(prog="python -m bench.emulator", description=__doc__)
     parser.add_argument("--far", action="store_true", help="answer as late as AWS")
     parser.add_argument("--seed", type=int, default=1, help="of what is drawn (%(default)s)")

@@ -77,15 +77,31 @@ def _costs(found: Found) -> Table:
         rest = [other for other in others if other in ("provider", "emulator")]
         p50, p99 = (f"{percentile(runs.total, share):.1f}" for share in (0.5, 0.99))
         rows.append(
-            [str(streams), name, spread(rates(runs)), "" if name == DIRECT else f"{ratio:.1f}"]
-            + [spread(runs.cpu_each(own), 2), spread(runs.rates), p50, p99]
-            + [", ".join(f"{other} {median(runs.cpu_each(other)):.2f}" for other in rest)]
+            [
+                str(streams),
+                name,
+                spread(rates(runs)),
+                "" if name == DIRECT else f"{ratio:.1f}",
+                spread(runs.cpu_each(own), 2),
+                spread(runs.rates),
+                p50,
+                p99,
+                ", ".join(f"{other} {median(runs.cpu_each(other)):.2f}" for other in rest),
+            ]
         )
     return Table(
         "Router: chat completions, not streamed, of a backend that answers at once",
-        ["at once", "asked", "requests/s a core (rounds)", "times LiteLLM's"]
-        + ["CPU ms an answer (rounds)", "answers/s (rounds)", "p50 ms", "p99 ms"]
-        + ["other processes, CPU ms an answer"],
+        [
+            "at once",
+            "asked",
+            "requests/s a core (rounds)",
+            "times LiteLLM's",
+            "CPU ms an answer (rounds)",
+            "answers/s (rounds)",
+            "p50 ms",
+            "p99 ms",
+            "other processes, CPU ms an answer",
+        ],
         rows,
         "The rate a core is 1000 ms by the CPU time, user and system, of the process that clients "
         "talk to: the backend itself, InferLine's gateway, LiteLLM's proxy. LiteLLM's is that of "

@@ -95,7 +95,9 @@ def tell(raw: dict[str, Any]) -> list[Table | Chart]:
         told += [_firsts(found[speed], what), _gap_chart(found[speed], what)]
     times = {speed: one["emulator_ms"] for speed, one in raw["speeds"].items()}
     for name in (OURS, FAR):
-        told.append(probe.table(name, probe.merged([one[name] for one in times.values()]), far=name == FAR))
+        told.append(
+            probe.table(name, probe.merged([one[name] for one in times.values()]), far=name == FAR)
+        )
     return [goals("Latency as of AWS", _goals(found)), *told, _path(found, times)]
 
 
@@ -106,8 +108,17 @@ def _added(found: Found, what: str) -> Table:
     ]
     return Table(
         f"Latency: {what}; milliseconds more than direct",
-        ["streams", "asked", "first token p50 (rounds)", "p90", "p99"]
-        + ["whole p50 (rounds)", "p99", "of direct", "answers"],
+        [
+            "streams",
+            "asked",
+            "first token p50 (rounds)",
+            "p90",
+            "p99",
+            "whole p50 (rounds)",
+            "p99",
+            "of direct",
+            "answers",
+        ],
         rows,
         f"The backend's first token comes after {FIRST_SECONDS * 1000:g} to "
         f"{(FIRST_SECONDS + SWAY_SECONDS) * 1000:g} ms. The line `direct` is in milliseconds as "
@@ -131,7 +142,9 @@ def _cells(runs: Runs, direct: Runs) -> list[str]:
         everyone = [[x for block in blocks for x in block] for blocks in (mine, theirs)]
         for share in shares:
             a, b = (percentile(samples, share) for samples in everyone)
-            cells.append((f"{a:.1f}" if same else f"{a - b:+.1f}") if tells(everyone[0], share) else "-")
+            cells.append(
+                (f"{a:.1f}" if same else f"{a - b:+.1f}") if tells(everyone[0], share) else "-"
+            )
     return [*cells, f"{median(runs.total) / median(direct.total):.3f}"]
 
 
@@ -147,8 +160,17 @@ def _gaps(found: Found, what: str) -> Table:
         rows.append([str(streams), name, *cells, str(sum(sizes))])
     return Table(
         f"Between two tokens: {what}; milliseconds",
-        ["streams", "asked", "p50 (rounds)", "p99 (rounds)", "p99 more than direct"]
-        + ["tokens at once, mean", "p99", "most", "tokens"],
+        [
+            "streams",
+            "asked",
+            "p50 (rounds)",
+            "p99 (rounds)",
+            "p99 more than direct",
+            "tokens at once, mean",
+            "p99",
+            "most",
+            "tokens",
+        ],
         rows,
         "As the client has them: tokens that come in one read have no time between them. "
         f"InferLine writes a stream each {FLUSH_MS:g} ms, so that some tokens come together, and "
@@ -165,8 +187,13 @@ def _load(found: Found, what: str, cores: int) -> Table:
         rows.append([str(streams), name, *each, *rounds.load_cells(runs, cores)])
     return Table(
         f"CPU: {what}",
-        ["streams", "asked", "router, ms an answer (rounds)", "router, ms for 1,000 tokens"]
-        + list(rounds.LOAD_HEAD),
+        [
+            "streams",
+            "asked",
+            "router, ms an answer (rounds)",
+            "router, ms for 1,000 tokens",
+            *list(rounds.LOAD_HEAD),
+        ],
         rows,
         "The router is the process that clients talk to: the backend itself, InferLine's gateway, "
         f"LiteLLM's proxy. {rounds.load_note(cores)}",

@@ -119,8 +119,8 @@ class Held:
             self._connections.append(connection)
             self._ends.append(connection.begin(request))
         async with asyncio.timeout(order["seconds"]):
-            while any(not c.answer.tokens for c in self._connections):
-                await asyncio.sleep(0.1)
+            for connection in self._connections:
+                await connection.begun.wait()
         return self.told()
 
     def told(self) -> dict[str, Any]:

@@ -37,4 +37,34 @@ PARTS = {
         270,
         90,
     ),
+    "refill": Part(
+        "Refill and occupancy",
+        "how long a free slot waits for its next task, and how full the slots are",
+        720,
+        210,
+    ),
+    "relay": Part(
+        "Relay",
+        "CPU time of a provider for 1,000 tokens, and chunks that share a write",
+        330,
+        120,
+    ),
+    "cancel": Part("Cancel", "how long a cancelled request still holds its slot", 480, 90),
+    "calls": Part(
+        "Calls to AWS", "calls to AWS for each request, and what a million cost", 270, 130
+    ),
+    "cost": Part(
+        "Cost",
+        "the stack on AWS idle for a month, and for a million requests of 20 s",
+        520,
+        330,
+    ),
+    "cold_start": Part("Cold start", "time and memory of each Lambda function's start", 240, 120),
+    "aws_client": Part("Client of AWS", "CPU time of a call to AWS, by client", 180, 40),
+    "overload": Part(
+        "Overload",
+        "the share answered in time at 1.2 times the capacity, beside the best possible",
+        900,
+        300,
+    ),
 }

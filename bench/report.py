@@ -92,9 +92,12 @@ def progress(text: str) -> None:
     print(f"  {text}", file=sys.stderr, flush=True)
 
 
-def tell(path: Path) -> list[Table | Chart]:
-    """The tables and charts of a file of raw data."""
-    kept = json.loads(path.read_text())
+#: What is kept of a part that was measured: its name as ``part``, ``machine``, and its ``data``.
+Kept = dict[str, Any]
+
+
+def tell(kept: Kept) -> list[Table | Chart]:
+    """The tables and charts of what was kept of a part."""
     told: list[Table | Chart] = importlib.import_module(f"bench.{kept['part']}").tell(kept["data"])
     return told
 

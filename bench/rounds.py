@@ -69,7 +69,7 @@ class Runs:
         return [used / len(block.total) for used, block in pairs]
 
     def shares(self) -> dict[str, float]:
-        """The share of one core that each process took over all rounds, and that the machine did."""
+        """The share of one core that each process, and the machine, took over all rounds."""
         seconds = sum(block.seconds for block in self.blocks)
         return {name: sum(used) / seconds / 1000 for name, used in self.cpu_ms.items()}
 

@@ -21,7 +21,6 @@ from bench.processes import (
     running,
 )
 
-
 PEERS = Path(__file__).parent / "peers"
 
 #: What InferLine is called in tables, and what with AWS's latencies.

@@ -119,8 +119,15 @@ def _chunks(raw: dict[str, Any]) -> Table:
             rows.append([contender, str(number), *cells])
     return Table(
         f"Chunks: {raw['streams']} streams of {PER_SECOND:g} tokens a second each",
-        ["asked", "time", "tokens that came", "chunks/s", "tokens a chunk"]
-        + ["CPU ms a delivered chunk", "machine, percent"],
+        [
+            "asked",
+            "time",
+            "tokens that came",
+            "chunks/s",
+            "tokens a chunk",
+            "CPU ms a delivered chunk",
+            "machine, percent",
+        ],
         rows,
         "A chunk is what reaches a client at once. Tokens that came are a share of those that the "
         "backend has to tell in that time: less than 100 % means that somebody does not keep up.",
@@ -142,10 +149,18 @@ def _reads(raw: dict[str, Any]) -> list[Table]:
     return [
         Table(
             "Shared calls: what is read and written for the chunks",
-            ["asked", "time", "reads/s", "reads a chunk", "keys a read"]
-            + ["writes/s", "writes a chunk", "items a write"],
+            [
+                "asked",
+                "time",
+                "reads/s",
+                "reads a chunk",
+                "keys a read",
+                "writes/s",
+                "writes a chunk",
+                "items a write",
+            ],
             rows,
-            "A read is a BatchGetItem of the gateway or of the provider, which asks for the rows and "
-            "next chunks of many streams at once; a write is a BatchWriteItem of the provider.",
+            "A read is a BatchGetItem of the gateway or of the provider, which asks for the rows "
+            "and next chunks of many streams at once; a write is a BatchWriteItem of the provider.",
         )
     ]
