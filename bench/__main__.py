@@ -9,34 +9,26 @@ import json
 import sys
 import time
 
-from bench import machine, report
+from bench import machine, publish, report, sampled
 from bench.loader import loader
 from bench.parts import PARTS
-from bench.processes import ROOT, BenchError
+from bench.processes import PROFILED, ROOT, BenchError
 
+#: What can be profiled.
+PROCESSES = ("gateway", "provider", "emulator", "backend")
 #: Measures nothing: makes the page of what was measured.
 PUBLISH = "publish"
 
 
 def main() -> int:
-    names = [*PARTS, "all"]
-    lines = [f"  {name:11} {part.what}" for name, part in PARTS.items()]
-    parser = argparse.ArgumentParser(
-        prog="python -m bench",
-        description="Measure InferLine on this machine, beside LiteLLM's proxy.",
-        epilog="\n".join(lines)
-        + f"\n\n  {PUBLISH} [FILE...]   make docs/performance.md of the newest raw data",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("parts", nargs="*", choices=names, default="all", metavar="PART")
-    parser.add_argument("--quick", action="store_true", help="fewer samples: a look, no result")
     if sys.argv[1:2] == [PUBLISH]:
-        from bench import publish
-
         return publish.main(sys.argv[2:])
-    options = parser.parse_args()
+    options = _options()
+    if options.profile:
+        PROFILED[options.profile] = []
     asked = {options.parts} if isinstance(options.parts, str) else set(options.parts)
     chosen = [name for name in PARTS if asked & {name, "all"}]
+    report.make_results()
     about = machine.describe()
     for what, value in about.items():
         report.note(f"{what:12} {value}")
@@ -45,6 +37,29 @@ def main() -> int:
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _options() -> argparse.Namespace:
+    lines = [
+        f"  {name:11} {part.what}; {_minutes(part.seconds)}, quick {_minutes(part.quick_seconds)}"
+        for name, part in PARTS.items()
+    ]
+    lines += ["", f"  {PUBLISH} [FILE...]   make docs/performance.md of the newest raw data"]
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description="Measure InferLine on this machine, beside LiteLLM's proxy.",
+        epilog="\n".join(lines),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    names = [*PARTS, "all"]
+    parser.add_argument("parts", nargs="*", choices=names, default="all", metavar="PART")
+    parser.add_argument("--quick", action="store_true", help="fewer samples: a look, no result")
+    parser.add_argument(
+        "--profile",
+        choices=PROCESSES,
+        help="show where this process spends its CPU time; figures are worse meanwhile, no results",
+    )
+    return parser.parse_args()
 
 
 def _announce(chosen: list[str], *, quick: bool) -> None:
@@ -68,9 +83,13 @@ def _run(name: str, about: dict[str, str], *, quick: bool) -> bool:
         print(f"{name}: {error}", file=sys.stderr)
         return False
     seconds = time.monotonic() - begun
-    path = report.keep(name, {**about, "quick": str(quick), "seconds": f"{seconds:.0f}"}, found)
+    about = {**about, "quick": str(quick), "seconds": f"{seconds:.0f}"}
+    path = report.keep(name, about, found, prefix="profiled-" if PROFILED else "")
     # From the file, so that what is printed is what the page will have.
     report.show(report.tell(json.loads(path.read_text())))
+    for process, profiles in PROFILED.items():
+        report.show([sampled.table(process, one) for one in map(sampled.read, profiles) if one])
+        profiles.clear()
     report.note(f"\n{name} took {_minutes(seconds)}; raw data: {path.relative_to(ROOT)}")
     return True
 

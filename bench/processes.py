@@ -17,6 +17,8 @@ from pathlib import Path
 
 import aiohttp
 
+from bench.report import RESULTS
+
 ROOT = Path(__file__).parent.parent
 #: LiteLLM imports for several seconds, longer on a busy machine.
 START_SECONDS_MAX = 90.0
@@ -34,6 +36,10 @@ AWS_ENVIRONMENT = {
     "AWS_REGION": "us-east-1",
     "AWS_EC2_METADATA_DISABLED": "true",
 }
+
+
+#: The processes that are to be profiled, by name, and where each one's profile goes that has begun.
+PROFILED: dict[str, list[Path]] = {}
 
 
 class BenchError(Exception):
@@ -117,6 +123,9 @@ async def running(
     ready_url: str | None = None,
 ) -> AsyncIterator[Running]:
     """Run a command while in the context, from when ``ready_url`` answers 200 on."""
+    if (profiles := PROFILED.get(name)) is not None:
+        profiles.append(RESULTS / f"profile-{name}-{len(profiles) + 1}.json")
+        command = [command[0], "-m", "bench.sampled", str(profiles[-1]), *command[2:]]
     passed_on = {key: os.environ[key] for key in _PASSED_ON if key in os.environ}
     with tempfile.TemporaryDirectory(prefix="inferline-bench-") as folder:
         log = Path(folder) / "log"

@@ -102,11 +102,15 @@ def tell(kept: Kept) -> list[Table | Chart]:
     return told
 
 
-def keep(part: str, machine: Mapping[str, str], data: Any) -> Path:
-    """Write a part's raw data; git does not see it."""
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / ".gitignore").write_text("*\n")
+def keep(part: str, machine: Mapping[str, str], data: Any, *, prefix: str = "") -> Path:
+    """Write a part's raw data."""
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-    path = RESULTS / f"{part}-{stamp}.json"
+    path = RESULTS / f"{prefix}{part}-{stamp}.json"
     path.write_text(json.dumps({"part": part, "machine": machine, "data": data}))
     return path
+
+
+def make_results() -> None:
+    """Make the folder of the raw data, which git does not see."""
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / ".gitignore").write_text("*\n")

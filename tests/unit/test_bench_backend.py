@@ -86,7 +86,9 @@ def test_a_client_that_leaves_ends_its_answer() -> None:
 def test_a_connection_that_is_to_be_closed_is_closed() -> None:
     backend = Backend(Script(first=0.0, per_second=0.0, tokens=1))
 
-    wires = [told(backend, post(stream=True, more=more)) for more in (b"Connection: close\r\n", b"")]
+    wires = [
+        told(backend, post(stream=True, more=more)) for more in (b"Connection: close\r\n", b"")
+    ]
 
     assert [True, False] == [wire.closed for wire in wires]
 
