@@ -17,7 +17,7 @@ import matplotlib
 matplotlib.use("svg")
 
 from matplotlib import pyplot
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 #: Stands for the ink in what matplotlib writes; nothing else has this colour.
 INK = "#123456"
@@ -41,8 +41,9 @@ def draw(chart: dict[str, Any], path: Path) -> None:
     for axis, is_log in ((axes.xaxis, chart["x_log"]), (axes.yaxis, chart["y_log"])):
         if is_log:
             (axes.set_xscale if axis is axes.xaxis else axes.set_yscale)("log")
-            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            axis.set_minor_formatter(NullFormatter())
+            axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+            axis.set_minor_locator(NullLocator())
     places = sorted({x for points in chart["lines"].values() for x, _ in points})
     if len(places) <= TICKS_MAX:
         axes.set_xticks(places)

@@ -89,8 +89,8 @@ def tell(raw: dict[str, Any]) -> list[Table | Chart]:
     told: list[Table | Chart] = []
     found = {speed: rounds.read(one["rounds"]) for speed, one in raw["speeds"].items()}
     for speed, one in raw["speeds"].items():
-        what = f"{one['tokens']} tokens at {speed} a second"
-        told += [_added(found[speed], what), _gaps(found[speed], what)]
+        what = _what(one["tokens"], speed)
+        told += [_added(found[speed], one["tokens"], speed), _gaps(found[speed], what)]
         told += [_load(found[speed], what, raw["cores"])]
         told += [_firsts(found[speed], what), _gap_chart(found[speed], what)]
     times = {speed: one["emulator_ms"] for speed, one in raw["speeds"].items()}
@@ -101,7 +101,13 @@ def tell(raw: dict[str, Any]) -> list[Table | Chart]:
     return [goals("Latency as of AWS", _goals(found)), *told, _path(found, times)]
 
 
-def _added(found: Found, what: str) -> Table:
+def _what(tokens: int, speed: str) -> str:
+    return f"{tokens} tokens at {speed} a second"
+
+
+def _added(found: Found, tokens: int, speed: str) -> Table:
+    length = (tokens - 1) / float(speed)
+    what = _what(tokens, speed)
     rows = [
         [str(streams), name, *_cells(runs, direct), str(len(runs.total))]
         for streams, name, runs, direct in rounds.each(found)
@@ -120,12 +126,13 @@ def _added(found: Found, what: str) -> Table:
             "answers",
         ],
         rows,
-        f"The backend's first token comes after {FIRST_SECONDS * 1000:g} to "
-        f"{(FIRST_SECONDS + SWAY_SECONDS) * 1000:g} ms. The line `direct` is in milliseconds as "
-        "measured. p50 (rounds) is the median of the rounds' medians with the least and the "
-        "greatest of them, other percentiles are of all answers and left out where these are too "
-        "few; `of direct` is the median whole answer's share of direct. `far` has the emulator "
-        "answer as late as AWS.",
+        f"By its script the backend's first token comes after {FIRST_SECONDS * 1000:g} to "
+        f"{(FIRST_SECONDS + SWAY_SECONDS) * 1000:g} ms, and its last one {length * 1000:.0f} ms "
+        "later: what the line `direct` has above that, the machine has added. That line is in "
+        "milliseconds as measured. p50 (rounds) is the median of the rounds' medians with the "
+        "least and the greatest of them; other percentiles are of all answers, and left out where "
+        "these are too few; `of direct` is the median whole answer's share of direct. `far` has "
+        "the emulator answer as late as AWS.",
     )
 
 

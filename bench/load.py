@@ -22,6 +22,9 @@ ERRORS_KEPT = 5
 #: Gaps are told rounded, milliseconds: up to so much, to this.
 GAP_STEPS = ((100.0, 0.5), (1000.0, 2.0), (float("inf"), 20.0))
 
+#: Milliseconds of one request: until its first token, and in all.
+Sample = tuple[float, float]
+
 
 class Order:
     """One block of load on one address, and what came of it."""
@@ -38,7 +41,9 @@ class Order:
         self._requests: int = order.get("requests") or sys.maxsize
         self._seconds: float = order.get("seconds") or float("inf")
         self._spread: float = order.get("spread", 0.0)
-        self._samples: list[tuple[float, float]] = []
+        #: So many samples are told at the most.
+        self._samples_max: int = order.get("samples_max") or sys.maxsize
+        self._samples: list[Sample] = []
         self._gaps: Counter[float] = Counter()
         self._bursts: Counter[int] = Counter()
         self._errors: list[str] = []
@@ -51,7 +56,8 @@ class Order:
             for number in range(self._streams):
                 group.create_task(self._stream(number))
         return {
-            "samples": self._samples,
+            "answers": len(self._samples),
+            "samples": thinned(self._samples, self._samples_max),
             "gaps": {f"{gap:g}": count for gap, count in sorted(self._gaps.items())},
             "bursts": dict(sorted(self._bursts.items())),
             "seconds": round(time.perf_counter() - begun, 3),
@@ -91,6 +97,12 @@ class Order:
         together = answer.tokens - answer.bursts.total()
         if together:
             self._gaps[0.0] += together
+
+
+def thinned(samples: list[Sample], most: int) -> list[Sample]:
+    """At most so many of the samples, evenly from first to last."""
+    count = min(most, len(samples))
+    return [samples[at * len(samples) // count] for at in range(count)]
 
 
 def rounded(ms: float) -> float:

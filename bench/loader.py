@@ -23,6 +23,8 @@ class Block:
 
     first: list[float]
     total: list[float]
+    #: How many there were; of very many, some samples were kept.
+    answers: int
     seconds: float
     failed: int
     errors: list[str] = field(default_factory=list)
@@ -34,7 +36,7 @@ class Block:
     @property
     def rate(self) -> float:
         """Return the answers a second."""
-        return len(self.total) / self.seconds
+        return self.answers / self.seconds
 
 
 class Loader:
@@ -59,13 +61,14 @@ class Loader:
         told = await self._do(do="run", url=chat(url), body=body, streams=streams, **order)
         first = [first for first, _ in told["samples"]]
         total = [total for _, total in told["samples"]]
-        rest = (told[name] for name in ("seconds", "failed", "errors", "gaps", "bursts"))
+        rest = (told[name] for name in ("answers", "seconds", "failed", "errors", "gaps", "bursts"))
         block = Block(first, total, *rest)
         if block.failed:
             print(
-                f"{url}: {block.failed} failed, {len(total)} not: {block.errors}", file=sys.stderr
+                f"{url}: {block.failed} failed, {block.answers} not: {block.errors}",
+                file=sys.stderr,
             )
-        if block.failed * 100 > len(total):
+        if block.failed * 100 > block.answers:
             raise BenchError(f"{block.failed} requests to {url} failed: {block.errors}")
         return block
 

@@ -115,7 +115,7 @@ async def _run(
         "filled_seconds": round((filled - begun) / 1000, 1),
         "empty_ms": [round(ms, 1) for ms in empty(told, scene.slots, window)],
         "running": [round(mean, 2) for mean in running(told, window)],
-        "answers": len(block.total),
+        "answers": block.answers,
         "seconds": block.seconds,
         "cpu_ms": cpu.ms,
     }

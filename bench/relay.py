@@ -7,7 +7,7 @@ from typing import Any
 
 from bench import machine, rounds
 from bench.loader import Loader, body
-from bench.report import Chart, Table, progress
+from bench.report import Chart, Goal, Table, goals, progress
 from bench.rounds import MACHINE, Watched
 from bench.stack import backend, calls, inferline
 from bench.stats import median, spread
@@ -47,7 +47,7 @@ async def measure(load: Loader, *, quick: bool) -> dict[str, Any]:
                         kind: after[kind].get(WRITE, 0) - before[kind].get(WRITE, 0)
                         for kind in ("calls", "items")
                     }
-                    one = {"answers": len(block.total), "tokens": tokens * len(block.total)}
+                    one = {"answers": block.answers, "tokens": tokens * block.answers}
                     one |= {"seconds": block.seconds, "cpu_ms": cpu.ms, **used}
                     blocks.setdefault(str(streams), []).append(one)
     return {"cores": machine.cores(), "speeds": found}
@@ -55,6 +55,20 @@ async def measure(load: Loader, *, quick: bool) -> dict[str, Any]:
 
 #: The call that writes chunks, of all tasks that have some.
 WRITE = "BatchWriteItem"
+#: What is to be reached where many streams flow: chunks of several tasks in one write.
+SHARED_MIN = 2.0
+
+
+def _goals(raw: dict[str, Any]) -> list[Goal]:
+    reached = []
+    for speed, by_streams in raw["speeds"].items():
+        streams = max(by_streams, key=int)
+        made, items = (sum(one[kind] for one in by_streams[streams]) for kind in ("calls", "items"))
+        share = items / max(1, made)
+        what = f"chunks a write, {streams} streams of {speed} tokens/s"
+        is_met = share >= SHARED_MIN
+        reached.append(Goal(what, f">= {SHARED_MIN:g}", f"{share:.1f}", is_met))
+    return reached
 
 
 def tell(raw: dict[str, Any]) -> list[Table | Chart]:
@@ -82,6 +96,7 @@ def tell(raw: dict[str, Any]) -> list[Table | Chart]:
                 ]
             )
     return [
+        goals("Relay", _goals(raw)),
         Table(
             "Relay: a provider that passes streams on",
             [

@@ -66,7 +66,7 @@ class Runs:
     def cpu_each(self, process: str) -> list[float]:
         """CPU milliseconds of a process for each answer, in each round."""
         pairs = zip(self.cpu_ms[process], self.blocks, strict=True)
-        return [used / len(block.total) for used, block in pairs]
+        return [used / block.answers for used, block in pairs]
 
     def shares(self) -> dict[str, float]:
         """The share of one core that each process, and the machine, took over all rounds."""
@@ -114,7 +114,7 @@ async def interleave(
                     runs.cpu_ms.setdefault(name, []).append(used)
                 progress(
                     f"{streams} at once, round {number + 1} of {rounds}, {contender.name}: "
-                    f"{len(block.total)} answers in {block.seconds:.0f} s"
+                    f"{block.answers} answers in {block.seconds:.0f} s"
                 )
     return found
 

@@ -38,10 +38,11 @@ class Sampler:
 
     def start(self) -> None:
         """Have the process interrupted as its CPU time goes on."""
-        signal.signal(signal.SIGPROF, self._see)
+        signal.signal(signal.SIGPROF, self.see)
         signal.setitimer(signal.ITIMER_PROF, SAMPLE_SECONDS, SAMPLE_SECONDS)
 
-    def _see(self, number: int, frame: FrameType | None) -> None:
+    def see(self, number: int, frame: FrameType | None) -> None:
+        """Take a sample: what a signal's handler gets."""
         self._samples += 1
         if frame is not None:
             self._own[_named(frame)] += 1

@@ -10,9 +10,9 @@ from typing import Any
 from bench import machine, rounds
 from bench.loader import Loader, body
 from bench.processes import Running
-from bench.report import Table, progress
+from bench.report import Goal, Table, goals, progress
 from bench.rounds import MACHINE, Watched
-from bench.stack import Contender, InferLine, backend, calls, inferline, litellm
+from bench.stack import OURS, Contender, InferLine, backend, calls, inferline, litellm
 
 STREAMS, QUICK_STREAMS = 1000, 200
 #: A slow model: each token is a chunk of its own, and there are many looks for each.
@@ -25,6 +25,10 @@ SPREAD_SECONDS, BEGIN_SECONDS = 20.0, 150.0
 SETTLE_SECONDS = 5.0
 WATCH_SECONDS, QUICK_WATCH_SECONDS = 20.0, 8.0
 TURNS, QUICK_TURNS = 2, 1
+
+#: What is to be reached: a read is shared, whatever the streams wait for, and everybody keeps up.
+READS_MAX = 1.0
+CAME_MIN = 0.98
 
 
 async def measure(load: Loader, *, quick: bool) -> dict[str, Any]:
@@ -87,7 +91,25 @@ async def _calls(contender: Contender) -> dict[str, int]:
 
 
 def tell(raw: dict[str, Any]) -> list[Table]:
-    return [_memory(raw), _chunks(raw), *_reads(raw)]
+    return [goals("Open streams", _goals(raw)), _memory(raw), _chunks(raw), _reads(raw)]
+
+
+def _goals(raw: dict[str, Any]) -> list[Goal]:
+    """Of every time: that reads are shared, and that all tokens came."""
+    turns = raw["turns"][OURS]
+    reads = max(turn["calls"].get("BatchGetItem", 0) / turn["pieces"] for turn in turns)
+    came = min(turn["tokens"] / _wanted(raw, turn) for turn in turns)
+    what = f"{raw['streams']} streams"
+    read, told = f"reads a delivered chunk, {what}", f"tokens that came, {what}"
+    return [
+        Goal(read, f"< {READS_MAX:g}", f"{reads:.3f}", reads < READS_MAX),
+        Goal(told, f">= {CAME_MIN:.0%}", f"{came:.0%}", came >= CAME_MIN),
+    ]
+
+
+def _wanted(raw: dict[str, Any], turn: dict[str, Any]) -> float:
+    """The tokens that the backend had to tell while the streams were watched."""
+    return float(raw["streams"] * PER_SECOND * turn["seconds"])
 
 
 def _memory(raw: dict[str, Any]) -> Table:
@@ -110,11 +132,13 @@ def _chunks(raw: dict[str, Any]) -> Table:
     rows = []
     for contender, turns in raw["turns"].items():
         for number, turn in enumerate(turns, 1):
-            wanted = raw["streams"] * PER_SECOND * turn["seconds"]
             used = dict(turn["cpu_ms"])
             busy = used.pop("machine") / turn["seconds"] / 10 / raw["cores"]
             each = ", ".join(f"{name} {ms / turn['pieces']:.2f}" for name, ms in used.items())
-            cells = [f"{turn['tokens'] / wanted:.0%}", f"{turn['pieces'] / turn['seconds']:.0f}"]
+            cells = [
+                f"{turn['tokens'] / _wanted(raw, turn):.0%}",
+                f"{turn['pieces'] / turn['seconds']:.0f}",
+            ]
             cells += [f"{turn['tokens'] / turn['pieces']:.2f}", each, f"{busy:.0f}"]
             rows.append([contender, str(number), *cells])
     return Table(
@@ -134,7 +158,7 @@ def _chunks(raw: dict[str, Any]) -> Table:
     )
 
 
-def _reads(raw: dict[str, Any]) -> list[Table]:
+def _reads(raw: dict[str, Any]) -> Table:
     rows = []
     for contender, turns in raw["turns"].items():
         for number, turn in enumerate(turns, 1):
@@ -146,21 +170,19 @@ def _reads(raw: dict[str, Any]) -> list[Table]:
                 cells += [f"{made / turn['seconds']:.0f}", f"{made / turn['pieces']:.3f}"]
                 cells += [f"{items / max(1, made):.1f}"]
             rows.append([contender, str(number), *cells])
-    return [
-        Table(
-            "Shared calls: what is read and written for the chunks",
-            [
-                "asked",
-                "time",
-                "reads/s",
-                "reads a chunk",
-                "keys a read",
-                "writes/s",
-                "writes a chunk",
-                "items a write",
-            ],
-            rows,
-            "A read is a BatchGetItem of the gateway or of the provider, which asks for the rows "
-            "and next chunks of many streams at once; a write is a BatchWriteItem of the provider.",
-        )
-    ]
+    return Table(
+        "Shared calls: what is read and written for the chunks",
+        [
+            "asked",
+            "time",
+            "reads/s",
+            "reads a chunk",
+            "keys a read",
+            "writes/s",
+            "writes a chunk",
+            "items a write",
+        ],
+        rows,
+        "A read is a BatchGetItem of the gateway or of the provider, which asks for the rows and "
+        "next chunks of many streams at once; a write is a BatchWriteItem of the provider.",
+    )

@@ -9,7 +9,7 @@ import pytest
 
 from bench.backend import Prepared, Script
 from bench.client import Broken, Connection, post
-from bench.load import rounded
+from bench.load import rounded, thinned
 from tests.support.wire import Wire
 
 BODY = {"model": "m", "messages": [{"role": "user", "content": "Why?"}], "stream": True}
@@ -141,3 +141,11 @@ def test_gaps_are_told_as_fine_as_they_are_worth() -> None:
     assert [0.0, 40.5, 100.0, 334.0, 1240.0] == [
         rounded(ms) for ms in (0.1, 40.6, 99.9, 333.3, 1234.0)
     ]
+
+
+def test_of_many_samples_some_are_told_from_first_to_last() -> None:
+    samples = [(float(at), float(at)) for at in range(10)]
+
+    assert [0.0, 2.0, 5.0, 7.0] == [first for first, _ in thinned(samples, 4)]
+    assert samples == thinned(samples, 99)
+    assert [] == thinned([], 4)

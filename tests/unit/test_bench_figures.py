@@ -59,6 +59,7 @@ def test_gaps_of_a_round_and_cost_of_an_answer() -> None:
     block = Block(
         first=[1.0, 1.0],
         total=[9.0, 9.0],
+        answers=2,
         seconds=2.0,
         failed=0,
         gaps={"0": 8, "100": 2},
