@@ -187,6 +187,7 @@ def load_note(cores: int) -> str:
     """What one has to know to read `load_cells`."""
     return (
         f"All processes of a contender, the backend and the load generator share {cores} cores; "
-        "`others` is what else ran on the machine. Where it is full "
+        "`others` is what else ran on the machine, contenders that wait for their turn included. "
+        "Where it is full "
         f"(over {FULL_SHARE:.0%}), times are the machine's, not the router's."
     )
