@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, Self, cast
 from urllib.parse import urlsplit
@@ -244,7 +244,7 @@ class Response:
         finally:
             self.close()
 
-    async def pieces(self) -> AsyncIterator[bytes]:
+    async def pieces(self) -> AsyncGenerator[bytes]:
         """The rest of the body, as it comes."""
         try:
             while True:

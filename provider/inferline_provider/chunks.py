@@ -153,17 +153,19 @@ class ChunkStream:
         waited = self._task.queue_ms
         self._head = Head(status, content_type, self._writer.provider, waited, self._after)
 
-    async def put(self, event: bytes) -> None:
-        """Add an event. Waits when the store can't keep up; raises its Unavailable."""
+    def put(self, event: bytes) -> None:
+        """Add an event. Raises the store's Unavailable."""
         if self._failure is not None:
             raise self._failure
         self._pieces.append(event)
         self._size += len(event)
-        if not self._landed.is_set():
-            if self._size > HELD_BYTES_MAX:
-                await self._landed.wait()
-            return
-        self._writer.want(self, self._size, self._flushed_at)
+        if self._landed.is_set():
+            self._writer.want(self, self._size, self._flushed_at)
+
+    async def room(self) -> None:
+        """Wait while the store can't keep up."""
+        if self._size > HELD_BYTES_MAX and not self._landed.is_set():
+            await self._landed.wait()
 
     async def close(self, rest: bytes = b"") -> tuple[int, bytes]:
         """
