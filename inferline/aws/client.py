@@ -25,6 +25,7 @@ from botocore.exceptions import (
     HTTPClientError,
     ReadTimeoutError,
 )
+from pydantic_core import from_json, to_json
 
 from inferline.aws.answers import Answer, client_error, transport_error, xml_texts
 from inferline.aws.clock import ServerClock
@@ -157,13 +158,13 @@ class AwsClient:
                 "Content-Type": "application/x-amz-json-1.0",
                 "X-Amz-Target": f"{_TARGETS[service]}.{operation}",
             },
-            body=json.dumps(parameters, separators=(",", ":")).encode(),
+            body=_json(parameters),
             read_seconds=self._read_seconds + _wait_seconds(operation, parameters),
             retry=retry and operation not in _NEVER_RETRIED,
         )
         body = await self._answered(call, timeout)
         try:
-            return cast("dict[str, Any]", json.loads(body)) if body else {}
+            return cast("dict[str, Any]", from_json(body)) if body else {}
         except ValueError as error:
             raise HTTPClientError(error=f"{service} answered {operation} without JSON") from error
 
@@ -293,6 +294,13 @@ class AwsClient:
             return Answer(response.status, response.headers, await response.read())
         except HttpError as error:
             raise transport_error(error, request.url) from error
+
+
+def _json(parameters: Mapping[str, Any]) -> bytes:
+    try:
+        return to_json(parameters)
+    except ValueError:  # Half of a surrogate pair, which only an escape can tell.
+        return json.dumps(parameters, separators=(",", ":")).encode()
 
 
 def _wait_seconds(operation: str, parameters: Mapping[str, Any]) -> float:

@@ -55,9 +55,8 @@ class DynamoTaskStore:
         self._table = table
         self._batches = Batches(client, table)
         self._bindings = Bindings(client, table)
-        #: The tasks last seen by readers, with the token of the move that made them so and the end
-        #: of the reader lease, which is no move.
-        self._seen: dict[str, tuple[str, str, Task]] = {}
+        #: The tasks last seen by readers, with the version of their rows.
+        self._seen: dict[str, tuple[tuple[str, str], Task]] = {}
 
     def now_ms(self) -> int:
         """Milliseconds since 1970 by AWS's clock."""
@@ -66,16 +65,18 @@ class DynamoTaskStore:
     async def submit(self, task: Task) -> None:
         """Write a new task; see `TaskStore`."""
         token = secrets.token_hex(8)
+        item = to_item(new_row(task, token))
         try:
             await self._call(
                 "PutItem",
-                Item=to_item(new_row(task, token)),
+                Item=item,
                 ConditionExpression="attribute_not_exists(pk)",
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
             )
         except ConditionFailed as refused:
             if refused.item.get("token") != to_item({"token": token})["token"]:
                 raise Unavailable(f"The task id {task.ref.id} is taken.") from refused
+        self._remember(task.ref.pk, _version(item), task)
 
     async def submit_once(
         self, task: Task, key: str, request: str, instead_of: str
@@ -333,14 +334,18 @@ class DynamoTaskStore:
 
     def _known(self, item: Item) -> Task:
         """The task that a row tells of, made anew only when the row has moved since it was seen."""
-        pk, token = item["pk"]["S"], item["token"]["S"]
-        until = item["reader_ms"]["N"] if "reader_ms" in item else ""
+        pk, version = item["pk"]["S"], _version(item)
         seen = self._seen.get(pk)
-        if seen is None or seen[0] != token or seen[1] != until:
-            if len(self._seen) >= SEEN_MAX:
-                del self._seen[next(iter(self._seen))]
-            seen = self._seen[pk] = token, until, task_of(from_item(item))
-        return seen[2]
+        if seen is not None and seen[0] == version:
+            return seen[1]
+        task = task_of(from_item(item))
+        self._remember(pk, version, task)
+        return task
+
+    def _remember(self, pk: str, version: tuple[str, str], task: Task) -> None:
+        if len(self._seen) >= SEEN_MAX:
+            del self._seen[next(iter(self._seen))]
+        self._seen[pk] = version, task
 
     async def live(self, slug: str, limit: int) -> list[tuple[TaskRef, int]]:
         """Up to ``limit`` live tasks of a model, the earliest deadline first; see `TaskStore`."""
@@ -384,6 +389,11 @@ def _was_ours(lost: LeaseLost, task: Task, move: Move) -> bool:
         return False
     row = task_of(from_item(refused.item))
     return (row.state, row.attempt, row.owner) == (move.target, task.attempt, task.owner)
+
+
+def _version(item: Item) -> tuple[str, str]:
+    """Of a task's row: the token of its last move, and its reader lease, whose renewal is none."""
+    return item["token"]["S"], item["reader_ms"]["N"] if "reader_ms" in item else ""
 
 
 def _ms(seconds: float) -> int:
