@@ -8,6 +8,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Mapping
+from functools import partial
 from math import inf
 from typing import Final
 
@@ -31,6 +32,7 @@ from inferline.gateway.reader import Reader
 from inferline.gateway.visit import Visit
 from inferline.gateway.watch import Pace
 from inferline.sse import EventParser, Rest, comment, data_event
+from inferline.store import Found, Wanted
 from inferline.task import Head, Task
 
 log = logging.getLogger(__name__)
@@ -40,7 +42,7 @@ EVENT_STREAM: Final = "text/event-stream"
 #: How long past its deadline a task may be before the gateway ends it itself, seconds.
 DEADLINE_GRACE_SECONDS: Final = 1.0
 #: Between two checks of what else may be due while nothing comes; looks are far more frequent.
-CHECK_SECONDS: Final = 0.05
+CHECK_SECONDS: Final = 0.1
 #: How many looks may fail in a row before the client is told.
 LOOKS_FAILED_MAX: Final = 5
 PING: Final = comment("ping")
@@ -172,23 +174,31 @@ class Answer(Response):
         """The bytes that have come since the last look. Raises GatewayStopping and Unavailable."""
         if self._line.closing.is_set():
             raise GatewayStopping
-        now = self._line.clock.monotonic()
-        pause = 0.0
-        if not self._reader.behind:
-            pause = self._pace.pause(now - self._news, flowing=self._reader.flowing)
         wanted = self._reader.wanted()
-        for failed in range(LOOKS_FAILED_MAX):
-            try:
-                found = await self._line.watch.look(wanted, pause)
-                break
-            except Unavailable:
-                if failed == LOOKS_FAILED_MAX - 1:
-                    raise
-                pause = self._line.settings.poll_seconds_max * 2**failed
+        found = await self._found(wanted)
         pieces = self._reader.take(wanted, found)
         if pieces:
             self._news = self._line.clock.monotonic()
         return self._rest.of(pieces) if self._flows else pieces
+
+    async def _found(self, wanted: Wanted) -> Found:
+        """What is new of ``wanted``, or of old what there is when a check is due."""
+        watch, seen, pause = self._line.watch, self._reader.task or self._task, self._pause
+        at_once, failed = self._reader.behind, 0
+        while True:
+            seconds = self._check_at - self._line.clock.monotonic()
+            try:
+                return await watch.news(wanted, seen, pause, at_once=at_once, seconds=seconds)
+            except Unavailable:
+                failed += 1
+                if failed == LOOKS_FAILED_MAX:
+                    raise
+            longer = self._line.settings.poll_seconds_max * 2 ** (failed - 1)
+            at_once, pause = False, partial(float, longer)
+
+    def _pause(self) -> float:
+        waited = self._line.clock.monotonic() - self._news
+        return self._pace.pause(waited, flowing=self._reader.flowing)
 
     async def _wait_on(self, send: Send) -> None:
         """Do what is due while nothing comes. Raises what ends the wait."""

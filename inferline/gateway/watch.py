@@ -1,67 +1,118 @@
 """
-Shares reads: all requests of a process that look for their answer at one moment ask in one call.
+Shares reads: all requests of a process that look for their answer at one moment ask in one call,
+and are woken only by what is news to them.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from inferline.errors import InferLineError, Unavailable
 from inferline.store import Found, TaskStore, Wanted
+from inferline.task import Task
 
 #: Looks due within so long of each other go together, seconds.
 TICK_SECONDS: Final = 0.0025
+#: Reads under way at once. What falls due meanwhile gathers: the busier the store or this process
+#: is, the more a read carries.
+READS_MAX: Final = 2
 
-Look = tuple[Wanted, "asyncio.Future[Found]"]
+#: Seconds until the next look.
+Pause = Callable[[], float]
+
+
+@dataclass(slots=True, eq=False)
+class _Look:
+    """What somebody waits for."""
+
+    wanted: Wanted
+    seen: Task | None
+    pause: Pause
+    until: float
+    news: asyncio.Future[Found]
 
 
 class Watch:
-    """Looks at tasks at given times, those of one tick in one read of the store."""
+    """Looks at tasks again and again, those due in one tick in one read of the store."""
 
     def __init__(self, store: TaskStore) -> None:
         self._store = store
-        self._ticks: dict[int, list[Look]] = {}
+        self._ticks: dict[int, list[_Look]] = {}
+        self._due: list[_Look] = []
         self._reads: set[asyncio.Task[None]] = set()
 
-    async def look(self, wanted: Wanted, pause_seconds: float) -> Found:
-        """What the store has of ``wanted``, ``pause_seconds`` from now. Raises Unavailable."""
+    async def news(
+        self,
+        wanted: Wanted,
+        seen: Task | None,
+        pause: Pause,
+        *,
+        at_once: bool = False,
+        seconds: float = 0.0,
+    ) -> Found:
+        """
+        What the store has of ``wanted`` once its row is not ``seen`` any more, or a chunk is there;
+        after ``seconds``, whatever there is. Raises Unavailable.
+
+        ``pause`` gives the time before each look, also before the first unless that is ``at_once``.
+        """
+        loop = asyncio.get_running_loop()
+        look = _Look(wanted, seen, pause, loop.time() + seconds, loop.create_future())
+        self._plan(look, 0.0 if at_once else pause())
+        return await look.news
+
+    def _plan(self, look: _Look, seconds: float) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
         # Rather a little early than late, but never in a tick that is over.
-        tick = max(int((now + pause_seconds) / TICK_SECONDS), int(now / TICK_SECONDS) + 1)
-        future: asyncio.Future[Found] = loop.create_future()
+        tick = max(int((now + seconds) / TICK_SECONDS), int(now / TICK_SECONDS) + 1)
         if tick not in self._ticks:
             self._ticks[tick] = []
-            loop.call_at(tick * TICK_SECONDS, self._due, tick)
-        self._ticks[tick].append((wanted, future))
-        return await future
+            loop.call_at(tick * TICK_SECONDS, self._tick, tick)
+        self._ticks[tick].append(look)
 
-    def _due(self, tick: int) -> None:
-        looks = [look for look in self._ticks.pop(tick) if not look[1].done()]
-        if looks:
+    def _tick(self, tick: int) -> None:
+        self._due += self._ticks.pop(tick)
+        self._start()
+
+    def _start(self) -> None:
+        looks = [look for look in self._due if not look.news.done()]
+        if looks and len(self._reads) < READS_MAX:
+            self._due = []
             read = asyncio.get_running_loop().create_task(self._read(looks))
             self._reads.add(read)
-            read.add_done_callback(self._reads.discard)
+            read.add_done_callback(self._ended)
 
-    async def _read(self, looks: list[Look]) -> None:
+    def _ended(self, read: asyncio.Task[None]) -> None:
+        self._reads.discard(read)
+        self._start()
+
+    async def _read(self, looks: list[_Look]) -> None:
         try:
-            found = await self._store.read([wanted for wanted, _ in looks])
+            found = await self._store.read([look.wanted for look in looks])
         except InferLineError as error:
             _fail(looks, error)
         except BaseException:
             _fail(looks, Unavailable())
             raise
         else:
-            for (_, future), one in zip(looks, found, strict=True):
-                if not future.done():
-                    future.set_result(one)
+            now = asyncio.get_running_loop().time()
+            for look, one in zip(looks, found, strict=True):
+                if look.news.done():
+                    continue
+                if one.chunks or one.task is not look.seen or now >= look.until:
+                    look.news.set_result(one)
+                else:
+                    self._plan(look, look.pause())
 
 
-def _fail(looks: list[Look], error: InferLineError) -> None:
-    for _, future in looks:
-        if not future.done():
-            future.set_exception(error)
+def _fail(looks: list[_Look], error: InferLineError) -> None:
+    for look in looks:
+        if not look.news.done():
+            look.news.set_exception(error)
 
 
 class Pace:
