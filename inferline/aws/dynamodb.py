@@ -16,6 +16,7 @@ from inferline.aws.task_rows import (
     LIVE_KEY,
     STATE_KEY,
     Item,
+    answer_bytes,
     chunk_key,
     chunk_of,
     chunk_row,
@@ -50,9 +51,12 @@ SEEN_MAX: Final = 4096
 class DynamoTaskStore:
     """`TaskStore` on one table. The client's clock, which is AWS's, judges leases and deadlines."""
 
-    def __init__(self, client: AwsClient, table: str) -> None:
+    def __init__(self, client: AwsClient, table: str, *, packs: bool = False) -> None:
+        """``packs``: write answers in fewer bytes, which not every release can read."""
         self._client = client
-        self._table = table
+        #: Its name.
+        self.table = table
+        self._packs = packs
         self._batches = Batches(client, table)
         self._bindings = Bindings(client, table)
         #: The tasks last seen by readers, with the version of their rows.
@@ -149,7 +153,7 @@ class DynamoTaskStore:
             "chunks": outcome.chunks,
         }
         if outcome.tail:
-            changes["tail"] = outcome.tail
+            changes |= answer_bytes("tail", outcome.tail, packs=self._packs)
         if outcome.error:
             changes["error"] = outcome.error
         if outcome.usage:
@@ -286,8 +290,8 @@ class DynamoTaskStore:
 
     async def write_chunks(self, chunks: Sequence[Chunk]) -> None:
         """Write chunks of any number of tasks; see `TaskStore`."""
-        puts = [{"PutRequest": {"Item": to_item(chunk_row(chunk))}} for chunk in chunks]
-        await self._batches.write(puts)
+        rows = (chunk_row(chunk, packs=self._packs) for chunk in chunks)
+        await self._batches.write([{"PutRequest": {"Item": to_item(row)}} for row in rows])
 
     async def begun(self, ref: TaskRef, before: int) -> int:
         """The newest attempt before ``before`` that has written a chunk; see `TaskStore`."""
@@ -401,7 +405,7 @@ class DynamoTaskStore:
         return {TaskRef.from_pk(row["pk"]): standing_of(row) for row in rows}
 
     async def _call(self, operation: str, **arguments: Any) -> dict[str, Any]:
-        request = {"TableName": self._table, **arguments}
+        request = {"TableName": self.table, **arguments}
         return await call(self._client, "dynamodb", operation, request)
 
 
