@@ -19,7 +19,7 @@ from botocore.exceptions import (
     SSLError,
 )
 
-from inferline.http import (
+from inferline.http.errors import (
     CannotConnect,
     ConnectTimeout,
     HttpError,

@@ -34,7 +34,8 @@ from inferline.aws.endpoints import Endpoints
 from inferline.aws.retry import Retries
 from inferline.aws.signing import Request, sign
 from inferline.clock import Clock, SystemClock
-from inferline.http import Connections, HttpError
+from inferline.http.connections import Connections
+from inferline.http.errors import HttpError
 
 Service = Literal["sqs", "dynamodb"]
 #: Services that take forms and answer XML, with the version of their language.

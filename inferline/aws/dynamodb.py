@@ -5,13 +5,14 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 from inferline.aws.batches import READ_MAX, Batches
 from inferline.aws.bindings import Bindings
 from inferline.aws.client import AwsClient
 from inferline.aws.faults import ConditionFailed, call
 from inferline.aws.items import from_item, to_item
+from inferline.aws.looks import Looks
 from inferline.aws.task_rows import (
     LIVE_KEY,
     STATE_KEY,
@@ -24,7 +25,6 @@ from inferline.aws.task_rows import (
     row_key,
     standing_of,
     task_of,
-    wanted_keys,
 )
 from inferline.errors import BackendFailed, LeaseLost, Unavailable
 from inferline.store import Bound, Claimed, Found, Outcome, Refused, Standing, Wanted
@@ -44,9 +44,6 @@ from inferline.task import (
     TaskRef,
 )
 
-#: How many tasks that readers look at are remembered.
-SEEN_MAX: Final = 4096
-
 
 class DynamoTaskStore:
     """`TaskStore` on one table. The client's clock, which is AWS's, judges leases and deadlines."""
@@ -59,8 +56,7 @@ class DynamoTaskStore:
         self._packs = packs
         self._batches = Batches(client, table)
         self._bindings = Bindings(client, table)
-        #: The tasks last seen by readers, with the version of their rows.
-        self._seen: dict[str, tuple[tuple[str, str], Task]] = {}
+        self._looks = Looks(client, table)
 
     def now_ms(self) -> int:
         """Milliseconds since 1970 by AWS's clock."""
@@ -80,7 +76,7 @@ class DynamoTaskStore:
         except ConditionFailed as refused:
             if refused.item.get("token") != to_item({"token": token})["token"]:
                 raise Unavailable(f"The task id {task.ref.id} is taken.") from refused
-        self._remember(task.ref.pk, _version(item), task)
+        self._looks.remember(item, task)
 
     async def submit_once(
         self, task: Task, key: str, request: str, instead_of: str
@@ -318,61 +314,7 @@ class DynamoTaskStore:
 
     async def read(self, wanted: Sequence[Wanted], *, consistent: bool = False) -> list[Found]:
         """Read rows and chunks of many tasks at once; see `TaskStore`."""
-        strictly = {"ConsistentRead": True} if consistent else {}
-        if len(wanted) == 1 and wanted[0].count:
-            rows = await self._rest(wanted[0], strictly)
-        else:
-            # DynamoDB refuses a read that names a row twice, and a task may have several readers.
-            names = dict.fromkeys((want.ref.pk, sk) for want in wanted for sk in wanted_keys(want))
-            keys = [{"pk": {"S": pk}, "sk": {"S": sk}} for pk, sk in names]
-            rows = await self._batches.get(keys, **strictly)
-        items = {(item["pk"]["S"], item["sk"]["S"]): item for item in rows}
-        return [self._found(want, items) for want in wanted]
-
-    async def _rest(self, want: Wanted, strictly: Mapping[str, Any]) -> list[Item]:
-        """
-        All rows of a task from a chunk on: who reads alone pays for their size, not for each.
-        """
-        first = {":pk": want.ref.pk, ":first": chunk_key(want.attempt, want.seq)}
-        found: list[Item] = []
-        start: dict[str, Item] = {}
-        while True:
-            answer = await self._call(
-                "Query",
-                KeyConditionExpression="pk = :pk AND sk >= :first",
-                ExpressionAttributeValues=to_item(first),
-                **strictly,
-                **start,
-            )
-            found += answer["Items"]
-            if "LastEvaluatedKey" not in answer:
-                return found
-            start = {"ExclusiveStartKey": answer["LastEvaluatedKey"]}
-
-    def _found(self, want: Wanted, items: Mapping[tuple[str, str], Item]) -> Found:
-        pk = want.ref.pk
-        item = items.get((pk, STATE_KEY))
-        chunks = []
-        for seq in range(want.seq, want.seq + want.count):
-            piece = items.get((pk, chunk_key(want.attempt, seq)))
-            if piece is not None:
-                chunks.append(chunk_of(want.ref, want.attempt, seq, from_item(piece)))
-        return Found(self._known(item) if item else None, tuple(chunks))
-
-    def _known(self, item: Item) -> Task:
-        """The task that a row tells of, made anew only when the row has moved since it was seen."""
-        pk, version = item["pk"]["S"], _version(item)
-        seen = self._seen.get(pk)
-        if seen is not None and seen[0] == version:
-            return seen[1]
-        task = task_of(from_item(item))
-        self._remember(pk, version, task)
-        return task
-
-    def _remember(self, pk: str, version: tuple[str, str], task: Task) -> None:
-        if len(self._seen) >= SEEN_MAX:
-            del self._seen[next(iter(self._seen))]
-        self._seen[pk] = version, task
+        return await self._looks.read(wanted, consistent=consistent)
 
     async def live(self, slug: str, limit: int) -> list[tuple[TaskRef, int]]:
         """Up to ``limit`` live tasks of a model, the earliest deadline first; see `TaskStore`."""
@@ -416,11 +358,6 @@ def _was_ours(lost: LeaseLost, task: Task, move: Move) -> bool:
         return False
     row = task_of(from_item(refused.item))
     return (row.state, row.attempt, row.owner) == (move.target, task.attempt, task.owner)
-
-
-def _version(item: Item) -> tuple[str, str]:
-    """Of a task's row: the token of its last move, and its reader lease, whose renewal is none."""
-    return item["token"]["S"], item["reader_ms"]["N"] if "reader_ms" in item else ""
 
 
 def _ms(seconds: float) -> int:

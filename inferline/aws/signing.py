@@ -17,7 +17,7 @@ from typing import Any, Final
 from botocore.auth import SIGV4_TIMESTAMP, S3SigV4Auth
 
 from inferline.aws.credentials import Keys
-from inferline.http import place
+from inferline.http.origin import place
 
 _ALGORITHM: Final = "AWS4-HMAC-SHA256"
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from inferline.errors import InferLineError, Unavailable
+from inferline.settings import Settings
 from inferline.store import Found, TaskStore, Wanted
 from inferline.task import Task
 
@@ -19,6 +20,9 @@ TICK_SECONDS: Final = 0.0025
 #: Reads under way at once. What falls due meanwhile gathers: the busier the store or this process
 #: is, the more a read carries.
 READS_MAX: Final = 2
+
+#: A chunk is first looked for so long before it is due: some come early, and none is to be late.
+EARLY_SECONDS: Final = 0.01
 
 #: Seconds until the next look.
 Pause = Callable[[], float]
@@ -121,25 +125,30 @@ class Pace:
 
     For the beginning of an answer a share of the time already waited, within limits: so its coming
     is seen within that share of what it took, and looks cost the logarithm of that. Once a stream
-    flows, the next chunk is not written before ``flush_seconds`` have passed; until then one look
-    in the middle is enough, for the end of the answer does not wait for that.
+    flows, its next chunk comes at a time that is known; before that one look in the middle is
+    enough, for the end of the answer does not wait for it.
     """
 
-    def __init__(
-        self, seconds_min: float, seconds_max: float, flush_seconds: float, *, streamed: bool
-    ) -> None:
+    def __init__(self, settings: Settings, *, streamed: bool) -> None:
         # People watch for a first token; a whole answer is long in coming anyway.
-        self._seconds_min = seconds_min if streamed else 2 * seconds_min
-        self._share = 1 / 20 if streamed else 1 / 10
-        self._seconds_max = seconds_max
-        self._flush_seconds = flush_seconds
+        relaxed = 1 if streamed else 2
+        self._seconds_min = relaxed * settings.poll_seconds_min
+        self._share = relaxed * settings.poll_share
+        self._seconds_max = settings.poll_seconds_max
 
-    def pause(self, waited_seconds: float, *, flowing: bool) -> float:
-        """Seconds until the next look, ``waited_seconds`` after the last news."""
-        share = waited_seconds * self._share
-        if not flowing:
-            return min(self._seconds_max, max(self._seconds_min, share))
-        flush = self._flush_seconds
-        if waited_seconds < 0.85 * flush:
-            return min(self._seconds_max, 0.45 * flush)
-        return min(self._seconds_max, max(self._seconds_min, flush / 10, share))
+    def pause(self, waited_seconds: float, interval: float | None) -> float:
+        """
+        Seconds until the next look, ``waited_seconds`` after the last news.
+
+        ``interval`` is from the last chunk to the next, seconds; None before the first.
+        """
+        if interval is None:
+            return self._growing(waited_seconds, self._seconds_min)
+        half, due = interval / 2, interval - EARLY_SECONDS
+        for moment in (half, due):
+            if waited_seconds < moment - EARLY_SECONDS:
+                return min(self._seconds_max, moment - waited_seconds)
+        return self._growing(waited_seconds - due, max(self._seconds_min, interval / 20))
+
+    def _growing(self, waited_seconds: float, seconds_min: float) -> float:
+        return min(self._seconds_max, max(seconds_min, waited_seconds * self._share))

@@ -11,7 +11,9 @@ from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
 from inferline.enrolment import OfferedModel
-from inferline.http import Connections, HttpError, Response, Silence
+from inferline.http.connections import Connections
+from inferline.http.errors import HttpError, Silence
+from inferline.http.response import Response
 from inferline_provider.verdict import Broken, Fault, KeyRefused, Silent, Unwell
 
 #: For every look at the backend that is no task.

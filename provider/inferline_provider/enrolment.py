@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from inferline.clock import Clock
 from inferline.enrolment import Credentials, Enrolment, Grant
-from inferline.http import Connections
+from inferline.http.connections import Connections
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,8 @@ from typing import Any, Final
 from inferline.endings import Ending
 from inferline.enrolment import Terms
 from inferline.errors import BackendFailed
-from inferline.http import HttpError, Response, Silence
+from inferline.http.errors import HttpError, Silence
+from inferline.http.response import Response
 from inferline.payload import choices_of
 from inferline.sse import Event, EventParser, is_done
 from inferline.store import Outcome

@@ -9,7 +9,8 @@ from datetime import datetime
 from typing import Any, Final
 
 from inferline.clock import Clock
-from inferline.http import Connections, Response
+from inferline.http.connections import Connections
+from inferline.http.response import Response
 
 log = logging.getLogger(__name__)
 

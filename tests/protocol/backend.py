@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from inferline.http import HungUp
+from inferline.http.errors import HungUp
 
 #: How many words a whole answer has.
 WORDS = 3

@@ -19,18 +19,17 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inferline.http import (
-    HEADER_BYTES_MAX,
-    UNREAD_BYTES_MAX,
+from inferline.http.connection import HEADER_BYTES_MAX
+from inferline.http.connections import Connections
+from inferline.http.errors import (
     CannotConnect,
-    Connections,
     ConnectTimeout,
     HungUp,
     NotHttp,
-    Response,
     Silence,
     Untrusted,
 )
+from inferline.http.response import UNREAD_BYTES_MAX, Response
 from tests.support.emulators import free_port
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -196,9 +195,9 @@ async def test_a_connection_that_can_not_be_trusted_is_not_used_again(answer: by
 
 async def test_a_connection_that_lay_idle_for_long_is_not_used_again() -> None:
     async with opened(OK, OK, idle_seconds=1) as (connections, server):
-        response = await ask(connections, server)
-        assert await response.read() == b"hello"
-        response.connection.used_at -= 1
+        assert await (await ask(connections, server)).read() == b"hello"
+        for connection in connections.all:
+            connection.used_at -= 1
         assert await (await ask(connections, server)).read() == b"hello"
 
         assert server.connections == 2
