@@ -105,6 +105,11 @@ class Settings:
     )
     poll_seconds_min: float = _setting(0.005, "Shortest pause between two looks for an answer.")
     poll_seconds_max: float = _setting(0.2, "Longest pause between two looks for an answer.")
+    poll_share: float = _setting(
+        0.05,
+        "How much of the time waited so far the next pause is, between these two. For an answer "
+        "that is not streamed, pauses are twice as long.",
+    )
     registry_seconds: float = _setting(1.0, "How old the gateway's picture of the registry may be.")
 
     lease_seconds: float = _setting(
@@ -114,7 +119,14 @@ class Settings:
     enrol_seconds: float = _setting(10.0, "Between two enrolments of a provider, its heartbeat.")
     silent_seconds: float = _setting(35.0, "Unheard for so long, a provider counts as gone.")
     flush_seconds: float = _setting(
-        0.1, "How long a chunk of a stream gathers before it is written."
+        0.1,
+        "How long a chunk of a stream gathers before it is written; a stream's first ones are "
+        "written sooner.",
+    )
+    smooth_seconds: float = _setting(
+        0.1,
+        "What gathered for longer is handed out to the client in steps of so long, instead of all "
+        "at once.",
     )
     flush_bytes: int = _setting(16 * 1024, "How much a chunk gathers before it is written, bytes.")
     first_byte_seconds_max: float = _setting(

@@ -129,6 +129,7 @@ def create_app(office: Office) -> FastAPI:
             )
     for kind, handler in _HANDLERS.items():
         app.add_exception_handler(kind, handler)
+    app.add_middleware(inference.Lane, prefixes=PREFIXES)
     app.add_middleware(Edge, closing=office.line.closing)
     return app
 

@@ -130,8 +130,9 @@ async def _result(line: Line, task: Task) -> Any:
     reader, pieces = Reader(task.ref, streamed=False), list[bytes]()
     for _ in range(LOOKS_MAX + task.chunks):
         wanted = reader.wanted()
-        pause = 0.0 if reader.behind or reader.task is None else LOOK_SECONDS
-        pieces += reader.take(wanted, await line.watch.look(wanted, pause))
+        at_once = reader.behind or reader.task is None
+        found = await line.watch.news(wanted, None, lambda: LOOK_SECONDS, at_once=at_once)
+        pieces += reader.take(wanted, found)
         if reader.ended:
             return _document(b"".join(pieces))
     raise Unavailable

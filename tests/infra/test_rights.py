@@ -29,6 +29,7 @@ EXPECTED = {
     "inference": {
         "table/inferline-tasks": {
             *("dynamodb:BatchGetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"),
+            "dynamodb:Query",
         },
         "index/live": {"dynamodb:Query"},
         "MODEL": {"dynamodb:Query"},
