@@ -12,7 +12,7 @@ from pathlib import Path
 from bench.processes import ROOT
 
 LITELLM_PYTHON = ROOT / ".venv-bench/bin/python"
-_OURS = ("inferline", "aiohttp", "fastapi", "uvicorn", "uvloop", "ministack")
+_OURS = ("inferline", "fastapi", "uvicorn", "httptools", "uvloop", "pydantic", "ministack")
 
 
 def cores() -> int:

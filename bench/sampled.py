@@ -25,6 +25,8 @@ SAMPLE_SECONDS = 0.002
 #: It is written anew after so many samples, since not every process ends in peace.
 WRITE_SAMPLES = 250
 SHOWN = 25
+#: Where a module is that is being imported.
+IMPORTING = "importlib._bootstrap"
 
 
 class Sampler:
@@ -42,15 +44,16 @@ class Sampler:
         signal.setitimer(signal.ITIMER_PROF, SAMPLE_SECONDS, SAMPLE_SECONDS)
 
     def see(self, number: int, frame: FrameType | None) -> None:
-        """Take a sample: what a signal's handler gets."""
-        self._samples += 1
-        if frame is not None:
-            self._own[_named(frame)] += 1
-        seen = set()
+        """Take a sample: what a signal's handler gets. What is spent on imports is left out."""
+        stack = []
         while frame is not None:
-            seen.add(_named(frame))
+            stack.append(_named(frame))
             frame = frame.f_back
-        self._within.update(seen)
+        if not stack or any(IMPORTING in name for name in stack):
+            return
+        self._samples += 1
+        self._own[stack[0]] += 1
+        self._within.update(set(stack))
         if self._samples % WRITE_SAMPLES == 0:
             self.write()
 
@@ -84,8 +87,8 @@ def table(process: str, found: dict[str, Any]) -> Table:
         f"Profile of {process}: percent of its CPU time",
         ["function", "itself", "with what it calls"],
         rows,
-        f"{samples} samples, one each {SAMPLE_SECONDS * 1000:g} ms of CPU time. What C code takes "
-        "counts as the Python function's that called it.",
+        f"{samples} samples, one each {SAMPLE_SECONDS * 1000:g} ms of CPU time at the most, "
+        "imports left out. What C code takes counts as the Python function's that called it.",
     )
 
 
