@@ -8,6 +8,7 @@ streams begin spread over time, so that they do not run in step.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import sys
 import time
@@ -120,7 +121,7 @@ class Held:
         self._ends: list[asyncio.Future[None]] = []
 
     async def open(self) -> dict[str, Any]:
-        """Open all, one after another, and return when the last has begun to answer."""
+        """Open all, one after another; return when the last has begun, or they had their time."""
         order = self._order
         request = post(order["url"], json.dumps(order["body"]).encode())
         begun = time.perf_counter()
@@ -130,16 +131,18 @@ class Held:
             connection = await Connection.to(order["url"])
             self._connections.append(connection)
             self._ends.append(connection.begin(request))
-        async with asyncio.timeout(order["seconds"]):
-            for connection in self._connections:
-                await connection.begun.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(order["seconds"]):
+                for connection in self._connections:
+                    await connection.begun.wait()
         return self.told()
 
     def told(self) -> dict[str, Any]:
-        """How many are open, how many tokens have come, and in how many pieces."""
+        """How many are open and have begun, the tokens that have come, and in how many pieces."""
         found = [connection.answer for connection in self._connections]
         return {
             "open": sum(not end.done() for end in self._ends),
+            "begun": sum(answer.tokens > 0 for answer in found),
             "tokens": sum(answer.tokens for answer in found),
             "pieces": sum(answer.bursts.total() for answer in found),
         }

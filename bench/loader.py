@@ -74,16 +74,17 @@ class Loader:
 
     async def hold(
         self, url: str, body: dict[str, Any], streams: int, seconds: float, spread: float = 0.0
-    ) -> None:
+    ) -> int:
         """
-        Open streams, spread over some seconds, and leave them open.
+        Open streams, spread over some seconds, and leave them open; at most ``seconds`` more.
 
-        Raises BenchError if they do not begin within ``seconds``.
+        How many have begun to answer. Raises BenchError if some broke off.
         """
         order = {"streams": streams, "seconds": seconds, "spread": spread}
         told = await self._do(do="hold", url=chat(url), body=body, **order)
         if told["open"] != streams:
-            raise BenchError(f"only {told['open']} of {streams} streams began")
+            raise BenchError(f"only {told['open']} of {streams} streams stayed open")
+        return int(told["begun"])
 
     async def held(self) -> dict[str, int]:
         """Of the streams that are held: how many are ``open``, their ``tokens`` and ``pieces``."""

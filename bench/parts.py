@@ -34,8 +34,8 @@ PARTS = {
     "streams": Part(
         "Open streams",
         "memory of an open stream, CPU time of a delivered chunk, reads that streams share",
-        260,
-        130,
+        420,
+        200,
     ),
     "refill": Part(
         "Refill and occupancy",
