@@ -40,13 +40,15 @@ LONG_ANSWERS: Final = {
     "first_byte_seconds_max": "880",
     "blank_seconds": "240",
 }
-#: How often a function looks for the answer that it waits for. Each looks for one, and pays for the
-#: look as for the time until the next: at 20 s these cost least with 0.6 s between two.
+#: How often a function looks for the answer that it waits for, and a provider at what it runs. Each
+#: looks for one task, and pays for the look as for the time until the next: at 20 s these cost
+#: least with 0.6 s between two.
 LOOKS: Final = {
     "poll_seconds_min": "0.02",
     "poll_share": "0.125",
     "poll_seconds_max": "0.6",
     "reader_seconds": "45",
+    "cancel_seconds": "2",
 }
 #: How long `inference` may take, by the edge. API Gateway waits 29 s for what is not streamed.
 EDGE_SECONDS: Final = {"stream": 900, "buffered": 30}
