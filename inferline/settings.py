@@ -85,6 +85,10 @@ class Settings:
     orphan_seconds: float = _setting(
         60.0, "How long past that a provider goes on with an answer that nobody reads."
     )
+    cancel_seconds: float = _setting(
+        0.4,
+        "Between two looks of a provider at its tasks: how late it hears that one was cancelled.",
+    )
     no_provider_seconds: float = _setting(
         20.0, "How long a request waits while no provider serves its model. Longer: 503."
     )
