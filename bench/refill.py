@@ -7,6 +7,7 @@ there are slots. Beside it the backend is driven directly, by as many clients as
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -14,11 +15,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench import machine, probe, rounds
+from bench.backend import MODEL
 from bench.loader import Loader, body
 from bench.report import Chart, Goal, Table, goals, progress
 from bench.rounds import MACHINE, Watched
-from bench.stack import DIRECT, FAR, OURS, Contender, Span, backend, inferline, spans
+from bench.stack import DIRECT, FAR, OURS, Contender, InferLine, Span, backend, inferline, spans
 from bench.stats import cumulative, median, percentile, spread
+from inferline.aws.client import AwsClient
+from inferline.aws.credentials import StaticCredentials
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +52,15 @@ QUICK_SHARE = 0.5
 VARY = 0.5
 FIRST_SECONDS = 0.05
 PER_SECOND = 100.0
-#: So many times the slots are asked at once, and some more: there is always a backlog.
-BACKLOG_TIMES, BACKLOG_MORE = 2, 8
+#: So many more than the slots are asked at once, at the most: there is always a backlog.
+BACKLOG_TIMES, BACKLOG_MORE, BACKLOG_MAX = 2, 8, 300
+#: All of them may wait for a moment, before the first is claimed.
+SETTINGS = {"INFERLINE_QUEUE_DEPTH_MAX": "2000"}
 #: What is counted begins when all slots are at work, at the latest after this share of the time.
 FILL_SHARE_MAX = 0.5
+#: What SQS tells of a queue, and how often it is asked.
+DEPTH = "ApproximateNumberOfMessages"
+LOOK_SECONDS = 0.5
 PROBES, PROBES_FAR = 20, 100
 
 #: What is to be reached: milliseconds above one receive, and the share of what direct reaches.
@@ -80,8 +89,8 @@ async def _measure(
         server = await enter(
             backend(first=FIRST_SECONDS, per_second=PER_SECOND, tokens=tokens, vary=VARY)
         )
-        ours = await enter(inferline(server.url, slots=scene.slots))
-        far = await enter(inferline(server.url, slots=scene.slots, far=True))
+        ours = await enter(inferline(server.url, slots=scene.slots, settings=SETTINGS))
+        far = await enter(inferline(server.url, slots=scene.slots, settings=SETTINGS, far=True))
         for one, tries in ((ours, PROBES), (far, PROBES_FAR)):
             times = await probe.probe(one.aws_url, tries // 4, far=one is far)
             receives[one.name] += times[probe.RECEIVE]
@@ -101,13 +110,20 @@ async def _run(
 ) -> dict[str, Any]:
     """Ask for more than there are slots; milliseconds of empty slots, and running by the second."""
     is_direct = contender.name == DIRECT
-    at_once = scene.slots if is_direct else BACKLOG_TIMES * scene.slots + BACKLOG_MORE
+    backlog = min(BACKLOG_MAX, BACKLOG_TIMES * scene.slots + BACKLOG_MORE)
+    at_once = scene.slots + (0 if is_direct else backlog)
     await spans(server.url)
     begun = time.monotonic() * 1000
-    with Watched([*rounds.processes(contender), server.router, load, MACHINE]) as cpu:
-        block = await load.run(
-            contender.url, body(stream=False), at_once, seconds=seconds, spread=seconds / 8
-        )
+    waiting: list[tuple[float, int]] = []
+    looking = asyncio.create_task(_watch(contender, waiting))
+    try:
+        with Watched([*rounds.processes(contender), server.router, load, MACHINE]) as cpu:
+            block = await load.run(
+                contender.url, body(stream=False), at_once, seconds=seconds, spread=seconds / 8
+            )
+    finally:
+        looking.cancel()
+        await asyncio.gather(looking, return_exceptions=True)
     told = await spans(server.url)
     filled = full_at(told, scene.slots, begun + seconds * 1000 * FILL_SHARE_MAX)
     window = (filled, begun + seconds * 1000)
@@ -115,10 +131,25 @@ async def _run(
         "filled_seconds": round((filled - begun) / 1000, 1),
         "empty_ms": [round(ms, 1) for ms in empty(told, scene.slots, window)],
         "running": [round(mean, 2) for mean in running(told, window)],
+        "waiting": [depth for moment, depth in waiting if window[0] <= moment < window[1]],
         "answers": block.answers,
         "seconds": block.seconds,
         "cpu_ms": cpu.ms,
     }
+
+
+async def _watch(contender: Contender, waiting: list[tuple[float, int]]) -> None:
+    """Note for ever how many messages wait in the queue, and when: without any, none can run."""
+    if not isinstance(contender, InferLine):
+        return
+    async with AwsClient("us-east-1", contender.aws_url, StaticCredentials("test", "test")) as aws:
+        queues = (await aws.call("sqs", "ListQueues", {}))["QueueUrls"]
+        (queue,) = [url for url in queues if MODEL in url and url.endswith("-default")]
+        asked = {"QueueUrl": queue, "AttributeNames": [DEPTH]}
+        while True:
+            told = await aws.call("sqs", "GetQueueAttributes", asked)
+            waiting.append((time.monotonic() * 1000, int(told["Attributes"][DEPTH])))
+            await asyncio.sleep(LOOK_SECONDS)
 
 
 def full_at(told: Sequence[Span], slots: int, latest: float) -> float:
@@ -223,6 +254,8 @@ def _full(scenes: dict[str, Any], cores: int) -> Table:
             cells = [spread(shares, 1), f"{median(shares) / direct:.1f}"]
             cells += [spread([run["answers"] / run["seconds"] for run in runs])]
             cells += [spread([run["filled_seconds"] for run in runs], 1)]
+            depths = [depth for run in runs for depth in run["waiting"]]
+            cells += [str(min(depths)) if depths else ""]
             rows.append([what, name, *cells, each, f"{busy:.0f}"])
     return Table(
         "Occupancy: percent of the slots that a backend works in while tasks wait",
@@ -233,13 +266,15 @@ def _full(scenes: dict[str, Any], cores: int) -> Table:
             "percent of direct",
             "answers/s (rounds)",
             "full after s (rounds)",
+            "waiting, least",
             "percent of one core",
             "machine, percent",
         ],
         rows,
         "One provider process in each line. Answers are not streamed. Directly, as many clients as "
         "there are slots ask one thing after another. Counted from when all slots were at work, at "
-        "the latest after half of the time.",
+        "the latest after half of the time. `waiting` is the least depth of the queue meanwhile: "
+        "where it is 0, clients or gateway did not come up with enough tasks.",
     )
 
 
