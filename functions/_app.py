@@ -38,9 +38,9 @@ def written(
         async def send_after(message: Message) -> None:
             nonlocal written_at
             is_last = message["type"] == "http.response.body" and not message.get("more_body")
-            if is_last and monotonic() - written_at >= FIGURES_SECONDS:
+            is_due = monotonic() - written_at >= FIGURES_SECONDS
+            if is_last and is_due and await minutes.flush():
                 written_at = monotonic()
-                await minutes.flush()
             await send(message)
 
         await app(scope, receive, send_after)
