@@ -34,13 +34,15 @@ def written(
     """
     written_at = -inf
 
+    async def write() -> None:
+        nonlocal written_at
+        if monotonic() - written_at >= FIGURES_SECONDS and await minutes.flush():
+            written_at = monotonic()
+
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         async def send_after(message: Message) -> None:
-            nonlocal written_at
-            is_last = message["type"] == "http.response.body" and not message.get("more_body")
-            is_due = monotonic() - written_at >= FIGURES_SECONDS
-            if is_last and is_due and await minutes.flush():
-                written_at = monotonic()
+            if message["type"] == "http.response.body" and not message.get("more_body"):
+                await write()
             await send(message)
 
         await app(scope, receive, send_after)
