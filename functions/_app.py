@@ -34,13 +34,15 @@ def written(
     """
     written_at = -inf
 
+    async def write() -> None:
+        nonlocal written_at
+        if monotonic() - written_at >= FIGURES_SECONDS and await minutes.flush():
+            written_at = monotonic()
+
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         async def send_after(message: Message) -> None:
-            nonlocal written_at
-            is_last = message["type"] == "http.response.body" and not message.get("more_body")
-            if is_last and monotonic() - written_at >= FIGURES_SECONDS:
-                written_at = monotonic()
-                await minutes.flush()
+            if message["type"] == "http.response.body" and not message.get("more_body"):
+                await write()
             await send(message)
 
         await app(scope, receive, send_after)

@@ -96,6 +96,11 @@ class Settings:
     head_seconds_max: float = _setting(
         20.0, "How long a stream's status line waits for the first bytes before it is sent as 200."
     )
+    compression: str = _setting(
+        "none",
+        "`gzip` sends answers compressed to clients that take it: less traffic for more CPU.",
+        choices=("none", "gzip"),
+    )
     ping_seconds: float = _setting(15.0, "Between comments that keep a silent stream open.")
     blank_seconds: float = _setting(
         600.0,

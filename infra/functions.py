@@ -243,6 +243,7 @@ class Functions(Construct):
                 silent_seconds=str(SILENT_SECONDS),
                 task_seconds_kept=str(switches.task_seconds_kept),
                 flush_seconds=f"{switches.flush_milliseconds / 1000:g}",
+                **({"compression": "gzip"} if switches.compress else {}),
                 registry_seconds=str(REGISTRY_SECONDS),
                 **LOOKS,
                 **(LONG_ANSWERS if switches.edge == "stream" else {}),

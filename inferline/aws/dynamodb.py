@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from inferline.aws.batches import READ_MAX, Batches
@@ -260,23 +261,15 @@ class DynamoTaskStore:
         """
         token = token or secrets.token_hex(8)
         changed = {**changes, "state": move.target, "token": token}
-        sets = [f"#{name} = :{name}" for name in changed]
-        sets += [f"#{name} = #{name} + :plus_{name}" for name in plus]
-        sources = {f"from_{state}": state for state in sorted(move.sources)}
-        condition = f"#state IN ({', '.join(f':{name}' for name in sources)})"
-        gone = f" REMOVE #{LIVE_KEY}" if move.target.terminal else ""
-        named = {*changed, *plus, *names, *((LIVE_KEY,) if gone else ())}
+        form = _form(move, tuple(changed), tuple(plus), where, tuple(names))
+        sources = {f"from_{state}": state for state in move.sources}
         every = {**changed, **{f"plus_{k}": v for k, v in plus.items()}, **sources, **values}
         try:
             answer = await self._call(
                 "UpdateItem",
                 Key=row_key(ref, STATE_KEY),
-                UpdateExpression="SET " + ", ".join(sets) + gone,
-                ConditionExpression=f"{condition} AND ({where})" if where else condition,
-                ExpressionAttributeNames={f"#{name}": name for name in named},
                 ExpressionAttributeValues={f":{k}": v for k, v in to_item(every).items()},
-                ReturnValues="ALL_NEW",
-                ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                **form,
             )
         except ConditionFailed as refused:
             if refused.item.get("token") == {"S": token}:
@@ -349,6 +342,26 @@ class DynamoTaskStore:
     async def _call(self, operation: str, **arguments: Any) -> dict[str, Any]:
         request = {"TableName": self.table, **arguments}
         return await call(self._client, "dynamodb", operation, request)
+
+
+@lru_cache(maxsize=256)
+def _form(
+    move: Move, changed: tuple[str, ...], plus: tuple[str, ...], where: str, names: tuple[str, ...]
+) -> Mapping[str, Any]:
+    """What the write of a move has besides its key and values; there are as many as callers."""
+    sets = [f"#{name} = :{name}" for name in changed]
+    sets += [f"#{name} = #{name} + :plus_{name}" for name in plus]
+    sources = ", ".join(f":from_{state}" for state in sorted(move.sources))
+    condition = f"#state IN ({sources})"
+    gone = f" REMOVE #{LIVE_KEY}" if move.target.terminal else ""
+    named = {*changed, *plus, *names, *((LIVE_KEY,) if gone else ())}
+    return {
+        "UpdateExpression": "SET " + ", ".join(sets) + gone,
+        "ConditionExpression": f"{condition} AND ({where})" if where else condition,
+        "ExpressionAttributeNames": {f"#{name}": name for name in named},
+        "ReturnValues": "ALL_NEW",
+        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+    }
 
 
 def _was_ours(lost: LeaseLost, task: Task, move: Move) -> bool:

@@ -27,6 +27,7 @@ from inferline.errors import (
 )
 from inferline.flow import interval
 from inferline.gateway.attendance import Attendance
+from inferline.gateway.compression import Gzipped
 from inferline.gateway.line import Line
 from inferline.gateway.objects import error_response
 from inferline.gateway.reader import Reader
@@ -71,11 +72,12 @@ class Answer(Response):
         joined: bool = False,
         after: int = 0,
         first_seconds: float = inf,
+        gzips: bool = False,
     ) -> None:
         """
         ``joined``: somebody else may still read it, so this client's leaving ends nothing.
         ``after``: how many events of a stream the client has. ``first_seconds``: how long it waits
-        for the first byte.
+        for the first byte. ``gzips``: whether the body goes out compressed.
         """
         self.background = None
         self._line = line
@@ -85,6 +87,7 @@ class Answer(Response):
         self._joined = joined
         self._rest = Rest(after)
         self._first_seconds = first_seconds
+        self._gzips = gzips
         self._reader = Reader(task.ref, streamed=streamed)
         self._attendance = Attendance(line, task.reader, lambda: self._reader.task or self._task)
         self._pace = Pace(line.settings, streamed=streamed)
@@ -103,7 +106,7 @@ class Answer(Response):
 
         Where it is the server that cuts the call off, the task goes on.
         """
-        deliver = asyncio.ensure_future(self._deliver(send))
+        deliver = asyncio.ensure_future(self._deliver(Gzipped(send) if self._gzips else send))
         gone = asyncio.ensure_future(_disconnected(receive))
         try:
             with self._attendance:

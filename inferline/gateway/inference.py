@@ -19,6 +19,7 @@ from inferline.errors import BodyTooLarge, InferLineError, InvalidRequest
 from inferline.gateway import repeat
 from inferline.gateway.access import client
 from inferline.gateway.answer import Answer
+from inferline.gateway.compression import takes_gzip
 from inferline.gateway.hints import Patience, idempotency_key, is_retry
 from inferline.gateway.line import Line
 from inferline.gateway.objects import ERRORS, error_response
@@ -100,6 +101,7 @@ async def serve(endpoint: Endpoint, request: Request) -> Response:
         streamed=asked.stream,
         joined=seat.joined,
         first_seconds=first_seconds,
+        gzips=line.settings.compression == "gzip" and takes_gzip(request.headers),
     )
 
 

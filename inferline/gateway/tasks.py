@@ -13,6 +13,7 @@ from inferline.caller import Caller
 from inferline.errors import TaskNotFound, Unavailable
 from inferline.gateway.access import ClientCaller
 from inferline.gateway.answer import EVENT_STREAM, Answer
+from inferline.gateway.compression import takes_gzip
 from inferline.gateway.line import Line
 from inferline.gateway.objects import ERRORS, ErrorObject, TaskObject
 from inferline.gateway.reader import Reader, ended_without_answer
@@ -73,7 +74,10 @@ async def resume(
     # It was a request once; going on with it is none.
     unrecorded = replace(line, ledger=NO_LEDGER, tracer=NO_TRACER)
     visit = Visit(unrecorded, task.path, caller)
-    return Answer(line, seat.task, visit, streamed=True, joined=seat.joined, after=after)
+    gzips = line.settings.compression == "gzip" and takes_gzip(request.headers)
+    return Answer(
+        *(line, seat.task, visit), streamed=True, joined=seat.joined, after=after, gzips=gzips
+    )
 
 
 @router.post("/{task_id}/cancel", summary="Cancel a task")
