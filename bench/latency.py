@@ -33,7 +33,6 @@ PROBES, PROBES_FAR = 50, 200
 #: answer's share of direct.
 FIRST_P50_MAX, FIRST_P99_MAX = 60.0, 180.0
 TOTAL_SHARE_MAX = 1.02
-FLUSH_MS = 1000 * Settings().flush_seconds
 
 
 async def measure(load: Loader, *, quick: bool) -> dict[str, Any]:
@@ -42,7 +41,8 @@ async def measure(load: Loader, *, quick: bool) -> dict[str, Any]:
         progress(f"{per_second:g} tokens a second")
         asked = round(tokens * QUICK_SHARE) if quick else tokens
         found[f"{per_second:g}"] = await _measure(load, per_second, asked, quick=quick)
-    return {"cores": machine.cores(), "speeds": found}
+    flush_ms = 1000 * Settings().flush_seconds
+    return {"cores": machine.cores(), "flush_ms": flush_ms, "speeds": found}
 
 
 async def _measure(load: Loader, per_second: float, tokens: int, *, quick: bool) -> dict[str, Any]:
@@ -90,7 +90,10 @@ def tell(raw: dict[str, Any]) -> list[Table | Chart]:
     found = {speed: rounds.read(one["rounds"]) for speed, one in raw["speeds"].items()}
     for speed, one in raw["speeds"].items():
         what = _what(one["tokens"], speed)
-        told += [_added(found[speed], one["tokens"], speed), _gaps(found[speed], what)]
+        told += [
+            _added(found[speed], one["tokens"], speed),
+            _gaps(found[speed], what, raw["flush_ms"]),
+        ]
         told += [_load(found[speed], what, raw["cores"])]
         told += [_firsts(found[speed], what), _gap_chart(found[speed], what)]
     times = {speed: one["emulator_ms"] for speed, one in raw["speeds"].items()}
@@ -98,7 +101,7 @@ def tell(raw: dict[str, Any]) -> list[Table | Chart]:
         told.append(
             probe.table(name, probe.merged([one[name] for one in times.values()]), far=name == FAR)
         )
-    return [goals("Latency as of AWS", _goals(found)), *told, _path(found, times)]
+    return [goals("Latency as of AWS", _goals(found, raw["flush_ms"])), *told, _path(found, times)]
 
 
 def _what(tokens: int, speed: str) -> str:
@@ -155,7 +158,7 @@ def _cells(runs: Runs, direct: Runs) -> list[str]:
     return [*cells, f"{median(runs.total) / median(direct.total):.3f}"]
 
 
-def _gaps(found: Found, what: str) -> Table:
+def _gaps(found: Found, what: str, flush_ms: float) -> Table:
     rows = []
     for streams, name, runs, direct in rounds.each(found):
         bursts = runs.bursts
@@ -180,7 +183,7 @@ def _gaps(found: Found, what: str) -> Table:
         ],
         rows,
         "As the client has them: tokens that come in one read have no time between them. "
-        f"InferLine writes a stream each {FLUSH_MS:g} ms, so that some tokens come together, and "
+        f"InferLine writes a stream each {flush_ms:g} ms, so that some tokens come together, and "
         "the next ones that much later.",
     )
 
@@ -243,7 +246,7 @@ def _path(found: dict[str, Found], times: dict[str, dict[str, probe.Times]]) -> 
     )
 
 
-def _goals(found: dict[str, Found]) -> list[Goal]:
+def _goals(found: dict[str, Found], flush_ms: float) -> list[Goal]:
     """What the distant line reached, at each number of streams."""
     reached = []
     for streams in next(iter(found.values())):
@@ -259,7 +262,7 @@ def _goals(found: dict[str, Found]) -> list[Goal]:
             speed: median(runs.gap(0.99)) - median(direct.gap(0.99))
             for speed, (runs, direct) in pairs.items()
         }
-        reached.append(_goal("between tokens p99", streams, gaps, FLUSH_MS))
+        reached.append(_goal("between tokens p99", streams, gaps, flush_ms))
         ratios = {
             speed: median(runs.total) / median(direct.total)
             for speed, (runs, direct) in pairs.items()
