@@ -126,7 +126,8 @@ class Pace:
     For the beginning of an answer a share of the time already waited, within limits: so its coming
     is seen within that share of what it took, and looks cost the logarithm of that. Once a stream
     flows, its next chunk comes at a time that is known; before that one look in the middle is
-    enough, for the end of the answer does not wait for it.
+    enough, for the end of the answer does not wait for it. Who is late then may be very late: each
+    pause is twice as long as the one before, up to the time between two chunks.
     """
 
     def __init__(self, settings: Settings, *, streamed: bool) -> None:
@@ -142,13 +143,12 @@ class Pace:
 
         ``interval`` is from the last chunk to the next, seconds; None before the first.
         """
+        growing = max(self._seconds_min, waited_seconds * self._share)
         if interval is None:
-            return self._growing(waited_seconds, self._seconds_min)
+            return min(self._seconds_max, growing)
         half, due = interval / 2, interval - EARLY_SECONDS
         for moment in (half, due):
             if waited_seconds < moment - EARLY_SECONDS:
                 return min(self._seconds_max, moment - waited_seconds)
-        return self._growing(waited_seconds - due, max(self._seconds_min, interval / 20))
-
-    def _growing(self, waited_seconds: float, seconds_min: float) -> float:
-        return min(self._seconds_max, max(seconds_min, waited_seconds * self._share))
+        late = max(interval / 20, min(waited_seconds - due, interval))
+        return min(self._seconds_max, max(late, growing))

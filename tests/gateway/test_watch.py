@@ -153,11 +153,13 @@ def test_a_flowing_stream_is_looked_at_halfway_and_when_its_chunk_is_due(interva
     assert len(looks) <= 4
 
 
-def test_a_stream_that_pauses_is_looked_at_less_and_less() -> None:
+@pytest.mark.parametrize("gap", [0.5, 2.0, 60.0])
+def test_a_stream_that_is_slow_is_looked_at_about_once_an_interval(gap: float) -> None:
     pace = Pace(Settings(), streamed=True)
     at, looks = 0.0, 0
-    while at < 60:
+    while at < gap:
         at += pace.pause(at, 0.1)
         looks += 1
 
-    assert looks < 400
+    assert looks <= 7 + gap / 0.1
+    assert at - gap <= max(0.1, gap / 20)
