@@ -20,6 +20,7 @@ import re
 import time
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, cast
 
 import uvloop
@@ -35,6 +36,8 @@ SWAY_STEPS = 4
 #: Different requests whose answers are kept ready.
 PREPARED_MAX = 64
 SEED = 7
+#: Of the project's own prose, the longest.
+PROSE = Path(__file__).parents[1] / "docs/architecture.md"
 BACKLOG = 4096
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
@@ -63,6 +66,8 @@ class Script:
     #: Lengths are spread evenly by this share of ``tokens`` up and down, so that answers that
     #: began together do not end together.
     vary: float = 0.0
+    #: Whether it says prose, instead of a few words again and again.
+    prose: bool = False
 
     @property
     def interval(self) -> float:
@@ -78,10 +83,11 @@ class Script:
 class Prepared:
     """The answers to one request: the same tokens, however many."""
 
-    def __init__(self, body: dict[str, Any], tokens_max: int) -> None:
+    def __init__(self, body: dict[str, Any], tokens_max: int, *, prose: bool = False) -> None:
         self._body = body
+        self._said = prose_tokens() if prose else None
         self.streamed = bool(body.get("stream"))
-        whole = answers.chat(Asked(body, tokens_max, emoji=False))
+        whole = self._answer(tokens_max)
         #: The events of each token but the last, as chunks of HTTP.
         self.steps = [chunked(event) for event in whole.steps] if self.streamed else []
         if self.streamed:
@@ -91,14 +97,25 @@ class Prepared:
 
     def _last(self, tokens: int) -> bytes:
         """The event of the last of so many tokens, and the end."""
-        answer = answers.chat(Asked(self._body, tokens, emoji=False))
+        answer = self._answer(tokens)
         begin = _STREAM_HEAD + chunked(b"".join(answer.head)) if tokens == 1 else b""
         rest = answer.steps[tokens - 1] + b"".join(answer.tail)
         return begin + chunked(rest) + b"0\r\n\r\n"
 
     def _whole(self, tokens: int) -> bytes:
         """All of so many tokens, not streamed."""
-        return said(answers.chat(Asked(self._body, tokens, emoji=False)).whole)
+        return said(self._answer(tokens).whole)
+
+    def _answer(self, tokens: int) -> answers.Answer:
+        text = None if self._said is None else self._said[:tokens]
+        return answers.chat(Asked(self._body, tokens, emoji=False, said=text))
+
+
+@lru_cache(maxsize=1)
+def prose_tokens() -> tuple[str, ...]:
+    """A text of people's in pieces of about a token each: what shrinks as an answer does."""
+    text = PROSE.read_text()
+    return tuple(re.findall(r" ?[A-Za-z]{1,7}| ?[0-9]{1,3}|[^A-Za-z0-9]", text))
 
 
 def chunked(data: bytes) -> bytes:
@@ -135,7 +152,8 @@ class Backend:
         return self._prepared(body), next(self._firsts), max(1, round(script.tokens * (1 + share)))
 
     def _prepare(self, body: bytes) -> Prepared:
-        return Prepared(json.loads(body), self.script.tokens_max)
+        script = self.script
+        return Prepared(json.loads(body), script.tokens_max, prose=script.prose)
 
     def look(self, path: bytes) -> bytes:
         """Answer a GET."""
@@ -232,6 +250,7 @@ def main() -> None:
     parser.add_argument("--tokens-per-second", type=float, default=25.0, help="0: all at once")
     parser.add_argument("--tokens", type=int, default=32)
     parser.add_argument("--vary", type=float, default=0.0, help="share by which lengths vary")
+    parser.add_argument("--prose", action="store_true", help="say a text of people's")
     flags = parser.parse_args()
     script = Script(
         first=flags.first_token_seconds,
@@ -239,6 +258,7 @@ def main() -> None:
         per_second=flags.tokens_per_second,
         tokens=flags.tokens,
         vary=flags.vary,
+        prose=flags.prose,
     )
     with contextlib.suppress(KeyboardInterrupt):
         uvloop.run(serve(Backend(script), flags.port))

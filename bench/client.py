@@ -9,7 +9,7 @@ import asyncio
 import re
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import cast
 from urllib.parse import urlsplit
@@ -41,6 +41,8 @@ class Answer:
     #: Whether its stream said that it is complete.
     done: bool = False
     tokens: int = 0
+    #: Bytes of the body.
+    received: int = 0
     #: Seconds between two tokens that came one after the other, as far as they came apart.
     gaps: list[float] = field(default_factory=list)
     #: How many tokens came at once: how often.
@@ -162,6 +164,7 @@ class Connection(asyncio.Protocol):
     def _see(self, body: bytes, now: float) -> None:
         """Note the tokens in a piece of the body that has just come."""
         answer = self.answer
+        answer.received += len(body)
         if not self._is_stream:
             answer.tail += body
             answer.tokens += len(TOKEN.findall(body))
@@ -194,11 +197,12 @@ class Connection(asyncio.Protocol):
             self._future.set_exception(error)
 
 
-def post(url: str, body: bytes) -> bytes:
-    """A request that posts JSON to a URL."""
+def post(url: str, body: bytes, headers: Mapping[str, str] = {}) -> bytes:
+    """A request that posts JSON to a URL, with further headers."""
     parts = urlsplit(url)
+    more = "".join(f"{name}: {text}\r\n" for name, text in headers.items())
     head = (
         f"POST {parts.path} HTTP/1.1\r\nhost: {parts.netloc}\r\naccept: */*\r\n"
-        f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+        f"content-type: application/json\r\n{more}content-length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body

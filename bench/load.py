@@ -33,7 +33,7 @@ class Order:
     def __init__(self, order: dict[str, Any]) -> None:
         self._url: str = order["url"]
         body = json.dumps(order["body"], separators=(",", ":")).encode()
-        self._request = post(self._url, body)
+        self._request = post(self._url, body, order.get("headers") or {})
         self._streamed: bool = order["body"].get("stream", False)
         #: Tokens that a whole answer has; 0: any.
         self._tokens: int = order.get("tokens", 0)
@@ -49,6 +49,7 @@ class Order:
         self._bursts: Counter[int] = Counter()
         self._errors: list[str] = []
         self._failed = 0
+        self._received = 0
 
     async def run(self) -> dict[str, Any]:
         begun = time.perf_counter()
@@ -62,6 +63,7 @@ class Order:
             "gaps": {f"{gap:g}": count for gap, count in sorted(self._gaps.items())},
             "bursts": dict(sorted(self._bursts.items())),
             "seconds": round(time.perf_counter() - begun, 3),
+            "received": self._received,
             "failed": self._failed,
             "errors": self._errors,
         }
@@ -91,6 +93,7 @@ class Order:
         if answer.status != 200 or not is_whole or (self._streamed and answer.tokens != wanted):
             raise ValueError(f"{answer.status}, {answer.tokens} tokens: {answer.tail[-200:]!r}")
         sample = (answer.first - answer.sent, answer.ended - answer.sent)
+        self._received += answer.received
         self._samples.append((round(sample[0] * 1000, 2), round(sample[1] * 1000, 2)))
         self._bursts.update(answer.bursts)
         self._gaps.update(rounded(gap * 1000) for gap in answer.gaps)

@@ -32,6 +32,8 @@ class Block:
     gaps: dict[str, int] = field(default_factory=dict)
     #: Tokens that came at once: how often, by their number.
     bursts: dict[str, int] = field(default_factory=dict)
+    #: Bytes of all bodies.
+    received: int = 0
 
     @property
     def rate(self) -> float:
@@ -61,8 +63,8 @@ class Loader:
         told = await self._do(do="run", url=chat(url), body=body, streams=streams, **order)
         first = [first for first, _ in told["samples"]]
         total = [total for _, total in told["samples"]]
-        rest = (told[name] for name in ("answers", "seconds", "failed", "errors", "gaps", "bursts"))
-        block = Block(first, total, *rest)
+        names = ("answers", "seconds", "failed", "errors", "gaps", "bursts", "received")
+        block = Block(first, total, *(told[name] for name in names))
         if block.failed:
             print(
                 f"{url}: {block.failed} failed, {block.answers} not: {block.errors}",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -13,6 +16,7 @@ from bench.backend import MODEL
 from bench.machine import LITELLM_PYTHON
 from bench.processes import (
     AWS_ENVIRONMENT,
+    ROOT,
     BenchError,
     Running,
     answers,
@@ -25,6 +29,13 @@ PEERS = Path(__file__).parent / "peers"
 
 #: What InferLine is called in tables, and what with AWS's latencies.
 OURS, FAR, PEER, DIRECT = "InferLine", "InferLine, far", "LiteLLM", "direct"
+
+#: The header by which a function knows who asks.
+CALLER = {
+    "x-amzn-request-context": json.dumps(
+        {"authorizer": {"keyId": "k", "tenant": "bench", "role": "client", "models": "*"}}
+    )
+}
 
 #: `calls` and `items` of batches, by operation.
 Calls = dict[str, dict[str, int]]
@@ -57,6 +68,7 @@ async def backend(
     per_second: float = 25.0,
     tokens: int = 32,
     vary: float = 0.0,
+    prose: bool = False,
 ) -> AsyncIterator[Contender]:
     """The scripted LLM server; see `bench.backend.Script`."""
     port = free_port()
@@ -70,6 +82,7 @@ async def backend(
         "--vary": vary,
     }
     command = python("bench.backend", *(str(part) for flag in flags.items() for part in flag))
+    command += ["--prose"] if prose else []
     async with running("backend", command, ready_url=f"{url}/health") as process:
         yield Contender(DIRECT, url, process)
 
@@ -157,6 +170,24 @@ async def litellm(backend_url: str, *, server: str = "uvicorn") -> AsyncIterator
     ready = f"{url}/health/readiness"
     async with running("litellm", command, environment=environment, ready_url=ready) as process:
         yield Contender(PEER if server == "uvicorn" else f"{PEER}, {server}", url, process)
+
+
+@asynccontextmanager
+async def function(aws_url: str, settings: Mapping[str, str]) -> AsyncIterator[Contender]:
+    """
+    The function that waits for answers on AWS, as the Lambda Web Adapter starts it.
+
+    It takes those who bring `CALLER`, as API Gateway says of whom its authorizer let in.
+    """
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    told = {"AWS_ENDPOINT_URL": aws_url, "AWS_LWA_PORT": str(port), "INFERLINE_ACCESS": "keys"}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {**AWS_ENVIRONMENT, **settings, **told, "PATH": path}
+    command = ["sh", str(ROOT / "functions/run.sh")]
+    ready = f"{url}/v1/health"
+    async with running("function", command, environment=environment, ready_url=ready) as process:
+        yield Contender("function", url, process)
 
 
 async def calls(aws_url: str) -> Calls:
