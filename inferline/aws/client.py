@@ -14,8 +14,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final, Literal, Self, cast
+from typing import Any, Final, Literal, NamedTuple, Self, cast
 from urllib.parse import urlencode
 
 from botocore.exceptions import (
@@ -32,7 +31,7 @@ from inferline.aws.clock import ServerClock
 from inferline.aws.credentials import ChainCredentials, CredentialSource, Keys
 from inferline.aws.endpoints import Endpoints
 from inferline.aws.retry import Retries
-from inferline.aws.signing import Request, sign
+from inferline.aws.signing import signed
 from inferline.clock import Clock, SystemClock
 from inferline.http.connections import Connections
 from inferline.http.errors import HttpError
@@ -75,8 +74,7 @@ _IDLE_SECONDS: Final = 30.0
 _UNSIGNED: Final = {"User-Agent": "inferline", "Accept-Encoding": "identity"}
 
 
-@dataclass(frozen=True, slots=True)
-class _Call:
+class _Call(NamedTuple):
     service: str
     operation: str
     method: str
@@ -268,10 +266,9 @@ class AwsClient:
 
     async def _attempt(self, call: _Call, now_ms: int, attempt: int) -> bytes:
         keys = Keys(*await self._credentials.frozen())
-        request = Request(call.method, call.url, dict(call.headers), call.body)
-        sign(request, call.service, self._region, keys, now_ms)
+        headers = {**_UNSIGNED, **signed(call, self._region, keys, now_ms)}
         self.calls[call.service, call.operation] += 1
-        answer = await self._exchange(request, call.read_seconds)
+        answer = await self._exchange(call, headers)
         if answer.status >= 300:
             error = client_error(answer, call.operation, retries=attempt - 1)
             if error.response["Error"]["Code"] in _EXPIRED_CODES:
@@ -279,22 +276,18 @@ class AwsClient:
             raise error
         return answer.body
 
-    async def _exchange(self, request: Request, read_seconds: float) -> Answer:
+    async def _exchange(self, call: _Call, headers: dict[str, str]) -> Answer:
         """One HTTP exchange; whatever the answer says, its date tells the time."""
         sent = self._clock.monotonic()
         try:
             response = await self._connections.send(
-                request.method,
-                request.url,
-                {**_UNSIGNED, **request.headers},
-                request.body,
-                silence_seconds=read_seconds,
+                call.method, call.url, headers, call.body, silence_seconds=call.read_seconds
             )
             received = self._clock.monotonic()
             self._server_clock.observe(response.headers.get("date", ""), sent, received)
             return Answer(response.status, response.headers, await response.read())
         except HttpError as error:
-            raise transport_error(error, request.url) from error
+            raise transport_error(error, call.url) from error
 
 
 def _json(parameters: Mapping[str, Any]) -> bytes:

@@ -76,7 +76,7 @@ class Connections:
         idle = self._idle.setdefault(connection.origin, deque())
         idle.append(connection)
         # What has lain longest goes first, so that a pool that was once large becomes small again.
-        while idle and not self._is_fresh(idle[0]):
+        while connection.used_at - idle[0].used_at >= self._idle_seconds:
             idle.popleft().abort()
 
     def forget(self, connection: Connection) -> None:
@@ -88,16 +88,13 @@ class Connections:
 
     def _kept(self, origin: Origin) -> Connection | None:
         idle = self._idle.get(origin)
+        since = asyncio.get_running_loop().time() - self._idle_seconds
         while idle:
             connection = idle.pop()
-            if self._is_fresh(connection):
+            if connection.used_at > since:
                 return connection
             connection.abort()
         return None
-
-    def _is_fresh(self, connection: Connection) -> bool:
-        age = asyncio.get_running_loop().time() - connection.used_at
-        return age < self._idle_seconds
 
     async def _connected(self, origin: Origin) -> Connection:
         loop = asyncio.get_running_loop()

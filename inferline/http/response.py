@@ -30,6 +30,19 @@ class Response:
     come in that time, or with the connection's end, raises HttpError.
     """
 
+    __slots__ = (
+        "_ended",
+        "_error",
+        "_pieces",
+        "_size",
+        "_source",
+        "_waiter",
+        "headers",
+        "method",
+        "silence_seconds",
+        "status",
+    )
+
     def __init__(self, source: Source, method: str, silence_seconds: float) -> None:
         self.silence_seconds = silence_seconds
         self.status = 0
