@@ -161,7 +161,7 @@ class AwsClient:
             read_seconds=self._read_seconds + _wait_seconds(operation, parameters),
             retry=retry and operation not in _NEVER_RETRIED,
         )
-        body = await self._answered(call, timeout)
+        body = await (self._tried(call) if timeout is None else self._within(call, timeout))
         try:
             return cast("dict[str, Any]", from_json(body)) if body else {}
         except ValueError as error:
@@ -189,7 +189,7 @@ class AwsClient:
             read_seconds=self._read_seconds,
             retry=True,
         )
-        body = await self._answered(call, timeout)
+        body = await (self._tried(call) if timeout is None else self._within(call, timeout))
         found = xml_texts(body)
         if not found:
             raise HTTPClientError(error=f"{service} answered {operation} without XML")
@@ -225,11 +225,9 @@ class AwsClient:
             read_seconds=self._read_seconds,
             retry=True,
         )
-        return await self._answered(call, timeout)
+        return await (self._tried(call) if timeout is None else self._within(call, timeout))
 
-    async def _answered(self, call: _Call, seconds: float | None) -> bytes:
-        if seconds is None:
-            return await self._tried(call)
+    async def _within(self, call: _Call, seconds: float | None) -> bytes:
         try:
             async with asyncio.timeout(seconds):
                 return await self._tried(call)

@@ -75,11 +75,11 @@ def _signed(call: Call, region: str, keys: Keys, timestamp: str) -> dict[str, st
     scope = f"{date}/{region}/{call.service}/aws4_request"
     digest = hashlib.sha256(canonical.encode()).hexdigest()
     text = f"{_ALGORITHM}\n{timestamp}\n{scope}\n{digest}"
-    key = _signing_key(keys.secret_key, date, region, call.service)
-    signature = hmac.digest(key, text.encode(), "sha256").hex()
+    mac = _mac(keys.secret_key, date, region, call.service).copy()
+    mac.update(text.encode())
     headers["Authorization"] = (
         f"{_ALGORITHM} Credential={keys.access_key}/{scope}, "
-        f"SignedHeaders={names}, Signature={signature}"
+        f"SignedHeaders={names}, Signature={mac.hexdigest()}"
     )
     return headers
 
@@ -98,12 +98,12 @@ def _order(names: tuple[str, ...]) -> tuple[tuple[tuple[str, str], ...], str]:
 
 
 @lru_cache(maxsize=8)
-def _signing_key(secret_key: str, date: str, region: str, service: str) -> bytes:
-    """The key of one day, one region and one service."""
+def _mac(secret_key: str, date: str, region: str, service: str) -> hmac.HMAC:
+    """The code, of nothing yet, by the key of one day, one region and one service."""
     key = f"AWS4{secret_key}".encode()
     for part in (date, region, service, "aws4_request"):
         key = hmac.digest(key, part.encode(), "sha256")
-    return key
+    return hmac.new(key, digestmod="sha256")
 
 
 @dataclass(slots=True)
