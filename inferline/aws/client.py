@@ -266,26 +266,24 @@ class AwsClient:
         keys = Keys(*await self._credentials.frozen())
         headers = {**_UNSIGNED, **signed(call, self._region, keys, now_ms)}
         self.calls[call.service, call.operation] += 1
-        answer = await self._exchange(call, headers)
-        if answer.status >= 300:
-            error = client_error(answer, call.operation, retries=attempt - 1)
-            if error.response["Error"]["Code"] in _EXPIRED_CODES:
-                self._credentials.expired()
-            raise error
-        return answer.body
-
-    async def _exchange(self, call: _Call, headers: dict[str, str]) -> Answer:
-        """One HTTP exchange; whatever the answer says, its date tells the time."""
         sent = self._clock.monotonic()
         try:
             response = await self._connections.send(
                 call.method, call.url, headers, call.body, silence_seconds=call.read_seconds
             )
             received = self._clock.monotonic()
-            self._server_clock.observe(response.headers.get("date", ""), sent, received)
-            return Answer(response.status, response.headers, await response.read())
+            body = await response.read()
         except HttpError as error:
             raise transport_error(error, call.url) from error
+        # Whatever the answer says, its date tells the time.
+        self._server_clock.observe(response.headers.get("date", ""), sent, received)
+        if response.status < 300:
+            return body
+        answer = Answer(response.status, response.headers, body)
+        refusal = client_error(answer, call.operation, retries=attempt - 1)
+        if refusal.response["Error"]["Code"] in _EXPIRED_CODES:
+            self._credentials.expired()
+        raise refusal
 
 
 def _json(parameters: Mapping[str, Any]) -> bytes:

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from itertools import count
 from typing import Any
 
 from inferline.aws.batches import READ_MAX, Batches
@@ -55,6 +56,8 @@ class DynamoTaskStore:
         #: Its name.
         self.table = table
         self._packs = packs
+        self._mark = secrets.token_hex(6)
+        self._writes = count()
         self._batches = Batches(client, table)
         self._bindings = Bindings(client, table)
         self._looks = Looks(client, table)
@@ -63,9 +66,13 @@ class DynamoTaskStore:
         """Milliseconds since 1970 by AWS's clock."""
         return self._client.now_ms()
 
+    def _new_token(self) -> str:
+        """A word for a write that no other write has: by it a repeat is known."""
+        return f"{self._mark}-{next(self._writes):x}"
+
     async def submit(self, task: Task) -> None:
         """Write a new task; see `TaskStore`."""
-        token = secrets.token_hex(8)
+        token = self._new_token()
         item = to_item(new_row(task, token))
         try:
             await self._call(
@@ -83,7 +90,7 @@ class DynamoTaskStore:
         self, task: Task, key: str, request: str, instead_of: str
     ) -> Bound | None:
         """Write a new task and bind a key to it, both or neither; see `TaskStore`."""
-        row = new_row(task, secrets.token_hex(8))
+        row = new_row(task, self._new_token())
         return await self._bindings.put(task, row, key, Bound(task.ref.id, request), instead_of)
 
     async def binding(self, slug: str, key: str) -> Bound | None:
@@ -93,7 +100,7 @@ class DynamoTaskStore:
     async def claim(self, ref: TaskRef, owner: str, lease_seconds: float) -> Claimed | Refused:
         """Begin an attempt; see `TaskStore`."""
         now = self.now_ms()
-        token = secrets.token_hex(8)
+        token = self._new_token()
         changes = {"owner": owner, "lease_ms": now + _ms(lease_seconds), "claimed_ms": now}
         try:
             task = await self._move(
@@ -259,7 +266,7 @@ class DynamoTaskStore:
         its token and is no failure. A task that has ended leaves the index of live ones. Raises
         ConditionFailed with the row as it was.
         """
-        token = token or secrets.token_hex(8)
+        token = token or self._new_token()
         changed = {**changes, "state": move.target, "token": token}
         form = _form(move, tuple(changed), tuple(plus), where, tuple(names))
         sources = {f"from_{state}": state for state in move.sources}
