@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from inferline.clock import Clock
 from inferline.errors import Unavailable
 from inferline.queue import RECEIVE_MAX, Delivery, TaskQueue
 from inferline_provider.crew import Crew
-from inferline_provider.rota import Receive, Rota
+from inferline_provider.handicap import Handicaps
+from inferline_provider.rota import Place, Receive, Rota
 from inferline_provider.slots import Slots
 
 log = logging.getLogger(__name__)
@@ -27,7 +28,8 @@ class Puller:
     Asks the queues, by the rota, while the backend is open for work.
 
     A receive that is out is never cancelled: the messages it may bring would stay hidden for a
-    lease. What it brings beyond the free slots, or after a stop, goes back at once.
+    lease. What it brings beyond the free slots, after a stop, or what faster providers should have
+    goes back at once.
     """
 
     def __init__(
@@ -37,6 +39,8 @@ class Puller:
         slots: Slots,
         crew: Crew,
         clock: Clock,
+        handicaps: Handicaps,
+        now_ms: Callable[[], int],
         *,
         poll_seconds: int,
         hidden_seconds: int,
@@ -46,6 +50,8 @@ class Puller:
         self._slots = slots
         self._crew = crew
         self._clock = clock
+        self._handicaps = handicaps
+        self._now_ms = now_ms
         self._poll_seconds = poll_seconds
         self._hidden_seconds = hidden_seconds
         self._is_open = False
@@ -105,6 +111,7 @@ class Puller:
 
     async def _receive(self, receive: Receive) -> None:
         deliveries: list[Delivery] = []
+        asked_ms = self._now_ms()
         try:
             deliveries = await self._queue.receive(
                 receive.place.url,
@@ -117,15 +124,17 @@ class Puller:
             self._rota.failed(receive, self._clock.monotonic())
             log.warning("A queue does not answer: %s queue=%s", error, receive.place.url)
         finally:
-            begun = self._begin(receive, deliveries)
+            begun = self._begin(receive, deliveries, asked_ms)
             self._wake.set()
         if len(deliveries) > begun:
             await self._hand_back(deliveries[begun:])
 
-    def _begin(self, receive: Receive, deliveries: Sequence[Delivery]) -> int:
+    def _begin(self, receive: Receive, deliveries: Sequence[Delivery], asked_ms: int) -> int:
         """Begin what is wanted, as far as there are slots, and return how many that are."""
         taken = 0 if receive.waits else receive.limit
         wanted = len(deliveries) if self._is_open else 0
+        if wanted and self._leaves(receive.place, deliveries, asked_ms):
+            wanted = 0
         if wanted > taken:
             taken += self._slots.take(wanted - taken)
         begun = min(wanted, taken)
@@ -133,6 +142,14 @@ class Puller:
         for delivery in deliveries[:begun]:
             self._crew.start(delivery)
         return begun
+
+    def _leaves(self, place: Place, deliveries: Sequence[Delivery], asked_ms: int) -> bool:
+        """Say whether faster providers are to have these, and leave their queue alone if so."""
+        sent_ms = [delivery.sent_ms for delivery in deliveries]
+        seconds = self._handicaps[place.model].judge(sent_ms, asked_ms, self._now_ms())
+        if seconds:
+            self._rota.leave(place, self._clock.monotonic() + seconds)
+        return seconds > 0
 
     async def _hand_back(self, deliveries: Sequence[Delivery]) -> None:
         try:

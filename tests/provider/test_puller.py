@@ -10,9 +10,11 @@ import pytest
 
 from bench import virtual_time
 from bench.virtual_time import VirtualClock
+from inferline.enrolment import Faster
 from inferline.memory import MemoryQueue
 from inferline.queue import Delivery
 from inferline_provider.crew import Crew
+from inferline_provider.handicap import Handicaps
 from inferline_provider.puller import Puller
 from inferline_provider.rota import RECEIVES_MAX, Rota
 from inferline_provider.slots import Slots
@@ -70,16 +72,20 @@ class FarQueue(MemoryQueue):
 class Line:
     """A puller at one queue; what it begins takes as long as it is told."""
 
-    def __init__(self, queue: FarQueue, slots: int, task_seconds: float) -> None:
+    def __init__(
+        self, queue: FarQueue, slots: int, task_seconds: float, faster: Faster | None = None
+    ) -> None:
         self.queue = queue
         self.begun_at: list[float] = []
         self._task_seconds = task_seconds
         self._running: list[asyncio.Task[None]] = []
-        clock, rota = VirtualClock(), Rota()
+        clock, handicaps, rota = VirtualClock(), Handicaps(), Rota()
+        if faster is not None:
+            handicaps.know({"m": faster}, lambda model: task_seconds)
         rota.arrange({"m": {"default": "q"}})
         self.slots = Slots(slots, clock, lambda: self.puller.poke())
         self.puller = Puller(
-            *(queue, rota, self.slots, cast(Crew, self), clock),
+            *(queue, rota, self.slots, cast(Crew, self), clock, handicaps, queue._dates.now_ms),
             poll_seconds=20,
             hidden_seconds=31,
         )
@@ -153,3 +159,57 @@ def test_messages_that_come_one_by_one_cost_one_receive_each() -> None:
 
     assert 100 == len(line.begun_at)
     assert line.queue.receives <= 100 + 2
+
+
+SLOW = {"slots": 4, "task_seconds": 8.0, "faster": Faster(times=4)}
+QUICK = {"slots": 4, "task_seconds": 2.0}
+#: What a slow provider leaves to faster ones for so long.
+HANDICAP_SECONDS = 0.24
+
+
+def test_an_idle_fast_provider_gets_what_a_slow_one_was_given_first() -> None:
+    moments = [5.0 * turn for turn in range(1, 20)]
+    slow, quick = pulled(100, SLOW, QUICK, sent_at=moments)
+
+    assert ([], 19) == (slow.begun_at, len(quick.begun_at))
+    waited = [begun - sent for begun, sent in zip(quick.begun_at, moments, strict=True)]
+    assert max(waited) < HANDICAP_SECONDS
+
+
+def test_a_message_that_no_faster_one_takes_waits_for_the_handicap_and_a_call() -> None:
+    (slow,) = pulled(10, SLOW, sent_at=[5.0])
+
+    (begun,) = slow.begun_at
+    assert 5 + HANDICAP_SECONDS <= begun < 5 + HANDICAP_SECONDS + 2 * CALL_SECONDS
+    assert [1] == slow.queue.handed_back
+
+
+def test_a_backlog_is_worked_off_by_the_slow_as_by_the_fast() -> None:
+    (slow,) = pulled(20, SLOW, backlog=8)
+
+    # Those that were sent this very moment go back once.
+    assert slow.begun_at[3] < HANDICAP_SECONDS + 2 * CALL_SECONDS
+    assert slow.begun_at[7] < 8 + HANDICAP_SECONDS + 4 * CALL_SECONDS
+    assert 1 == len(slow.queue.handed_back)
+
+
+def test_while_the_faster_ones_are_known_to_be_busy_nothing_waits() -> None:
+    (slow,) = pulled(10, SLOW, sent_at=[5.0, 5.5, 6.0])
+
+    assert slow.begun_at[1] == pytest.approx(5.5 + CALL_SECONDS, abs=CALL_SECONDS)
+    assert slow.begun_at[2] == pytest.approx(6.0 + CALL_SECONDS, abs=CALL_SECONDS)
+    assert [1] == slow.queue.handed_back
+
+
+@pytest.mark.parametrize("slow", [1, 3, 8])
+def test_when_the_faster_ones_have_died_nobody_waits_much_longer_than_the_handicap(
+    slow: int,
+) -> None:
+    told = {**SLOW, "faster": Faster(times=4, fellows=slow), "task_seconds": 4.0}
+    moments = [30.0 + 1.3 * turn for turn in range(40)]
+
+    lines = pulled(100, *[told] * slow, sent_at=moments)
+
+    begun = sorted(moment for line in lines for moment in line.begun_at)
+    waits = [start - sent for start, sent in zip(begun, moments, strict=True)]
+    assert max(waits) < HANDICAP_SECONDS + (1 + slow) * CALL_SECONDS
