@@ -24,6 +24,7 @@ PARTS = {
     "cost": "the stack on AWS idle for a month, and for a million requests of 20 s",
     "cold_start": "time and memory of each Lambda function's start",
     "memory": "resident memory of each open stream",
+    "dispatch": "who waits for a slot, how long and for which, beside LiteLLM and an ideal queue",
     "overload": "the share answered in time at 1.2 times the capacity, beside the best possible",
 }
 #: A program of its own, with its own table.
