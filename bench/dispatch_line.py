@@ -27,8 +27,8 @@ MODEL = "model"
 #: Before what counts, so much comes for so long, seconds: providers have told their speed then.
 WARM_SECONDS = 40.0
 WARM_LOAD = 0.5
-#: Nobody gives up, and nobody is taken to be gone.
-PATIENCE_SECONDS = 3600
+#: Nobody gives up, is taken to be gone or is refused.
+SETTINGS = Settings(request_seconds_max=3600, reader_seconds=3600, queue_depth_max=100_000)
 
 
 class Server(Backend):
@@ -75,8 +75,7 @@ class World:
         self.store, self.bodies = FarStore(chance), MemoryBodies()
         self.queue = FarQueue(chance, self.store.now_ms)
         self.registry = MemoryRegistry(VirtualClock())
-        chosen = Settings(request_seconds_max=PATIENCE_SECONDS, reader_seconds=PATIENCE_SECONDS)
-        self.line = line(chosen, self, self.registry)
+        self.line = line(SETTINGS, self, self.registry)
         door = Door if is_aware else Indifferent
         self._door = door(office(self.line, self.registry, self.queue))
         self._warm = make(seed=-seed, fleet=trace.fleet, load=WARM_LOAD, seconds=WARM_SECONDS)

@@ -26,6 +26,8 @@ SEND_TO_RECEIVE = (
 TABLE_CALL = ((0.0, 0.0025), (0.5, 0.004), (0.9, 0.008), (0.99, 0.015), (1.0, 0.030))
 #: How much of it is the way there.
 WAY_SECONDS = 0.004
+#: What was received so often goes to the end of its queue when it is visible again.
+RECEIVES_OFTEN = 3
 #: Less is over: virtual time does not go on by so little.
 MOMENT_SECONDS = 1e-6
 
@@ -73,12 +75,17 @@ class _Message:
     receipt: str = ""
     timer: asyncio.TimerHandle | None = None
 
+    @property
+    def turn(self) -> tuple[bool, int]:
+        """Of the messages that are visible, the least is received first."""
+        return self.receives >= RECEIVES_OFTEN, self.sent_ms
+
 
 @dataclass(slots=True)
 class _Place:
     """One queue."""
 
-    #: In the order in which they were sent, as a rule.
+    #: In the order in which they will be received.
     visible: list[_Message] = field(default_factory=list)
     out: dict[str, _Message] = field(default_factory=dict)
     #: Receives that wait.
@@ -156,7 +163,7 @@ class FarQueue:
     def _show(self, place: _Place, message: _Message) -> None:
         """Make a message visible, and wake whoever is to have it."""
         self._take(place, message)
-        insort(place.visible, message, key=lambda one: one.sent_ms)
+        insort(place.visible, message, key=lambda one: one.turn)
         if place.receives:
             at = self._chance.randrange(len(place.receives))
             place.receives.pop(at).set_result(None)
