@@ -5,41 +5,25 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-from bisect import bisect_left, insort
+from bisect import insort
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from bench.distance import DYNAMODB, SEND_TO_RECEIVE, Distance
 from bench.virtual_time import VirtualClock
 from inferline.memory import MemoryStore
 from inferline.queue import Delivery, Depth, Message
 from inferline.store import Claimed, Outcome, Refused
 from inferline.task import TIERS, Task, TaskRef, Tier, slug
 
-#: Shares of all calls, and what they take at the most, seconds: from the call that sends a message
-#: until a receive that waited for it returns; and one call of DynamoDB.
-SEND_TO_RECEIVE = (
-    *((0.0, 0.010), (0.1, 0.0137), (0.5, 0.0162)),
-    *((0.9, 0.0338), (0.99, 0.105), (1.0, 0.2)),
-)
-TABLE_CALL = ((0.0, 0.0025), (0.5, 0.004), (0.9, 0.008), (0.99, 0.015), (1.0, 0.030))
-#: How much of it is the way there.
+#: Of a call of SQS, which takes as long as from SendMessage to a receive, the way there, seconds.
 WAY_SECONDS = 0.004
 #: What was received so often goes to the end of its queue when it is visible again.
 RECEIVES_OFTEN = 3
 #: Less is over: virtual time does not go on by so little.
 MOMENT_SECONDS = 1e-6
-
-Quantiles = Sequence[tuple[float, float]]
-
-
-def draw(chance: random.Random, quantiles: Quantiles) -> float:
-    """A time at random, evenly between two quantiles."""
-    share = chance.random()
-    at = max(1, bisect_left(quantiles, (share, 0.0)))
-    (low, least), (high, most) = quantiles[at - 1], quantiles[min(at, len(quantiles) - 1)]
-    return least + (most - least) * (share - low) / (high - low)
 
 
 class FarStore(MemoryStore):
@@ -47,7 +31,7 @@ class FarStore(MemoryStore):
 
     def __init__(self, chance: random.Random) -> None:
         super().__init__(VirtualClock())
-        self._chance = chance
+        self._distance = Distance(DYNAMODB, chance)
 
     async def submit(self, task: Task) -> None:
         await self._pass_by()
@@ -62,7 +46,7 @@ class FarStore(MemoryStore):
         await super().finish(task, outcome)
 
     async def _pass_by(self) -> None:
-        await asyncio.sleep(draw(self._chance, TABLE_CALL))
+        await asyncio.sleep(self._distance.draw())
 
 
 @dataclass(slots=True, eq=False)
@@ -101,6 +85,7 @@ class FarQueue:
 
     def __init__(self, chance: random.Random, now_ms: Callable[[], int]) -> None:
         self._chance = chance
+        self._distance = Distance(SEND_TO_RECEIVE, chance)
         self._now_ms = now_ms
         self._places: defaultdict[str, _Place] = defaultdict(_Place)
         self._receipts = itertools.count(1)
@@ -145,7 +130,7 @@ class FarQueue:
         self.calls[operation] += 1
         await asyncio.sleep(WAY_SECONDS)
         yield
-        await asyncio.sleep(draw(self._chance, SEND_TO_RECEIVE) - WAY_SECONDS)
+        await asyncio.sleep(max(0.0, self._distance.draw() - WAY_SECONDS))
 
     async def _wait(self, place: _Place, seconds: int) -> None:
         """Return when something is visible, or after ``seconds``."""

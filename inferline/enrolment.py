@@ -89,6 +89,9 @@ class Terms(BaseModel):
     answer_bytes_max: int
     #: Gateways of an earlier release do not tell it.
     orphan_seconds: float = 60.0
+    cancel_seconds: float = 0.4
+    #: Whether answers may be written packed: gateways of an earlier release can't read them.
+    packs: bool = False
 
     model_config = ConfigDict(from_attributes=True)
 

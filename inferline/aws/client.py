@@ -9,7 +9,6 @@ botocore's.
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 import random
 import time
@@ -19,7 +18,6 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, Self, cast
 from urllib.parse import urlencode
 
-import aiohttp
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -27,7 +25,7 @@ from botocore.exceptions import (
     HTTPClientError,
     ReadTimeoutError,
 )
-from yarl import URL
+from pydantic_core import from_json, to_json
 
 from inferline.aws.answers import Answer, client_error, transport_error, xml_texts
 from inferline.aws.clock import ServerClock
@@ -36,6 +34,8 @@ from inferline.aws.endpoints import Endpoints
 from inferline.aws.retry import Retries
 from inferline.aws.signing import Request, sign
 from inferline.clock import Clock, SystemClock
+from inferline.http.connections import Connections
+from inferline.http.errors import HttpError
 
 Service = Literal["sqs", "dynamodb"]
 #: Services that take forms and answer XML, with the version of their language.
@@ -69,10 +69,10 @@ _SKEW_CODES: Final = frozenset(
 _EXPIRED_CODES: Final = frozenset({"ExpiredToken", "ExpiredTokenException"})
 #: AWS allows five minutes; a clock moved by less than this was not why it refused.
 _SKEW_MS: Final = 60_000
-#: Larger bodies are not handed to the socket in one piece.
-_WHOLE_BYTES_MAX: Final = 1 << 20
 #: Idle connections are dropped before AWS and what lies between drop them.
-_KEEPALIVE_SECONDS: Final = 30.0
+_IDLE_SECONDS: Final = 30.0
+#: What is sent with every call and not signed.
+_UNSIGNED: Final = {"User-Agent": "inferline", "Accept-Encoding": "identity"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,26 +120,17 @@ class AwsClient:
         self._clock = clock or SystemClock()
         self._server_clock = ServerClock(self._clock.monotonic, wall)
         self._retries = {name: Retries(max_attempts, jitter) for name in _SERVICES}
-        self._connect_seconds = connect_seconds
         self._read_seconds = read_seconds
-        self._session: aiohttp.ClientSession | None = None
+        self._connections = Connections(connect_seconds=connect_seconds, idle_seconds=_IDLE_SECONDS)
 
     async def __aenter__(self) -> Self:
-        """Open the pool of connections; it has no limit, because long polls occupy one each."""
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_SECONDS),
-            headers={"User-Agent": "inferline", "Accept-Encoding": "identity"},
-            # One that aiohttp adds would not be signed.
-            skip_auto_headers=("Content-Type",),
-            cookie_jar=aiohttp.DummyCookieJar(),
-        )
+        """Open it. Its connections have no limit, because long polls occupy one each."""
+        await self._connections.__aenter__()
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         """Close all connections."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        await self._connections.__aexit__(*exc_info)
 
     def now_ms(self) -> int:
         """AWS's time in milliseconds since 1970; before the first answer, the machine's."""
@@ -168,13 +159,13 @@ class AwsClient:
                 "Content-Type": "application/x-amz-json-1.0",
                 "X-Amz-Target": f"{_TARGETS[service]}.{operation}",
             },
-            body=json.dumps(parameters, separators=(",", ":")).encode(),
+            body=_json(parameters),
             read_seconds=self._read_seconds + _wait_seconds(operation, parameters),
             retry=retry and operation not in _NEVER_RETRIED,
         )
         body = await self._answered(call, timeout)
         try:
-            return cast("dict[str, Any]", json.loads(body)) if body else {}
+            return cast("dict[str, Any]", from_json(body)) if body else {}
         except ValueError as error:
             raise HTTPClientError(error=f"{service} answered {operation} without JSON") from error
 
@@ -290,31 +281,27 @@ class AwsClient:
 
     async def _exchange(self, request: Request, read_seconds: float) -> Answer:
         """One HTTP exchange; whatever the answer says, its date tells the time."""
-        if self._session is None:
-            raise RuntimeError("The client is not open: use `async with AwsClient(...)`.")
         sent = self._clock.monotonic()
         try:
-            async with self._session.request(
+            response = await self._connections.send(
                 request.method,
-                # Sent as it was signed, not as yarl would write it.
-                URL(request.url, encoded=True),
-                data=_payload(request.body),
-                headers=request.headers,
-                allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(
-                    total=None, connect=self._connect_seconds, sock_read=read_seconds
-                ),
-            ) as response:
-                received = self._clock.monotonic()
-                self._server_clock.observe(response.headers.get("Date", ""), sent, received)
-                return Answer(response.status, response.headers, await response.read())
-        except (aiohttp.ClientError, OSError) as error:
+                request.url,
+                {**_UNSIGNED, **request.headers},
+                request.body,
+                silence_seconds=read_seconds,
+            )
+            received = self._clock.monotonic()
+            self._server_clock.observe(response.headers.get("date", ""), sent, received)
+            return Answer(response.status, response.headers, await response.read())
+        except HttpError as error:
             raise transport_error(error, request.url) from error
 
 
-def _payload(body: bytes) -> bytes | io.BytesIO | None:
-    """``body`` as aiohttp likes it: a large one as a file, which it sends piece by piece."""
-    return io.BytesIO(body) if len(body) > _WHOLE_BYTES_MAX else body or None
+def _json(parameters: Mapping[str, Any]) -> bytes:
+    try:
+        return to_json(parameters)
+    except ValueError:  # Half of a surrogate pair, which only an escape can tell.
+        return json.dumps(parameters, separators=(",", ":")).encode()
 
 
 def _wait_seconds(operation: str, parameters: Mapping[str, Any]) -> float:

@@ -13,11 +13,11 @@ import time
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from botocore.auth import SIGV4_TIMESTAMP, S3SigV4Auth
 
 from inferline.aws.credentials import Keys
+from inferline.http.origin import place
 
 _ALGORITHM: Final = "AWS4-HMAC-SHA256"
 
@@ -63,12 +63,14 @@ def sign(request: Request, service: str, region: str, keys: Keys, now_ms: int) -
 
 def _sign_call(request: Request, service: str, region: str, keys: Keys, timestamp: str) -> None:
     """Sign a request without a query, whose headers are plain text."""
-    host, path = _place(request.url)
+    origin, path = place(request.url)
     headers = request.headers
     headers["X-Amz-Date"] = timestamp
     if keys.token:
         headers["X-Amz-Security-Token"] = keys.token
-    named = sorted([("host", host), *((name.lower(), text) for name, text in headers.items())])
+    named = sorted(
+        [("host", origin.authority), *((name.lower(), text) for name, text in headers.items())]
+    )
     names = ";".join(name for name, _ in named)
     lines = "".join(f"{name}:{text}\n" for name, text in named)
     body = hashlib.sha256(request.body).hexdigest()
@@ -83,15 +85,6 @@ def _sign_call(request: Request, service: str, region: str, keys: Keys, timestam
         f"{_ALGORITHM} Credential={keys.access_key}/{scope}, "
         f"SignedHeaders={names}, Signature={signature}"
     )
-
-
-@lru_cache(maxsize=32)
-def _place(url: str) -> tuple[str, str]:
-    """The host, without a port that goes without saying, and the path."""
-    parts = urlsplit(url)
-    usual = {"http": 80, "https": 443}.get(parts.scheme)
-    host = parts.netloc.rpartition(":")[0] if parts.port == usual else parts.netloc
-    return host, parts.path or "/"
 
 
 @lru_cache(maxsize=8)

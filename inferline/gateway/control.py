@@ -90,7 +90,7 @@ class Office:
             region=settings.region,
             endpoint_url=settings.endpoint_url,
             credentials=lent,
-            terms=Terms.model_validate(settings),
+            terms=Terms.model_validate(settings).model_copy(update={"packs": True}),
         )
 
     async def _lend(

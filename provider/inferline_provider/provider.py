@@ -174,7 +174,12 @@ class Provider:
         terms = grant.terms
         self._terms = terms
         self._leases = Leases(
-            stores.store, stores.queue, self._clock, terms.lease_seconds, terms.orphan_seconds
+            stores.store,
+            stores.queue,
+            self._clock,
+            terms.lease_seconds,
+            terms.orphan_seconds,
+            terms.cancel_seconds,
         )
         self._writer = ChunkWriter(
             stores.store,

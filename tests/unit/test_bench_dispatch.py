@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import random
-from statistics import mean, quantiles
+import json
+from statistics import mean
 
 import pytest
 
-from bench.dispatch import AWARE, FLEET, IDEAL, INDIFFERENT, MAIN, tell
+from bench.dispatch import FLEET, tell
 from bench.dispatch_line import simulate
+from bench.dispatch_tables import AWARE, IDEAL, INDIFFERENT, MAIN, Times, pooled, samples
 from bench.dispatch_trace import Fate, Host, Request, Trace, ideal, make
-from bench.far import SEND_TO_RECEIVE, draw
 from bench.report import Table
+from bench.stats import percentile
 
 FAST, SLOW = Host(1, 10.0), Host(1, 5.0)
 
@@ -66,14 +67,6 @@ def test_a_faster_trace_is_the_same_in_less_time() -> None:
     assert [pytest.approx(fate.took / 5) for fate in fates] == [fate.took for fate in faster]
 
 
-def test_calls_take_as_long_as_those_of_aws() -> None:
-    chance = random.Random(1)
-
-    cuts = quantiles([draw(chance, SEND_TO_RECEIVE) for _ in range(20_000)], n=100)
-
-    assert [0.0162, 0.0338, 0.105] == [pytest.approx(cuts[at], rel=0.1) for at in (49, 89, 98)]
-
-
 def test_a_fleet_that_pulls_by_speed_does_nearly_what_an_ideal_queue_does() -> None:
     found = make(seed=2, fleet=FLEET, load=0.6, seconds=120)
 
@@ -88,17 +81,44 @@ def test_a_fleet_that_pulls_by_speed_does_nearly_what_an_ideal_queue_does() -> N
     assert len(found.requests) == calls["SendMessage"] == len(aware)
 
 
-def test_tables_are_made_of_the_raw_data() -> None:
-    ways = (AWARE, INDIFFERENT, IDEAL)
-    fates = {"waited_ms": [0, 100, 3000], "took_ms": [500, 900, 5000], "on_slowest": 1}
-    runs = [
-        {"scene": MAIN, "load": 0.6, "seed": 1, "way": way, "calls": {"ReceiveMessage": 6}, **fates}
-        for way in ways
-    ]
+def test_what_is_kept_of_times_is_right_within_a_hundredth() -> None:
+    seconds = [0.0, *(0.001 * 1.3**n for n in range(40))]
 
-    (table,) = tell({"simulated": runs})
+    times = Times.of(samples(seconds, seconds, limit=1.0)["waited_ms"])
 
+    assert len(seconds) == times.until[-1]
+    for share in (0.5, 0.95, 0.99):
+        exact = percentile(seconds, share) * 1000
+        assert pytest.approx(exact, rel=0.011) == times.percentile(share)
+
+
+def test_several_runs_are_pooled() -> None:
+    one = samples([0.1, 3.0], [0.5, 4.0], limit=2.0) | {"calls": {"SendMessage": 2}}
+
+    found = pooled([one, one])
+
+    assert (2, {"SendMessage": 4}) == (found["in_time"], found["calls"])
+    assert 4 == Times.of(found["took_ms"]).until[-1]
+
+
+def test_tables_and_goals_are_made_of_the_raw_data() -> None:
+    ideal_found, ours, theirs = (
+        samples([0.0, wait], [1.0, took], limit=2.0) | {"on_slowest": 1, "calls": {"Send": 6}}
+        for wait, took in ((1.0, 5.0), (1.2, 6.0), (3.0, 10.0))
+    )
+    ways = {IDEAL: ideal_found, AWARE: ours, INDIFFERENT: theirs}
+    raw = {
+        "receive_ms": {"AWS": 105.0, "emulator": 5.0},
+        "limit_seconds": {"AWS": 2.0, "emulator": 0.4},
+        "simulated": {MAIN: {"0.6": ways}},
+        "real": {},
+    }
+
+    reached, table = tell(json.loads(json.dumps(raw)))
+
+    assert isinstance(reached, Table)
     assert isinstance(table, Table)
-    assert [["0.6", way, "0.10", "3.00", "3.00", "1.00"] for way in ways] == [
-        list(row[:6]) for row in table.rows
-    ]
+    assert ["met", "met"] == [row[-1] for row in reached.rows]
+    assert ["100.0 %", "100.0 %", "50.0 %"] == [row[6] for row in table.rows]
+    assert ["0.50", "0.60", "1.00"] == [row[10] for row in table.rows]
+    assert ["3.00"] * 3 == [row[12] for row in table.rows]
