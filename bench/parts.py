@@ -61,6 +61,12 @@ PARTS = {
     ),
     "cold_start": Part("Cold start", "time and memory of each Lambda function's start", 240, 110),
     "aws_client": Part("Client of AWS", "CPU time of a call to AWS, by client", 300, 40),
+    "dispatch": Part(
+        "Dispatch",
+        "who waits for a slot, how long and for which, beside LiteLLM and an ideal queue",
+        3000,
+        330,
+    ),
     "overload": Part(
         "Overload",
         "the share answered in time at 1.2 times the capacity, beside the best possible",
