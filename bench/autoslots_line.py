@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import json
 import random
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -73,11 +73,7 @@ class _Response:
         self._streamed = streamed
         self.headers = {"content-type": "text/event-stream" if streamed else "application/json"}
 
-    @property
-    def content(self) -> _Response:
-        return self
-
-    async def iter_any(self) -> AsyncIterator[bytes]:
+    async def pieces(self) -> AsyncGenerator[bytes]:
         count = 0
         async for left in self._tokens:
             count += 1

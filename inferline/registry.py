@@ -36,6 +36,26 @@ class Model:
         return slug(self.id)
 
 
+@dataclass(frozen=True, slots=True)
+class TaskSpeed:
+    """How fast one task of a model runs at a provider's backend."""
+
+    #: Mean time a task takes, seconds.
+    task_seconds: float
+    #: Output tokens a second while a task runs; 0 where the backend tells none.
+    tokens_per_second: float = 0.0
+
+    def over(self, other: TaskSpeed) -> float:
+        """
+        How many times as fast as another this is; 0 where they can't be compared.
+
+        By tokens where both know them: whose tasks were longer is not slower for that.
+        """
+        if self.tokens_per_second > 0 and other.tokens_per_second > 0:
+            return self.tokens_per_second / other.tokens_per_second
+        return other.task_seconds / self.task_seconds if self.task_seconds > 0 else 0.0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provider:
     """A provider as it last told of itself."""
@@ -52,6 +72,8 @@ class Provider:
     tokens_per_second: float = 0.0
     #: Why it takes no work; empty when it does.
     reason: str = ""
+    #: By model, of those that it has run lately.
+    speeds: Mapping[str, TaskSpeed] = field(default_factory=dict)
     #: When it was last heard of, milliseconds since 1970 by the store's clock.
     seen_ms: int = 0
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 from inferline.aws.client import AwsClient
 from inferline.aws.faults import call
 from inferline.aws.items import from_item, to_item
-from inferline.registry import Model, Provider, Snapshot
+from inferline.registry import Model, Provider, Snapshot, TaskSpeed
 
 MODELS: Final = "MODEL"
 PROVIDERS: Final = "PROVIDER"
@@ -37,6 +37,7 @@ class DynamoRegistry:
             "models": list(provider.models),
             "service_ms": int(provider.service_seconds * 1000),
             "millitokens_per_second": round(provider.tokens_per_second * 1000),
+            "speeds": {name: _speed_row(speed) for name, speed in provider.speeds.items()},
             "seen_ms": seen_ms,
             "ttl": seen_ms // 1000 + PROVIDER_SECONDS_KEPT,
         }
@@ -111,5 +112,17 @@ def _provider(row: dict[str, Any]) -> Provider:
         service_seconds=row["service_ms"] / 1000,
         tokens_per_second=row.get("millitokens_per_second", 0) / 1000,
         reason=row.get("reason", ""),
+        speeds={name: _speed(told) for name, told in row.get("speeds", {}).items()},
         seen_ms=row["seen_ms"],
     )
+
+
+def _speed_row(speed: TaskSpeed) -> dict[str, int]:
+    return {
+        "task_ms": max(1, round(speed.task_seconds * 1000)),
+        "millitokens_per_second": round(speed.tokens_per_second * 1000),
+    }
+
+
+def _speed(row: dict[str, int]) -> TaskSpeed:
+    return TaskSpeed(row["task_ms"] / 1000, row["millitokens_per_second"] / 1000)

@@ -14,6 +14,7 @@ from inferline import __version__
 from inferline.caller import Caller
 from inferline.enrolment import Credentials, Enrolment, Grant, Lender, Name, Terms
 from inferline.errors import NotPermitted, Unavailable
+from inferline.gateway import peers
 from inferline.gateway.access import Access, ProviderCaller
 from inferline.gateway.line import Line
 from inferline.gateway.objects import (
@@ -27,7 +28,7 @@ from inferline.gateway.objects import (
     QueueObject,
 )
 from inferline.minutes import MinuteLedger
-from inferline.registry import Model, Provider, QueueMaker, Registry, Snapshot
+from inferline.registry import Model, Provider, QueueMaker, Registry, Snapshot, TaskSpeed
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +73,7 @@ class Office:
             service_seconds=told.service_seconds,
             tokens_per_second=told.tokens_per_second,
             reason=told.reason,
+            speeds={name: TaskSpeed(**one.model_dump()) for name, one in told.speeds.items()},
         )
         await self.registry.put_provider(provider)
         if changed or before is None or _offer(before) != _offer(provider):
@@ -81,13 +83,14 @@ class Office:
             raise lent
         return Grant(
             queues={model.id: dict(model.queues) for model in models},
-            peers={model.id: _peers(snapshot, model.id, told.id) for model in models},
+            peers={model.id: peers.count(snapshot, model.id, told.id) for model in models},
+            faster=peers.faster(snapshot, provider),
             tasks_table=settings.tasks_table,
             bodies_bucket=settings.bodies_bucket,
             region=settings.region,
             endpoint_url=settings.endpoint_url,
             credentials=lent,
-            terms=Terms.model_validate(settings),
+            terms=Terms.model_validate(settings).model_copy(update={"packs": True}),
         )
 
     async def _lend(
@@ -119,11 +122,6 @@ class Office:
         await self.registry.remove_provider(provider_id)
         log.info("provider %s left", provider_id)
         await self.line.catalogue.fresh()
-
-
-def _peers(snapshot: Snapshot, model: str, provider_id: str) -> int:
-    """How many others serve a model, as of a moment ago."""
-    return sum(provider.id != provider_id for provider in snapshot.serving(model))
 
 
 def _offer(provider: Provider) -> tuple[object, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from inferline.errors import Unavailable
-from inferline.registry import Model, Provider
+from inferline.registry import Model, Provider, TaskSpeed
 from tests.support.seams import Seams
 
 MODEL = Model(
@@ -27,6 +27,7 @@ def provider(name: str = "p1", **told: object) -> Provider:
         "service_seconds": 1.5,
         "tokens_per_second": 12.345,
         "reason": "",
+        "speeds": {"org/m": TaskSpeed(1.234, 56.789), "plain": TaskSpeed(0.5)},
     }
     return Provider(**(given | told))  # type: ignore[arg-type]
 

@@ -14,3 +14,4 @@ def test_a_provider_of_an_earlier_release_has_no_speed_and_no_reason() -> None:
     found = _provider(row)
 
     assert (1.5, 0.0, "") == (found.service_seconds, found.tokens_per_second, found.reason)
+    assert {} == found.speeds
