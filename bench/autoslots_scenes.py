@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from math import ceil
 from typing import Any
 
-from bench.autoslots_engine import Shape, collapsing, gradual, queueing, sharing
+from bench.autoslots_engine import Engine, Shape, collapsing, gradual, queueing, sharing
 from bench.autoslots_line import Line, simulate
 
 #: How long a first token may take, seconds.
 BOUND = 3.0
-#: A run as JSON: slots (None: to be found), seed, tokens of each second, when each first token came
-#: and after how long, and when there was another number of slots.
+#: Tokens are kept by so many seconds, and so are first tokens, by how long they took, in steps.
+MADE_SECONDS, FIRSTS_SECONDS = 10, 50
+FIRST_STEP_SECONDS = 0.05
+#: A run as JSON: slots (None: to be found), seed, tokens by time, first tokens by time and how long
+#: they took, and when there was another number of slots.
 Run = dict[str, Any]
 
 
@@ -52,6 +57,13 @@ SCENES = {
         shape=partial(queueing, 200, 1.0, 15.0), fixed=(180, 200, 205, 210, 220)
     ),
 }
+#: For a look: one of each kind.
+SCENES_QUICK = (
+    "knee at 24, more wait inside",
+    "the same, answers in one piece",
+    "gradual, the bound decides",
+    "collapse beyond 24",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +87,7 @@ STORIES = {
         shape=collapsing, knees={0: 24, 400: 12, 900: 24, 1400: 48}, seconds=1900
     ),
 }
+STORIES_QUICK = ("the knee halves and doubles, more wait inside",)
 
 
 def run_scene(name: str, seed: int, slots: int | None, seconds: float) -> Run:
@@ -109,7 +122,23 @@ def _run(slots: int | None, seed: int, seconds: float, **line: Any) -> Run:
     return {
         "slots": slots,
         "seed": seed,
-        "made": [done.engine.made[second] for second in range(round(seconds))],
-        "firsts": [[round(at, 1), round(took, 2)] for at, took in done.engine.firsts],
+        "made": _made(done.engine, seconds),
+        "firsts": _firsts(done.engine, seconds),
         "limits": [[round(at, 1), limit] for at, limit in done.limits],
     }
+
+
+def _made(engine: Engine, seconds: float) -> list[int]:
+    counts = [0] * round(seconds / MADE_SECONDS)
+    for second, tokens in engine.made.items():
+        if (at := second // MADE_SECONDS) < len(counts):
+            counts[at] += tokens
+    return counts
+
+
+def _firsts(engine: Engine, seconds: float) -> list[dict[str, int]]:
+    counts = [Counter[str]() for _ in range(ceil(seconds / FIRSTS_SECONDS))]
+    for moment, took in engine.firsts:
+        if (at := int(moment / FIRSTS_SECONDS)) < len(counts):
+            counts[at][f"{ceil(took / FIRST_STEP_SECONDS) * FIRST_STEP_SECONDS:.2f}"] += 1
+    return [dict(each) for each in counts]

@@ -73,4 +73,10 @@ PARTS = {
         1000,
         330,
     ),
+    "autoslots": Part(
+        "Automatic slots",
+        "the slots that a provider finds, beside the best number that can be set",
+        1800,
+        400,
+    ),
 }
