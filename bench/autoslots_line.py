@@ -15,7 +15,7 @@ from bench import virtual_time
 from bench.autoslots_engine import DONE, LAST, TOKEN, Engine, Shape
 from bench.overload_line import Distance, FarQueue, FarStore
 from bench.virtual_time import VirtualClock
-from inferline.enrolment import Enrolment, Grant, OfferedModel, Terms
+from inferline.enrolment import Enrolment, Faster, Grant, OfferedModel, Terms
 from inferline.memory import MemoryBodies, MemoryQueue
 from inferline.queue import Message
 from inferline.settings import Settings as GatewaySettings
@@ -92,13 +92,22 @@ class _Door:
     """A gateway that takes everybody in."""
 
     queue: FarQueue
+    #: Who else has the model and is faster, as it tells.
+    faster: Mapping[str, Faster]
     #: When each enrolment came, and what it told.
     told: list[tuple[float, Enrolment]] = field(default_factory=list)
 
     async def enrol(self, told: Enrolment) -> Grant:
         self.told.append((asyncio.get_running_loop().time(), told))
         queues = {model.id: dict(await self.queue.make(model.id)) for model in told.models}
-        return Grant(queues=queues, tasks_table="", bodies_bucket="", region="", terms=TERMS)
+        return Grant(
+            queues=queues,
+            tasks_table="",
+            bodies_bucket="",
+            region="",
+            terms=TERMS,
+            faster=dict(self.faster),
+        )
 
     async def leave(self, provider_id: str) -> None:
         pass
@@ -115,6 +124,8 @@ class Line:
     first_token_seconds: float
     streamed: bool = True
     tells: bool = False
+    #: Faster providers of the model that the gateway tells of; they take nothing.
+    faster: Mapping[str, Faster] = field(default_factory=dict)
     #: What happens when, by seconds: it is given this line.
     script: Mapping[float, Callable[[Line], None]] = field(default_factory=dict)
     is_loaded: bool = True
@@ -125,7 +136,7 @@ class Line:
         distance = Distance(self.seed)
         self.engine = Engine(self.shape, self.seed)
         self.store, self.queue, self.bodies = FarStore(distance), FarQueue(distance), MemoryBodies()
-        self.door = _Door(self.queue)
+        self.door = _Door(self.queue, self.faster)
 
     async def run(self, seconds: float) -> None:
         """Let everything happen for so long."""

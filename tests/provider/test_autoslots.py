@@ -6,7 +6,8 @@ from itertools import pairwise
 from typing import Any
 
 from bench.autoslots_engine import queueing
-from bench.autoslots_line import Line, simulate
+from bench.autoslots_line import MODEL, Line, simulate
+from inferline.enrolment import Faster
 from inferline_provider.provider import NEWS_FACTOR
 
 
@@ -20,6 +21,13 @@ def test_a_provider_without_a_number_of_slots_finds_one() -> None:
     line = provided(180)
 
     assert 1 == line.limits[0][1]
+    assert 12 <= line.limits[-1][1] <= 15
+    assert 50 < sum(made for at, made in line.engine.made.items() if at >= 120) / 60
+
+
+def test_it_finds_as_many_under_backlog_though_others_are_faster() -> None:
+    line = provided(180, faster={MODEL: Faster(times=4, fellows=2)})
+
     assert 12 <= line.limits[-1][1] <= 15
     assert 50 < sum(made for at, made in line.engine.made.items() if at >= 120) / 60
 
