@@ -76,7 +76,7 @@ PARTS = {
     "autoslots": Part(
         "Automatic slots",
         "the slots that a provider finds, beside the best number that can be set",
-        1800,
-        400,
+        2100,
+        500,
     ),
 }

@@ -80,8 +80,9 @@ def test_a_goal_that_was_missed_is_told() -> None:
         table = tell(raw(found))[0]
 
         assert isinstance(table, Table)
-        throughput, first, processes = table.rows
+        throughput, first, *changes, processes = table.rows
         assert [ends, "met", ends] == [throughput[-1], first[-1], processes[-1]]
+        assert [ends, "met", ends, "NOT MET"] == [row[-1] for row in changes]
         assert f"{found / 10:.1f}%" == throughput[2] == processes[2]
 
 
