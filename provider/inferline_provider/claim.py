@@ -6,20 +6,17 @@ import hashlib
 import logging
 import math
 import random
-from collections.abc import Container
 from typing import Final
 
 from inferline.errors import Unavailable
 from inferline.queue import Delivery, Message, TaskQueue, UnreadableMessage
 from inferline.store import Refused, TaskStore
-from inferline.task import Task, TaskRef
+from inferline.task import Task
 
 log = logging.getLogger(__name__)
 
 #: Added to the rest of another's lease, so that those who wait for it do not come all at once.
 JITTER_SECONDS: Final = 2
-#: How long a task is hidden that another provider should have; else it would come back at once.
-PASS_ON_SECONDS: Final = 1
 #: SQS hides a message no longer than this, seconds.
 _HIDE_MAX: Final = 12 * 3600
 
@@ -30,14 +27,12 @@ async def claim(
     delivery: Delivery,
     owner: str,
     lease_seconds: float,
-    passes: Container[TaskRef] = (),
 ) -> tuple[Task, Message] | None:
     """
     Begin an attempt at the task that a message speaks of; None when there is nothing to do.
 
     Then the message is dealt with: deleted if its task has ended, left alone if somebody runs it or
-    if it can't be read (it may be of a later release; the queue's receive limit bounds it). Those
-    in ``passes`` are left to other providers.
+    if it can't be read (it may be of a later release; the queue's receive limit bounds it).
     """
     try:
         message = Message.loads(delivery.text)
@@ -45,9 +40,6 @@ async def claim(
         log.warning("A message can't be read and is left alone. queue=%s", delivery.queue)
         return None
     try:
-        if message.ref in passes:
-            await queue.hide([delivery], PASS_ON_SECONDS)
-            return None
         answer = await store.claim(message.ref, owner, lease_seconds)
         if not isinstance(answer, Refused):
             return answer.task, message

@@ -68,8 +68,8 @@ class Crew:
 
         try:
             lease_seconds = bench.terms.lease_seconds
-            owner, passes = bench.provider, bench.passes
-            claimed = await claim(bench.store, bench.queue, delivery, owner, lease_seconds, passes)
+            owner = bench.provider
+            claimed = await claim(bench.store, bench.queue, delivery, owner, lease_seconds)
         except BaseException:
             served()
             raise

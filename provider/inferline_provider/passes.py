@@ -6,17 +6,21 @@ from collections.abc import Mapping
 from typing import Final
 
 from inferline.clock import Clock
+from inferline.queue import Delivery, Message, UnreadableMessage
 from inferline.task import TaskRef, slug
 
 #: For how long a task that was failed here is left to others, seconds. They may be busy; but who
 #: all have failed a task must not wait for each other for ever.
 PASS_SECONDS: Final = 10.0
+#: For how long a queue is left alone to which such a task went back: SQS gives it to any of those
+#: that wait, and who asks again at once may well be given it again.
+ASIDE_SECONDS: Final = 0.25
 #: How many are remembered; the oldest are forgotten.
 TASKS_MAX: Final = 1000
 
 
 class Passes:
-    """Which tasks to pass on rather than to claim."""
+    """Which tasks to give back rather than to claim."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -33,6 +37,15 @@ class Passes:
         self._until[ref] = self._clock.monotonic() + PASS_SECONDS
         if len(self._until) > TASKS_MAX:
             del self._until[next(iter(self._until))]
+
+    def has(self, delivery: Delivery) -> bool:
+        """Say whether another provider should have the task that a message speaks of."""
+        if not self._until:
+            return False
+        try:
+            return Message.loads(delivery.text).ref in self
+        except UnreadableMessage:
+            return False
 
     def __contains__(self, ref: object) -> bool:
         """Whether another provider should have a task."""

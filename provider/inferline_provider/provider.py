@@ -222,6 +222,7 @@ class Provider:
             self._crew,
             self._clock,
             self._handicaps,
+            self._passes,
             stores.store.now_ms,
             poll_seconds=self._settings.poll_seconds,
             hidden_seconds=self._leases.hidden_seconds,

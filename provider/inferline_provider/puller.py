@@ -12,6 +12,7 @@ from inferline.errors import Unavailable
 from inferline.queue import RECEIVE_MAX, Delivery, TaskQueue
 from inferline_provider.crew import Crew
 from inferline_provider.handicap import Handicaps
+from inferline_provider.passes import ASIDE_SECONDS, Passes
 from inferline_provider.rota import Place, Receive, Rota
 from inferline_provider.slots import Slots
 
@@ -28,7 +29,7 @@ class Puller:
     Asks the queues, by the rota, while the backend is open for work.
 
     A receive that is out is never cancelled: the messages it may bring would stay hidden for a
-    lease. What it brings beyond the free slots, after a stop, or what faster providers should have
+    lease. What it brings beyond the free slots, after a stop, or what other providers should have
     goes back at once.
     """
 
@@ -40,6 +41,7 @@ class Puller:
         crew: Crew,
         clock: Clock,
         handicaps: Handicaps,
+        passes: Passes,
         now_ms: Callable[[], int],
         *,
         poll_seconds: int,
@@ -51,6 +53,7 @@ class Puller:
         self._crew = crew
         self._clock = clock
         self._handicaps = handicaps
+        self._passes = passes
         self._now_ms = now_ms
         self._poll_seconds = poll_seconds
         self._hidden_seconds = hidden_seconds
@@ -124,24 +127,29 @@ class Puller:
             self._rota.failed(receive, self._clock.monotonic())
             log.warning("A queue does not answer: %s queue=%s", error, receive.place.url)
         finally:
-            begun = self._begin(receive, deliveries, asked_ms)
+            rest = self._begin(receive, deliveries, asked_ms)
             self._wake.set()
-        if len(deliveries) > begun:
-            await self._hand_back(deliveries[begun:])
+        if rest:
+            await self._hand_back(rest)
 
-    def _begin(self, receive: Receive, deliveries: Sequence[Delivery], asked_ms: int) -> int:
-        """Begin what is wanted, as far as there are slots, and return how many that are."""
+    def _begin(
+        self, receive: Receive, deliveries: Sequence[Delivery], asked_ms: int
+    ) -> list[Delivery]:
+        """Begin what is wanted, as far as there are slots, and return the rest."""
         taken = 0 if receive.waits else receive.limit
-        wanted = len(deliveries) if self._is_open else 0
-        if wanted and self._leaves(receive.place, deliveries, asked_ms):
-            wanted = 0
-        if wanted > taken:
-            taken += self._slots.take(wanted - taken)
-        begun = min(wanted, taken)
+        passed = [delivery for delivery in deliveries if self._passes.has(delivery)]
+        wanted = [delivery for delivery in deliveries if delivery not in passed]
+        if passed:
+            self._rota.leave(receive.place, self._clock.monotonic() + ASIDE_SECONDS)
+        if not self._is_open or self._leaves(receive.place, wanted, asked_ms):
+            passed, wanted = [*passed, *wanted], []
+        if len(wanted) > taken:
+            taken += self._slots.take(len(wanted) - taken)
+        begun = min(len(wanted), taken)
         self._slots.spare(taken - begun)
-        for delivery in deliveries[:begun]:
+        for delivery in wanted[:begun]:
             self._crew.start(delivery)
-        return begun
+        return [*passed, *wanted[begun:]]
 
     def _leaves(self, place: Place, deliveries: Sequence[Delivery], asked_ms: int) -> bool:
         """Say whether faster providers are to have these, and leave their queue alone if so."""

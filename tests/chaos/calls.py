@@ -50,7 +50,7 @@ def recognise(request: web.Request, body: bytes) -> Call:
         case "Query" if table == "registry":
             return Call(f"registry list {_queried(asked)}")
         case "Query":
-            return Call("tasks live")
+            return Call("tasks live" if "IndexName" in asked else "tasks read")
         case "TransactWriteItems":
             return Call("tasks submit once")
     return Call(f"{table} {operation}")

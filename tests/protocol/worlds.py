@@ -68,7 +68,7 @@ def on_aws(url: str) -> Iterator[Worlds]:
         model = f"m{next(numbers)}"
         epoch_ms = time.time() * 1000
         assert seams.client is not None
-        store = _TimedStore(seams.client, seams.store._table)
+        store = _TimedStore(seams.client, seams.store.table)
         store.now_ms = lambda: int(epoch_ms + steps.now * 1000)  # type: ignore[method-assign]
         queue = TimedQueue(_AtOnce(seams.queue, at_once), steps)
         urls = at_once(seams.queue_maker.make(model))

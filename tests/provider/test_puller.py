@@ -12,9 +12,11 @@ from bench import virtual_time
 from bench.virtual_time import VirtualClock
 from inferline.enrolment import Faster
 from inferline.memory import MemoryQueue
-from inferline.queue import Delivery
+from inferline.queue import Delivery, Message
+from inferline.task import TaskRef, slug
 from inferline_provider.crew import Crew
 from inferline_provider.handicap import Handicaps
+from inferline_provider.passes import ASIDE_SECONDS, PASS_SECONDS, Passes
 from inferline_provider.puller import Puller
 from inferline_provider.rota import RECEIVES_MAX, Rota
 from inferline_provider.slots import Slots
@@ -26,6 +28,8 @@ from tests.support.script import Script
 BUSY = Script(first=0.05, interval=0, tokens=1)
 #: One way to the queue and back, seconds.
 CALL_SECONDS = 0.02
+TASK = TaskRef(slug("m"), "t")
+MESSAGE = Message(ref=TASK, body=b"{}").dumps()
 
 
 @pytest.mark.parametrize("late", [{"model": "b"}, {"tier": "priority"}, {"tier": "flex"}])
@@ -73,19 +77,30 @@ class Line:
     """A puller at one queue; what it begins takes as long as it is told."""
 
     def __init__(
-        self, queue: FarQueue, slots: int, task_seconds: float, faster: Faster | None = None
+        self,
+        queue: FarQueue,
+        slots: int,
+        task_seconds: float,
+        faster: Faster | None = None,
+        *,
+        has_failed: bool = False,
     ) -> None:
         self.queue = queue
         self.begun_at: list[float] = []
         self._task_seconds = task_seconds
         self._running: list[asyncio.Task[None]] = []
         clock, handicaps, rota = VirtualClock(), Handicaps(), Rota()
+        passes = Passes(clock)
+        passes.know({"m": 1})
+        if has_failed:
+            passes.add(TASK)
         if faster is not None:
             handicaps.know({"m": faster}, lambda model: task_seconds)
         rota.arrange({"m": {"default": "q"}})
         self.slots = Slots(slots, clock, lambda: self.puller.poke())
         self.puller = Puller(
-            *(queue, rota, self.slots, cast(Crew, self), clock, handicaps, queue._dates.now_ms),
+            *(queue, rota, self.slots, cast(Crew, self), clock, handicaps, passes),
+            queue._dates.now_ms,
             poll_seconds=20,
             hidden_seconds=31,
         )
@@ -111,7 +126,7 @@ def pulled(
         queue = FarQueue()
         lines = [Line(queue, **one) for one in asked]
         for moment in [*[0.0] * backlog, *sent_at]:
-            asyncio.get_running_loop().call_later(moment, queue.put, "q", "text")
+            asyncio.get_running_loop().call_later(moment, queue.put, "q", MESSAGE)
         tasks = [asyncio.create_task(line.puller.run()) for line in lines]
         await asyncio.sleep(seconds)
         for task in tasks:
@@ -213,3 +228,19 @@ def test_when_the_faster_ones_have_died_nobody_waits_much_longer_than_the_handic
     begun = sorted(moment for line in lines for moment in line.begun_at)
     waits = [start - sent for start, sent in zip(begun, moments, strict=True)]
     assert max(waits) < HANDICAP_SECONDS + (1 + slow) * CALL_SECONDS
+
+
+def test_a_task_that_failed_here_goes_to_another_that_waits() -> None:
+    task = {"slots": 1, "task_seconds": 1.0}
+    failed, other = pulled(20, {**task, "has_failed": True}, task, sent_at=[1.0])
+
+    (begun,) = other.begun_at
+    assert begun < 1 + ASIDE_SECONDS
+    assert ([], [1]) == (failed.begun_at, failed.queue.handed_back)
+
+
+def test_a_task_that_failed_here_and_that_nobody_else_takes_is_tried_again() -> None:
+    (alone,) = pulled(20, {"slots": 1, "task_seconds": 1.0, "has_failed": True}, sent_at=[1.0])
+
+    (begun,) = alone.begun_at
+    assert PASS_SECONDS <= begun < PASS_SECONDS + ASIDE_SECONDS + 2 * CALL_SECONDS
