@@ -1,26 +1,49 @@
-"""What a provider may do at the most: the role whose sessions are lent, and the same for hosts."""
+"""What those may do that run outside of the stack: providers, and gateways in containers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
 
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
+from inferline.aws.keys import KEYS
 from inferline.aws.lending import BODY_ACTIONS, KEY_ACTIONS, QUEUE_ACTIONS, TASK_ACTIONS
+from inferline.aws.minutes import MINUTES
+from infra.functions import INFERENCE
+from infra.queues import Queues
 from infra.rights import queue_arns, through_services
 from infra.storage import Storage
+
+#: Of a gateway in a container: besides what the function does it knows keys, and tells how all is.
+GATEWAY: Final = replace(
+    INFERENCE,
+    registry={**INFERENCE.registry, KEYS: ("GetItem",), MINUTES: ("Query", "UpdateItem")},
+    dead_letters=("GetQueueUrl", "GetQueueAttributes"),
+)
 
 
 class Access(Construct):
     """
     The provider role, and its rights as a policy that an instance's own role can have as well.
 
-    A session that is lent has these rights only for its models.
+    A session that is lent has these rights only for its models. A gateway's rights are a policy for
+    the role of its container.
     """
 
-    def __init__(self, scope: Construct, name: str, storage: Storage, lender: iam.IRole) -> None:
+    def __init__(
+        self, scope: Construct, name: str, storage: Storage, queues: Queues, lender: iam.IRole
+    ) -> None:
         super().__init__(scope, name)
+        self.gateway_policy = iam.ManagedPolicy(
+            self,
+            "GatewayPolicy",
+            managed_policy_name=f"{storage.stack_name}-gateway",
+            description="What a gateway of InferLine does: queues tasks and reads their answers",
+            statements=GATEWAY.statements(storage, queues),
+        )
         self.policy = iam.ManagedPolicy(
             self,
             "Policy",

@@ -71,6 +71,14 @@ class Function:
     rights: Rights
 
 
+#: Of who takes requests and waits for their answers.
+INFERENCE: Final = Rights(
+    tasks=("PutItem", "UpdateItem", "BatchGetItem", "Query"),
+    live=("Query",),
+    registry={MODELS: ("Query",), PROVIDERS: ("Query",), MINUTES: ("UpdateItem",)},
+    queues=("SendMessage", "GetQueueAttributes"),
+    bodies=("PutObject",),
+)
 FUNCTIONS: Final = (
     Function(
         name="inference",
@@ -78,13 +86,7 @@ FUNCTIONS: Final = (
         memory=None,
         seconds=None,
         at_once=700,
-        rights=Rights(
-            tasks=("PutItem", "UpdateItem", "BatchGetItem", "Query"),
-            live=("Query",),
-            registry={MODELS: ("Query",), PROVIDERS: ("Query",), MINUTES: ("UpdateItem",)},
-            queues=("SendMessage", "GetQueueAttributes"),
-            bodies=("PutObject",),
-        ),
+        rights=INFERENCE,
     ),
     Function(
         name="control",

@@ -33,7 +33,7 @@ class InferLine(Stack):
         storage = Storage(self, "Storage", switches)
         queues = Queues(self, "Queues", switches, storage.key)
         functions = Functions(self, "Functions", switches, storage, queues)
-        access = Access(self, "Access", storage, lender=functions.lender)
+        access = Access(self, "Access", storage, queues, lender=functions.lender)
         functions.lend(access.role)
         api = Api(self, "Api", switches, functions, storage)
         if switches.waf:
@@ -45,6 +45,7 @@ class InferLine(Stack):
 
         CfnOutput(self, "BaseUrl", value=api.rest.url.rstrip("/"), description="For clients")
         CfnOutput(self, "ProviderPolicy", value=access.policy.managed_policy_arn)
+        CfnOutput(self, "GatewayPolicy", value=access.gateway_policy.managed_policy_arn)
         CfnOutput(self, "BodiesBucket", value=storage.bodies.bucket_name)
 
 

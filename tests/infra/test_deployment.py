@@ -22,8 +22,10 @@ import pytest
 from botocore.exceptions import ClientError
 
 from inferline.gateway import page
+from inferline.gateway.app import create_app, open_office
 from inferline.local import model, web
 from inferline.queue import Message
+from inferline.settings import Settings
 from inferline.task import TaskRef, slug
 from infra import node
 from infra.emulator import Deployment
@@ -40,6 +42,8 @@ CANARY = "canary-7f3a"
 DECLARED = "declared-7b"
 #: A provider that tries what it may not.
 BY_HAND = "by-hand"
+#: A gateway outside of the stack.
+GATEWAY = "own-gateway"
 CHAT: dict[str, Any] = {
     "model": model.ALIAS,
     "messages": [{"role": "user", "content": f"Say hello to {CANARY}."}],
@@ -162,6 +166,48 @@ def test_nobody_else_is_answered(made: Made, key: str) -> None:
 
 def test_a_client_cannot_enrol_a_provider(made: Made) -> None:
     assert 403 == enrol(made, made.key, "mine").status_code
+
+
+async def test_a_gateway_of_ones_own_answers_with_the_policy_for_it(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stands beside the functions, on the same tables and queues, as one in a container does."""
+    for name, value in gateway_environment(made).items():
+        monkeypatch.setenv(name, value)
+    settings = Settings.from_env(os.environ)
+    async with open_office(settings, deployed=True) as office:
+        through = httpx.ASGITransport(create_app(office))
+        headers = {"authorization": f"Bearer {made.key}"}
+        async with httpx.AsyncClient(
+            transport=through, base_url="http://gateway/v1", headers=headers, timeout=60
+        ) as client:
+            answer = await client.post("/chat/completions", json=CHAT)
+            overview = await client.get("/overview")
+            refused = await client.get("/models", headers={"authorization": "Bearer il_unknown"})
+
+    assert 200 == answer.status_code, answer.text
+    assert answer.json()["choices"][0]["message"]["content"]
+    assert ["emulated"] == [provider["id"] for provider in overview.json()["providers"]]
+    assert 401 == refused.status_code
+
+
+def gateway_environment(made: Made) -> dict[str, str]:
+    """Of a gateway whose role has the stack's policy and nothing else."""
+    iam, stack = made.aws("iam"), made.aws("cloudformation")
+    [found] = stack.describe_stacks(StackName="inferline")["Stacks"]
+    outputs = {one["OutputKey"]: one["OutputValue"] for one in found["Outputs"]}
+    iam.create_user(UserName=GATEWAY)
+    iam.attach_user_policy(UserName=GATEWAY, PolicyArn=outputs["GatewayPolicy"])
+    key = iam.create_access_key(UserName=GATEWAY)["AccessKey"]
+    return {
+        "AWS_ACCESS_KEY_ID": key["AccessKeyId"],
+        "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"],
+        "AWS_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": made.deployment.emulator_url,
+        "INFERLINE_STACK": "inferline",
+        "INFERLINE_ACCESS": "keys",
+        "INFERLINE_BODIES_BUCKET": outputs["BodiesBucket"],
+    }
 
 
 def test_a_key_that_is_revoked_is_refused(made: Made) -> None:

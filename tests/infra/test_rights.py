@@ -68,6 +68,21 @@ EXPECTED = {
         "queues": {"sqs:GetQueueUrl"},
         "key": WRITE,
     },
+    "gateway": {
+        "table/inferline-tasks": {
+            *("dynamodb:BatchGetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"),
+            "dynamodb:Query",
+        },
+        "index/live": {"dynamodb:Query"},
+        "KEY": {"dynamodb:GetItem"},
+        "MODEL": {"dynamodb:Query"},
+        "PROVIDER": {"dynamodb:Query"},
+        "MINUTE": {"dynamodb:Query", "dynamodb:UpdateItem"},
+        "queues": {"sqs:GetQueueAttributes", "sqs:SendMessage"},
+        "inferline-dead-letters": {"sqs:GetQueueAttributes", "sqs:GetQueueUrl"},
+        "bodies/*": {"s3:PutObject"},
+        "key": WRITE,
+    },
     "publisher": {"page/dashboard/*": {"s3:DeleteObject", "s3:PutObject"}},
     "provider": {
         "table/inferline-tasks": {
@@ -273,7 +288,8 @@ def question(
 @pytest.fixture
 def provider_asks(template: Template) -> Any:
     """A question of a session that was lent for the one model."""
-    policy = template.one("AWS::IAM::ManagedPolicy")["PolicyDocument"]
+    policies = template.named("AWS::IAM::ManagedPolicy", "ManagedPolicyName")
+    policy = policies["inferline-provider"]["PolicyDocument"]
     variables = template.named("AWS::Lambda::Function", "FunctionName")["inferline-control"]
     settings = Settings.from_env(variables["Environment"]["Variables"])
     session = json.loads(session_policy(settings, [OWN]))
