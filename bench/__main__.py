@@ -24,6 +24,7 @@ PARTS = {
     "cost": "the stack on AWS idle for a month, and for a million requests of 20 s",
     "cold_start": "time and memory of each Lambda function's start",
     "memory": "resident memory of each open stream",
+    "growth": "what the registry and the polls cost with 100, 1,000 and 5,000 providers",
     "overload": "the share answered in time at 1.2 times the capacity, beside the best possible",
 }
 #: A program of its own, with its own table.
