@@ -191,6 +191,15 @@ class MemoryStore:
         found = [(row.ref, row.deadline_ms) for row in rows if not row.state.terminal]
         return sorted(found, key=lambda one: one[1])[:limit]
 
+    async def live_by_slug(self, limit: int) -> dict[str, list[tuple[TaskRef, int]]] | None:
+        """The live tasks of all models."""
+        rows = [row for ref in self._tasks if (row := self.task(ref))]
+        live = [(row.deadline_ms, row.ref) for row in rows if not row.state.terminal]
+        found: dict[str, list[tuple[TaskRef, int]]] = {}
+        for deadline_ms, ref in sorted(live, key=lambda one: one[0]):
+            found.setdefault(ref.slug, []).append((ref, deadline_ms))
+        return found if len(live) <= limit else None
+
     async def states(self, refs: Sequence[TaskRef]) -> dict[TaskRef, Standing]:
         """How each task that exists stands."""
         rows = [row for ref in refs if (row := self.task(ref)) is not None]

@@ -12,6 +12,7 @@ from inferline.aws.bindings import Bindings
 from inferline.aws.client import AwsClient
 from inferline.aws.faults import ConditionFailed, call
 from inferline.aws.items import from_item, to_item
+from inferline.aws.live_index import LiveIndex
 from inferline.aws.task_rows import (
     LIVE_KEY,
     STATE_KEY,
@@ -55,6 +56,7 @@ class DynamoTaskStore:
         self._table = table
         self._batches = Batches(client, table)
         self._bindings = Bindings(client, table)
+        self._index = LiveIndex(client, table)
         #: The tasks last seen by readers, with the token of the move that made them so and the end
         #: of the reader lease, which is no move.
         self._seen: dict[str, tuple[str, str, Task]] = {}
@@ -344,23 +346,17 @@ class DynamoTaskStore:
 
     async def live(self, slug: str, limit: int) -> list[tuple[TaskRef, int]]:
         """Up to ``limit`` live tasks of a model, the earliest deadline first; see `TaskStore`."""
-        found: list[tuple[TaskRef, int]] = []
-        start: Item | None = None
-        while True:
-            answer = await self._call(
-                "Query",
-                IndexName=LIVE_KEY,
-                KeyConditionExpression="#live = :slug",
-                ExpressionAttributeNames={"#live": LIVE_KEY},
-                ExpressionAttributeValues=to_item({":slug": slug}),
-                Limit=limit - len(found),
-                **({"ExclusiveStartKey": start} if start else {}),
-            )
-            rows = map(from_item, answer["Items"])
-            found += [(TaskRef.from_pk(row["pk"]), row["deadline_ms"]) for row in rows]
-            start = answer.get("LastEvaluatedKey")
-            if start is None or len(found) >= limit:
-                return found
+        return await self._index.of(slug, limit)
+
+    async def live_by_slug(self, limit: int) -> dict[str, list[tuple[TaskRef, int]]] | None:
+        """The live tasks of all models, unless they are too many; see `TaskStore`."""
+        found = await self._index.all(limit + 1)
+        if len(found) > limit:
+            return None
+        by_slug: dict[str, list[tuple[TaskRef, int]]] = {}
+        for ref, deadline_ms in found:
+            by_slug.setdefault(ref.slug, []).append((ref, deadline_ms))
+        return by_slug
 
     async def states(self, refs: Sequence[TaskRef]) -> dict[TaskRef, Standing]:
         """How each task that exists stands; see `TaskStore`."""
