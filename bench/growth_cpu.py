@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from math import inf
@@ -10,6 +11,7 @@ from bench import virtual_time
 from bench.growth_line import PATH, Scene, World
 from inferline import payload
 from inferline.caller import ANYONE
+from inferline.census import Census
 from inferline.gateway.answer import Answer
 from inferline.gateway.visit import Visit
 from inferline.settings import Settings
@@ -18,6 +20,8 @@ from inferline.settings import Settings
 TIMES = 200
 FEW_TIMES = 5
 ROW = 20
+#: Between two censuses: then one more may be, and all providers are still live.
+TURN_SECONDS = 12.0
 
 
 def cpu(scene: Scene, settings: Settings) -> dict[str, list[float]]:
@@ -49,11 +53,16 @@ async def _cpu(world: World) -> dict[str, list[float]]:
         for _ in range(ROW):
             await line.admission.look(model, "default", inf)
 
+    async def census(_: int) -> None:
+        await asyncio.sleep(TURN_SECONDS)
+        assert await Census(process.office.registry, 0.0).changed()
+
     return {
         "a heartbeat": await _taken(beat, TIMES),
         "a process's start": await _taken(start, FEW_TIMES),
         "a look whether anybody serves": [ms / ROW for ms in await _taken(check, TIMES)],
         "whether a request is let in": [ms / ROW for ms in await _taken(admit, TIMES)],
+        "a census": await _taken(census, FEW_TIMES),
     }
 
 

@@ -26,6 +26,7 @@ from inferline.aws.dynamodb import DynamoTaskStore
 from inferline.aws.minutes import DynamoMinutes
 from inferline.aws.registry import DynamoRegistry
 from inferline.caller import ANYONE
+from inferline.census import Census
 from inferline.enrolment import Enrolment, Grant, OfferedModel
 from inferline.gateway import control, tasks
 from inferline.gateway.access import OpenAccess
@@ -198,7 +199,7 @@ class World:
             access=OpenAccess(""),
             minutes=minutes,
         )
-        await line.catalogue.fresh()  # As `open_office` does.
+        await line.catalogue.fleet()  # As `open_office` does.
         return Process(line, office, Overview(office))
 
     @asynccontextmanager
@@ -243,6 +244,7 @@ class World:
                 service_seconds=10.0,
             )
             await registry.put_provider(told)
+        await Census(registry, 0.0).changed()
 
     async def provide(self, number: int, stopping: provider.Stopping) -> None:
         """What `inferline_provider.provider.run` does, with nothing to connect to."""

@@ -24,7 +24,8 @@ from inferline.gateway.catalogue import Catalogue
 from inferline.gateway.control import Office
 from inferline.gateway.line import Line
 from inferline.gateway.watch import Watch
-from inferline.memory import MemoryBodies, MemoryMinutes, MemoryQueue, MemoryRegistry, MemoryStore
+from inferline.memory import MemoryBodies, MemoryMinutes, MemoryQueue, MemoryStore
+from inferline.memory_registry import MemoryRegistry
 from inferline.minutes import MinuteLedger
 from inferline.queue import Delivery, Depth, Message
 from inferline.settings import Settings

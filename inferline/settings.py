@@ -105,7 +105,11 @@ class Settings:
     )
     poll_seconds_min: float = _setting(0.005, "Shortest pause between two looks for an answer.")
     poll_seconds_max: float = _setting(0.2, "Longest pause between two looks for an answer.")
-    registry_seconds: float = _setting(1.0, "How old the gateway's picture of the registry may be.")
+    registry_seconds: float = _setting(
+        1.0,
+        "How old the gateway's picture of the registry may be, and the count of who serves each "
+        "model.",
+    )
 
     lease_seconds: float = _setting(
         30.0, "How long a claim holds unless renewed; it is renewed at a third of that."

@@ -31,8 +31,8 @@ EXPECTED = {
             *("dynamodb:BatchGetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"),
         },
         "index/live": {"dynamodb:Query"},
-        "MODEL": {"dynamodb:Query"},
-        "PROVIDER": {"dynamodb:Query"},
+        "MODEL": {"dynamodb:GetItem", "dynamodb:Query"},
+        "FLEET": {"dynamodb:GetItem"},
         "MINUTE": {"dynamodb:UpdateItem"},
         "queues": {"sqs:GetQueueAttributes", "sqs:SendMessage"},
         "bodies/*": {"s3:PutObject"},
@@ -40,9 +40,12 @@ EXPECTED = {
     },
     "control": {
         "table/inferline-tasks": {"dynamodb:BatchGetItem"},
-        "index/live": {"dynamodb:Query"},
-        "MODEL": {"dynamodb:PutItem", "dynamodb:Query"},
-        "PROVIDER": {"dynamodb:DeleteItem", "dynamodb:PutItem", "dynamodb:Query"},
+        "index/live": {"dynamodb:Query", "dynamodb:Scan"},
+        "MODEL": {"dynamodb:GetItem", "dynamodb:Query", "dynamodb:UpdateItem"},
+        "PROVIDER": {
+            *("dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query"),
+        },
+        "FLEET": {"dynamodb:GetItem", "dynamodb:UpdateItem"},
         "MINUTE": {"dynamodb:Query"},
         "queues": {"sqs:CreateQueue", "sqs:GetQueueAttributes", "sqs:GetQueueUrl"},
         "inferline-dead-letters": {"sqs:GetQueueAttributes", "sqs:GetQueueUrl"},
@@ -60,9 +63,10 @@ EXPECTED = {
     },
     "sweep": {
         "table/inferline-tasks": {"dynamodb:BatchGetItem", "dynamodb:UpdateItem"},
-        "index/live": {"dynamodb:Query"},
-        "MODEL": {"dynamodb:PutItem", "dynamodb:Query"},
-        "PROVIDER": {"dynamodb:Query"},
+        "index/live": {"dynamodb:Query", "dynamodb:Scan"},
+        "MODEL": {"dynamodb:Query", "dynamodb:UpdateItem"},
+        "PROVIDER": {"dynamodb:DeleteItem", "dynamodb:Query"},
+        "FLEET": {"dynamodb:GetItem", "dynamodb:UpdateItem"},
         "MINUTE": {"dynamodb:UpdateItem"},
         "queues": {"sqs:GetQueueUrl"},
         "key": WRITE,
@@ -324,6 +328,21 @@ class TestFunctions:
         answers = simulate([self.asks(template, "inference", one) for one in asked])
 
         assert ["Allowed", "ImplicitlyDenied"] == answers
+
+    def test_inference_reads_models_and_writes_none(
+        self, simulate: Any, template: Template
+    ) -> None:
+        asked = [
+            ("dynamodb:GetItem", REGISTRY, keys("MODEL")),
+            ("dynamodb:GetItem", REGISTRY, keys("FLEET")),
+            ("dynamodb:UpdateItem", REGISTRY, keys("MODEL")),
+            ("dynamodb:UpdateItem", REGISTRY, keys("FLEET")),
+            ("dynamodb:Query", REGISTRY, keys("PROVIDER")),
+        ]
+
+        answers = simulate([self.asks(template, "inference", one) for one in asked])
+
+        assert [*["Allowed"] * 2, *["ImplicitlyDenied"] * 3] == answers
 
     def test_control_makes_this_stacks_queues_only(self, simulate: Any, template: Template) -> None:
         others = f"arn:aws:sqs:{REGION}:{ACCOUNT}:another-{OWN}-default"
