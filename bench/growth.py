@@ -1,23 +1,30 @@
-"""What a fleet's growth costs: calls and units of the registry and the queues."""
+"""What a fleet's growth costs: calls and units of the registry and the queues, and their price."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Final
 
 from bench.growth_cpu import cpu
 from bench.growth_line import Scene, simulate
+from bench.growth_told import tell
 from bench.loader import Loader
 from bench.report import note
 from bench.template import declared
 from inferline.settings import Settings
+
+__all__ = ["measure", "tell"]
 
 FLEETS: Final = (100, 1000, 5000)
 MODELS: Final = 500
 RATES: Final = (1.0, 100.0)
 #: To see what grows with the models, at a fleet of the middle size.
 FEW_MODELS: Final = 50
+#: The same scenes on the code as it was when each gateway read all providers, with its commit.
+BEFORE: Final = Path(__file__).parent / "growth_before.json"
 
 
 def scenes(*, quick: bool = False) -> dict[str, Scene]:
@@ -53,12 +60,17 @@ async def measure(load: Loader, *, quick: bool) -> dict[str, Any]:
         settings = told if scene.functions else Settings()
         note(f"simulating: {name}")
         found[name] = (await asyncio.to_thread(simulate, scene, settings)).raw()
-    times = {}
-    for providers in FLEETS[:2] if quick else FLEETS:
-        scene = Scene(providers=providers, models=MODELS, per_second=RATES[0], functions=True)
-        times[str(providers)] = await asyncio.to_thread(cpu, scene, told)
+    fleets = FLEETS[:2] if quick else FLEETS
+    times = {
+        str(providers): await asyncio.to_thread(cpu, _scene(providers), told)
+        for providers in fleets
+    }
     return {
         "scenes": {name: asdict(scene) for name, scene in scenes(quick=quick).items()},
-        "counted": found,
-        "cpu_ms": times,
+        "now": {"counted": found, "cpu_ms": times},
+        "before": json.loads(BEFORE.read_text()),
     }
+
+
+def _scene(providers: int) -> Scene:
+    return Scene(providers=providers, models=MODELS, per_second=RATES[0], functions=True)
