@@ -77,7 +77,7 @@ format: $(DEV) ## Format the code and mend what can be mended
 	@.venv/bin/ruff format .
 
 .PHONY: bench
-bench: $(DEV) $(BENCH) ## Measure, also against LiteLLM's proxy
+bench: $(DEV) $(BENCH) ## Measure, also against LiteLLM's proxy, for two hours (ARGS="latency --quick": a look at one part)
 	@.venv/bin/python -m bench $(ARGS)
 
 .PHONY: chaos

@@ -5,70 +5,92 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib
-import importlib.util
-import subprocess
+import json
 import sys
 import time
 
-from bench import machine, report
+from bench import machine, publish, report, sampled
 from bench.loader import loader
-from bench.processes import ROOT, BenchError, python
+from bench.parts import PARTS
+from bench.processes import PROFILED, ROOT, BenchError
 
-#: In the order in which `all` runs them, with what each tells.
-PARTS = {
-    "latency": "what InferLine and LiteLLM add to the first token and to the whole answer",
-    "gateway": "answers a second, and CPU time of a router for each",
-    "refill": "how long a free slot waits for its next task",
-    "cancel": "how long a cancelled request still holds its slot",
-    "calls": "calls to AWS for each request, and what a million cost",
-    "cost": "the stack on AWS idle for a month, and for a million requests of 20 s",
-    "cold_start": "time and memory of each Lambda function's start",
-    "memory": "resident memory of each open stream",
-    "growth": "what the registry and the polls cost with 100, 1,000 and 5,000 providers",
-    "overload": "the share answered in time at 1.2 times the capacity, beside the best possible",
-}
-#: A program of its own, with its own table.
-AWS_CLIENT = "aws-client"
+#: What can be profiled.
+PROCESSES = ("gateway", "provider", "emulator", "backend")
+#: Measures nothing: makes the page of what was measured.
+PUBLISH = "publish"
 
 
 def main() -> int:
-    names = [*PARTS, AWS_CLIENT, "all"]
-    parser = argparse.ArgumentParser(
-        prog="python -m bench",
-        description="Measure InferLine on this machine, beside LiteLLM's proxy.",
-        epilog="\n".join(f"  {name:11} {what}" for name, what in PARTS.items())
-        + f"\n  {AWS_CLIENT:11} CPU time of a call to AWS, by client",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("parts", nargs="*", choices=names, default="all", metavar="PART")
-    parser.add_argument("--quick", action="store_true", help="fewer samples: a look, no result")
-    options = parser.parse_args()
+    if sys.argv[1:2] == [PUBLISH]:
+        return publish.main(sys.argv[2:])
+    options = _options()
+    if options.profile:
+        PROFILED[options.profile] = []
     asked = {options.parts} if isinstance(options.parts, str) else set(options.parts)
-    chosen = [name for name in names[:-1] if asked & {name, "all"}]
+    chosen = [name for name in PARTS if asked & {name, "all"}]
+    report.make_results()
     about = machine.describe()
     for what, value in about.items():
         report.note(f"{what:12} {value}")
+    _announce(chosen, quick=options.quick)
     failed = [name for name in chosen if not _run(name, about, quick=options.quick)]
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0
 
 
+def _options() -> argparse.Namespace:
+    lines = [
+        f"  {name:11} {part.what}; {_minutes(part.seconds)}, quick {_minutes(part.quick_seconds)}"
+        for name, part in PARTS.items()
+    ]
+    lines += ["", f"  {PUBLISH} [FILE...]   make docs/performance.md of the newest raw data"]
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description="Measure InferLine on this machine, beside LiteLLM's proxy.",
+        epilog="\n".join(lines),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    names = [*PARTS, "all"]
+    parser.add_argument("parts", nargs="*", choices=names, default="all", metavar="PART")
+    parser.add_argument("--quick", action="store_true", help="fewer samples: a look, no result")
+    parser.add_argument(
+        "--profile",
+        choices=PROCESSES,
+        help="show where this process spends its CPU time; figures are worse meanwhile, no results",
+    )
+    return parser.parse_args()
+
+
+def _announce(chosen: list[str], *, quick: bool) -> None:
+    """Say beforehand how long it will take."""
+    times = {name: PARTS[name].quick_seconds if quick else PARTS[name].seconds for name in chosen}
+    told = ", ".join(f"{name} {_minutes(seconds)}" for name, seconds in times.items())
+    report.note(f"\nThis will take about {_minutes(sum(times.values()))}: {told}.")
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
+
+
 def _run(name: str, about: dict[str, str], *, quick: bool) -> bool:
     """Measure one part and keep what it found; False if it could not be measured."""
-    if name == AWS_CLIENT:
-        return _run_aws_client(quick=quick)
     begun = time.monotonic()
+    report.progress(f"{name}: {PARTS[name].what}")
     try:
         found = asyncio.run(_measure(name, quick=quick))
     except BenchError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return False
-    if tell := getattr(importlib.import_module(f"bench.{name}"), "tell", None):
-        report.show(tell(found))
-    path = report.keep(name, {**about, "quick": str(quick)}, found)
-    where = path.relative_to(ROOT)
-    report.note(f"\n{name} took {time.monotonic() - begun:.0f} s; raw data: {where}")
+    seconds = time.monotonic() - begun
+    about = {**about, "quick": str(quick), "seconds": f"{seconds:.0f}"}
+    path = report.keep(name, about, found, prefix="profiled-" if PROFILED else "")
+    # From the file, so that what is printed is what the page will have.
+    report.show(report.tell(json.loads(path.read_text())))
+    for process, profiles in PROFILED.items():
+        report.show([sampled.table(process, one) for one in map(sampled.read, profiles) if one])
+        profiles.clear()
+    report.note(f"\n{name} took {_minutes(seconds)}; raw data: {path.relative_to(ROOT)}")
     return True
 
 
@@ -76,13 +98,6 @@ async def _measure(name: str, *, quick: bool) -> object:
     part = importlib.import_module(f"bench.{name}")
     async with loader() as load:
         return await part.measure(load, quick=quick)
-
-
-def _run_aws_client(*, quick: bool) -> bool:
-    if importlib.util.find_spec("bench.aws_client") is None:
-        return True
-    command = python("bench.aws_client", *(["--calls", "300"] if quick else []))
-    return subprocess.run(command, cwd=ROOT).returncode == 0
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from bench.counting import Proxy, Tally
 from bench.loader import Loader, body
-from bench.report import note, table
+from bench.report import Table, progress
 from bench.stack import backend, emulator, inferline
 
 #: US dollars for a million units: list prices of us-east-1, tables on demand, 2026.
@@ -53,11 +53,11 @@ async def measure(load: Loader, *, quick: bool) -> dict[str, Any]:
         idle = idle.times(1 / lasted)
         found = {}
         for name, streamed, streams, times in cases:
+            progress(name)
             used, lasted = await tallied(
                 proxy, lambda case=(streamed, streams, times): _ask(load, ours.url, *case)
             )
             found[name] = (used - idle.times(lasted)).times(1 / (streams * times))
-    _print(found, idle)
     return {
         "idle_per_second": idle.raw(),
         "per_request": {name: tally.raw() for name, tally in found.items()},
@@ -90,9 +90,11 @@ def usd(tally: Tally) -> float:
     )
 
 
-def _print(found: dict[str, Tally], idle: Tally) -> None:
-    names = sorted({name for tally in [*found.values(), idle] for name in tally.calls})
+def tell(raw: dict[str, Any]) -> list[Table]:
+    found = {name: Tally.of(told) for name, told in raw["per_request"].items()}
+    idle = Tally.of(raw["idle_per_second"])
     columns = [*found.values(), idle.times(60)]
+    names = sorted({name for tally in columns for name in tally.calls})
     # Those of the start are not there.
     names = [name for name in names if any(round(t.calls[name], 2) for t in columns)]
     rows = [[name, *(f"{tally.calls[name]:.2f}" for tally in columns)] for name in names]
@@ -105,16 +107,17 @@ def _print(found: dict[str, Tally], idle: Tally) -> None:
         rows.append([what, *(f"{getattr(tally, attribute):.2f}" for tally in columns)])
     priced = [f"$ {usd(tally):.2f}" for tally in found.values()]
     rows.append(["a million requests, list price", *priced, ""])
-    table(
-        f"AWS: calls for each request of {TOKENS} tokens at {PER_SECOND:g} a second, less what an "
-        "idle InferLine calls",
-        ["call", *found, "idle, a minute"],
-        rows,
-    )
     month = usd(idle) * 3600 * HOURS_A_MONTH / 1e6
-    note(
-        "Counted by a proxy before the emulator, over all processes; units follow AWS's rules for "
-        f"the items' sizes.\nIdle, one gateway, one provider and one model cost $ {month:.2f} a "
-        "month. Prices a million: SQS $ 0.40 (with message\ngroup $ 0.50), DynamoDB on demand "
-        "writes $ 0.625, reads $ 0.125. Lambda, API Gateway and traffic are not in it."
-    )
+    return [
+        Table(
+            f"AWS: calls for each request of {TOKENS} tokens at {PER_SECOND:g} a second, less what "
+            "an idle InferLine calls",
+            ["call", *found, "idle, a minute"],
+            rows,
+            "Counted by a proxy before the emulator, over all processes; units follow AWS's rules "
+            "for the items' sizes. Idle, one gateway, one provider and one model cost "
+            f"$ {month:.2f} a month. Prices a million: SQS $ {USD_SQS:.2f} (with message group "
+            f"$ {USD_SQS + USD_FAIR:.2f}), DynamoDB on demand writes $ {USD_WRITES:g}, reads "
+            f"$ {USD_READS:g}. Lambda, API Gateway and traffic are not in it.",
+        )
+    ]

@@ -13,9 +13,9 @@ import aiohttp
 
 from bench.loader import Loader, body, chat
 from bench.processes import BenchError
-from bench.report import note, table
+from bench.report import Chart, Table, progress
 from bench.stack import backend, inferline
-from bench.stats import median, percentile
+from bench.stats import cumulative, median, percentile
 
 CANCELS = 100
 QUICK_CANCELS = 15
@@ -41,11 +41,12 @@ async def measure(load: Loader, *, quick: bool) -> dict[str, Any]:
         ours = await enter(inferline(server.url, slots=1))
         session = await enter(aiohttp.ClientSession())
         for name, way in WAYS.items():
+            progress(name)
             found[name] = []
             for _ in range(QUICK_CANCELS if quick else CANCELS):
                 left = await way(session, ours.url, draw.uniform(*RUN_SECONDS))
-                found[name].append(await _freed(session, server.url) - left * 1000)
-    _print(found)
+                freed = await _freed(session, server.url)
+                found[name].append(round(freed - left * 1000, 1))
     return {"freed_ms": found}
 
 
@@ -96,14 +97,23 @@ async def _freed(session: aiohttp.ClientSession, backend_url: str) -> float:
     raise BenchError(f"a cancelled request still ran after {FREE_SECONDS_MAX:g} s")
 
 
-def _print(found: dict[str, list[float]]) -> None:
+def tell(raw: dict[str, Any]) -> list[Table | Chart]:
+    found: dict[str, list[float]] = raw["freed_ms"]
     rows = []
     for name, times in found.items():
         cells = [median(times), *(percentile(times, share) for share in (0.9, 0.99)), max(times)]
         rows.append([name, *(f"{cell:.0f}" for cell in cells), str(len(times))])
-    table(
-        "Cancel: milliseconds from then until the backend's slot is free",
-        ["how", "p50", "p90", "p99", "most", "cancels"],
-        rows,
-    )
-    note("The provider hears of it at its next look at its tasks' states, one each 0.4 s.")
+    return [
+        Table(
+            "Cancel: milliseconds from then until the backend's slot is free",
+            ["how", "p50", "p90", "p99", "most", "cancels"],
+            rows,
+            "The provider hears of it at its next look at its tasks' states, one each 0.4 s.",
+        ),
+        Chart(
+            "From a cancel to a free slot",
+            "ms",
+            "percent of cancels",
+            {name: cumulative(times) for name, times in found.items()},
+        ),
+    ]

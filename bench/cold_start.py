@@ -7,7 +7,6 @@ import http.client
 import json
 import os
 import platform
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -17,8 +16,9 @@ from typing import Any
 
 from bench.loader import Loader
 from bench.processes import AWS_ENVIRONMENT, BenchError, free_port
-from bench.report import note, table
+from bench.report import Table, progress
 from bench.stack import emulator
+from bench.stats import spread
 from inferline.aws.client import AwsClient
 from inferline.aws.credentials import StaticCredentials
 from inferline.aws.keys import DynamoKeys
@@ -49,7 +49,6 @@ async def measure(load: Loader, *, quick: bool) -> dict[str, Any]:
         async with emulator() as (url, _):
             key = await _prepare(url)
             found = await asyncio.to_thread(_measure, code, url, key, 3 if quick else 9)
-    _print(found, made)
     return {"bundle": made, "functions": found}
 
 
@@ -77,6 +76,7 @@ def _measure(code: Path, url: str, key: str, times: int) -> dict[str, dict[str, 
     environ = {**AWS_ENVIRONMENT, "AWS_ENDPOINT_URL": url, "INFERLINE_ACCESS": "keys"}
     found: dict[str, dict[str, list[float]]] = {}
     for name, event in FUNCTIONS.items():
+        progress(name)
         starts = [_start(name, _event(event, key), code, environ) for _ in range(times)]
         imports = [_import(f"functions.{name}", code) for _ in range(times)]
         found[name] = _columns(starts, imports)
@@ -167,24 +167,25 @@ def _import(modules: str, code: Path) -> float:
     return float(subprocess.run(command, env=environ, check=True, capture_output=True).stdout)
 
 
-def _print(found: dict[str, dict[str, list[float]]], made: dict[str, float]) -> None:
+def tell(raw: dict[str, Any]) -> list[Table]:
     rows = [
         [
             name,
-            f"{statistics.median(columns['first_answer_ms']):.0f}",
-            f"{max(columns['first_answer_ms']):.0f}",
-            f"{statistics.median(columns['import_ms']):.0f}",
-            f"{max(columns['peak_mib']):.0f}",
+            spread(columns["first_answer_ms"]),
+            spread(columns["import_ms"]),
+            spread(columns["peak_mib"]),
+            str(len(columns["peak_mib"])),
         ]
-        for name, columns in found.items()
+        for name, columns in raw["functions"].items()
     ]
-    table(
-        "Cold start of each function, from the bundle",
-        ["function", "first answer ms", "slowest", "imports ms", "peak MiB"],
-        rows,
-    )
-    note(
-        f"\nThe first answer is counted from the process's start and includes two to four calls to "
-        f"the emulator.\nThe bundle: {made['bytes'] / 1e6:.1f} MB unpacked, made in "
-        f"{made['seconds']:.1f} s."
-    )
+    made = raw["bundle"]
+    return [
+        Table(
+            "Cold start of each function, from the bundle: medians, least and greatest",
+            ["function", "first answer ms", "imports ms", "peak MiB", "starts"],
+            rows,
+            "The first answer is counted from the process's start and includes two to four calls "
+            f"to the emulator. The bundle: {made['bytes'] / 1e6:.1f} MB unpacked, made in "
+            f"{made['seconds']:.1f} s.",
+        )
+    ]

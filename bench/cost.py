@@ -1,10 +1,9 @@
 """
-What the stack on AWS costs: idle for a month, and for a million requests of 20 s.
+What the stack on AWS costs: idle for a month, for a million requests of 20 s, and for waiting.
 
-The calls are counted on the real line: gateway, provider and a scripted backend that takes 20 s of
-real time for an answer, with one request at a time, since in a Lambda nobody shares a read. What no
-emulator shows (durations of the small functions, log lines, what Lambda polls) is assumed here in
-one place, and the tables say so.
+The calls are counted on the real line: the function that waits as AWS starts it, a provider, and a
+scripted backend that takes 20 s of real time for an answer in prose, with one request at a time,
+since in a Lambda nobody shares a read.
 """
 
 from __future__ import annotations
@@ -14,17 +13,31 @@ import io
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, redirect_stdout
 from dataclasses import asdict, dataclass, field
-from math import ceil
 from typing import Any, Final
 
 import aiohttp
 
+from bench.bill import (
+    LOG_BYTES,
+    REQUESTS_A_KEY,
+    RUN_SECONDS,
+    TRAFFIC,
+    WAITING,
+    Bill,
+    Counted,
+    Item,
+    Plan,
+    counted,
+    price_of,
+    usd,
+)
 from bench.calls import AFTER_SECONDS, tallied
 from bench.counting import Proxy, Tally
-from bench.loader import Loader, body
-from bench.prices import HOURS_A_MONTH, MINUTES_A_MONTH, PRICES, SECONDS_A_MONTH
-from bench.report import note, table
-from bench.stack import InferLine, backend, emulator, inferline
+from bench.loader import Block, Loader, body, chat
+from bench.prices import HOURS_A_MONTH, PRICES
+from bench.report import Chart, Goal, Table, goals, progress
+from bench.stack import CALLER, Contender, backend, emulator, function, inferline
+from bench.stats import percentile_of
 from bench.template import Declared, declared
 from inferline.aws.client import AwsClient
 from inferline.aws.credentials import StaticCredentials
@@ -33,7 +46,6 @@ from inferline.aws.registry import DynamoRegistry
 from inferline.aws.sqs import KEY_REUSE_SECONDS
 from inferline.ledger import Entry
 from inferline.memory import MemoryQueue
-from inferline.minutes import FLUSH_SECONDS
 from inferline.settings import Settings
 from inferline.sweep import Sweep
 
@@ -41,94 +53,153 @@ from inferline.sweep import Sweep
 FIRST_SECONDS: Final = 0.4
 PER_SECOND: Final = 25.0
 TOKENS: Final = 490
-SLOTS: Final = 4
+SLOTS: Final = 32
 #: Six heartbeats, and nine long polls of each queue: one more or less is no great part.
 IDLE_SECONDS: Final = 180.0
+QUICK_IDLE_SECONDS: Final = 20.0
 SWEEPS: Final = 10
-
-
-#: Assumed. How long one run of the small functions takes, seconds.
-RUN_SECONDS: Final = {"control": 0.1, "authorizer": 0.05, "sweep": 0.3}
-#: Assumed. What Lambda and the API write of a run into their logs, besides our metrics.
-LOG_BYTES: Final = 1500
-#: Assumed. How long logs are kept, months.
-LOG_MONTHS: Final = 1.0
-#: Assumed. TTL deletes a row "typically within two days" after its hour.
-ROW_SECONDS: Final = 3600 + 2 * 24 * 3600
-#: Assumed. Lambda polls a queue for its function with five long polls of 20 s.
-SOURCE_POLLS: Final = 5 / 20
-#: Assumed. DynamoDB keeps a data key for 300 s for each caller, SQS as long as its queues say. The
-#: sweep reads two tables. A model in use has a queue, where a sender counts twice and a receiver
-#: once, and three callers of the tables: inference, the provider and control.
-TABLE_KEY_SECONDS: Final = 300
-SWEEP_KEYS: Final = 2
-MODEL_QUEUE_KEYS: Final = 2 + 1
-MODEL_TABLE_KEYS: Final = 3
-#: Metrics of the sweep while there is a provider, and of each model in use.
-SWEEP_METRICS: Final = 6
-MODEL_METRICS: Final = 6
-#: Rules of the firewall, a fifth of its price each.
-WAF_RULES: Final = 1
+#: How many wait at once for what a container is loaded with.
+WAITING_AT_ONCE: Final = 25
+#: What the table of waiting tells of.
+IN_FLIGHT: Final = (1, 25, 250)
+FLUSH: Final = "INFERLINE_FLUSH_SECONDS"
+#: US dollars beyond waiting and traffic for a million requests.
+PLAIN_GOAL: Final = 10.0
+STREAMED_GOAL: Final = 25.0
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A way to ask."""
+    """A way to ask. ``flush`` 0: as the stack has it."""
 
     name: str
     streamed: bool
+    flush: float = 0.0
     settings: Mapping[str, str] = field(default_factory=dict)
 
 
+PLAIN: Final = Case("not streamed", False)
+STREAMED: Final = Case("streamed", True)
 CASES: Final = (
-    Case("not streamed", False),
-    Case("streamed", True),
-    Case("streamed, flush 0.5 s", True, {"INFERLINE_FLUSH_SECONDS": "0.5"}),
+    PLAIN,
+    STREAMED,
+    *(Case(f"streamed, flush {seconds:g} s", True, seconds) for seconds in (0.1, 0.25, 0.5, 2.0)),
 )
 
-
-@dataclass(frozen=True, slots=True)
-class Counted:
-    """One request as it was counted."""
-
-    seconds: float
-    answer_bytes: float
-    tally: Tally
-
-
-#: A line, and what counts its calls.
-Line = tuple[InferLine, Proxy]
-#: What is paid for: a name, and units by price.
-Item = tuple[str, dict[str, float]]
+#: A line, its function, and what counts their calls.
+Line = tuple[Contender, Proxy]
 
 
 async def measure(load: Loader, *, quick: bool) -> dict[str, Any]:
-    """Count, then make the bills."""
-    bill = Bill(stack := declared(), _metric_bytes())
-    times = 1 if quick else 4
-    async with backend(first=FIRST_SECONDS, per_second=PER_SECOND, tokens=TOKENS) as server:
+    """Count; the bills are made of that."""
+    stack = declared()
+    number = 1 if quick else 4
+    async with backend(
+        first=FIRST_SECONDS, per_second=PER_SECOND, tokens=TOKENS, prose=True
+    ) as server:
         async with _line(server.url, stack.settings) as (_, proxy):
-            idle, sweep = await _count_idle(proxy)
+            progress("idle")
+            seconds = QUICK_IDLE_SECONDS if quick else IDLE_SECONDS
+            idle, sweep = await _count_idle(proxy, seconds)
+            progress("compressed")
+            squeezed = await _squeezed_bytes(server.url, stack.settings)
         found = {}
-        for case in CASES:
-            async with _line(server.url, {**stack.settings, **case.settings}) as line:
-                found[case.name] = await _count(load, line, case, idle, times)
-    requests = {name: bill.of_request(counted) for name, counted in found.items()}
-    month = bill.of_month(idle, sweep)
-    _print_requests(requests, found)
-    _print_month(month)
-    _print_prices()
+        for case in CASES[:2] if quick else CASES:
+            progress(case.name)
+            settings = {**stack.settings, **({FLUSH: f"{case.flush}"} if case.flush else {})}
+            async with _line(server.url, settings) as line:
+                found[case.name] = await _count(load, line, case, idle, number)
+        progress("a container")
+        busy = await _busy(load, server.url, stack.settings)
+    settings = Settings.from_env(stack.settings)
+    plan = Plan(settings.enrol_seconds, KEY_REUSE_SECONDS, _metric_bytes())
     return {
-        "declared": asdict(bill.stack),
+        "declared": asdict(stack),
+        "plan": asdict(plan),
+        "flush_seconds": settings.flush_seconds,
         "idle_per_second": idle.raw(),
         "sweep": sweep.raw(),
-        "per_request": {
-            name: {"seconds": one.seconds, "answer_bytes": one.answer_bytes, **one.tally.raw()}
-            for name, one in found.items()
-        },
-        "usd_per_million_requests": {name: usd(items) * 1e6 for name, items in requests.items()},
-        "usd_per_month": {name: _usd(units) for name, units in month},
+        "squeezed_bytes": squeezed,
+        "container_cpu_ms": busy,
+        "per_request": found,
     }
+
+
+@asynccontextmanager
+async def _line(url: str, settings: Mapping[str, str]) -> AsyncIterator[Line]:
+    """A line as on AWS, with a proxy that counts all its calls; a gateway enrols the provider."""
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        aws_url, _ = await enter(emulator())
+        proxy = Proxy(aws_url)
+        served = await enter(proxy.serving())
+        await enter(inferline(url, slots=SLOTS, aws_url=served, settings=settings))
+        yield await enter(function(served, settings)), proxy
+
+
+async def _count_idle(proxy: Proxy, seconds: float) -> tuple[Tally, Tally]:
+    """What an idle line calls in a second, and the sweep in one run."""
+    idle, lasted = await tallied(proxy, lambda: asyncio.sleep(seconds))
+    idle = idle.times(1 / lasted)
+    settings = Settings()
+    async with AwsClient(settings.region, proxy.url, StaticCredentials("test", "test")) as client:
+        sweep = Sweep(
+            store=DynamoTaskStore(client, settings.tasks_table),
+            registry=DynamoRegistry(client, settings.registry_table, settings.silent_seconds),
+            queue_maker=MemoryQueue(),
+        )
+
+        async def run() -> None:
+            for _ in range(SWEEPS):
+                await sweep.run()
+
+        used, lasted = await tallied(proxy, run)
+    return idle, (used - idle.times(lasted)).times(1 / SWEEPS)
+
+
+async def _count(load: Loader, line: Line, case: Case, idle: Tally, number: int) -> dict[str, Any]:
+    """One request, less what an idle line calls meanwhile."""
+    one, proxy = line
+    blocks: list[Block] = []
+
+    async def ask() -> None:
+        order = {"requests": number, "tokens": TOKENS if case.streamed else 0, "headers": CALLER}
+        blocks.append(await load.run(one.url, body(stream=case.streamed), 1, **order))
+        await asyncio.sleep(AFTER_SECONDS)
+
+    used, lasted = await tallied(proxy, ask)
+    [block] = blocks
+    each = (used - idle.times(lasted)).times(1 / number)
+    return {
+        "streamed": case.streamed,
+        "seconds": sum(block.total) / number / 1000,
+        "first_ms": block.first,
+        "answer_bytes": block.received / number,
+        "gaps": block.gaps,
+        "bursts": block.bursts,
+        **each.raw(),
+    }
+
+
+async def _squeezed_bytes(url: str, settings: Mapping[str, str]) -> int:
+    """How long a stream is for a client that takes it compressed, where that is switched on."""
+    compressing = {**settings, "INFERLINE_COMPRESSION": "gzip"}
+    headers = {**CALLER, "accept-encoding": "gzip"}
+    async with (
+        _line(url, compressing) as (one, _),
+        aiohttp.ClientSession(auto_decompress=False) as session,
+        session.post(chat(one.url), json=body(stream=True), headers=headers) as response,
+    ):
+        assert response.headers["content-encoding"] == "gzip"
+        return len(await response.read())
+
+
+async def _busy(load: Loader, url: str, settings: Mapping[str, str]) -> float:
+    """CPU of a gateway that is a container, ms a second for each stream that it waits for."""
+    async with inferline(url, slots=WAITING_AT_ONCE, settings=settings) as ours:
+        before = ours.router.cpu_ms
+        block = await load.run(ours.url, body(stream=True), WAITING_AT_ONCE, requests=1)
+        return (ours.router.cpu_ms - before) / (sum(block.total) / 1000)
 
 
 def _metric_bytes() -> int:
@@ -154,151 +225,48 @@ def _metric_bytes() -> int:
     return len(line.getvalue())
 
 
-@asynccontextmanager
-async def _line(url: str, settings: Mapping[str, str]) -> AsyncIterator[Line]:
-    """A line as on AWS, with a proxy that counts all its calls."""
-    async with AsyncExitStack() as stack:
-        enter = stack.enter_async_context
-        aws_url, _ = await enter(emulator())
-        proxy = Proxy(aws_url)
-        served = await enter(proxy.serving())
-        yield await enter(inferline(url, slots=SLOTS, aws_url=served, settings=settings)), proxy
+def tell(raw: dict[str, Any]) -> list[Table | Chart]:
+    bill = Bill(Declared(**raw["declared"]), Plan(**raw["plan"]))
+    found = {name: counted(one) for name, one in raw["per_request"].items()}
+    requests = {name: bill.of_request(one) for name, one in found.items()}
+    month = bill.of_month(Tally.of(raw["idle_per_second"]), Tally.of(raw["sweep"]))
+    return [
+        _goals(requests),
+        *_request_tables(raw, requests, found),
+        *_flush_told(raw, requests),
+        _waiting_table(bill, raw["container_cpu_ms"]),
+        _month_table(month),
+        _price_table(),
+    ]
 
 
-async def _count_idle(proxy: Proxy) -> tuple[Tally, Tally]:
-    """What an idle line calls in a second, and the sweep in one run."""
-    idle, lasted = await tallied(proxy, lambda: asyncio.sleep(IDLE_SECONDS))
-    idle = idle.times(1 / lasted)
-    settings = Settings()
-    async with AwsClient(settings.region, proxy.url, StaticCredentials("test", "test")) as client:
-        sweep = Sweep(
-            store=DynamoTaskStore(client, settings.tasks_table),
-            registry=DynamoRegistry(client, settings.registry_table, settings.silent_seconds),
-            queue_maker=MemoryQueue(),
-        )
-
-        async def run() -> None:
-            for _ in range(SWEEPS):
-                await sweep.run()
-
-        used, lasted = await tallied(proxy, run)
-    return idle, (used - idle.times(lasted)).times(1 / SWEEPS)
+def _beyond(items: Sequence[Item]) -> float:
+    """US dollars for a million requests, besides waiting and the traffic that any server pays."""
+    return usd(items, without=(WAITING, TRAFFIC)) * 1e6
 
 
-async def _count(load: Loader, line: Line, case: Case, idle: Tally, times: int) -> Counted:
-    """One request, less what an idle line calls meanwhile."""
-    totals: list[float] = []
-    ours, proxy = line
-
-    async def ask() -> None:
-        order = {"requests": times, "tokens": TOKENS if case.streamed else 0}
-        totals.extend((await load.run(ours.url, body(stream=case.streamed), 1, **order)).total)
-        # Until the gateway has written the last request's figures, too.
-        await asyncio.sleep(FLUSH_SECONDS + AFTER_SECONDS)
-
-    used, lasted = await tallied(proxy, ask)
-    answer_bytes = await _answer_bytes(ours.url)
-    each = (used - idle.times(lasted)).times(1 / times)
-    return Counted(sum(totals) / times / 1000, answer_bytes / times, each)
+def _goals(requests: Mapping[str, Sequence[Item]]) -> Table:
+    those = []
+    for case, most in ((PLAIN, PLAIN_GOAL), (STREAMED, STREAMED_GOAL)):
+        found = _beyond(requests[case.name])
+        what = f"a million requests of 20 s, {case.name}, beyond waiting and traffic"
+        those.append(Goal(what, f"<= $ {most:g}", f"$ {found:.2f}", found <= most))
+    return goals("Cost", those)
 
 
-async def _answer_bytes(url: str) -> int:
-    async with (
-        aiohttp.ClientSession() as session,
-        session.get(f"{url}/v1/overview") as response,
-    ):
-        response.raise_for_status()
-        return int((await response.json())["hour"]["total"]["answer_bytes"])
-
-
-@dataclass(frozen=True, slots=True)
-class Bill:
-    """Makes units of what was counted and of what the stack declares."""
-
-    stack: Declared
-    metric_bytes: int
-
-    def of_request(self, counted: Counted) -> list[Item]:
-        """What a request is billed."""
-        tally, asked = counted.tally, self._run("authorizer")
-        return [
-            ("API Gateway", {"api": max(1, ceil(counted.answer_bytes / 10e6))}),
-            ("Lambda that waits", self._run("inference", counted.seconds)),
-            ("SQS, fair queues", {"sqs": tally.sqs, "sqs-fair": tally.fair}),
-            ("DynamoDB writes", {"writes": tally.writes}),
-            ("DynamoDB reads", {"reads": tally.reads}),
-            ("DynamoDB storage", {"stored": tally.stored * ROW_SECONDS / SECONDS_A_MONTH}),
-            ("logs", _logs(LOG_BYTES + self.metric_bytes)),
-            ("traces, if each is sampled", {"traces": 1}),
-            ("authorizer, if never cached", {**asked, "reads": 1, **_logs(LOG_BYTES)}),
-            ("traffic to the client", {"traffic": counted.answer_bytes}),
-        ]
-
-    def of_month(self, idle: Tally, sweep: Tally) -> list[Item]:
-        """
-        What the stack costs a month, and what is added by who uses it.
-
-        ``idle`` is a second's calls, ``sweep`` those of one sweep, both with one model.
-        """
-        settings = Settings.from_env(self.stack.settings)
-        beats = SECONDS_A_MONTH / settings.enrol_seconds
-        tables, queues = SECONDS_A_MONTH / TABLE_KEY_SECONDS, SECONDS_A_MONTH / KEY_REUSE_SECONDS
-        polls = idle.times(SECONDS_A_MONTH)
-        swept = {"schedule": 1, "traces": 1, "reads": sweep.reads, **self._run("sweep")}
-        swept |= _logs(LOG_BYTES)
-        beat = {"api": 1, "traces": 1, **self._run("control"), **_logs(LOG_BYTES)}
-        called = {"sqs": polls.sqs, "writes": polls.writes, "reads": polls.reads}
-        return [
-            ("KMS key", {"kms-key": self.stack.keys}),
-            ("sweep, each minute", {**_times(swept, MINUTES_A_MONTH), "kms": tables * SWEEP_KEYS}),
-            ("dead letters, polled by Lambda", {"sqs": SECONDS_A_MONTH * SOURCE_POLLS}),
-            ("alarms", {"alarm": self.stack.alarm_metrics}),
-            ("dashboard; an account's first three are free", {"dashboard": self.stack.dashboards}),
-            (
-                "+ a provider of one model, idle",
-                {**called, **_times(beat, beats), "metric": SWEEP_METRICS},
-            ),
-            (
-                "+ a model in use",
-                {
-                    "metric": MODEL_METRICS,
-                    "kms": tables * MODEL_TABLE_KEYS + queues * MODEL_QUEUE_KEYS,
-                },
-            ),
-            ("+ firewall, if switched on", {"waf": 1 + WAF_RULES / 5}),
-        ]
-
-    def _run(self, function: str, seconds: float | None = None) -> dict[str, float]:
-        """One run of a function."""
-        lasted = RUN_SECONDS[function] if seconds is None else seconds
-        return {"lambda-requests": 1, "lambda-seconds": self.stack.memory[function] * lasted}
-
-
-def _logs(length: float) -> dict[str, float]:
-    return {"logs": length, "logs-kept": length * LOG_MONTHS}
-
-
-def _times(units: Mapping[str, float], factor: float) -> dict[str, float]:
-    return {name: count * factor for name, count in units.items()}
-
-
-def usd(items: Sequence[Item]) -> float:
-    """What all items cost, US dollars."""
-    return sum(_usd(units) for _, units in items)
-
-
-def _usd(units: Mapping[str, float]) -> float:
-    return sum(PRICES[name].of(count) for name, count in units.items())
-
-
-def _print_requests(requests: Mapping[str, Sequence[Item]], found: Mapping[str, Counted]) -> None:
+def _request_tables(
+    raw: Mapping[str, Any],
+    requests: Mapping[str, Sequence[Item]],
+    found: Mapping[str, Counted],
+) -> list[Table]:
     names = [name for name, _ in next(iter(requests.values()))]
     rows = [
-        [name, *(f"{_usd(items[at][1]) * 1e6:.2f}" for items in requests.values())]
+        [name, *(f"{price_of(items[at][1]) * 1e6:.2f}" for items in requests.values())]
         for at, name in enumerate(names)
     ]
     rows.append(["**all**", *(f"**{usd(items) * 1e6:.0f}**" for items in requests.values())])
-    table("US dollars for a million requests of 20 s", ["", *requests], rows)
+    beyond = [f"**{_beyond(items):.2f}**" for items in requests.values()]
+    rows.append(["**beyond waiting and traffic**", *beyond])
     units = [
         ["Lambda, s", *(f"{one.seconds:.2f}" for one in found.values())],
         ["answer, KB", *(f"{one.answer_bytes / 1e3:.1f}" for one in found.values())],
@@ -312,22 +280,101 @@ def _print_requests(requests: Mapping[str, Sequence[Item]], found: Mapping[str, 
         ),
         ["calls to AWS", *(f"{sum(one.tally.calls.values()):.0f}" for one in found.values())],
     ]
-    table("Counted for each of them", ["", *found], units)
+    squeezed = raw["squeezed_bytes"]
+    return [
+        Table(
+            "US dollars for a million requests of 20 s",
+            ["", *requests],
+            rows,
+            f"Where nothing else is said, a stream's chunks gather for {raw['flush_seconds']:g} s, "
+            "as the stack has it. For clients that take it compressed, with the switch `compress`, "
+            f"a stream is {squeezed / 1e3:.1f} KB, and its traffic costs "
+            f"$ {price_of({'traffic': squeezed}) * 1e6:.2f} a million.",
+        ),
+        Table("Counted for each of them", ["", *found], units),
+    ]
 
 
-def _print_month(month: Sequence[Item]) -> None:
-    rows = [[name, f"{_usd(units):.2f}", _told(units)] for name, units in month]
+def _flush_told(
+    raw: Mapping[str, Any], requests: Mapping[str, Sequence[Item]]
+) -> list[Table | Chart]:
+    """What a longer flush costs in smoothness, and saves."""
+    rows, costs, gaps_ms = [], [], []
+    for name, one in raw["per_request"].items():
+        if not one["streamed"]:
+            continue
+        _, _, told = name.partition("flush ")
+        flush = float(told.removesuffix(" s")) if told else raw["flush_seconds"]
+        gaps = {float(gap): count for gap, count in one["gaps"].items()}
+        bursts = {float(size): count for size, count in one["bursts"].items()}
+        p50, p99 = (percentile_of(gaps, share) for share in (0.5, 0.99))
+        cost = _beyond(requests[name])
+        cells = (one["first_ms"][0], p50, p99, percentile_of(bursts, 0.99))
+        rows.append((flush, [f"{flush:g}", f"{cost:.2f}", *(f"{cell:.0f}" for cell in cells)]))
+        costs.append((flush, round(cost, 2)))
+        gaps_ms.append((flush, p99))
+    rows.sort()
+    return [
+        Table(
+            "How long chunks gather: what that costs, and how smooth 25 tokens a second are",
+            [
+                "flush, s",
+                "$ a million, beyond waiting and traffic",
+                "first token, ms",
+                "gap p50, ms",
+                "gap p99, ms",
+                "tokens at once, p99",
+            ],
+            [cells for _, cells in rows],
+            "Gaps are between two tokens as the client sees them; the backend makes one each 40 "
+            "ms. The gateway hands chunks that gathered for longer than 0.1 s out in steps of "
+            "that, so a longer flush makes a stream later, not less smooth.",
+        ),
+        Chart(
+            "Cost of a stream by how long its chunks gather",
+            "flush, s",
+            "$ for a million requests",
+            {"beyond waiting and traffic": sorted(costs)},
+        ),
+        Chart(
+            "Smoothness of a stream by how long its chunks gather",
+            "flush, s",
+            "gap between tokens p99, ms",
+            {"as the client sees it": sorted(gaps_ms)},
+        ),
+    ]
+
+
+def _waiting_table(bill: Bill, container_cpu_ms: float) -> Table:
+    rows = []
+    for at_once in IN_FLIGHT:
+        cells = [f"{price_of(units):,.0f}" for _, units in bill.of_waiting(at_once)]
+        rows.append([f"{at_once}", *cells, f"{at_once * container_cpu_ms / 1000:.2f}"])
+    names = [name for name, _ in bill.of_waiting(1)]
+    return Table(
+        "Waiting for so many streams all the time, US dollars a month",
+        ["in flight", *names, "cores that one gateway process needs for them"],
+        rows,
+        f"The function has {bill.stack.memory['inference'] * 1024:.0f} MB. Containers also pay no "
+        "API Gateway. The processors' need is measured on this machine, with the stack's settings, "
+        f"at {WAITING_AT_ONCE} streams of {PER_SECOND:g} tokens a second. No bill has been seen.",
+    )
+
+
+def _month_table(month: Sequence[Item]) -> Table:
+    rows = [[name, f"{price_of(units):.2f}", _told(units)] for name, units in month]
     fixed = [item for item in month if not item[0].startswith("+")]
-    at = len(fixed)
-    rows.insert(at, ["**idle**", f"**{usd(fixed):.2f}**", ""])
-    table(f"US dollars for a month of {HOURS_A_MONTH} h", ["", "$", "units"], rows)
-    note(
+    rows.insert(len(fixed), ["**idle**", f"**{usd(fixed):.2f}**", ""])
+    return Table(
+        f"US dollars for a month of {HOURS_A_MONTH} h",
+        ["", "$", "units"],
+        rows,
         "Without free tiers. Counted: calls and their units, by a proxy before the emulator; the "
-        "metrics' log line.\nDeclared: memory, alarms, dashboard and key, in the stack's template. "
-        f"Assumed: {', '.join(f'{s} s for {n}' for n, s in RUN_SECONDS.items())};\n"
-        f"{LOG_BYTES} further bytes of logs a run, kept a month; each run traced; rows deleted two "
-        "days late;\nfive pollers of the dead letters; data keys of tables kept for 300 s for each "
-        "caller."
+        "metrics' log line. Declared: memory, alarms, dashboard and key, in the stack's template. "
+        f"Assumed: {', '.join(f'{s} s for {n}' for n, s in RUN_SECONDS.items())}; "
+        f"{LOG_BYTES} further bytes of logs a run, kept a month; {REQUESTS_A_KEY} requests a "
+        "minute with the same key, which is checked once a minute; rows deleted two days late; "
+        "five pollers of the dead letters; data keys of tables kept for 300 s for each caller.",
     )
 
 
@@ -335,9 +382,9 @@ def _told(units: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {count:,.6g}" for name, count in units.items())
 
 
-def _print_prices() -> None:
+def _price_table() -> Table:
     rows = [
         [name, f"{price.usd:g} / {price.per:,.0f}", price.unit, price.source]
         for name, price in PRICES.items()
     ]
-    table("List prices, us-east-1", ["", "$ / units", "unit", "source"], rows)
+    return Table("List prices, us-east-1", ["", "$ / units", "unit", "source"], rows)

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import ceil
-from typing import Any
+from typing import Any, Self
 
 from aiohttp import web
 
@@ -67,6 +67,11 @@ class Tally:
     def copy(self) -> Tally:
         """The tally as of now."""
         return self.times(1)
+
+    @classmethod
+    def of(cls, raw: Mapping[str, Any]) -> Self:
+        """From the file."""
+        return cls(Counter(raw["calls"]), *(raw[name] for name in _NUMBERS))
 
     def raw(self) -> dict[str, Any]:
         """Everything, for the file."""

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.growth_cpu import cpu
-from bench.growth_line import Scene, simulate
+from bench.growth_line import simulate
+from bench.growth_scene import Scene
 from bench.growth_told import tell
 from bench.loader import Loader
-from bench.report import note
+from bench.report import progress
 from bench.template import declared
 from inferline.settings import Settings
 
@@ -58,7 +59,7 @@ async def measure(load: Loader, *, quick: bool) -> dict[str, Any]:
     found = {}
     for name, scene in scenes(quick=quick).items():
         settings = told if scene.functions else Settings()
-        note(f"simulating: {name}")
+        progress(f"simulated: {name}")
         found[name] = (await asyncio.to_thread(simulate, scene, settings)).raw()
     fleets = FLEETS[:2] if quick else FLEETS
     times = {

@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 from math import inf
 
 from bench import virtual_time
-from bench.growth_line import PATH, Scene, World
+from bench.growth_line import PATH, World
+from bench.growth_scene import Scene
 from inferline import payload
 from inferline.caller import ANYONE
 from inferline.census import Census

@@ -12,14 +12,15 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from bench import virtual_time
 from bench.counting import Tally
 from bench.growth_queue import Queues
+from bench.growth_scene import Counted, Scene
 from bench.tables import Tables, purpose
-from bench.virtual_time import VirtualClock
+from bench.virtual_line import Response, line, office, provide
 from inferline import payload
 from inferline.aws.client import AwsClient
 from inferline.aws.dynamodb import DynamoTaskStore
@@ -29,14 +30,11 @@ from inferline.caller import ANYONE
 from inferline.census import Census
 from inferline.enrolment import Enrolment, Grant, OfferedModel
 from inferline.gateway import control, tasks
-from inferline.gateway.access import OpenAccess
 from inferline.gateway.answer import Answer
-from inferline.gateway.catalogue import Catalogue
 from inferline.gateway.control import Office
 from inferline.gateway.line import Line
 from inferline.gateway.overview import Overview
 from inferline.gateway.visit import Visit
-from inferline.gateway.watch import Watch
 from inferline.memory import MemoryBodies
 from inferline.minutes import FLUSH_SECONDS, MinuteLedger
 from inferline.registry import Model, Provider
@@ -46,11 +44,11 @@ from inferline.task import Task
 from inferline_provider import leases, provider, puller
 from inferline_provider import settings as provider_settings
 from inferline_provider.backend import Backend
-from inferline_provider.enrolment import GrantedCredentials
-from inferline_provider.health import Health
-from inferline_provider.trail import UNTOLD
 
 PATH = "/v1/chat/completions"
+ANSWER = (
+    b'{"choices": [{"message": {"content": "An answer."}}], "usage": {"completion_tokens": 50}}'
+)
 #: What each host serves, and how long its answers take, seconds.
 MODELS_EACH = 3
 SLOTS = 16
@@ -62,51 +60,14 @@ VIEWERS = 2
 VIEW_SECONDS = 3.0
 #: Between two of each of the rarer questions, seconds.
 ASK_SECONDS = 1.0
-#: How long everything goes on before it is counted, once all providers are there, and while it is.
+#: How long everything goes on before it is counted, once all providers are there.
 SETTLE_SECONDS = 15.0
-COUNT_SECONDS = 60.0
-#: The same where requests are many.
-COUNT_SECONDS_MANY = 30.0
-MANY_PER_SECOND = 10.0
 #: Between two looks for an answer, two of a provider at its tasks and at its own clocks: what those
 #: read is not counted here, and they would take most of the simulation's time.
 LOOK_SECONDS = 1.0
 UNHURRIED = ((leases, "LOOK_SECONDS"), (leases, "FENCE_SECONDS"), (puller, "TICK_SECONDS"))
 #: In what time all providers are started anew, one after the other.
 RESTART_SECONDS = 60.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scene:
-    """How much there is of everything."""
-
-    providers: int
-    models: int
-    #: Requests a second.
-    per_second: float
-    #: Whether each request and each heartbeat is a run of a function, or all are one process's.
-    functions: bool
-    #: Whether all providers are started anew while it is counted.
-    restarts: bool = False
-
-    @property
-    def seconds(self) -> float:
-        """How long it is counted."""
-        return COUNT_SECONDS_MANY if self.per_second > MANY_PER_SECOND else COUNT_SECONDS
-
-
-@dataclass(slots=True)
-class Counted:
-    """What was called in how many seconds, by what for and where, and what it was called for."""
-
-    seconds: float
-    tallies: dict[tuple[str, str], Tally]
-    events: Counter[str]
-
-    def raw(self) -> dict[str, Any]:
-        """Everything, for the file."""
-        tallies = {" ".join(key): tally.raw() for key, tally in self.tallies.items()}
-        return {"seconds": self.seconds, "events": dict(self.events), "tallies": tallies}
 
 
 @dataclass(slots=True)
@@ -132,23 +93,13 @@ class Server(Backend):
     async def models(self) -> list[OfferedModel]:
         return [OfferedModel(id=name, context_length=32768) for name in self._models]
 
+    async def prefill(self, model: str, text: str, shape: object) -> None:
+        return None
+
     @asynccontextmanager
     async def post(self, path: str, body: bytes, *_: object) -> AsyncIterator[Any]:
         await asyncio.sleep(self._chance.uniform(*ANSWER_SECONDS))
-        yield _Response()
-
-
-@dataclass
-class _Response:
-    status: int = 200
-    headers: dict[str, str] = field(default_factory=lambda: {"content-type": "application/json"})
-
-    @property
-    def content(self) -> _Response:
-        return self
-
-    async def iter_any(self) -> AsyncIterator[bytes]:
-        yield b'{"choices": [{"message": {"content": "An answer."}}], "usage": {}}'
+        yield Response(ANSWER)
 
 
 class World:
@@ -177,30 +128,15 @@ class World:
         return DynamoRegistry(self.client, settings.registry_table, settings.silent_seconds)
 
     async def process(self) -> Process:
-        clock, registry = VirtualClock(), self.registry()
-        store = DynamoTaskStore(self.client, self.settings.tasks_table)
-        catalogue = Catalogue(registry, self.queue, clock, self.settings.registry_seconds)
-        minutes = MinuteLedger(DynamoMinutes(self.client, self.settings.registry_table))
-        line = Line(
-            settings=self.settings,
-            clock=clock,
-            store=store,
-            queue=self.queue,
-            bodies=MemoryBodies(),
-            catalogue=catalogue,
-            watch=Watch(store),
-            ledger=minutes,
+        registry, minutes = (
+            self.registry(),
+            DynamoMinutes(self.client, self.settings.registry_table),
         )
-        office = Office(
-            line=line,
-            registry=registry,
-            queue_maker=self.queue,
-            lender=None,
-            access=OpenAccess(""),
-            minutes=minutes,
-        )
-        await line.catalogue.fleet()  # As `open_office` does.
-        return Process(line, office, Overview(office))
+        ledger = MinuteLedger(minutes)
+        there = line(self.settings, Stores(self), registry, ledger)
+        await there.catalogue.fleet()  # As `open_office` does.
+        its = office(there, registry, self.queue, ledger)
+        return Process(there, its, Overview(its))
 
     @asynccontextmanager
     async def running(self, function: str, what: str) -> AsyncIterator[Process]:
@@ -249,17 +185,11 @@ class World:
     async def provide(self, number: int, stopping: provider.Stopping) -> None:
         """What `inferline_provider.provider.run` does, with nothing to connect to."""
         purpose.set("provider")
-        clock = VirtualClock()
         server = Server(self.served[number], random.Random(number))
         chosen = provider_settings.Settings(
             base_url="", backend="", id=_name(number), slots=SLOTS, drain_seconds=0.1
         )
-        health, door = Health(server, chosen, clock), cast(Any, _Door(self))
-        credentials = GrantedCredentials(clock, own=True)
-        one = provider.Provider(chosen, health, door, credentials, clock, UNTOLD)
-        grant = await one.join()
-        one.equip(server, _Stores(self), grant)
-        await one.serve(stopping)
+        await provide(chosen, server, Stores(self), _Door(self), stopping)
 
     async def ask(self) -> None:
         """One client."""
@@ -352,7 +282,7 @@ class _Door:
             await process.office.leave(provider_id, ANYONE)
 
 
-class _Stores:
+class Stores:
     """Where a provider finds its tasks."""
 
     def __init__(self, world: World) -> None:

@@ -115,8 +115,8 @@ def _bill(before: Mapping[str, Run], now: Mapping[str, Run], functions: bool) ->
         rows,
         "Reads and writes are DynamoDB's request units on rows of models, providers and the fleet, "
         "for all requests and heartbeats\nand two viewers of the page, who poll it each 3 s. Polls "
-        "are calls of ReceiveMessage, nine queues a provider. Heartbeats $: API Gateway, Lambda\n"
-        "and X-Ray of their requests, where they are such. Every host serves three models that "
+        "are calls of ReceiveMessage, nine queues a provider. Heartbeats $: API Gateway\n"
+        "and Lambda of their requests, where they are such. Every host serves three models that "
         "chance chose, the worst case for pools.",
     )
 
@@ -130,7 +130,7 @@ def _bill_row(before: Run | None, now: Run) -> list[str]:
         return _usd(*units) * SECONDS_A_MONTH
 
     beats, polls = now.events("heartbeat"), _polls(now)
-    each = PRICES["api"].of(1) + PRICES["lambda-requests"].of(1) + PRICES["traces"].of(1)
+    each = PRICES["api"].of(1) + PRICES["lambda-requests"].of(1)
     each += PRICES["lambda-seconds"].of(RUN_SECONDS["control"] * CONTROL_GB)
     prices = (beats * each if now.scene["functions"] else 0.0, PRICES["sqs"].of(polls))
     return [
@@ -317,7 +317,7 @@ def _cpu(raw: Mapping[str, Any]) -> Table:
         cells = []
         for size in sizes:
             for times in (before, now):
-                found = times[size].get(what)
+                found = times.get(size, {}).get(what)
                 cells.append(f"{median(found):.3g}" if found else "")
         rows.append([what, *cells])
     head = [f"{int(size):,} providers, {when}" for size in sizes for when in ("before", "now")]

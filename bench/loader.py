@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench.backend import MODEL
-from bench.processes import ROOT, BenchError, python
+from bench.processes import ROOT, BenchError, cpu_ms, python
 
 #: A line of samples may be long.
 _LINE_BYTES_MAX = 256 * 1024 * 1024
@@ -23,21 +23,36 @@ class Block:
 
     first: list[float]
     total: list[float]
+    #: How many there were; of very many, some samples were kept.
+    answers: int
     seconds: float
     failed: int
     errors: list[str] = field(default_factory=list)
+    #: Between two tokens of a stream: how often, by milliseconds.
+    gaps: dict[str, int] = field(default_factory=dict)
+    #: Tokens that came at once: how often, by their number.
+    bursts: dict[str, int] = field(default_factory=dict)
+    #: Bytes of all bodies.
+    received: int = 0
 
     @property
     def rate(self) -> float:
         """Return the answers a second."""
-        return len(self.total) / self.seconds
+        return self.answers / self.seconds
 
 
 class Loader:
     """A load generator that runs."""
 
+    name = "load"
+
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
+
+    @property
+    def cpu_ms(self) -> float:
+        """Return the CPU time that it has used so far."""
+        return cpu_ms(self._process.pid)
 
     async def run(self, url: str, body: dict[str, Any], streams: int, **order: Any) -> Block:
         """
@@ -46,25 +61,40 @@ class Loader:
         Raises BenchError when more than one request in a hundred failed.
         """
         told = await self._do(do="run", url=chat(url), body=body, streams=streams, **order)
-        first, total = [list(times) for times in zip(*told["samples"], strict=True)] or ([], [])
-        block = Block(first, total, told["seconds"], told["failed"], told["errors"])
+        first = [first for first, _ in told["samples"]]
+        total = [total for _, total in told["samples"]]
+        names = ("answers", "seconds", "failed", "errors", "gaps", "bursts", "received")
+        block = Block(first, total, *(told[name] for name in names))
         if block.failed:
             print(
-                f"{url}: {block.failed} failed, {len(total)} not: {block.errors}", file=sys.stderr
+                f"{url}: {block.failed} failed, {block.answers} not: {block.errors}",
+                file=sys.stderr,
             )
-        if block.failed * 100 > len(total):
+        if block.failed * 100 > block.answers:
             raise BenchError(f"{block.failed} requests to {url} failed: {block.errors}")
         return block
 
-    async def hold(self, url: str, body: dict[str, Any], streams: int, seconds: float) -> None:
-        """Open streams and leave them open. Raises BenchError if they do not begin in time."""
-        told = await self._do(do="hold", url=chat(url), body=body, streams=streams, seconds=seconds)
+    async def hold(
+        self, url: str, body: dict[str, Any], streams: int, seconds: float, spread: float = 0.0
+    ) -> int:
+        """
+        Open streams, spread over some seconds, and leave them open; at most ``seconds`` more.
+
+        How many have begun to answer. Raises BenchError if some broke off.
+        """
+        order = {"streams": streams, "seconds": seconds, "spread": spread}
+        told = await self._do(do="hold", url=chat(url), body=body, **order)
         if told["open"] != streams:
-            raise BenchError(f"only {told['open']} of {streams} streams began")
+            raise BenchError(f"only {told['open']} of {streams} streams stayed open")
+        return int(told["begun"])
+
+    async def held(self) -> dict[str, int]:
+        """Of the streams that are held: how many are ``open``, their ``tokens`` and ``pieces``."""
+        return await self._do(do="told")
 
     async def let_go(self) -> int:
         """Abandon the streams that are held open; returns how many still were."""
-        return int((await self._do(do="release"))["still"])
+        return int((await self._do(do="release"))["open"])
 
     async def _do(self, **order: Any) -> dict[str, Any]:
         stdin, stdout = self._process.stdin, self._process.stdout
@@ -75,6 +105,8 @@ class Loader:
         if not line:
             raise BenchError("the load generator ended")
         told: dict[str, Any] = json.loads(line)
+        if error := told.get("error"):
+            raise BenchError(f"the load generator: {error}")
         return told
 
 

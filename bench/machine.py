@@ -12,16 +12,20 @@ from pathlib import Path
 from bench.processes import ROOT
 
 LITELLM_PYTHON = ROOT / ".venv-bench/bin/python"
-_OURS = ("inferline", "aiohttp", "fastapi", "uvicorn", "uvloop", "ministack")
+_OURS = ("inferline", "fastapi", "uvicorn", "httptools", "uvloop", "pydantic", "ministack")
+
+
+def cores() -> int:
+    """The cores that everything under measurement shares."""
+    return len(os.sched_getaffinity(0))
 
 
 def describe() -> dict[str, str]:
     """Everything about the machine and the software that bears on a figure."""
-    cores = len(os.sched_getaffinity(0))
     load = ", ".join(f"{value:.2f}" for value in os.getloadavg())
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "cpu": f"{_cpu_model()}, {cores} cores",
+        "cpu": f"{_cpu_model()}, {cores()} cores",
         "system": f"{platform.system()} {platform.release()}, {platform.machine()}",
         "python": platform.python_version(),
         "load before": load,

@@ -12,7 +12,8 @@ from typing import Any
 from bench.loader import Loader
 from bench.overload_line import World, simulate
 from bench.overload_trace import Trace, bound, foreseeing, make, unforeseeing
-from bench.report import note, table
+from bench.report import Table, progress
+from bench.stats import spread
 
 SLOTS = 32
 SEEDS = (1, 2, 3)
@@ -83,13 +84,13 @@ def _result(trace: Trace, world: World) -> Result:
 async def measure(load: Loader, *, quick: bool) -> dict[str, Any]:
     found = {}
     for scene in SCENES:
+        progress(scene)
         seeds = SEEDS[:1] if quick else SEEDS
         found[scene] = [await asyncio.to_thread(result, scene, seed) for seed in seeds]
-    _print(found)
     return {scene: [asdict(one) for one in results] for scene, results in found.items()}
 
 
-def _print(found: dict[str, list[Result]]) -> None:
+def tell(raw: dict[str, Any]) -> list[Table]:
     columns = {
         "in time": "ours",
         "omniscient but for lengths": "unforeseeing",
@@ -102,16 +103,26 @@ def _print(found: dict[str, list[Result]]) -> None:
         "date kept": "kept_word",
     }
     rows = []
-    for scene, results in found.items():
-        shares = [mean(getattr(one, name) for one in results) for name in columns.values()]
-        rows.append([scene, *(f"{100 * share:.1f} %" for share in shares)])
-    table("Overload: ten minutes at 1.2 times the capacity", ["", *columns], rows)
-    note(
-        f"{SLOTS} slots at 4 providers; answers of 4 s on average, lognormal (0.8); clients wait "
-        "5 to 30 s. Time is simulated; gateway and providers are InferLine's own code.\n"
-        "Omniscient: knows all but how long answers will be, at once; starts the most urgent first "
-        "and drops what has too little time left.\nBound: nobody like that exceeds it, on average. "
-        "Foreseeing: knows lengths as well, and starts nothing that would be late.\n"
-        "Hopeless: takes longer than its client waits. "
-        "Date kept: who was let in after Retry-After, of the refused; the overload went on."
-    )
+    for scene, results in raw.items():
+        shares = [[100 * one[name] for one in results] for name in columns.values()]
+        cells = [spread(shares[0], 1), *(f"{mean(values):.1f}" for values in shares[1:])]
+        rows.append([scene, *cells, str(len(results))])
+    return [
+        Table(
+            "Overload: ten minutes at 1.2 times the capacity; percent of all requests",
+            ["", *columns, "traces"],
+            rows,
+            "Simulated: InferLine's own gateway and providers run in virtual time, with stores in "
+            "memory that are as far away as AWS and tell a queue's depth two seconds late. "
+            f"{SLOTS} slots at 4 providers; Poisson arrivals; answers of 4 s on average, lognormal "
+            "(0.8); clients wait 5 to 30 s, evenly spread. Omniscient dispatchers see every "
+            "arrival, deadline and slot at once, start the most urgent first and drop what has too "
+            "little time left; nobody who does not know how long answers will be exceeds the bound "
+            "on average, whatever the order, even by breaking answers off. Foreseeing: knows "
+            "lengths as well, and leaves out the 5 % of requests that are a sixth of all work. "
+            "Hopeless: takes longer than its client waits, which nobody can tell beforehand. Date "
+            "kept: who was let in after Retry-After, of the refused; the overload went on. Bursts "
+            "of 20 s are longer than most clients wait: there the order of arrival, which is "
+            "SQS's, costs what is missing.",
+        )
+    ]

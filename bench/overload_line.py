@@ -10,32 +10,24 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from math import inf
-from typing import Any, cast
+from typing import Any
 
 from bench import virtual_time
 from bench.overload_trace import SECONDS, Request, Trace
+from bench.virtual_line import Door, Response, line, office, provide
 from bench.virtual_time import VirtualClock
 from inferline import payload
-from inferline.caller import ANYONE
-from inferline.enrolment import Enrolment, Grant, OfferedModel
+from inferline.enrolment import OfferedModel
 from inferline.errors import QueueFull
-from inferline.gateway.access import OpenAccess
-from inferline.gateway.catalogue import Catalogue
-from inferline.gateway.control import Office
 from inferline.gateway.line import Line
-from inferline.gateway.watch import Watch
-from inferline.memory import MemoryBodies, MemoryMinutes, MemoryQueue, MemoryStore
+from inferline.memory import MemoryBodies, MemoryQueue, MemoryStore
 from inferline.memory_registry import MemoryRegistry
-from inferline.minutes import MinuteLedger
 from inferline.queue import Delivery, Depth, Message
 from inferline.settings import Settings
 from inferline.store import Claimed, Outcome, Refused
 from inferline.task import Task, TaskRef
 from inferline_provider import provider, settings
 from inferline_provider.backend import Backend
-from inferline_provider.enrolment import GrantedCredentials
-from inferline_provider.health import Health
-from inferline_provider.trail import UNTOLD
 
 #: What a call to SQS or DynamoDB takes, seconds: at least, and on average beyond that.
 CALL_SECONDS = (0.004, 0.006)
@@ -165,34 +157,7 @@ class Server(Backend):
             self.wasted += clock() - begun
             raise
         self.useful += request.service
-        yield _Response(b'{"choices": []}')
-
-
-@dataclass
-class _Response:
-    body: bytes
-    status: int = 200
-    headers: dict[str, str] = field(default_factory=lambda: {"content-type": "application/json"})
-
-    @property
-    def content(self) -> _Response:
-        return self
-
-    async def iter_any(self) -> AsyncIterator[bytes]:
-        yield self.body
-
-
-@dataclass
-class _Door:
-    """The gateway's two routes for providers, without the HTTP around them."""
-
-    office: Office
-
-    async def enrol(self, told: Enrolment) -> Grant:
-        return await self.office.enrol(told, ANYONE)
-
-    async def leave(self, provider_id: str) -> None:
-        await self.office.leave(provider_id, ANYONE)
+        yield Response(b'{"choices": []}')
 
 
 @dataclass(kw_only=True)
@@ -210,20 +175,8 @@ class World:
         distance, clock = Distance(self.seed), VirtualClock()
         self.store, self.queue, self.bodies = FarStore(distance), FarQueue(distance), MemoryBodies()
         self.registry = MemoryRegistry(clock)
-        self.lines = [self._line(clock) for _ in range(self.gateways)]
+        self.lines = [line(Settings(), self, self.registry) for _ in range(self.gateways)]
         self.fates = [Fate() for _ in self.trace.requests]
-
-    def _line(self, clock: VirtualClock) -> Line:
-        chosen = Settings()
-        return Line(
-            settings=chosen,
-            clock=clock,
-            store=self.store,
-            queue=self.queue,
-            bodies=self.bodies,
-            catalogue=Catalogue(self.registry, self.queue, clock, chosen.registry_seconds),
-            watch=Watch(self.store),
-        )
 
     async def run(self) -> None:
         """Let everything happen, and return when the last client has an answer or has left."""
@@ -240,33 +193,17 @@ class World:
         await asyncio.gather(*others[1:])
 
     async def _provide(self, number: int, stopping: provider.Stopping) -> None:
-        """What `inferline_provider.provider.run` does, with nothing to connect to."""
-        clock, office = VirtualClock(), self._office()
         server = Server(self.trace, [f"model-{n}" for n in range(1 + self._models)])
         self.servers.append(server)
         chosen = settings.Settings(
             base_url="", backend="", id=f"p{number}", slots=self.trace.slots // self.providers
         )
-        health, gateway = Health(server, chosen, clock), cast(Any, _Door(office))
-        credentials = GrantedCredentials(clock, own=True)
-        one = provider.Provider(chosen, health, gateway, credentials, clock, UNTOLD)
-        grant = await one.join()
-        one.equip(server, self, grant)
-        await one.serve(stopping)
+        door = Door(office(self.lines[0], self.registry, self.queue))
+        await provide(chosen, server, self, door, stopping)
 
     @property
     def _models(self) -> int:
         return max(request.model for request in self.trace.requests)
-
-    def _office(self) -> Office:
-        return Office(
-            line=self.lines[0],
-            registry=self.registry,
-            queue_maker=self.queue,
-            lender=None,
-            access=OpenAccess(""),
-            minutes=MinuteLedger(MemoryMinutes()),
-        )
 
     async def _ask(self, number: int, request: Request) -> None:
         """One client, and at its deadline what the gateway does then."""

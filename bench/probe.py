@@ -1,16 +1,18 @@
 """
-What the emulator alone takes for the calls that a request waits for, so that its share of a latency
-can be told from InferLine's.
+What the emulator alone takes for the calls that a request waits for: its share of a latency can be
+told from InferLine's, and it shows whether an emulator that is to be as late as AWS is so.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from bench.stats import median
+from bench.distance import DYNAMODB, SEND_TO_RECEIVE, SQS
+from bench.report import Table
+from bench.stats import median, percentile
 from inferline.aws.client import AwsClient
 from inferline.aws.credentials import StaticCredentials
 
@@ -18,7 +20,9 @@ from inferline.aws.credentials import StaticCredentials
 Times = dict[str, list[float]]
 
 SENT_TO_RECEIVED = "message: sent until received by a waiting poll"
+SEND = "SendMessage: its answer"
 RECEIVE = "ReceiveMessage: one that waits in the queue"
+DELETE = "DeleteMessage"
 PUT = "PutItem: the task's row"
 CLAIM = "UpdateItem: the claim"
 CHUNK = "BatchWriteItem: the first chunk"
@@ -26,34 +30,79 @@ LOOK = "BatchGetItem: row and chunk"
 
 #: What stands between a request and its first token, in this order.
 PATH_TO_FIRST_TOKEN = (PUT, SENT_TO_RECEIVED, CLAIM, CHUNK, LOOK)
+#: What an emulator with `--far` is to reach.
+WANTED = {
+    SENT_TO_RECEIVED: SEND_TO_RECEIVE,
+    **dict.fromkeys((SEND, RECEIVE, DELETE), SQS),
+    **dict.fromkeys((PUT, CLAIM, CHUNK, LOOK), DYNAMODB),
+}
 
-#: Milliseconds between two tries: a poll has to be waiting, and the CPU to be idle, as in a
-#: request alone.
+#: Between two tries: a poll has to be waiting, and the CPU to be idle, as in a request alone.
 PAUSE_SECONDS = 0.02
+#: Until what was sent can be received, also from an emulator that is as late as AWS.
+SETTLE_SECONDS = 0.3
+#: So many tries go on at once where an emulator mostly waits; alone, one after another.
+LANES_FAR = 4
 ROW = {"text": {"S": "x" * 600}}
 
 
-async def probe(url: str, tries: int) -> Times:
-    """Make each call ``tries`` times on queues and a table of its own, one at a time."""
-    name = f"bench-probe-{time.time_ns()}"
+async def probe(url: str, tries: int, *, far: bool = False) -> Times:
+    """Make each call ``tries`` times, on queues and tables of its own."""
+    lanes = LANES_FAR if far else 1
     async with AwsClient("us-east-1", url, StaticCredentials("test", "test")) as client:
-        made = await client.call("sqs", "CreateQueue", {"QueueName": name})
-        await _make_table(client, name)
-        found: Times = {SENT_TO_RECEIVED: [], RECEIVE: []}
-        for _ in range(tries):
-            found[SENT_TO_RECEIVED].append(await _sent_to_received(client, made["QueueUrl"]))
-            found[RECEIVE].append(await _receive(client, made["QueueUrl"]))
-        for number in range(tries):
-            for what, operation, request in _calls(name, f"task#{number}"):
-                await asyncio.sleep(PAUSE_SECONDS / 4)
-                call = client.call("dynamodb", operation, request)
-                found.setdefault(what, []).append(await _ms(lambda call=call: call))
-        return found
+        each = [_lane(client, number, -(-tries // lanes)) for number in range(lanes)]
+        found = merged(await asyncio.gather(*each))
+        return {what: [round(ms, 2) for ms in samples] for what, samples in found.items()}
+
+
+async def _lane(client: AwsClient, number: int, tries: int) -> Times:
+    name = f"bench-probe-{time.time_ns()}-{number}"
+    queue = (await client.call("sqs", "CreateQueue", {"QueueName": name}))["QueueUrl"]
+    await _make_table(client, name)
+    found: Times = {SENT_TO_RECEIVED: [], SEND: []}
+    for _ in range(tries):
+        received, answered = await _sent_to_received(client, queue)
+        found[SENT_TO_RECEIVED].append(received)
+        found[SEND].append(answered)
+    found |= await _receives(client, queue, tries)
+    for turn in range(tries):
+        for what, operation, request in _calls(name, f"task#{turn}"):
+            await asyncio.sleep(PAUSE_SECONDS / 4)
+            call = client.call("dynamodb", operation, request)
+            found.setdefault(what, []).append(await _ms(lambda call=call: call))
+    return found
+
+
+def merged(those: Sequence[Times]) -> Times:
+    """Several probes as one."""
+    found: Times = {}
+    for times in those:
+        for what, samples in times.items():
+            found.setdefault(what, []).extend(samples)
+    return found
 
 
 def to_first_token(times: Times) -> float:
     """The emulator's median share of the time to a first token, milliseconds."""
     return sum(median(times[what]) for what in PATH_TO_FIRST_TOKEN)
+
+
+def table(name: str, times: Times, *, far: bool = False) -> Table:
+    """What was found, beside what it should be where the emulator is to be as late as AWS."""
+    shares = (0.5, 0.9, 0.99)
+    rows = []
+    for what, samples in times.items():
+        cells = [f"{percentile(samples, share):.1f}" for share in shares]
+        if far:
+            cells += [" / ".join(f"{WANTED[what][share] * 1000:g}" for share in shares)]
+        on_path = "yes" if what in PATH_TO_FIRST_TOKEN else "no"
+        rows.append([what, *cells, str(len(samples)), on_path])
+    head = ["call", "p50", "p90", "p99", *(["injected"] if far else [])]
+    return Table(
+        f"The emulator of {name}, measured alone before and after the rest; milliseconds",
+        [*head, "calls", "before the first token"],
+        rows,
+    )
 
 
 async def _ms(call: Callable[[], Awaitable[Any]]) -> float:
@@ -77,30 +126,44 @@ def _message(queue: str) -> dict[str, Any]:
     return {"QueueUrl": queue, "MessageBody": "x" * 400, "MessageGroupId": "bench"}
 
 
-async def _take(client: AwsClient, queue: str, wait_seconds: int) -> float:
-    """When one message was received."""
+async def _take(client: AwsClient, queue: str, wait_seconds: int) -> tuple[float, str]:
+    """When one message was received, and its receipt."""
     request = {"QueueUrl": queue, "MaxNumberOfMessages": 1, "WaitTimeSeconds": wait_seconds}
     answer = await client.call("sqs", "ReceiveMessage", request)
     received = time.perf_counter()
     (message,) = answer["Messages"]
-    gone = {"QueueUrl": queue, "ReceiptHandle": message["ReceiptHandle"]}
-    await client.call("sqs", "DeleteMessage", gone)
-    return received
+    return received, str(message["ReceiptHandle"])
 
 
-async def _sent_to_received(client: AwsClient, queue: str) -> float:
+async def _delete(client: AwsClient, queue: str, receipt: str) -> None:
+    await client.call("sqs", "DeleteMessage", {"QueueUrl": queue, "ReceiptHandle": receipt})
+
+
+async def _sent_to_received(client: AwsClient, queue: str) -> tuple[float, float]:
     poll = asyncio.create_task(_take(client, queue, 5))
     await asyncio.sleep(PAUSE_SECONDS)
     sent = time.perf_counter()
     await client.call("sqs", "SendMessage", _message(queue))
-    return (await poll - sent) * 1000
+    answered = time.perf_counter()
+    received, receipt = await poll
+    await _delete(client, queue, receipt)
+    return (received - sent) * 1000, (answered - sent) * 1000
 
 
-async def _receive(client: AwsClient, queue: str) -> float:
-    await client.call("sqs", "SendMessage", _message(queue))
-    await asyncio.sleep(PAUSE_SECONDS)
-    asked = time.perf_counter()
-    return (await _take(client, queue, 0) - asked) * 1000
+async def _receives(client: AwsClient, queue: str, tries: int) -> Times:
+    """Take messages that wait in the queue, one after another."""
+    for _ in range(tries):
+        await client.call("sqs", "SendMessage", _message(queue))
+    await asyncio.sleep(SETTLE_SECONDS)
+    found: Times = {RECEIVE: [], DELETE: []}
+    for _ in range(tries):
+        await asyncio.sleep(PAUSE_SECONDS / 4)
+        asked = time.perf_counter()
+        received, receipt = await _take(client, queue, 0)
+        found[RECEIVE].append((received - asked) * 1000)
+        deletion = _delete(client, queue, receipt)
+        found[DELETE].append(await _ms(lambda deletion=deletion: deletion))
+    return found
 
 
 def _calls(table: str, pk: str) -> list[tuple[str, str, dict[str, Any]]]:

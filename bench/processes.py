@@ -17,6 +17,8 @@ from pathlib import Path
 
 import aiohttp
 
+from bench.report import RESULTS
+
 ROOT = Path(__file__).parent.parent
 #: LiteLLM imports for several seconds, longer on a busy machine.
 START_SECONDS_MAX = 90.0
@@ -36,6 +38,10 @@ AWS_ENVIRONMENT = {
 }
 
 
+#: The processes that are to be profiled, by name, and where each one's profile goes that has begun.
+PROFILED: dict[str, list[Path]] = {}
+
+
 class BenchError(Exception):
     """A measurement can't go on."""
 
@@ -49,28 +55,15 @@ class Running:
     log: Path
 
     @property
-    def pids(self) -> list[int]:
-        """Return the process and all that it started."""
-        found = [self.process.pid]
-        for pid in found:
-            for children in Path(f"/proc/{pid}/task").glob("*/children"):
-                found += map(int, children.read_text().split())
-        return found
-
-    @property
     def cpu_ms(self) -> float:
-        """Return the CPU time used so far, user and system, of all its threads."""
-        ticks = 0
-        for pid in self.pids:
-            after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            ticks += int(after_name[11]) + int(after_name[12])
-        return ticks * 1000 / _TICKS
+        """Return the CPU time used so far by it and all that it started."""
+        return cpu_ms(self.process.pid)
 
     @property
     def rss_kib(self) -> int:
         """Return the resident memory."""
         total = 0
-        for pid in self.pids:
+        for pid in family(self.process.pid):
             for line in Path(f"/proc/{pid}/status").read_text().splitlines():
                 if line.startswith("VmRSS:"):
                     total += int(line.split()[1])
@@ -81,6 +74,37 @@ class Running:
         if (code := self.process.poll()) is not None:
             tail = self.log.read_text(errors="replace")[-2000:]
             raise BenchError(f"{self.name} ended with {code}:\n{tail}")
+
+
+def family(pid: int) -> list[int]:
+    """A process and all that it started."""
+    found = [pid]
+    for one in found:
+        for children in Path(f"/proc/{one}/task").glob("*/children"):
+            found += map(int, children.read_text().split())
+    return found
+
+
+def cpu_ms(pid: int) -> float:
+    """The CPU time of a process and all that it started: user and system, all threads."""
+    ticks = 0
+    for one in family(pid):
+        after_name = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(after_name[11]) + int(after_name[12])
+    return ticks * 1000 / _TICKS
+
+
+class Machine:
+    """Everything that runs on this machine, as if it were one process."""
+
+    name = "machine"
+
+    @property
+    def cpu_ms(self) -> float:
+        """Return the time that all cores together have been busy, or were given to other guests."""
+        counts = list(map(int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]))
+        idle, waiting_for_disks = counts[3:5]
+        return (sum(counts) - idle - waiting_for_disks) * 1000 / _TICKS
 
 
 def free_port() -> int:
@@ -99,6 +123,9 @@ async def running(
     ready_url: str | None = None,
 ) -> AsyncIterator[Running]:
     """Run a command while in the context, from when ``ready_url`` answers 200 on."""
+    if (profiles := PROFILED.get(name)) is not None:
+        profiles.append(RESULTS / f"profile-{name}-{len(profiles) + 1}.json")
+        command = [command[0], "-m", "bench.sampled", str(profiles[-1]), *command[2:]]
     passed_on = {key: os.environ[key] for key in _PASSED_ON if key in os.environ}
     with tempfile.TemporaryDirectory(prefix="inferline-bench-") as folder:
         log = Path(folder) / "log"

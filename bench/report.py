@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
+#: Notes are wrapped to this in a terminal.
+LINE_CHARS = 110
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,36 +40,77 @@ class Chart:
     y_log: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What was to be reached, and whether it was."""
+
+    what: str
+    wanted: str
+    found: str
+    is_met: bool
+
+
+def goals(part: str, those: Sequence[Goal]) -> Table:
+    """The goals of a part as a table; what was not met shows as such."""
+    rows = [[one.what, one.wanted, one.found, met(one.is_met)] for one in those]
+    return Table(f"{part}: goals", ["what", "goal", "found", ""], rows)
+
+
+def met(is_met: bool) -> str:
+    """How a goal's outcome is told."""
+    return "met" if is_met else "NOT MET"
+
+
 def show(told: Sequence[Table | Chart]) -> None:
     """Print the tables; pictures are for pages."""
     for one in told:
         if isinstance(one, Table):
-            table(one.title, one.head, one.rows)
+            print("", f"**{one.title}**", "", *lines(one), sep="\n", flush=True)
             if one.note:
-                note(one.note)
+                print("", textwrap.fill(one.note, LINE_CHARS), sep="\n", flush=True)
 
 
-def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows under their title and head: Markdown that also reads well in a terminal."""
+def lines(table: Table) -> list[str]:
+    """The lines of a table: Markdown that also reads well in a terminal."""
+    head, rows = table.head, table.rows
     widths = [max(len(row[at]) for row in [head, *rows]) for at in range(len(head))]
 
     def line(cells: Sequence[str]) -> str:
         return "| " + " | ".join(c.ljust(w) for c, w in zip(cells, widths, strict=True)) + " |"
 
     rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
-    print("", f"**{title}**", "", line(head), rule, *map(line, rows), sep="\n", flush=True)
+    return [line(head), rule, *map(line, rows)]
 
 
 def note(text: str) -> None:
-    """Print a sentence about a table."""
+    """Print a sentence."""
     print(text, flush=True)
 
 
-def keep(part: str, machine: Mapping[str, str], data: Any) -> Path:
-    """Write a part's raw data; git does not see it."""
+def progress(text: str) -> None:
+    """Tell who waits what goes on; no part of what was found."""
+    print(f"  {text}", file=sys.stderr, flush=True)
+
+
+#: What is kept of a part that was measured: its name as ``part``, ``machine``, and its ``data``.
+Kept = dict[str, Any]
+
+
+def tell(kept: Kept) -> list[Table | Chart]:
+    """The tables and charts of what was kept of a part."""
+    told: list[Table | Chart] = importlib.import_module(f"bench.{kept['part']}").tell(kept["data"])
+    return told
+
+
+def keep(part: str, machine: Mapping[str, str], data: Any, *, prefix: str = "") -> Path:
+    """Write a part's raw data."""
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+    path = RESULTS / f"{prefix}{part}-{stamp}.json"
+    path.write_text(json.dumps({"part": part, "machine": machine, "data": data}))
+    return path
+
+
+def make_results() -> None:
+    """Make the folder of the raw data, which git does not see."""
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / ".gitignore").write_text("*\n")
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-    path = RESULTS / f"{part}-{stamp}.json"
-    path.write_text(json.dumps({"part": part, "machine": machine, "data": data}, indent=1))
-    return path

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
-import tempfile
+import os
+import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import aiohttp
 
 from bench.backend import MODEL
 from bench.machine import LITELLM_PYTHON
 from bench.processes import (
     AWS_ENVIRONMENT,
+    ROOT,
     BenchError,
     Running,
     answers,
@@ -20,6 +24,22 @@ from bench.processes import (
     python,
     running,
 )
+
+PEERS = Path(__file__).parent / "peers"
+
+#: What InferLine is called in tables, and what with AWS's latencies.
+OURS, FAR, PEER, DIRECT = "InferLine", "InferLine, far", "LiteLLM", "direct"
+
+#: The header by which a function knows who asks.
+CALLER = {
+    "x-amzn-request-context": json.dumps(
+        {"authorizer": {"keyId": "k", "tenant": "bench", "role": "client", "models": "*"}}
+    )
+}
+
+#: `calls` and `items` of batches, by operation.
+Calls = dict[str, dict[str, int]]
+Span = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +62,15 @@ class InferLine(Contender):
 
 @asynccontextmanager
 async def backend(
-    *, first: float = 0.05, sway: float = 0.0, per_second: float = 25.0, tokens: int = 32
+    *,
+    first: float = 0.05,
+    sway: float = 0.0,
+    per_second: float = 25.0,
+    tokens: int = 32,
+    vary: float = 0.0,
+    prose: bool = False,
 ) -> AsyncIterator[Contender]:
-    """The scripted LLM server: seconds to its first token, tokens a second (0: all at once)."""
+    """The scripted LLM server; see `bench.backend.Script`."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     flags = {
@@ -53,18 +79,20 @@ async def backend(
         "--first-token-sway-seconds": sway,
         "--tokens-per-second": per_second,
         "--tokens": tokens,
+        "--vary": vary,
     }
     command = python("bench.backend", *(str(part) for flag in flags.items() for part in flag))
+    command += ["--prose"] if prose else []
     async with running("backend", command, ready_url=f"{url}/health") as process:
-        yield Contender("direct", url, process)
+        yield Contender(DIRECT, url, process)
 
 
 @asynccontextmanager
-async def emulator() -> AsyncIterator[tuple[str, Running]]:
-    """The AWS emulator of the one-machine mode, without state on disk."""
+async def emulator(*, far: bool = False) -> AsyncIterator[tuple[str, Running]]:
+    """The AWS emulator of the one-machine mode, without state on disk; far: as late as AWS."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    command = python("inferline.local.emulator", "--port", str(port))
+    command = python("bench.emulator", "--port", str(port), *(["--far"] if far else []))
     ready = f"{url}/_ministack/health"
     async with running(
         "emulator", command, environment=AWS_ENVIRONMENT, ready_url=ready
@@ -79,18 +107,20 @@ async def inferline(
     slots: int,
     aws_url: str | None = None,
     settings: Mapping[str, str] | None = None,
+    far: bool = False,
 ) -> AsyncIterator[InferLine]:
     """
     A gateway and a provider as an operator starts them; ``aws_url`` None: an own emulator.
 
-    ``settings`` are further ones of the gateway, by their environment names.
+    ``settings`` are further ones of the gateway, by their environment names; ``far`` makes the own
+    emulator as late as AWS.
     """
     if aws_url is None:
         async with (
-            emulator() as (url, process),
+            emulator(far=far) as (url, process),
             _inferline(backend_url, slots, url, process, settings or {}) as found,
         ):
-            yield found
+            yield replace(found, name=FAR) if far else found
     else:
         async with _inferline(backend_url, slots, aws_url, None, settings or {}) as found:
             yield found
@@ -117,56 +147,63 @@ async def _inferline(
         running("provider", provider, environment=environment) as provider_process,
     ):
         await answers(f"{url}/v1/models", provider_process, MODEL.encode())
-        yield InferLine("InferLine", url, gateway_process, provider_process, aws, aws_url)
+        yield InferLine(OURS, url, gateway_process, provider_process, aws, aws_url)
 
 
 @asynccontextmanager
 async def litellm(backend_url: str, *, server: str = "uvicorn") -> AsyncIterator[Contender]:
-    """LiteLLM's proxy at its fastest: one worker, no database, no callbacks, errors logged only."""
+    """LiteLLM's proxy as `bench/peers/litellm.yaml` has it; ``server`` may be `granian`."""
     if not LITELLM_PYTHON.exists():
         raise BenchError("LiteLLM is not installed; `make bench` installs it")
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    with tempfile.TemporaryDirectory(prefix="inferline-bench-") as folder:
-        config = Path(folder) / "config.yaml"
-        # JSON is YAML.
-        config.write_text(json.dumps(_litellm_config(backend_url)))
-        command = [str(LITELLM_PYTHON.with_name("litellm")), "--config", str(config)]
-        command += ["--host", "127.0.0.1", "--port", str(port), "--num_workers", "1"]
-        command += ["--run_granian"] if server == "granian" else []
-        environment = {
-            "LITELLM_LOG": "ERROR",
-            "LITELLM_MODE": "PRODUCTION",
-            "LITELLM_LOCAL_MODEL_COST_MAP": "True",
-            "NO_DOCS": "True",
-        }
-        ready = f"{url}/health/readiness"
-        async with running("litellm", command, environment=environment, ready_url=ready) as process:
-            yield Contender("LiteLLM", url, process)
+    command = [str(LITELLM_PYTHON.with_name("litellm")), "--config", str(PEERS / "litellm.yaml")]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--num_workers", "1"]
+    command += ["--run_granian"] if server == "granian" else []
+    environment = {
+        "BENCH_BACKEND_URL": f"{backend_url}/v1",
+        "LITELLM_LOG": "ERROR",
+        "LITELLM_MODE": "PRODUCTION",
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        "NO_DOCS": "True",
+    }
+    ready = f"{url}/health/readiness"
+    async with running("litellm", command, environment=environment, ready_url=ready) as process:
+        yield Contender(PEER if server == "uvicorn" else f"{PEER}, {server}", url, process)
 
 
-def _litellm_config(backend_url: str) -> object:
-    target = {
-        # Its own client for OpenAI-compatible servers; the one called `openai` costs it more.
-        "model": f"hosted_vllm/{MODEL}",
-        "api_base": f"{backend_url}/v1",
-        "api_key": "none",
-    }
-    return {
-        "model_list": [{"model_name": MODEL, "litellm_params": target}],
-        "router_settings": {"num_retries": 0, "disable_cooldowns": True},
-        "litellm_settings": {
-            "telemetry": False,
-            "num_retries": 0,
-            "callbacks": [],
-            "success_callback": [],
-            "failure_callback": [],
-            "turn_off_message_logging": True,
-        },
-        "general_settings": {
-            "disable_spend_logs": True,
-            "disable_error_logs": True,
-            # No keys to check: nor does InferLine's gateway check any here.
-            "dangerously_permit_weak_or_unset_master_key": True,
-        },
-    }
+@asynccontextmanager
+async def function(aws_url: str, settings: Mapping[str, str]) -> AsyncIterator[Contender]:
+    """
+    The function that waits for answers on AWS, as the Lambda Web Adapter starts it.
+
+    It takes those who bring `CALLER`, as API Gateway says of whom its authorizer let in.
+    """
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    told = {"AWS_ENDPOINT_URL": aws_url, "AWS_LWA_PORT": str(port), "INFERLINE_ACCESS": "keys"}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {**AWS_ENVIRONMENT, **settings, **told, "PATH": path}
+    command = ["sh", str(ROOT / "functions/run.sh")]
+    ready = f"{url}/v1/health"
+    async with running("function", command, environment=environment, ready_url=ready) as process:
+        yield Contender("function", url, process)
+
+
+async def calls(aws_url: str) -> Calls:
+    """What an emulator has been called for since it started."""
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"{aws_url}/_bench/calls") as response,
+    ):
+        found: Calls = await response.json()
+        return found
+
+
+async def spans(backend_url: str) -> list[Span]:
+    """When each answer since the last look began and ended, milliseconds of the backend's clock."""
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"{backend_url}/_bench/spans") as response,
+    ):
+        return [(round(start, 1), round(end, 1)) for start, end in await response.json()]

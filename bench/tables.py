@@ -149,7 +149,8 @@ class Tables:
         if asked.get("IndexName") == LIVE_KEY:
             return self._page(asked, tally, table.live(next(iter(values.values()))["S"]))
         first = values.get(":first", {"S": ""})["S"]
-        return self._page(asked, tally, table.partition(values[":kind"]["S"], first))
+        pk = values[":kind" if ":kind" in values else ":pk"]["S"]
+        return self._page(asked, tally, table.partition(pk, first))
 
     def _scan(self, asked: Item, tally: Tally) -> Item:
         assert asked["IndexName"] == LIVE_KEY

@@ -30,7 +30,7 @@ class Declared:
     alarm_metrics: int
     dashboards: int
     keys: int
-    #: What the waiting function is told of time, by the settings' environment names.
+    #: What the waiting function is told of pauses and intervals, by their environment names.
     settings: dict[str, str]
 
 
@@ -61,7 +61,9 @@ def declared() -> Declared:
         alarm_metrics=sum(map(_metrics, found["AWS::CloudWatch::Alarm"])),
         dashboards=len(found["AWS::CloudWatch::Dashboard"]),
         keys=len(found["AWS::KMS::Key"]),
-        settings={name: value for name, value in told.items() if "_SECONDS" in name},
+        settings={
+            name: value for name, value in told.items() if "_SECONDS" in name or "_SHARE" in name
+        },
     )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from math import inf
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -11,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from functions import _edge
 from functions._metrics import EmfLedger
 from functions._wiring import Opened, settings
-from inferline.gateway.app import create_app, open_office
+from inferline.gateway.app import FIGURES_SECONDS, create_app, open_office
 from inferline.minutes import MinuteLedger
 
 
@@ -21,13 +23,26 @@ async def _gateway() -> AsyncIterator[ASGIApp]:
         yield written(create_app(office), office.minutes)
 
 
-def written(app: ASGIApp, minutes: MinuteLedger) -> ASGIApp:
-    """``app``, with its figures written before an answer ends: then Lambda may freeze it."""
+def written(
+    app: ASGIApp, minutes: MinuteLedger, monotonic: Callable[[], float] = time.monotonic
+) -> ASGIApp:
+    """
+    ``app``, with its figures written before an answer ends, for then Lambda may freeze it.
+
+    Each write is paid for, so a busy process makes one in `FIGURES_SECONDS`: those of its last
+    answers before it is thrown away may be lost.
+    """
+    written_at = -inf
+
+    async def write() -> None:
+        nonlocal written_at
+        if monotonic() - written_at >= FIGURES_SECONDS and await minutes.flush():
+            written_at = monotonic()
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         async def send_after(message: Message) -> None:
             if message["type"] == "http.response.body" and not message.get("more_body"):
-                await minutes.flush()
+                await write()
             await send(message)
 
         await app(scope, receive, send_after)

@@ -24,7 +24,7 @@ T = TypeVar("T")
 #: A handler ends itself so long before Lambda ends it, seconds.
 MARGIN_SECONDS: Final = 5.0
 #: Libraries that tell of each request, or of what went wrong with values from it.
-_TALKATIVE: Final = ("aiohttp", "asyncio", "aws_xray_sdk", "botocore", "mangum", "uvicorn")
+_TALKATIVE: Final = ("asyncio", "aws_xray_sdk", "botocore", "mangum", "uvicorn")
 
 #: It is this process's, because clients and their connections belong to a loop.
 LOOP: Final = asyncio.new_event_loop()

@@ -17,6 +17,7 @@ from functools import lru_cache
 from typing import Final
 
 from inferline.errors import Unavailable
+from inferline.paces import paces
 from inferline.registry import (
     NOBODY,
     SILENT_SLACK,
@@ -40,8 +41,6 @@ WAIT_SECONDS_MAX: Final = 1.0
 POOLS_MAX: Final = 8
 #: How many rivals of such a mixed pool are told.
 RIVALS_MAX: Final = 64
-#: How many of the fastest providers are told.
-FASTEST_MAX: Final = 4
 #: By what share a speed has to change to be news by itself; a row is written anew often enough.
 NEWS_SHARE: Final = 0.2
 
@@ -166,12 +165,15 @@ def is_news(old: Serving | None, new: Serving, silent_seconds: float) -> bool:
 
 
 def _exact(serving: Serving) -> tuple[object, ...]:
-    return serving.providers, serving.slots, [frozenset(p.rivals) for p in _ordered(serving)]
+    known = sum(pace.providers for pace in serving.paces)
+    rivals = [frozenset(pool.rivals) for pool in _ordered(serving)]
+    return serving.providers, serving.slots, known, rivals
 
 
 def _speeds(serving: Serving) -> list[float]:
-    fastest = max(serving.fastest.values(), default=0.0)
-    return [serving.service_seconds, fastest, *(pool.rate for pool in _ordered(serving))]
+    best = [pace.speed for pace in serving.paces[:1]]
+    fastest = [speed.tokens_per_second or 1 / speed.task_seconds for speed in best]
+    return [serving.service_seconds, *fastest, *(pool.rate for pool in _ordered(serving))]
 
 
 def _ordered(serving: Serving) -> list[Pool]:
@@ -181,14 +183,12 @@ def _ordered(serving: Serving) -> list[Pool]:
 def _serving(model: str, providers: Sequence[Provider]) -> Serving:
     known = [p.service_seconds for p in providers if p.service_seconds > 0]
     mean = sum(known) / len(known) if known else 0.0
-    speeds = {p.id: p.tokens_per_second for p in providers if p.tokens_per_second > 0}
-    fastest = sorted(speeds, key=lambda name: (-speeds[name], name))[:FASTEST_MAX]
     return Serving(
         providers=len(providers),
         slots=sum(provider.slots for provider in providers),
         service_seconds=mean,
         pools=_pools(model, providers, mean) if mean else (),
-        fastest={name: speeds[name] for name in fastest},
+        paces=paces(model, providers),
         seen_ms=max(provider.seen_ms for provider in providers),
     )
 

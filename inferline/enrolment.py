@@ -34,6 +34,15 @@ class OfferedModel(BaseModel):
     context_length: int | None = Field(default=None, ge=1)
 
 
+class ToldSpeed(BaseModel):
+    """How fast one task of a model runs at the provider's backend."""
+
+    #: Mean time a task takes, seconds.
+    task_seconds: float = Field(gt=0, allow_inf_nan=False)
+    #: Output tokens a second while a task runs; 0 where the backend tells none.
+    tokens_per_second: float = Field(default=0.0, ge=0, le=TOKENS_PER_SECOND_MAX)
+
+
 class Enrolment(BaseModel):
     """What a provider tells of itself."""
 
@@ -50,6 +59,8 @@ class Enrolment(BaseModel):
     #: Why it takes no work; empty when it does.
     reason: str = Field(default="", max_length=REASON_CHARS_MAX)
     models: list[OfferedModel] = Field(max_length=MODELS_MAX)
+    #: By model, of those that it has run.
+    speeds: dict[Name, ToldSpeed] = Field(default_factory=dict, max_length=MODELS_MAX)
     #: Whether it wants credentials: it has none, or they end soon, or its models have changed.
     credentials: bool = True
 
@@ -78,8 +89,20 @@ class Terms(BaseModel):
     answer_bytes_max: int
     #: Gateways of an earlier release do not tell it.
     orphan_seconds: float = 60.0
+    cancel_seconds: float = 0.4
+    #: Whether answers may be written packed: gateways of an earlier release can't read them.
+    packs: bool = False
 
     model_config = ConfigDict(from_attributes=True)
+
+
+class Faster(BaseModel):
+    """Those providers of a model that run a task of it in less time than the one that is told."""
+
+    #: How many times as fast the best of them is.
+    times: float = Field(ge=1, allow_inf_nan=False)
+    #: How many are slower than that one, but not than the one that is told, which is counted.
+    fellows: int = Field(default=1, ge=1)
 
 
 class Grant(BaseModel):
@@ -89,6 +112,9 @@ class Grant(BaseModel):
     queues: dict[str, dict[Tier, str]]
     #: How many other providers serve a model, by its id. Gateways of an earlier release tell none.
     peers: dict[str, int] = Field(default_factory=dict)
+    #: Who of these is faster, by model; none where nobody is, or nobody knows, or the gateway is
+    #: of an earlier release.
+    faster: dict[str, Faster] = Field(default_factory=dict)
     tasks_table: str
     bodies_bucket: str
     region: str

@@ -210,13 +210,15 @@ class MinuteLedger:
             self._at((now_ms // MINUTE_MS, model)).note_age(ms)
         self._drop_oldest()
 
-    async def flush(self) -> None:
+    async def flush(self) -> bool:
         """
-        Write what has gathered. What the store does not take waits for the next time; no raise.
+        Write what has gathered; False when that is nothing.
+
+        What the store does not take waits for the next time; no raise.
         """
         taken, self._waiting = self._waiting, {}
         if not taken:
-            return
+            return False
         self._tell_calls(next(reversed(taken.values())))
         rows = [Minute(number, model, figures) for (number, model), figures in taken.items()]
         outcomes = await asyncio.gather(*map(self.store.add, rows), return_exceptions=True)
@@ -228,6 +230,7 @@ class MinuteLedger:
         if self._waiting:
             log.warning("could not write the figures of %d minutes yet", len(self._waiting))
         self._drop_oldest()
+        return True
 
     @asynccontextmanager
     async def flushing(

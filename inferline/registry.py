@@ -49,6 +49,36 @@ class Pool:
         return rate
 
 
+@dataclass(frozen=True, slots=True)
+class TaskSpeed:
+    """How fast one task of a model runs at a provider's backend."""
+
+    #: Mean time a task takes, seconds.
+    task_seconds: float
+    #: Output tokens a second while a task runs; 0 where the backend tells none.
+    tokens_per_second: float = 0.0
+
+    def over(self, other: TaskSpeed) -> float:
+        """
+        How many times as fast as another this is; 0 where they can't be compared.
+
+        By tokens where both know them: whose tasks were longer is not slower for that.
+        """
+        if self.tokens_per_second > 0 and other.tokens_per_second > 0:
+            return self.tokens_per_second / other.tokens_per_second
+        return other.task_seconds / self.task_seconds if self.task_seconds > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How fast some providers of a model run a task of it: those that are about alike."""
+
+    speed: TaskSpeed
+    providers: int = 1
+    #: Which one it is; empty for more than one.
+    only: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Serving:
     """Who serves a model, as last counted: the live and healthy providers."""
@@ -59,8 +89,8 @@ class Serving:
     service_seconds: float = 0.0
     #: Empty while nobody knows how fast they are.
     pools: tuple[Pool, ...] = ()
-    #: Output tokens a second of the few that are fastest, by their ids.
-    fastest: Mapping[str, float] = field(default_factory=dict)
+    #: Of those that have slots and have run it lately (`inferline.paces`).
+    paces: tuple[Pace, ...] = ()
     #: When one of them was last heard of, milliseconds since 1970.
     seen_ms: int = 0
 
@@ -124,6 +154,8 @@ class Provider:
     tokens_per_second: float = 0.0
     #: Why it takes no work; empty when it does.
     reason: str = ""
+    #: By model, of those that it has run lately.
+    speeds: Mapping[str, TaskSpeed] = field(default_factory=dict)
     #: When it was last heard of, milliseconds since 1970 by the store's clock.
     seen_ms: int = 0
 

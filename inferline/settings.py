@@ -85,12 +85,21 @@ class Settings:
     orphan_seconds: float = _setting(
         60.0, "How long past that a provider goes on with an answer that nobody reads."
     )
+    cancel_seconds: float = _setting(
+        0.4,
+        "Between two looks of a provider at its tasks: how late it hears that one was cancelled.",
+    )
     no_provider_seconds: float = _setting(
         20.0, "How long a request waits while no provider serves its model. Longer: 503."
     )
     queue_depth_max: int = _setting(1000, "Waiting tasks per model and tier. More: 429.")
     head_seconds_max: float = _setting(
         20.0, "How long a stream's status line waits for the first bytes before it is sent as 200."
+    )
+    compression: str = _setting(
+        "none",
+        "`gzip` sends answers compressed to clients that take it: less traffic for more CPU.",
+        choices=("none", "gzip"),
     )
     ping_seconds: float = _setting(15.0, "Between comments that keep a silent stream open.")
     blank_seconds: float = _setting(
@@ -105,6 +114,11 @@ class Settings:
     )
     poll_seconds_min: float = _setting(0.005, "Shortest pause between two looks for an answer.")
     poll_seconds_max: float = _setting(0.2, "Longest pause between two looks for an answer.")
+    poll_share: float = _setting(
+        0.05,
+        "How much of the time waited so far the next pause is, between these two. For an answer "
+        "that is not streamed, pauses are twice as long.",
+    )
     registry_seconds: float = _setting(
         1.0,
         "How old the gateway's picture of the registry may be, and the count of who serves each "
@@ -118,7 +132,14 @@ class Settings:
     enrol_seconds: float = _setting(10.0, "Between two enrolments of a provider, its heartbeat.")
     silent_seconds: float = _setting(35.0, "Unheard for so long, a provider counts as gone.")
     flush_seconds: float = _setting(
-        0.1, "How long a chunk of a stream gathers before it is written."
+        0.1,
+        "How long a chunk of a stream gathers before it is written; a stream's first ones are "
+        "written sooner.",
+    )
+    smooth_seconds: float = _setting(
+        0.1,
+        "What gathered for longer is handed out to the client in steps of so long, instead of all "
+        "at once.",
     )
     flush_bytes: int = _setting(16 * 1024, "How much a chunk gathers before it is written, bytes.")
     first_byte_seconds_max: float = _setting(

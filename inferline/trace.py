@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import random
 import re
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol, Self
@@ -34,8 +34,9 @@ class TraceParent:
 
     @classmethod
     def new(cls) -> Self:
-        """The begin of a trace that nobody has told us of."""
-        return cls(secrets.token_hex(16), secrets.token_hex(8))
+        """The begin of a trace that nobody has told us of; neither part may be 0."""
+        trace, span = random.getrandbits(127) + 1, random.getrandbits(63) + 1
+        return cls(f"{trace:032x}", f"{span:016x}")
 
     @classmethod
     def parse(cls, text: str) -> Self | None:

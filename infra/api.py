@@ -89,7 +89,7 @@ class Api(Construct):
                 logging_level=apigateway.MethodLoggingLevel.OFF,
                 data_trace_enabled=False,
                 metrics_enabled=False,  # Those of each method cost; those of the API are free.
-                tracing_enabled=True,
+                tracing_enabled=switches.traces,
                 throttling_rate_limit=switches.requests_per_second,
                 throttling_burst_limit=switches.requests_burst,
             ),

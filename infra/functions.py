@@ -40,6 +40,16 @@ LONG_ANSWERS: Final = {
     "first_byte_seconds_max": "880",
     "blank_seconds": "240",
 }
+#: How often a function looks for the answer that it waits for, and a provider at what it runs. Each
+#: looks for one task, and pays for the look as for the time until the next: at 20 s these cost
+#: least with 0.6 s between two.
+LOOKS: Final = {
+    "poll_seconds_min": "0.02",
+    "poll_share": "0.125",
+    "poll_seconds_max": "0.6",
+    "reader_seconds": "45",
+    "cancel_seconds": "2",
+}
 #: How long `inference` may take, by the edge. API Gateway waits 29 s for what is not streamed.
 EDGE_SECONDS: Final = {"stream": 900, "buffered": 30}
 #: How long an authorizer's answer holds, and thereby a revoked key, seconds.
@@ -69,7 +79,7 @@ FUNCTIONS: Final = (
         seconds=None,
         at_once=700,
         rights=Rights(
-            tasks=("PutItem", "UpdateItem", "BatchGetItem"),
+            tasks=("PutItem", "UpdateItem", "BatchGetItem", "Query"),
             live=("Query",),
             registry={
                 MODELS: ("GetItem", "Query"),
@@ -203,7 +213,7 @@ class Functions(Construct):
             reserved_concurrent_executions=reserved,
             role=self._role(function, log),
             log_group=log,
-            tracing=lambda_.Tracing.ACTIVE,
+            tracing=lambda_.Tracing.ACTIVE if self._switches.traces else None,
             environment=self._environment(),
         )
 
@@ -239,12 +249,15 @@ class Functions(Construct):
                 silent_seconds=str(SILENT_SECONDS),
                 task_seconds_kept=str(switches.task_seconds_kept),
                 flush_seconds=f"{switches.flush_milliseconds / 1000:g}",
+                **({"compression": "gzip"} if switches.compress else {}),
                 registry_seconds=str(REGISTRY_SECONDS),
+                **LOOKS,
                 **(LONG_ANSWERS if switches.edge == "stream" else {}),
             ),
             "POWERTOOLS_SERVICE_NAME": switches.stack,
             "POWERTOOLS_METRICS_NAMESPACE": NAMESPACE,
             "POWERTOOLS_LOG_LEVEL": "INFO",
+            **({} if switches.traces else {"POWERTOOLS_TRACE_DISABLED": "true"}),
         }
 
     def _stream(self, function: lambda_.Function) -> None:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 from xml.etree import ElementTree
 
-import aiohttp
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -20,12 +19,22 @@ from botocore.exceptions import (
     SSLError,
 )
 
+from inferline.http.errors import (
+    CannotConnect,
+    ConnectTimeout,
+    HttpError,
+    HungUp,
+    Silence,
+    Untrusted,
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """An HTTP response as received."""
 
     status: int
+    #: By name in lower case.
     headers: Mapping[str, str]
     body: bytes
 
@@ -50,7 +59,7 @@ def client_error(answer: Answer, operation: str, retries: int) -> ClientError:
         },
         "ResponseMetadata": {
             "HTTPStatusCode": answer.status,
-            "HTTPHeaders": {name.lower(): value for name, value in answer.headers.items()},
+            "HTTPHeaders": dict(answer.headers),
             "RequestId": answer.headers.get("x-amzn-requestid")
             or answer.headers.get("x-amz-request-id", ""),
             "RetryAttempts": retries,
@@ -59,18 +68,18 @@ def client_error(answer: Answer, operation: str, retries: int) -> ClientError:
     return ClientError(response, operation)
 
 
-def transport_error(error: aiohttp.ClientError | OSError, url: str) -> BotoCoreError:
+def transport_error(error: HttpError, url: str) -> BotoCoreError:
     """The botocore exception for a call that got no answer."""
     match error:
-        case aiohttp.ConnectionTimeoutError():
+        case ConnectTimeout():
             return ConnectTimeoutError(endpoint_url=url, error=error)
-        case TimeoutError():
+        case Silence():
             return ReadTimeoutError(endpoint_url=url, error=error)
-        case aiohttp.ClientSSLError():
+        case Untrusted():
             return SSLError(endpoint_url=url, error=error)
-        case aiohttp.ClientConnectorError():
+        case CannotConnect():
             return EndpointConnectionError(endpoint_url=url, error=error)
-        case aiohttp.ServerDisconnectedError() | aiohttp.ClientPayloadError() | OSError():
+        case HungUp():
             return ConnectionClosedError(endpoint_url=url, error=error)
         case _:
             return HTTPClientError(error=error)

@@ -9,17 +9,14 @@ botocore's.
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 import random
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final, Literal, Self, cast
+from typing import Any, Final, Literal, NamedTuple, Self, cast
 from urllib.parse import urlencode
 
-import aiohttp
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -27,15 +24,17 @@ from botocore.exceptions import (
     HTTPClientError,
     ReadTimeoutError,
 )
-from yarl import URL
+from pydantic_core import from_json, to_json
 
 from inferline.aws.answers import Answer, client_error, transport_error, xml_texts
 from inferline.aws.clock import ServerClock
 from inferline.aws.credentials import ChainCredentials, CredentialSource, Keys
 from inferline.aws.endpoints import Endpoints
 from inferline.aws.retry import Retries
-from inferline.aws.signing import Request, sign
+from inferline.aws.signing import signed
 from inferline.clock import Clock, SystemClock
+from inferline.http.connections import Connections
+from inferline.http.errors import HttpError
 
 Service = Literal["sqs", "dynamodb"]
 #: Services that take forms and answer XML, with the version of their language.
@@ -69,14 +68,13 @@ _SKEW_CODES: Final = frozenset(
 _EXPIRED_CODES: Final = frozenset({"ExpiredToken", "ExpiredTokenException"})
 #: AWS allows five minutes; a clock moved by less than this was not why it refused.
 _SKEW_MS: Final = 60_000
-#: Larger bodies are not handed to the socket in one piece.
-_WHOLE_BYTES_MAX: Final = 1 << 20
 #: Idle connections are dropped before AWS and what lies between drop them.
-_KEEPALIVE_SECONDS: Final = 30.0
+_IDLE_SECONDS: Final = 30.0
+#: What is sent with every call and not signed.
+_UNSIGNED: Final = {"User-Agent": "inferline", "Accept-Encoding": "identity"}
 
 
-@dataclass(frozen=True, slots=True)
-class _Call:
+class _Call(NamedTuple):
     service: str
     operation: str
     method: str
@@ -120,26 +118,17 @@ class AwsClient:
         self._clock = clock or SystemClock()
         self._server_clock = ServerClock(self._clock.monotonic, wall)
         self._retries = {name: Retries(max_attempts, jitter) for name in _SERVICES}
-        self._connect_seconds = connect_seconds
         self._read_seconds = read_seconds
-        self._session: aiohttp.ClientSession | None = None
+        self._connections = Connections(connect_seconds=connect_seconds, idle_seconds=_IDLE_SECONDS)
 
     async def __aenter__(self) -> Self:
-        """Open the pool of connections; it has no limit, because long polls occupy one each."""
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_SECONDS),
-            headers={"User-Agent": "inferline", "Accept-Encoding": "identity"},
-            # One that aiohttp adds would not be signed.
-            skip_auto_headers=("Content-Type",),
-            cookie_jar=aiohttp.DummyCookieJar(),
-        )
+        """Open it. Its connections have no limit, because long polls occupy one each."""
+        await self._connections.__aenter__()
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         """Close all connections."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        await self._connections.__aexit__(*exc_info)
 
     def now_ms(self) -> int:
         """AWS's time in milliseconds since 1970; before the first answer, the machine's."""
@@ -168,13 +157,13 @@ class AwsClient:
                 "Content-Type": "application/x-amz-json-1.0",
                 "X-Amz-Target": f"{_TARGETS[service]}.{operation}",
             },
-            body=json.dumps(parameters, separators=(",", ":")).encode(),
+            body=_json(parameters),
             read_seconds=self._read_seconds + _wait_seconds(operation, parameters),
             retry=retry and operation not in _NEVER_RETRIED,
         )
-        body = await self._answered(call, timeout)
+        body = await (self._tried(call) if timeout is None else self._within(call, timeout))
         try:
-            return cast("dict[str, Any]", json.loads(body)) if body else {}
+            return cast("dict[str, Any]", from_json(body)) if body else {}
         except ValueError as error:
             raise HTTPClientError(error=f"{service} answered {operation} without JSON") from error
 
@@ -200,7 +189,7 @@ class AwsClient:
             read_seconds=self._read_seconds,
             retry=True,
         )
-        body = await self._answered(call, timeout)
+        body = await (self._tried(call) if timeout is None else self._within(call, timeout))
         found = xml_texts(body)
         if not found:
             raise HTTPClientError(error=f"{service} answered {operation} without XML")
@@ -236,11 +225,9 @@ class AwsClient:
             read_seconds=self._read_seconds,
             retry=True,
         )
-        return await self._answered(call, timeout)
+        return await (self._tried(call) if timeout is None else self._within(call, timeout))
 
-    async def _answered(self, call: _Call, seconds: float | None) -> bytes:
-        if seconds is None:
-            return await self._tried(call)
+    async def _within(self, call: _Call, seconds: float | None) -> bytes:
         try:
             async with asyncio.timeout(seconds):
                 return await self._tried(call)
@@ -277,44 +264,33 @@ class AwsClient:
 
     async def _attempt(self, call: _Call, now_ms: int, attempt: int) -> bytes:
         keys = Keys(*await self._credentials.frozen())
-        request = Request(call.method, call.url, dict(call.headers), call.body)
-        sign(request, call.service, self._region, keys, now_ms)
+        headers = {**_UNSIGNED, **signed(call, self._region, keys, now_ms)}
         self.calls[call.service, call.operation] += 1
-        answer = await self._exchange(request, call.read_seconds)
-        if answer.status >= 300:
-            error = client_error(answer, call.operation, retries=attempt - 1)
-            if error.response["Error"]["Code"] in _EXPIRED_CODES:
-                self._credentials.expired()
-            raise error
-        return answer.body
-
-    async def _exchange(self, request: Request, read_seconds: float) -> Answer:
-        """One HTTP exchange; whatever the answer says, its date tells the time."""
-        if self._session is None:
-            raise RuntimeError("The client is not open: use `async with AwsClient(...)`.")
         sent = self._clock.monotonic()
         try:
-            async with self._session.request(
-                request.method,
-                # Sent as it was signed, not as yarl would write it.
-                URL(request.url, encoded=True),
-                data=_payload(request.body),
-                headers=request.headers,
-                allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(
-                    total=None, connect=self._connect_seconds, sock_read=read_seconds
-                ),
-            ) as response:
-                received = self._clock.monotonic()
-                self._server_clock.observe(response.headers.get("Date", ""), sent, received)
-                return Answer(response.status, response.headers, await response.read())
-        except (aiohttp.ClientError, OSError) as error:
-            raise transport_error(error, request.url) from error
+            response = await self._connections.send(
+                call.method, call.url, headers, call.body, silence_seconds=call.read_seconds
+            )
+            received = self._clock.monotonic()
+            body = await response.read()
+        except HttpError as error:
+            raise transport_error(error, call.url) from error
+        # Whatever the answer says, its date tells the time.
+        self._server_clock.observe(response.headers.get("date", ""), sent, received)
+        if response.status < 300:
+            return body
+        answer = Answer(response.status, response.headers, body)
+        refusal = client_error(answer, call.operation, retries=attempt - 1)
+        if refusal.response["Error"]["Code"] in _EXPIRED_CODES:
+            self._credentials.expired()
+        raise refusal
 
 
-def _payload(body: bytes) -> bytes | io.BytesIO | None:
-    """``body`` as aiohttp likes it: a large one as a file, which it sends piece by piece."""
-    return io.BytesIO(body) if len(body) > _WHOLE_BYTES_MAX else body or None
+def _json(parameters: Mapping[str, Any]) -> bytes:
+    try:
+        return to_json(parameters)
+    except ValueError:  # Half of a surrogate pair, which only an escape can tell.
+        return json.dumps(parameters, separators=(",", ":")).encode()
 
 
 def _wait_seconds(operation: str, parameters: Mapping[str, Any]) -> float:

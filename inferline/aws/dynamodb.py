@@ -5,7 +5,9 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from functools import lru_cache
+from itertools import count
+from typing import Any
 
 from inferline.aws.batches import READ_MAX, Batches
 from inferline.aws.bindings import Bindings
@@ -13,10 +15,11 @@ from inferline.aws.client import AwsClient
 from inferline.aws.faults import ConditionFailed, call
 from inferline.aws.items import from_item, to_item
 from inferline.aws.live_index import LiveIndex
+from inferline.aws.looks import Looks
 from inferline.aws.task_rows import (
     LIVE_KEY,
     STATE_KEY,
-    Item,
+    answer_bytes,
     chunk_key,
     chunk_of,
     chunk_row,
@@ -24,7 +27,6 @@ from inferline.aws.task_rows import (
     row_key,
     standing_of,
     task_of,
-    wanted_keys,
 )
 from inferline.errors import BackendFailed, LeaseLost, Unavailable
 from inferline.store import Bound, Claimed, Found, Outcome, Refused, Standing, Wanted
@@ -44,46 +46,52 @@ from inferline.task import (
     TaskRef,
 )
 
-#: How many tasks that readers look at are remembered.
-SEEN_MAX: Final = 4096
-
 
 class DynamoTaskStore:
     """`TaskStore` on one table. The client's clock, which is AWS's, judges leases and deadlines."""
 
-    def __init__(self, client: AwsClient, table: str) -> None:
+    def __init__(self, client: AwsClient, table: str, *, packs: bool = False) -> None:
+        """``packs``: write answers in fewer bytes, which not every release can read."""
         self._client = client
-        self._table = table
+        #: Its name.
+        self.table = table
+        self._packs = packs
+        self._mark = secrets.token_hex(6)
+        self._writes = count()
         self._batches = Batches(client, table)
         self._bindings = Bindings(client, table)
         self._index = LiveIndex(client, table)
-        #: The tasks last seen by readers, with the token of the move that made them so and the end
-        #: of the reader lease, which is no move.
-        self._seen: dict[str, tuple[str, str, Task]] = {}
+        self._looks = Looks(client, table)
 
     def now_ms(self) -> int:
         """Milliseconds since 1970 by AWS's clock."""
         return self._client.now_ms()
 
+    def _new_token(self) -> str:
+        """A word for a write that no other write has: by it a repeat is known."""
+        return f"{self._mark}-{next(self._writes):x}"
+
     async def submit(self, task: Task) -> None:
         """Write a new task; see `TaskStore`."""
-        token = secrets.token_hex(8)
+        token = self._new_token()
+        item = to_item(new_row(task, token))
         try:
             await self._call(
                 "PutItem",
-                Item=to_item(new_row(task, token)),
+                Item=item,
                 ConditionExpression="attribute_not_exists(pk)",
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
             )
         except ConditionFailed as refused:
             if refused.item.get("token") != to_item({"token": token})["token"]:
                 raise Unavailable(f"The task id {task.ref.id} is taken.") from refused
+        self._looks.remember(item, task)
 
     async def submit_once(
         self, task: Task, key: str, request: str, instead_of: str
     ) -> Bound | None:
         """Write a new task and bind a key to it, both or neither; see `TaskStore`."""
-        row = new_row(task, secrets.token_hex(8))
+        row = new_row(task, self._new_token())
         return await self._bindings.put(task, row, key, Bound(task.ref.id, request), instead_of)
 
     async def binding(self, slug: str, key: str) -> Bound | None:
@@ -93,7 +101,7 @@ class DynamoTaskStore:
     async def claim(self, ref: TaskRef, owner: str, lease_seconds: float) -> Claimed | Refused:
         """Begin an attempt; see `TaskStore`."""
         now = self.now_ms()
-        token = secrets.token_hex(8)
+        token = self._new_token()
         changes = {"owner": owner, "lease_ms": now + _ms(lease_seconds), "claimed_ms": now}
         try:
             task = await self._move(
@@ -150,7 +158,7 @@ class DynamoTaskStore:
             "chunks": outcome.chunks,
         }
         if outcome.tail:
-            changes["tail"] = outcome.tail
+            changes |= answer_bytes("tail", outcome.tail, packs=self._packs)
         if outcome.error:
             changes["error"] = outcome.error
         if outcome.usage:
@@ -259,25 +267,17 @@ class DynamoTaskStore:
         its token and is no failure. A task that has ended leaves the index of live ones. Raises
         ConditionFailed with the row as it was.
         """
-        token = token or secrets.token_hex(8)
+        token = token or self._new_token()
         changed = {**changes, "state": move.target, "token": token}
-        sets = [f"#{name} = :{name}" for name in changed]
-        sets += [f"#{name} = #{name} + :plus_{name}" for name in plus]
-        sources = {f"from_{state}": state for state in sorted(move.sources)}
-        condition = f"#state IN ({', '.join(f':{name}' for name in sources)})"
-        gone = f" REMOVE #{LIVE_KEY}" if move.target.terminal else ""
-        named = {*changed, *plus, *names, *((LIVE_KEY,) if gone else ())}
+        form = _form(move, tuple(changed), tuple(plus), where, tuple(names))
+        sources = {f"from_{state}": state for state in move.sources}
         every = {**changed, **{f"plus_{k}": v for k, v in plus.items()}, **sources, **values}
         try:
             answer = await self._call(
                 "UpdateItem",
                 Key=row_key(ref, STATE_KEY),
-                UpdateExpression="SET " + ", ".join(sets) + gone,
-                ConditionExpression=f"{condition} AND ({where})" if where else condition,
-                ExpressionAttributeNames={f"#{name}": name for name in named},
                 ExpressionAttributeValues={f":{k}": v for k, v in to_item(every).items()},
-                ReturnValues="ALL_NEW",
-                ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                **form,
             )
         except ConditionFailed as refused:
             if refused.item.get("token") == {"S": token}:
@@ -287,8 +287,8 @@ class DynamoTaskStore:
 
     async def write_chunks(self, chunks: Sequence[Chunk]) -> None:
         """Write chunks of any number of tasks; see `TaskStore`."""
-        puts = [{"PutRequest": {"Item": to_item(chunk_row(chunk))}} for chunk in chunks]
-        await self._batches.write(puts)
+        rows = (chunk_row(chunk, packs=self._packs) for chunk in chunks)
+        await self._batches.write([{"PutRequest": {"Item": to_item(row)}} for row in rows])
 
     async def begun(self, ref: TaskRef, before: int) -> int:
         """The newest attempt before ``before`` that has written a chunk; see `TaskStore`."""
@@ -315,34 +315,7 @@ class DynamoTaskStore:
 
     async def read(self, wanted: Sequence[Wanted], *, consistent: bool = False) -> list[Found]:
         """Read rows and chunks of many tasks at once; see `TaskStore`."""
-        # DynamoDB refuses a read that names a row twice, and a task may have several readers.
-        names = dict.fromkeys((want.ref, sk) for want in wanted for sk in wanted_keys(want))
-        keys = [row_key(*name) for name in names]
-        strictly = {"ConsistentRead": True} if consistent else {}
-        rows = await self._batches.get(keys, **strictly)
-        items = {(i["pk"]["S"], i["sk"]["S"]): i for i in rows}
-        return [self._found(want, items) for want in wanted]
-
-    def _found(self, want: Wanted, items: Mapping[tuple[str, str], Item]) -> Found:
-        pk = want.ref.pk
-        item = items.get((pk, STATE_KEY))
-        chunks = []
-        for seq in range(want.seq, want.seq + want.count):
-            piece = items.get((pk, chunk_key(want.attempt, seq)))
-            if piece is not None:
-                chunks.append(chunk_of(want.ref, want.attempt, seq, from_item(piece)))
-        return Found(self._known(item) if item else None, tuple(chunks))
-
-    def _known(self, item: Item) -> Task:
-        """The task that a row tells of, made anew only when the row has moved since it was seen."""
-        pk, token = item["pk"]["S"], item["token"]["S"]
-        until = item["reader_ms"]["N"] if "reader_ms" in item else ""
-        seen = self._seen.get(pk)
-        if seen is None or seen[0] != token or seen[1] != until:
-            if len(self._seen) >= SEEN_MAX:
-                del self._seen[next(iter(self._seen))]
-            seen = self._seen[pk] = token, until, task_of(from_item(item))
-        return seen[2]
+        return await self._looks.read(wanted, consistent=consistent)
 
     async def live(self, slug: str, limit: int) -> list[tuple[TaskRef, int]]:
         """Up to ``limit`` live tasks of a model, the earliest deadline first; see `TaskStore`."""
@@ -369,8 +342,28 @@ class DynamoTaskStore:
         return {TaskRef.from_pk(row["pk"]): standing_of(row) for row in rows}
 
     async def _call(self, operation: str, **arguments: Any) -> dict[str, Any]:
-        request = {"TableName": self._table, **arguments}
+        request = {"TableName": self.table, **arguments}
         return await call(self._client, "dynamodb", operation, request)
+
+
+@lru_cache(maxsize=256)
+def _form(
+    move: Move, changed: tuple[str, ...], plus: tuple[str, ...], where: str, names: tuple[str, ...]
+) -> Mapping[str, Any]:
+    """What the write of a move has besides its key and values; there are as many as callers."""
+    sets = [f"#{name} = :{name}" for name in changed]
+    sets += [f"#{name} = #{name} + :plus_{name}" for name in plus]
+    sources = ", ".join(f":from_{state}" for state in sorted(move.sources))
+    condition = f"#state IN ({sources})"
+    gone = f" REMOVE #{LIVE_KEY}" if move.target.terminal else ""
+    named = {*changed, *plus, *names, *((LIVE_KEY,) if gone else ())}
+    return {
+        "UpdateExpression": "SET " + ", ".join(sets) + gone,
+        "ConditionExpression": f"{condition} AND ({where})" if where else condition,
+        "ExpressionAttributeNames": {f"#{name}": name for name in named},
+        "ReturnValues": "ALL_NEW",
+        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+    }
 
 
 def _was_ours(lost: LeaseLost, task: Task, move: Move) -> bool:

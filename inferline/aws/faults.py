@@ -38,16 +38,8 @@ def translated(message: str | None = None) -> Iterator[None]:
     """
     try:
         yield
-    except ClientError as error:
-        response: dict[str, Any] = dict(error.response)
-        code = response.get("Error", {}).get("Code")
-        if code == "ConditionalCheckFailedException":
-            raise ConditionFailed(response.get("Item") or {}) from error
-        if code == "TransactionCanceledException":
-            raise TransactionRefused(response.get("CancellationReasons") or []) from error
-        raise Unavailable(message) from error
-    except BotoCoreError as error:
-        raise Unavailable(message) from error
+    except (ClientError, BotoCoreError) as error:
+        raise _translation(error, message) from error
 
 
 async def call(
@@ -58,5 +50,17 @@ async def call(
 
     Raises ConditionFailed, TransactionRefused or Unavailable, nothing of botocore's.
     """
-    with translated():
+    try:
         return await client.call(service, operation, request)
+    except (ClientError, BotoCoreError) as error:
+        raise _translation(error, None) from error
+
+
+def _translation(error: ClientError | BotoCoreError, message: str | None) -> InferLineError:
+    response: dict[str, Any] = dict(error.response) if isinstance(error, ClientError) else {}
+    code = response.get("Error", {}).get("Code")
+    if code == "ConditionalCheckFailedException":
+        return ConditionFailed(response.get("Item") or {})
+    if code == "TransactionCanceledException":
+        return TransactionRefused(response.get("CancellationReasons") or [])
+    return Unavailable(message)

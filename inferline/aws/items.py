@@ -17,12 +17,30 @@ def to_item(values: Mapping[str, Any]) -> dict[str, AttributeValue]:
     Takes str, int, bool, None, bytes and lists and dicts of them, subclasses such as StrEnum
     included. Raises TypeError for anything else: a float would come back as something else.
     """
-    return {name: to_value(value) for name, value in values.items()}
+    item = {}
+    for name, value in values.items():
+        # Nearly all are of two kinds: for these, no call.
+        kind = type(value)
+        if kind is str:
+            item[name] = {"S": value}
+        elif kind is int:
+            item[name] = {"N": str(value)}
+        else:
+            item[name] = to_value(value)
+    return item
 
 
 def from_item(item: Mapping[str, AttributeValue]) -> dict[str, Any]:
     """The values of an item that `to_item` made. Raises TypeError for types it never makes."""
-    return {name: from_value(value) for name, value in item.items()}
+    values: dict[str, Any] = {}
+    for name, value in item.items():
+        if "S" in value:
+            values[name] = value["S"]
+        elif "N" in value:
+            values[name] = int(value["N"])
+        else:
+            values[name] = from_value(value)
+    return values
 
 
 def to_value(value: Any) -> AttributeValue:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Final
 
-from inferline.registry import Model, Pool, Provider, Serving
+from inferline.registry import Model, Pace, Pool, Provider, Serving, TaskSpeed
 
 #: How long the row of a provider that is gone stays at the most, seconds; a census removes it.
 PROVIDER_SECONDS_KEPT: Final = 24 * 3600
@@ -50,7 +50,10 @@ def serving_row(serving: Serving) -> dict[str, Any]:
             }
             for pool in serving.pools
         ],
-        "fastest": {name: round(speed * _MILLI) for name, speed in serving.fastest.items()},
+        "paces": [
+            {**_speed_row(pace.speed), "providers": pace.providers, "only": pace.only}
+            for pace in serving.paces
+        ],
         "seen_ms": serving.seen_ms,
     }
 
@@ -67,7 +70,10 @@ def _serving_of(told: Row) -> Serving:
             )
             for pool in told["pools"]
         ),
-        fastest={name: speed / _MILLI for name, speed in told["fastest"].items()},
+        paces=tuple(
+            Pace(speed=_speed_of(pace), providers=pace["providers"], only=pace["only"])
+            for pace in told["paces"]
+        ),
         seen_ms=told["seen_ms"],
     )
 
@@ -78,6 +84,7 @@ def provider_row(provider: Provider) -> dict[str, Any]:
         "models": list(provider.models),
         "service_ms": int(provider.service_seconds * _MILLI),
         "millitokens_per_second": round(provider.tokens_per_second * _MILLI),
+        "speeds": {name: _speed_row(speed) for name, speed in provider.speeds.items()},
         "ttl": provider.seen_ms // 1000 + PROVIDER_SECONDS_KEPT,
     }
     del row["service_seconds"], row["tokens_per_second"]
@@ -96,5 +103,17 @@ def provider_of(row: Row) -> Provider:
         service_seconds=row["service_ms"] / _MILLI,
         tokens_per_second=row.get("millitokens_per_second", 0) / _MILLI,
         reason=row.get("reason", ""),
+        speeds={name: _speed_of(told) for name, told in row.get("speeds", {}).items()},
         seen_ms=row["seen_ms"],
     )
+
+
+def _speed_row(speed: TaskSpeed) -> dict[str, int]:
+    return {
+        "task_ms": max(1, round(speed.task_seconds * _MILLI)),
+        "millitokens_per_second": round(speed.tokens_per_second * _MILLI),
+    }
+
+
+def _speed_of(row: Row) -> TaskSpeed:
+    return TaskSpeed(row["task_ms"] / _MILLI, row["millitokens_per_second"] / _MILLI)

@@ -10,20 +10,104 @@ from __future__ import annotations
 import hashlib
 import hmac
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Final
-from urllib.parse import urlsplit
+from typing import Any, Final, Protocol
 
 from botocore.auth import SIGV4_TIMESTAMP, S3SigV4Auth
 
 from inferline.aws.credentials import Keys
+from inferline.http.origin import place
 
 _ALGORITHM: Final = "AWS4-HMAC-SHA256"
+_HOST: Final = "Host"
+
+
+class Call(Protocol):
+    """What is signed."""
+
+    @property
+    def service(self) -> str:
+        """Its name in a signature."""
+
+    @property
+    def method(self) -> str:
+        """Of HTTP."""
+
+    @property
+    def url(self) -> str:
+        """Where it goes."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Those that the signature covers, besides what it adds."""
+
+    @property
+    def body(self) -> bytes:
+        """What is sent."""
+
+
+def signed(call: Call, region: str, keys: Keys, now_ms: int) -> dict[str, str]:
+    """The call's headers, and those that prove that it is ours."""
+    timestamp = _timestamp(now_ms // 1000)
+    if call.service == "s3":
+        request = _ObjectRequest(call.method, call.url, dict(call.headers), call.body)
+        auth = _ObjectAuth(keys, call.service, region)
+        auth.timestamp = timestamp
+        auth.add_auth(request)
+        return request.headers
+    return _signed(call, region, keys, timestamp)
+
+
+def _signed(call: Call, region: str, keys: Keys, timestamp: str) -> dict[str, str]:
+    """Sign a call without a query, whose headers are plain text."""
+    origin, path = place(call.url)
+    headers = {**call.headers, "X-Amz-Date": timestamp}
+    if keys.token:
+        headers["X-Amz-Security-Token"] = keys.token
+    order, names = _order(tuple(headers))
+    texts = {**headers, _HOST: origin.authority}
+    lines = "".join([f"{low}:{texts[name]}\n" for low, name in order])
+    body = hashlib.sha256(call.body).hexdigest()
+    canonical = f"{call.method}\n{path}\n\n{lines}\n{names}\n{body}"
+    date = timestamp[:8]
+    scope = f"{date}/{region}/{call.service}/aws4_request"
+    digest = hashlib.sha256(canonical.encode()).hexdigest()
+    text = f"{_ALGORITHM}\n{timestamp}\n{scope}\n{digest}"
+    mac = _mac(keys.secret_key, date, region, call.service).copy()
+    mac.update(text.encode())
+    headers["Authorization"] = (
+        f"{_ALGORITHM} Credential={keys.access_key}/{scope}, "
+        f"SignedHeaders={names}, Signature={mac.hexdigest()}"
+    )
+    return headers
+
+
+@lru_cache(maxsize=8)
+def _timestamp(seconds: int) -> str:
+    """A second since 1970 as signatures have it."""
+    return time.strftime(SIGV4_TIMESTAMP, time.gmtime(seconds))
+
+
+@lru_cache(maxsize=32)
+def _order(names: tuple[str, ...]) -> tuple[tuple[tuple[str, str], ...], str]:
+    """Headers and Host in a signature's order, in lower case and as given; and that as text."""
+    order = sorted((name.lower(), name) for name in (*names, _HOST))
+    return tuple(order), ";".join(low for low, _ in order)
+
+
+@lru_cache(maxsize=8)
+def _mac(secret_key: str, date: str, region: str, service: str) -> hmac.HMAC:
+    """The code, of nothing yet, by the key of one day, one region and one service."""
+    key = f"AWS4{secret_key}".encode()
+    for part in (date, region, service, "aws4_request"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    return hmac.new(key, digestmod="sha256")
 
 
 @dataclass(slots=True)
-class Request:
+class _ObjectRequest:
     """What is sent, under the names that botocore's signers read; lighter than its own class."""
 
     method: str
@@ -43,61 +127,8 @@ class _ObjectAuth(S3SigV4Auth):  # type: ignore[misc]  # botocore has no types
 
     timestamp = ""
 
-    def add_auth(self, request: Request) -> None:
+    def add_auth(self, request: _ObjectRequest) -> None:
         request.context["timestamp"] = self.timestamp
         self._modify_request_before_signing(request)
         text = self.string_to_sign(request, self.canonical_request(request))
         self._inject_signature_to_request(request, self.signature(text, request))
-
-
-def sign(request: Request, service: str, region: str, keys: Keys, now_ms: int) -> None:
-    """Add to ``request.headers`` what proves that it is ours."""
-    timestamp = time.strftime(SIGV4_TIMESTAMP, time.gmtime(now_ms // 1000))
-    if service == "s3":
-        auth = _ObjectAuth(keys, service, region)
-        auth.timestamp = timestamp
-        auth.add_auth(request)
-    else:
-        _sign_call(request, service, region, keys, timestamp)
-
-
-def _sign_call(request: Request, service: str, region: str, keys: Keys, timestamp: str) -> None:
-    """Sign a request without a query, whose headers are plain text."""
-    host, path = _place(request.url)
-    headers = request.headers
-    headers["X-Amz-Date"] = timestamp
-    if keys.token:
-        headers["X-Amz-Security-Token"] = keys.token
-    named = sorted([("host", host), *((name.lower(), text) for name, text in headers.items())])
-    names = ";".join(name for name, _ in named)
-    lines = "".join(f"{name}:{text}\n" for name, text in named)
-    body = hashlib.sha256(request.body).hexdigest()
-    canonical = f"{request.method}\n{path}\n\n{lines}\n{names}\n{body}"
-    date = timestamp[:8]
-    scope = f"{date}/{region}/{service}/aws4_request"
-    digest = hashlib.sha256(canonical.encode()).hexdigest()
-    text = f"{_ALGORITHM}\n{timestamp}\n{scope}\n{digest}"
-    key = _signing_key(keys.secret_key, date, region, service)
-    signature = hmac.digest(key, text.encode(), "sha256").hex()
-    headers["Authorization"] = (
-        f"{_ALGORITHM} Credential={keys.access_key}/{scope}, "
-        f"SignedHeaders={names}, Signature={signature}"
-    )
-
-
-@lru_cache(maxsize=32)
-def _place(url: str) -> tuple[str, str]:
-    """The host, without a port that goes without saying, and the path."""
-    parts = urlsplit(url)
-    usual = {"http": 80, "https": 443}.get(parts.scheme)
-    host = parts.netloc.rpartition(":")[0] if parts.port == usual else parts.netloc
-    return host, parts.path or "/"
-
-
-@lru_cache(maxsize=8)
-def _signing_key(secret_key: str, date: str, region: str, service: str) -> bytes:
-    """The key of one day, one region and one service."""
-    key = f"AWS4{secret_key}".encode()
-    for part in (date, region, service, "aws4_request"):
-        key = hmac.digest(key, part.encode(), "sha256")
-    return key

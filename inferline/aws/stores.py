@@ -64,7 +64,7 @@ async def open_provider_stores(grant: Grant, lent: Lent) -> AsyncIterator[Provid
     async with AwsClient(grant.region, grant.endpoint_url or None, source) as client:
         yield ProviderStores(
             client=client,
-            store=DynamoTaskStore(client, grant.tasks_table),
+            store=DynamoTaskStore(client, grant.tasks_table, packs=grant.terms.packs),
             queue=SqsQueue(client),
             bodies=S3Bodies(client, grant.bodies_bucket),
         )

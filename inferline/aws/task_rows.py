@@ -6,14 +6,18 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, Final
 
+from inferline.aws.packing import PLAIN_BYTES_MAX, pack, unpack
 from inferline.store import Standing, Wanted
-from inferline.task import Chunk, Head, State, Task, TaskRef
+from inferline.task import CHUNK_BYTES_MAX, TAIL_BYTES_MAX, Chunk, Head, State, Task, TaskRef
 
 #: The row's schema, so that a later release can tell.
 ROW_VERSION: Final = 1
 STATE_KEY: Final = "STATE"
 #: A row's attribute and an index on it, by deadline: only rows of live tasks have it.
 LIVE_KEY: Final = "live"
+
+#: What an attribute with bytes is called when they are packed.
+_PACKED: Final = {"data": "packed", "tail": "packed_tail"}
 
 _ROW_FIELDS: Final = tuple(f.name for f in fields(Task) if f.name != "ref")
 
@@ -48,6 +52,8 @@ def task_of(row: Mapping[str, Any]) -> Task:
     """The task that a STATE row tells of."""
     known = {name: row[name] for name in _ROW_FIELDS if name in row}
     known["state"] = State(known["state"])
+    if _PACKED["tail"] in row:
+        known["tail"] = unpack(row[_PACKED["tail"]], TAIL_BYTES_MAX)
     return Task(ref=TaskRef.from_pk(row["pk"]), **known)
 
 
@@ -56,13 +62,22 @@ def standing_of(row: Mapping[str, Any]) -> Standing:
     return Standing(State(row["state"]), row["attempt"], row.get("reader_ms", 0))
 
 
-def chunk_row(chunk: Chunk) -> dict[str, Any]:
+def answer_bytes(name: str, data: bytes, *, packs: bool) -> dict[str, bytes]:
+    """
+    Some of an answer as an attribute of that name; if it ``packs``, packed where that pays.
+    """
+    if not packs or len(data) <= PLAIN_BYTES_MAX:
+        return {name: data}
+    return {_PACKED[name]: pack(data)}
+
+
+def chunk_row(chunk: Chunk, *, packs: bool) -> dict[str, Any]:
     """The row of a chunk."""
     row: dict[str, Any] = {
         "pk": chunk.ref.pk,
         "sk": chunk_key(chunk.attempt, chunk.seq),
-        "data": chunk.data,
         "ttl": chunk.ttl,
+        **answer_bytes("data", chunk.data, packs=packs),
     }
     if chunk.head is not None:
         head = chunk.head
@@ -79,4 +94,6 @@ def chunk_of(ref: TaskRef, attempt: int, seq: int, row: Mapping[str, Any]) -> Ch
         after = tuple((earlier, count) for earlier, count in row.get("after", ()))
         status, content_type, provider, queue_ms = row["head"]
         head = Head(status, content_type, provider, queue_ms, after)
-    return Chunk(ref, attempt, seq, row["data"], row["ttl"], head)
+    packed = row.get(_PACKED["data"])
+    data = row["data"] if packed is None else unpack(packed, CHUNK_BYTES_MAX)
+    return Chunk(ref, attempt, seq, data, row["ttl"], head)

@@ -7,9 +7,10 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
+from functools import partial
 from math import inf
-from typing import Final
+from typing import Any, Final
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -24,13 +25,17 @@ from inferline.errors import (
     TaskCancelled,
     Unavailable,
 )
+from inferline.flow import interval
 from inferline.gateway.attendance import Attendance
+from inferline.gateway.compression import Gzipped
 from inferline.gateway.line import Line
 from inferline.gateway.objects import error_response
 from inferline.gateway.reader import Reader
+from inferline.gateway.smoothing import Smoother
 from inferline.gateway.visit import Visit
 from inferline.gateway.watch import Pace
 from inferline.sse import EventParser, Rest, comment, data_event
+from inferline.store import Found, Wanted
 from inferline.task import Head, Task
 
 log = logging.getLogger(__name__)
@@ -40,7 +45,7 @@ EVENT_STREAM: Final = "text/event-stream"
 #: How long past its deadline a task may be before the gateway ends it itself, seconds.
 DEADLINE_GRACE_SECONDS: Final = 1.0
 #: Between two checks of what else may be due while nothing comes; looks are far more frequent.
-CHECK_SECONDS: Final = 0.05
+CHECK_SECONDS: Final = 0.1
 #: How many looks may fail in a row before the client is told.
 LOOKS_FAILED_MAX: Final = 5
 PING: Final = comment("ping")
@@ -67,11 +72,12 @@ class Answer(Response):
         joined: bool = False,
         after: int = 0,
         first_seconds: float = inf,
+        gzips: bool = False,
     ) -> None:
         """
         ``joined``: somebody else may still read it, so this client's leaving ends nothing.
         ``after``: how many events of a stream the client has. ``first_seconds``: how long it waits
-        for the first byte.
+        for the first byte. ``gzips``: whether the body goes out compressed.
         """
         self.background = None
         self._line = line
@@ -81,14 +87,11 @@ class Answer(Response):
         self._joined = joined
         self._rest = Rest(after)
         self._first_seconds = first_seconds
+        self._gzips = gzips
         self._reader = Reader(task.ref, streamed=streamed)
         self._attendance = Attendance(line, task.reader, lambda: self._reader.task or self._task)
-        self._pace = Pace(
-            line.settings.poll_seconds_min,
-            line.settings.poll_seconds_max,
-            line.settings.flush_seconds,
-            streamed=streamed,
-        )
+        self._pace = Pace(line.settings, streamed=streamed)
+        self._smoother = Smoother(line.settings.smooth_seconds)
         self._started = False
         #: What was sent last.
         self._sent = b""
@@ -103,7 +106,7 @@ class Answer(Response):
 
         Where it is the server that cuts the call off, the task goes on.
         """
-        deliver = asyncio.ensure_future(self._deliver(send))
+        deliver = asyncio.ensure_future(self._deliver(Gzipped(send) if self._gzips else send))
         gone = asyncio.ensure_future(_disconnected(receive))
         try:
             with self._attendance:
@@ -144,9 +147,9 @@ class Answer(Response):
         """Send a stream's pieces as they come, and any other answer when it is whole."""
         held: list[bytes] = []
         while not self._reader.ended:
-            held += await self._look()
+            held += await self._look(send)
             if held and self._flows:
-                await self._send(send, b"".join(held), more=not self._reader.ended)
+                await self._send(send, self._smoothed(held), more=not self._reader.ended)
                 if self._reader.ended:
                     return
                 held = []
@@ -168,27 +171,64 @@ class Answer(Response):
         head = self._reader.head
         return self._streamed and head is not None and head.content_type.startswith(EVENT_STREAM)
 
-    async def _look(self) -> list[bytes]:
+    def _smoothed(self, pieces: list[bytes]) -> bytes:
+        """What of a stream is to go out now that ``pieces`` have come; the rest follows in time."""
+        data = b"".join(pieces)
+        if self._reader.ended or self._reader.behind or len(pieces) > 1:
+            return self._smoother.rest() + data
+        return self._smoother.put(data, self._interval, self._line.clock.monotonic())
+
+    @property
+    def _interval(self) -> float:
+        """From the last chunk to the next, seconds."""
+        return interval(self._reader.seq, self._line.settings.flush_seconds)
+
+    async def _look(self, send: Send) -> list[bytes]:
         """The bytes that have come since the last look. Raises GatewayStopping and Unavailable."""
         if self._line.closing.is_set():
             raise GatewayStopping
-        now = self._line.clock.monotonic()
-        pause = 0.0
-        if not self._reader.behind:
-            pause = self._pace.pause(now - self._news, flowing=self._reader.flowing)
         wanted = self._reader.wanted()
-        for failed in range(LOOKS_FAILED_MAX):
-            try:
-                found = await self._line.watch.look(wanted, pause)
-                break
-            except Unavailable:
-                if failed == LOOKS_FAILED_MAX - 1:
-                    raise
-                pause = self._line.settings.poll_seconds_max * 2**failed
+        found = await self._while_smoothing(send, self._found(wanted))
         pieces = self._reader.take(wanted, found)
         if pieces:
             self._news = self._line.clock.monotonic()
         return self._rest.of(pieces) if self._flows else pieces
+
+    async def _while_smoothing(self, send: Send, looking: Coroutine[Any, Any, Found]) -> Found:
+        """What is found; until then, pieces of the last chunk go out when they are due."""
+        clock, smoother = self._line.clock, self._smoother
+        if smoother.next_at == inf:
+            return await looking
+        look = asyncio.ensure_future(looking)
+        try:
+            while smoother.next_at < inf:
+                left = max(0.0, smoother.next_at - clock.monotonic())
+                if (await asyncio.wait({look}, timeout=left))[0]:
+                    break
+                if piece := smoother.take(clock.monotonic()):
+                    await self._send(send, piece, more=True)
+            return await look
+        finally:
+            look.cancel()
+
+    async def _found(self, wanted: Wanted) -> Found:
+        """What is new of ``wanted``, or of old what there is when a check is due."""
+        watch, seen, pause = self._line.watch, self._reader.task or self._task, self._pause
+        at_once, failed = self._reader.behind, 0
+        while True:
+            seconds = self._check_at - self._line.clock.monotonic()
+            try:
+                return await watch.news(wanted, seen, pause, at_once=at_once, seconds=seconds)
+            except Unavailable:
+                failed += 1
+                if failed == LOOKS_FAILED_MAX:
+                    raise
+            longer = self._line.settings.poll_seconds_max * 2 ** (failed - 1)
+            at_once, pause = False, partial(float, longer)
+
+    def _pause(self) -> float:
+        waited = self._line.clock.monotonic() - self._news
+        return self._pace.pause(waited, self._interval if self._reader.flowing else None)
 
     async def _wait_on(self, send: Send) -> None:
         """Do what is due while nothing comes. Raises what ends the wait."""
@@ -267,6 +307,8 @@ class Answer(Response):
         if self._started and not self._streamed:
             self._break_off(error.code)
             return
+        if rest := self._smoother.rest():
+            await self._send(send, rest, more=True)
         if self._started and self._has_said_all():
             self._ended(OK, "")
             await send({"type": "http.response.body", "body": b""})

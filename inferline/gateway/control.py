@@ -15,6 +15,7 @@ from inferline.caller import Caller
 from inferline.census import Census
 from inferline.enrolment import Credentials, Enrolment, Grant, Lender, Name, Terms
 from inferline.errors import NotPermitted, Unavailable
+from inferline.gateway import peers
 from inferline.gateway.access import Access, ProviderCaller
 from inferline.gateway.line import Line
 from inferline.gateway.objects import (
@@ -26,7 +27,7 @@ from inferline.gateway.objects import (
     ProviderObject,
 )
 from inferline.minutes import MinuteLedger
-from inferline.registry import NOBODY, Model, Provider, QueueMaker, Registry, Serving
+from inferline.registry import NOBODY, Model, Provider, QueueMaker, Registry, TaskSpeed
 
 log = logging.getLogger(__name__)
 
@@ -85,13 +86,14 @@ class Office:
         served = {model.id: known.get(model.id, model).serving or NOBODY for model in models}
         return Grant(
             queues={model.id: dict(model.queues) for model in models},
-            peers={name: _peers(serving, provider) for name, serving in served.items()},
+            peers={name: peers.count(serving, provider) for name, serving in served.items()},
+            faster=peers.faster(served, provider),
             tasks_table=settings.tasks_table,
             bodies_bucket=settings.bodies_bucket,
             region=settings.region,
             endpoint_url=settings.endpoint_url,
             credentials=lent,
-            terms=Terms.model_validate(settings),
+            terms=Terms.model_validate(settings).model_copy(update={"packs": True}),
         )
 
     async def _count(self, *, renewed: bool = False) -> None:
@@ -142,12 +144,8 @@ def _provider(told: Enrolment) -> Provider:
         service_seconds=told.service_seconds,
         tokens_per_second=told.tokens_per_second,
         reason=told.reason,
+        speeds={name: TaskSpeed(**one.model_dump()) for name, one in told.speeds.items()},
     )
-
-
-def _peers(serving: Serving, provider: Provider) -> int:
-    """How many others serve a model; about, while a change waits to be counted."""
-    return max(0, serving.providers - provider.healthy)
 
 
 def _offer(provider: Provider) -> tuple[object, ...]:

@@ -6,8 +6,10 @@ import asyncio
 import hashlib
 import logging
 import secrets
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import count
 from math import inf
 
 from inferline.bodies import BodyStore, body_key
@@ -48,6 +50,7 @@ class Line:
     admission: Admission = field(init=False)
     #: This process's, among all gateways.
     name: str = field(default_factory=lambda: secrets.token_hex(4))
+    _readers: Iterator[int] = field(default_factory=count)
 
     def __post_init__(self) -> None:
         """Have one door: what it lets in it remembers."""
@@ -129,7 +132,7 @@ class Line:
 
     def new_reader(self) -> str:
         """Who reads an answer here, in a word that nobody else uses."""
-        return f"{self.name}-{secrets.token_hex(4)}"
+        return f"{self.name}-{next(self._readers):x}"
 
     def reads(self, task: Task) -> bool:
         """Whether this very process is the task's reader, or was the last."""

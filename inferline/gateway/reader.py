@@ -61,6 +61,11 @@ class Reader:
         """Whether bytes have been given out."""
         return bool(self._seq or self._given)
 
+    @property
+    def seq(self) -> int:
+        """The number of the chunk that was given out last in its attempt; -1 before the first."""
+        return self._seq - 1
+
     def wanted(self) -> Wanted:
         """What to ask the store for."""
         if self._unsure:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
 import signal
 import socket
@@ -95,6 +96,8 @@ def run(settings: Settings, host: str, port: int, tracer: Tracer = NO_TRACER) ->
                 timeout_graceful_shutdown=math.ceil(settings.drain_seconds) + CUT_OFF_SECONDS,
                 timeout_keep_alive=KEEP_ALIVE_SECONDS,
             )
+            # What is there by now stays: who looks for garbage need not look at it each time.
+            gc.freeze()
             await Server(config, office.line).serve()
 
     loop_factory = uvicorn.Config("").get_loop_factory()

@@ -13,6 +13,7 @@ from inferline.caller import Caller
 from inferline.errors import TaskNotFound, Unavailable
 from inferline.gateway.access import ClientCaller
 from inferline.gateway.answer import EVENT_STREAM, Answer
+from inferline.gateway.compression import takes_gzip
 from inferline.gateway.line import Line
 from inferline.gateway.objects import ERRORS, ErrorObject, TaskObject
 from inferline.gateway.reader import Reader, ended_without_answer
@@ -73,7 +74,10 @@ async def resume(
     # It was a request once; going on with it is none.
     unrecorded = replace(line, ledger=NO_LEDGER, tracer=NO_TRACER)
     visit = Visit(unrecorded, task.path, caller)
-    return Answer(line, seat.task, visit, streamed=True, joined=seat.joined, after=after)
+    gzips = line.settings.compression == "gzip" and takes_gzip(request.headers)
+    return Answer(
+        *(line, seat.task, visit), streamed=True, joined=seat.joined, after=after, gzips=gzips
+    )
 
 
 @router.post("/{task_id}/cancel", summary="Cancel a task")
@@ -132,8 +136,9 @@ async def _result(line: Line, task: Task) -> Any:
     reader, pieces = Reader(task.ref, streamed=False), list[bytes]()
     for _ in range(LOOKS_MAX + task.chunks):
         wanted = reader.wanted()
-        pause = 0.0 if reader.behind or reader.task is None else LOOK_SECONDS
-        pieces += reader.take(wanted, await line.watch.look(wanted, pause))
+        at_once = reader.behind or reader.task is None
+        found = await line.watch.news(wanted, None, lambda: LOOK_SECONDS, at_once=at_once)
+        pieces += reader.take(wanted, found)
         if reader.ended:
             return _document(b"".join(pieces))
     raise Unavailable

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
@@ -28,7 +28,7 @@ from inferline_provider.passes import Passes
 from inferline_provider.relay import Relay
 from inferline_provider.trail import UNTOLD, Ending, Telemetry, Trail
 from inferline_provider.usage import UsageAsker, is_refusal
-from inferline_provider.verdict import Broken, Fault, Finish, HandBack, after, failure, usage_of
+from inferline_provider.verdict import Fault, Finish, HandBack, after, failure, usage_of
 
 log = logging.getLogger(__name__)
 
@@ -221,11 +221,9 @@ class Attempt:
             can_go_on=self._can_go_on,
         )
         with trail.asking() as traceparent:
-            async with (
-                _within(bench.terms.first_byte_seconds_max) as limit,
-                bench.backend.post(task.path, body, traceparent) as response,
-            ):
-                finish = await relay.run(response, limit)
+            silence = bench.terms.first_byte_seconds_max
+            async with bench.backend.post(task.path, body, silence, traceparent) as response:
+                finish = await relay.run(response)
             bench.on_answer()
             trail.answered(finish.outcome)
         return finish
@@ -294,15 +292,3 @@ class Attempt:
                 await self._bench.queue.delete([self.delivery])
         except Unavailable:
             pass  # Whoever receives the message next will see.
-
-
-@asynccontextmanager
-async def _within(seconds: float) -> AsyncIterator[asyncio.Timeout]:
-    """Bound a silence of the backend. Raises Broken."""
-    try:
-        async with asyncio.timeout(seconds) as limit:
-            yield limit
-    except TimeoutError as error:
-        if not limit.expired():
-            raise
-        raise Broken("The backend was silent for too long.") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 import re
 from collections.abc import AsyncIterator
@@ -11,9 +10,10 @@ from contextlib import asynccontextmanager
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
-import aiohttp
-
 from inferline.enrolment import OfferedModel
+from inferline.http.connections import Connections
+from inferline.http.errors import HttpError, Silence
+from inferline.http.response import Response
 from inferline_provider.verdict import Broken, Fault, KeyRefused, Silent, Unwell
 
 #: For every look at the backend that is no task.
@@ -24,6 +24,8 @@ TASK_TOKENS: Final = 4096
 #: and the most tasks that a stock vLLM runs at once.
 VLLM_SLOTS_MAX: Final = 256
 
+#: What is said of a backend that takes a request and then sends nothing.
+UNHEARD: Final = "The backend was silent for too long."
 #: How an answer may begin that is to be continued.
 BEGUN: Final = "One, two,"
 
@@ -56,26 +58,19 @@ class Backend:
 
     def __init__(self, root: str, key: str = "") -> None:
         self._root = root
-        self._headers = {"accept-encoding": "identity"}
+        self._headers = {"User-Agent": "inferline", "Accept-Encoding": "identity"}
         if key:
-            self._headers["authorization"] = f"Bearer {key}"
+            self._headers["Authorization"] = f"Bearer {key}"
+        self._connections = Connections(connect_seconds=CONNECT_SECONDS_MAX, idle_seconds=0)
 
     async def __aenter__(self) -> Self:
         """Open it."""
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(force_close=True, limit=0),
-            headers=self._headers,
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS_MAX),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=False,
-            # One event of a stream may be one long line; nothing here reads by lines.
-            read_bufsize=256 * 1024,
-        )
+        await self._connections.__aenter__()
         return self
 
-    async def __aexit__(self, *exc: object) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         """Close it."""
-        await self._session.close()
+        await self._connections.__aexit__(*exc_info)
 
     async def models(self) -> list[OfferedModel]:
         """Return the models that the backend lists, whatever their names. Raises Fault."""
@@ -108,7 +103,7 @@ class Backend:
             pass  # Not a llama.cpp.
         try:
             async with self._look("/metrics") as response:
-                text = await response.text("utf-8", "replace") if response.status == 200 else ""
+                text = (await response.read()).decode(errors="replace")
         except Fault:
             text = ""
         if (slots := _vllm_slots(text)) is not None:
@@ -152,58 +147,60 @@ class Backend:
         try:
             async with (
                 asyncio.timeout(LOOK_SECONDS_MAX),
-                self.post(path, json.dumps(document).encode()) as response,
+                self.post(path, json.dumps(document).encode(), LOOK_SECONDS_MAX) as response,
             ):
                 found = json.loads(await response.read()) if response.status == 200 else {}
-        except (aiohttp.ClientError, OSError, ValueError, RecursionError):
+        except Silent:
+            raise
+        except (Broken, OSError, ValueError, RecursionError):
             return {}
         return found if isinstance(found, dict) else {}
 
     @asynccontextmanager
     async def post(
-        self, path: str, body: bytes, traceparent: str = ""
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        self, path: str, body: bytes, silence_seconds: float, traceparent: str = ""
+    ) -> AsyncIterator[Response]:
         """
         Send a client's JSON and yield the response as its body begins.
 
-        Never sent twice: who hangs up may have done the work. Raises Broken.
+        Never sent twice: who hangs up may have done the work. ``silence_seconds`` bound the wait
+        for it, and then each for more of its body. Raises Broken.
         """
-        headers = {"content-type": "application/json"}
+        headers = {"Content-Type": "application/json", **self._headers}
         if traceparent:
             headers["traceparent"] = traceparent
-        response = await self._post(path, body, headers)
+        if not path.startswith("/"):
+            raise Broken("The task's path is not one.")
+        response = await self._send("POST", path, headers, body, silence_seconds)
         try:
             yield response
         finally:
-            response.close()  # Not release(): what is unread must not be read.
-
-    async def _post(
-        self, path: str, body: bytes, headers: dict[str, str]
-    ) -> aiohttp.ClientResponse:
-        if not path.startswith("/"):
-            raise Broken("The task's path is not one.")
-        try:
-            return await self._session.post(
-                self._root + path,
-                # aiohttp warns of larger bytes, because they go to the socket in one piece.
-                data=body if len(body) < 1 << 20 else io.BytesIO(body),
-                headers=headers,
-                allow_redirects=False,
-            )
-        except (aiohttp.ClientError, OSError) as error:
-            raise Silent(f"The backend does not answer: {type(error).__name__}.") from error
+            response.close()
 
     @asynccontextmanager
-    async def _look(self, path: str) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def _look(self, path: str) -> AsyncIterator[Response]:
         """Ask the backend about itself. Raises Fault when it does not answer."""
         try:
-            async with (
-                asyncio.timeout(LOOK_SECONDS_MAX),
-                self._session.get(self._root + path, allow_redirects=False) as response,
-            ):
-                yield response
-        except (aiohttp.ClientError, OSError) as error:  # A timeout is an OSError.
-            raise Silent(f"The backend does not answer: {type(error).__name__}.") from error
+            async with asyncio.timeout(LOOK_SECONDS_MAX):
+                response = await self._send("GET", path, self._headers, b"", LOOK_SECONDS_MAX)
+                try:
+                    yield response
+                finally:
+                    response.close()
+        except OSError as error:  # A timeout is one.
+            raise _silent(error) from error
+
+    async def _send(
+        self, method: str, path: str, headers: dict[str, str], body: bytes, silence_seconds: float
+    ) -> Response:
+        try:
+            return await self._connections.send(
+                method, self._root + path, headers, body, silence_seconds=silence_seconds
+            )
+        except Silence as error:
+            raise Broken(UNHEARD) from error
+        except HttpError as error:
+            raise _silent(error) from error
 
     async def _look_json(self, path: str) -> Any:
         async with self._look(path) as response:
@@ -215,6 +212,10 @@ class Backend:
                 return json.loads(await response.read())
             except (ValueError, RecursionError) as error:
                 raise Broken(f"The backend's answer to GET {path} is not JSON.") from error
+
+
+def _silent(error: OSError) -> Silent:
+    return Silent(f"The backend does not answer: {type(error).__name__}.")
 
 
 def _model(entry: Any) -> OfferedModel | None:

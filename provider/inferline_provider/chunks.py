@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from inferline.errors import InferLineError, Unavailable
+from inferline.flow import interval
 from inferline.sse import comment
 from inferline.store import TaskStore
 from inferline.task import CHUNK_BYTES_MAX, TAIL_BYTES_MAX, Chunk, Head, Task
@@ -17,8 +18,8 @@ HELD_BYTES_MAX: Final = 1024 * 1024
 ROWS_MAX: Final = 50
 #: The first pause after a write that failed; it doubles, seconds.
 RETRY_SECONDS: Final = 0.1
-#: Who is due within this share of `flush_seconds` goes along: a shared write costs one call.
-SLACK_SHARE: Final = 5
+#: Who is due within so long goes along, seconds: a shared write costs one call.
+SLACK_SECONDS: Final = 0.02
 
 
 class ChunkWriter:
@@ -58,14 +59,14 @@ class ChunkWriter:
             await self._wait()
             await self._flush(self._take())
 
-    def want(self, stream: ChunkStream, size: int, flushed_at: float) -> None:
-        """Write the stream when it is due: `size` bytes gather since `flushed_at`."""
+    def want(self, stream: ChunkStream, size: int, flushed_at: float, seq: int) -> None:
+        """Write the stream when it is due: `size` bytes for its chunk `seq` since `flushed_at`."""
         if size >= self._flush_bytes:
             self._due[stream] = due = 0.0
         elif stream in self._due:
             return
         else:
-            self._due[stream] = due = flushed_at + self._flush_seconds
+            self._due[stream] = due = flushed_at + interval(seq - 1, self._flush_seconds)
         if due < self._next_at:
             self._wake.set()
 
@@ -106,7 +107,7 @@ class ChunkWriter:
 
     def _take(self) -> dict[ChunkStream, list[Chunk]]:
         now = asyncio.get_running_loop().time()
-        until = now + self._flush_seconds / SLACK_SHARE
+        until = now + SLACK_SECONDS
         due = [stream for stream, at in self._due.items() if at <= until]
         for stream in due:
             del self._due[stream]
@@ -153,17 +154,19 @@ class ChunkStream:
         waited = self._task.queue_ms
         self._head = Head(status, content_type, self._writer.provider, waited, self._after)
 
-    async def put(self, event: bytes) -> None:
-        """Add an event. Waits when the store can't keep up; raises its Unavailable."""
+    def put(self, event: bytes) -> None:
+        """Add an event. Raises the store's Unavailable."""
         if self._failure is not None:
             raise self._failure
         self._pieces.append(event)
         self._size += len(event)
-        if not self._landed.is_set():
-            if self._size > HELD_BYTES_MAX:
-                await self._landed.wait()
-            return
-        self._writer.want(self, self._size, self._flushed_at)
+        if self._landed.is_set():
+            self._want()
+
+    async def room(self) -> None:
+        """Wait while the store can't keep up."""
+        if self._size > HELD_BYTES_MAX and not self._landed.is_set():
+            await self._landed.wait()
 
     async def close(self, rest: bytes = b"") -> tuple[int, bytes]:
         """
@@ -223,7 +226,10 @@ class ChunkStream:
         self._failure = failure
         self._landed.set()
         if self._pieces and failure is None:
-            self._writer.want(self, self._size, self._flushed_at)
+            self._want()
+
+    def _want(self) -> None:
+        self._writer.want(self, self._size, self._flushed_at, self._seq)
 
     def _rows(self, blobs: Iterable[bytes]) -> list[Chunk]:
         rows = []

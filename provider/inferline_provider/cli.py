@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import logging
 import os
 import re
@@ -345,6 +346,8 @@ async def _run(settings: Settings, tracer: Tracer) -> None:
                 yield stores
 
         telemetry = Telemetry(tracer=tracer, watcher=watcher)
+        # What is there by now stays: who looks for garbage need not look at it each time.
+        gc.freeze()
         await run(settings, open_stores, stopping, telemetry=telemetry)
 
 

@@ -11,10 +11,9 @@ from math import inf
 from typing import Any, Final, Self
 from urllib.parse import quote
 
-import aiohttp
-
 from inferline.clock import Clock
 from inferline.enrolment import Credentials, Enrolment, Grant
+from inferline.http.connections import Connections
 
 log = logging.getLogger(__name__)
 
@@ -92,52 +91,51 @@ class Gateway:
 
     def __init__(self, base_url: str, token: str = "") -> None:
         self._url = f"{base_url}/v1/providers"
-        self._headers = {"authorization": f"Bearer {token}"} if token else {}
+        self._headers = {"User-Agent": "inferline", "Accept-Encoding": "identity"}
+        if token:
+            self._headers["Authorization"] = f"Bearer {token}"
+        # Enrolments are seconds apart: a kept connection is as often dead as alive.
+        self._connections = Connections(connect_seconds=CALL_SECONDS_MAX, idle_seconds=0)
 
     async def __aenter__(self) -> Self:
         """Open it."""
-        self._session = aiohttp.ClientSession(
-            headers=self._headers,
-            timeout=aiohttp.ClientTimeout(total=CALL_SECONDS_MAX),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            # Enrolments are seconds apart: a kept connection is as often dead as alive.
-            connector=aiohttp.TCPConnector(force_close=True),
-            trust_env=False,
-        )
+        await self._connections.__aenter__()
         return self
 
-    async def __aexit__(self, *exc: object) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         """Close it."""
-        await self._session.close()
+        await self._connections.__aexit__(*exc_info)
 
     async def enrol(self, enrolment: Enrolment) -> Grant:
         """Join, or stay. Raises GatewayUnreachable or EnrolmentRefused."""
-        try:
-            async with self._session.post(
-                self._url, json=enrolment.model_dump(), allow_redirects=False
-            ) as response:
-                status, text = response.status, await response.text("utf-8", "replace")
-        except (aiohttp.ClientError, OSError) as error:
-            raise GatewayUnreachable(f"no answer: {type(error).__name__}") from error
+        told = enrolment.model_dump_json().encode()
+        status, body = await self._call("POST", self._url, told, CALL_SECONDS_MAX)
         if 200 <= status < 300:
             try:
-                return Grant.model_validate_json(text)
+                return Grant.model_validate_json(body)
             except ValueError as error:
                 raise GatewayUnreachable("its answer is no grant") from error
         reason = f"it answered {status}"
         if 400 <= status < 500 and status not in (404, 408, 425, 429):
-            raise EnrolmentRefused(f"{reason}: {_message(text)}")
+            raise EnrolmentRefused(f"{reason}: {_message(body.decode(errors='replace'))}")
         raise GatewayUnreachable(reason)
 
     async def leave(self, provider_id: str) -> None:
         """Leave. Raises GatewayUnreachable."""
+        address = f"{self._url}/{quote(provider_id, safe='')}"
+        await self._call("DELETE", address, b"", LEAVE_SECONDS_MAX)
+
+    async def _call(
+        self, method: str, url: str, body: bytes, seconds_max: float
+    ) -> tuple[int, bytes]:
+        headers = {"Content-Type": "application/json", **self._headers}
         try:
-            async with (
-                asyncio.timeout(LEAVE_SECONDS_MAX),
-                self._session.delete(f"{self._url}/{quote(provider_id, safe='')}") as response,
-            ):
-                await response.read()
-        except (aiohttp.ClientError, OSError) as error:
+            async with asyncio.timeout(seconds_max):
+                response = await self._connections.send(
+                    method, url, headers, body, silence_seconds=seconds_max
+                )
+                return response.status, await response.read()
+        except OSError as error:  # A timeout is one.
             raise GatewayUnreachable(f"no answer: {type(error).__name__}") from error
 
 

@@ -18,8 +18,6 @@ from inferline.task import State, Task
 
 log = logging.getLogger(__name__)
 
-#: Between two looks at the states of all running tasks: how late a cancel is heard of.
-LOOK_SECONDS: Final = 0.4
 #: Between two checks of our own clock against the leases.
 FENCE_SECONDS: Final = 0.25
 #: A lease counts as lost this share of its length early, so that nothing is under way at its end.
@@ -63,12 +61,14 @@ class Leases:
         clock: Clock,
         lease_seconds: float,
         orphan_seconds: float,
+        cancel_seconds: float,
     ) -> None:
         self._store = store
         self._queue = queue
         self._clock = clock
         self._lease_seconds = lease_seconds
         self._orphan_seconds = orphan_seconds
+        self._cancel_seconds = cancel_seconds
         self._held: set[Held] = set()
         self._tried_at: dict[Held, float] = {}
 
@@ -96,7 +96,7 @@ class Leases:
     async def watching(self) -> None:
         """Look for cancels for ever."""
         while True:
-            await self._clock.sleep(LOOK_SECONDS)
+            await self._clock.sleep(self._cancel_seconds)
             await self.look()
 
     async def fencing(self) -> None:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, cast
 
-from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
 from prometheus_client import disable_created_metrics as without_creation_times
+from prometheus_client import start_http_server as start_in_thread
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from inferline import genai
 from inferline_provider.trail import Calls, Record, Standing
 
 _OPERATION: Final = ("gen_ai_operation_name", "gen_ai_request_model")
+#: How long a look may wait for an event loop that is busy, seconds.
+LOOK_SECONDS_MAX: Final = 5.0
 
 
 class ProviderMetrics(Collector):
@@ -125,20 +127,29 @@ class ProviderMetrics(Collector):
                 yield GaugeMetricFamily(f"inferline_provider_{name}", what, value=float(value))
 
 
+class _OnLoop(Collector):
+    """Looks on the event loop, whichever thread asks: what is looked at belongs to the loop."""
+
+    def __init__(self, metrics: Collector) -> None:
+        self._metrics = metrics
+        self._loop = asyncio.get_running_loop()
+
+    def collect(self) -> Iterable[Metric]:
+        """All that one look is told; see `Collector`."""
+        return asyncio.run_coroutine_threadsafe(self._look(), self._loop).result(LOOK_SECONDS_MAX)
+
+    async def _look(self) -> list[Metric]:
+        return list(self._metrics.collect())
+
+
 @asynccontextmanager
 async def serving(metrics: ProviderMetrics, host: str, port: int) -> AsyncIterator[int]:
     """Serve them at `/metrics` until the block ends, at a free port for 0. Raises OSError."""
-
-    async def tell(request: web.Request) -> web.Response:
-        encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        return web.Response(body=encode(metrics), headers={"content-type": content_type})
-
-    app = web.Application()
-    app.router.add_get("/metrics", tell)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
-    await runner.setup()
+    # The type tells of registries alone; its collector is all that is asked of one.
+    server, thread = start_in_thread(port, host, cast("CollectorRegistry", _OnLoop(metrics)))
     try:
-        await web.TCPSite(runner, host, port).start()
-        yield runner.addresses[0][1]
+        yield server.server_port
     finally:
-        await runner.cleanup()
+        await asyncio.to_thread(server.shutdown)
+        server.server_close()
+        await asyncio.to_thread(thread.join)

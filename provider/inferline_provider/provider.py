@@ -26,6 +26,7 @@ from inferline_provider.enrolment import (
     GatewayUnreachable,
     GrantedCredentials,
 )
+from inferline_provider.handicap import Handicaps
 from inferline_provider.health import Health
 from inferline_provider.leases import Leases
 from inferline_provider.passes import Passes
@@ -35,6 +36,7 @@ from inferline_provider.settings import Settings
 from inferline_provider.slots import Slots
 from inferline_provider.speed import Speed
 from inferline_provider.spot import SpotWatch, watch
+from inferline_provider.task_speed import TaskSpeeds
 from inferline_provider.trail import UNTOLD, Standing, Telemetry, Watchers
 from inferline_provider.verdict import Broken, Busy, Fault, KeyRefused
 
@@ -134,7 +136,10 @@ class Provider:
     ) -> None:
         self._settings = settings
         self._speed = Speed(clock)
-        self._telemetry = replace(telemetry, watcher=Watchers(telemetry.watcher, self._speed))
+        self._task_speeds = TaskSpeeds()
+        watcher = Watchers(telemetry.watcher, self._speed, self._task_speeds)
+        self._telemetry = replace(telemetry, watcher=watcher)
+        self._handicaps = Handicaps()
         self._health = health
         self._gateway = gateway
         self._credentials = credentials
@@ -169,7 +174,12 @@ class Provider:
         terms = grant.terms
         self._terms = terms
         self._leases = Leases(
-            stores.store, stores.queue, self._clock, terms.lease_seconds, terms.orphan_seconds
+            stores.store,
+            stores.queue,
+            self._clock,
+            terms.lease_seconds,
+            terms.orphan_seconds,
+            terms.cancel_seconds,
         )
         self._writer = ChunkWriter(
             stores.store,
@@ -201,6 +211,8 @@ class Provider:
             self._slots,
             self._crew,
             self._clock,
+            self._handicaps,
+            stores.store.now_ms,
             poll_seconds=self._settings.poll_seconds,
             hidden_seconds=self._leases.hidden_seconds,
         )
@@ -255,6 +267,7 @@ class Provider:
 
     def _tell(self) -> Enrolment:
         self._told_slots = self._slots.limit
+        self._task_speeds.keep({model.id for model in self._health.models})
         return Enrolment(
             id=self._settings.id,
             version=__version__,
@@ -265,6 +278,7 @@ class Provider:
             tokens_per_second=min(self._speed.tokens_per_second(), TOKENS_PER_SECOND_MAX),
             reason=self._health.reason,
             models=list(self._health.models),
+            speeds=self._task_speeds.told(),
             credentials=self._credentials.ask(model.id for model in self._health.models),
         )
 
@@ -272,6 +286,7 @@ class Provider:
         settings = self._settings
         self._credentials.take(grant)
         self._passes.know(grant.peers)
+        self._handicaps.know(grant.faster, self._task_speeds.seconds)
         self._show_alive()
         offered = {model.id for model in self._health.models}
         self._rota.arrange({m: tiers for m, tiers in grant.queues.items() if m in offered})

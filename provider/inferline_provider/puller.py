@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from inferline.clock import Clock
 from inferline.errors import Unavailable
 from inferline.queue import RECEIVE_MAX, Delivery, TaskQueue
 from inferline_provider.crew import Crew
-from inferline_provider.rota import Place, Rota
+from inferline_provider.handicap import Handicaps
+from inferline_provider.rota import Place, Receive, Rota
 from inferline_provider.slots import Slots
 
 log = logging.getLogger(__name__)
 
 #: Between two looks at whether a pause is over; everything else wakes the puller by itself.
 TICK_SECONDS: Final = 0.5
+#: No queue is left alone for less.
+TICK_SECONDS_MIN: Final = 0.001
 
 
 class Puller:
@@ -25,7 +28,8 @@ class Puller:
     Asks the queues, by the rota, while the backend is open for work.
 
     A receive that is out is never cancelled: the messages it may bring would stay hidden for a
-    lease. What it brings beyond the free slots, or after a stop, goes back at once.
+    lease. What it brings beyond the free slots, after a stop, or what faster providers should have
+    goes back at once.
     """
 
     def __init__(
@@ -35,6 +39,8 @@ class Puller:
         slots: Slots,
         crew: Crew,
         clock: Clock,
+        handicaps: Handicaps,
+        now_ms: Callable[[], int],
         *,
         poll_seconds: int,
         hidden_seconds: int,
@@ -44,10 +50,11 @@ class Puller:
         self._slots = slots
         self._crew = crew
         self._clock = clock
+        self._handicaps = handicaps
+        self._now_ms = now_ms
         self._poll_seconds = poll_seconds
         self._hidden_seconds = hidden_seconds
         self._is_open = False
-        self._asking = False
         self._wake = asyncio.Event()
         self._receives: set[asyncio.Task[None]] = set()
 
@@ -66,7 +73,9 @@ class Puller:
             self._wake.clear()
             if self._is_open and self._slots.free:
                 self._ask()
-            timer = asyncio.get_running_loop().call_later(TICK_SECONDS, self._wake.set)
+            due = min(TICK_SECONDS, self._rota.due(self._clock.monotonic()))
+            seconds = max(TICK_SECONDS_MIN, due)
+            timer = asyncio.get_running_loop().call_later(seconds, self._wake.set)
             try:
                 await self._wake.wait()
             finally:
@@ -81,58 +90,66 @@ class Puller:
 
     def _ask(self) -> None:
         """
-        Wait at every cold queue, and ask the hot one whose turn it is.
+        Wait at every cold queue, and ask the hot ones in their turns for as much as there is room.
 
         The cold ones first: under load the hot one takes every slot, and then nobody would hear
         of work that comes to another queue. What that brings goes back, but the queue is hot then.
         """
         now = self._clock.monotonic()
-        limit = min(self._slots.free, RECEIVE_MAX)
         for cold in self._rota.cold(now):
-            self._start(cold, limit, 0)
-        if not self._asking and (hot := self._rota.hottest(now)) is not None:
-            self._asking = True
+            limit = min(self._slots.free, RECEIVE_MAX)
+            self._start(self._rota.begin(cold, limit, now, waits=True))
+        while (turn := self._rota.hottest(now, self._slots.free)) is not None:
+            hot, limit = turn
             # Taken ahead, so that what a cold queue brings meanwhile does not count on them.
-            taken = self._slots.take(RECEIVE_MAX)
-            self._start(hot, taken, taken)
+            self._start(self._rota.begin(hot, self._slots.take(limit), now, waits=False))
 
-    def _start(self, place: Place, limit: int, taken: int) -> None:
-        place.asked = True
-        receive = asyncio.create_task(self._receive(place, limit, taken))
-        self._receives.add(receive)
-        receive.add_done_callback(self._ended)
+    def _start(self, receive: Receive) -> None:
+        task = asyncio.create_task(self._receive(receive))
+        self._receives.add(task)
+        task.add_done_callback(self._ended)
 
-    async def _receive(self, place: Place, limit: int, taken: int) -> None:
+    async def _receive(self, receive: Receive) -> None:
         deliveries: list[Delivery] = []
+        asked_ms = self._now_ms()
         try:
             deliveries = await self._queue.receive(
-                place.url,
-                limit=limit,
-                wait_seconds=0 if taken else self._poll_seconds,
+                receive.place.url,
+                limit=receive.limit,
+                wait_seconds=self._poll_seconds if receive.waits else 0,
                 hidden_seconds=self._hidden_seconds,
             )
-            self._rota.came(place, [delivery.sent_ms for delivery in deliveries])
+            self._rota.came(receive, [delivery.sent_ms for delivery in deliveries])
         except Unavailable as error:
-            self._rota.failed(place, self._clock.monotonic())
-            log.warning("A queue does not answer: %s queue=%s", error, place.url)
+            self._rota.failed(receive, self._clock.monotonic())
+            log.warning("A queue does not answer: %s queue=%s", error, receive.place.url)
         finally:
-            if taken:
-                self._asking = False
-            surplus = self._begin(deliveries, taken)
+            begun = self._begin(receive, deliveries, asked_ms)
             self._wake.set()
-        if surplus:
-            await self._hand_back(surplus)
+        if len(deliveries) > begun:
+            await self._hand_back(deliveries[begun:])
 
-    def _begin(self, deliveries: Sequence[Delivery], taken: int) -> Sequence[Delivery]:
-        """Begin what there are slots for and return the rest. `taken` slots are ours already."""
+    def _begin(self, receive: Receive, deliveries: Sequence[Delivery], asked_ms: int) -> int:
+        """Begin what is wanted, as far as there are slots, and return how many that are."""
+        taken = 0 if receive.waits else receive.limit
         wanted = len(deliveries) if self._is_open else 0
+        if wanted and self._leaves(receive.place, deliveries, asked_ms):
+            wanted = 0
         if wanted > taken:
             taken += self._slots.take(wanted - taken)
         begun = min(wanted, taken)
         self._slots.give(taken - begun)
         for delivery in deliveries[:begun]:
             self._crew.start(delivery)
-        return deliveries[begun:]
+        return begun
+
+    def _leaves(self, place: Place, deliveries: Sequence[Delivery], asked_ms: int) -> bool:
+        """Say whether faster providers are to have these, and leave their queue alone if so."""
+        sent_ms = [delivery.sent_ms for delivery in deliveries]
+        seconds = self._handicaps[place.model].judge(sent_ms, asked_ms, self._now_ms())
+        if seconds:
+            self._rota.leave(place, self._clock.monotonic() + seconds)
+        return seconds > 0
 
     async def _hand_back(self, deliveries: Sequence[Delivery]) -> None:
         try:

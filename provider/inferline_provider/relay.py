@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import aclosing
 from typing import Any, Final
-
-import aiohttp
 
 from inferline.endings import Ending
 from inferline.enrolment import Terms
 from inferline.errors import BackendFailed
+from inferline.http.errors import HttpError, Silence
+from inferline.http.response import Response
 from inferline.payload import choices_of
 from inferline.sse import Event, EventParser, is_done
 from inferline.store import Outcome
+from inferline_provider.backend import UNHEARD
 from inferline_provider.chunks import ChunkStream
 from inferline_provider.continuation import Splice
 from inferline_provider.usage import Meter, is_refusal
@@ -57,67 +57,56 @@ class Relay:
         self._can_go_on = can_go_on
         self._passed_on = False
 
-    async def run(self, response: aiohttp.ClientResponse, limit: asyncio.Timeout) -> Finish:
+    async def run(self, response: Response) -> Finish:
         """
         Relay the answer to its end and say how the task finishes.
 
-        `limit` bounds the wait for the first byte; from then on it is moved to bound each gap.
         Raises Fault, or the store's Unavailable.
         """
         content_type = response.headers.get("content-type", _JSON)
         try:
             if response.status == 200 and content_type.lower().startswith(_EVENTS):
                 self._stream.head(200, content_type)
-                failed = await self._relay_events(response, limit)
+                failed = await self._relay_events(response)
                 if failed is None:
                     return Finish(self._outcome(200, content_type))
                 answer = Answer(200, _JSON, failed.data)
             else:
-                body = await self._read(response, limit)
-                answer = Answer(response.status, content_type, body)
-        except (aiohttp.ClientError, OSError) as error:
+                answer = Answer(response.status, content_type, await self._read(response))
+        except Silence as error:
+            raise Broken(UNHEARD) from error
+        except HttpError as error:
             raise Broken(f"The backend's answer broke off: {type(error).__name__}.") from error
         return self._whole(answer, response.headers.get("retry-after"))
 
     def _outcome(self, status: int, content_type: str) -> Outcome:
         return Outcome(status=status, content_type=content_type, usage=self._meter.usage)
 
-    async def _relay_events(
-        self, response: aiohttp.ClientResponse, limit: asyncio.Timeout
-    ) -> Event | None:
+    async def _relay_events(self, response: Response) -> Event | None:
         """Pass the events on; return one that tells of an error before anything else was said."""
         if self._splice is not None and (first := self._splice.begin()) is not None:
-            await self._pass_on(first)
-        async with aclosing(self._events(response, limit)) as events:
-            async for event in events:
-                if not await self._pass_on(event):
-                    return event
-                if self._ending.done:
-                    return None
+            self._pass_on(first)
+        parser = EventParser()
+        received = 0
+        async with aclosing(response.pieces()) as pieces:
+            async for data in pieces:
+                response.silence_seconds = self._terms.gap_seconds_max
+                received += len(data)
+                if received > self._terms.answer_bytes_max:
+                    raise Broken("The backend's answer is too large.")
+                failed = self._pass_all(self._meter.passing(self._spliced(_fed(parser, data))))
+                if failed is not None or self._ending.done:
+                    return failed
+                await self._stream.room()
+        # The last one had no blank line after it, and may have been cut in its middle.
+        last = [one for one in parser.close() if is_done(one) or parse(one.data) is not None]
+        failed = self._pass_all([*self._meter.passing(self._spliced(last)), *self._meter.rest()])
+        if failed is not None or self._ending.done:
+            return failed
         # The backend's own error is an answer: the client gets it as it came.
         if self._ending.error is None and not (self._ending.complete and self._passed_on):
             raise Broken("The backend's stream ended before its answer did.")
         return None
-
-    async def _events(
-        self, response: aiohttp.ClientResponse, limit: asyncio.Timeout
-    ) -> AsyncGenerator[Event, None]:
-        parser = EventParser()
-        received = 0
-        try:
-            async for data in response.content.iter_any():
-                limit.reschedule(_now() + self._terms.gap_seconds_max)
-                received += len(data)
-                if received > self._terms.answer_bytes_max:
-                    raise Broken("The backend's answer is too large.")
-                for event in self._meter.passing(self._spliced(parser.feed(data))):
-                    yield event
-        except BackendFailed as error:  # An event beyond all bounds.
-            raise Broken(str(error)) from error
-        # The last one had no blank line after it, and may have been cut in its middle.
-        last = [one for one in parser.close() if is_done(one) or parse(one.data) is not None]
-        for event in [*self._meter.passing(self._spliced(last)), *self._meter.rest()]:
-            yield event
 
     def _spliced(self, events: list[Event]) -> list[Event]:
         if self._splice is None:
@@ -125,7 +114,16 @@ class Relay:
         changed = map(self._splice.change, events)
         return [event for event in changed if event is not None]
 
-    async def _pass_on(self, event: Event) -> bool:
+    def _pass_all(self, events: Iterable[Event]) -> Event | None:
+        """Pass events on until the last one; return one that is still a real error."""
+        for event in events:
+            if not self._pass_on(event):
+                return event
+            if self._ending.done:
+                break
+        return None
+
+    def _pass_on(self, event: Event) -> bool:
         """Pass an event on; False for an error while nothing is out, which is still a real one."""
         if not _looks_whole(event):
             raise Broken("The backend sent an event that is not JSON.")
@@ -139,7 +137,7 @@ class Relay:
         raw = event.raw
         if self._rename is not None and b'"model"' in event.data and b"\n" not in event.data:
             raw = raw.replace(event.data, self._rename(event.data), 1)
-        await self._stream.put(raw)
+        self._stream.put(raw)
         return True
 
     def _is_passing(self, error: Mapping[str, Any]) -> bool:
@@ -148,13 +146,14 @@ class Relay:
         is_clients = type(code) is int and 400 <= code < 500 and code not in (408, 429)
         return not is_clients and self._can_go_on()
 
-    async def _read(self, response: aiohttp.ClientResponse, limit: asyncio.Timeout) -> bytes:
+    async def _read(self, response: Response) -> bytes:
         body = bytearray()
-        async for data in response.content.iter_any():
-            limit.reschedule(_now() + self._terms.gap_seconds_max)
-            body += data
-            if len(body) > self._terms.answer_bytes_max:
-                raise Broken("The backend's answer is too large.")
+        async with aclosing(response.pieces()) as pieces:
+            async for data in pieces:
+                response.silence_seconds = self._terms.gap_seconds_max
+                body += data
+                if len(body) > self._terms.answer_bytes_max:
+                    raise Broken("The backend's answer is too large.")
         return bytes(body)
 
     def _whole(self, answer: Answer, retry_after: str | None) -> Finish:
@@ -190,5 +189,8 @@ def _document(data: bytes) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _now() -> float:
-    return asyncio.get_running_loop().time()
+def _fed(parser: EventParser, data: bytes) -> list[Event]:
+    try:
+        return parser.feed(data)
+    except BackendFailed as error:  # An event beyond all bounds.
+        raise Broken(str(error)) from error

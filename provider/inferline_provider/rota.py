@@ -6,12 +6,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import Final
 
+from inferline.queue import RECEIVE_MAX
 from inferline.task import TIERS, Tier
 
 #: Every so many turns the queue that waited longest has its turn, whatever its tier.
 FAIR_TURNS: Final = 10
+#: Receives under way at one queue, besides the one that waits there.
+RECEIVES_MAX: Final = 8
+#: A receive that waits for longer waits because nothing is there, seconds.
+PROMPT_SECONDS: Final = 0.1
 #: The first and the longest pause after a receive that failed; it doubles in between, seconds.
 PAUSE_SECONDS: Final = (1.0, 30.0)
 
@@ -23,11 +29,15 @@ class Place:
     url: str
     model: str
     tier: Tier
-    #: Its last receive brought something: it is asked when there is room. Otherwise it is cold, and
-    #: one receive waits at it all the time.
+    #: Its last receive brought something. Otherwise it is cold.
     hot: bool = False
-    #: A receive is out.
-    asked: bool = False
+    #: How many receives in a row brought all that they asked for: there is more.
+    full: int = 0
+    #: How many messages the receive asks for that waits there, and since when; 0 when none does.
+    waiting: int = 0
+    waiting_since: float = 0.0
+    #: How many other receives are out.
+    asked: int = 0
     #: The turn it last had.
     turn: int = 0
     #: When the oldest message of its last receive was sent, milliseconds since 1970.
@@ -37,9 +47,23 @@ class Place:
     ask_at: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Receive:
+    """One receive that is out."""
+
+    place: Place
+    limit: int
+    #: It waits for the first message. What does not wait has its slots already.
+    waits: bool
+
+
 class Rota:
     """
     Remembers what each queue last brought. Knows nothing of SQS or of time but what it is told.
+
+    One receive waits at a queue that is cold, or that alone is hot: it brings what is there at
+    once. Where several are hot they are asked in turns, and none waits. A queue that brings all
+    that it is asked for is asked by more receives at once each time.
     """
 
     def __init__(self) -> None:
@@ -58,40 +82,84 @@ class Rota:
 
     def cold(self, now: float) -> list[Place]:
         """Return the queues to wait at that nobody waits at yet."""
-        return [place for place in self._ready(now) if not place.hot]
+        alone = self._is_alone()
+        return [p for p in self._ready(now) if not p.waiting and (alone or not p.hot)]
 
-    def hottest(self, now: float) -> Place | None:
-        """Return the queue to ask next of those that had work, and count this as its turn."""
-        hot = [place for place in self._ready(now) if place.hot]
+    def hottest(self, now: float, free: int) -> tuple[Place, int] | None:
+        """
+        Return the queue to ask next of those that had work, and count this as its turn.
+
+        Besides, for how many messages to ask it when so many slots are free.
+        """
+        rooms = {p: self._room(p, now, free) for p in self._ready(now) if p.hot}
+        hot = [place for place, room in rooms.items() if room > 0]
         if not hot:
             return None
         self._turn += 1
         fair = self._turn % FAIR_TURNS == 0
         place = min(hot, key=(lambda p: p.turn) if fair else self._rank)
         place.turn = self._turn
-        return place
+        return place, min(RECEIVE_MAX, rooms[place])
 
-    def came(self, place: Place, sent_ms: Iterable[int]) -> None:
+    def begin(self, place: Place, limit: int, now: float, *, waits: bool) -> Receive:
+        """Note that a queue is asked."""
+        if waits:
+            place.waiting, place.waiting_since = limit, now
+        else:
+            place.asked += 1
+        return Receive(place, limit, waits)
+
+    def came(self, receive: Receive, sent_ms: Iterable[int]) -> None:
         """Note what a receive brought: when each of its messages was sent."""
-        times = list(sent_ms)
-        place.asked = False
+        times, place = list(sent_ms), self._back(receive)
         place.failures = 0
         place.hot = bool(times)
+        place.full = place.full + 1 if len(times) == receive.limit else 0
         place.oldest_ms = min(times, default=0)
 
-    def failed(self, place: Place, now: float) -> None:
+    def failed(self, receive: Receive, now: float) -> None:
         """Note that a receive failed: leave the queue alone for a while."""
-        place.asked = False
+        place = self._back(receive)
+        if place.ask_at > now:
+            return
         first, longest = PAUSE_SECONDS
         place.ask_at = now + min(longest, first * 2 ** min(place.failures, 10))
         place.failures += 1
+
+    def leave(self, place: Place, until: float) -> None:
+        """Leave a queue alone until a moment: what it brought was given back."""
+        place.hot, place.full = False, 0
+        place.ask_at = max(place.ask_at, until)
+
+    def due(self, now: float) -> float:
+        """How long until one that is left alone may be asked, seconds; infinite if none is."""
+        return min((p.ask_at - now for p in self._places.values() if p.ask_at > now), default=inf)
 
     def ran(self, model: str) -> None:
         """Note the model that was last run: the backend has it loaded."""
         self._loaded = model
 
     def _ready(self, now: float) -> list[Place]:
-        return [p for p in self._places.values() if not p.asked and p.ask_at <= now]
+        return [place for place in self._places.values() if place.ask_at <= now]
+
+    def _room(self, place: Place, now: float, free: int) -> int:
+        """For how many messages a hot queue may be asked besides the receives that are out."""
+        more = min(place.full, RECEIVES_MAX)
+        if not self._is_alone():
+            return free if place.asked < max(1, more) else 0
+        is_prompt = now < place.waiting_since + PROMPT_SECONDS
+        return free - place.waiting if is_prompt and place.asked < more else 0
+
+    def _is_alone(self) -> bool:
+        """Whether no more than one queue is hot."""
+        return sum(place.hot for place in self._places.values()) <= 1
+
+    def _back(self, receive: Receive) -> Place:
+        if receive.waits:
+            receive.place.waiting = 0
+        else:
+            receive.place.asked -= 1
+        return receive.place
 
     def _rank(self, place: Place) -> tuple[int, bool, int, int]:
         tier = TIERS.index(place.tier)

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Final
 
-import aiohttp
-
 from inferline.clock import Clock
+from inferline.http.connections import Connections
+from inferline.http.response import Response
 
 log = logging.getLogger(__name__)
 
@@ -46,46 +46,50 @@ class SpotWatch:
 
     async def notice(self) -> float | None:
         """How long there is until the instance ends, seconds, once that is known; None: no EC2."""
-        timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS_MAX)
-        async with aiohttp.ClientSession(timeout=timeout, trust_env=False) as session:
-            if not await self._is_there(session):
+        async with Connections(connect_seconds=ANSWER_SECONDS_MAX, idle_seconds=0) as service:
+            if not await self._is_there(service):
                 log.debug("There is no EC2 instance metadata; spot notices are not looked for.")
                 return None
-            while (found := await self._look(session)) is None:
+            while (found := await self._look(service)) is None:
                 await self._clock.sleep(LOOK_SECONDS)
             return self._seconds_left(found)
 
-    async def _is_there(self, session: aiohttp.ClientSession) -> bool:
+    async def _is_there(self, service: Connections) -> bool:
         for tried in range(TRIES_MAX):
             if tried:
                 await self._clock.sleep(LOOK_SECONDS)
-            await self._renew_token(session)
+            await self._renew_token(service)
             if self._token:
                 return True
         return False
 
-    async def _renew_token(self, session: aiohttp.ClientSession) -> None:
+    async def _renew_token(self, service: Connections) -> None:
         headers = {"X-aws-ec2-metadata-token-ttl-seconds": str(TOKEN_SECONDS)}
         try:
-            async with session.put(
-                f"{self._endpoint}/latest/api/token", headers=headers, allow_redirects=False
-            ) as response:
-                self._token = await response.text() if response.status == 200 else ""
-        except (aiohttp.ClientError, OSError, UnicodeError):
+            response = await self._ask(service, "PUT", "api/token", headers)
+            body = await response.read()
+            self._token = body.decode("ascii") if response.status == 200 else ""
+        except (OSError, UnicodeError):
             self._token = ""
 
-    async def _look(self, session: aiohttp.ClientSession) -> dict[str, Any] | None:
+    async def _look(self, service: Connections) -> dict[str, Any] | None:
         """The notice, None while there is none or nothing can be learnt."""
         headers = {"X-aws-ec2-metadata-token": self._token}
-        address = f"{self._endpoint}/latest/meta-data/spot/instance-action"
         try:
-            async with session.get(address, headers=headers, allow_redirects=False) as response:
-                if response.status == 401:
-                    await self._renew_token(session)
-                found = json.loads(await response.read()) if response.status == 200 else None
-        except (aiohttp.ClientError, OSError, ValueError):
+            response = await self._ask(service, "GET", "meta-data/spot/instance-action", headers)
+            body = await response.read()
+            if response.status == 401:
+                await self._renew_token(service)
+            found = json.loads(body) if response.status == 200 else None
+        except (OSError, ValueError):
             return None
         return found if isinstance(found, dict) and found.get("action") else None
+
+    async def _ask(
+        self, service: Connections, method: str, path: str, headers: dict[str, str]
+    ) -> Response:
+        address = f"{self._endpoint}/latest/{path}"
+        return await service.send(method, address, headers, b"", silence_seconds=ANSWER_SECONDS_MAX)
 
     def _seconds_left(self, notice: dict[str, Any]) -> float:
         try:

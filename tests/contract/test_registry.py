@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from inferline.errors import Unavailable
-from inferline.registry import NOBODY, Fleet, Model, Pool, Provider, Serving
+from inferline.registry import NOBODY, Fleet, Model, Pace, Pool, Provider, Serving, TaskSpeed
 from tests.support.seams import Seams
 
 MODEL = Model(
@@ -30,6 +30,7 @@ def provider(name: str = "p1", **told: object) -> Provider:
         "service_seconds": 1.5,
         "tokens_per_second": 12.345,
         "reason": "",
+        "speeds": {"org/m": TaskSpeed(1.234, 56.789), "plain": TaskSpeed(0.5)},
     }
     return Provider(**(given | told))  # type: ignore[arg-type]
 
@@ -125,7 +126,10 @@ SERVING = Serving(
     slots=12,
     service_seconds=1.5,
     pools=(Pool(4.0, {"0a1b2c3d": 1.0, "4e5f6071": 0.25}), Pool(0.5)),
-    fastest={"p1": 12.345, "p2": 7.0},
+    paces=(
+        Pace(speed=TaskSpeed(1.5, 12.345), only="p1"),
+        Pace(speed=TaskSpeed(2.0), providers=2),
+    ),
 )
 
 

@@ -539,3 +539,32 @@ async def test_what_an_attempt_has_written_is_read_up_to_the_first_gap(store: An
 
     assert wrote == await store.written(task.ref, 5)
     assert [] == await store.written(task.ref, 4)
+
+
+EVENT = b'data: {"id":"chatcmpl-1","choices":[{"index":0,"delta":{"content":" word"}}]}\n\n'
+
+
+async def test_an_answer_of_many_events_is_read_as_it_was_written(store: Any) -> None:
+    held = await claimed(store, await submitted(store))
+    many, tail = EVENT * 100, EVENT * 50
+    await store.write_chunks([chunk(held, 0, many)])
+    await store.finish(held, Outcome(status=200, chunks=1, tail=tail))
+
+    alone = await store.read([Wanted(held.ref, 1, 0, 2)], consistent=True)
+    together = await store.read([Wanted(held.ref, 1, 0, 2), Wanted(held.ref)], consistent=True)
+
+    for found in (alone[0], together[0]):
+        assert found.task is not None
+        assert ([many], tail) == ([one.data for one in found.chunks], found.task.tail)
+
+
+async def test_who_reads_alone_finds_what_many_find(store: Any) -> None:
+    held = await claimed(store, await submitted(store))
+    await store.write_chunks([chunk(held, seq, b"%d" % seq) for seq in (0, 1, 3)])
+    wants = [Wanted(held.ref, 1, seq, 3) for seq in range(4)]
+
+    together = await store.read(wants, consistent=True)
+    alone = [(await store.read([want], consistent=True))[0] for want in wants]
+
+    assert together == alone
+    assert [[0, 1], [1, 3], [3], [3]] == [[one.seq for one in found.chunks] for found in alone]

@@ -172,12 +172,39 @@ async def test_a_provider_of_an_earlier_release_tells_neither(
         {"tokens_per_second": 1e300},
         {"tokens_per_second": "NaN"},
         {"reason": "x" * 201},
+        {"speeds": {"org/m": {"task_seconds": 0}}},
+        {"speeds": {"org/m": {"task_seconds": 1, "tokens_per_second": -1}}},
+        {"speeds": {"no name": {"task_seconds": 1}}},
+        {"speeds": {f"m{n}": {"task_seconds": 1} for n in range(201)}},
     ],
 )
 async def test_what_a_provider_tells_is_bounded(
     gateway: Gateway, client: httpx.AsyncClient, told: dict[str, object]
 ) -> None:
     assert 400 == (await client.post("/v1/providers", json={**TOLD, **told})).status_code
+
+
+async def test_the_slower_provider_hears_of_the_faster_one(
+    gateway: Gateway, client: httpx.AsyncClient
+) -> None:
+    slow = {**TOLD, "speeds": {"org/m": {"task_seconds": 8.0, "tokens_per_second": 25.0}}}
+    quick = {"org/m": {"task_seconds": 2.0, "tokens_per_second": 100.0}}
+    await client.post("/v1/providers", json=slow)
+
+    first = (await client.post("/v1/providers", json={**TOLD, "id": "q", "speeds": quick})).json()
+    second = (await client.post("/v1/providers", json=slow)).json()
+
+    assert {} == first["faster"]
+    assert {"org/m": {"times": 4.0, "fellows": 1}} == second["faster"]
+
+
+async def test_a_provider_of_an_earlier_release_hears_of_nobody_faster(
+    gateway: Gateway, client: httpx.AsyncClient
+) -> None:
+    quick = {"org/m": {"task_seconds": 2.0, "tokens_per_second": 100.0}}
+    await client.post("/v1/providers", json={**TOLD, "id": "q", "speeds": quick})
+
+    assert {} == (await client.post("/v1/providers", json=TOLD)).json()["faster"]
 
 
 async def test_a_provider_that_leaves_is_gone_and_its_models_stay_known(

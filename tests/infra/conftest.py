@@ -25,5 +25,6 @@ def buffered() -> Template:
 
 @pytest.fixture(scope="session")
 def guarded() -> Template:
-    """For production: kept, watched over and behind a firewall."""
-    return synthesised(protect=True, alarm_email="ops@example.com", waf=True, api_log_role=False)
+    """For production: kept, watched over, traced and behind a firewall."""
+    watched = {"alarm_email": "ops@example.com", "waf": True, "traces": True}
+    return synthesised(protect=True, api_log_role=False, **watched)

@@ -25,6 +25,7 @@ NO_DEAD_LETTER = (
     "dead letters stay."
 )
 PYTHON = "The runtime is the Python that made the bytecode; the operator chooses it."
+NO_TRACES = "They cost more than all else about a request but its waiting; a switch makes them."
 LATER = "A sweep that failed is followed by another within a minute; a late one is of no use."
 A_MODELS_QUEUES = "The star is a model's name; its queues are made when a provider brings it."
 
@@ -40,7 +41,6 @@ NAG = {
     "AwsSolutions-DDB3": NO_BACKUP,
     "AwsSolutions-IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/service-role/"
     "AmazonAPIGatewayPushToCloudWatchLogs]": "API Gateway asks for this very policy.",
-    "AwsSolutions-IAM5[Resource::*]": "X-Ray knows no resources.",
     "AwsSolutions-IAM5[Resource::<PageFiles79CCA538.Arn>/dashboard/*]": "The star is a file.",
     "AwsSolutions-IAM5[Resource::<StorageBodies7921A412.Arn>/*]": "The star is an object's key.",
     **{
@@ -50,11 +50,13 @@ NAG = {
     },
     "AwsSolutions-L1": PYTHON,
     "AwsSolutions-S1": NO_ACCESS_LOG,
+    "Serverless-APIGWXrayEnabled": NO_TRACES,
     "Serverless-EventBusDLQ": LATER,
     "Serverless-LambdaAsyncFailureDestination": LATER,
     "Serverless-LambdaDLQ": NO_DEAD_LETTER,
     "Serverless-LambdaEventSourceMappingDestination": "It is the dead letters' own consumer.",
     "Serverless-LambdaLatestVersion": PYTHON,
+    "Serverless-LambdaTracing": NO_TRACES,
     "Serverless-SNSRedrivePolicy": "What an e-mail does not tell, CloudWatch shows all the same.",
     "Serverless-SQSRedrivePolicy": "It is the dead-letter queue.",
 }
@@ -64,6 +66,7 @@ CHECKS = {
     "CKV_AWS_21": "An older version of a body or of the page would be kept for nobody.",
     "CKV_AWS_28": NO_BACKUP,
     "CKV_AWS_68": NO_PAGE_FIREWALL,
+    "CKV_AWS_73": NO_TRACES,
     "CKV_AWS_86": NO_PAGE_LOG,
     "CKV_AWS_116": NO_DEAD_LETTER,
     "CKV_AWS_117": "A function in a VPC reaches AWS through endpoints that cost by the hour.",

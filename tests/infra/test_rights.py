@@ -29,6 +29,7 @@ EXPECTED = {
     "inference": {
         "table/inferline-tasks": {
             *("dynamodb:BatchGetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"),
+            "dynamodb:Query",
         },
         "index/live": {"dynamodb:Query"},
         "MODEL": {"dynamodb:GetItem", "dynamodb:Query"},
@@ -140,14 +141,17 @@ class TestActions:
         ]
         assert [] == starred
 
-    def test_only_traces_are_allowed_on_everything(self, template: Template) -> None:
-        everywhere = {
-            action
-            for _, statement in template.statements()
-            if "*" in listed(statement["Resource"])
-            for action in listed(statement["Action"])
-        }
-        assert set(ON_EVERYTHING) == everywhere
+    def test_only_traces_are_allowed_on_everything_where_there_are_any(
+        self, template: Template, guarded: Template
+    ) -> None:
+        for allowed, one in ((set(), template), (set(ON_EVERYTHING), guarded)):
+            everywhere = {
+                action
+                for _, statement in one.statements()
+                if "*" in listed(statement["Resource"])
+                for action in listed(statement["Action"])
+            }
+            assert allowed == everywhere
 
     def test_a_star_in_a_resource_stands_for_a_model_or_an_object(self, template: Template) -> None:
         starred = {

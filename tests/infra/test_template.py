@@ -234,7 +234,7 @@ class TestApi:
             *("$context.responseLatency", "$context.integrationLatency"),
         }
 
-    def test_it_is_throttled_and_traced_without_data(self, template: Template) -> None:
+    def test_it_is_throttled_and_told_of_without_data(self, template: Template) -> None:
         stage = template.one("AWS::ApiGateway::Stage")
 
         [every] = stage["MethodSettings"]
@@ -242,7 +242,6 @@ class TestApi:
         assert every["ThrottlingBurstLimit"] == 200
         assert every["DataTraceEnabled"] is False
         assert every["LoggingLevel"] == "OFF"
-        assert stage["TracingEnabled"] is True
 
     def test_a_firewall_stands_before_it_when_asked_for(
         self, template: Template, guarded: Template
@@ -405,8 +404,17 @@ class TestFunctions:
             assert function["MemorySize"] in (256, 512)
             assert 10 <= function["Timeout"] <= 900
             assert function["ReservedConcurrentExecutions"] > 0
-            assert function["TracingConfig"] == {"Mode": "Active"}
             assert function["Architectures"] == ["arm64"]
+
+    def test_traces_are_made_where_they_are_asked_for(
+        self, template: Template, guarded: Template
+    ) -> None:
+        for wanted, one in ((False, template), (True, guarded)):
+            assert wanted == one.one("AWS::ApiGateway::Stage")["TracingEnabled"]
+            for name, function in functions(one).items():
+                told = function["Environment"]["Variables"]
+                assert wanted == ("TracingConfig" in function), name
+                assert wanted == ("POWERTOOLS_TRACE_DISABLED" not in told), name
 
     def test_their_reservations_are_what_the_switch_says(self, template: Template) -> None:
         reserved = [f["ReservedConcurrentExecutions"] for f in functions(template).values()]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import aiohttp
+from inferline.http.errors import HungUp
 
 #: How many words a whole answer has.
 WORDS = 3
@@ -60,9 +60,9 @@ class Sample:
         """Say nothing more: the connection ends."""
         if not self.over:
             self.over = True
-            self._out.put_nowait(None if cleanly else aiohttp.ClientPayloadError())
+            self._out.put_nowait(None if cleanly else HungUp())
 
-    async def pieces(self) -> AsyncIterator[bytes]:
+    async def pieces(self) -> AsyncGenerator[bytes]:
         while (piece := await self._out.get()) is not None:
             if isinstance(piece, Exception):
                 raise piece
@@ -83,18 +83,13 @@ def _answer(text: str, finish_reason: str | None) -> dict[str, Any]:
     return {"id": "x", "object": "text_completion", "model": "m", "choices": [choice]}
 
 
-class _Content:
-    def __init__(self, sample: Sample) -> None:
-        self.iter_any = sample.pieces
-
-
 class _Response:
     def __init__(self, sample: Sample) -> None:
         streams = sample.streamed and sample.status == 200
         kind = "text/event-stream" if streams else "application/json"
         self.status = sample.status
         self.headers = {"content-type": kind}
-        self.content = _Content(sample)
+        self.pieces = sample.pieces
 
 
 @dataclass
@@ -107,7 +102,9 @@ class Backend:
     own: list[Sample] = field(default_factory=list)
 
     @asynccontextmanager
-    async def post(self, path: str, body: bytes, traceparent: str = "") -> AsyncIterator[Any]:
+    async def post(
+        self, path: str, body: bytes, silence: float, traceparent: str = ""
+    ) -> AsyncIterator[Any]:
         asked = json.loads(body)
         given = asked["prompt"].removeprefix(PROMPT)
         sample = Sample(len(self.samples), given, bool(asked.get("stream")), self.status)

@@ -77,11 +77,11 @@ class Forgiving(Reader):
 class Forgetful(Backend):
     """Is asked to go on from less than there is."""
 
-    def post(self, path: str, body: bytes, traceparent: str = "") -> Any:
+    def post(self, path: str, body: bytes, silence: float, traceparent: str = "") -> Any:
         asked = json.loads(body)
         words = asked["prompt"].removeprefix(PROMPT).split()
         asked["prompt"] = " ".join([PROMPT, *words[:-1]])
-        return super().post(path, json.dumps(asked).encode(), traceparent)
+        return super().post(path, json.dumps(asked).encode(), silence, traceparent)
 
 
 class ChunksOfNoAttempt(Protocol):

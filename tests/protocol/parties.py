@@ -198,7 +198,7 @@ class Host(Process):
             flush_bytes=TERMS.flush_bytes,
             patience_seconds=0.2,
         )
-        limits = TERMS.lease_seconds, TERMS.orphan_seconds
+        limits = TERMS.lease_seconds, TERMS.orphan_seconds, TERMS.cancel_seconds
         self.leases = Leases(seam, self._queue, wire.clock, *limits)
         bench = Bench(
             provider=name,

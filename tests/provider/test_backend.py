@@ -174,7 +174,7 @@ def test_only_a_plain_http_address_is_one(url: str) -> None:
 async def test_a_path_can_not_lead_to_another_host() -> None:
     async with client.Backend("http://127.0.0.1") as backend:
         with pytest.raises(Broken):
-            async with backend.post("@evil.example/v1", b"{}"):
+            async with backend.post("@evil.example/v1", b"{}", 5):
                 pass
 
 

@@ -36,10 +36,10 @@ async def test_the_first_bytes_go_at_once_and_the_next_gather() -> None:
     store = CountingStore()
     async with writing(store) as writer:
         stream = writer.open(task := new_task(store))
-        await stream.put(b"a")
+        stream.put(b"a")
         await until(lambda: store.writes)
         for piece in (b"b", b"c", b"d"):
-            await stream.put(piece)
+            stream.put(piece)
             await asyncio.sleep(0.001)
         assert len(store.writes) == 1
 
@@ -52,10 +52,10 @@ async def test_much_does_not_wait() -> None:
     store = CountingStore()
     async with writing(store, flush_seconds=60.0) as writer:
         stream = writer.open(task := new_task(store))
-        await stream.put(b"a")
+        stream.put(b"a")
         await until(lambda: store.writes)
 
-        await stream.put(b"b" * 1000)
+        stream.put(b"b" * 1000)
 
         await until(lambda: len(written(store, task)) == 2)
 
@@ -64,9 +64,9 @@ async def test_what_was_not_written_rides_on_the_end() -> None:
     store = CountingStore()
     async with writing(store, flush_seconds=60.0) as writer:
         stream = writer.open(new_task(store))
-        await stream.put(b"a")
+        stream.put(b"a")
         await until(lambda: store.writes)
-        await stream.put(b"b")
+        stream.put(b"b")
 
         assert await stream.close(b"c") == (1, b"bc")
 
@@ -98,7 +98,7 @@ async def test_streams_share_a_write() -> None:
     async with writing(store) as writer:
         streams = [writer.open(new_task(store)) for _ in range(30)]
         for stream in streams:
-            await stream.put(b"a")
+            stream.put(b"a")
 
         await until(lambda: sum(map(len, store.writes)) == 30)
 
@@ -110,9 +110,9 @@ async def test_the_head_rides_on_the_first_chunk_only() -> None:
     async with writing(store, flush_seconds=0.01) as writer:
         stream = writer.open(task := new_task(store))
         stream.head(200, "text/event-stream")
-        await stream.put(b"a")
+        stream.put(b"a")
         await until(lambda: store.writes)
-        await stream.put(b"b")
+        stream.put(b"b")
         await until(lambda: len(store.writes) == 2)
 
         first, second = store.chunks(task.ref, task.attempt)
@@ -126,7 +126,7 @@ async def test_a_failed_write_is_tried_again() -> None:
     store.failures = 1
     async with writing(store) as writer:
         stream = writer.open(task := new_task(store))
-        await stream.put(b"a")
+        stream.put(b"a")
 
         await until(lambda: written(store, task) == [b"a"])
 
@@ -136,22 +136,22 @@ async def test_a_write_that_keeps_failing_is_told_to_the_attempt() -> None:
     store.failures = 1000
     async with writing(store, patience_seconds=0.1) as writer:
         stream = writer.open(new_task(store))
-        await stream.put(b"a")
+        stream.put(b"a")
         await until(lambda: stream.begun)
 
         with pytest.raises(Unavailable):
             await stream.close()
         with pytest.raises(Unavailable):
-            await stream.put(b"b")
+            stream.put(b"b")
 
 
 async def test_nothing_is_written_after_the_end() -> None:
     store = CountingStore()
     async with writing(store, flush_seconds=0.01) as writer:
         stream = writer.open(new_task(store))
-        await stream.put(b"a")
+        stream.put(b"a")
         await until(lambda: store.writes)
-        await stream.put(b"b")
+        stream.put(b"b")
         stream.discard()
 
         await asyncio.sleep(0.03)
@@ -181,9 +181,9 @@ async def test_the_end_waits_for_what_was_taken_as_an_earlier_write_landed() -> 
     store = CountingStore(write_seconds=0.05)
     async with writing(store, flush_seconds=0.01) as writer:
         stream = writer.open(task := new_task(store))
-        await stream.put(b"a")
+        stream.put(b"a")
         await until(lambda: stream.begun)
-        await stream.put(b"b")
+        stream.put(b"b")
         count, tail = await stream.close()
 
         assert count == len(written(store, task))

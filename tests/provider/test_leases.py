@@ -14,6 +14,7 @@ from tests.support.seams import new_task
 
 LEASE_SECONDS = 30.0
 ORPHAN_SECONDS = 60.0
+CANCEL_SECONDS = 0.4
 
 
 @dataclass(eq=False)
@@ -50,7 +51,9 @@ class Scene:
         self.clock = FakeClock()
         self.store = SilentStore(self.clock)
         self.queue = MemoryQueue(self.clock)
-        self.leases = Leases(self.store, self.queue, self.clock, LEASE_SECONDS, ORPHAN_SECONDS)
+        self.leases = Leases(
+            self.store, self.queue, self.clock, LEASE_SECONDS, ORPHAN_SECONDS, CANCEL_SECONDS
+        )
 
     async def held(self) -> Held:
         task = new_task(self.store, seconds=600)
@@ -172,7 +175,12 @@ async def test_an_old_picture_of_the_task_stops_nothing() -> None:
             return {held.task.ref: Standing(State.QUEUED, 0, 0)}
 
     scene.leases = Leases(
-        Stale(scene.clock), scene.queue, scene.clock, LEASE_SECONDS, ORPHAN_SECONDS
+        Stale(scene.clock),
+        scene.queue,
+        scene.clock,
+        LEASE_SECONDS,
+        ORPHAN_SECONDS,
+        CANCEL_SECONDS,
     )
     scene.leases.hold(held)
     await scene.leases.look()

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
+
 from inferline.task import TIERS
-from inferline_provider.rota import FAIR_TURNS, Place, Rota
+from inferline_provider.rota import FAIR_TURNS, PROMPT_SECONDS, RECEIVES_MAX, Place, Rota
 
 
 def rota_of(*models: str) -> tuple[Rota, dict[tuple[str, str], Place]]:
@@ -12,8 +14,20 @@ def rota_of(*models: str) -> tuple[Rota, dict[tuple[str, str], Place]]:
     return rota, {(place.model, place.tier): place for place in rota.cold(0)}
 
 
-def heat(rota: Rota, place: Place, sent_ms: int = 1) -> None:
-    rota.came(place, [sent_ms])
+def ask(rota: Rota, place: Place, *sent_ms: int, limit: int = 10) -> None:
+    """Ask a queue that has these messages, without waiting."""
+    rota.came(rota.begin(place, limit, 0, waits=False), sent_ms)
+
+
+def heat(rota: Rota, *places: Place, sent_ms: int = 1) -> None:
+    for place in places:
+        ask(rota, place, sent_ms)
+
+
+def next_place(rota: Rota) -> Place:
+    turn = rota.hottest(0, free=1)
+    assert turn is not None
+    return turn[0]
 
 
 def test_every_queue_is_waited_at_in_the_beginning() -> None:
@@ -24,26 +38,78 @@ def test_every_queue_is_waited_at_in_the_beginning() -> None:
 
 def test_nobody_waits_at_a_queue_twice() -> None:
     rota, places = rota_of("a")
-    places["a", "flex"].asked = True
+    receive = rota.begin(places["a", "flex"], 4, 0, waits=True)
 
     assert places["a", "flex"] not in rota.cold(0)
+    rota.came(receive, [])
+    assert places["a", "flex"] in rota.cold(0)
 
 
-def test_a_queue_that_brought_something_is_asked_and_not_waited_at() -> None:
+def test_queues_that_brought_something_are_asked_and_not_waited_at() -> None:
+    rota, places = rota_of("a")
+    heat(rota, places["a", "default"], places["a", "flex"])
+
+    assert next_place(rota) is places["a", "default"]
+    assert rota.cold(0) == [places["a", "priority"]]
+
+
+def test_a_queue_that_alone_brought_something_is_waited_at() -> None:
     rota, places = rota_of("a")
     heat(rota, places["a", "default"])
 
-    assert rota.hottest(0) is places["a", "default"]
-    assert places["a", "default"] not in rota.cold(0)
+    assert places["a", "default"] in rota.cold(0)
+    assert rota.hottest(0, free=10) is None
 
 
 def test_a_queue_that_brought_nothing_is_waited_at_again() -> None:
     rota, places = rota_of("a")
-    heat(rota, places["a", "default"])
-    rota.came(places["a", "default"], [])
+    heat(rota, places["a", "default"], places["a", "flex"])
+    ask(rota, places["a", "default"])
 
-    assert rota.hottest(0) is None
     assert places["a", "default"] in rota.cold(0)
+
+
+def test_a_queue_that_brings_all_that_it_is_asked_for_is_asked_by_more_receives_each_time() -> None:
+    rota, places = rota_of("a")
+    place = places["a", "default"]
+    receives = [rota.begin(place, 10, 0, waits=True)]
+
+    counts = []
+    for _ in range(5):
+        for receive in receives:
+            rota.came(receive, range(10))
+        receives = [rota.begin(place, 10, 0, waits=True)]
+        while (turn := rota.hottest(0, free=500)) is not None:
+            receives.append(rota.begin(*turn, 0, waits=False))
+        counts.append(len(receives))
+
+    assert counts == [2, 4, 8, 1 + RECEIVES_MAX, 1 + RECEIVES_MAX]
+
+
+def test_no_receive_asks_for_slots_that_another_asks_for() -> None:
+    rota, places = rota_of("a")
+    ask(rota, places["a", "default"], *range(10))
+    rota.begin(places["a", "default"], 10, 0, waits=True)
+
+    assert rota.hottest(0, free=10) is None
+    assert rota.hottest(0, free=13) == (places["a", "default"], 3)
+
+
+def test_a_queue_at_which_a_receive_has_waited_for_long_is_empty_and_not_asked() -> None:
+    rota, places = rota_of("a")
+    ask(rota, places["a", "default"], *range(10))
+    rota.begin(places["a", "default"], 1, 5.0, waits=True)
+
+    assert rota.hottest(5.0, free=10) is not None
+    assert rota.hottest(5.0 + PROMPT_SECONDS, free=10) is None
+
+
+def test_a_queue_that_brought_less_than_it_was_asked_for_is_not_asked_by_more_receives() -> None:
+    rota, places = rota_of("a")
+    ask(rota, places["a", "default"], *range(9))
+    rota.begin(places["a", "default"], 10, 0, waits=True)
+
+    assert rota.hottest(0, free=500) is None
 
 
 def test_the_tier_goes_before_the_loaded_model_and_that_before_age() -> None:
@@ -52,13 +118,13 @@ def test_the_tier_goes_before_the_loaded_model_and_that_before_age() -> None:
     heat(rota, places["a", "priority"], sent_ms=9)
     heat(rota, places["a", "default"], sent_ms=1)
     heat(rota, places["b", "default"], sent_ms=5)
+    heat(rota, places["b", "flex"], sent_ms=0)
 
     order = []
     for _ in range(3):
-        place = rota.hottest(0)
-        assert place is not None
+        place = next_place(rota)
         order.append(place.url)
-        rota.came(place, [])
+        ask(rota, place)
 
     assert order == ["a/priority", "b/default", "a/default"]
 
@@ -68,15 +134,14 @@ def test_the_older_message_goes_first() -> None:
     heat(rota, places["a", "default"], sent_ms=7)
     heat(rota, places["b", "default"], sent_ms=3)
 
-    assert rota.hottest(0) is places["b", "default"]
+    assert next_place(rota) is places["b", "default"]
 
 
 def test_flex_does_not_starve() -> None:
     rota, places = rota_of("a")
-    heat(rota, places["a", "priority"])
-    heat(rota, places["a", "flex"])
+    heat(rota, places["a", "priority"], places["a", "flex"])
 
-    turns = Counter(place.tier for _ in range(100) if (place := rota.hottest(0)))
+    turns = Counter(next_place(rota).tier for _ in range(100))
 
     assert turns == {"priority": 100 - 100 // FAIR_TURNS, "flex": 100 // FAIR_TURNS}
 
@@ -84,20 +149,42 @@ def test_flex_does_not_starve() -> None:
 def test_a_queue_that_fails_is_left_alone_longer_each_time() -> None:
     rota, places = rota_of("a")
     place = places["a", "default"]
-    rota.failed(place, now=0)
+    rota.failed(rota.begin(place, 1, 0, waits=True), now=0)
 
     assert place not in rota.cold(0.9)
     assert place in rota.cold(1)
 
-    rota.failed(place, now=1)
+    rota.failed(rota.begin(place, 1, 1, waits=True), now=1)
     assert place not in rota.cold(2.9)
+
+
+def test_several_receives_that_fail_at_once_are_one_failure() -> None:
+    rota, places = rota_of("a")
+    place = places["a", "default"]
+    receives = [rota.begin(place, 1, 0, waits=False) for _ in range(3)]
+    for receive in receives:
+        rota.failed(receive, now=0)
+
+    assert place in rota.cold(1)
+
+
+def test_a_queue_can_be_left_alone_and_is_waited_at_afterwards() -> None:
+    rota, places = rota_of("a")
+    place = places["a", "default"]
+    heat(rota, place, places["a", "flex"])
+    rota.leave(place, until=0.25)
+
+    assert place not in rota.cold(0.2)
+    assert pytest.approx(0.05) == rota.due(0.2)
+    assert place in rota.cold(0.25)
+    assert rota.due(0.25) == float("inf")
 
 
 def test_what_is_known_of_a_queue_outlives_a_new_grant() -> None:
     rota, places = rota_of("a")
-    heat(rota, places["a", "default"])
+    heat(rota, places["a", "default"], places["a", "flex"])
 
-    rota.arrange({"a": {"default": "a/default"}, "b": {"default": "b/default"}})
+    rota.arrange({"a": {"default": "a/default", "flex": "a/flex"}, "b": {"default": "b/default"}})
 
-    assert rota.hottest(0) is places["a", "default"]
+    assert next_place(rota) is places["a", "default"]
     assert [place.url for place in rota.cold(0)] == ["b/default"]

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from inferline.bodies import body_key
 from inferline.clock import Clock
-from inferline.enrolment import Credentials, Grant, Terms
+from inferline.enrolment import Credentials, Faster, Grant, Terms
 from inferline.memory import MemoryBodies, MemoryQueue, MemoryStore
 from inferline.queue import Message
 from inferline.settings import Settings as GatewaySettings
@@ -43,6 +43,8 @@ class FakeGateway:
     left: list[str] = field(default_factory=list)
     #: What each provider that asks for credentials gets.
     lends: Callable[[], Credentials | None] = lambda: None
+    #: Who is faster than the provider, by model.
+    faster: dict[str, Faster] = field(default_factory=dict)
 
     async def enrol(self, request: web.Request) -> web.Response:
         told = await request.json()
@@ -54,6 +56,7 @@ class FakeGateway:
         queues = {model["id"]: dict(await self.queue.make(model["id"])) for model in told["models"]}
         grant = Grant(
             queues=queues,
+            faster=self.faster,
             tasks_table="t",
             bodies_bucket="b",
             region="r",

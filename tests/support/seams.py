@@ -69,7 +69,7 @@ async def opened(endpoint_url: str | None) -> AsyncIterator[Seams]:
     async with AwsClient(settings.region, endpoint_url) as client:
         await provision(client, settings)
         yield Seams(
-            DynamoTaskStore(client, settings.tasks_table),
+            DynamoTaskStore(client, settings.tasks_table, packs=True),
             SqsQueue(client),
             SqsQueueMaker(client, settings.stack, settings.lease_seconds),
             S3Bodies(client, settings.bodies_bucket),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import threading
-from typing import Any
+from typing import Any, NamedTuple
 
 import botocore.auth
 import pytest
@@ -16,7 +16,7 @@ from botocore.exceptions import NoCredentialsError
 
 from inferline.aws.credentials import ChainCredentials, Keys, StaticCredentials
 from inferline.aws.endpoints import Endpoints
-from inferline.aws.signing import Request, sign
+from inferline.aws.signing import signed
 
 NOW = datetime.datetime(2027, 1, 15, 8, 0, 0, tzinfo=datetime.UTC)
 
@@ -90,6 +90,16 @@ def test_keys_do_not_show() -> None:
     assert "secret" not in repr(Keys("id", "secret", "token"))
 
 
+class Call(NamedTuple):
+    """What is signed."""
+
+    service: str
+    method: str
+    url: str
+    headers: dict[str, str]
+    body: bytes
+
+
 @pytest.mark.parametrize(
     ("service", "method", "url", "body"),
     [
@@ -109,10 +119,10 @@ def test_a_signature_is_botocores_at_our_time(
     (S3SigV4Auth if service == "s3" else SigV4Auth)(keys, service, "eu-west-1").add_auth(theirs)
     monkeypatch.undo()
 
-    ours = Request(method, url, dict(headers), body)
-    sign(ours, service, "eu-west-1", keys, now_ms=int(NOW.timestamp() * 1000) + 999)
+    call = Call(service, method, url, headers, body)
+    ours = signed(call, "eu-west-1", keys, now_ms=int(NOW.timestamp() * 1000) + 999)
 
-    assert ours.headers == dict(theirs.headers.items())
+    assert ours == dict(theirs.headers.items())
 
 
 @pytest.mark.parametrize(

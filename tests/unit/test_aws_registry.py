@@ -14,6 +14,7 @@ def test_a_provider_of_an_earlier_release_has_no_speed_and_no_reason() -> None:
     found = provider_of(row)
 
     assert (1.5, 0.0, "") == (found.service_seconds, found.tokens_per_second, found.reason)
+    assert {} == found.speeds
 
 
 def test_a_model_of_an_earlier_release_may_be_served_until_somebody_has_counted() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.cost import Bill, Counted, usd
+from bench.bill import WAITING, Bill, Counted, Plan, price_of, usd
 from bench.counting import Tally, stored_by, units_of
 from bench.prices import MINUTES_A_MONTH, PRICES
 from bench.template import Declared
@@ -16,7 +16,7 @@ STACK = Declared(
     keys=1,
     settings={},
 )
-BILL = Bill(STACK, metric_bytes=500)
+BILL = Bill(STACK, Plan(enrol_seconds=30, queue_key_seconds=3600, metric_bytes=500))
 
 
 def test_a_row_that_enters_the_index_of_live_tasks_costs_two_writes() -> None:
@@ -55,7 +55,7 @@ def test_a_waiting_lambda_is_billed_by_its_memory_and_seconds() -> None:
 
     items = dict(BILL.of_request(counted))
 
-    assert {"lambda-requests": 1, "lambda-seconds": 5.0} == items["Lambda that waits"]
+    assert {"lambda-requests": 1, "lambda-seconds": 5.0} == items[WAITING]
     assert PRICES["lambda-seconds"].of(5e6) == pytest.approx(66.67, abs=0.01)
 
 
@@ -73,3 +73,14 @@ def test_idle_nothing_costs_but_what_is_there_and_a_look_each_minute() -> None:
 
     assert MINUTES_A_MONTH * 3 == dict(fixed)["sweep, each minute"]["reads"]
     assert usd(fixed) < 6
+
+
+def test_waiting_costs_by_the_answer_in_a_lambda_and_by_the_hour_elsewhere() -> None:
+    one, many = (
+        {name: price_of(units) for name, units in BILL.of_waiting(at_once)} for at_once in (1, 250)
+    )
+
+    assert many["Lambda"] == pytest.approx(250 * one["Lambda"])
+    assert one["Lambda"] == pytest.approx(8.76, abs=0.1)  # 730 h of a quarter of a GB.
+    others = [name for name in one if name != "Lambda"]
+    assert [one[name] for name in others] == [many[name] for name in others]

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from inferline.census import (
-    FASTEST_MAX,
     FORGET_MAX,
     FORGET_SECONDS,
     NEWS_SHARE,
@@ -27,7 +26,16 @@ from inferline.census import (
 )
 from inferline.errors import Unavailable
 from inferline.memory_registry import MemoryRegistry
-from inferline.registry import NOBODY, SILENT_SLACK, Fleet, Model, Provider, Serving, Snapshot
+from inferline.registry import (
+    NOBODY,
+    SILENT_SLACK,
+    Fleet,
+    Model,
+    Provider,
+    Serving,
+    Snapshot,
+    TaskSpeed,
+)
 from inferline.task import mark, slug
 
 SECONDS = 10.0
@@ -106,6 +114,10 @@ def place() -> Place:
 def provider(name: str, *models: str, **told: Any) -> Provider:
     given = {"slots": 4, "running": 0, "healthy": True, "version": "1", "service_seconds": 2.0}
     return Provider(id=name, models=models or ("m",), **(given | told))
+
+
+def speed(tokens_per_second: float) -> dict[str, TaskSpeed]:
+    return {"m": TaskSpeed(1.0, tokens_per_second)}
 
 
 async def test_a_change_is_counted_at_once(place: Place) -> None:
@@ -295,21 +307,17 @@ async def test_rows_are_written_for_news_and_now_and_then(place: Place) -> None:
         ({"service_seconds": 2.0 * (1 + NEWS_SHARE / 2)}, False),
         ({"service_seconds": 2.0 * (1 + 2 * NEWS_SHARE)}, True),
         ({"service_seconds": 0.0}, True),
-        ({"tokens_per_second": 100 * (1 + 2 * NEWS_SHARE)}, True),
-        ({"tokens_per_second": 100 * (1 + NEWS_SHARE / 2)}, False),
+        ({"speeds": {}}, True),
+        ({"speeds": speed(100 * (1 + 2 * NEWS_SHARE))}, True),
+        ({"speeds": speed(100 * (1 + NEWS_SHARE / 2))}, False),
         ({"seen_ms": 1 + int(35_000 * SILENT_SLACK)}, True),
         ({"seen_ms": int(35_000 * SILENT_SLACK)}, False),
     ],
 )
 def test_what_is_news(told: dict[str, Any], news: bool) -> None:
     def found(**changes: Any) -> Serving:
-        given = {"slots": 4, "tokens_per_second": 100.0, "models": ("m", "n"), "healthy": True}
-        one = Provider(
-            id="p",
-            running=0,
-            version="1",
-            **({"service_seconds": 2.0} | given | changes),  # type: ignore[arg-type]
-        )
+        models = changes.pop("models", ("m", "n"))
+        one = provider("p", *models, **({"speeds": speed(100.0)} | changes))
         return counted([one]).get("m", NOBODY)
 
     assert news is is_news(found(), found(**told), 35.0)
@@ -320,15 +328,15 @@ def test_what_is_news(told: dict[str, Any], news: bool) -> None:
 def test_sums_leave_out_who_is_not_healthy() -> None:
     found = counted(
         [
-            provider("a", slots=4, service_seconds=2.0, tokens_per_second=9.0, seen_ms=5),
+            provider("a", slots=4, service_seconds=2.0, speeds=speed(9.0), seen_ms=5),
             provider("b", slots=8, service_seconds=4.0, seen_ms=7),
             provider("new", slots=3, service_seconds=0.0),
-            provider("ill", slots=100, healthy=False, tokens_per_second=99.0, seen_ms=9),
+            provider("ill", slots=100, healthy=False, speeds=speed(99.0), seen_ms=9),
         ]
     )["m"]
 
     assert (3, 15, 3.0, 7) == (found.providers, found.slots, found.service_seconds, found.seen_ms)
-    assert {"a": 9.0} == found.fastest
+    assert ["a"] == [pace.only for pace in found.paces]
     [pool] = found.pools
     assert (4 / 2 + 8 / 4 + 3 / 3, {}) == (pool.rate, pool.rivals)
 
@@ -392,9 +400,3 @@ def test_many_pools_are_about_as_fast_as_their_providers() -> None:
 
     assert 0.9 < min(shares) < max(shares) < 1.25
     assert 0.98 < median(shares) < 1.05
-
-
-def test_the_few_fastest_are_told() -> None:
-    found = counted([provider(f"p{n}", tokens_per_second=float(n)) for n in range(50)])["m"]
-
-    assert {f"p{n}": float(n) for n in range(50 - FASTEST_MAX, 50)} == found.fastest

@@ -21,7 +21,9 @@ from inferline import errors
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted([*ROOT.glob("inferline/**/*.py"), *ROOT.glob("provider/**/*.py")])
-PAPERS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("provider/*.md")])
+PAPERS = sorted(
+    path for where in ("", "docs/", "provider/", "bench/") for path in ROOT.glob(f"{where}*.md")
+)
 LOCKS = sorted(ROOT.glob("requirements/*.txt"))
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 

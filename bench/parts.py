@@ -1,0 +1,82 @@
+"""The parts of the measurement: what each tells, and about how long it takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One of them; the module of its name in `bench` has ``measure`` and ``tell``."""
+
+    title: str
+    #: What it tells, for who chooses.
+    what: str
+    #: About how long it takes on two cores: all of it, and with ``--quick``.
+    seconds: float
+    quick_seconds: float
+
+
+#: In the order in which all of them run, and in which the page has them.
+PARTS = {
+    "latency": Part(
+        "Latency",
+        "what InferLine and LiteLLM add: first token, between tokens, whole answer",
+        2700,
+        330,
+    ),
+    "gateway": Part(
+        "Gateway",
+        "CPU time of a router for an answer, and answers a second",
+        560,
+        180,
+    ),
+    "streams": Part(
+        "Open streams",
+        "memory of an open stream, CPU time of a delivered chunk, reads that streams share",
+        420,
+        200,
+    ),
+    "refill": Part(
+        "Refill and occupancy",
+        "how long a free slot waits for its next task, and how full the slots are",
+        810,
+        300,
+    ),
+    "relay": Part(
+        "Relay",
+        "CPU time of a provider for 1,000 tokens, and chunks that share a write",
+        220,
+        120,
+    ),
+    "cancel": Part("Cancel", "how long a cancelled request still holds its slot", 450, 80),
+    "calls": Part(
+        "Calls to AWS", "calls to AWS for each request, and what a million cost", 270, 130
+    ),
+    "cost": Part(
+        "Cost",
+        "the stack on AWS idle for a month, and for a million requests of 20 s",
+        520,
+        380,
+    ),
+    "cold_start": Part("Cold start", "time and memory of each Lambda function's start", 240, 110),
+    "aws_client": Part("Client of AWS", "CPU time of a call to AWS, by client", 300, 40),
+    "dispatch": Part(
+        "Dispatch",
+        "who waits for a slot, how long and for which, beside LiteLLM and an ideal queue",
+        3000,
+        330,
+    ),
+    "growth": Part(
+        "Growth",
+        "what the registry and the polls cost with 100, 1,000 and 5,000 providers",
+        3600,
+        300,
+    ),
+    "overload": Part(
+        "Overload",
+        "the share answered in time at 1.2 times the capacity, beside the best possible",
+        1000,
+        330,
+    ),
+}

@@ -1,0 +1,101 @@
+"""InferLine's gateway and providers in one loop, with nothing between them: no HTTP, no AWS."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from bench.virtual_time import VirtualClock
+from inferline.caller import ANYONE
+from inferline.enrolment import Enrolment, Grant
+from inferline.gateway.access import OpenAccess
+from inferline.gateway.catalogue import Catalogue
+from inferline.gateway.control import Office
+from inferline.gateway.line import Line
+from inferline.gateway.watch import Watch
+from inferline.memory import MemoryMinutes
+from inferline.minutes import MinuteLedger
+from inferline.registry import QueueMaker, Registry
+from inferline.settings import Settings
+from inferline_provider import provider, settings
+from inferline_provider.backend import Backend
+from inferline_provider.enrolment import GrantedCredentials
+from inferline_provider.health import Health
+from inferline_provider.trail import UNTOLD
+
+
+@dataclass
+class Response:
+    """What a backend answers, as much of it as a provider looks at."""
+
+    body: bytes
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=lambda: {"content-type": "application/json"})
+
+    async def pieces(self) -> AsyncGenerator[bytes]:
+        yield self.body
+
+
+@dataclass
+class Door:
+    """The gateway's two routes for providers, without the HTTP around them."""
+
+    office: Office
+
+    async def enrol(self, told: Enrolment) -> Grant:
+        return await self.office.enrol(told, ANYONE)
+
+    async def leave(self, provider_id: str) -> None:
+        await self.office.leave(provider_id, ANYONE)
+
+
+def line(
+    chosen: Settings,
+    stores: provider.Stores,
+    registry: Registry,
+    ledger: MinuteLedger | None = None,
+) -> Line:
+    """What one gateway works on."""
+    clock = VirtualClock()
+    return Line(
+        settings=chosen,
+        clock=clock,
+        store=stores.store,
+        queue=stores.queue,
+        bodies=stores.bodies,
+        catalogue=Catalogue(registry, stores.queue, clock, chosen.registry_seconds),
+        watch=Watch(stores.store),
+        ledger=ledger,
+    )
+
+
+def office(
+    line: Line, registry: Registry, queue_maker: QueueMaker, ledger: MinuteLedger | None = None
+) -> Office:
+    """Where that gateway's providers enrol."""
+    return Office(
+        line=line,
+        registry=registry,
+        queue_maker=queue_maker,
+        lender=None,
+        access=OpenAccess(""),
+        minutes=ledger or MinuteLedger(MemoryMinutes()),
+    )
+
+
+async def provide(
+    chosen: settings.Settings,
+    server: Backend,
+    stores: provider.Stores,
+    door: object,
+    stopping: provider.Stopping,
+) -> None:
+    """What `inferline_provider.provider.run` does, with nothing to connect to."""
+    clock, gateway = VirtualClock(), cast(Any, door)
+    credentials = GrantedCredentials(clock, own=True)
+    health = Health(server, chosen, clock)
+    one = provider.Provider(chosen, health, gateway, credentials, clock, UNTOLD)
+    grant = await one.join()
+    one.equip(server, stores, grant)
+    await one.serve(stopping)

@@ -1,0 +1,130 @@
+"""Connections: sends requests, over connections that are kept where the other side keeps them."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import deque
+from collections.abc import Mapping
+from typing import Self
+
+from inferline.http.connection import Connection
+from inferline.http.errors import CannotConnect, ConnectTimeout, Untrusted
+from inferline.http.origin import Origin, place
+from inferline.http.response import Response
+
+
+class Connections:
+    """
+    A pool of them.
+
+    For one event loop; use it as a context manager. ``idle_seconds`` is how long a connection may
+    lie unused before another request is trusted to it; 0 keeps none.
+    """
+
+    def __init__(self, *, connect_seconds: float, idle_seconds: float) -> None:
+        self.connect_seconds = connect_seconds
+        self._idle_seconds = idle_seconds
+        #: Those that wait for a request, the one used last at the end.
+        self._idle: dict[Origin, deque[Connection]] = {}
+        #: Those that are open.
+        self.all: set[Connection] = set()
+        self._tls: ssl.SSLContext | None = None
+        self._is_open = False
+
+    async def __aenter__(self) -> Self:
+        """Open; nothing is connected before the first request."""
+        self._is_open = True
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        """Close every connection, those in use as well."""
+        self._is_open = False
+        for connection in list(self.all):
+            connection.abort()
+        self._idle.clear()
+
+    async def send(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        *,
+        silence_seconds: float,
+    ) -> Response:
+        """
+        Send a request and return the response once its headers are here. Raises HttpError.
+
+        ``url`` goes out as it is written. The response is to be read to its end, or closed.
+        """
+        if not self._is_open:
+            raise RuntimeError("The connections are not open: use `async with`.")
+        origin, path = place(url)
+        head = _head(method, path, origin, headers, len(body))
+        connection = self._kept(origin) or await self._connected(origin)
+        response = Response(connection, method, silence_seconds)
+        connection.carry(response, head, body)
+        await response.begun()
+        return response
+
+    def keep(self, connection: Connection) -> None:
+        """Take back a connection whose response was read."""
+        if not self._is_open or not self._idle_seconds:
+            connection.abort()
+            return
+        idle = self._idle.setdefault(connection.origin, deque())
+        idle.append(connection)
+        # What has lain longest goes first, so that a pool that was once large becomes small again.
+        while connection.used_at - idle[0].used_at >= self._idle_seconds:
+            idle.popleft().abort()
+
+    def forget(self, connection: Connection) -> None:
+        """Hear that a connection has ended."""
+        self.all.discard(connection)
+        idle = self._idle.get(connection.origin)
+        if idle and connection in idle:
+            idle.remove(connection)
+
+    def _kept(self, origin: Origin) -> Connection | None:
+        idle = self._idle.get(origin)
+        since = asyncio.get_running_loop().time() - self._idle_seconds
+        while idle:
+            connection = idle.pop()
+            if connection.used_at > since:
+                return connection
+            connection.abort()
+        return None
+
+    async def _connected(self, origin: Origin) -> Connection:
+        loop = asyncio.get_running_loop()
+        tls = self._context() if origin.is_tls else None
+        try:
+            async with asyncio.timeout(self.connect_seconds):
+                _, connection = await loop.create_connection(
+                    lambda: Connection(self, origin), origin.host, origin.port, ssl=tls
+                )
+        except TimeoutError as error:
+            raise ConnectTimeout(f"No connection in {self.connect_seconds:g} s.") from error
+        except ssl.SSLError as error:
+            raise Untrusted(str(error)) from error
+        except OSError as error:
+            raise CannotConnect(str(error)) from error
+        self.all.add(connection)
+        return connection
+
+    def _context(self) -> ssl.SSLContext:
+        if self._tls is None:
+            self._tls = ssl.create_default_context()
+        return self._tls
+
+
+def _head(method: str, path: str, origin: Origin, headers: Mapping[str, str], length: int) -> bytes:
+    lines = [f"{method} {path} HTTP/1.1", f"Host: {origin.authority}"]
+    lines += [f"{name}: {text}" for name, text in headers.items()]
+    if length or method not in ("GET", "HEAD"):
+        lines.append(f"Content-Length: {length}")
+    text = "\r\n".join(lines)
+    if not text.count("\r") == text.count("\n") == len(lines) - 1:
+        raise ValueError("An address or a header has a line break in it.")
+    return f"{text}\r\n\r\n".encode("latin-1")

@@ -1,0 +1,150 @@
+"""A response, its body as it comes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Final, Protocol
+
+from inferline.http.errors import HttpError, Silence
+
+#: What of a response may lie here unread, bytes; then its sender has to wait.
+UNREAD_BYTES_MAX: Final = 256 * 1024
+
+
+class Source(Protocol):
+    """The connection that a response comes over."""
+
+    def go_on(self) -> None:
+        """Take more in: what was here has been read."""
+
+    def abort(self) -> None:
+        """End it at once."""
+
+
+class Response:
+    """
+    A response, its body as it comes.
+
+    ``silence_seconds``, which may be changed, bounds each wait for something to come; what does not
+    come in that time, or with the connection's end, raises HttpError.
+    """
+
+    __slots__ = (
+        "_ended",
+        "_error",
+        "_pieces",
+        "_size",
+        "_source",
+        "_waiter",
+        "headers",
+        "method",
+        "silence_seconds",
+        "status",
+    )
+
+    def __init__(self, source: Source, method: str, silence_seconds: float) -> None:
+        self.silence_seconds = silence_seconds
+        self.status = 0
+        #: By name in lower case. Of lines with the same name the last counts.
+        self.headers: dict[str, str] = {}
+        self.method = method
+        self._source = source
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._ended = False
+        self._error: HttpError | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    async def begun(self) -> None:
+        """Return once the headers are here."""
+        try:
+            while not self.status:
+                await self._wait()
+        except BaseException:
+            self.close()
+            raise
+
+    async def read(self) -> bytes:
+        """The rest of the body."""
+        pieces: list[bytes] = []
+        try:
+            while True:
+                pieces += self._taken()
+                if self._ended:
+                    return b"".join(pieces)
+                await self._wait()
+        finally:
+            self.close()
+
+    async def pieces(self) -> AsyncGenerator[bytes]:
+        """The rest of the body, as it comes."""
+        try:
+            while True:
+                if taken := self._taken():
+                    yield b"".join(taken)
+                elif self._ended:
+                    return
+                else:
+                    await self._wait()
+        finally:
+            self.close()
+
+    def _taken(self) -> list[bytes]:
+        taken, self._pieces, self._size = self._pieces, [], 0
+        if taken:
+            self._source.go_on()
+        return taken
+
+    def close(self) -> None:
+        """Read no more. A connection on which something may still come is of no further use."""
+        if not self._ended:
+            self._ended = True
+            self._source.abort()
+
+    # What the connection tells.
+
+    def headed(self, status: int) -> None:
+        """Take note of the status; the headers are complete."""
+        self.status = status
+        self._wake()
+
+    def came(self, data: bytes) -> bool:
+        """Take a piece of the body; False when it is to be the last for a while."""
+        self._pieces.append(data)
+        self._size += len(data)
+        self._wake()
+        return self._size < UNREAD_BYTES_MAX
+
+    def end(self) -> None:
+        """Take note that the body is complete."""
+        self._ended = True
+        self._wake()
+
+    def fail(self, error: HttpError) -> None:
+        """Take note that nothing more will come."""
+        self._error = error
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def _wait(self) -> None:
+        """Return when something has come. Raises what the connection failed with, and Silence."""
+        if self._error is not None:
+            raise self._error
+        loop = asyncio.get_running_loop()
+        self._waiter = loop.create_future()
+        timer = loop.call_later(self.silence_seconds, self._silent, self._waiter)
+        try:
+            await self._waiter
+        finally:
+            timer.cancel()
+            self._waiter = None
+        if self._error is not None and not self._pieces:
+            raise self._error
+
+    def _silent(self, waiter: asyncio.Future[None]) -> None:
+        if not waiter.done():
+            self.fail(Silence(f"Nothing came in {self.silence_seconds:g} s."))

@@ -1,0 +1,42 @@
+"""When a process that may be frozen writes what it has counted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.responses import PlainTextResponse
+
+from functions._app import written
+
+
+class Minutes:
+    """Counts the writes; has nothing to write at first."""
+
+    def __init__(self) -> None:
+        self.is_empty = True
+        self.flushes = 0
+
+    async def flush(self) -> bool:
+        wrote, self.is_empty = not self.is_empty, False
+        self.flushes += wrote
+        return wrote
+
+
+async def test_the_figures_are_written_before_an_answer_ends_and_then_once_a_minute() -> None:
+    minutes, seen, moments = (
+        Minutes(),
+        list[int](),
+        iter((0.0, 1.0, 1.0, 2.0, 60.0, 61.0, 61.0, 62.0)),
+    )
+
+    async def send(message: Mapping[str, Any]) -> None:
+        if message["type"] == "http.response.body":
+            seen.append(minutes.flushes)
+
+    # The clock is asked at each end, and again after each write.
+    app = written(PlainTextResponse("x"), minutes, lambda: next(moments))  # type: ignore[arg-type]
+    for _ in range(6):
+        await app({"type": "http"}, None, send)  # type: ignore[arg-type]
+
+    assert [0, 1, 1, 1, 2, 2] == seen
