@@ -10,17 +10,18 @@ import asyncio
 import json
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from bench import virtual_time
 from bench.counting import Tally
+from bench.growth_host import Server, speeds
 from bench.growth_queue import Queues
 from bench.growth_scene import Counted, Scene
 from bench.tables import Tables, purpose
-from bench.virtual_line import Response, line, office, provide
+from bench.virtual_line import line, office, provide
 from inferline import payload
 from inferline.aws.client import AwsClient
 from inferline.aws.dynamodb import DynamoTaskStore
@@ -28,7 +29,7 @@ from inferline.aws.minutes import DynamoMinutes
 from inferline.aws.registry import DynamoRegistry
 from inferline.caller import ANYONE
 from inferline.census import Census
-from inferline.enrolment import Enrolment, Grant, OfferedModel
+from inferline.enrolment import Enrolment, Grant, OfferedModel, ToldSpeed
 from inferline.gateway import control, tasks
 from inferline.gateway.answer import Answer
 from inferline.gateway.control import Office
@@ -43,16 +44,11 @@ from inferline.sweep import Sweep
 from inferline.task import Task
 from inferline_provider import leases, provider, puller
 from inferline_provider import settings as provider_settings
-from inferline_provider.backend import Backend
 
 PATH = "/v1/chat/completions"
-ANSWER = (
-    b'{"choices": [{"message": {"content": "An answer."}}], "usage": {"completion_tokens": 50}}'
-)
-#: What each host serves, and how long its answers take, seconds.
+#: What each host serves.
 MODELS_EACH = 3
 SLOTS = 16
-ANSWER_SECONDS = (8.0, 12.0)
 #: How long a run of `control` takes besides its calls, seconds.
 RUN_SECONDS = 0.05
 #: Viewers of the page, each of which asks as often as the page does, seconds.
@@ -65,7 +61,7 @@ SETTLE_SECONDS = 15.0
 #: Between two looks for an answer, two of a provider at its tasks and at its own clocks: what those
 #: read is not counted here, and they would take most of the simulation's time.
 LOOK_SECONDS = 1.0
-UNHURRIED = ((leases, "LOOK_SECONDS"), (leases, "FENCE_SECONDS"), (puller, "TICK_SECONDS"))
+UNHURRIED = ((leases, "FENCE_SECONDS"), (puller, "TICK_SECONDS"))
 #: In what time all providers are started anew, one after the other.
 RESTART_SECONDS = 60.0
 
@@ -79,35 +75,14 @@ class Process:
     overview: Overview
 
 
-class Server(Backend):
-    """The LLM server of one provider."""
-
-    def __init__(self, models: Sequence[str], chance: random.Random) -> None:
-        super().__init__("")
-        self._models = models
-        self._chance = chance
-
-    async def check(self) -> None:
-        """It is always well."""
-
-    async def models(self) -> list[OfferedModel]:
-        return [OfferedModel(id=name, context_length=32768) for name in self._models]
-
-    async def prefill(self, model: str, text: str, shape: object) -> None:
-        return None
-
-    @asynccontextmanager
-    async def post(self, path: str, body: bytes, *_: object) -> AsyncIterator[Any]:
-        await asyncio.sleep(self._chance.uniform(*ANSWER_SECONDS))
-        yield Response(ANSWER)
-
-
 class World:
     """A scene and all that happens in it."""
 
     def __init__(self, scene: Scene, settings: Settings) -> None:
         self.scene = scene
-        self.settings = replace(settings, poll_seconds_max=LOOK_SECONDS)
+        self.settings = replace(
+            settings, poll_share=1.0, poll_seconds_max=LOOK_SECONDS, cancel_seconds=LOOK_SECONDS
+        )
         self.chance = random.Random(1)
         self.tables = Tables()
         self.queue = Queues(self.tables.tallies)
@@ -189,7 +164,7 @@ class World:
         chosen = provider_settings.Settings(
             base_url="", backend="", id=_name(number), slots=SLOTS, drain_seconds=0.1
         )
-        await provide(chosen, server, Stores(self), _Door(self), stopping)
+        await provide(chosen, server, Stores(self), _Door(self, number), stopping)
 
     async def ask(self) -> None:
         """One client."""
@@ -254,8 +229,13 @@ class World:
             slots=SLOTS,
             service_seconds=10.0,
             models=models,
+            speeds=self.speeds(number),
             credentials=False,
         )
+
+    def speeds(self, number: int) -> dict[str, ToldSpeed]:
+        """What a provider knows that has run tasks of all its models."""
+        return speeds(self.served[number], number, self.chance)
 
 
 @dataclass
@@ -263,12 +243,15 @@ class _Door:
     """The routes for providers, without the HTTP around them."""
 
     world: World
+    number: int
     joined: bool = False
 
     async def enrol(self, told: Enrolment) -> Grant:
         what = "heartbeat" if self.joined else "join"
         self.joined = True
-        return await _apart(self._enrol, what, told)
+        # As after hours: most of a large fleet would run no task in a simulated minute.
+        knows = told.model_copy(update={"speeds": self.world.speeds(self.number)})
+        return await _apart(self._enrol, what, knows)
 
     async def leave(self, provider_id: str) -> None:
         await _apart(self._leave, provider_id)
