@@ -114,8 +114,8 @@ def _bill(before: Mapping[str, Run], now: Mapping[str, Run], functions: bool) ->
         head,
         rows,
         "Reads and writes are DynamoDB's request units on rows of models, providers and the fleet, "
-        "for all requests and heartbeats\nand two viewers of the page, who poll it each 3 s. Polls "
-        "are calls of ReceiveMessage, nine queues a provider. Heartbeats $: API Gateway\n"
+        "for all requests and heartbeats and two viewers of the page, who poll it each 3 s. Polls "
+        "are calls of ReceiveMessage, nine queues a provider. Heartbeats $: API Gateway "
         "and Lambda of their requests, where they are such. Every host serves three models that "
         "chance chose, the worst case for pools.",
     )
@@ -195,8 +195,8 @@ def _growth(before: Mapping[str, Run], now: Mapping[str, Run]) -> Table:
         ["", *head, "grows, before", "grows, now"],
         rows,
         f"1 is growth in proportion, 0 is none; from {GROWS} on it counts. Fitted to logarithms of "
-        "the price of one, over all fleets and rates where\nfunctions serve; for models, between "
-        "two numbers of them. There are as many heartbeats, joins and polls as providers: what\nof "
+        "the price of one, over all fleets and rates where functions serve; for models, between "
+        "two numbers of them. There are as many heartbeats, joins and polls as providers: what of "
         "them grows with the providers grows with their square, and what of a request does grows "
         "with the product of both.",
     )

@@ -6,8 +6,8 @@ from functools import cache
 
 import pytest
 
-from bench import growth_line
-from bench.growth_line import Scene
+from bench import growth_host, growth_line, growth_scene
+from bench.growth_scene import Scene
 from bench.growth_told import REGISTRY, Run
 from inferline.settings import Settings
 
@@ -20,10 +20,11 @@ def run(providers: int, *, restarts: bool = False) -> Run:
     """Some seconds of a fleet, where each request and each heartbeat is a function's run."""
     scene = {"providers": providers, "models": 40, "per_second": 2.0, "functions": True}
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("SETTLE_SECONDS", "COUNT_SECONDS", "RESTART_SECONDS"):
-            patch.setattr(growth_line, name, 10.0)
+        patch.setattr(growth_line, "SETTLE_SECONDS", 10.0)
+        patch.setattr(growth_line, "RESTART_SECONDS", 10.0)
+        patch.setattr(growth_scene, "COUNT_SECONDS", 10.0)
         if restarts:  # Else hardly a task would end where it began.
-            patch.setattr(growth_line, "ANSWER_SECONDS", (1.0, 2.0))
+            patch.setattr(growth_host, "ANSWER_SECONDS", (1.0, 2.0))
         counted = growth_line.simulate(Scene(**scene, restarts=restarts), SETTINGS)  # type: ignore[arg-type]
     return Run({**scene, "restarts": restarts}, counted.raw())
 
