@@ -78,7 +78,7 @@ def tell(raw: Mapping[str, Any]) -> list[Table | Chart]:
         *(_bill(before, now, functions) for functions in (True, False)),
         _each(before, now),
         _growth(before, now),
-        _product(before, now),
+        *_product(before, now),
         _restarts(before, now),
         _cpu(raw),
         _chart(before, now),
@@ -256,8 +256,8 @@ def _verdict(exponents: Sequence[float | None]) -> str:
     return f"with {' and '.join(found)}" if found else "no"
 
 
-def _product(before: Mapping[str, Run], now: Mapping[str, Run]) -> Table:
-    """What neither the providers nor the requests explain by themselves."""
+def _product(before: Mapping[str, Run], now: Mapping[str, Run]) -> list[Table]:
+    """What neither the providers nor the requests explain by themselves, if both differ."""
     rows = []
     places = [(r.scene["providers"], r.scene["per_second"]) for _, r in _usual(now, functions=True)]
     corners = [(p, r) for p in _ends(places, 0) for r in _ends(places, 1)]
@@ -266,19 +266,20 @@ def _product(before: Mapping[str, Run], now: Mapping[str, Run]) -> Table:
             (run.scene["providers"], run.scene["per_second"]): run.a_second("reads", REGISTRY)
             for _, run in _usual(runs, functions=True)
         }
-        if not set(corners) <= reads.keys():
+        if len(set(corners)) < len(corners) or not set(corners) <= reads.keys():
             continue
         few, few_asked, many, both = (reads[corner] for corner in corners)
         product = both - many - few_asked + few
         told = [f"{units:,.0f}" for units in (few, few_asked, many, both, product)]
         rows.append([when, *told, f"{product / both:.0%}"])
     names = [f"{providers:,} providers, {rate:g}/s" for providers, rate in corners]
-    return Table(
+    table = Table(
         "Read units a second of the registry, and what of them grows with the product",
         ["", *names, "the last, less what each explains", "share"],
         rows,
         "Where the two add up, the last column but one is 0.",
     )
+    return [table] if rows else []
 
 
 def _ends(places: Sequence[tuple[float, float]], at: int) -> tuple[float, float]:

@@ -70,8 +70,8 @@ PARTS = {
     "growth": Part(
         "Growth",
         "what the registry and the polls cost with 100, 1,000 and 5,000 providers",
-        3600,
-        300,
+        7200,
+        480,
     ),
     "overload": Part(
         "Overload",
