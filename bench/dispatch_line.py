@@ -17,7 +17,8 @@ from bench.virtual_line import Door, Response, line, office, provide
 from bench.virtual_time import VirtualClock
 from inferline import payload
 from inferline.enrolment import Enrolment, Grant, OfferedModel
-from inferline.memory import MemoryBodies, MemoryRegistry
+from inferline.memory import MemoryBodies
+from inferline.memory_registry import MemoryRegistry
 from inferline.settings import Settings
 from inferline_provider import provider, settings
 from inferline_provider.backend import Backend

@@ -20,7 +20,8 @@ from inferline import payload
 from inferline.enrolment import OfferedModel
 from inferline.errors import QueueFull
 from inferline.gateway.line import Line
-from inferline.memory import MemoryBodies, MemoryQueue, MemoryRegistry, MemoryStore
+from inferline.memory import MemoryBodies, MemoryQueue, MemoryStore
+from inferline.memory_registry import MemoryRegistry
 from inferline.queue import Delivery, Depth, Message
 from inferline.settings import Settings
 from inferline.store import Claimed, Outcome, Refused

@@ -67,6 +67,12 @@ PARTS = {
         3000,
         330,
     ),
+    "growth": Part(
+        "Growth",
+        "what the registry and the polls cost with 100, 1,000 and 5,000 providers",
+        7200,
+        480,
+    ),
     "overload": Part(
         "Overload",
         "the share answered in time at 1.2 times the capacity, beside the best possible",

@@ -14,9 +14,9 @@ from inferline.gateway.catalogue import Catalogue
 from inferline.gateway.control import Office
 from inferline.gateway.line import Line
 from inferline.gateway.watch import Watch
-from inferline.memory import MemoryMinutes, MemoryRegistry
+from inferline.memory import MemoryMinutes
 from inferline.minutes import MinuteLedger
-from inferline.registry import QueueMaker
+from inferline.registry import QueueMaker, Registry
 from inferline.settings import Settings
 from inferline_provider import provider, settings
 from inferline_provider.backend import Backend
@@ -50,7 +50,12 @@ class Door:
         await self.office.leave(provider_id, ANYONE)
 
 
-def line(chosen: Settings, stores: provider.Stores, registry: MemoryRegistry) -> Line:
+def line(
+    chosen: Settings,
+    stores: provider.Stores,
+    registry: Registry,
+    ledger: MinuteLedger | None = None,
+) -> Line:
     """What one gateway works on."""
     clock = VirtualClock()
     return Line(
@@ -61,10 +66,13 @@ def line(chosen: Settings, stores: provider.Stores, registry: MemoryRegistry) ->
         bodies=stores.bodies,
         catalogue=Catalogue(registry, stores.queue, clock, chosen.registry_seconds),
         watch=Watch(stores.store),
+        ledger=ledger,
     )
 
 
-def office(line: Line, registry: MemoryRegistry, queue_maker: QueueMaker) -> Office:
+def office(
+    line: Line, registry: Registry, queue_maker: QueueMaker, ledger: MinuteLedger | None = None
+) -> Office:
     """Where that gateway's providers enrol."""
     return Office(
         line=line,
@@ -72,7 +80,7 @@ def office(line: Line, registry: MemoryRegistry, queue_maker: QueueMaker) -> Off
         queue_maker=queue_maker,
         lender=None,
         access=OpenAccess(""),
-        minutes=MinuteLedger(MemoryMinutes()),
+        minutes=ledger or MinuteLedger(MemoryMinutes()),
     )
 
 
@@ -80,7 +88,7 @@ async def provide(
     chosen: settings.Settings,
     server: Backend,
     stores: provider.Stores,
-    door: Door,
+    door: object,
     stopping: provider.Stopping,
 ) -> None:
     """What `inferline_provider.provider.run` does, with nothing to connect to."""

@@ -18,12 +18,11 @@ from inferline.clock import Clock, SystemClock
 from inferline.errors import BackendFailed, LeaseLost, Unavailable
 from inferline.minutes import Figures, Minute
 from inferline.queue import Delivery, Depth, Message
-from inferline.registry import Model, Provider, Snapshot
 from inferline.store import Bound, Claimed, Found, Outcome, Refused, Standing, Wanted
 from inferline.task import TIERS, Chunk, State, Task, TaskRef, Tier, slug
 
 
-class _Dates:
+class Dates:
     """Dates that move with a clock: today's when it was made."""
 
     def __init__(self, clock: Clock) -> None:
@@ -39,7 +38,7 @@ class MemoryStore:
     """A `TaskStore` in memory."""
 
     def __init__(self, clock: Clock | None = None) -> None:
-        self._dates = _Dates(clock or SystemClock())
+        self._dates = Dates(clock or SystemClock())
         self._tasks: dict[TaskRef, Task] = {}
         self._chunks: dict[tuple[TaskRef, int, int], Chunk] = {}
         self._bound: dict[tuple[str, str], tuple[Bound, int]] = {}
@@ -191,6 +190,15 @@ class MemoryStore:
         found = [(row.ref, row.deadline_ms) for row in rows if not row.state.terminal]
         return sorted(found, key=lambda one: one[1])[:limit]
 
+    async def live_by_slug(self, limit: int) -> dict[str, list[tuple[TaskRef, int]]] | None:
+        """The live tasks of all models."""
+        rows = [row for ref in self._tasks if (row := self.task(ref))]
+        live = [(row.deadline_ms, row.ref) for row in rows if not row.state.terminal]
+        found: dict[str, list[tuple[TaskRef, int]]] = {}
+        for deadline_ms, ref in sorted(live, key=lambda one: one[0]):
+            found.setdefault(ref.slug, []).append((ref, deadline_ms))
+        return found if len(live) <= limit else None
+
     async def states(self, refs: Sequence[TaskRef]) -> dict[TaskRef, Standing]:
         """How each task that exists stands."""
         rows = [row for ref in refs if (row := self.task(ref)) is not None]
@@ -246,7 +254,7 @@ class MemoryQueue:
 
     def __init__(self, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()
-        self._dates = _Dates(self._clock)
+        self._dates = Dates(self._clock)
         self._queues: dict[str, list[_Waiting]] = {}
         self._receipts = itertools.count(1)
         self._change = asyncio.Event()
@@ -348,34 +356,6 @@ class MemoryBodies:
         if key not in self._bodies:
             raise Unavailable("There is no such body.")
         return self._bodies[key]
-
-
-class MemoryRegistry:
-    """A `Registry` in memory."""
-
-    def __init__(self, clock: Clock | None = None, *, silent_seconds: float = 35.0) -> None:
-        self._dates = _Dates(clock or SystemClock())
-        self._silent_ms = silent_seconds * 1000
-        self._models: dict[str, Model] = {}
-        self._providers: dict[str, Provider] = {}
-
-    async def put_models(self, models: Sequence[Model]) -> None:
-        """Make models known."""
-        self._models.update({model.id: model for model in models})
-
-    async def put_provider(self, provider: Provider) -> None:
-        """Say that a provider is live."""
-        self._providers[provider.id] = replace(provider, seen_ms=self._dates.now_ms())
-
-    async def remove_provider(self, provider_id: str) -> None:
-        """Say that a provider has left."""
-        self._providers.pop(provider_id, None)
-
-    async def snapshot(self) -> Snapshot:
-        """All models, and the providers heard of lately."""
-        since_ms = self._dates.now_ms() - self._silent_ms
-        live = {name: one for name, one in self._providers.items() if one.seen_ms >= since_ms}
-        return Snapshot(dict(self._models), live)
 
 
 class MemoryMinutes:

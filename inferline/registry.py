@@ -2,38 +2,51 @@
 The registry: which models there are, where their tasks wait, and who serves them.
 
 A model is known once a provider has enrolled it, and stays known; a provider is live while it is
-heard of.
+heard of. Who asks for a model reads its row alone: the census (`inferline.census`) has counted
+there who serves it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
-from inferline.task import Tier, slug
+from inferline.task import Tier, mark, slug
 
 #: What a model or a provider may be called: no markup, no control characters, no spaces.
 NAME: Final = re.compile(r"[A-Za-z0-9_./:@+-]{1,128}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Model:
-    """A model that clients may ask for."""
+#: What a census has found holds for longer than a provider may be silent, by this share, so that
+#: another need not write it anew each time.
+SILENT_SLACK: Final = 1 / 3
 
-    id: str
-    #: The URL of its queue for each tier.
-    queues: Mapping[Tier, str]
-    created: int = 0
-    owned_by: str = "inferline"
-    #: Tokens, as a provider told; None when none did.
-    context_length: int | None = None
 
-    @property
-    def slug(self) -> str:
-        """Its name as it stands in keys and queue names."""
-        return slug(self.id)
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Some providers of a model: how fast they end its tasks, and what else they serve."""
+
+    #: Tasks a second.
+    rate: float
+    #: The other models, by their marks, and the share (0 to 1) of the pool that serves each.
+    rivals: Mapping[str, float] = field(default_factory=dict)
+
+    def rate_for(self, own: float, waiting: Callable[[str], float]) -> float:
+        """
+        How many of a model's tasks it ends a second while ``own`` of them wait.
+
+        ``waiting`` tells of a rival's; the pool's models share it as their tasks wait. Which of the
+        rivals meet at one provider is not known where only a share serves each: then they are taken
+        to be spread independently.
+        """
+        certain = own + sum(waiting(one) for one, share in self.rivals.items() if share == 1)
+        rate = self.rate * own / certain
+        for one, share in self.rivals.items():
+            if share < 1:
+                rate *= 1 - share + share * certain / (certain + waiting(one))
+        return rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +70,75 @@ class TaskSpeed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How fast some providers of a model run a task of it: those that are about alike."""
+
+    speed: TaskSpeed
+    providers: int = 1
+    #: Which one it is; empty for more than one.
+    only: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """Who serves a model, as last counted: the live and healthy providers."""
+
+    providers: int = 0
+    slots: int = 0
+    #: Mean time a task takes at those that know it, seconds; 0 while none does.
+    service_seconds: float = 0.0
+    #: Empty while nobody knows how fast they are.
+    pools: tuple[Pool, ...] = ()
+    #: Of those that have slots and have run it lately (`inferline.paces`).
+    paces: tuple[Pace, ...] = ()
+    #: When one of them was last heard of, milliseconds since 1970.
+    seen_ms: int = 0
+
+    def lasts(self, now_ms: int, silent_seconds: float) -> bool:
+        """Whether it may still be so; else all that were counted are silent, and who counts too."""
+        return now_ms <= self.seen_ms + silent_seconds * (1 + SILENT_SLACK) * 1000
+
+
+NOBODY: Final = Serving()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A model that clients may ask for."""
+
+    id: str
+    #: The URL of its queue for each tier.
+    queues: Mapping[Tier, str]
+    created: int = 0
+    owned_by: str = "inferline"
+    #: Tokens, as a provider told; None when none did.
+    context_length: int | None = None
+    #: None: an earlier release told of it, and nobody has counted since.
+    serving: Serving | None = field(default=None, compare=False)
+
+    @property
+    def slug(self) -> str:
+        """Its name as it stands in keys and queue names."""
+        return slug(self.id)
+
+    @property
+    def mark(self) -> str:
+        """Its name as it stands in its tasks' ids."""
+        return mark(self.slug)
+
+    @property
+    def is_served(self) -> bool:
+        """Whether anybody serves it, as far as one can know."""
+        return self.serving is None or self.serving.providers > 0
+
+    def as_of(self, now_ms: int, silent_seconds: float) -> Model:
+        """The model, with nobody who serves it where that is all that one still knows."""
+        if self.serving is None or self.serving.lasts(now_ms, silent_seconds):
+            return self
+        return replace(self, serving=NOBODY)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Provider:
     """A provider as it last told of itself."""
 
@@ -77,6 +159,30 @@ class Provider:
     #: When it was last heard of, milliseconds since 1970 by the store's clock.
     seen_ms: int = 0
 
+    def is_live(self, now_ms: int, silent_seconds: float) -> bool:
+        """Whether it was heard of lately."""
+        return now_ms <= self.seen_ms + silent_seconds * 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fleet:
+    """All providers together, as last counted."""
+
+    #: The number of that census; it only grows, and orders what censuses write.
+    turn: int = 0
+    #: When it began, milliseconds since 1970; 0 before the first.
+    counted_ms: int = 0
+    models: int = 0
+    #: The live ones, and all their slots.
+    providers: int = 0
+    slots: int = 0
+
+    def as_of(self, now_ms: int, silent_seconds: float) -> Fleet:
+        """The same, with no provider where each of them would have led to a later count."""
+        if now_ms <= self.counted_ms + silent_seconds * (1 + SILENT_SLACK) * 1000:
+            return self
+        return replace(self, providers=0, slots=0)
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
@@ -85,28 +191,69 @@ class Snapshot:
     models: Mapping[str, Model] = field(default_factory=dict)
     #: Live ones only.
     providers: Mapping[str, Provider] = field(default_factory=dict)
-
-    def serving(self, model: str) -> list[Provider]:
-        """The live and healthy providers of a model."""
-        return [p for p in self.providers.values() if p.healthy and model in p.models]
+    #: Those no longer heard of that have not left.
+    silent: Sequence[Provider] = ()
 
 
 class Registry(Protocol):
     """
-    Both writes are idempotent. Every method raises `Unavailable` when the store does not answer.
+    All writes are idempotent. Every method raises `Unavailable` when the store does not answer.
     """
 
+    #: Unheard for so long, a provider is no longer live.
+    silent_seconds: float
+
+    def now_ms(self) -> int:
+        """Milliseconds since 1970 by the store's clock."""
+
     async def put_models(self, models: Sequence[Model]) -> None:
-        """Make models known, or renew what is told of them."""
+        """
+        Make models known, or renew what is told of them.
 
-    async def put_provider(self, provider: Provider) -> None:
-        """Say that a provider is live; ``seen_ms`` is set by the store's clock."""
+        Who serves them is left as counted, which is nobody for a new one.
+        """
 
-    async def remove_provider(self, provider_id: str) -> None:
-        """Say that a provider has left."""
+    async def put_provider(self, provider: Provider) -> Provider | None:
+        """
+        Say that a provider is live; ``seen_ms`` is set by the store's clock.
 
-    async def snapshot(self) -> Snapshot:
-        """All models, and the providers heard of lately."""
+        Gives it as it was before; None when it was not live.
+        """
+
+    async def remove_provider(self, provider_id: str, seen_ms: int | None = None) -> None:
+        """Say that a provider has left; given ``seen_ms``, unless it was heard of since."""
+
+    async def model(self, name: str) -> Model | None:
+        """The model called ``name`` as of now, None where there is none; the cost is one row's."""
+
+    async def models(self) -> dict[str, Model]:
+        """All models. Eventually consistent."""
+
+    async def provider(self, provider_id: str) -> Provider | None:
+        """A provider as of now, None when it is not live; the cost is one row's."""
+
+    async def snapshot(self, *, consistent: bool = False) -> Snapshot:
+        """Everything; the cost is that of all rows. Eventually consistent unless told otherwise."""
+
+    async def fleet(self) -> Fleet:
+        """The last census as of now."""
+
+    async def take_turn(self, fleet: Fleet) -> Fleet | None:
+        """
+        Begin the census after ``fleet``'s; None if somebody has begun it since that was read.
+
+        Of any number that saw the same census one gets the turn. Not idempotent.
+        """
+
+    async def put_servings(self, turn: int, servings: Mapping[str, Serving]) -> None:
+        """
+        Write who serves some models, as the census of ``turn`` has counted.
+
+        What a later turn has written stays, and no model becomes known by it.
+        """
+
+    async def put_fleet(self, fleet: Fleet) -> None:
+        """Write the sums of the census of ``fleet``'s turn, unless there is a later one."""
 
 
 class QueueMaker(Protocol):

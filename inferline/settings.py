@@ -119,7 +119,11 @@ class Settings:
         "How much of the time waited so far the next pause is, between these two. For an answer "
         "that is not streamed, pauses are twice as long.",
     )
-    registry_seconds: float = _setting(1.0, "How old the gateway's picture of the registry may be.")
+    registry_seconds: float = _setting(
+        1.0,
+        "How old the gateway's picture of the registry may be, and the count of who serves each "
+        "model.",
+    )
 
     lease_seconds: float = _setting(
         30.0, "How long a claim holds unless renewed; it is renewed at a third of that."

@@ -203,6 +203,14 @@ class TaskStore(Protocol):
         Eventually consistent: a task may appear, or go, a moment late.
         """
 
+    async def live_by_slug(self, limit: int) -> dict[str, list[tuple[TaskRef, int]]] | None:
+        """
+        The live tasks of all models by slug, as `live` has those of one; None if more than
+        ``limit``.
+
+        It costs as much as the tasks that there are, and next to nothing when there are none.
+        """
+
     async def states(self, refs: Sequence[TaskRef]) -> dict[TaskRef, Standing]:
         """
         How each task that exists stands. What a provider looks at to hear of a cancel, and of a

@@ -1,20 +1,22 @@
 """
 The sweep: what has to be done now and then, by somebody, because no request comes that would do it.
 
-It costs one query for each model when there is nothing to do. All of it may be done twice.
+It costs next to nothing when there is nothing to do. All of it may be done twice.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from inferline.census import Census
 from inferline.errors import InferLineError
+from inferline.live import LiveTasks, Tasks
 from inferline.minutes import MINUTE_MS, Minute, MinuteStore
-from inferline.registry import Model, QueueMaker, Registry, Snapshot
+from inferline.registry import Model, QueueMaker, Registry
 from inferline.store import TaskStore, Wanted
 from inferline.task import State, TaskRef
 
@@ -22,6 +24,8 @@ log = logging.getLogger(__name__)
 
 #: How many live tasks of a model are looked at; a model that has more is deep in trouble anyway.
 TASKS_MAX: Final = 1000
+#: How old the last count of the providers may be, seconds; their heartbeats lead to it mostly.
+COUNT_SECONDS: Final = 60.0
 #: How many writes are under way at a time.
 WRITES_MAX: Final = 25
 #: How long past its deadline a task may be: those whose reader is there are ended by it.
@@ -54,7 +58,7 @@ class _Backlog:
 
 @dataclass(slots=True, kw_only=True)
 class Sweep:
-    """What is swept. It remembers between runs who was heard of."""
+    """What is swept."""
 
     store: TaskStore
     registry: Registry
@@ -63,29 +67,35 @@ class Sweep:
     minutes: MinuteStore | None = None
     #: Models that are to be known before any provider enrols them.
     models: Sequence[str] = ()
-    _heard: frozenset[str] = field(default=frozenset(), init=False)
+    census: Census = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Have a census, for when no heartbeat leads to one any more."""
+        self.census = Census(self.registry, COUNT_SECONDS)
 
     async def run(self) -> Figures:
         """One sweep. Raises Unavailable."""
-        snapshot = await self.registry.snapshot()
-        await self._declare(snapshot)
-        self._tell_silent(snapshot)
-        backlogs = [await self._sweep(model) for model in snapshot.models.values()]
+        models, fleet = await self.registry.models(), await self.registry.fleet()
+        await self._declare(models)
+        if fleet.providers or fleet.models != len(models):
+            await self.census.beat()
+            models, fleet = await self.registry.models(), await self.registry.fleet()
+        live = await LiveTasks.look(self.store, len(models))
+        backlogs = [await self._sweep(model, live) for model in models.values()]
         await self._note_ages(backlogs)
-        live = snapshot.providers.values()
         return Figures(
             waiting=sum(backlog.waiting for backlog in backlogs),
             running=sum(backlog.running for backlog in backlogs),
             oldest_seconds=max((b.oldest_seconds for b in backlogs), default=0.0),
-            unserved=_unserved(backlogs, snapshot),
-            providers=len(live),
-            slots=sum(provider.slots for provider in live),
+            unserved=_unserved(backlogs, models),
+            providers=fleet.providers,
+            slots=fleet.slots,
         )
 
-    async def _declare(self, snapshot: Snapshot) -> None:
+    async def _declare(self, known: Mapping[str, Model]) -> None:
         """Make the declared models known that are not yet."""
         for name in self.models:
-            if name in snapshot.models:
+            if name in known:
                 continue
             try:
                 queues = await self.queue_maker.make(name)
@@ -109,14 +119,9 @@ class Sweep:
             except InferLineError as error:
                 log.warning("could not note a queue's age: %s", error.code)
 
-    def _tell_silent(self, snapshot: Snapshot) -> None:
-        for name in sorted(self._heard - snapshot.providers.keys()):
-            log.warning("the provider %s is no longer heard of", name)
-        self._heard = frozenset(snapshot.providers)
-
-    async def _sweep(self, model: Model) -> _Backlog:
+    async def _sweep(self, model: Model, live: LiveTasks) -> _Backlog:
         """End what is overdue of a model, and count the rest."""
-        found = await self.store.live(model.slug, TASKS_MAX)
+        found = await live.of(model.slug, TASKS_MAX)
         if not found:
             return _Backlog(model.id)
         late_ms = self.store.now_ms() - GRACE_SECONDS * 1000
@@ -135,7 +140,7 @@ class Sweep:
         if expired:
             log.info("ended %d overdue tasks of %s", expired, model.id)
 
-    async def _age(self, waiting: Iterable[TaskRef], found: list[tuple[TaskRef, int]]) -> float:
+    async def _age(self, waiting: Iterable[TaskRef], found: Tasks) -> float:
         """How long the waiting task with the earliest deadline has waited, seconds."""
         known = set(waiting)
         first = next((ref for ref, _ in found if ref in known), None)
@@ -145,5 +150,5 @@ class Sweep:
         return 0.0 if row.task is None else (self.store.now_ms() - row.task.created_ms) / 1000
 
 
-def _unserved(backlogs: Iterable[_Backlog], snapshot: Snapshot) -> tuple[str, ...]:
-    return tuple(b.model for b in backlogs if b.waiting and not snapshot.serving(b.model))
+def _unserved(backlogs: Iterable[_Backlog], models: Mapping[str, Model]) -> tuple[str, ...]:
+    return tuple(b.model for b in backlogs if b.waiting and not models[b.model].is_served)

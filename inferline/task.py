@@ -77,6 +77,9 @@ Tier = Literal["priority", "default", "flex"]
 TIERS: Final[tuple[Tier, ...]] = ("priority", "default", "flex")
 
 SLUG_CHARS_MAX: Final = 40
+_DIGEST_CHARS: Final = 12
+#: Two of 500 models have the same mark once in 30,000 times; then both are asked for the task.
+MARK_CHARS: Final = 8
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
 
 
@@ -87,7 +90,12 @@ def slug(model: str) -> str:
     The readable part is cut at 40 characters; 12 hex digits of the SHA-256 keep names apart.
     """
     readable = _UNSAFE.sub("-", model)[:SLUG_CHARS_MAX].strip("-") or "model"
-    return f"{readable}-{hashlib.sha256(model.encode()).hexdigest()[:12]}"
+    return f"{readable}-{hashlib.sha256(model.encode()).hexdigest()[:_DIGEST_CHARS]}"
+
+
+def mark(slug: str) -> str:
+    """The part of a slug that its tasks' ids end in, hex: by it their model is found again."""
+    return slug[-_DIGEST_CHARS:][:MARK_CHARS]
 
 
 @dataclass(frozen=True, slots=True)

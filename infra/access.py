@@ -12,6 +12,7 @@ from constructs import Construct
 from inferline.aws.keys import KEYS
 from inferline.aws.lending import BODY_ACTIONS, KEY_ACTIONS, QUEUE_ACTIONS, TASK_ACTIONS
 from inferline.aws.minutes import MINUTES
+from inferline.aws.registry import PROVIDERS
 from infra.functions import INFERENCE
 from infra.queues import Queues
 from infra.rights import queue_arns, through_services
@@ -20,7 +21,13 @@ from infra.storage import Storage
 #: Of a gateway in a container: besides what the function does it knows keys, and tells how all is.
 GATEWAY: Final = replace(
     INFERENCE,
-    registry={**INFERENCE.registry, KEYS: ("GetItem",), MINUTES: ("Query", "UpdateItem")},
+    live=("Query", "Scan"),
+    registry={
+        **INFERENCE.registry,
+        PROVIDERS: ("Query",),
+        MINUTES: ("Query", "UpdateItem"),
+        KEYS: ("GetItem",),
+    },
     dead_letters=("GetQueueUrl", "GetQueueAttributes"),
 )
 

@@ -15,7 +15,7 @@ from constructs import Construct
 
 from inferline.aws.keys import KEYS
 from inferline.aws.minutes import MINUTES
-from inferline.aws.registry import MODELS, PROVIDERS
+from inferline.aws.registry import FLEET, MODELS, PROVIDERS
 from infra import asset
 from infra.environment import environment
 from infra.journal import journal
@@ -75,7 +75,11 @@ class Function:
 INFERENCE: Final = Rights(
     tasks=("PutItem", "UpdateItem", "BatchGetItem", "Query"),
     live=("Query",),
-    registry={MODELS: ("Query",), PROVIDERS: ("Query",), MINUTES: ("UpdateItem",)},
+    registry={
+        MODELS: ("GetItem", "Query"),
+        FLEET: ("GetItem",),
+        MINUTES: ("UpdateItem",),
+    },
     queues=("SendMessage", "GetQueueAttributes"),
     bodies=("PutObject",),
 )
@@ -96,10 +100,11 @@ FUNCTIONS: Final = (
         at_once=50,
         rights=Rights(
             tasks=("BatchGetItem",),
-            live=("Query",),
+            live=("Query", "Scan"),
             registry={
-                MODELS: ("Query", "PutItem"),
-                PROVIDERS: ("Query", "PutItem", "DeleteItem"),
+                MODELS: ("GetItem", "Query", "UpdateItem"),
+                PROVIDERS: ("GetItem", "Query", "PutItem", "DeleteItem"),
+                FLEET: ("GetItem", "UpdateItem"),
                 MINUTES: ("Query",),
             },
             queues=("CreateQueue", "GetQueueUrl", "GetQueueAttributes"),
@@ -136,10 +141,11 @@ FUNCTIONS: Final = (
         at_once=2,
         rights=Rights(
             tasks=("UpdateItem", "BatchGetItem"),
-            live=("Query",),
+            live=("Query", "Scan"),
             registry={
-                MODELS: ("Query", "PutItem"),
-                PROVIDERS: ("Query",),
+                MODELS: ("Query", "UpdateItem"),
+                PROVIDERS: ("Query", "DeleteItem"),
+                FLEET: ("GetItem", "UpdateItem"),
                 MINUTES: ("UpdateItem",),
             },
             queues=("GetQueueUrl",),

@@ -54,7 +54,7 @@ class Switches:
         "and it is the largest part of a request's cost.",
     )
     flush_milliseconds: int = _switch(
-        1000,
+        2000,
         "How long a piece of a stream gathers before it is written, once the stream flows; clients "
         "get it in steps of 100 ms. Fewer pieces cost less, and come later.",
     )

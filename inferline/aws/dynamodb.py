@@ -14,11 +14,11 @@ from inferline.aws.bindings import Bindings
 from inferline.aws.client import AwsClient
 from inferline.aws.faults import ConditionFailed, call
 from inferline.aws.items import from_item, to_item
+from inferline.aws.live_index import LiveIndex
 from inferline.aws.looks import Looks
 from inferline.aws.task_rows import (
     LIVE_KEY,
     STATE_KEY,
-    Item,
     answer_bytes,
     chunk_key,
     chunk_of,
@@ -60,6 +60,7 @@ class DynamoTaskStore:
         self._writes = count()
         self._batches = Batches(client, table)
         self._bindings = Bindings(client, table)
+        self._index = LiveIndex(client, table)
         self._looks = Looks(client, table)
 
     def now_ms(self) -> int:
@@ -318,23 +319,17 @@ class DynamoTaskStore:
 
     async def live(self, slug: str, limit: int) -> list[tuple[TaskRef, int]]:
         """Up to ``limit`` live tasks of a model, the earliest deadline first; see `TaskStore`."""
-        found: list[tuple[TaskRef, int]] = []
-        start: Item | None = None
-        while True:
-            answer = await self._call(
-                "Query",
-                IndexName=LIVE_KEY,
-                KeyConditionExpression="#live = :slug",
-                ExpressionAttributeNames={"#live": LIVE_KEY},
-                ExpressionAttributeValues=to_item({":slug": slug}),
-                Limit=limit - len(found),
-                **({"ExclusiveStartKey": start} if start else {}),
-            )
-            rows = map(from_item, answer["Items"])
-            found += [(TaskRef.from_pk(row["pk"]), row["deadline_ms"]) for row in rows]
-            start = answer.get("LastEvaluatedKey")
-            if start is None or len(found) >= limit:
-                return found
+        return await self._index.of(slug, limit)
+
+    async def live_by_slug(self, limit: int) -> dict[str, list[tuple[TaskRef, int]]] | None:
+        """The live tasks of all models, unless they are too many; see `TaskStore`."""
+        found = await self._index.all(limit + 1)
+        if len(found) > limit:
+            return None
+        by_slug: dict[str, list[tuple[TaskRef, int]]] = {}
+        for ref, deadline_ms in found:
+            by_slug.setdefault(ref.slug, []).append((ref, deadline_ms))
+        return by_slug
 
     async def states(self, refs: Sequence[TaskRef]) -> dict[TaskRef, Standing]:
         """How each task that exists stands; see `TaskStore`."""

@@ -1,66 +1,176 @@
-"""The registry on DynamoDB: one partition of models, one of providers."""
+"""The registry on DynamoDB: a partition of models, one of providers, and the last census's row."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import asdict
+import secrets
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import fields, replace
 from typing import Any, Final
 
 from inferline.aws.client import AwsClient
-from inferline.aws.faults import call
+from inferline.aws.faults import ConditionFailed, call
 from inferline.aws.items import from_item, to_item
-from inferline.registry import Model, Provider, Snapshot, TaskSpeed
+from inferline.aws.registry_rows import (
+    model_of,
+    model_row,
+    provider_of,
+    provider_row,
+    serving_row,
+)
+from inferline.registry import NOBODY, Fleet, Model, Provider, Serving, Snapshot
 
 MODELS: Final = "MODEL"
 PROVIDERS: Final = "PROVIDER"
-#: How long the row of a provider that is gone stays, seconds: people look for it.
-PROVIDER_SECONDS_KEPT: Final = 24 * 3600
+FLEET: Final = "FLEET"
+#: What a census may write to: a model's row that no later one has written.
+EARLIER: Final = "attribute_exists(pk) AND (attribute_not_exists(#turn) OR #turn < :turn)"
+#: How many such rows it writes at once.
+WRITES_MAX: Final = 25
 
 
 class DynamoRegistry:
-    """`Registry` on one table."""
+    """`Registry` on one table. The client's clock, which is AWS's, judges who is live."""
 
     def __init__(self, client: AwsClient, table: str, silent_seconds: float) -> None:
+        self.silent_seconds = silent_seconds
         self._client = client
         self._table = table
-        self._silent_ms = int(silent_seconds * 1000)
+
+    def now_ms(self) -> int:
+        """Milliseconds since 1970 by AWS's clock."""
+        return self._client.now_ms()
 
     async def put_models(self, models: Sequence[Model]) -> None:
         """Make models known; see `Registry`."""
-        await asyncio.gather(*(self._put(MODELS, m.id, asdict(m)) for m in models))
+        await asyncio.gather(*map(self._know, models))
 
-    async def put_provider(self, provider: Provider) -> None:
+    async def put_provider(self, provider: Provider) -> Provider | None:
         """Say that a provider is live; see `Registry`."""
-        seen_ms = self._client.now_ms()
-        row = asdict(provider) | {
-            "models": list(provider.models),
-            "service_ms": int(provider.service_seconds * 1000),
-            "millitokens_per_second": round(provider.tokens_per_second * 1000),
-            "speeds": {name: _speed_row(speed) for name, speed in provider.speeds.items()},
-            "seen_ms": seen_ms,
-            "ttl": seen_ms // 1000 + PROVIDER_SECONDS_KEPT,
-        }
-        del row["service_seconds"], row["tokens_per_second"]
-        await self._put(PROVIDERS, provider.id, row)
+        row = provider_row(replace(provider, seen_ms=self.now_ms()))
+        item = to_item({**row, "pk": PROVIDERS, "sk": provider.id})
+        answer = await self._call("PutItem", Item=item, ReturnValues="ALL_OLD")
+        return self._live(answer.get("Attributes"))
 
-    async def remove_provider(self, provider_id: str) -> None:
+    async def remove_provider(self, provider_id: str, seen_ms: int | None = None) -> None:
         """Say that a provider has left; see `Registry`."""
-        key = to_item({"pk": PROVIDERS, "sk": provider_id})
-        await self._call("DeleteItem", Key=key)
+        unheard: dict[str, Any] = {}
+        if seen_ms is not None:
+            unheard["ConditionExpression"] = "seen_ms = :seen_ms"
+            unheard["ExpressionAttributeValues"] = to_item({":seen_ms": seen_ms})
+        with suppress(ConditionFailed):
+            await self._call("DeleteItem", Key=_key(PROVIDERS, provider_id), **unheard)
 
-    async def snapshot(self) -> Snapshot:
-        """All models and the live providers; see `Registry`."""
-        models, providers = await asyncio.gather(
-            *(rows(self._client, self._table, kind) for kind in (MODELS, PROVIDERS))
+    async def model(self, name: str) -> Model | None:
+        """The model called ``name``; see `Registry`."""
+        item = await self._get(MODELS, name)
+        return self._model(from_item(item)) if item else None
+
+    async def models(self) -> dict[str, Model]:
+        """All models; see `Registry`."""
+        return await self._models(consistent=False)
+
+    async def provider(self, provider_id: str) -> Provider | None:
+        """A live provider; see `Registry`."""
+        return self._live(await self._get(PROVIDERS, provider_id))
+
+    async def snapshot(self, *, consistent: bool = False) -> Snapshot:
+        """Everything; see `Registry`."""
+        models, found = await asyncio.gather(
+            self._models(consistent=consistent),
+            rows(self._client, self._table, PROVIDERS, consistent=consistent),
         )
-        heard_ms = self._client.now_ms() - self._silent_ms
-        live = (_provider(row) for row in providers if row["seen_ms"] >= heard_ms)
-        return Snapshot({row["id"]: _model(row) for row in models}, {p.id: p for p in live})
+        providers = list(map(provider_of, found))
+        live = {provider.id: provider for provider in providers if self._is_live(provider)}
+        return Snapshot(models, live, [one for one in providers if one.id not in live])
 
-    async def _put(self, kind: str, name: str, row: dict[str, Any]) -> None:
-        item = {**row, "pk": kind, "sk": name}
-        await self._call("PutItem", Item=to_item({k: v for k, v in item.items() if v is not None}))
+    async def fleet(self) -> Fleet:
+        """The last census; see `Registry`."""
+        row = from_item(await self._get(FLEET, FLEET))
+        return Fleet(**{spec.name: row[spec.name] for spec in fields(Fleet) if spec.name in row})
+
+    async def take_turn(self, fleet: Fleet) -> Fleet | None:
+        """Begin the census after ``fleet``'s; see `Registry`."""
+        turn = replace(fleet, turn=fleet.turn + 1, counted_ms=self.now_ms())
+        token = secrets.token_hex(8)
+        values = {":turn": turn.turn, ":counted_ms": turn.counted_ms, ":token": token}
+        seen = {":seen": fleet.turn} if fleet.turn else {}
+        try:
+            await self._call(
+                "UpdateItem",
+                Key=_key(FLEET, FLEET),
+                UpdateExpression="SET #turn = :turn, #counted_ms = :counted_ms, #token = :token",
+                ConditionExpression="#turn = :seen" if seen else "attribute_not_exists(#turn)",
+                ExpressionAttributeNames={f"#{n}": n for n in ("turn", "counted_ms", "token")},
+                ExpressionAttributeValues=to_item(values | seen),
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
+            )
+        except ConditionFailed as refused:
+            # A repeat of our own write, whose answer was lost, is told by its token.
+            return turn if refused.item.get("token") == {"S": token} else None
+        return turn
+
+    async def put_servings(self, turn: int, servings: Mapping[str, Serving]) -> None:
+        """Write who serves some models; see `Registry`."""
+        found = [(_key(MODELS, name), serving_row(one)) for name, one in servings.items()]
+        for start in range(0, len(found), WRITES_MAX):
+            some = found[start : start + WRITES_MAX]
+            writes = (self._write(key, turn, {"serving": row}, EARLIER) for key, row in some)
+            await asyncio.gather(*writes)
+
+    async def put_fleet(self, fleet: Fleet) -> None:
+        """Write the sums of a census; see `Registry`."""
+        sums = {name: getattr(fleet, name) for name in ("models", "providers", "slots")}
+        await self._write(_key(FLEET, FLEET), fleet.turn, sums, "#turn = :turn")
+
+    async def _know(self, model: Model) -> None:
+        row = model_row(model)
+        told = {name: value for name, value in row.items() if value is not None}
+        absent = [f"#{name}" for name in row if name not in told]
+        sets = [f"#{name} = :{name}" for name in told]
+        sets.append("#serving = if_not_exists(#serving, :nobody)")
+        values = {f":{name}": value for name, value in told.items()}
+        await self._call(
+            "UpdateItem",
+            Key=_key(MODELS, model.id),
+            UpdateExpression=f"SET {', '.join(sets)}"
+            + (f" REMOVE {', '.join(absent)}" if absent else ""),
+            ExpressionAttributeNames={f"#{name}": name for name in (*row, "serving")},
+            ExpressionAttributeValues=to_item(values | {":nobody": serving_row(NOBODY)}),
+        )
+
+    async def _write(self, key: Any, turn: int, values: Mapping[str, Any], condition: str) -> None:
+        """Set ``values`` and the turn of their census, unless a later one has written there."""
+        told = {**values, "turn": turn}
+        with suppress(ConditionFailed):
+            await self._call(
+                "UpdateItem",
+                Key=key,
+                UpdateExpression="SET " + ", ".join(f"#{name} = :{name}" for name in told),
+                ConditionExpression=condition,
+                ExpressionAttributeNames={f"#{name}": name for name in told},
+                ExpressionAttributeValues=to_item({f":{k}": v for k, v in told.items()}),
+            )
+
+    async def _models(self, *, consistent: bool) -> dict[str, Model]:
+        found = await rows(self._client, self._table, MODELS, consistent=consistent)
+        return {row["id"]: self._model(row) for row in found}
+
+    def _model(self, row: Mapping[str, Any]) -> Model:
+        return model_of(row).as_of(self.now_ms(), self.silent_seconds)
+
+    def _live(self, item: Mapping[str, Any] | None) -> Provider | None:
+        provider = provider_of(from_item(item)) if item else None
+        return provider if provider is not None and self._is_live(provider) else None
+
+    def _is_live(self, provider: Provider) -> bool:
+        return provider.is_live(self.now_ms(), self.silent_seconds)
+
+    async def _get(self, kind: str, name: str) -> dict[str, Any]:
+        answer = await self._call("GetItem", Key=_key(kind, name), ConsistentRead=True)
+        item: dict[str, Any] = answer.get("Item") or {}
+        return item
 
     async def _call(self, operation: str, **arguments: Any) -> dict[str, Any]:
         request = {"TableName": self._table, **arguments}
@@ -91,38 +201,5 @@ async def rows(
         request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
 
 
-def _model(row: dict[str, Any]) -> Model:
-    return Model(
-        id=row["id"],
-        queues=row["queues"],
-        created=row["created"],
-        owned_by=row["owned_by"],
-        context_length=row.get("context_length"),
-    )
-
-
-def _provider(row: dict[str, Any]) -> Provider:
-    return Provider(
-        id=row["id"],
-        models=tuple(row["models"]),
-        slots=row["slots"],
-        running=row["running"],
-        healthy=row["healthy"],
-        version=row["version"],
-        service_seconds=row["service_ms"] / 1000,
-        tokens_per_second=row.get("millitokens_per_second", 0) / 1000,
-        reason=row.get("reason", ""),
-        speeds={name: _speed(told) for name, told in row.get("speeds", {}).items()},
-        seen_ms=row["seen_ms"],
-    )
-
-
-def _speed_row(speed: TaskSpeed) -> dict[str, int]:
-    return {
-        "task_ms": max(1, round(speed.task_seconds * 1000)),
-        "millitokens_per_second": round(speed.tokens_per_second * 1000),
-    }
-
-
-def _speed(row: dict[str, int]) -> TaskSpeed:
-    return TaskSpeed(row["task_ms"] / 1000, row["millitokens_per_second"] / 1000)
+def _key(kind: str, name: str) -> dict[str, Any]:
+    return to_item({"pk": kind, "sk": name})

@@ -10,7 +10,7 @@ from typing import Final
 from inferline.clock import Clock
 from inferline.errors import QueueFull
 from inferline.gateway.catalogue import Catalogue, Reading
-from inferline.registry import Model, Snapshot
+from inferline.registry import NOBODY, Model
 from inferline.settings import Settings
 from inferline.task import TIERS, Tier
 
@@ -78,6 +78,7 @@ class Admission:
         self._catalogue = catalogue
         self._depth_max = settings.queue_depth_max
         self._clock = clock
+        #: By the model's mark.
         self._levels: dict[tuple[str, Tier], Level] = {}
 
     async def admit(self, model: Model, tier: Tier, seconds: float) -> None:
@@ -91,13 +92,12 @@ class Admission:
         reading = self._catalogue.depth(level.queue)
         if reading is None:
             return  # Nobody has asked here lately.
-        pace = self._pace(model, tier, await self._catalogue.snapshot())
+        pace = self._pace(model, tier)
         now = self._clock.monotonic()
         waiting = level.waiting(reading, pace, now)
         if waiting <= 0:
             return  # There is a slot, and nothing better to do with it.
-        better = TIERS[: TIERS.index(tier)]
-        ahead = waiting + self._read(better).get(model.id, 0)
+        ahead = waiting + self._read(model.mark, TIERS[: TIERS.index(tier)])
         excess = waiting + 1 - self._depth_max
         if pace.rate:
             room = max(0.0, seconds - SERVICE_MARGIN * pace.service_seconds)
@@ -107,39 +107,24 @@ class Admission:
             raise _refusal(model, ahead, excess / shrink if shrink else None)
 
     def _level(self, model: Model, tier: Tier) -> Level:
-        if (model.id, tier) not in self._levels:
-            self._levels[model.id, tier] = Level(model.queues[tier])
-        return self._levels[model.id, tier]
+        if (model.mark, tier) not in self._levels:
+            self._levels[model.mark, tier] = Level(model.queues[tier])
+        return self._levels[model.mark, tier]
 
-    def _pace(self, model: Model, tier: Tier, snapshot: Snapshot) -> Pace:
-        """
-        How fast the model's tasks end.
+    def _pace(self, model: Model, tier: Tier) -> Pace:
+        """How fast the model's tasks end."""
+        serving = model.serving or NOBODY
+        tiers, rate = TIERS[: TIERS.index(tier) + 1], 0.0
+        own = max(1, self._read(model.mark, tiers))
+        for pool in serving.pools:
+            rate += pool.rate_for(own, lambda rival: self._read(rival, tiers))
+        return Pace(serving.slots, rate, serving.service_seconds if rate else 0.0)
 
-        A provider of s slots that takes t seconds for a task ends s/t of them a second. Its models
-        share them as their tasks wait. One that is new is taken to be like the others.
-        """
-        serving = snapshot.serving(model.id)
-        slots = sum(provider.slots for provider in serving)
-        known = [p.service_seconds for p in serving if p.service_seconds > 0]
-        if not known or not slots:
-            return Pace(slots)
-        mean, rate = sum(known) / len(known), 0.0
-        rivals = self._read(TIERS[: TIERS.index(tier) + 1])
-        own = max(1, rivals.pop(model.id, 0))
-        for provider in serving:
-            others = sum(count for name, count in rivals.items() if name in provider.models)
-            seconds = provider.service_seconds or mean
-            rate += provider.slots / seconds * own / (own + others)
-        return Pace(slots, rate, mean)
-
-    def _read(self, tiers: Sequence[Tier]) -> dict[str, int]:
-        """How many tasks wait in these tiers, by model, as last read; nothing is read for this."""
-        found: dict[str, int] = {}
-        for (model, tier), level in self._levels.items():
-            reading = self._catalogue.known_depth(level.queue) if tier in tiers else None
-            if reading is not None and reading.depth.waiting:
-                found[model] = found.get(model, 0) + reading.depth.waiting
-        return found
+    def _read(self, mark: str, tiers: Sequence[Tier]) -> int:
+        """How many of a model's tasks wait in these tiers, as last read; nothing is read now."""
+        levels = [self._levels[mark, tier] for tier in tiers if (mark, tier) in self._levels]
+        readings = [self._catalogue.known_depth(level.queue) for level in levels]
+        return sum(reading.depth.waiting for reading in readings if reading is not None)
 
 
 def _refusal(model: Model, ahead: float, seconds: float | None) -> QueueFull:

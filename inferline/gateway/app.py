@@ -85,7 +85,7 @@ async def open_office(
             ledger=Ledgers([minutes, *ledgers]),
             tracer=tracer,
         )
-        await line.catalogue.fresh()
+        await line.catalogue.fleet()
 
         def note_waiting() -> None:
             now_ms = line.store.now_ms()

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from math import inf
 from typing import Final, Generic, TypeVar
 
 from inferline.clock import Clock
 from inferline.errors import ModelNotFound
+from inferline.payload import MODEL_CHARS_MAX
 from inferline.queue import Depth, TaskQueue
-from inferline.registry import Model, Registry, Snapshot
+from inferline.registry import Fleet, Model, Registry, Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +23,8 @@ log = logging.getLogger(__name__)
 STALE_SECONDS: Final = 30.0
 #: How old the picture may be in which a model is missed, seconds: it may have just come.
 MISSED_SECONDS: Final = 1.0
+#: How many models that requests have named are remembered.
+ROWS_MAX: Final = 2048
 #: How old a queue's depth may be, seconds.
 DEPTH_SECONDS: Final = 2.0
 
@@ -41,11 +45,26 @@ class Cached(Generic[T]):
         self._seconds = seconds
         self._value: T | None = None
         self._fetched = -1e9
+        self._expired = False
         self._fetching: asyncio.Task[T] | None = None
+
+    @property
+    def last(self) -> T | None:
+        """The last value, however old."""
+        return self._value
+
+    def expire(self) -> None:
+        """Have the value count as old from now on."""
+        self._expired = True
+
+    def take(self, value: T) -> None:
+        """Have this value as of now."""
+        self._value, self._fetching, self._expired = value, None, False
+        self._fetched = self._clock.monotonic()
 
     def peek(self) -> T | None:
         """The value at hand; None before the first, or if stale. An old one is renewed behind."""
-        if self._clock.monotonic() - self._fetched > self._seconds:
+        if self._expired or self._clock.monotonic() - self._fetched > self._seconds:
             self._refresh()
         return self.known()
 
@@ -66,7 +85,7 @@ class Cached(Generic[T]):
         Raises what that fetch raises.
         """
         age = self._clock.monotonic() - self._fetched
-        is_young = age <= min(self._seconds, seconds_max)
+        is_young = not self._expired and age <= min(self._seconds, seconds_max)
         if self._fetching is None and self._value is not None and is_young:
             return self._value
         return await asyncio.shield(self._refresh())
@@ -84,13 +103,18 @@ class Cached(Generic[T]):
         return self._fetching
 
     async def _do_fetch(self) -> T:
-        self._value = await self._fetch()
-        return self._value
+        return await self._fetch()
 
     def _fetched_now(self, fetching: asyncio.Task[T]) -> None:
-        self._fetching = None
+        if fetching is not self._fetching:
+            return  # A later value has been taken meanwhile.
+        self._fetching, self._expired = None, False
         self._fetched = self._clock.monotonic()
-        if not fetching.cancelled() and (error := fetching.exception()) is not None:
+        if fetching.cancelled():
+            return
+        if (error := fetching.exception()) is None:
+            self._value = fetching.result()
+        else:
             log.warning("could not refresh: %s", type(error).__name__)
 
 
@@ -103,36 +127,82 @@ class Reading:
 
 
 class Catalogue:
-    """Models, who serves them and how long their queues are."""
+    """
+    Models, who serves them and how long their queues are.
+
+    A request looks at its model alone, which costs the read of one row each ``registry_seconds`` at
+    the most. All models at once are for who lists or enrols them, and everything for people.
+    """
 
     def __init__(
         self, registry: Registry, queue: TaskQueue, clock: Clock, registry_seconds: float
     ) -> None:
+        self._registry = registry
         self._queue = queue
         self._clock = clock
+        self._seconds = registry_seconds
+        #: By name, the one asked for longest ago first. One that is missed has no model.
+        self._rows: OrderedDict[str, Cached[tuple[Model | None]]] = OrderedDict()
+        self._models: Cached[Mapping[str, Model]] = Cached(registry.models, clock, registry_seconds)
         self._snapshot = Cached(registry.snapshot, clock, registry_seconds)
+        self._fleet = Cached(registry.fleet, clock, registry_seconds)
         self._depths: dict[str, Cached[Reading]] = {}
-
-    async def snapshot(self) -> Snapshot:
-        """The registry, as old as the settings allow."""
-        return await self._snapshot.get()
-
-    async def recent(self) -> Snapshot:
-        """The registry, waiting for a fetch that is under way. Raises Unavailable."""
-        return await self._snapshot.settled()
-
-    async def fresh(self) -> Snapshot:
-        """The registry as of now. Raises Unavailable."""
-        return await self._snapshot.fresh()
 
     async def model(self, name: str) -> Model:
         """The model called ``name``. Raises ModelNotFound, after a look that is not old."""
-        found = (await self.snapshot()).models.get(name)
+        if not 0 < len(name) <= MODEL_CHARS_MAX:
+            raise no_such_model(name)
+        row = self._row(name)
+        [found] = await row.get()
         if found is None:
-            found = (await self._snapshot.settled(MISSED_SECONDS)).models.get(name)
+            [found] = await row.settled(MISSED_SECONDS)
         if found is None:
             raise no_such_model(name)
         return found
+
+    async def models(self) -> Mapping[str, Model]:
+        """All models, no older than the settings allow. Raises Unavailable."""
+        return await self._models.settled()
+
+    async def slugs(self, mark: str) -> list[str]:
+        """
+        The slugs of the models with that mark, of all for an empty one. Raises Unavailable.
+
+        However old a list of models is, no slug in it changes.
+        """
+        found = _marked(self._models.last or {}, mark) if mark else []
+        return found or _marked(await self._models.settled(MISSED_SECONDS), mark)
+
+    async def snapshot(self) -> Snapshot:
+        """Everything, no older than the settings allow. Raises Unavailable."""
+        return await self._snapshot.settled()
+
+    async def fleet(self) -> Fleet:
+        """All providers together, no older than the settings allow. Raises Unavailable."""
+        fleet = await self._fleet.settled()
+        return fleet.as_of(self._registry.now_ms(), self._registry.silent_seconds)
+
+    def changed(self, models: Mapping[str, Model] | None = None) -> None:
+        """Look anew for all that is asked for, but for ``models``, where they are known."""
+        self._snapshot.expire()
+        self._fleet.expire()
+        for row in self._rows.values():
+            row.expire()
+        if models is None:
+            self._models.expire()
+        else:
+            self._models.take(models)
+
+    def _row(self, name: str) -> Cached[tuple[Model | None]]:
+        async def read() -> tuple[Model | None]:
+            return (await self._registry.model(name),)
+
+        if name not in self._rows:
+            self._rows[name] = Cached(read, self._clock, self._seconds)
+            if len(self._rows) > ROWS_MAX:
+                self._rows.popitem(last=False)
+        self._rows.move_to_end(name)
+        return self._rows[name]
 
     def depth(self, queue: str) -> Reading | None:
         """How long a queue was lately; None when that is not known yet."""
@@ -154,6 +224,10 @@ class Catalogue:
         if queue not in self._depths:
             self._depths[queue] = Cached(read, self._clock, DEPTH_SECONDS)
         return self._depths[queue]
+
+
+def _marked(models: Mapping[str, Model], mark: str) -> list[str]:
+    return [model.slug for model in models.values() if mark in ("", model.mark)]
 
 
 def no_such_model(name: str) -> ModelNotFound:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
 from typing import Annotated, Any
 
@@ -12,6 +12,7 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from inferline import __version__
 from inferline.caller import Caller
+from inferline.census import Census
 from inferline.enrolment import Credentials, Enrolment, Grant, Lender, Name, Terms
 from inferline.errors import NotPermitted, Unavailable
 from inferline.gateway import peers
@@ -24,11 +25,9 @@ from inferline.gateway.objects import (
     ModelObject,
     ProviderList,
     ProviderObject,
-    QueueList,
-    QueueObject,
 )
 from inferline.minutes import MinuteLedger
-from inferline.registry import Model, Provider, QueueMaker, Registry, Snapshot, TaskSpeed
+from inferline.registry import NOBODY, Model, Provider, QueueMaker, Registry, TaskSpeed
 
 log = logging.getLogger(__name__)
 
@@ -46,45 +45,49 @@ class Office:
     #: What each minute was like.
     minutes: MinuteLedger
 
+    census: Census = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Have one census: it remembers when to look whether the next is due."""
+        line = self.line
+        census = Census(self.registry, line.settings.registry_seconds, line.clock.sleep)
+        object.__setattr__(self, "census", census)
+
     async def enrol(self, told: Enrolment, caller: Caller) -> Grant:
         """
         Make a provider's models known and the provider live. Idempotent: also its heartbeat.
 
-        Raises NotPermitted, Unavailable, and InvalidRequest when no credentials can be for so much.
+        Of other providers nothing is read, unless the census is due. Raises NotPermitted,
+        Unavailable, and InvalidRequest when no credentials can be for so much.
         """
         check_models(caller, [offered.id for offered in told.models])
-        catalogue, settings = self.line.catalogue, self.line.settings
-        snapshot = await catalogue.snapshot()
-        known = snapshot.models
+        known = await self.line.catalogue.models()
         models = [await self._model(offered.model_dump(), known) for offered in told.models]
-        before = snapshot.providers.get(told.id)
         lent = await self._lend(told, models)
-        if isinstance(lent, Unavailable) and before is None:
+        if isinstance(lent, Unavailable) and await self.registry.provider(told.id) is None:
             raise lent  # It could not take a task: who waits for one is not to wait for it.
         changed = [model for model in models if known.get(model.id) != model]
         await self.registry.put_models(changed)
-        provider = Provider(
-            id=told.id,
-            models=tuple(model.id for model in models),
-            slots=told.slots,
-            running=told.running,
-            healthy=told.healthy,
-            version=told.version,
-            service_seconds=told.service_seconds,
-            tokens_per_second=told.tokens_per_second,
-            reason=told.reason,
-            speeds={name: TaskSpeed(**one.model_dump()) for name, one in told.speeds.items()},
-        )
-        await self.registry.put_provider(provider)
+        provider = _provider(told)
+        before = await self.registry.put_provider(provider)
         if changed or before is None or _offer(before) != _offer(provider):
             log.info("provider %s serves %d models", told.id, len(models))
-            await catalogue.fresh()
+            await self._count(renewed=bool(changed))
+        else:
+            await self.census.beat()
         if isinstance(lent, Unavailable):
             raise lent
+        return await self._grant(provider, models, lent)
+
+    async def _grant(
+        self, provider: Provider, models: Sequence[Model], lent: Credentials | None
+    ) -> Grant:
+        settings, known = self.line.settings, await self.line.catalogue.models()
+        served = {model.id: known.get(model.id, model).serving or NOBODY for model in models}
         return Grant(
             queues={model.id: dict(model.queues) for model in models},
-            peers={model.id: peers.count(snapshot, model.id, told.id) for model in models},
-            faster=peers.faster(snapshot, provider),
+            peers={name: peers.count(serving, provider) for name, serving in served.items()},
+            faster=peers.faster(served, provider),
             tasks_table=settings.tasks_table,
             bodies_bucket=settings.bodies_bucket,
             region=settings.region,
@@ -92,6 +95,12 @@ class Office:
             credentials=lent,
             terms=Terms.model_validate(settings).model_copy(update={"packs": True}),
         )
+
+    async def _count(self, *, renewed: bool = False) -> None:
+        """Have a change counted; ``renewed``: models are known that were not, or differ."""
+        models = await self.census.changed()
+        if models is not None or renewed:
+            self.line.catalogue.changed(models)
 
     async def _lend(
         self, told: Enrolment, models: Sequence[Model]
@@ -117,11 +126,26 @@ class Office:
 
     async def leave(self, provider_id: str, caller: Caller) -> None:
         """A provider goes; what it held comes back by itself. Raises NotPermitted."""
-        there = (await self.line.catalogue.snapshot()).providers.get(provider_id)
+        there = await self.registry.provider(provider_id)
         check_models(caller, there.models if there else ())
         await self.registry.remove_provider(provider_id)
         log.info("provider %s left", provider_id)
-        await self.line.catalogue.fresh()
+        await self._count()
+
+
+def _provider(told: Enrolment) -> Provider:
+    return Provider(
+        id=told.id,
+        models=tuple(offered.id for offered in told.models),
+        slots=told.slots,
+        running=told.running,
+        healthy=told.healthy,
+        version=told.version,
+        service_seconds=told.service_seconds,
+        tokens_per_second=told.tokens_per_second,
+        reason=told.reason,
+        speeds={name: TaskSpeed(**one.model_dump()) for name, one in told.speeds.items()},
+    )
 
 
 def _offer(provider: Provider) -> tuple[object, ...]:
@@ -145,31 +169,22 @@ public = APIRouter(tags=["control"], responses=ERRORS)
 @router.get("/models", summary="List the models")
 async def list_models(office: At) -> ModelList:
     """OpenAI's fields of each model, its context length and how many live providers it has."""
-    snapshot = await office.line.catalogue.snapshot()
-    data = [_model_object(model, snapshot) for model in snapshot.models.values()]
+    models = await office.line.catalogue.models()
+    data = [_model_object(model) for model in models.values()]
     return ModelList(data=sorted(data, key=lambda model: model.id))
 
 
 @router.get("/models/{model_id:path}", summary="Tell of one model")
 async def get_model(model_id: str, office: At) -> ModelObject:
     """The same of one model."""
-    there = await office.line.catalogue.model(model_id)
-    return _model_object(there, await office.line.catalogue.snapshot())
+    return _model_object(await office.line.catalogue.model(model_id))
 
 
 @public.get("/health", summary="Whether requests can be taken")
 async def get_health(office: At) -> Health:
     """200 when the registry answers, else 503."""
-    snapshot = await office.line.catalogue.recent()
-    return Health(
-        version=__version__, models=len(snapshot.models), providers=len(snapshot.providers)
-    )
-
-
-@router.get("/queue/stats", summary="How long the queues are")
-async def get_queue_stats(office: At) -> QueueList:
-    """For each model and tier: tasks waiting and running, live providers and their slots."""
-    return QueueList(data=await _queue_stats(office.line))
+    fleet = await office.line.catalogue.fleet()
+    return Health(version=__version__, models=fleet.models, providers=fleet.providers)
 
 
 @router.get("/providers", summary="List the live providers")
@@ -194,13 +209,13 @@ async def leave(provider_id: Name, caller: ProviderCaller, office: At) -> Respon
     return Response(status_code=204)
 
 
-def _model_object(model: Model, snapshot: Snapshot) -> ModelObject:
+def _model_object(model: Model) -> ModelObject:
     return ModelObject(
         id=model.id,
         created=model.created,
         owned_by=model.owned_by,
         context_length=model.context_length,
-        providers=len(snapshot.serving(model.id)),
+        providers=(model.serving or NOBODY).providers,
     )
 
 
@@ -218,23 +233,3 @@ def check_models(caller: Caller, models: Sequence[str]) -> None:
                 "`inferline providers token --models` makes another.",
                 param="models",
             )
-
-
-async def _queue_stats(line: Line) -> list[QueueObject]:
-    snapshot = await line.catalogue.snapshot()
-    found = []
-    for model in sorted(snapshot.models.values(), key=lambda m: m.id):
-        serving = snapshot.serving(model.id)
-        for tier, url in model.queues.items():
-            depth = await line.catalogue.depth_now(url)
-            found.append(
-                QueueObject(
-                    model=model.id,
-                    tier=tier,
-                    waiting=depth.waiting,
-                    running=depth.running,
-                    providers=len(serving),
-                    slots=sum(p.slots for p in serving),
-                )
-            )
-    return found

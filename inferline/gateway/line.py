@@ -71,14 +71,15 @@ class Line:
         """
         The task that a request would be; it is nowhere yet. Raises ModelNotFound or Unavailable.
 
-        It is to end within ``seconds_max``, or sooner if the settings say so.
+        Its id is ``task_id`` and the model's mark. It is to end within ``seconds_max``, or sooner
+        if the settings say so.
         """
         model = await self.catalogue.model(payload.model)
         now = self.store.now_ms()
         seconds = min(seconds_max, self.settings.request_seconds_max)
         deadline = now + int(seconds * 1000)
         return Task(
-            ref=TaskRef(model.slug, task_id),
+            ref=TaskRef(model.slug, task_id + model.mark),
             model=model.id,
             tier=payload.tier,
             tenant=caller.tenant,

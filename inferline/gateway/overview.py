@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Query, Request
 
 from inferline import __version__
+from inferline.census import counted
 from inferline.gateway.access import ClientCaller
 from inferline.gateway.catalogue import Cached, no_such_model
 from inferline.gateway.control import Office, provider_object
@@ -22,11 +23,14 @@ from inferline.gateway.objects import (
     ModelFigures,
     OverviewObject,
     Percentiles,
+    QueueList,
+    QueueObject,
     QueueOverview,
 )
+from inferline.live import LiveTasks
 from inferline.minutes import MINUTE_MS, Figures, Measure, Minute, MinuteStore, last_hour, total
 from inferline.payload import MODEL_CHARS_MAX
-from inferline.registry import Model, Snapshot
+from inferline.registry import NOBODY, Model, Serving
 from inferline.store import Wanted
 from inferline.task import Task, Tier
 
@@ -78,29 +82,33 @@ class Overview:
     async def _look(self) -> Look:
         line = self._office.line
         now_ms = line.store.now_ms()
-        snapshot = await line.catalogue.fresh()
+        snapshot = await self._office.registry.snapshot()
+        live = await LiveTasks.look(line.store, len(snapshot.models))
+        providers, servings = snapshot.providers.values(), counted(snapshot.providers.values())
         models = sorted(snapshot.models.values(), key=lambda model: model.id)
-        found = await asyncio.gather(*(self._queues(model, snapshot) for model in models))
+        found = await asyncio.gather(
+            *(self._queues(model, servings.get(model.id, NOBODY), live) for model in models)
+        )
         queues = [one for some in found for one in some]
-        providers = (provider_object(one, now_ms) for one in snapshot.providers.values())
         rows = await self._hour.rows(now_ms)
         told = OverviewObject(
             at=now_ms // 1000,
             version=__version__,
             silent_seconds=line.settings.silent_seconds,
             queues=[queue for queue, _ in queues],
-            providers=sorted(providers, key=lambda provider: provider.id),
+            providers=sorted(
+                (provider_object(one, now_ms) for one in providers), key=lambda one: one.id
+            ),
             hour=_hour(rows, now_ms),
         )
         tenants = [waiting for _, waiting in queues]
         return Look(told, frozenset(snapshot.models), tenants, rows, now_ms)
 
     async def _queues(
-        self, model: Model, snapshot: Snapshot
+        self, model: Model, serving: Serving, live: LiveTasks
     ) -> list[tuple[QueueOverview, Counter[str]]]:
         """Each queue of a model, and whose tasks wait in it."""
-        standing = await self._standing(model)
-        serving = snapshot.serving(model.id)
+        standing = await self._standing(model, live)
         found = []
         for tier in model.queues:
             tenants = standing.tenants.get(tier, Counter())
@@ -110,8 +118,8 @@ class Overview:
                 waiting=standing.waiting[tier],
                 running=standing.running[tier],
                 oldest_seconds=standing.oldest.get(tier),
-                providers=len(serving),
-                slots=sum(provider.slots for provider in serving),
+                providers=serving.providers,
+                slots=serving.slots,
                 tenants=len(tenants),
                 largest_share=_largest_share(tenants),
                 yours=0,
@@ -119,10 +127,10 @@ class Overview:
             found.append((queue, tenants))
         return found
 
-    async def _standing(self, model: Model) -> Standing:
-        """What there is of a model's tasks. One that has none costs a single read."""
+    async def _standing(self, model: Model, tasks: LiveTasks) -> Standing:
+        """What there is of a model's tasks; of one that has none nothing more is read."""
         line = self._office.line
-        live = await line.store.live(model.slug, TASKS_MAX)
+        live = await tasks.of(model.slug, TASKS_MAX)
         if not live:
             return Standing()
         found = await line.store.read([Wanted(ref) for ref, _ in live])
@@ -228,6 +236,7 @@ def _percentiles(figures: Figures, measure: Measure) -> Percentiles:
 
 
 router = APIRouter(tags=["control"], responses=ERRORS)
+_QUEUE: Final = set(QueueObject.model_fields)
 
 
 @router.get("/overview", summary="Tell how everything does")
@@ -238,6 +247,17 @@ async def get_overview(request: Request, caller: ClientCaller) -> OverviewObject
     """
     overview: Overview = request.app.state.overview
     return await overview.get(caller.tenant)
+
+
+@router.get("/queue/stats", summary="How long the queues are")
+async def get_queue_stats(request: Request) -> QueueList:
+    """
+    For each model and tier: tasks waiting and running, live providers and their slots, of the same
+    look.
+    """
+    overview: Overview = request.app.state.overview
+    told = (await overview.get()).queues
+    return QueueList(data=[QueueObject(**queue.model_dump(include=_QUEUE)) for queue in told])
 
 
 @router.get("/overview/hour", summary="Tell of one model's last hour")

@@ -21,10 +21,10 @@ from inferline.gateway.repeat import take_seat
 from inferline.gateway.visit import Visit
 from inferline.ledger import NO_LEDGER
 from inferline.store import Wanted
-from inferline.task import State, Task, TaskRef
+from inferline.task import MARK_CHARS, State, Task, TaskRef
 from inferline.trace import NO_TRACER
 
-_ID: Final = re.compile(r"req_[0-9a-f]{32}")
+_ID: Final = re.compile(rf"req_[0-9a-f]{{32}}(?P<mark>[0-9a-f]{{{MARK_CHARS}}}|)")
 #: How often a whole answer is asked for whose last pieces may be seen late, and how far apart.
 LOOKS_MAX: Final = 50
 LOOK_SECONDS: Final = 0.05
@@ -95,12 +95,14 @@ async def _found(line: Line, task_id: str, caller: Caller) -> Task:
     """
     The caller's task of that id. Raises TaskNotFound, also for another tenant's.
 
-    No row is found by the id alone, so one read asks for it in every model's name.
+    No row is found by the id alone, but it tells the model; those of an earlier release do not, and
+    are asked for in every model's name.
     """
-    models = (await line.catalogue.snapshot()).models.values() if _ID.fullmatch(task_id) else ()
-    if not models:
+    match = _ID.fullmatch(task_id)
+    if match is None:
         raise TaskNotFound
-    rows = await line.store.read([Wanted(TaskRef(model.slug, task_id)) for model in models])
+    slugs = await line.catalogue.slugs(match["mark"])
+    rows = await line.store.read([Wanted(TaskRef(slug, task_id)) for slug in slugs])
     for row in rows:
         if row.task is not None and row.task.tenant == caller.tenant:
             return row.task

@@ -38,7 +38,7 @@ def recognise(request: web.Request, body: bytes) -> Call:
         case "UpdateItem" if table == "tasks":
             return Call(f"tasks {_move(asked)}")
         case "UpdateItem":
-            return Call(f"{table} add {_kind(asked['Key'])}")
+            return Call(f"{table} {_updated(asked)}")
         case "PutItem":
             return Call("tasks submit" if table == "tasks" else f"{table} {_put(asked)}")
         case "BatchWriteItem":
@@ -51,6 +51,10 @@ def recognise(request: web.Request, body: bytes) -> Call:
             return Call(f"registry list {_queried(asked)}")
         case "Query":
             return Call("tasks live" if "IndexName" in asked else "tasks read")
+        case "Scan":
+            return Call("tasks all live")
+        case "GetItem":
+            return Call(f"{table} get {_kind(asked['Key'])}")
         case "TransactWriteItems":
             return Call("tasks submit once")
     return Call(f"{table} {operation}")
@@ -75,6 +79,17 @@ def _move(asked: Json) -> str:
     if ":owner" in values:
         return "claim"
     return "hand back" if values[":lease_ms"] == {"N": "0"} else "renew"
+
+
+def _updated(asked: Json) -> str:
+    """What an update of the registry is about."""
+    kind, values = _kind(asked["Key"]), asked["ExpressionAttributeValues"]
+    match kind:
+        case "model":
+            return "count model" if ":turn" in values else "put model"
+        case "fleet":
+            return "take turn" if ":token" in values else "put sums"
+    return f"add {kind}"
 
 
 def _kind(key: Json) -> str:

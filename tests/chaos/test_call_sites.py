@@ -130,6 +130,7 @@ SITES: tuple[tuple[str, str, Stir], ...] = (
     ("g0", "sqs GetQueueAttributes", enrolling),
     ("g0", "registry put model", enrolling),
     ("g0", "registry put provider", enrolling),
+    ("g0", "registry get provider", enrolling),
     ("g0", "registry DeleteItem", enrolling),
     ("p0", "sqs ReceiveMessage", short),
     ("p0", "tasks claim", short),
@@ -146,8 +147,11 @@ SITES: tuple[tuple[str, str, Stir], ...] = (
 #: What is called every now and then.
 BACKGROUND = (
     *(("g0", site) for site in ("registry list model", "registry list provider")),
-    *(("g0", site) for site in ("sqs GetQueueAttributes", "registry add minute")),
-    *(("g0", site) for site in ("registry list minute", "tasks live", "tasks attend")),
+    *(("g0", site) for site in ("registry get model", "registry get fleet")),
+    *(("g0", site) for site in ("registry take turn", "registry count model")),
+    *(("g0", site) for site in ("registry put sums", "sqs GetQueueAttributes")),
+    *(("g0", site) for site in ("registry add minute", "registry list minute")),
+    *(("g0", site) for site in ("tasks all live", "tasks attend")),
     *(("p0", site) for site in ("tasks states", "tasks renew")),
 )
 #: What a gateway calls when it starts.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
+
 import pytest
 
 from inferline.errors import Unavailable
-from inferline.registry import Model, Provider, TaskSpeed
+from inferline.registry import NOBODY, Fleet, Model, Pace, Pool, Provider, Serving, TaskSpeed
 from tests.support.seams import Seams
 
 MODEL = Model(
@@ -48,8 +51,10 @@ async def test_models_and_providers_are_read_as_they_were_told(seams: Seams) -> 
     assert {"org/m": MODEL, "bare": bare} == snapshot.models
     (found,) = snapshot.providers.values()
     assert provider(seen_ms=found.seen_ms) == found
-    assert [found] == snapshot.serving("org/m")
-    assert [] == snapshot.serving("bare")
+    assert abs(found.seen_ms - seams.registry.now_ms()) < 5000
+    assert {"org/m": MODEL, "bare": bare} == await seams.registry.models()
+    assert found == await seams.registry.provider("p1")
+    assert MODEL == await seams.registry.model("org/m")
 
 
 async def test_why_a_provider_takes_no_work_is_read_as_it_was_told(seams: Seams) -> None:
@@ -60,14 +65,29 @@ async def test_why_a_provider_takes_no_work_is_read_as_it_was_told(seams: Seams)
     assert "It does not answer." == found.reason
 
 
-async def test_an_unhealthy_provider_serves_nothing(seams: Seams) -> None:
+async def test_what_nobody_has_told_of_is_not_there(seams: Seams) -> None:
+    assert await seams.registry.model("org/m") is None
+    assert await seams.registry.provider("p1") is None
+
+
+async def test_a_model_told_of_again_is_as_it_was_told_last(seams: Seams) -> None:
+    renewed = Model(id="org/m", queues=MODEL.queues, owned_by="another")
     await seams.registry.put_models([MODEL])
-    await seams.registry.put_provider(provider(healthy=False))
+    await seams.registry.put_models([renewed])
 
-    snapshot = await seams.registry.snapshot()
+    assert renewed == await seams.registry.model("org/m")
 
-    assert [] == snapshot.serving("org/m")
-    assert {"p1"} == set(snapshot.providers)
+
+async def test_who_tells_of_a_provider_hears_how_it_was_before(seams: Seams) -> None:
+    told = [
+        await seams.registry.put_provider(provider(slots=4)),
+        await seams.registry.put_provider(provider(slots=9)),
+        await seams.registry.put_provider(provider()),
+    ]
+    await seams.registry.remove_provider("p1")
+    told.append(await seams.registry.put_provider(provider()))
+
+    assert [None, 4, 9, None] == [one and one.slots for one in told]
 
 
 async def test_a_provider_that_left_is_gone_and_its_models_stay(seams: Seams) -> None:
@@ -81,6 +101,17 @@ async def test_a_provider_that_left_is_gone_and_its_models_stay(seams: Seams) ->
     assert ({"org/m"}, set()) == (set(snapshot.models), set(snapshot.providers))
 
 
+async def test_a_provider_heard_of_since_is_not_removed(seams: Seams) -> None:
+    await seams.registry.put_provider(provider())
+    there = await seams.registry.provider("p1")
+
+    await seams.registry.remove_provider("p1", there.seen_ms - 1)
+    assert there == await seams.registry.provider("p1")
+    await seams.registry.remove_provider("p1", there.seen_ms)
+    assert await seams.registry.provider("p1") is None
+    await seams.registry.remove_provider("p1", there.seen_ms)
+
+
 async def test_many_providers_are_all_found(seams: Seams) -> None:
     for number in range(30):
         await seams.registry.put_provider(provider(f"p{number}"))
@@ -88,6 +119,114 @@ async def test_many_providers_are_all_found(seams: Seams) -> None:
     snapshot = await seams.registry.snapshot()
 
     assert 30 == len(snapshot.providers)
+
+
+SERVING = Serving(
+    providers=3,
+    slots=12,
+    service_seconds=1.5,
+    pools=(Pool(4.0, {"0a1b2c3d": 1.0, "4e5f6071": 0.25}), Pool(0.5)),
+    paces=(
+        Pace(speed=TaskSpeed(1.5, 12.345), only="p1"),
+        Pace(speed=TaskSpeed(2.0), providers=2),
+    ),
+)
+
+
+async def census(seams: Seams, turn: int, serving: Serving) -> None:
+    """Write what the census of a turn has found, as of now."""
+    now_ms = seams.registry.now_ms()
+    sums = Fleet(turn=turn, counted_ms=now_ms, models=1, providers=3, slots=12)
+    await seams.registry.put_servings(turn, {"org/m": replace(serving, seen_ms=now_ms)})
+    await seams.registry.put_fleet(sums)
+
+
+async def found_serving(seams: Seams) -> Serving | None:
+    """Who serves the model, as it is told in each way."""
+    one = (await seams.registry.model("org/m")).serving
+    assert one == (await seams.registry.models())["org/m"].serving
+    assert one == (await seams.registry.snapshot(consistent=True)).models["org/m"].serving
+    return one and replace(one, seen_ms=0)
+
+
+async def test_a_new_model_is_served_by_nobody(seams: Seams) -> None:
+    await seams.registry.put_models([MODEL])
+
+    assert NOBODY == await found_serving(seams)
+
+
+async def test_what_a_census_has_found_is_read_as_it_was_written(seams: Seams) -> None:
+    await seams.registry.put_models([MODEL])
+    turn = await seams.registry.take_turn(Fleet())
+    await census(seams, turn.turn, SERVING)
+
+    fleet = await seams.registry.fleet()
+
+    assert SERVING == await found_serving(seams)
+    assert (1, 1, 3, 12) == (fleet.turn, fleet.models, fleet.providers, fleet.slots)
+    assert abs(fleet.counted_ms - seams.registry.now_ms()) < 5000
+
+
+async def test_a_model_told_of_again_is_served_as_before(seams: Seams) -> None:
+    await seams.registry.put_models([MODEL])
+    await census(seams, 1, SERVING)
+
+    await seams.registry.put_models([replace(MODEL, owned_by="another")])
+
+    assert SERVING == await found_serving(seams)
+
+
+async def test_a_later_census_stays_whatever_an_earlier_one_writes(seams: Seams) -> None:
+    await seams.registry.put_models([MODEL])
+    later = await seams.registry.take_turn(await seams.registry.take_turn(Fleet()))
+    await census(seams, later.turn, SERVING)
+
+    await census(seams, later.turn - 1, replace(SERVING, slots=99))
+
+    assert SERVING == await found_serving(seams)
+    assert 2 == (await seams.registry.fleet()).turn
+
+
+async def test_a_census_makes_no_model_known(seams: Seams) -> None:
+    await census(seams, 1, SERVING)
+
+    assert await seams.registry.model("org/m") is None
+    assert {} == await seams.registry.models()
+
+
+async def test_of_those_that_saw_the_same_census_one_gets_the_turn(seams: Seams) -> None:
+    for number in range(3):
+        seen = await seams.registry.fleet()
+        turns = await asyncio.gather(*(seams.registry.take_turn(seen) for _ in range(5)))
+
+        assert [number + 1] == [turn.turn for turn in turns if turn is not None]
+        assert number + 1 == (await seams.registry.fleet()).turn
+
+
+async def test_who_is_no_longer_heard_of_is_told_apart(seams: Seams) -> None:
+    seams.registry.silent_seconds = 0.5
+    await seams.registry.put_provider(provider("gone"))
+    await asyncio.sleep(0.6)  # By the store's own clock.
+    await seams.registry.put_provider(provider("here"))
+
+    snapshot = await seams.registry.snapshot()
+
+    assert ({"here"}, ["gone"]) == (set(snapshot.providers), [p.id for p in snapshot.silent])
+    assert await seams.registry.provider("gone") is None
+    assert await seams.registry.put_provider(provider("gone")) is None
+
+
+@pytest.mark.parametrize(("ago_seconds", "is_served"), [(46.0, True), (47.5, False)])
+async def test_nobody_serves_once_who_was_counted_is_silent_and_nobody_counts(
+    seams: Seams, ago_seconds: float, is_served: bool
+) -> None:
+    seams.registry.silent_seconds = 35.0
+    await seams.registry.put_models([MODEL])
+    seen_ms = seams.registry.now_ms() - int(ago_seconds * 1000)
+    await seams.registry.put_servings(1, {"org/m": replace(SERVING, seen_ms=seen_ms)})
+
+    assert is_served is (await seams.registry.model("org/m")).is_served
+    assert is_served is (await seams.registry.models())["org/m"].is_served
 
 
 async def test_a_body_comes_back_to_the_byte(seams: Seams) -> None:

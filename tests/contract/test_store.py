@@ -350,6 +350,25 @@ async def test_live_tasks_are_listed_by_deadline_and_their_models_alone(store: A
     assert [early.ref] == [ref for ref, _ in await store.live(early.ref.slug, 1)]
 
 
+async def test_live_tasks_of_all_models_are_listed_by_slug_and_deadline(store: Any) -> None:
+    one, other = f"live-{uuid.uuid4().hex}", f"live-{uuid.uuid4().hex}"
+    late, early = [await submitted(store, model=one, seconds=s) for s in (90, 30)]
+    alone, ended = [await submitted(store, model=other) for _ in range(2)]
+    await store.cancel(ended.ref)
+
+    found = await store.live_by_slug(100_000)
+
+    assert [(t.ref, t.deadline_ms) for t in (early, late)] == found[early.ref.slug]
+    assert [(alone.ref, alone.deadline_ms)] == found[alone.ref.slug]
+
+
+async def test_more_live_tasks_than_asked_for_are_not_listed_together(store: Any) -> None:
+    for _ in range(3):
+        await submitted(store)
+
+    assert await store.live_by_slug(2) is None
+
+
 async def test_an_ended_task_is_no_longer_listed_as_live(store: Any) -> None:
     model = f"live-{uuid.uuid4().hex}"
     tasks = [await submitted(store, model=model) for _ in range(6)]

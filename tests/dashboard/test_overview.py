@@ -141,7 +141,7 @@ async def test_a_model_that_nobody_can_serve_is_explained(
     await gateway.registry.remove_provider("p1")
     if told is not None:
         await put(gateway, "p1", **told)
-    await gateway.office.line.catalogue.fresh()
+    await gateway.counted()
 
     page = await visit(gateway.url)
 

@@ -102,7 +102,7 @@ async def busy_gateway() -> AsyncIterator[Gateway]:
         for model in (QWEN, LLAMA, SMALL):
             for number, figures in enumerate(hour(model, drawn)):
                 await gateway.office.minutes.store.add(Minute(first + number, model, figures))
-        await gateway.office.line.catalogue.fresh()
+        await gateway.counted()
         async with httpx.AsyncClient(base_url=gateway.url, timeout=90) as client:
             bodies = [{"model": model, "messages": []} for model in RUNNING]
             asked = [asyncio.create_task(client.post(PATH, json=body)) for body in bodies]

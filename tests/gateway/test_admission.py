@@ -7,10 +7,12 @@ from collections.abc import Mapping
 
 import pytest
 
+from inferline.census import Census
 from inferline.errors import QueueFull
 from inferline.gateway.admission import Admission
 from inferline.gateway.catalogue import DEPTH_SECONDS, Catalogue
-from inferline.memory import MemoryQueue, MemoryRegistry
+from inferline.memory import MemoryQueue
+from inferline.memory_registry import MemoryRegistry
 from inferline.queue import Depth
 from inferline.registry import Model, Provider
 from inferline.settings import Settings
@@ -67,7 +69,13 @@ class Door:
             service_seconds=seconds,
         )
         await self.registry.put_provider(told)
-        await self.catalogue.fresh()
+        await self.count()
+
+    async def count(self) -> None:
+        """Have the gateway know who serves."""
+        await Census(self.registry, 0.0).changed()
+        self.catalogue.changed()
+        self.models = dict(await self.registry.models())
 
     async def see(self, waiting: int, running: int = 4, *, model: str = "m", **of: Tier) -> None:
         """Have the gateway read how deep a queue is."""
@@ -154,7 +162,7 @@ async def test_a_queue_without_a_provider_may_fill() -> None:
     door = Door(queue_depth_max=30)
     await door.serve("p", "m")
     await door.registry.remove_provider("p")
-    await door.catalogue.fresh()
+    await door.count()
     await door.see(28, 0)
 
     assert [True, True, False] == [await door.admits(0.1) for _ in range(3)]

@@ -1,4 +1,7 @@
-"""A cached value is shared, renewed behind the readers, and new when a new one is asked for."""
+"""
+A cached value is shared, renewed behind the readers, and new when a new one is asked for. Who asks
+for a model costs the read of its row.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,13 @@ import asyncio
 
 import pytest
 
-from inferline.errors import Unavailable
-from inferline.gateway.catalogue import Cached
+from inferline.errors import ModelNotFound, Unavailable
+from inferline.gateway.catalogue import MISSED_SECONDS, ROWS_MAX, Cached, Catalogue
+from inferline.memory import MemoryQueue
+from inferline.memory_registry import MemoryRegistry
+from inferline.payload import MODEL_CHARS_MAX
+from inferline.registry import Model, Snapshot
+from inferline.task import mark, slug
 
 
 class Clock:
@@ -120,3 +128,121 @@ async def test_a_value_that_is_only_known_is_not_renewed() -> None:
     assert cached.known() is None
     await asyncio.sleep(0)
     assert 1 == source.fetches
+
+
+async def test_an_expired_value_serves_while_a_new_one_is_fetched() -> None:
+    source, clock = Source(), Clock()
+    cached = Cached(source.fetch, clock, 10.0)
+    await cached.get()
+    source.value = 2
+    cached.expire()
+
+    assert 1 == await cached.get()
+    assert 2 == await cached.settled()
+    assert 2 == await cached.get()
+    assert 2 == source.fetches
+
+
+async def test_a_value_that_is_taken_is_not_replaced_by_an_older_one_under_way() -> None:
+    source, clock = Source(), Clock()
+    cached = Cached(source.fetch, clock, 10.0)
+    source.open.clear()
+    under_way = asyncio.ensure_future(cached.get())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    cached.take(7)
+    source.open.set()
+
+    assert 1 == await under_way
+    assert 7 == await cached.get()
+    assert 1 == source.fetches
+
+
+class Rows(MemoryRegistry):
+    """Notes which models it is asked for; None stands for all of them."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock)
+        self.asked: list[str | None] = []
+
+    async def model(self, name: str) -> Model | None:
+        self.asked.append(name)
+        return await super().model(name)
+
+    async def models(self) -> dict[str, Model]:
+        self.asked.append(None)
+        return await super().models()
+
+    async def snapshot(self, *, consistent: bool = False) -> Snapshot:
+        raise AssertionError("nobody needs everything")
+
+
+async def catalogue_of(*models: str) -> tuple[Catalogue, Rows, Clock]:
+    clock = Clock()
+    rows = Rows(clock)
+    await rows.put_models([Model(id=model, queues={}) for model in models])
+    return Catalogue(rows, MemoryQueue(), clock, 10.0), rows, clock
+
+
+async def test_requests_for_a_model_read_its_row_and_share_it() -> None:
+    catalogue, rows, clock = await catalogue_of("a", "b")
+
+    for _ in range(9):
+        await catalogue.model("a")
+        clock.now += 1.0
+    await catalogue.model("b")
+
+    assert ["a", "b"] == rows.asked
+
+
+async def test_a_model_that_was_missed_is_there_as_soon_as_it_comes() -> None:
+    catalogue, rows, clock = await catalogue_of()
+    for _ in range(5):
+        with pytest.raises(ModelNotFound):
+            await catalogue.model("new")
+    await rows.put_models([Model(id="new", queues={})])
+    clock.now += MISSED_SECONDS + 0.1
+
+    assert "new" == (await catalogue.model("new")).id
+    assert 2 == len(rows.asked)
+
+
+@pytest.mark.parametrize("name", ["", "x" * (MODEL_CHARS_MAX + 1)])
+async def test_what_can_be_no_name_is_not_looked_for(name: str) -> None:
+    catalogue, rows, _ = await catalogue_of()
+
+    with pytest.raises(ModelNotFound):
+        await catalogue.model(name)
+
+    assert [] == rows.asked
+
+
+async def test_names_that_requests_made_up_take_no_more_room_than_so_many() -> None:
+    catalogue, rows, _ = await catalogue_of("known")
+    await catalogue.model("known")
+    for number in range(ROWS_MAX + 5):
+        await catalogue.model("known")
+        with pytest.raises(ModelNotFound):
+            await catalogue.model(f"made up {number}")
+
+    assert 1 == rows.asked.count("known")
+    assert ROWS_MAX == len(catalogue._rows)
+
+
+async def test_the_model_of_a_mark_is_looked_up_once_and_a_new_one_anew() -> None:
+    catalogue, rows, clock = await catalogue_of("a", "b")
+    found = []
+    for name in ("a", "b", "a"):
+        clock.now += 600.0
+        found.append(await catalogue.slugs(mark(slug(name))))
+    await rows.put_models([Model(id="new", queues={})])
+    found.append(await catalogue.slugs(mark(slug("new"))))
+
+    assert [[slug(name)] for name in ("a", "b", "a", "new")] == found
+    assert [None, None] == rows.asked
+
+
+async def test_without_a_mark_all_models_are_meant() -> None:
+    catalogue, _, _ = await catalogue_of("a", "b")
+
+    assert [slug("a"), slug("b")] == await catalogue.slugs("")

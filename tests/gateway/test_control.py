@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
+from typing import Any, cast
 
 import httpx
 import pytest
 
+from inferline.caller import ANYONE
+from inferline.clock import SystemClock
+from inferline.enrolment import Enrolment
+from inferline.gateway.access import OpenAccess
+from inferline.gateway.catalogue import Catalogue
+from inferline.gateway.control import Office
+from inferline.gateway.line import Line
+from inferline.gateway.watch import Watch
+from inferline.memory import MemoryBodies, MemoryMinutes, MemoryQueue, MemoryStore
+from inferline.memory_registry import MemoryRegistry
+from inferline.minutes import MinuteLedger
+from inferline.settings import Settings
 from tests.support.gateway import MODEL, Gateway, running_gateway
 
 TOLD = {
@@ -55,6 +69,65 @@ async def test_an_enrolled_models_provider_is_listed_at_once(
     } == one
     assert {"priority", "default", "flex"} == set(grant["queues"]["org/m"])
     assert grant["terms"]["lease_seconds"] == 30
+
+
+class Calls:
+    """A registry, and how often each method of it was called."""
+
+    def __init__(self) -> None:
+        self.made: Counter[str] = Counter()
+        self._registry = MemoryRegistry()
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._registry, name)
+        self.made[name] += callable(found)
+        return found
+
+
+def office_of(registry: Calls) -> Office:
+    """An office whose picture of the registry may be a minute old."""
+    clock, queue, store, seconds = SystemClock(), MemoryQueue(), MemoryStore(), 60.0
+    line = Line(
+        settings=Settings(registry_seconds=seconds),
+        clock=clock,
+        store=store,
+        queue=queue,
+        bodies=MemoryBodies(),
+        catalogue=Catalogue(cast(Any, registry), queue, clock, seconds),
+        watch=Watch(store),
+    )
+    minutes = MinuteLedger(MemoryMinutes())
+    given: Any = {"queue_maker": queue, "lender": None, "access": OpenAccess(), "minutes": minutes}
+    return Office(line=line, registry=cast(Any, registry), **given)
+
+
+async def test_a_heartbeat_writes_one_row_and_reads_none_of_another_provider() -> None:
+    registry = Calls()
+    office = office_of(registry)
+    fleet = [Enrolment(**{**TOLD, "id": f"gpu-{n}"}) for n in range(30)]
+    for told in [*fleet, fleet[0]]:
+        await office.enrol(told, ANYONE)
+    registry.made.clear()
+
+    grants = [await office.enrol(told, ANYONE) for told in fleet]
+
+    assert {"put_provider": 30, "put_models": 30, "now_ms": 30} == registry.made
+    assert {29} == {grant.peers["org/m"] for grant in grants}
+
+
+async def test_a_restart_of_all_reads_them_once_for_each_that_comes_or_goes() -> None:
+    registry = Calls()
+    office = office_of(registry)
+    fleet = [Enrolment(**{**TOLD, "id": f"gpu-{n}"}) for n in range(20)]
+    for told in fleet:
+        await office.enrol(told, ANYONE)
+    registry.made.clear()
+
+    for told in fleet:
+        await office.leave(told.id, ANYONE)
+        await office.enrol(told, ANYONE)
+
+    assert registry.made["snapshot"] <= 2 * len(fleet)
 
 
 async def test_enrolling_again_changes_what_it_says(

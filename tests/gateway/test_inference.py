@@ -261,7 +261,7 @@ async def test_a_model_without_a_provider_waits_and_then_says_so(
     gateway: Gateway, client: httpx.AsyncClient
 ) -> None:
     await gateway.registry.remove_provider("p1")
-    await gateway.office.line.catalogue.fresh()
+    await gateway.counted()
 
     response = await client.post(PATH, json=ASKED)
 
@@ -275,7 +275,7 @@ async def test_a_provider_that_comes_while_a_request_waits_serves_it(
     gateway: Gateway, client: httpx.AsyncClient
 ) -> None:
     await gateway.registry.remove_provider("p1")
-    await gateway.office.line.catalogue.fresh()
+    await gateway.counted()
     asked = asyncio.create_task(client.post(PATH, json=ASKED))
     await until(gateway, State.QUEUED)
     await gateway.know()

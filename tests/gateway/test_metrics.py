@@ -134,7 +134,7 @@ async def test_counts_are_told_even_while_the_stores_do_not_answer(
         raise Unavailable
 
     gateway.office.line.ledger.record(entry())
-    monkeypatch.setattr(gateway.store, "live", silent)
+    monkeypatch.setattr(gateway.store, "live_by_slug", silent)
 
     text = await scraped(client)
 

@@ -15,6 +15,7 @@ from inferline.commands import status
 from inferline.gateway.overview import LATE_MINUTES, LastHour
 from inferline.keys import new_key
 from inferline.ledger import Entry
+from inferline.live import EACH_MAX
 from inferline.memory import MemoryMinutes
 from inferline.minutes import MINUTE_MS, Figures, Minute
 from tests.support.gateway import MODEL, Gateway, running_gateway
@@ -209,18 +210,47 @@ async def test_any_number_of_viewers_share_one_read(
     gateway: Gateway, client: httpx.AsyncClient
 ) -> None:
     looks = 0
-    live = gateway.store.live
+    snapshot = gateway.registry.snapshot
 
-    async def counted(slug: str, limit: int) -> Any:
+    async def counted(**how: Any) -> Any:
         nonlocal looks
         looks += 1
-        return await live(slug, limit)
+        return await snapshot(**how)
 
-    gateway.store.live = counted  # type: ignore[method-assign]
+    gateway.registry.snapshot = counted  # type: ignore[method-assign]
 
     await asyncio.gather(*(overview(client) for _ in range(20)))
+    await client.get("/v1/queue/stats")
 
     assert 1 == looks
+
+
+async def test_models_without_tasks_are_not_asked_for_one_by_one(
+    gateway: Gateway, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(9):
+        await gateway.know(f"idle-{number}")
+    await gateway.store.submit(new_task(gateway.store, model=MODEL))
+    monkeypatch.setattr(gateway.store, "live", None)
+
+    told = await overview(client)
+
+    assert 1 == queue(told, "default")["waiting"]
+    assert 10 == len({one["model"] for one in told["queues"]})
+
+
+async def test_of_very_many_tasks_each_models_are_told(
+    gateway: Gateway, client: httpx.AsyncClient
+) -> None:
+    await gateway.know("other")
+    for model, count in ((MODEL, 2 * EACH_MAX), ("other", 1)):
+        for _ in range(count):
+            await gateway.store.submit(new_task(gateway.store, model=model))
+
+    told = await overview(client)
+
+    waiting = {one["model"]: one["waiting"] for one in told["queues"] if one["waiting"]}
+    assert {MODEL: 2 * EACH_MAX, "other": 1} == waiting
 
 
 async def test_an_overview_is_of_now_after_nobody_has_looked_for_long() -> None:
@@ -234,7 +264,7 @@ async def test_an_overview_is_of_now_after_nobody_has_looked_for_long() -> None:
         began = watched.monotonic()
         watched.monotonic = lambda: began + 3600  # type: ignore[method-assign]
         await gateway.registry.remove_provider("p1")
-        await gateway.office.line.catalogue.fresh()
+        await gateway.counted()
 
         told = await overview(client)
 

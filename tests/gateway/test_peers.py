@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from inferline.census import counted
 from inferline.enrolment import Faster
 from inferline.gateway import peers
-from inferline.registry import Provider, Snapshot, TaskSpeed
+from inferline.registry import Provider, TaskSpeed
 
 
 def provider(name: str, *speed: float, **told: Any) -> Provider:
@@ -19,8 +20,7 @@ def provider(name: str, *speed: float, **told: Any) -> Provider:
 
 
 def faster(own: Provider, *others: Provider) -> Faster | None:
-    snapshot = Snapshot(providers={one.id: one for one in (own, *others)})
-    return peers.faster(snapshot, own).get("m")
+    return peers.faster(counted((own, *others)), own).get("m")
 
 
 SLOW = provider("slow", 8.0, 25.0)
@@ -32,6 +32,12 @@ def test_the_slower_hears_how_many_times_as_fast_the_best_is() -> None:
 
     assert found is not None
     assert 4.0 == found.times
+
+
+def test_who_has_become_slower_does_not_hear_of_itself() -> None:
+    served = counted([provider("own", 2.0, 100.0), provider("other", 8.0, 24.0)])
+
+    assert {} == peers.faster(served, provider("own", 8.0, 25.0))
 
 
 def test_the_best_hears_of_nobody() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -13,8 +14,10 @@ import httpx
 import pytest
 
 from inferline.keys import new_key
-from inferline.task import CHUNK_BYTES_MAX, State
+from inferline.registry import Model
+from inferline.task import CHUNK_BYTES_MAX, State, TaskRef, mark, slug
 from tests.support.gateway import MODEL, Gateway, Taken, running_gateway
+from tests.support.seams import new_task
 
 PATH = "/v1/chat/completions"
 ASKED = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]}
@@ -223,7 +226,11 @@ async def test_what_has_ended_stays_as_it_ended(
 
 
 @pytest.mark.parametrize(
-    "task_id", ["req_" + "0" * 32, "req_x", "..%2fA001", "req_" + "0" * 33, "%00", "a%23STATE"]
+    "task_id",
+    [
+        *("req_" + "0" * length for length in (31, 32, 33, 40, 41)),
+        *("req_x", "..%2fA001", "%00", "a%23STATE"),
+    ],
 )
 async def test_a_task_that_is_not_there_is_a_404(
     gateway: Gateway, client: httpx.AsyncClient, task_id: str
@@ -277,13 +284,11 @@ async def test_another_tenants_task_is_not_there() -> None:
     assert "RUNNING" == running["state"]
 
 
-async def test_the_routes_ask_for_all_models_in_one_read(
-    gateway: Gateway, client: httpx.AsyncClient
-) -> None:
-    for number in range(12):
+async def among(gateway: Gateway, models: int) -> list[int]:
+    """Have so many models more; gives how many tasks each read of the store is about."""
+    for number in range(models):
         await gateway.know(f"m{number}")
-    taken = await left_alone(gateway, stream=False)
-    reads = []
+    reads: list[int] = []
     read = gateway.store.read
 
     async def counted(wanted: list[Any], **how: Any) -> Any:
@@ -291,6 +296,55 @@ async def test_the_routes_ask_for_all_models_in_one_read(
         return await read(wanted, **how)
 
     gateway.store.read = counted  # type: ignore[method-assign, assignment]
+    return reads
+
+
+async def test_a_task_is_looked_for_in_its_own_models_name_alone(
+    gateway: Gateway, client: httpx.AsyncClient
+) -> None:
+    reads = await among(gateway, 12)
+    taken = await left_alone(gateway, stream=False)
+
     told(await client.get(f"/v1/tasks/{taken.task.ref.id}"))
 
-    assert [13] == reads
+    assert [1] == reads
+
+
+async def test_a_task_of_an_earlier_release_is_looked_for_in_every_models_name_at_once(
+    gateway: Gateway, client: httpx.AsyncClient
+) -> None:
+    reads = await among(gateway, 12)
+    old = TaskRef(slug(MODEL), "req_" + "7" * 32)
+    task = replace(new_task(gateway.store, model=MODEL), ref=old, tenant="local")
+    await gateway.store.submit(task)
+
+    found = told(await client.get(f"/v1/tasks/{old.id}"))
+
+    assert ([13], old.id) == (reads, found["id"])
+
+
+async def test_the_task_of_a_model_that_has_just_come_is_found(
+    gateway: Gateway, client: httpx.AsyncClient
+) -> None:
+    await client.get("/v1/models")
+    await gateway.registry.put_models([Model(id="new", queues=await gateway.queue.make("new"))])
+    ref = TaskRef(slug("new"), "req_" + "7" * 32 + mark(slug("new")))
+    task = replace(new_task(gateway.store, model="new"), ref=ref, tenant="local")
+    await gateway.store.submit(task)
+    await asyncio.sleep(0.1)  # The list is old then.
+
+    assert ref.id == told(await client.get(f"/v1/tasks/{ref.id}"))["id"]
+
+
+async def test_what_stands_for_the_model_is_no_part_of_what_makes_an_id_unguessable(
+    gateway: Gateway, client: httpx.AsyncClient
+) -> None:
+    ids = []
+    for _ in range(2):
+        asked = asyncio.create_task(client.post(PATH, json=ASKED))
+        await (await gateway.take()).finish(tail=b"{}")
+        ids.append((await asked).headers["x-request-id"])
+
+    one, other = ids
+    assert all(re.fullmatch(r"req_[0-9a-f]{40}", found) for found in ids)
+    assert (one[:36] != other[:36], mark(slug(MODEL))) == (one[36:] == other[36:], one[36:])

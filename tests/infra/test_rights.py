@@ -32,8 +32,8 @@ EXPECTED = {
             "dynamodb:Query",
         },
         "index/live": {"dynamodb:Query"},
-        "MODEL": {"dynamodb:Query"},
-        "PROVIDER": {"dynamodb:Query"},
+        "MODEL": {"dynamodb:GetItem", "dynamodb:Query"},
+        "FLEET": {"dynamodb:GetItem"},
         "MINUTE": {"dynamodb:UpdateItem"},
         "queues": {"sqs:GetQueueAttributes", "sqs:SendMessage"},
         "bodies/*": {"s3:PutObject"},
@@ -41,9 +41,12 @@ EXPECTED = {
     },
     "control": {
         "table/inferline-tasks": {"dynamodb:BatchGetItem"},
-        "index/live": {"dynamodb:Query"},
-        "MODEL": {"dynamodb:PutItem", "dynamodb:Query"},
-        "PROVIDER": {"dynamodb:DeleteItem", "dynamodb:PutItem", "dynamodb:Query"},
+        "index/live": {"dynamodb:Query", "dynamodb:Scan"},
+        "MODEL": {"dynamodb:GetItem", "dynamodb:Query", "dynamodb:UpdateItem"},
+        "PROVIDER": {
+            *("dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query"),
+        },
+        "FLEET": {"dynamodb:GetItem", "dynamodb:UpdateItem"},
         "MINUTE": {"dynamodb:Query"},
         "queues": {"sqs:CreateQueue", "sqs:GetQueueAttributes", "sqs:GetQueueUrl"},
         "inferline-dead-letters": {"sqs:GetQueueAttributes", "sqs:GetQueueUrl"},
@@ -61,9 +64,10 @@ EXPECTED = {
     },
     "sweep": {
         "table/inferline-tasks": {"dynamodb:BatchGetItem", "dynamodb:UpdateItem"},
-        "index/live": {"dynamodb:Query"},
-        "MODEL": {"dynamodb:PutItem", "dynamodb:Query"},
-        "PROVIDER": {"dynamodb:Query"},
+        "index/live": {"dynamodb:Query", "dynamodb:Scan"},
+        "MODEL": {"dynamodb:Query", "dynamodb:UpdateItem"},
+        "PROVIDER": {"dynamodb:DeleteItem", "dynamodb:Query"},
+        "FLEET": {"dynamodb:GetItem", "dynamodb:UpdateItem"},
         "MINUTE": {"dynamodb:UpdateItem"},
         "queues": {"sqs:GetQueueUrl"},
         "key": WRITE,
@@ -73,9 +77,10 @@ EXPECTED = {
             *("dynamodb:BatchGetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"),
             "dynamodb:Query",
         },
-        "index/live": {"dynamodb:Query"},
+        "index/live": {"dynamodb:Query", "dynamodb:Scan"},
         "KEY": {"dynamodb:GetItem"},
-        "MODEL": {"dynamodb:Query"},
+        "FLEET": {"dynamodb:GetItem"},
+        "MODEL": {"dynamodb:GetItem", "dynamodb:Query"},
         "PROVIDER": {"dynamodb:Query"},
         "MINUTE": {"dynamodb:Query", "dynamodb:UpdateItem"},
         "queues": {"sqs:GetQueueAttributes", "sqs:SendMessage"},
@@ -344,6 +349,21 @@ class TestFunctions:
         answers = simulate([self.asks(template, "inference", one) for one in asked])
 
         assert ["Allowed", "ImplicitlyDenied"] == answers
+
+    def test_inference_reads_models_and_writes_none(
+        self, simulate: Any, template: Template
+    ) -> None:
+        asked = [
+            ("dynamodb:GetItem", REGISTRY, keys("MODEL")),
+            ("dynamodb:GetItem", REGISTRY, keys("FLEET")),
+            ("dynamodb:UpdateItem", REGISTRY, keys("MODEL")),
+            ("dynamodb:UpdateItem", REGISTRY, keys("FLEET")),
+            ("dynamodb:Query", REGISTRY, keys("PROVIDER")),
+        ]
+
+        answers = simulate([self.asks(template, "inference", one) for one in asked])
+
+        assert [*["Allowed"] * 2, *["ImplicitlyDenied"] * 3] == answers
 
     def test_control_makes_this_stacks_queues_only(self, simulate: Any, template: Template) -> None:
         others = f"arn:aws:sqs:{REGION}:{ACCOUNT}:another-{OWN}-default"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from inferline.errors import InferLineError
-from inferline.memory import MemoryRegistry
+from inferline.memory_registry import MemoryRegistry
 from inferline.registry import Model
 from inferline.sweep import Sweep
 from inferline.task import State

@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from inferline.caller import ANYONE
+from inferline.census import Census
 from inferline.enrolment import Terms
 from inferline.errors import InferLineError
 from inferline.gateway import repeat
@@ -16,7 +17,8 @@ from inferline.gateway.catalogue import Catalogue
 from inferline.gateway.line import Line
 from inferline.gateway.visit import Visit
 from inferline.gateway.watch import Watch
-from inferline.memory import MemoryBodies, MemoryRegistry
+from inferline.memory import MemoryBodies
+from inferline.memory_registry import MemoryRegistry
 from inferline.payload import read
 from inferline.queue import Delivery, Depth
 from inferline.registry import Model, Provider
@@ -84,6 +86,7 @@ class Gateway(Process):
         )
         loop.run_until_complete(registry.put_models(models))
         loop.run_until_complete(registry.put_provider(provider))
+        loop.run_until_complete(Census(registry, 0.0).changed())
         seam = Seam(wire, store)
         catalogue = Catalogue(registry, NoDepths(), wire.clock, 1e9)  # type: ignore[arg-type]
         self.line = Line(

@@ -16,6 +16,7 @@ from inferline.aws.minutes import DynamoMinutes
 from inferline.aws.registry import DynamoRegistry
 from inferline.aws.sqs import SqsQueue, SqsQueueMaker
 from inferline.caller import Role
+from inferline.census import Census
 from inferline.keys import new_key
 from inferline.minutes import Figures, total
 from inferline.queue import Message
@@ -90,6 +91,7 @@ class Cloud:
         await self.registry.put_models([Model(id=model, queues=await self.maker.make(model))])
         told = {"slots": 4, "running": 0, "healthy": True, "version": "1"}
         await self.registry.put_provider(Provider(id="p1", models=(model,), **told))
+        await Census(self.registry, 0.0).changed()
 
     async def key(self, role: Role = "client", **told: Any) -> tuple[str, str]:
         """A new key's id and text."""

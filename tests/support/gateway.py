@@ -24,10 +24,10 @@ from inferline.memory import (
     MemoryBodies,
     MemoryMinutes,
     MemoryQueue,
-    MemoryRegistry,
     MemoryStore,
 )
 from inferline.memory_keys import MemoryKeys
+from inferline.memory_registry import MemoryRegistry
 from inferline.minutes import MinuteLedger
 from inferline.queue import Delivery, Message
 from inferline.registry import Model, Provider
@@ -59,7 +59,12 @@ class Gateway:
         if provider:
             given = {"slots": 1, "running": 0, "healthy": True, "version": "1"} | told
             await self.registry.put_provider(Provider(id="p1", models=(model,), **given))
-        await self.office.line.catalogue.fresh()
+        await self.counted()
+
+    async def counted(self) -> None:
+        """Have the gateway know what the registry has been told."""
+        await self.office.census.changed()
+        self.office.line.catalogue.changed()
 
     async def take(self, *, tier: str = "default", model: str = MODEL) -> Taken:
         """Receive and claim the next task, as a provider would."""

@@ -21,10 +21,10 @@ from inferline.memory import (
     MemoryBodies,
     MemoryMinutes,
     MemoryQueue,
-    MemoryRegistry,
     MemoryStore,
 )
 from inferline.memory_keys import MemoryKeys
+from inferline.memory_registry import MemoryRegistry
 from inferline.settings import Settings
 from inferline.task import Task, TaskRef, slug
 

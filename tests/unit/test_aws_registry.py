@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from inferline.aws.registry import _provider
+from inferline.aws.registry_rows import model_of, provider_of
 
 
 def test_a_provider_of_an_earlier_release_has_no_speed_and_no_reason() -> None:
@@ -11,7 +11,15 @@ def test_a_provider_of_an_earlier_release_has_no_speed_and_no_reason() -> None:
         "service_ms": 1500, "seen_ms": 7,
     }  # fmt: skip
 
-    found = _provider(row)
+    found = provider_of(row)
 
     assert (1.5, 0.0, "") == (found.service_seconds, found.tokens_per_second, found.reason)
     assert {} == found.speeds
+
+
+def test_a_model_of_an_earlier_release_may_be_served_until_somebody_has_counted() -> None:
+    row = {"id": "m", "queues": {"default": "u"}, "created": 7, "owned_by": "inferline"}
+
+    found = model_of(row).as_of(now_ms=10**12, silent_seconds=35.0)
+
+    assert (None, True) == (found.serving, found.is_served)

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from inferline.census import Census
 from inferline.errors import Unavailable
-from inferline.memory import MemoryMinutes, MemoryQueue, MemoryRegistry, MemoryStore
+from inferline.memory import MemoryMinutes, MemoryQueue, MemoryStore
+from inferline.memory_registry import MemoryRegistry
 from inferline.minutes import MINUTE_MS, Minute
 from inferline.registry import Model, Provider
 from inferline.sweep import TASKS_MAX, Figures, Sweep
@@ -67,6 +69,7 @@ class Place:
     async def serve(self, *models: str, provider: str = "p1", healthy: bool = True) -> None:
         told = {"slots": 4, "running": 0, "healthy": healthy, "version": "1"}
         await self.registry.put_provider(Provider(id=provider, models=models, **told))
+        await Census(self.registry, 0.0).changed()
 
     async def submit(self, model: str, *, seconds: float = 60) -> Task:
         task = new_task(self.store, model=model, seconds=seconds)
@@ -195,6 +198,18 @@ async def test_declared_models_become_known_once_and_keep_what_is_told_of_them(
     place.clock.now = 60.0
     await sweep.run()
     assert models == (await place.registry.snapshot()).models
+
+
+async def test_where_nobody_serves_models_are_counted_once(place: Place) -> None:
+    sweep = place.sweep("new", "other")
+    turns = []
+    for _ in range(4):
+        await sweep.run()
+        place.clock.now += 60.0
+        fleet = await place.registry.fleet()
+        turns.append((fleet.turn, fleet.models))
+
+    assert [(0, 0), (1, 2), (1, 2), (1, 2)] == turns
 
 
 async def test_a_model_whose_queues_cant_be_made_does_not_stop_the_sweep(

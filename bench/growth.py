@@ -1,0 +1,77 @@
+"""What a fleet's growth costs: calls and units of the registry and the queues, and their price."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+from bench.growth_cpu import cpu
+from bench.growth_line import simulate
+from bench.growth_scene import Scene
+from bench.growth_told import tell
+from bench.loader import Loader
+from bench.report import progress
+from bench.template import declared
+from inferline.settings import Settings
+
+__all__ = ["measure", "tell"]
+
+FLEETS: Final = (100, 1000, 5000)
+MODELS: Final = 500
+RATES: Final = (1.0, 100.0)
+#: To see what grows with the models, at a fleet of the middle size.
+FEW_MODELS: Final = 50
+#: The same scenes on the code as it was when each gateway read all providers, with its commit.
+BEFORE: Final = Path(__file__).parent / "growth_before.json"
+
+
+def scenes(*, quick: bool = False) -> dict[str, Scene]:
+    """What is simulated, by name."""
+    fleets, rates = (FLEETS[:2], RATES[:1]) if quick else (FLEETS, RATES)
+    found = {}
+    for functions in (True, False):
+        edge = "functions" if functions else "a gateway"
+        for providers in fleets:
+            for rate in rates:
+                found[f"{edge}, {providers} providers, {rate:g}/s"] = Scene(
+                    providers=providers, models=MODELS, per_second=rate, functions=functions
+                )
+        found[f"{edge}, {FEW_MODELS} models"] = Scene(
+            providers=FLEETS[1], models=FEW_MODELS, per_second=RATES[0], functions=functions
+        )
+    for providers in fleets:
+        found[f"restart of {providers} providers"] = Scene(
+            providers=providers,
+            models=MODELS,
+            per_second=RATES[0],
+            functions=True,
+            restarts=True,
+        )
+    return found
+
+
+async def measure(load: Loader, *, quick: bool) -> dict[str, Any]:
+    """Simulate, in virtual time; the load generator has nothing to do."""
+    told = Settings.from_env(declared().settings)
+    found = {}
+    for name, scene in scenes(quick=quick).items():
+        settings = told if scene.functions else Settings()
+        progress(f"simulated: {name}")
+        found[name] = (await asyncio.to_thread(simulate, scene, settings)).raw()
+    fleets = FLEETS[:2] if quick else FLEETS
+    times = {
+        str(providers): await asyncio.to_thread(cpu, _scene(providers), told)
+        for providers in fleets
+    }
+    return {
+        "scenes": {name: asdict(scene) for name, scene in scenes(quick=quick).items()},
+        "now": {"counted": found, "cpu_ms": times},
+        "before": json.loads(BEFORE.read_text()),
+    }
+
+
+def _scene(providers: int) -> Scene:
+    return Scene(providers=providers, models=MODELS, per_second=RATES[0], functions=True)

@@ -1,0 +1,57 @@
+"""A host of the simulated fleet: how it answers, and how fast it says that it is."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from bench.virtual_line import Response
+from inferline.enrolment import OfferedModel, ToldSpeed
+from inferline_provider.backend import Backend
+
+ANSWER = (
+    b'{"choices": [{"message": {"content": "An answer."}}], "usage": {"completion_tokens": 50}}'
+)
+#: How long an answer takes, seconds.
+ANSWER_SECONDS = (8.0, 12.0)
+#: Output tokens a second of the hosts, one kind after the other, and by what share they sway.
+TOKENS_PER_SECOND = (25.0, 50.0, 100.0)
+SWAY = 0.05
+
+
+class Server(Backend):
+    """The LLM server of one provider."""
+
+    def __init__(self, models: Sequence[str], chance: random.Random) -> None:
+        super().__init__("")
+        self._models = models
+        self._chance = chance
+
+    async def check(self) -> None:
+        """It is always well."""
+
+    async def models(self) -> list[OfferedModel]:
+        return [OfferedModel(id=name, context_length=32768) for name in self._models]
+
+    async def prefill(self, model: str, text: str, shape: object) -> None:
+        return None
+
+    @asynccontextmanager
+    async def post(self, path: str, body: bytes, *_: object) -> AsyncIterator[Any]:
+        await asyncio.sleep(self._chance.uniform(*ANSWER_SECONDS))
+        yield Response(ANSWER)
+
+
+def speeds(models: Sequence[str], number: int, chance: random.Random) -> dict[str, ToldSpeed]:
+    """What a provider tells that has run tasks of all its models, each time a little different."""
+    tokens = TOKENS_PER_SECOND[number % len(TOKENS_PER_SECOND)]
+    return {
+        name: ToldSpeed(
+            task_seconds=10.0,
+            tokens_per_second=tokens * chance.uniform(1 - SWAY, 1 + SWAY),
+        )
+        for name in models
+    }

@@ -1,0 +1,68 @@
+"""What a fleet's growth costs: a small one and one ten times as large, simulated and counted."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+
+from bench import growth_host, growth_line, growth_scene
+from bench.growth_scene import Scene
+from bench.growth_told import REGISTRY, Run
+from inferline.settings import Settings
+
+SETTINGS = Settings(enrol_seconds=10, silent_seconds=35, registry_seconds=5)
+FLEETS = (20, 200)
+
+
+@cache
+def run(providers: int, *, restarts: bool = False) -> Run:
+    """Some seconds of a fleet, where each request and each heartbeat is a function's run."""
+    scene = {"providers": providers, "models": 40, "per_second": 2.0, "functions": True}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(growth_line, "SETTLE_SECONDS", 10.0)
+        patch.setattr(growth_line, "RESTART_SECONDS", 10.0)
+        patch.setattr(growth_scene, "COUNT_SECONDS", 10.0)
+        if restarts:  # Else hardly a task would end where it began.
+            patch.setattr(growth_host, "ANSWER_SECONDS", (1.0, 2.0))
+        counted = growth_line.simulate(Scene(**scene, restarts=restarts), SETTINGS)  # type: ignore[arg-type]
+    return Run({**scene, "restarts": restarts}, counted.raw())
+
+
+def each(what: str, *, restarts: bool = False) -> list[tuple[float, float]]:
+    """Read and write units of one, at the rows of models, providers and the fleet."""
+    found = [run(providers, restarts=restarts).each(what, REGISTRY) for providers in FLEETS]
+    assert None not in found
+    return [one for one in found if one is not None]
+
+
+def test_a_request_reads_one_row_however_many_providers_there_are() -> None:
+    for reads, writes in each("request"):
+        assert 0.9 <= reads <= 1.1
+        assert 0 == writes
+
+
+def test_the_start_of_a_process_reads_one_row() -> None:
+    assert [(1.0, 0.0)] * 2 == each("start")
+
+
+def test_a_heartbeat_writes_a_row_and_its_part_of_the_count_falls_with_the_fleet() -> None:
+    (few_reads, few_writes), (many_reads, many_writes) = each("heartbeat")
+
+    assert 1.0 <= many_writes < few_writes
+    assert many_reads < few_reads
+
+
+def test_a_restart_of_all_costs_each_about_the_same() -> None:
+    for what in ("join", "leave"):
+        (few, _), (many, _) = each(what, restarts=True)
+
+        assert many < 2 * few + 20
+
+
+def test_no_request_fails_while_all_providers_restart() -> None:
+    found = run(FLEETS[1], restarts=True)
+
+    assert found.events("join") == pytest.approx(FLEETS[1] / 10, rel=0.2)
+    assert {"status 200"} == {what for what in found.counted["events"] if "status" in what}
+    assert found.events("status 200") == pytest.approx(found.events("request"), rel=0.3)
