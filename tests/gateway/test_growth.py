@@ -13,6 +13,8 @@ from inferline.settings import Settings
 
 SETTINGS = Settings(enrol_seconds=10, silent_seconds=35, registry_seconds=5)
 FLEETS = (20, 200)
+#: How long it is counted when all are started anew.
+RESTARTED_SECONDS = 20.0
 
 
 @cache
@@ -23,8 +25,9 @@ def run(providers: int, *, restarts: bool = False) -> Run:
         patch.setattr(growth_line, "SETTLE_SECONDS", 10.0)
         patch.setattr(growth_line, "RESTART_SECONDS", 10.0)
         patch.setattr(growth_scene, "COUNT_SECONDS", 10.0)
-        if restarts:  # Else hardly a task would end where it began.
+        if restarts:  # Else hardly a task would end where it began; those handed back end later.
             patch.setattr(growth_host, "ANSWER_SECONDS", (1.0, 2.0))
+            patch.setattr(growth_scene, "COUNT_SECONDS", RESTARTED_SECONDS)
         counted = growth_line.simulate(Scene(**scene, restarts=restarts), SETTINGS)  # type: ignore[arg-type]
     return Run({**scene, "restarts": restarts}, counted.raw())
 
@@ -63,6 +66,6 @@ def test_a_restart_of_all_costs_each_about_the_same() -> None:
 def test_no_request_fails_while_all_providers_restart() -> None:
     found = run(FLEETS[1], restarts=True)
 
-    assert found.events("join") == pytest.approx(FLEETS[1] / 10, rel=0.2)
+    assert found.events("join") == pytest.approx(FLEETS[1] / RESTARTED_SECONDS, rel=0.2)
     assert {"status 200"} == {what for what in found.counted["events"] if "status" in what}
     assert found.events("status 200") == pytest.approx(found.events("request"), rel=0.3)
