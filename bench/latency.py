@@ -20,7 +20,7 @@ SWAY_SECONDS = 0.024
 SPEEDS = {25.0: 200, 100.0: 500}
 #: At how many streams, and the requests of each stream in a round.
 STREAMS = {1: 4, 8: 5, 32: 2, 128: 1}
-ROUNDS = 3
+ROUNDS = 2
 #: For a look: shorter answers, fewer of them.
 QUICK_SHARE = 0.25
 QUICK_STREAMS = {1: 2, 8: 2, 32: 1, 128: 1}

@@ -22,7 +22,7 @@ PARTS = {
     "latency": Part(
         "Latency",
         "what InferLine and LiteLLM add: first token, between tokens, whole answer",
-        2700,
+        1900,
         330,
     ),
     "gateway": Part(

@@ -47,7 +47,7 @@ LOOKS: Final = {
     "poll_seconds_min": "0.02",
     "poll_share": "0.125",
     "poll_seconds_max": "0.6",
-    "reader_seconds": "45",
+    "reader_seconds": "90",
     "cancel_seconds": "2",
 }
 #: How long `inference` may take, by the edge. API Gateway waits 29 s for what is not streamed.
