@@ -83,7 +83,7 @@ STREAMED: Final = Case("streamed", True)
 CASES: Final = (
     PLAIN,
     STREAMED,
-    *(Case(f"streamed, flush {seconds:g} s", True, seconds) for seconds in (0.1, 0.25, 0.5, 2.0)),
+    *(Case(f"streamed, flush {seconds:g} s", True, seconds) for seconds in (0.1, 0.25, 0.5, 1.0)),
 )
 
 #: A line, its function, and what counts their calls.

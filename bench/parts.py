@@ -22,8 +22,8 @@ PARTS = {
     "latency": Part(
         "Latency",
         "what InferLine and LiteLLM add: first token, between tokens, whole answer",
-        1900,
-        330,
+        2100,
+        660,
     ),
     "gateway": Part(
         "Gateway",
@@ -56,8 +56,8 @@ PARTS = {
     "cost": Part(
         "Cost",
         "the stack on AWS idle for a month, and for a million requests of 20 s",
-        520,
-        380,
+        900,
+        480,
     ),
     "cold_start": Part("Cold start", "time and memory of each Lambda function's start", 240, 110),
     "aws_client": Part("Client of AWS", "CPU time of a call to AWS, by client", 300, 40),
