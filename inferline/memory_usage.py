@@ -51,18 +51,16 @@ class MemoryUsage:
     async def advance(self, progress: Progress) -> None:
         """Say how far counting has come."""
         seen = self._progress
-        self._progress = Progress(
-            max(seen.once, progress.once), max(seen.twice, progress.twice)
-        )
+        self._progress = Progress(max(seen.once, progress.once), max(seen.twice, progress.twice))
 
     async def rows(
         self, tenant: str | None, grain: Grain, first: int, end: int
     ) -> AsyncIterator[Row]:
         """The rows from ``first`` to before ``end``."""
         for (letter, number, account), parts in list(self._kept.items()):
-            if letter == grain.letter and first <= number < end:
-                if tenant in (None, account.tenant):
-                    yield Row(account, number, _copied(parts))
+            is_wanted = letter == grain.letter and first <= number < end
+            if is_wanted and tenant in (None, account.tenant):
+                yield Row(account, number, _copied(parts))
 
 
 def _copied(parts: Mapping[int, Usage]) -> dict[int, Usage]:

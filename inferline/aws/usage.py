@@ -40,6 +40,7 @@ WRITES_MAX: Final = 25
 #: The name of the row that says how far counting has come. It sorts before every tenant's.
 _PROGRESS: Final = "#progress"
 _FIRST_TENANT: Final = "$"
+_LAST_TENANT: Final = "\x7f"
 #: Ends the names of a tenant's rows: the next character that sorts behind "#".
 _BEHIND: Final = "$"
 
@@ -135,7 +136,7 @@ class DynamoUsage:
 
     async def _next_tenant(self, first: str) -> str:
         """The first tenant that has rows of a name from ``first`` on; empty for none."""
-        answer = await self._call("Query", _named(first, "\U0010ffff") | {"Limit": 1})
+        answer = await self._call("Query", _named(first, _LAST_TENANT) | {"Limit": 1})
         return str(answer["Items"][0]["tenant"]["S"]) if answer["Items"] else ""
 
     async def _put(

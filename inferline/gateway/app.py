@@ -9,7 +9,7 @@ import logging
 import secrets
 import traceback
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any, Final
 
 from fastapi import APIRouter, Depends, FastAPI, Request
@@ -29,7 +29,7 @@ from inferline.errors import (
     MethodNotAllowed,
     NotFound,
 )
-from inferline.gateway import control, inference, overview, tasks
+from inferline.gateway import control, inference, overview, tasks, usage
 from inferline.gateway.access import Access, KeyAccess, OpenAccess, client, provider
 from inferline.gateway.catalogue import Catalogue
 from inferline.gateway.control import Office
@@ -40,6 +40,7 @@ from inferline.keys import Keyring
 from inferline.ledger import Ledger, Ledgers
 from inferline.minutes import MinuteLedger
 from inferline.settings import Settings
+from inferline.settlement import Settlement
 from inferline.trace import NO_TRACER, Tracer
 
 log = logging.getLogger(__name__)
@@ -97,7 +98,9 @@ async def open_office(
             if deployed
             else minutes.flushing(clock, note_waiting)
         )
-        async with flushing:
+        # A stack's sweep does it.
+        settling = Settlement(usage=stores.usage, minutes=stores.minutes).running(clock)
+        async with flushing, settling if stores.emulated else nullcontext():
             yield Office(
                 line=line,
                 registry=stores.registry,
@@ -105,6 +108,7 @@ async def open_office(
                 lender=stores.lender,
                 access=_access(settings, stores, clock),
                 minutes=minutes,
+                usage=stores.usage,
             )
 
 
@@ -161,6 +165,7 @@ _ROUTERS: Final[Sequence[tuple[APIRouter, Sequence[Any]]]] = (
     (tasks.router, [Depends(client)]),
     (control.router, [Depends(client)]),
     (overview.router, [Depends(client)]),
+    (usage.router, [Depends(client)]),
     (control.joining, [Depends(provider)]),
     (control.public, []),
 )
