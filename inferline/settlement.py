@@ -2,15 +2,16 @@
 Settling: counts the tasks of each slice of time into the usage ledger, some time after its end.
 
 Each slice is counted twice: soon, and again when whatever was written late has arrived, but well
-before the rows of its tasks are deleted. Whoever counts may die at any moment, or not be alone: the
-next begins with the slice that was not finished, and finds the same.
+before the rows of its tasks are deleted. With its last slice an hour goes into its day. Whoever
+counts may die at any moment, or not be alone: the next begins with the slice that was not finished,
+and finds the same.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Final
@@ -18,7 +19,18 @@ from typing import Final
 from inferline.clock import Clock
 from inferline.errors import InferLineError
 from inferline.minutes import MINUTE_MS, MinuteStore, total
-from inferline.usage import DAY, DAY_MS, HOUR, SLICE_MS, Account, Parts, Progress, Usage, UsageStore
+from inferline.usage import (
+    DAY,
+    DAY_MS,
+    HOUR,
+    HOUR_DAYS_KEPT,
+    SLICE_MS,
+    Account,
+    Parts,
+    Progress,
+    Usage,
+    UsageStore,
+)
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +43,8 @@ TWICE_MS: Final = 30 * 60_000
 #: How far back it goes on after a pause in which nobody counted: so long rows live at the most, a
 #: day for tasks with an idempotency key.
 BACK_MS: Final = DAY_MS + SLICE_MS
+#: And so far it puts hours into their days: their own rows are kept no longer.
+HOURS_BACK_MS: Final = HOUR_DAYS_KEPT * DAY_MS
 #: How far back it begins where nothing was counted ever.
 FIRST_BACK_MS: Final = 2 * SLICE_MS
 #: How far back calls to AWS are looked for: all minutes since are read for that.
@@ -53,9 +67,9 @@ class Settlement:
             first = _due(now, FIRST_BACK_MS)
             seen = Progress(first, first)
             await self.usage.advance(seen)
-        oldest = _due(now, BACK_MS)
-        once = await self._count(max(seen.once, oldest), _due(now, ONCE_MS), again=False)
-        twice = await self._count(max(seen.twice, oldest), _due(now, TWICE_MS), again=True)
+        first, closes = _due(now, BACK_MS), _due(now, HOURS_BACK_MS)
+        once = await self._count(max(seen.once, first), _due(now, ONCE_MS), again=False)
+        twice = await self._count(max(seen.twice, closes), _due(now, TWICE_MS), again=True)
         return once + twice
 
     @asynccontextmanager
@@ -86,7 +100,15 @@ class Settlement:
         return max(0, end - first)
 
     async def _settle(self, number: int, *, again: bool) -> None:
-        """Make the parts of one slice, and the second time those of its hour in the day's rows."""
+        """Make the parts of one slice, and the second time also those of its hour, at its end."""
+        hour, part = divmod(number, HOUR.parts)
+        if number >= _due(self.usage.now_ms(), BACK_MS):
+            await self._make(number, again=again)
+        if again and part == HOUR.parts - 1:
+            await self._close(hour)
+
+    async def _make(self, number: int, *, again: bool) -> None:
+        """Make the parts of one slice, from its tasks."""
         found: dict[Account, Usage] = {}
         async for spent in self.usage.ended(number):
             found.setdefault(spent.account, Usage()).note(spent)
@@ -97,18 +119,14 @@ class Settlement:
         if not again:
             share(await self._calls(number), found)
         await self.usage.put(HOUR, hour, part, _changed(found, kept, part))
-        if again:
-            await self._close(hour, part, found)
 
-    async def _close(self, hour: int, part: int, accounts: Iterable[Account]) -> None:
-        """
-        Put what is kept of an hour into the day's rows, of the accounts whose last slice this is so
-        far: a later one does the same.
-        """
-        kept = await self.usage.parts(HOUR, hour, list(accounts))
-        last = {one: parts for one, parts in kept.items() if max(parts, default=part) <= part}
+    async def _close(self, hour: int) -> None:
+        """Put what is kept of an hour into the day's rows. Its tasks may be gone by now."""
+        sums: dict[Account, Usage] = {}
+        async for row in self.usage.rows(None, HOUR, hour, hour + 1):
+            for usage in row.parts.values():
+                sums.setdefault(row.account, Usage()).add(usage)
         day, hour_of_day = divmod(hour, DAY.parts)
-        sums = {account: _sum(parts.values()) for account, parts in last.items()}
         await self.usage.put(DAY, day, hour_of_day, sums)
 
     async def _calls(self, number: int) -> int:
@@ -151,10 +169,3 @@ def _changed(
         if told != there:
             changed[account] = told
     return changed
-
-
-def _sum(parts: Iterable[Usage]) -> Usage:
-    found = Usage()
-    for usage in parts:
-        found.add(usage)
-    return found

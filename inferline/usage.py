@@ -181,6 +181,9 @@ class Grain:
 HOUR: Final = Grain("H", HOUR_MS, HOUR_MS // SLICE_MS)
 DAY: Final = Grain("D", DAY_MS, DAY_MS // HOUR_MS)
 
+#: How long the row of an hour stays after it, days: by then the day's row is whole.
+HOUR_DAYS_KEPT: Final = 4
+
 #: The parts of a row that have something, by their numbers in it.
 Parts = Mapping[int, Usage]
 

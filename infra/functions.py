@@ -151,7 +151,7 @@ FUNCTIONS: Final = (
                 PROVIDERS: ("Query", "DeleteItem"),
                 FLEET: ("GetItem", "UpdateItem"),
                 MINUTES: ("Query", "UpdateItem"),
-                USAGE: ("BatchGetItem", "GetItem", "UpdateItem"),
+                USAGE: ("BatchGetItem", "GetItem", "Query", "UpdateItem"),
             },
             queues=("GetQueueUrl",),
         ),

@@ -20,6 +20,7 @@ from inferline.task import TaskRef
 from inferline.usage import (
     DAY_MS,
     HOUR,
+    HOUR_DAYS_KEPT,
     SLICE_MS,
     Account,
     Grain,
@@ -33,8 +34,6 @@ from inferline.usage import (
 USAGE: Final = "USAGE"
 #: The row's schema, so that a later release can tell.
 ROW_VERSION: Final = 1
-#: How long the row of an hour stays after it, days: by then the day's row is whole.
-HOUR_DAYS_KEPT: Final = 4
 #: How many rows are written at once.
 WRITES_MAX: Final = 25
 #: The name of the row that says how far counting has come. It sorts before every tenant's.
@@ -131,7 +130,8 @@ class DynamoUsage:
     async def _rows(self, tenant: str, grain: Grain, first: int, end: int) -> AsyncIterator[Row]:
         # A row's name is longer than the hour or day with which it begins, and sorts behind it.
         asked = _named(_period(tenant, grain, first), _period(tenant, grain, end))
-        async for item in self._found({"TableName": self._registry, **asked}):
+        asked |= {"TableName": self._registry, "ConsistentRead": True}
+        async for item in self._found(asked):
             yield _row(item)
 
     async def _next_tenant(self, first: str) -> str:

@@ -72,7 +72,10 @@ EXPECTED = {
         "PROVIDER": {"dynamodb:DeleteItem", "dynamodb:Query"},
         "FLEET": {"dynamodb:GetItem", "dynamodb:UpdateItem"},
         "MINUTE": {"dynamodb:Query", "dynamodb:UpdateItem"},
-        "USAGE": {"dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:UpdateItem"},
+        "USAGE": {
+            *("dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:Query"),
+            "dynamodb:UpdateItem",
+        },
         "queues": {"sqs:GetQueueUrl"},
         "key": WRITE,
     },
