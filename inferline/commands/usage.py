@@ -8,7 +8,7 @@ import csv
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, TextIO
+from typing import Any, Final
 from urllib.parse import urlencode
 
 from inferline.commands import asking
@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -
     )
 
 
-def run(options: argparse.Namespace, environ: Mapping[str, str], out: TextIO = sys.stdout) -> int:
+def run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """Run the command. Returns the exit code; raises what reading the tables raises."""
     options.since = options.since or ("1h" if options.requests else "24h")
     try:
@@ -72,12 +72,12 @@ def run(options: argparse.Namespace, environ: Mapping[str, str], out: TextIO = s
         return FAILED
     rows = [{name: value for name, value in row.items() if name != "object"} for row in told]
     if options.json:
-        print(json.dumps(rows, indent=2), file=out)
+        print(json.dumps(rows, indent=2))
     elif options.csv:
-        writer = csv.writer(out, lineterminator="\n")
+        writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerows([list(rows[0]), *(row.values() for row in rows)] if rows else [])
     else:
-        print(_table(rows), file=out)
+        print(_table(rows))
     return OK
 
 
