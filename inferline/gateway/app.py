@@ -87,20 +87,7 @@ async def open_office(
             tracer=tracer,
         )
         await line.catalogue.fleet()
-
-        def note_waiting() -> None:
-            now_ms = line.store.now_ms()
-            minutes.note_ages(now_ms, line.waiting.oldest_ms(now_ms))
-
-        # On Lambda the sweep notes it: so many processes would all write to one row.
-        flushing = (
-            minutes.flushing(clock, seconds=FIGURES_SECONDS)
-            if deployed
-            else minutes.flushing(clock, note_waiting)
-        )
-        # A stack's sweep does it.
-        settling = Settlement(usage=stores.usage, minutes=stores.minutes).running(clock)
-        async with flushing, settling if stores.emulated else nullcontext():
+        async with _background(line, stores, minutes, deployed=deployed):
             yield Office(
                 line=line,
                 registry=stores.registry,
@@ -110,6 +97,30 @@ async def open_office(
                 minutes=minutes,
                 usage=stores.usage,
             )
+
+
+@asynccontextmanager
+async def _background(
+    line: Line, stores: GatewayStores, minutes: MinuteLedger, *, deployed: bool
+) -> AsyncIterator[None]:
+    """
+    Write figures, and count usage where no sweep does, until the block ends.
+
+    On Lambda the sweep also notes ages: so many processes would all write to one row.
+    """
+
+    def note_waiting() -> None:
+        now_ms = line.store.now_ms()
+        minutes.note_ages(now_ms, line.waiting.oldest_ms(now_ms))
+
+    flushing = (
+        minutes.flushing(line.clock, seconds=FIGURES_SECONDS)
+        if deployed
+        else minutes.flushing(line.clock, note_waiting)
+    )
+    settlement = Settlement(usage=stores.usage, minutes=stores.minutes)
+    async with flushing, settlement.running(line.clock) if stores.emulated else nullcontext():
+        yield
 
 
 def _access(settings: Settings, stores: GatewayStores, clock: Clock) -> Access:

@@ -18,6 +18,7 @@ from inferline.aws.client import AwsClient
 from inferline.aws.dynamodb import DynamoTaskStore
 from inferline.aws.items import to_item
 from inferline.aws.registry import DynamoRegistry
+from inferline.aws.usage import DynamoUsage
 from inferline.memory import MemoryBodies, MemoryMinutes
 from inferline.memory_keys import MemoryKeys
 from tests.contract.test_registry import *  # noqa: F403  # its tests are collected here as well
@@ -40,6 +41,7 @@ def seams(tables: Tables) -> Seams:
         DynamoRegistry(client, "registry", 35.0),
         MemoryKeys(),
         MemoryMinutes(),
+        DynamoUsage(client, "tasks", "registry", days_kept=400),
     )
 
 
@@ -69,12 +71,14 @@ def billed(tables: Tables) -> tuple[float, float]:
         ("a BETWEEN :two AND :three", False),
         ("NOWHERE < :two", False),
         ("a <> :two AND a <= :one AND a >= :one", True),
+        ("c[1] < :three", True),
+        ("#b = :two OR NOWHERE[0] = :one", False),
     ],
 )
 def test_conditions(condition: str, is_so: bool) -> None:
     values = to_item({":one": 1, ":two": 2, ":three": 3})
 
-    assert is_so is holds(condition, {"#b": "b"}, values, to_item({"a": 1, "b": 1}))
+    assert is_so is holds(condition, {"#b": "b"}, values, to_item({"a": 1, "b": 1, "c": [3, 2]}))
 
 
 def test_updates() -> None:
