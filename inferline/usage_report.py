@@ -34,9 +34,10 @@ ROWS_MAX: Final = 50_000
 #: them. The next count is at the most minutes away, unless nobody counts.
 FRESH_TASKS_MAX: Final = 5000
 FRESH_SLICES_MAX: Final = 12
-#: How many tasks are looked at for a list of one tenant's, and how far back.
+#: How many tasks are looked at for a list of one tenant's, and how far back: most rows are gone by
+#: then, and each slice takes some reads.
 LISTED_FROM_MAX: Final = 20_000
-LISTED_SLICES_MAX: Final = DAY_MS // SLICE_MS
+LISTED_SLICES_MAX: Final = 2 * HOUR_MS // SLICE_MS
 
 _UNITS_MS: Final = {"m": MINUTE_MS, "h": HOUR_MS, "d": DAY_MS}
 _AGO: Final = re.compile(r"([0-9]{1,6})([mhd])")

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from inferline.aws.client import AwsClient
+from inferline.aws.dynamodb import DynamoTaskStore
 from inferline.aws.items import to_item
+from inferline.aws.provision import provision
 from inferline.aws.task_rows import STATE_KEY, row_key
+from inferline.aws.usage import DynamoUsage
 from inferline.errors import BackendFailed
+from inferline.settings import Settings
 from inferline.store import Claimed, Outcome
 from inferline.task import Task
 from inferline.usage import (
@@ -226,3 +232,42 @@ async def test_what_a_provider_writes_into_the_other_fields_does_no_harm(on_aws:
     assert spent.ended_ms // SLICE_MS in {on_aws.store.now_ms() // SLICE_MS - n for n in (0, 1)}
     assert (spent.status, spent.attempts) == (0, 999)
     assert 0 <= spent.queue_ms + spent.run_ms <= 24 * 3600 * 1000
+
+
+async def test_a_table_of_an_earlier_release_gets_the_index(aws: str) -> None:
+    settings = Settings(stack=f"t{uuid.uuid4().hex[:8]}", endpoint_url=aws)
+    async with AwsClient(settings.region, aws) as client:
+        table = {
+            "TableName": settings.tasks_table,
+            "BillingMode": "PAY_PER_REQUEST",
+            "AttributeDefinitions": [
+                {"AttributeName": name, "AttributeType": kind}
+                for name, kind in (("pk", "S"), ("sk", "S"), ("live", "S"), ("deadline_ms", "N"))
+            ],
+            "KeySchema": keyed("pk", "sk"),
+            "GlobalSecondaryIndexes": [
+                {
+                    "IndexName": "live",
+                    "KeySchema": keyed("live", "deadline_ms"),
+                    "Projection": {"ProjectionType": "KEYS_ONLY"},
+                }
+            ],
+        }
+        await client.call("dynamodb", "CreateTable", table)
+        for _ in range(2):
+            await provision(client, settings)
+        store = DynamoTaskStore(client, settings.tasks_table)
+        usage = DynamoUsage(client, settings.tasks_table, settings.registry_table, days_kept=1)
+        task = new_task(store)
+        await store.submit(task)
+
+        await store.cancel(task.ref)
+
+        newest = store.now_ms() // SLICE_MS
+        found = [s for number in (newest - 1, newest) async for s in usage.ended(number)]
+        assert [task.ref.id] == [spent.task_id for spent in found]
+
+
+def keyed(partition: str, sort: str) -> list[dict[str, str]]:
+    kinds = ((partition, "HASH"), (sort, "RANGE"))
+    return [{"AttributeName": name, "KeyType": kind} for name, kind in kinds]
