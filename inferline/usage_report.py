@@ -106,6 +106,11 @@ class Report:
             for key in sorted(self._sums)
         ]
 
+    def told(self) -> dict[str, Any]:
+        """The report as JSON has it; its times are seconds since 1970."""
+        times = {"since": self.since_ms, "until": self.until_ms, "counted_until": self.counted_ms}
+        return {"data": self.rows(), **{name: ms // 1000 for name, ms in times.items()}}
+
     async def _add(self, store: UsageStore, grain: Grain, since_ms: int, until_ms: int) -> None:
         since_ms -= since_ms % grain.part_ms
         if since_ms >= until_ms:

@@ -8,6 +8,8 @@ import csv
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from math import inf
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -28,7 +30,7 @@ PATH: Final = "/v1/usage"
 #: How many requests are listed.
 LISTED: Final = 100
 
-Told = Sequence[Mapping[str, Any]]
+Rows = Sequence[Mapping[str, Any]]
 
 
 def add_arguments(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:
@@ -70,7 +72,10 @@ def run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     except asking.NoAnswerError as error:
         print(f"inferline: {error}", file=sys.stderr)
         return FAILED
-    rows = [{name: value for name, value in row.items() if name != "object"} for row in told]
+    _warn(told)
+    rows = [
+        {name: value for name, value in row.items() if name != "object"} for row in told["data"]
+    ]
     if options.json:
         print(json.dumps(rows, indent=2))
     elif options.csv:
@@ -81,18 +86,20 @@ def run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     return OK
 
 
-def _asked(options: argparse.Namespace, environ: Mapping[str, str]) -> Told:
+def _asked(options: argparse.Namespace, environ: Mapping[str, str]) -> Mapping[str, Any]:
     """What the gateway tells of the key's tenant. Raises NoAnswerError."""
     if options.requests:
         path, asked = f"{PATH}/requests", {"since": options.since, "limit": LISTED}
     else:
         path, asked = PATH, {"by": options.by, "since": options.since, "until": options.until}
     environ = asking.keyed(options, environ)
-    found: Told = asking.fetch(options.base_url, f"{path}?{urlencode(asked)}", environ)["data"]
+    found: Mapping[str, Any] = asking.fetch(
+        options.base_url, f"{path}?{urlencode(asked)}", environ
+    )
     return found
 
 
-def _read(options: argparse.Namespace, environ: Mapping[str, str]) -> Told:
+def _read(options: argparse.Namespace, environ: Mapping[str, str]) -> Mapping[str, Any]:
     """What the tables tell of all tenants. Raises InvalidRequest, SettingsError, Unavailable."""
     from inferline.aws.stores import open_usage
 
@@ -100,23 +107,32 @@ def _read(options: argparse.Namespace, environ: Mapping[str, str]) -> Told:
     if options.stack:
         given["INFERLINE_STACK"] = options.stack
 
-    async def read() -> Told:
+    async def read() -> Mapping[str, Any]:
         async with open_usage(Settings.from_env(given)) as usage:
             now = usage.now_ms()
             since = moment(options.since, now, "since")
             if options.requests:
                 found = await last_requests(usage, None, since, LISTED)
-                return [request_row(spent) for spent in found]
+                return {"data": [request_row(spent) for spent in found]}
             until = moment(options.until, now, "until")
             by = dimensions(options.by)
             report = Report(tenant=None, by=by, since_ms=since, until_ms=until)
             await report.make(usage)
-            return report.rows()
+            return report.told()
 
     return asyncio.run(read())
 
 
-def _table(rows: Told) -> str:
+def _warn(told: Mapping[str, Any]) -> None:
+    """Say so when not all that ended was counted yet."""
+    counted = told.get("counted_until", inf)
+    if counted < told.get("until", 0):
+        at = datetime.fromtimestamp(counted, UTC)
+        text = f"inferline: requests that ended after {at:%Y-%m-%d %H:%M} UTC are not in it yet"
+        print(text, file=sys.stderr)
+
+
+def _table(rows: Rows) -> str:
     if not rows:
         return "none"
     heads = [name.replace("_", " ") for name in rows[0]]

@@ -55,13 +55,9 @@ async def get_usage(
         until_ms=moment(until, now, "until"),
     )
     await report.make(usage)
-    return UsageList(
-        object="list",
-        since=report.since_ms // 1000,
-        until=report.until_ms // 1000,
-        counted_until=report.counted_ms // 1000,
-        data=[UsageObject(object="usage", **row) for row in report.rows()],
-    )
+    told = report.told()
+    rows = [UsageObject(object="usage", **row) for row in told.pop("data")]
+    return UsageList(object="list", data=rows, **told)
 
 
 @router.get("/usage/requests", summary="List the last requests")

@@ -34,7 +34,8 @@ def asked() -> Iterator[tuple[str, list[tuple[str, str | None]]]]:
         def do_GET(self) -> None:
             found.append((self.path, self.headers.get("authorization")))
             rows = ROWS if "tenant" in self.path or "requests" in self.path else []
-            body = json.dumps({"data": rows}).encode()
+            late = {"until": 86_400, "counted_until": 0 if "until=1h" in self.path else 86_400}
+            body = json.dumps({"data": rows, **late}).encode()
             self.send_response(200)
             self.send_header("content-length", str(len(body)))
             self.end_headers()
@@ -64,9 +65,11 @@ def test_a_table_is_asked_of_the_gateway_with_the_key(
     assert 0 == main(["usage", *flags, "--since", "7d"])
 
     assert [("/v1/usage?by=tenant%2Cmodel&since=7d&until=0m", "Bearer il_k")] == found
-    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    told = capsys.readouterr()
+    lines = [line.split() for line in told.out.splitlines()]
     head = ["tenant", "model", "requests", "run", "seconds"]
     assert [head, ["a,b", "m", "12", "1.5"], ["c", "n", "3", "0.25"]] == lines
+    assert "" == told.err
 
 
 def test_nothing_is_said_to_be_nothing(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
@@ -75,6 +78,16 @@ def test_nothing_is_said_to_be_nothing(asked: Asked, capsys: pytest.CaptureFixtu
 
     assert 0 == main(["usage", "--base-url", asked[0], "--by", "day", "--csv"])
     assert "" == capsys.readouterr().out
+
+
+def test_what_was_not_counted_yet_is_told_beside_the_sums(
+    asked: Asked, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert 0 == main(["usage", "--base-url", asked[0], "--until", "1h", "--csv"])
+
+    told = capsys.readouterr()
+    assert "" == told.out
+    assert "ended after 1970-01-01 00:00 UTC are not in it yet" in told.err
 
 
 def test_csv_is_for_spreadsheets_and_json_for_programs(
