@@ -89,8 +89,8 @@ class Report:
         """
         Read what is kept, and the tasks that were not counted yet.
 
-        Time begins with a whole hour, within the last day with whole five minutes. Raises
-        Unavailable, and InvalidRequest when there is too much.
+        Time begins with whole five minutes, before yesterday with a whole hour. Raises Unavailable,
+        and InvalidRequest when there is too much.
         """
         now, seen = store.now_ms(), await store.progress()
         hourly = now // DAY_MS - HOURLY_DAYS + 1
