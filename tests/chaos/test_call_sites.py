@@ -154,7 +154,7 @@ BACKGROUND = (
     *(("g0", site) for site in ("tasks all live", "tasks attend")),
     *(("p0", site) for site in ("tasks states", "tasks renew")),
 )
-#: What counting usage calls each five minutes, which nobody waits for: it goes on with the next run.
+#: What counting usage calls now and then, which nobody waits for: its next run goes on with it.
 COUNTING = (
     *("tasks ended", "registry get usage", "registry add usage"),
     *("registry get usage rows", "registry list usage"),
