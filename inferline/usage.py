@@ -33,7 +33,7 @@ UNKNOWN: Final = "?"
 #: How a task ended. `answered` and `refused`: by the backend, `refused` with a status from 400 on.
 Outcome = Literal["answered", "refused", "failed", "cancelled", "expired"]
 
-_ENDED_BY: Final[Mapping[State, Outcome]] = {
+_ENDED_BY: Final[Mapping[str, Outcome]] = {
     State.DONE: "answered",
     State.FAILED: "failed",
     State.CANCELLED: "cancelled",
@@ -78,7 +78,8 @@ class Spent:
         The row has the fields of a `Task`, those that can be read: its provider may have written
         anything. Names that nothing here has are told as `UNKNOWN`, numbers are cut to what can be.
         """
-        outcome = _ENDED_BY.get(row.get("state", ""))
+        state = row.get("state")
+        outcome = _ENDED_BY.get(state) if isinstance(state, str) else None
         if outcome is None:
             return None
         status, attempts = _whole(row, "status", 999), _whole(row, "attempt", _ATTEMPTS_MAX)

@@ -234,6 +234,17 @@ async def test_what_a_provider_writes_into_the_other_fields_does_no_harm(on_aws:
     assert 0 <= spent.queue_ms + spent.run_ms <= 24 * 3600 * 1000
 
 
+@pytest.mark.parametrize("state", [{"L": []}, {"S": "RUNNING"}, {"S": "\n"}, {"NULL": True}])
+async def test_a_task_in_no_state_that_ends_one_is_not_counted(on_aws: Seams, state: Any) -> None:
+    lying, honest = await claimed(on_aws), await claimed(on_aws)
+    for task in (lying, honest):
+        await on_aws.store.finish(task, Outcome(status=200))
+
+    await overwrite(on_aws, lying, state=state)
+
+    assert [honest.ref.id] == list(await just_ended(on_aws))
+
+
 async def test_a_table_of_an_earlier_release_gets_the_index(aws: str) -> None:
     settings = Settings(stack=f"t{uuid.uuid4().hex[:8]}", endpoint_url=aws)
     async with AwsClient(settings.region, aws) as client:
