@@ -93,9 +93,7 @@ def _asked(options: argparse.Namespace, environ: Mapping[str, str]) -> Mapping[s
     else:
         path, asked = PATH, {"by": options.by, "since": options.since, "until": options.until}
     environ = asking.keyed(options, environ)
-    found: Mapping[str, Any] = asking.fetch(
-        options.base_url, f"{path}?{urlencode(asked)}", environ
-    )
+    found: Mapping[str, Any] = asking.fetch(options.base_url, f"{path}?{urlencode(asked)}", environ)
     return found
 
 
