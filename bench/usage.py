@@ -35,9 +35,8 @@ from inferline.task import Task, TaskRef, slug
 HOURS: Final = 4
 #: Of the answer that rides on a task's row: of one that is not streamed, in prose.
 TAIL_BYTES: Final = 1500
-#: US dollars for a million requests, with ten accounts and a request a second.
+#: US dollars for a million requests: a request a second of ten accounts, and the dearest traffic.
 GOAL_USD: Final = 1.0
-#: Days of one that has few requests.
 GOAL_SPARSE_USD: Final = 2.5
 
 
@@ -53,13 +52,22 @@ class Scene:
         """What it is called."""
         if not self.an_hour:
             return "idle"
-        return f"{self.an_hour:,} an hour, {self.accounts} accounts"
+        return f"{self.an_hour:,} an hour, {self.accounts:,} accounts"
 
 
 IDLE: Final = Scene(0, 1)
 BUSY: Final = Scene(3600, 10)
-SPARSE: Final = Scene(60, 60)
-SCENES: Final = (IDLE, SPARSE, Scene(600, 60), Scene(3600, 600), BUSY, Scene(18_000, 100))
+#: Nearly each request is alone in its account's hour.
+SPARSE: Final = Scene(60, 6000)
+SCENES: Final = (
+    IDLE,
+    SPARSE,
+    Scene(60, 60),
+    Scene(600, 60),
+    Scene(3600, 600),
+    BUSY,
+    Scene(18_000, 100),
+)
 QUICK_SCENES: Final = (IDLE, SPARSE, BUSY)
 
 

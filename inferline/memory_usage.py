@@ -14,7 +14,7 @@ class MemoryUsage:
 
     def __init__(self, store: MemoryStore) -> None:
         self._store = store
-        self._kept: dict[tuple[str, int, Account], dict[int, Usage]] = {}
+        self._kept: dict[tuple[Grain, int, Account], dict[int, Usage]] = {}
         self._progress = Progress()
 
     def now_ms(self) -> int:
@@ -32,7 +32,7 @@ class MemoryUsage:
         self, grain: Grain, number: int, accounts: Collection[Account]
     ) -> dict[Account, Parts]:
         """What is kept of these accounts in one hour or day."""
-        kept = {one: self._kept.get((grain.letter, number, one)) for one in accounts}
+        kept = {one: self._kept.get((grain, number, one)) for one in accounts}
         return {one: _copied(parts) for one, parts in kept.items() if parts}
 
     async def put(
@@ -40,7 +40,7 @@ class MemoryUsage:
     ) -> None:
         """Set one part of each account's row, unless what is there is of more requests."""
         for account, usage in found.items():
-            parts = self._kept.setdefault((grain.letter, number, account), {})
+            parts = self._kept.setdefault((grain, number, account), {})
             if part not in parts or parts[part].requests <= usage.requests:
                 parts[part] = replace(usage)
 
@@ -57,8 +57,8 @@ class MemoryUsage:
         self, tenant: str | None, grain: Grain, first: int, end: int
     ) -> AsyncIterator[Row]:
         """The rows from ``first`` to before ``end``."""
-        for (letter, number, account), parts in list(self._kept.items()):
-            is_wanted = letter == grain.letter and first <= number < end
+        for (kept, number, account), parts in list(self._kept.items()):
+            is_wanted = kept == grain and first <= number < end
             if is_wanted and tenant in (None, account.tenant):
                 yield Row(account, number, _copied(parts))
 

@@ -169,7 +169,6 @@ class Usage:
 class Grain:
     """How long the time of a row is, and of how many parts it consists."""
 
-    letter: str
     ms: int
     parts: int
 
@@ -179,8 +178,8 @@ class Grain:
         return self.ms // self.parts
 
 
-HOUR: Final = Grain("H", HOUR_MS, HOUR_MS // SLICE_MS)
-DAY: Final = Grain("D", DAY_MS, DAY_MS // HOUR_MS)
+HOUR: Final = Grain(HOUR_MS, HOUR_MS // SLICE_MS)
+DAY: Final = Grain(DAY_MS, DAY_MS // HOUR_MS)
 
 #: How long the row of an hour stays after it, days: by then the day's row is whole.
 HOUR_DAYS_KEPT: Final = 4

@@ -36,7 +36,8 @@ USAGE: Final = "USAGE"
 ROW_VERSION: Final = 1
 #: How many rows are written at once.
 WRITES_MAX: Final = 25
-#: The name of the row that says how far counting has come. It sorts before every tenant's.
+#: The name of the row that says how far counting has come. As those of hours it begins with what
+#: no tenant has in its name, and sorts before every tenant's.
 _PROGRESS: Final = "#progress"
 _FIRST_TENANT: Final = "$"
 _LAST_TENANT: Final = "\x7f"
@@ -117,22 +118,27 @@ class DynamoUsage:
         self, tenant: str | None, grain: Grain, first: int, end: int
     ) -> AsyncIterator[Row]:
         """The rows of one tenant or of all; see `UsageStore`."""
-        if tenant is not None:
-            async for row in self._rows(tenant, grain, first, end):
-                yield row
-            return
-        found = await self._next_tenant(_FIRST_TENANT)
-        while found:
-            async for row in self._rows(found, grain, first, end):
-                yield row
-            found = await self._next_tenant(found + _BEHIND)
+        async for span in self._spans(tenant, grain, first, end):
+            asked = _named(*span) | {"TableName": self._registry, "ConsistentRead": True}
+            async for item in self._found(asked):
+                yield _row(item)
 
-    async def _rows(self, tenant: str, grain: Grain, first: int, end: int) -> AsyncIterator[Row]:
-        # A row's name is longer than the hour or day with which it begins, and sorts behind it.
-        asked = _named(_period(tenant, grain, first), _period(tenant, grain, end))
-        asked |= {"TableName": self._registry, "ConsistentRead": True}
-        async for item in self._found(asked):
-            yield _row(item)
+    async def _spans(
+        self, tenant: str | None, grain: Grain, first: int, end: int
+    ) -> AsyncIterator[tuple[str, str]]:
+        """Between which names the rows are: those of an hour stand together, a tenant's days do."""
+        if grain is HOUR and tenant is None:
+            yield _hour(first), _hour(end)
+        elif grain is HOUR:
+            for number in range(first, end):
+                yield f"{_hour(number)}#{tenant}#", f"{_hour(number)}#{tenant}{_BEHIND}"
+        elif tenant is not None:
+            yield _day(tenant, first), _day(tenant, end)
+        else:
+            found = await self._next_tenant(_FIRST_TENANT)
+            while found:
+                yield _day(found, first), _day(found, end)
+                found = await self._next_tenant(found + _BEHIND)
 
     async def _next_tenant(self, first: str) -> str:
         """The first tenant that has rows of a name from ``first`` on; empty for none."""
@@ -188,16 +194,23 @@ def _key(name: str) -> Item:
     return to_item({"pk": USAGE, "sk": name})
 
 
-def _period(tenant: str, grain: Grain, number: int) -> str:
-    """How the names of a tenant's rows of one hour or day begin; they sort by time."""
-    return f"{tenant}#{grain.letter}{number:08}"
+def _hour(number: int) -> str:
+    """How the names of all rows of one hour begin; they sort by time."""
+    return f"#H{number:08}"
+
+
+def _day(tenant: str, number: int) -> str:
+    """How the names of a tenant's rows of one day begin."""
+    return f"{tenant}#D{number:08}"
 
 
 def _name(account: Account, grain: Grain, number: int) -> str:
     """The name of an account's row. What tells accounts of a tenant apart may be of any length."""
     rest = "\0".join(account[1:])
     digest = hashlib.sha256(rest.encode()).hexdigest()[:16]
-    return f"{_period(account.tenant, grain, number)}#{digest}"
+    tenant = account.tenant
+    begin = f"{_hour(number)}#{tenant}" if grain is HOUR else _day(tenant, number)
+    return f"{begin}#{digest}"
 
 
 def _part_name(part: int) -> str:

@@ -328,7 +328,7 @@ class Overwriting(Mortal):
         self, grain: Grain, number: int, part: int, found: Mapping[Account, Usage]
     ) -> None:
         for account, usage in found.items():
-            self.usage._kept.setdefault((grain.letter, number, account), {})[part] = usage
+            self.usage._kept.setdefault((grain, number, account), {})[part] = usage
 
 
 class Hasty(Settlement):
