@@ -27,6 +27,8 @@ READ_BYTES = 4 * 1024
 
 #: The attribute that puts a task's row into the index of unfinished ones: one more write each way.
 LIVE = "live"
+#: And the one that puts it into the index of ended ones: its entry is of one unit.
+ENDED = "ended"
 
 #: The fields of a tally that are plain numbers.
 _NUMBERS = ("sqs", "fair", "writes", "reads", "puts", "gets", "stored")
@@ -129,7 +131,7 @@ def units_of(operation: str, asked: Item, told: Item) -> tuple[float, float]:
         case "UpdateItem":
             # The larger of before and after; ours grow. A refused one is billed all the same.
             item = told.get("Attributes") or told.get("Item") or asked["Key"]
-            return 0, _writes([item_bytes(item)]) + _leaves_index(asked)
+            return 0, _writes([item_bytes(item)]) + _leaves_index(asked) + _ends(asked)
         case "DeleteItem":
             return 0, 1
         case "BatchWriteItem":
@@ -159,6 +161,11 @@ def _leaves_index(asked: Item) -> bool:
     _, _, removed = asked.get("UpdateExpression", "").partition("REMOVE ")
     names = asked.get("ExpressionAttributeNames", {})
     return LIVE in (names.get(name.strip(), name.strip()) for name in removed.split(","))
+
+
+def _ends(asked: Item) -> bool:
+    """Whether an update puts a row into the index of ended tasks."""
+    return ENDED in asked.get("ExpressionAttributeNames", {}).values()
 
 
 def _batch_reads(asked: Item, told: Item) -> Iterable[float]:

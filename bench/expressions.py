@@ -12,7 +12,7 @@ Item = dict[str, Any]
 Operand = Callable[[Item, Mapping[str, Any]], Any]
 Condition = Callable[[Item, Mapping[str, Any]], bool]
 
-_TOKEN = re.compile(r"\s*([#:]?\w+|<>|<=|>=|[=<>(),+-])")
+_TOKEN = re.compile(r"\s*([#:]?\w+(?:\[\d+\])?|<>|<=|>=|[=<>(),+-])")
 _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     "=": lambda one, two: one == two,
     "<>": lambda one, two: one != two,
@@ -155,7 +155,11 @@ class _Parser:
         word = self.take()
         if word.startswith(":"):
             return lambda _, values: _plain(values[word])
+        word, _, place = word.partition("[")
         name = self._names.get(word, word)
+        if place:
+            at = int(place[:-1])
+            return lambda item, _: _plain(item[name]["L"][at]) if name in item else None
         return lambda item, _: _plain(item[name]) if name in item else None
 
     def name(self) -> str:

@@ -59,6 +59,7 @@ PARTS = {
         900,
         480,
     ),
+    "usage": Part("Usage ledger", "what it costs to know which tenant has used what", 120, 40),
     "cold_start": Part("Cold start", "time and memory of each Lambda function's start", 240, 110),
     "aws_client": Part("Client of AWS", "CPU time of a call to AWS, by client", 300, 40),
     "dispatch": Part(

@@ -8,7 +8,7 @@ their own calls with their own items. Time is the running loop's.
 from __future__ import annotations
 
 import asyncio
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
@@ -19,7 +19,7 @@ from botocore.exceptions import ClientError
 
 from bench.counting import READ_BYTES, WRITE_BYTES, Tally, item_bytes
 from bench.expressions import holds, updated
-from inferline.aws.task_rows import LIVE_KEY
+from inferline.aws.task_rows import ENDED_FIELDS, ENDED_KEY, LIVE_KEY
 
 Item = dict[str, Any]
 
@@ -35,13 +35,15 @@ purpose: ContextVar[str] = ContextVar("purpose", default="other")
 
 
 class Table:
-    """Rows by partition and name, with the index of live tasks."""
+    """Rows by partition and name, with the indexes of live tasks and of ended ones."""
 
     def __init__(self) -> None:
         self.rows: dict[str, dict[str, Item]] = defaultdict(dict)
         self._names: dict[str, list[str]] = defaultdict(list)
         #: By the value of the index: deadlines and keys, in order.
         self._live: dict[str, list[tuple[int, str, str]]] = defaultdict(list)
+        #: By the value of the index: keys. What has ended stays so.
+        self._ended: dict[str, dict[tuple[str, str], None]] = defaultdict(dict)
         self._bytes: dict[int, int] = {}
 
     def put(self, item: Item) -> Item:
@@ -55,6 +57,8 @@ class Table:
         self._bytes[id(item)] = item_bytes(item)
         if LIVE_KEY in item:
             insort(self._live[item[LIVE_KEY]["S"]], _place(item))
+        if ENDED_KEY in item:
+            self._ended[item[ENDED_KEY]["S"]][pk, sk] = None
         return before
 
     def remove(self, pk: str, sk: str) -> Item:
@@ -73,10 +77,15 @@ class Table:
         """The size of a row."""
         return self._bytes[id(item)] if item else 0
 
-    def partition(self, pk: str, first: str = "") -> list[Item]:
-        """The rows of a partition from the name ``first`` on."""
+    def partition(self, pk: str, first: str = "", last: str = "\x7f") -> list[Item]:
+        """The rows of a partition from the name ``first`` on, up to ``last``."""
         names = self._names[pk]
-        return [self.rows[pk][name] for name in names[bisect_left(names, first) :]]
+        found = names[bisect_left(names, first) : bisect_right(names, last)]
+        return [self.rows[pk][name] for name in found]
+
+    def ended(self, value: str) -> list[Item]:
+        """The rows of ended tasks of one value of their index."""
+        return [ended_entry(self.rows[pk][sk]) for pk, sk in self._ended.get(value, ())]
 
     def live(self, value: str | None = None) -> list[Item]:
         """The index's rows of one value, or of all."""
@@ -92,6 +101,12 @@ class Table:
         if LIVE_KEY in item:
             places = self._live[item[LIVE_KEY]["S"]]
             del places[bisect_left(places, _place(item))]
+
+
+def ended_entry(item: Item) -> Item:
+    """What the index of ended tasks has of a row; empty if nothing."""
+    names = ("pk", "sk", ENDED_KEY, *ENDED_FIELDS) if ENDED_KEY in item else ()
+    return {name: item[name] for name in names if name in item}
 
 
 def _place(item: Item) -> tuple[int, str, str]:
@@ -148,9 +163,14 @@ class Tables:
         table, values = self.tables[asked["TableName"]], asked["ExpressionAttributeValues"]
         if asked.get("IndexName") == LIVE_KEY:
             return self._page(asked, tally, table.live(next(iter(values.values()))["S"]))
-        first = values.get(":first", {"S": ""})["S"]
+        if asked.get("IndexName") == ENDED_KEY:
+            return self._page(asked, tally, table.ended(values[":ended"]["S"]))
+        first, last = (
+            values.get(f":{name}", {"S": end})["S"]
+            for name, end in (("first", ""), ("last", "\x7f"))
+        )
         pk = values[":kind" if ":kind" in values else ":pk"]["S"]
-        return self._page(asked, tally, table.partition(pk, first))
+        return self._page(asked, tally, table.partition(pk, first, last))
 
     def _scan(self, asked: Item, tally: Tally) -> Item:
         assert asked["IndexName"] == LIVE_KEY
@@ -196,8 +216,7 @@ class Tables:
             before or asked["Key"],
         )
         table.put(item)
-        moved = before.get(LIVE_KEY) != item.get(LIVE_KEY)
-        tally.writes += _writes(max(size, table.bytes(item))) + moved
+        tally.writes += _writes(max(size, table.bytes(item))) + _index_writes(before, item)
         return {"Attributes": item} if asked.get("ReturnValues") == "ALL_NEW" else {}
 
     def _delete(self, asked: Item, tally: Tally) -> Item:
@@ -249,6 +268,13 @@ def _noun(asked: Mapping[str, Any]) -> str:
         row = asked["RequestItems"][name]["Keys"][0]
     pk = row["pk"] if row else asked["ExpressionAttributeValues"][":kind"]
     return str(pk["S"]).lower()
+
+
+def _index_writes(before: Item, item: Item) -> int:
+    """What an update costs besides, of a row that goes from one index into the other."""
+    entry = {} if ENDED_KEY in before else ended_entry(item)
+    moved = before.get(LIVE_KEY) != item.get(LIVE_KEY)
+    return moved + (_writes(item_bytes(entry)) if entry else 0)
 
 
 def _old(asked: Item, before: Item) -> Item:

@@ -14,7 +14,8 @@ from inferline.gateway.catalogue import Catalogue
 from inferline.gateway.control import Office
 from inferline.gateway.line import Line
 from inferline.gateway.watch import Watch
-from inferline.memory import MemoryMinutes
+from inferline.memory import MemoryMinutes, MemoryStore
+from inferline.memory_usage import MemoryUsage
 from inferline.minutes import MinuteLedger
 from inferline.registry import QueueMaker, Registry
 from inferline.settings import Settings
@@ -81,6 +82,7 @@ def office(
         lender=None,
         access=OpenAccess(""),
         minutes=ledger or MinuteLedger(MemoryMinutes()),
+        usage=MemoryUsage(MemoryStore()),
     )
 
 

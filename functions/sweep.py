@@ -1,4 +1,6 @@
-"""Each minute: ends what is overdue, makes declared models known, counts what waits."""
+"""
+Each minute: ends what is overdue, makes declared models known, counts what waits and what was used.
+"""
 
 from __future__ import annotations
 
@@ -13,31 +15,45 @@ from inferline.aws.dynamodb import DynamoTaskStore
 from inferline.aws.minutes import DynamoMinutes
 from inferline.aws.registry import DynamoRegistry
 from inferline.aws.sqs import SqsQueueMaker
+from inferline.aws.usage import DynamoUsage
+from inferline.settlement import Settlement
 from inferline.sweep import Figures, Sweep
 
 
 @asynccontextmanager
-async def _sweep() -> AsyncIterator[Sweep]:
+async def _work() -> AsyncIterator[tuple[Sweep, Settlement]]:
     async with aws() as client:
-        yield Sweep(
+        minutes = DynamoMinutes(client, settings.registry_table)
+        usage = DynamoUsage(
+            client, settings.tasks_table, settings.registry_table, settings.usage_days_kept
+        )
+        sweep = Sweep(
             store=DynamoTaskStore(client, settings.tasks_table),
             registry=DynamoRegistry(client, settings.registry_table, settings.silent_seconds),
-            minutes=DynamoMinutes(client, settings.registry_table),
+            minutes=minutes,
             queue_maker=SqsQueueMaker(
                 client, settings.stack, settings.lease_seconds, settings.kms_key
             ),
             models=tuple(filter(None, map(str.strip, settings.models.split(",")))),
         )
+        yield sweep, Settlement(usage=usage, minutes=minutes)
 
 
-_opened = Opened(_sweep).at_start()
+_opened = Opened(_work).at_start()
 
 
 @traced
 def handler(event: dict[str, Any], context: Any) -> None:
-    """One sweep."""
-    emit_figures(run(_run(), context))
+    """One sweep, and then what of the usage is due: if that takes too long, the next goes on."""
+    emit_figures(run(_sweep(), context))
+    run(_settle(), context)
 
 
-async def _run() -> Figures:
-    return await (await _opened()).run()
+async def _sweep() -> Figures:
+    sweep, _ = await _opened()
+    return await sweep.run()
+
+
+async def _settle() -> None:
+    _, settlement = await _opened()
+    await settlement.run()

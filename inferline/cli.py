@@ -12,7 +12,7 @@ from importlib.metadata import entry_points
 from typing import Any, Final
 
 from inferline import __version__
-from inferline.commands import asking, keys, status
+from inferline.commands import asking, keys, status, usage
 from inferline.commands.printing import FAILED, OK, USAGE
 from inferline.errors import InferLineError
 from inferline.otlp import tracing
@@ -82,6 +82,9 @@ def _add_asking(parts: Any) -> None:
     shown = parts.add_parser("status", help="show how everything does")
     status.add_arguments(shown, environ)
     shown.set_defaults(run=lambda options: status.run(options, environ))
+    used = parts.add_parser("usage", help="show who has used what")
+    usage.add_arguments(used, environ)
+    used.set_defaults(run=lambda options: usage.run(options, environ))
 
 
 def _add_local(parts: Any) -> None:

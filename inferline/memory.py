@@ -211,7 +211,14 @@ class MemoryStore:
         ]
         return [self._chunks[key] for key in keys if key in self._chunks]
 
+    def ended(self, first_ms: int, end_ms: int) -> list[Task]:
+        """The tasks that ended in that time."""
+        rows = [row for ref in self._tasks if (row := self.task(ref))]
+        return [row for row in rows if row.state.terminal and first_ms <= row.ended_ms < end_ms]
+
     def _put(self, task: Task, **changes: Any) -> Task:
+        if changes.get("state", State.QUEUED).terminal:
+            changes["ended_ms"] = self.now_ms()
         self._tasks[task.ref] = changed = replace(task, **changes)
         return changed
 

@@ -150,6 +150,7 @@ class Settings:
     gap_seconds_max: float = _setting(60.0, "How long a backend's stream may stay silent.")
     answer_bytes_max: int = _setting(64 * 1024 * 1024, "Largest answer of a backend, bytes.")
     task_seconds_kept: int = _setting(3600, "How long a task's rows stay after its deadline.")
+    usage_days_kept: int = _setting(400, "How long it is known what a tenant has used, days.")
 
     def __post_init__(self) -> None:
         """Name after the stack what was given no name."""

@@ -125,6 +125,8 @@ class Task:
     model: str
     tier: Tier
     tenant: str
+    #: The id of the key that asked; empty where no keys are asked for, and in older rows.
+    key_id: str = ""
     #: The path at the backend, such as ``/v1/chat/completions``.
     path: str
     #: SHA-256 of the client's body, hex: what was submitted is what is run.
@@ -158,6 +160,8 @@ class Task:
     error: dict[str, Any] = field(default_factory=dict)
     #: Token counts by the backend's own names for them; unproven, as all that a provider writes.
     usage: dict[str, int] = field(default_factory=dict)
+    #: When it ended, 0 before that; whoever ends it writes the time when that write began.
+    ended_ms: int = 0
 
     @property
     def attempts_left(self) -> int:

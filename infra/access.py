@@ -13,6 +13,7 @@ from inferline.aws.keys import KEYS
 from inferline.aws.lending import BODY_ACTIONS, KEY_ACTIONS, QUEUE_ACTIONS, TASK_ACTIONS
 from inferline.aws.minutes import MINUTES
 from inferline.aws.registry import PROVIDERS
+from inferline.aws.usage import USAGE
 from infra.functions import INFERENCE
 from infra.queues import Queues
 from infra.rights import queue_arns, through_services
@@ -22,11 +23,13 @@ from infra.storage import Storage
 GATEWAY: Final = replace(
     INFERENCE,
     live=("Query", "Scan"),
+    ended=("Query",),
     registry={
         **INFERENCE.registry,
         PROVIDERS: ("Query",),
         MINUTES: ("Query", "UpdateItem"),
         KEYS: ("GetItem",),
+        USAGE: ("GetItem", "Query"),
     },
     dead_letters=("GetQueueUrl", "GetQueueAttributes"),
 )

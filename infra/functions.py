@@ -16,6 +16,7 @@ from constructs import Construct
 from inferline.aws.keys import KEYS
 from inferline.aws.minutes import MINUTES
 from inferline.aws.registry import FLEET, MODELS, PROVIDERS
+from inferline.aws.usage import USAGE
 from infra import asset
 from infra.environment import environment
 from infra.journal import journal
@@ -101,11 +102,13 @@ FUNCTIONS: Final = (
         rights=Rights(
             tasks=("BatchGetItem",),
             live=("Query", "Scan"),
+            ended=("Query",),
             registry={
                 MODELS: ("GetItem", "Query", "UpdateItem"),
                 PROVIDERS: ("GetItem", "Query", "PutItem", "DeleteItem"),
                 FLEET: ("GetItem", "UpdateItem"),
                 MINUTES: ("Query",),
+                USAGE: ("GetItem", "Query"),
             },
             queues=("CreateQueue", "GetQueueUrl", "GetQueueAttributes"),
             dead_letters=("GetQueueUrl", "GetQueueAttributes"),
@@ -135,18 +138,20 @@ FUNCTIONS: Final = (
     ),
     Function(
         name="sweep",
-        does="Each minute ends what is overdue and counts what waits",
+        does="Each minute ends what is overdue, counts what waits and what was used",
         memory=256,
         seconds=60,
         at_once=2,
         rights=Rights(
             tasks=("UpdateItem", "BatchGetItem"),
             live=("Query", "Scan"),
+            ended=("Query",),
             registry={
                 MODELS: ("Query", "UpdateItem"),
                 PROVIDERS: ("Query", "DeleteItem"),
                 FLEET: ("GetItem", "UpdateItem"),
-                MINUTES: ("UpdateItem",),
+                MINUTES: ("Query", "UpdateItem"),
+                USAGE: ("BatchGetItem", "GetItem", "Query", "UpdateItem"),
             },
             queues=("GetQueueUrl",),
         ),
@@ -250,6 +255,7 @@ class Functions(Construct):
                 enrol_seconds=str(ENROL_SECONDS),
                 silent_seconds=str(SILENT_SECONDS),
                 task_seconds_kept=str(switches.task_seconds_kept),
+                usage_days_kept=str(switches.usage_days_kept),
                 flush_seconds=f"{switches.flush_milliseconds / 1000:g}",
                 **({"compression": "gzip"} if switches.compress else {}),
                 registry_seconds=str(REGISTRY_SECONDS),

@@ -10,7 +10,7 @@ from aws_cdk import Aws
 from aws_cdk import aws_iam as iam
 
 from inferline.aws.lending import KEY_ACTIONS
-from inferline.aws.task_rows import LIVE_KEY
+from inferline.aws.task_rows import ENDED_KEY, LIVE_KEY
 from inferline.task import TIERS
 from infra.queues import Queues
 from infra.storage import Storage
@@ -28,6 +28,8 @@ class Rights:
     tasks: Sequence[str] = ()
     #: On the index of live tasks.
     live: Sequence[str] = ()
+    #: On the index of tasks that have ended.
+    ended: Sequence[str] = ()
     #: By the kind of the registry's rows, which is their partition.
     registry: Mapping[str, Sequence[str]] = field(default_factory=dict)
     #: On the queues of all models, those that are yet to come as well.
@@ -38,10 +40,11 @@ class Rights:
     def statements(self, storage: Storage, queues: Queues) -> list[iam.PolicyStatement]:
         """The rights as statements, one for each noun and one for the key."""
         stack = storage.stack_name
-        live = f"{storage.tasks.table_arn}/index/{LIVE_KEY}"
+        live, ended = (f"{storage.tasks.table_arn}/index/{name}" for name in (LIVE_KEY, ENDED_KEY))
         granted = [
             ("Tasks", "dynamodb", self.tasks, [storage.tasks.table_arn]),
             ("Live", "dynamodb", self.live, [live]),
+            ("Ended", "dynamodb", self.ended, [ended]),
             ("Queues", "sqs", self.queues, queue_arns(stack)),
             ("DeadLetters", "sqs", self.dead_letters, [queues.dead_letters.queue_arn]),
             ("Bodies", "s3", self.bodies, [storage.bodies.arn_for_objects("*")]),

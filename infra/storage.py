@@ -10,7 +10,7 @@ from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from inferline.aws.lending import KEY_ACTIONS
-from inferline.aws.task_rows import LIVE_KEY
+from inferline.aws.task_rows import ENDED_FIELDS, ENDED_KEY, LIVE_KEY
 from infra.switches import Switches
 
 
@@ -30,6 +30,12 @@ class Storage(Construct):
             partition_key=dynamodb.Attribute(name=LIVE_KEY, type=dynamodb.AttributeType.STRING),
             sort_key=dynamodb.Attribute(name="deadline_ms", type=dynamodb.AttributeType.NUMBER),
             projection_type=dynamodb.ProjectionType.KEYS_ONLY,
+        )
+        self.tasks.add_global_secondary_index(
+            index_name=ENDED_KEY,
+            partition_key=dynamodb.Attribute(name=ENDED_KEY, type=dynamodb.AttributeType.STRING),
+            projection_type=dynamodb.ProjectionType.INCLUDE,
+            non_key_attributes=list(ENDED_FIELDS),
         )
         self.registry = self._table("registry", backups=True)
         self.bodies = self._bodies()

@@ -46,6 +46,7 @@ class Switches:
     task_seconds_kept: int = _switch(
         3600, "How long a task's rows, prompt included, stay after its deadline, seconds."
     )
+    usage_days_kept: int = _switch(400, "How long it is known what a tenant has used, days.")
     log_days: int = _switch(30, "How long logs are kept, days.")
     alarm_email: str = _switch("", "Where alarms are sent; empty: they are only shown.")
     inference_mb: int = _switch(

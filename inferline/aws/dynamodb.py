@@ -23,6 +23,7 @@ from inferline.aws.task_rows import (
     chunk_key,
     chunk_of,
     chunk_row,
+    ending,
     new_row,
     row_key,
     standing_of,
@@ -264,11 +265,13 @@ class DynamoTaskStore:
 
         ``changes`` are set, ``plus`` is added, ``where`` is a further condition with its
         ``values`` and ``names``. A repeat of our own write, whose response was lost, is told by
-        its token and is no failure. A task that has ended leaves the index of live ones. Raises
-        ConditionFailed with the row as it was.
+        its token and is no failure. A task that has ended goes from the index of live ones into
+        that of ended ones. Raises ConditionFailed with the row as it was.
         """
         token = token or self._new_token()
         changed = {**changes, "state": move.target, "token": token}
+        if move.target.terminal:
+            changed |= ending(ref, self.now_ms())
         form = _form(move, tuple(changed), tuple(plus), where, tuple(names))
         sources = {f"from_{state}": state for state in move.sources}
         every = {**changed, **{f"plus_{k}": v for k, v in plus.items()}, **sources, **values}

@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 
 from inferline.aws.client import AwsClient
 from inferline.aws.sqs import SqsQueueMaker
-from inferline.aws.task_rows import LIVE_KEY
+from inferline.aws.task_rows import ENDED_FIELDS, ENDED_KEY, LIVE_KEY
 from inferline.settings import Settings
 
 #: What AWS calls a thing that is there already.
@@ -30,7 +30,8 @@ _THERE: Final = frozenset(
 
 async def provision(client: AwsClient, settings: Settings) -> None:
     """Make what a gateway needs before it can serve."""
-    await _make_table(client, settings.tasks_table, **_tasks_index())
+    await _make_table(client, settings.tasks_table, **_tasks_indexes())
+    await _add_index(client, settings.tasks_table)
     await _make_table(client, settings.registry_table)
     await _there(client.s3("PUT", settings.bodies_bucket, ""))
     maker = SqsQueueMaker(client, settings.stack, settings.lease_seconds, settings.kms_key)
@@ -58,19 +59,42 @@ async def _make_table(
     await _there(client.call("dynamodb", "UpdateTimeToLive", request))
 
 
-def _tasks_index() -> dict[str, Any]:
-    """The index of live tasks, by model and deadline."""
+async def _add_index(client: AwsClient, table: str) -> None:
+    """Add the index of ended tasks to a table that an earlier release has made."""
+    there = await client.call("dynamodb", "DescribeTable", {"TableName": table})
+    indexes = there["Table"].get("GlobalSecondaryIndexes", [])
+    if ENDED_KEY in {index["IndexName"] for index in indexes}:
+        return
+    update = {
+        "TableName": table,
+        "AttributeDefinitions": [{"AttributeName": ENDED_KEY, "AttributeType": "S"}],
+        "GlobalSecondaryIndexUpdates": [{"Create": _ended_index()}],
+    }
+    await _there(client.call("dynamodb", "UpdateTable", update))
+
+
+def _tasks_indexes() -> dict[str, Any]:
+    """The index of live tasks, by model and deadline, and that of ended ones, by slice of time."""
     live = {
         "IndexName": LIVE_KEY,
         "KeySchema": _keys(LIVE_KEY, "deadline_ms"),
         "Projection": {"ProjectionType": "KEYS_ONLY"},
     }
-    return {"attributes": [(LIVE_KEY, "S"), ("deadline_ms", "N")], "indexes": [live]}
+    attributes = [(LIVE_KEY, "S"), ("deadline_ms", "N"), (ENDED_KEY, "S")]
+    return {"attributes": attributes, "indexes": [live, _ended_index()]}
 
 
-def _keys(partition: str, sort: str) -> list[dict[str, str]]:
-    kinds = (partition, "HASH"), (sort, "RANGE")
-    return [{"AttributeName": name, "KeyType": kind} for name, kind in kinds]
+def _ended_index() -> dict[str, Any]:
+    return {
+        "IndexName": ENDED_KEY,
+        "KeySchema": _keys(ENDED_KEY),
+        "Projection": {"ProjectionType": "INCLUDE", "NonKeyAttributes": list(ENDED_FIELDS)},
+    }
+
+
+def _keys(partition: str, *sort: str) -> list[dict[str, str]]:
+    keys = [{"AttributeName": partition, "KeyType": "HASH"}]
+    return keys + [{"AttributeName": name, "KeyType": "RANGE"} for name in sort]
 
 
 async def _there(step: Any) -> None:

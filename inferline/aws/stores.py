@@ -26,6 +26,7 @@ from inferline.aws.provision import provision
 from inferline.aws.registry import DynamoRegistry
 from inferline.aws.s3 import S3Bodies
 from inferline.aws.sqs import SqsQueue, SqsQueueMaker
+from inferline.aws.usage import DynamoUsage
 from inferline.enrolment import Credentials, Grant, Lender
 from inferline.errors import Unavailable
 from inferline.settings import Settings, SettingsError
@@ -49,6 +50,9 @@ class GatewayStores(ProviderStores):
     queue_maker: SqsQueueMaker
     minutes: DynamoMinutes
     keys: DynamoKeys
+    usage: DynamoUsage
+    #: Whether this is no stack, with functions of its own, but tables that the gateway has made.
+    emulated: bool
     #: Of credentials to providers that enrol; None: they use their host's own.
     lender: Lender | None
 
@@ -98,6 +102,8 @@ async def open_gateway_stores(
                 client, settings.stack, settings.lease_seconds, settings.kms_key
             ),
             keys=DynamoKeys(client, settings.registry_table),
+            usage=_usage(client, settings),
+            emulated=emulated,
             lender=await _lender(client, settings, source, emulated=emulated),
         )
 
@@ -116,10 +122,24 @@ async def _lender(
 @asynccontextmanager
 async def open_keys(settings: Settings) -> AsyncIterator[DynamoKeys]:
     """The keys of a stack that is there, with the process's own credentials; makes nothing."""
+    async with _open_stack(settings) as client:
+        yield DynamoKeys(client, settings.registry_table)
+
+
+@asynccontextmanager
+async def open_usage(settings: Settings) -> AsyncIterator[DynamoUsage]:
+    """The usage ledger of a stack that is there, in the same way."""
+    async with _open_stack(settings) as client:
+        yield _usage(client, settings)
+
+
+@asynccontextmanager
+async def _open_stack(settings: Settings) -> AsyncIterator[AwsClient]:
+    """A client for a person's own credentials, and what to look at when it can do nothing."""
     source = await _credentials(emulated=_emulated(settings.endpoint_url))
     async with AwsClient(settings.region, settings.endpoint_url or None, source) as client:
         try:
-            yield DynamoKeys(client, settings.registry_table)
+            yield client
         except Unavailable as error:
             cause = error.__cause__
             why = f"AWS says: {cause}" if isinstance(cause, ClientError) else "AWS did not answer"
@@ -128,6 +148,11 @@ async def open_keys(settings: Settings) -> AsyncIterator[DynamoKeys]:
                 f"The table {settings.registry_table!r} in {where} can't be used. Is the stack "
                 f"deployed there (--stack, AWS_REGION), and may you use it? {why}"
             ) from error
+
+
+def _usage(client: AwsClient, settings: Settings) -> DynamoUsage:
+    tables = settings.tasks_table, settings.registry_table
+    return DynamoUsage(client, *tables, settings.usage_days_kept)
 
 
 async def _credentials(*, emulated: bool) -> CredentialSource:

@@ -5,16 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, Final
+from zlib import crc32
 
 from inferline.aws.packing import PLAIN_BYTES_MAX, pack, unpack
 from inferline.store import Standing, Wanted
 from inferline.task import CHUNK_BYTES_MAX, TAIL_BYTES_MAX, Chunk, Head, State, Task, TaskRef
+from inferline.usage import SLICE_MS
 
 #: The row's schema, so that a later release can tell.
 ROW_VERSION: Final = 1
 STATE_KEY: Final = "STATE"
 #: A row's attribute and an index on it, by deadline: only rows of live tasks have it.
 LIVE_KEY: Final = "live"
+#: A row's attribute and an index on it: only rows of tasks that have ended have it. It names a
+#: slice of time and a shard.
+ENDED_KEY: Final = "ended"
+#: What the index has of a row besides.
+ENDED_FIELDS: Final = (
+    *("tenant", "key_id", "model", "owner", "state", "status", "usage", "attempt"),
+    *("created_ms", "claimed_ms", "ended_ms"),
+)
+#: Into how many partitions of the index the tasks of a slice go: each takes a thousand a second.
+SHARDS: Final = 8
 
 #: What an attribute with bytes is called when they are packed.
 _PACKED: Final = {"data": "packed", "tail": "packed_tail"}
@@ -32,6 +44,17 @@ def row_key(ref: TaskRef, sk: str) -> Item:
 def chunk_key(attempt: int, seq: int) -> str:
     """The sort key of a chunk. It sorts before the STATE row's."""
     return f"A{attempt:03}#{seq:06}"
+
+
+def ending(ref: TaskRef, now_ms: int) -> dict[str, Any]:
+    """What the row of a task that ends now gets besides: by it the usage ledger finds the task."""
+    shard = crc32(ref.id.encode()) % SHARDS
+    return {"ended_ms": now_ms, ENDED_KEY: ended_key(now_ms // SLICE_MS, shard)}
+
+
+def ended_key(number: int, shard: int) -> str:
+    """The key, in the index, of a shard of the tasks that ended in a slice of time."""
+    return f"{number}#{shard}"
 
 
 def wanted_keys(want: Wanted) -> list[str]:

@@ -9,7 +9,7 @@ import logging
 import secrets
 import traceback
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any, Final
 
 from fastapi import APIRouter, Depends, FastAPI, Request
@@ -29,7 +29,7 @@ from inferline.errors import (
     MethodNotAllowed,
     NotFound,
 )
-from inferline.gateway import control, inference, overview, tasks
+from inferline.gateway import control, inference, overview, tasks, usage
 from inferline.gateway.access import Access, KeyAccess, OpenAccess, client, provider
 from inferline.gateway.catalogue import Catalogue
 from inferline.gateway.control import Office
@@ -40,6 +40,7 @@ from inferline.keys import Keyring
 from inferline.ledger import Ledger, Ledgers
 from inferline.minutes import MinuteLedger
 from inferline.settings import Settings
+from inferline.settlement import Settlement
 from inferline.trace import NO_TRACER, Tracer
 
 log = logging.getLogger(__name__)
@@ -86,18 +87,7 @@ async def open_office(
             tracer=tracer,
         )
         await line.catalogue.fleet()
-
-        def note_waiting() -> None:
-            now_ms = line.store.now_ms()
-            minutes.note_ages(now_ms, line.waiting.oldest_ms(now_ms))
-
-        # On Lambda the sweep notes it: so many processes would all write to one row.
-        flushing = (
-            minutes.flushing(clock, seconds=FIGURES_SECONDS)
-            if deployed
-            else minutes.flushing(clock, note_waiting)
-        )
-        async with flushing:
+        async with _background(line, stores, minutes, deployed=deployed):
             yield Office(
                 line=line,
                 registry=stores.registry,
@@ -105,7 +95,32 @@ async def open_office(
                 lender=stores.lender,
                 access=_access(settings, stores, clock),
                 minutes=minutes,
+                usage=stores.usage,
             )
+
+
+@asynccontextmanager
+async def _background(
+    line: Line, stores: GatewayStores, minutes: MinuteLedger, *, deployed: bool
+) -> AsyncIterator[None]:
+    """
+    Write figures, and count usage where no sweep does, until the block ends.
+
+    On Lambda the sweep also notes ages: so many processes would all write to one row.
+    """
+
+    def note_waiting() -> None:
+        now_ms = line.store.now_ms()
+        minutes.note_ages(now_ms, line.waiting.oldest_ms(now_ms))
+
+    flushing = (
+        minutes.flushing(line.clock, seconds=FIGURES_SECONDS)
+        if deployed
+        else minutes.flushing(line.clock, note_waiting)
+    )
+    settlement = Settlement(usage=stores.usage, minutes=stores.minutes)
+    async with flushing, settlement.running(line.clock) if stores.emulated else nullcontext():
+        yield
 
 
 def _access(settings: Settings, stores: GatewayStores, clock: Clock) -> Access:
@@ -161,6 +176,7 @@ _ROUTERS: Final[Sequence[tuple[APIRouter, Sequence[Any]]]] = (
     (tasks.router, [Depends(client)]),
     (control.router, [Depends(client)]),
     (overview.router, [Depends(client)]),
+    (usage.router, [Depends(client)]),
     (control.joining, [Depends(provider)]),
     (control.public, []),
 )

@@ -28,6 +28,7 @@ from inferline.gateway.objects import (
 )
 from inferline.minutes import MinuteLedger
 from inferline.registry import NOBODY, Model, Provider, QueueMaker, Registry, TaskSpeed
+from inferline.usage import UsageStore
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,8 @@ class Office:
     access: Access
     #: What each minute was like.
     minutes: MinuteLedger
+    #: What each tenant has used.
+    usage: UsageStore
 
     census: Census = field(init=False)
 

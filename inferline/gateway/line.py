@@ -83,6 +83,7 @@ class Line:
             model=model.id,
             tier=payload.tier,
             tenant=caller.tenant,
+            key_id=caller.key_id,
             path=path,
             body_sha256=hashlib.sha256(body).hexdigest(),
             created_ms=now,

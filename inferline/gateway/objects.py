@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from inferline.errors import InferLineError
 from inferline.task import State, Tier
+from inferline.usage import Outcome
 
 
 class ErrorObject(BaseModel):
@@ -197,6 +198,77 @@ class OverviewObject(BaseModel):
     queues: list[QueueOverview]
     providers: list[ProviderObject]
     hour: HourObject
+
+
+class UsageObject(BaseModel):
+    """Sums over requests that have ended; of the first six, those that were asked by."""
+
+    object: Literal["usage"] = "usage"
+    tenant: str | None = None
+    #: The key's id; empty where no keys are asked for.
+    key: str | None = None
+    model: str | None = None
+    #: Who ran the last attempt; empty when nobody did.
+    provider: str | None = None
+    #: In UTC: `2026-11-27T03:00Z` and `2026-11-27`.
+    hour: str | None = None
+    day: str | None = None
+    requests: int
+    #: By the LLM server, with a status below 400 or from 400 on.
+    answered: int
+    refused: int
+    failed: int
+    cancelled: int
+    expired: int
+    attempts: int
+    #: As the LLM servers told them.
+    input_tokens: int
+    output_tokens: int
+    #: Until the last attempt began, and from then to the end.
+    queue_seconds: float
+    run_seconds: float
+    #: The share in the gateways' calls to AWS, by the time that requests were under way.
+    aws_calls: int
+
+
+class UsageList(BaseModel):
+    """What was used in some time. Times are seconds since 1970."""
+
+    object: Literal["list"] = "list"
+    since: int
+    until: int
+    #: Requests that ended later are not in it yet.
+    counted_until: int
+    data: list[UsageObject]
+
+
+class RequestObject(BaseModel):
+    """One request that has ended."""
+
+    object: Literal["request"] = "request"
+    #: Its `x-request-id`.
+    id: str
+    #: Seconds since 1970.
+    ended: int
+    tenant: str
+    key: str
+    model: str
+    provider: str
+    outcome: Outcome
+    #: HTTP status of the LLM server's answer; 0 without one.
+    status: int
+    attempts: int
+    queue_seconds: float
+    run_seconds: float
+    input_tokens: int
+    output_tokens: int
+
+
+class RequestList(BaseModel):
+    """The last requests, the last first."""
+
+    object: Literal["list"] = "list"
+    data: list[RequestObject]
 
 
 class Health(BaseModel):

@@ -43,6 +43,8 @@ def recognise(request: web.Request, body: bytes) -> Call:
             return Call("tasks submit" if table == "tasks" else f"{table} {_put(asked)}")
         case "BatchWriteItem":
             return Call("tasks chunks", tuple(_seqs(asked)))
+        case "BatchGetItem" if table == "registry":
+            return Call("registry get usage rows")
         case "BatchGetItem" if b'"KEY"' in body:
             return Call("tasks bound")
         case "BatchGetItem":
@@ -50,7 +52,7 @@ def recognise(request: web.Request, body: bytes) -> Call:
         case "Query" if table == "registry":
             return Call(f"registry list {_queried(asked)}")
         case "Query":
-            return Call("tasks live" if "IndexName" in asked else "tasks read")
+            return Call(f"tasks {asked.get('IndexName', 'read')}")
         case "Scan":
             return Call("tasks all live")
         case "GetItem":

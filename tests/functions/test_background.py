@@ -6,8 +6,11 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from inferline.aws.items import to_item
+from inferline.aws.task_rows import STATE_KEY, ending, row_key
 from inferline.queue import Message
 from inferline.task import State, Task
+from inferline.usage import HOUR, SLICE_MS, Account, Progress
 from tests.support.cloud import CANARY, MODEL, Cloud, invoked, metrics, recorded
 from tests.support.runtime_api import Function
 from tests.support.seams import new_task
@@ -75,6 +78,38 @@ async def test_the_sweep_ends_counts_and_declares(
     assert {name: (value,) for name, value in expected.items()} == {n: told[n] for n in expected}
     assert told["OldestTaskSeconds"][0] >= 0
     assert (await cloud.minutes()).percentile("age", 1.0) is not None
+
+
+async def test_the_sweep_counts_what_was_used(
+    cloud: Cloud, function: Callable[..., Function]
+) -> None:
+    """Of a slice that has long ended, which nobody lived to see."""
+    now = cloud.store.now_ms()
+    number = now // SLICE_MS - 1
+    await cloud.usage.advance(Progress(number - 12, number - 12))
+    task = await submitted(cloud)
+    await cloud.store.cancel(task.ref)
+    await dated(cloud, task, (number - 1) * SLICE_MS)
+
+    assert (await invoked(function("sweep"), recorded("scheduled"))).error is None
+
+    hour, part = divmod(number - 1, HOUR.parts)
+    account = Account("t", "", MODEL, "")
+    kept = await cloud.usage.parts(HOUR, hour, [account])
+    assert (1, 1) == (kept[account][part].requests, kept[account][part].cancelled)
+    assert (await cloud.usage.progress()).once >= number
+
+
+async def dated(cloud: Cloud, task: Task, ended_ms: int) -> None:
+    """Have a task's end be that of another time."""
+    values = ending(task.ref, ended_ms)
+    request = {
+        "TableName": cloud.settings.tasks_table,
+        "Key": row_key(task.ref, STATE_KEY),
+        "UpdateExpression": "SET ended = :ended, ended_ms = :ended_ms",
+        "ExpressionAttributeValues": to_item({f":{name}": v for name, v in values.items()}),
+    }
+    await cloud.client.call("dynamodb", "UpdateItem", request)
 
 
 async def test_an_idle_stack_costs_no_metrics(

@@ -20,6 +20,7 @@ from inferline.gateway.line import Line
 from inferline.gateway.watch import Watch
 from inferline.memory import MemoryBodies, MemoryMinutes, MemoryQueue, MemoryStore
 from inferline.memory_registry import MemoryRegistry
+from inferline.memory_usage import MemoryUsage
 from inferline.minutes import MinuteLedger
 from inferline.settings import Settings
 from tests.support.gateway import MODEL, Gateway, running_gateway
@@ -98,6 +99,7 @@ def office_of(registry: Calls) -> Office:
     )
     minutes = MinuteLedger(MemoryMinutes())
     given: Any = {"queue_maker": queue, "lender": None, "access": OpenAccess(), "minutes": minutes}
+    given["usage"] = MemoryUsage(store)
     return Office(line=line, registry=cast(Any, registry), **given)
 
 

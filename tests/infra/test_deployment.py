@@ -153,6 +153,18 @@ def test_a_request_sent_again_with_its_key_is_one_task_that_can_be_asked_for(mad
     assert ("DONE", answers[0].json()) == (told["state"], told["result"])
 
 
+def test_what_was_used_is_told_by_the_functions_rights(made: Made) -> None:
+    headers = {"authorization": f"Bearer {made.key}"}
+    answer = httpx.post(f"{made.url}/v1/chat/completions", json=CHAT, headers=headers, timeout=60)
+
+    listed = web.ask(f"{made.url}/v1/usage/requests", None, 30.0, made.key)["data"]
+    told = web.ask(f"{made.url}/v1/usage?by=tenant,key&since=12h", None, 30.0, made.key)
+
+    assert answer.headers["x-request-id"] in {row["id"] for row in listed}
+    assert {made.key.split("_")[1]} == {row["key"] for row in listed}
+    assert "list" == told["object"]
+
+
 @pytest.mark.parametrize("key", ["none", "il_unknown", "of a provider", "mistyped"])
 def test_nobody_else_is_answered(made: Made, key: str) -> None:
     shown = {"of a provider": made.token, "mistyped": made.key[:-1] + "~"}.get(key, key)

@@ -14,6 +14,7 @@ from inferline.aws.sqs import (
     RETENTION_SECONDS,
     queue_name,
 )
+from inferline.aws.task_rows import ENDED_FIELDS
 from inferline.gateway import page
 from inferline.gateway.inference import ENDPOINTS
 from inferline.settings import Settings, env_name
@@ -119,10 +120,23 @@ class TestStorage:
     def test_live_tasks_are_found_by_deadline(self, template: Template) -> None:
         table = template.named("AWS::DynamoDB::Table", "TableName")["inferline-tasks"]
 
-        [index] = table["GlobalSecondaryIndexes"]
+        [index, _] = table["GlobalSecondaryIndexes"]
         assert index["IndexName"] == "live"
         assert [k["AttributeName"] for k in index["KeySchema"]] == ["live", "deadline_ms"]
         assert index["Projection"] == {"ProjectionType": "KEYS_ONLY"}
+
+    def test_ended_tasks_are_found_by_time_with_all_that_usage_is_made_of(
+        self, template: Template
+    ) -> None:
+        table = template.named("AWS::DynamoDB::Table", "TableName")["inferline-tasks"]
+
+        [_, index] = table["GlobalSecondaryIndexes"]
+        assert index["IndexName"] == "ended"
+        assert [k["AttributeName"] for k in index["KeySchema"]] == ["ended"]
+        assert index["Projection"] == {
+            "ProjectionType": "INCLUDE",
+            "NonKeyAttributes": list(ENDED_FIELDS),
+        }
 
     def test_bodies_are_private_and_gone_after_a_day(self, template: Template) -> None:
         bodies, _ = bucket(template, "bodies")

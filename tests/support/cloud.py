@@ -15,6 +15,7 @@ from inferline.aws.keys import DynamoKeys
 from inferline.aws.minutes import DynamoMinutes
 from inferline.aws.registry import DynamoRegistry
 from inferline.aws.sqs import SqsQueue, SqsQueueMaker
+from inferline.aws.usage import DynamoUsage
 from inferline.caller import Role
 from inferline.census import Census
 from inferline.keys import new_key
@@ -81,6 +82,11 @@ class Cloud:
     @property
     def keys(self) -> DynamoKeys:
         return DynamoKeys(self.client, self.settings.registry_table)
+
+    @property
+    def usage(self) -> DynamoUsage:
+        tables = self.settings.tasks_table, self.settings.registry_table
+        return DynamoUsage(self.client, *tables, days_kept=400)
 
     async def minutes(self) -> Figures:
         """What the functions have written of their requests so far."""

@@ -28,6 +28,7 @@ from inferline.memory import (
 )
 from inferline.memory_keys import MemoryKeys
 from inferline.memory_registry import MemoryRegistry
+from inferline.memory_usage import MemoryUsage
 from inferline.minutes import MinuteLedger
 from inferline.queue import Delivery, Message
 from inferline.registry import Model, Provider
@@ -142,8 +143,15 @@ async def running_gateway(*, tracer: Tracer = NO_TRACER, **settings: Any) -> Asy
     access: Access = OpenAccess(chosen.provider_token)
     if chosen.access == "keys":
         access = KeyAccess(Keyring(keys, store.now_ms), clock)
+    usage = MemoryUsage(store)
     office = Office(
-        line=line, registry=registry, queue_maker=queue, lender=None, minutes=minutes, access=access
+        line=line,
+        registry=registry,
+        queue_maker=queue,
+        lender=None,
+        minutes=minutes,
+        access=access,
+        usage=usage,
     )
     app = create_app(office)
     page.add(app)

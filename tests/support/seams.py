@@ -17,6 +17,7 @@ from inferline.aws.provision import provision
 from inferline.aws.registry import DynamoRegistry
 from inferline.aws.s3 import S3Bodies
 from inferline.aws.sqs import SqsQueue, SqsQueueMaker
+from inferline.aws.usage import DynamoUsage
 from inferline.memory import (
     MemoryBodies,
     MemoryMinutes,
@@ -25,6 +26,7 @@ from inferline.memory import (
 )
 from inferline.memory_keys import MemoryKeys
 from inferline.memory_registry import MemoryRegistry
+from inferline.memory_usage import MemoryUsage
 from inferline.settings import Settings
 from inferline.task import Task, TaskRef, slug
 
@@ -40,6 +42,7 @@ class Seams:
     registry: Any
     keys: Any
     minutes: Any
+    usage: Any
     client: AwsClient | None = None
 
 
@@ -47,15 +50,16 @@ class Seams:
 async def opened(endpoint_url: str | None) -> AsyncIterator[Seams]:
     """The seams on an emulator, or in memory when there is none."""
     if endpoint_url is None:
-        queue = MemoryQueue()
+        queue, store = MemoryQueue(), MemoryStore()
         yield Seams(
-            MemoryStore(),
+            store,
             queue,
             queue,
             MemoryBodies(),
             MemoryRegistry(),
             MemoryKeys(),
             MemoryMinutes(),
+            MemoryUsage(store),
         )
         return
     mark = uuid.uuid4().hex[:8]
@@ -76,6 +80,7 @@ async def opened(endpoint_url: str | None) -> AsyncIterator[Seams]:
             DynamoRegistry(client, settings.registry_table, settings.silent_seconds),
             DynamoKeys(client, settings.registry_table),
             DynamoMinutes(client, settings.registry_table),
+            DynamoUsage(client, settings.tasks_table, settings.registry_table, days_kept=400),
             client,
         )
 

@@ -39,6 +39,16 @@ def test_a_row_that_leaves_the_index_costs_two_writes() -> None:
     assert [(0, 2), (0, 1)] == [units_of("UpdateItem", each, {}) for each in (update, renewed)]
 
 
+def test_a_row_that_enters_the_index_of_ended_tasks_costs_one_more() -> None:
+    update = {
+        "Key": {"pk": {"S": "m#1"}},
+        "UpdateExpression": "SET #state = :done, #ended = :ended REMOVE #live",
+        "ExpressionAttributeNames": {"#state": "state", "#live": "live", "#ended": "ended"},
+    }
+
+    assert (0, 3) == units_of("UpdateItem", update, {})
+
+
 def test_what_is_put_is_stored() -> None:
     item = {"pk": {"S": "ab"}, "data": {"B": "AAAA"}}
     batch = {"RequestItems": {"t": [{"PutRequest": {"Item": item}}] * 3}}

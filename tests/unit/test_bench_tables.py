@@ -18,8 +18,10 @@ from inferline.aws.client import AwsClient
 from inferline.aws.dynamodb import DynamoTaskStore
 from inferline.aws.items import to_item
 from inferline.aws.registry import DynamoRegistry
+from inferline.aws.usage import DynamoUsage
 from inferline.memory import MemoryBodies, MemoryMinutes
 from inferline.memory_keys import MemoryKeys
+from inferline.usage import HOUR, SLICE_MS, Account, Row, Usage
 from tests.contract.test_registry import *  # noqa: F403  # its tests are collected here as well
 from tests.support.seams import Seams, new_task
 
@@ -40,6 +42,7 @@ def seams(tables: Tables) -> Seams:
         DynamoRegistry(client, "registry", 35.0),
         MemoryKeys(),
         MemoryMinutes(),
+        DynamoUsage(client, "tasks", "registry", days_kept=400),
     )
 
 
@@ -69,12 +72,14 @@ def billed(tables: Tables) -> tuple[float, float]:
         ("a BETWEEN :two AND :three", False),
         ("NOWHERE < :two", False),
         ("a <> :two AND a <= :one AND a >= :one", True),
+        ("c[1] < :three", True),
+        ("#b = :two OR NOWHERE[0] = :one", False),
     ],
 )
 def test_conditions(condition: str, is_so: bool) -> None:
     values = to_item({":one": 1, ":two": 2, ":three": 3})
 
-    assert is_so is holds(condition, {"#b": "b"}, values, to_item({"a": 1, "b": 1}))
+    assert is_so is holds(condition, {"#b": "b"}, values, to_item({"a": 1, "b": 1, "c": [3, 2]}))
 
 
 def test_updates() -> None:
@@ -168,6 +173,33 @@ async def test_live_tasks_are_indexed_until_they_end(tables: Tables, seams: Seam
     assert [early.ref, late.ref] == [ref for ref, _ in one]
     assert {early.ref.slug: one} == every
     assert await seams.store.live_by_slug(1) is None
+
+
+async def test_ended_tasks_are_indexed_by_the_time_of_their_end(
+    tables: Tables, seams: Seams
+) -> None:
+    ended, live = [new_task(seams.store) for _ in range(2)]
+    for task in (ended, live):
+        await seams.store.submit(task)
+    before = billed(tables)[1]
+
+    await seams.store.cancel(ended.ref)
+
+    number = seams.store.now_ms() // SLICE_MS
+    assert [ended.ref.id] == [spent.task_id async for spent in seams.usage.ended(number)]
+    assert 3 == billed(tables)[1] - before  # The row, and both indexes.
+
+
+async def test_what_was_used_is_kept_as_on_every_emulator(seams: Seams) -> None:
+    account, other = Account("a", "k", "m", "p"), Account("b", "k", "m", "p")
+    await seams.usage.put(HOUR, 7, 3, {account: Usage(requests=2), other: Usage(requests=1)})
+
+    await seams.usage.put(HOUR, 7, 3, {account: Usage(requests=1), other: Usage(requests=1)})
+
+    own = [row async for row in seams.usage.rows("a", HOUR, 7, 8)]
+    every = [row async for row in seams.usage.rows(None, HOUR, 0, 9)]
+    assert [Row(account, 7, {3: Usage(requests=2)})] == own
+    assert [account, other] == [row.account for row in every]
 
 
 async def test_calls_are_counted_by_what_they_are_made_for(tables: Tables, seams: Seams) -> None:

@@ -1,0 +1,76 @@
+"""The usage routes: what a caller's tenant has used, and its last requests."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Depends, Query, Request
+
+from inferline.caller import Caller
+from inferline.gateway.access import ClientCaller
+from inferline.gateway.objects import (
+    ERRORS,
+    RequestList,
+    RequestObject,
+    UsageList,
+    UsageObject,
+)
+from inferline.usage import UsageStore
+from inferline.usage_report import Report, dimensions, last_requests, moment, request_row
+
+#: How long the text of a time or of dimensions may be, characters.
+_TEXT_CHARS_MAX: Final = 64
+_LISTED_MAX: Final = 1000
+
+Text = Annotated[str, Query(max_length=_TEXT_CHARS_MAX)]
+
+
+async def _usage(request: Request) -> UsageStore:  # not async, it would be run in a thread
+    usage: UsageStore = request.app.state.office.usage
+    return usage
+
+
+At = Annotated[UsageStore, Depends(_usage)]
+router = APIRouter(tags=["control"], responses=ERRORS)
+
+
+def seen_by(caller: Caller) -> str | None:
+    """Whose usage a caller may see: a tenant's, None for that of all."""
+    return caller.tenant
+
+
+@router.get("/usage", summary="Tell what was used", response_model_exclude_unset=True)
+async def get_usage(
+    caller: ClientCaller, usage: At, by: Text = "model", since: Text = "24h", until: Text = "0m"
+) -> UsageList:
+    """
+    What the requests of the caller's tenant took that have ended, by any of tenant, key, model,
+    provider, hour and day. Times are such as `90m`, `12h` or `7d` ago, or dates.
+    """
+    now = usage.now_ms()
+    report = Report(
+        tenant=seen_by(caller),
+        by=dimensions(by),
+        since_ms=moment(since, now, "since"),
+        until_ms=moment(until, now, "until"),
+    )
+    await report.make(usage)
+    told = report.told()
+    rows = [UsageObject(object="usage", **row) for row in told.pop("data")]
+    return UsageList(object="list", data=rows, **told)
+
+
+@router.get("/usage/requests", summary="List the last requests")
+async def list_requests(
+    caller: ClientCaller,
+    usage: At,
+    since: Text = "1h",
+    limit: Annotated[int, Query(ge=1, le=_LISTED_MAX)] = 100,
+) -> RequestList:
+    """
+    The last requests of the caller's tenant that have ended, the last first, while their tasks are
+    kept: for an hour after their deadlines.
+    """
+    first = moment(since, usage.now_ms(), "since")
+    found = await last_requests(usage, seen_by(caller), first, limit)
+    return RequestList(data=[RequestObject(**request_row(spent)) for spent in found])

@@ -1,0 +1,284 @@
+"""What every usage ledger guarantees."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from inferline.aws.client import AwsClient
+from inferline.aws.dynamodb import DynamoTaskStore
+from inferline.aws.items import to_item
+from inferline.aws.provision import provision
+from inferline.aws.task_rows import STATE_KEY, row_key
+from inferline.aws.usage import DynamoUsage
+from inferline.errors import BackendFailed
+from inferline.settings import Settings
+from inferline.store import Claimed, Outcome
+from inferline.task import Task
+from inferline.usage import (
+    DAY,
+    HOUR,
+    SLICE_MS,
+    UNKNOWN,
+    Account,
+    Grain,
+    Progress,
+    Row,
+    Spent,
+    Usage,
+)
+from tests.support.seams import Seams, new_task, opened
+
+A = Account("acme", "key1", "org/m", "p1")
+B = Account("acme", "", "org/m", "")
+C = Account("acme2", "key1", "org/m", "p1")
+
+
+async def submitted(seams: Seams, **told: Any) -> Task:
+    task = replace(new_task(seams.store, model="org/m"), key_id="key1", **told)
+    await seams.store.submit(task)
+    return task
+
+
+async def claimed(seams: Seams, **told: Any) -> Task:
+    task = await submitted(seams, **told)
+    claim = await seams.store.claim(task.ref, "p1", 30)
+    assert isinstance(claim, Claimed)
+    return claim.task
+
+
+async def just_ended(seams: Seams) -> dict[str, Spent]:
+    """By their ids, what has ended since some minutes ago."""
+    newest = seams.store.now_ms() // SLICE_MS
+    found = [s for number in (newest - 1, newest) async for s in seams.usage.ended(number)]
+    assert len({spent.task_id for spent in found}) == len(found)
+    return {spent.task_id: spent for spent in found}
+
+
+async def rows(seams: Seams, tenant: str | None, grain: Grain, *span: int) -> list[Row]:
+    return sorted([row async for row in seams.usage.rows(tenant, grain, *span)])
+
+
+async def test_each_task_is_found_once_it_has_ended_however_it_ended(seams: Seams) -> None:
+    live, running = await submitted(seams), await claimed(seams)
+    done, refused, failed = [await claimed(seams) for _ in range(3)]
+    cancelled, expired, buried = [await submitted(seams) for _ in range(3)]
+    await seams.store.finish(done, Outcome(status=200))
+    await seams.store.finish(refused, Outcome(status=429))
+    await seams.store.finish(failed, Outcome(error=BackendFailed().told()))
+    await seams.store.cancel(cancelled.ref)
+    await seams.store.expire(expired.ref)
+    await seams.store.bury(buried.ref, BackendFailed().told())
+
+    found = await just_ended(seams)
+
+    assert {live.ref.id, running.ref.id}.isdisjoint(found)
+    expected = {
+        done.ref.id: "answered",
+        refused.ref.id: "refused",
+        failed.ref.id: "failed",
+        cancelled.ref.id: "cancelled",
+        expired.ref.id: "expired",
+        buried.ref.id: "failed",
+    }
+    assert expected == {task_id: spent.outcome for task_id, spent in found.items()}
+
+
+async def test_a_task_that_ran_out_of_attempts_or_time_at_a_claim_is_found(seams: Seams) -> None:
+    spent, late = await claimed(seams, attempt_limit=1), await submitted(seams, deadline_ms=1)
+    await seams.store.hand_back(spent, spared=False)
+
+    for task in (spent, late):
+        await seams.store.claim(task.ref, "p1", 30)
+
+    found = await just_ended(seams)
+    assert ["failed", "expired"] == [found[task.ref.id].outcome for task in (spent, late)]
+
+
+async def test_what_a_task_took_is_told(seams: Seams) -> None:
+    task = await submitted(seams, created_ms=seams.store.now_ms() - 5000, tenant="acme")
+    claim = await seams.store.claim(task.ref, "p1", 30)
+    usage = {"prompt_tokens": 7, "completion_tokens": 9, "total_tokens": 16}
+    await seams.store.finish(claim.task, Outcome(status=200, tail=b"{}", usage=usage))
+
+    [spent] = (await just_ended(seams)).values()
+
+    assert spent.account == A
+    assert (spent.status, spent.attempts) == (200, 1)
+    assert (spent.input_tokens, spent.output_tokens) == (7, 9)
+    assert 5000 <= spent.queue_ms < 15_000
+    assert 0 <= spent.run_ms < 10_000
+
+
+async def test_a_second_end_of_a_task_leaves_it_where_it_was(seams: Seams) -> None:
+    task = await claimed(seams)
+    await seams.store.finish(task, Outcome(status=200))
+    before = await just_ended(seams)
+
+    await seams.store.finish(task, Outcome(status=200))
+    await seams.store.cancel(task.ref)
+
+    assert before == await just_ended(seams)
+
+
+async def test_a_part_is_kept_as_it_was_put_last(seams: Seams) -> None:
+    await seams.usage.put(HOUR, 500, 3, {A: Usage(requests=1, run_ms=5), B: Usage(requests=2)})
+    await seams.usage.put(HOUR, 500, 3, {A: Usage(requests=1, run_ms=6)})
+    await seams.usage.put(HOUR, 500, 11, {A: Usage(requests=4)})
+
+    kept = await seams.usage.parts(HOUR, 500, [A, B, C])
+
+    expected = {3: Usage(requests=1, run_ms=6), 11: Usage(requests=4)}
+    assert {A: expected, B: {3: Usage(requests=2)}} == kept
+
+
+async def test_a_part_of_more_requests_stays(seams: Seams) -> None:
+    await seams.usage.put(HOUR, 500, 3, {A: Usage(requests=2)})
+
+    await seams.usage.put(HOUR, 500, 3, {A: Usage(requests=1, run_ms=9), B: Usage(requests=1)})
+
+    kept = await seams.usage.parts(HOUR, 500, [A, B])
+    assert {A: {3: Usage(requests=2)}, B: {3: Usage(requests=1)}} == kept
+
+
+async def test_many_accounts_are_put_and_found_at_once(seams: Seams) -> None:
+    many = {Account("acme", "", "m", f"p{n}"): Usage(requests=n + 1) for n in range(130)}
+
+    await seams.usage.put(DAY, 20_000, 23, many)
+
+    kept = await seams.usage.parts(DAY, 20_000, many)
+    assert {account: {23: usage} for account, usage in many.items()} == kept
+
+
+async def test_rows_are_of_one_tenant_or_of_all_in_a_span_of_one_grain(seams: Seams) -> None:
+    one = {0: Usage(requests=1)}
+    for account in (A, B, C):
+        for number in (499, 500, 501, 502):
+            await seams.usage.put(HOUR, number, 0, {account: Usage(requests=1)})
+        await seams.usage.put(DAY, 500, 0, {account: Usage(requests=1)})
+    await seams.usage.advance(Progress(7, 5))
+
+    own, all_rows = await rows(seams, "acme", HOUR, 500, 502), await rows(seams, None, DAY, 0, 999)
+
+    assert sorted(Row(account, n, one) for account in (A, B) for n in (500, 501)) == own
+    assert sorted(Row(account, 500, one) for account in (A, B, C)) == all_rows
+    assert [] == await rows(seams, "acm", HOUR, 0, 999)
+
+
+async def test_counting_never_goes_back(seams: Seams) -> None:
+    assert Progress(0, 0) == await seams.usage.progress()
+
+    for progress in (Progress(once=7), Progress(twice=5), Progress(once=6, twice=4)):
+        await seams.usage.advance(progress)
+
+    assert Progress(7, 5) == await seams.usage.progress()
+
+
+@pytest.fixture
+async def on_aws(aws: str) -> AsyncIterator[Seams]:
+    """The seams where a provider can write values of any type."""
+    async with opened(aws) as found:
+        yield found
+
+
+async def overwrite(seams: Seams, task: Task, **values: Any) -> None:
+    """Write into a task's row as its provider may."""
+    assert seams.client is not None
+    names = {f"#{i}": name for i, name in enumerate(values)}
+    request = {
+        "TableName": seams.store.table,
+        "Key": row_key(task.ref, STATE_KEY),
+        "UpdateExpression": "SET " + ", ".join(f"#{i} = :{i}" for i in range(len(values))),
+        "ExpressionAttributeNames": names,
+        "ExpressionAttributeValues": {f":{i}": value for i, value in enumerate(values.values())},
+    }
+    await seams.client.call("dynamodb", "UpdateItem", request)
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"usage": {"M": {"prompt_tokens": {"N": "-5"}, "completion_tokens": {"N": "9" * 30}}}},
+        {"usage": {"M": {"prompt_tokens": {"N": "1.5"}, "completion_tokens": {"S": "7"}}}},
+        {"usage": {"S": "all of them"}},
+        {"usage": {"NS": ["1", "2"]}},
+    ],
+)
+async def test_false_tokens_are_not_believed(on_aws: Seams, lie: Any) -> None:
+    task = await claimed(on_aws)
+    await on_aws.store.finish(task, Outcome(status=200))
+    await overwrite(on_aws, task, **lie)
+
+    [spent] = (await just_ended(on_aws)).values()
+
+    assert (spent.input_tokens, spent.output_tokens) == (0, 0)
+
+
+async def test_what_a_provider_writes_into_the_other_fields_does_no_harm(on_aws: Seams) -> None:
+    task = await claimed(on_aws)
+    await on_aws.store.finish(task, Outcome(status=200))
+    huge = {"N": "1" + "0" * 37}
+    lies = {"ended_ms": huge, "claimed_ms": huge, "created_ms": {"N": "-1"}, "attempt": huge}
+    names = to_item({"tenant": "a#b", "key_id": "\n", "model": "", "owner": "x" * 300})
+    await overwrite(on_aws, task, **lies, **names, status={"N": "-200.5"})
+
+    [spent] = (await just_ended(on_aws)).values()
+
+    assert {UNKNOWN} == set(spent.account)
+    assert spent.ended_ms // SLICE_MS in {on_aws.store.now_ms() // SLICE_MS - n for n in (0, 1)}
+    assert (spent.status, spent.attempts) == (0, 999)
+    assert 0 <= spent.queue_ms + spent.run_ms <= 24 * 3600 * 1000
+
+
+@pytest.mark.parametrize("state", [{"L": []}, {"S": "RUNNING"}, {"S": "\n"}, {"NULL": True}])
+async def test_a_task_in_no_state_that_ends_one_is_not_counted(on_aws: Seams, state: Any) -> None:
+    lying, honest = await claimed(on_aws), await claimed(on_aws)
+    for task in (lying, honest):
+        await on_aws.store.finish(task, Outcome(status=200))
+
+    await overwrite(on_aws, lying, state=state)
+
+    assert [honest.ref.id] == list(await just_ended(on_aws))
+
+
+async def test_a_table_of_an_earlier_release_gets_the_index(aws: str) -> None:
+    settings = Settings(stack=f"t{uuid.uuid4().hex[:8]}", endpoint_url=aws)
+    async with AwsClient(settings.region, aws) as client:
+        table = {
+            "TableName": settings.tasks_table,
+            "BillingMode": "PAY_PER_REQUEST",
+            "AttributeDefinitions": [
+                {"AttributeName": name, "AttributeType": kind}
+                for name, kind in (("pk", "S"), ("sk", "S"), ("live", "S"), ("deadline_ms", "N"))
+            ],
+            "KeySchema": keyed("pk", "sk"),
+            "GlobalSecondaryIndexes": [
+                {
+                    "IndexName": "live",
+                    "KeySchema": keyed("live", "deadline_ms"),
+                    "Projection": {"ProjectionType": "KEYS_ONLY"},
+                }
+            ],
+        }
+        await client.call("dynamodb", "CreateTable", table)
+        for _ in range(2):
+            await provision(client, settings)
+        store = DynamoTaskStore(client, settings.tasks_table)
+        usage = DynamoUsage(client, settings.tasks_table, settings.registry_table, days_kept=1)
+        task = new_task(store)
+        await store.submit(task)
+
+        await store.cancel(task.ref)
+
+        newest = store.now_ms() // SLICE_MS
+        found = [s for number in (newest - 1, newest) async for s in usage.ended(number)]
+        assert [task.ref.id] == [spent.task_id for spent in found]
+
+
+def keyed(partition: str, sort: str) -> list[dict[str, str]]:
+    kinds = ((partition, "HASH"), (sort, "RANGE"))
+    return [{"AttributeName": name, "KeyType": kind} for name, kind in kinds]
