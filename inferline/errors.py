@@ -4,6 +4,9 @@ Every way InferLine says no, with the HTTP status and the OpenAI error fields ea
     InferLineError                 500  server_error           internal_error
     ├── RequestError               the client can mend it
     │   ├── InvalidRequest         400  invalid_request_error  invalid_request
+    │   ├── FieldNotAllowed        400  invalid_request_error  field_not_allowed
+    │   ├── AddressNotAllowed      400  invalid_request_error  address_not_allowed
+    │   ├── LimitExceeded          400  invalid_request_error  limit_exceeded
     │   ├── IdempotencyKeyReused   400  invalid_request_error  idempotency_key_reused
     │   ├── NotAuthenticated       401  authentication_error   invalid_api_key
     │   ├── NotPermitted           403  permission_error       permission_denied
@@ -96,6 +99,24 @@ class RequestError(InferLineError):
 
 class InvalidRequest(RequestError):
     """The request is not valid."""
+
+
+class FieldNotAllowed(RequestError):
+    """The request has a field that is not passed on to LLM servers here. Leave it out."""
+
+    code = "field_not_allowed"
+
+
+class AddressNotAllowed(RequestError):
+    """LLM servers may not fetch from this address. Send the content itself, as a `data:` URL."""
+
+    code = "address_not_allowed"
+
+
+class LimitExceeded(RequestError):
+    """The request asks for more than is allowed here. Ask for less, or in several requests."""
+
+    code = "limit_exceeded"
 
 
 class IdempotencyKeyReused(RequestError):

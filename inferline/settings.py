@@ -22,9 +22,13 @@ def _setting(
     secret: bool = False,
     choices: tuple[str, ...] = (),
     shown: str = "",
+    zero: bool = False,
 ) -> Any:
-    """``shown`` stands for a default that is made of other settings."""
-    metadata = {"doc": doc, "name": name, "choices": choices, "shown": shown}
+    """
+    ``shown`` stands for a default that is made of other settings; with ``zero`` that is no limit.
+    """
+    doc += " 0: no limit." if zero else ""
+    metadata = {"doc": doc, "name": name, "choices": choices, "shown": shown, "zero": zero}
     return field(default=default, repr=not secret, metadata=metadata)
 
 
@@ -74,6 +78,35 @@ class Settings:
         192 * 1024, "Largest message with the body in it, bytes. Larger bodies wait in S3."
     )
     depth_max: int = _setting(64, "Deepest nesting of a JSON body. Deeper: 400.")
+    remote_hosts: str = _setting(
+        "",
+        "Hosts from which LLM servers may fetch the images, audio, video and files that a request "
+        "names, and hosts of MCP servers, separated by commas; `host:port` for unusual ports. "
+        "Another address: 400.",
+    )
+    messages_max: int = _setting(
+        2048,
+        "Most messages of a chat, items of a response's input, prompts, texts or documents of a "
+        "request. More: 400.",
+        zero=True,
+    )
+    parts_max: int = _setting(512, "Most parts of one message. More: 400.", zero=True)
+    tools_max: int = _setting(256, "Most tools of a request. More: 400.", zero=True)
+    choices_max: int = _setting(
+        8, "Most answers to one prompt, `n` and `best_of`. More: 400.", zero=True
+    )
+    logprobs_max: int = _setting(
+        20, "Most logprobs of a token, `top_logprobs` and its like. More: 400.", zero=True
+    )
+    output_tokens_max: int = _setting(
+        131_072, "Most tokens that an answer may be asked for, `max_tokens`. More: 400.", zero=True
+    )
+    grammar_chars_max: int = _setting(
+        16_384,
+        "Longest regular expression or grammar that an answer is to follow, characters. "
+        "Longer: 400.",
+        zero=True,
+    )
     request_seconds_max: float = _setting(
         600.0, "From submit to the end of the answer. Longer: 504."
     )
@@ -168,7 +201,7 @@ class Settings:
             if text is None or text == "":
                 continue
             try:
-                found[spec.name] = _parse(text, type(spec.default), spec.metadata["choices"])
+                found[spec.name] = _parse(text, spec)
             except ValueError as error:
                 problems.append(f"{env_name(spec)} {error}")
         if problems:
@@ -195,7 +228,9 @@ def _shown(default: object) -> str:
     return f"`{default:g}`" if isinstance(default, float) else f"`{default}`" if default else "none"
 
 
-def _parse(text: str, kind: type[Any], choices: tuple[str, ...]) -> Any:
+def _parse(text: str, spec: Field[Any]) -> Any:
+    kind: type[Any] = type(spec.default)
+    choices = spec.metadata["choices"]
     if choices and text not in choices:
         raise ValueError(f"must be {' or '.join(choices)}, got {text!r}")
     if kind is str:
@@ -204,6 +239,8 @@ def _parse(text: str, kind: type[Any], choices: tuple[str, ...]) -> Any:
         value = kind(text)
     except ValueError:
         raise ValueError(f"must be a {_KINDS[kind]}, got {text!r}") from None
+    if spec.metadata["zero"] and value == 0:
+        return value
     if not 0 < value < float("inf"):
         raise ValueError(f"must be above 0 and finite, got {text!r}")
     return value

@@ -20,6 +20,7 @@ from inferline.gateway.admission import Admission
 from inferline.gateway.catalogue import Catalogue
 from inferline.gateway.waiting import Waiting
 from inferline.gateway.watch import Watch
+from inferline.guard import Guard
 from inferline.ledger import NO_LEDGER, Ledger
 from inferline.payload import Payload
 from inferline.queue import Message, TaskQueue
@@ -48,6 +49,7 @@ class Line:
     #: Set once this process ends and can't wait for what is under way.
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     admission: Admission = field(init=False)
+    guard: Guard = field(init=False)
     #: This process's, among all gateways.
     name: str = field(default_factory=lambda: secrets.token_hex(4))
     _readers: Iterator[int] = field(default_factory=count)
@@ -56,6 +58,7 @@ class Line:
         """Have one door: what it lets in it remembers."""
         admission = Admission(self.catalogue, self.settings, self.clock)
         object.__setattr__(self, "admission", admission)
+        object.__setattr__(self, "guard", Guard.of(self.settings))
 
     async def draft(
         self,
