@@ -10,6 +10,7 @@ Every way InferLine says no, with the HTTP status and the OpenAI error fields ea
     │   ├── IdempotencyKeyReused   400  invalid_request_error  idempotency_key_reused
     │   ├── NotAuthenticated       401  authentication_error   invalid_api_key
     │   ├── NotPermitted           403  permission_error       permission_denied
+    │   ├── Quarantined            403  permission_error       provider_quarantined
     │   ├── NotFound               404  invalid_request_error  not_found
     │   │   ├── ModelNotFound      404  invalid_request_error  model_not_found
     │   │   └── TaskNotFound       404  invalid_request_error  task_not_found
@@ -25,6 +26,7 @@ Every way InferLine says no, with the HTTP status and the OpenAI error fields ea
     │   ├── BackendFailed          502  server_error           backend_failed
     │   ├── BackendRefused         400  invalid_request_error  backend_refused
     │   ├── ProviderLost           502  server_error           provider_lost
+    │   ├── ProviderFault          502  server_error           provider_fault
     │   └── TaskCancelled          499  server_error           cancelled
     └── LeaseLost                  a provider spoke of an attempt that it no longer holds
 """
@@ -141,6 +143,17 @@ class NotPermitted(RequestError):
     code = "permission_denied"
 
 
+class Quarantined(RequestError):
+    """
+    This provider wrote what no provider may. It is refused until an operator runs `inferline
+    providers pardon`.
+    """
+
+    status = 403
+    type = "permission_error"
+    code = "provider_quarantined"
+
+
 class NotFound(RequestError):
     """There is nothing at this address. GET /docs lists what there is."""
 
@@ -243,6 +256,17 @@ class ProviderLost(TaskError):
     """The provider was lost after part of the answer had been sent. Send the request again."""
 
     code = "provider_lost"
+
+
+class ProviderFault(TaskError):
+    """The provider wrote what can't be an answer. Send the request again."""
+
+    code = "provider_fault"
+
+    def __init__(self, breach: str = "") -> None:
+        super().__init__()
+        #: Which one of `inferline.breach`.
+        self.breach = breach
 
 
 class TaskCancelled(TaskError):

@@ -182,6 +182,12 @@ class Settings:
     )
     gap_seconds_max: float = _setting(60.0, "How long a backend's stream may stay silent.")
     answer_bytes_max: int = _setting(64 * 1024 * 1024, "Largest answer of a backend, bytes.")
+    strikes_max: int = _setting(
+        5,
+        "How often in an hour a provider may write what is no answer. At that it is refused, until "
+        "`inferline providers pardon`.",
+        zero=True,
+    )
     task_seconds_kept: int = _setting(3600, "How long a task's rows stay after its deadline.")
 
     def __post_init__(self) -> None:

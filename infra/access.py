@@ -24,7 +24,7 @@ GATEWAY: Final = replace(
     live=("Query", "Scan"),
     registry={
         **INFERENCE.registry,
-        PROVIDERS: ("Query",),
+        PROVIDERS: ("Query", "UpdateItem"),
         MINUTES: ("Query", "UpdateItem"),
         KEYS: ("GetItem",),
     },

@@ -116,10 +116,23 @@ async def _lender(
 @asynccontextmanager
 async def open_keys(settings: Settings) -> AsyncIterator[DynamoKeys]:
     """The keys of a stack that is there, with the process's own credentials; makes nothing."""
+    async with _registry_table(settings) as client:
+        yield DynamoKeys(client, settings.registry_table)
+
+
+@asynccontextmanager
+async def open_registry(settings: Settings) -> AsyncIterator[DynamoRegistry]:
+    """The registry of a stack that is there, in the same way."""
+    async with _registry_table(settings) as client:
+        yield DynamoRegistry(client, settings.registry_table, settings.silent_seconds)
+
+
+@asynccontextmanager
+async def _registry_table(settings: Settings) -> AsyncIterator[AwsClient]:
     source = await _credentials(emulated=_emulated(settings.endpoint_url))
     async with AwsClient(settings.region, settings.endpoint_url or None, source) as client:
         try:
-            yield DynamoKeys(client, settings.registry_table)
+            yield client
         except Unavailable as error:
             cause = error.__cause__
             why = f"AWS says: {cause}" if isinstance(cause, ClientError) else "AWS did not answer"

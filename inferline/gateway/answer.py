@@ -21,6 +21,7 @@ from inferline.errors import (
     GatewayStopping,
     InferLineError,
     NoProvider,
+    ProviderFault,
     ProviderLost,
     TaskCancelled,
     Unavailable,
@@ -28,6 +29,7 @@ from inferline.errors import (
 from inferline.flow import interval
 from inferline.gateway.attendance import Attendance
 from inferline.gateway.compression import Gzipped
+from inferline.gateway.contract import Contract
 from inferline.gateway.line import Line
 from inferline.gateway.objects import error_response
 from inferline.gateway.reader import Reader
@@ -89,6 +91,7 @@ class Answer(Response):
         self._first_seconds = first_seconds
         self._gzips = gzips
         self._reader = Reader(task.ref, streamed=streamed)
+        self._contract = Contract(line.settings, task)
         self._attendance = Attendance(line, task.reader, lambda: self._reader.task or self._task)
         self._pace = Pace(line.settings, streamed=streamed)
         self._smoother = Smoother(line.settings.smooth_seconds)
@@ -134,6 +137,11 @@ class Answer(Response):
         try:
             with self._line.waiting.holding(lambda: self._reader.task or self._task):
                 await self._relay(send)
+            await self._end_contract()
+        except ProviderFault as error:
+            await self._line.strike(self._task, self._contract.suspect, error.breach)
+            await self._line.abandon(self._task)
+            await self._fail(send, error)
         except (ProviderLost, Unavailable) as error:
             await self._line.abandon(self._task)
             await self._fail(send, error)
@@ -142,6 +150,13 @@ class Answer(Response):
             await self._fail(send, error)
         except InferLineError as error:
             await self._fail(send, error)
+
+    async def _end_contract(self) -> None:
+        """Judge what holds up no answer, once that is out."""
+        try:
+            self._contract.check_usage(self._reader.task or self._task)
+        except ProviderFault as error:
+            await self._line.strike(self._task, self._contract.suspect, error.breach)
 
     async def _relay(self, send: Send) -> None:
         """Send a stream's pieces as they come, and any other answer when it is whole."""
@@ -189,8 +204,11 @@ class Answer(Response):
             raise GatewayStopping
         wanted = self._reader.wanted()
         found = await self._while_smoothing(send, self._found(wanted))
+        self._contract.check(found)
+        was_live = not (self._reader.task or self._task).state.terminal
         pieces = self._reader.take(wanted, found)
-        if pieces:
+        self._contract.count(pieces, self._line.store.now_ms())
+        if pieces or (was_live and (self._reader.task or self._task).state.terminal):
             self._news = self._line.clock.monotonic()
         return self._rest.of(pieces) if self._flows else pieces
 
@@ -242,6 +260,7 @@ class Answer(Response):
         if not self._started and now - self._begun > self._first_seconds:
             await self._leave()
             raise DeadlineExceeded
+        self._contract.check_seen(task, now - self._news)
         await self._check_served(now, task)
         await self._keep_open(send, now)
 
@@ -315,7 +334,9 @@ class Answer(Response):
             return
         self._ended(OK if self._started else error.status, error.code)
         if self._started:
-            await send({"type": "http.response.body", "body": self._error_event(error)})
+            # What was cut off in its middle would swallow the event.
+            apart = b"" if self._sent[-1:] in b"\n" else b"\n\n"
+            await send({"type": "http.response.body", "body": apart + self._error_event(error)})
             return
         told = error_response(error)
         start = {"status": told.status_code, "headers": told.raw_headers}

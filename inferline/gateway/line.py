@@ -15,7 +15,7 @@ from math import inf
 from inferline.bodies import BodyStore, body_key
 from inferline.caller import ANYONE, Caller
 from inferline.clock import Clock
-from inferline.errors import InferLineError, Unavailable
+from inferline.errors import InferLineError, ProviderFault, Unavailable
 from inferline.gateway.admission import Admission
 from inferline.gateway.catalogue import Catalogue
 from inferline.gateway.waiting import Waiting
@@ -130,8 +130,26 @@ class Line:
         """
         try:
             await self.store.cancel(task.ref, task.reader)
-        except Unavailable:
+        except (ProviderFault, Unavailable):
             log.warning("could not cancel a task; its deadline will", extra={"task": task.ref.id})
+
+    async def strike(self, task: Task, suspect: str, breach: str) -> None:
+        """
+        Count a breach against who holds a task. Nothing depends on it: no store, no strike.
+
+        It costs a write or two, for an answer that is none.
+        """
+        limit = self.settings.strikes_max
+        told = {"task": task.ref.id, "provider": suspect, "breach": breach}
+        if not suspect or not limit:
+            log.warning("a provider wrote what is no answer", extra=told)
+            return
+        try:
+            strikes = await self.catalogue.registry.strike(suspect, task.model, breach, limit)
+        except Unavailable:
+            log.warning("a breach could not be counted", extra=told)
+        else:
+            log.warning("a provider wrote what is no answer", extra={**told, "strikes": strikes})
 
     def new_reader(self) -> str:
         """Who reads an answer here, in a word that nobody else uses."""
