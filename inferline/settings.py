@@ -129,6 +129,12 @@ class Settings:
     head_seconds_max: float = _setting(
         20.0, "How long a stream's status line waits for the first bytes before it is sent as 200."
     )
+    answer_model: str = _setting(
+        "told",
+        "`asked` has each answer name the model that was asked for, whatever the provider wrote; for "
+        "that all answers are parsed. `told` leaves them as they are.",
+        choices=("told", "asked"),
+    )
     compression: str = _setting(
         "none",
         "`gzip` sends answers compressed to clients that take it: less traffic for more CPU.",

@@ -17,6 +17,7 @@ from inferline.gateway.answer import EVENT_STREAM, Answer
 from inferline.gateway.compression import takes_gzip
 from inferline.gateway.contract import Contract
 from inferline.gateway.line import Line
+from inferline.gateway.naming import Naming
 from inferline.gateway.objects import ERRORS, ErrorObject, TaskObject
 from inferline.gateway.reader import Reader, ended_without_answer
 from inferline.gateway.repeat import take_seat
@@ -146,7 +147,9 @@ async def _result(line: Line, task: Task) -> Any:
         pieces += (taken := reader.take(wanted, found))
         contract.count(taken, line.store.now_ms())
         if reader.ended:
-            return _document(b"".join(pieces))
+            body = b"".join(pieces)
+            asked = line.settings.answer_model == "asked"
+            return _document(Naming(task.model).whole(body) if asked else body)
     raise Unavailable
 
 

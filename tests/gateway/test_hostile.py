@@ -321,3 +321,25 @@ async def test_a_provider_is_refused_after_so_many_breaches(scene: Scene) -> Non
 
     assert (403, "provider_quarantined") == (refused.status_code, code_of(refused))
     assert 200 == taken.status_code
+
+
+async def test_an_answer_names_the_model_that_was_asked_for_if_an_operator_wants_it() -> None:
+    async with (
+        running_gateway(answer_model="asked") as gateway,
+        httpx.AsyncClient(base_url=gateway.url, timeout=SECONDS) as client,
+    ):
+        await gateway.know()
+        asked = asyncio.create_task(client.post(CHAT, json={"model": MODEL}))
+        await (await gateway.take()).finish(tail=b'{"model": "better", "x": 1}')
+        streaming = asyncio.create_task(client.post(CHAT, json={"model": MODEL, "stream": True}))
+        taken = await gateway.take()
+        await taken.write(b'data: {"model":"better","x":1}\n\ndata: {"mod')
+        await taken.write(b'el":"better","x":2}\n\n')
+        await taken.finish(tail=b"data: [DONE]\n\n")
+
+        whole, stream = await asked, await streaming
+        told = await client.get(f"/v1/tasks/{whole.headers['x-request-id']}")
+
+    assert {"model": MODEL, "x": 1} == whole.json() == told.json()["result"]
+    named = [f'data: {{"model":"{MODEL}","x":{n}}}' for n in (1, 2)]
+    assert [*named, "data: [DONE]"] == [line for line in stream.text.splitlines() if line]
