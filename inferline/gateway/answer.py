@@ -141,7 +141,7 @@ class Answer(Response):
                 await self._relay(send)
             await self._end_contract()
         except ProviderFault as error:
-            await self._line.strike(self._task, self._contract.suspect, error.breach)
+            await self._strike(error)
             await self._line.abandon(self._task)
             await self._fail(send, error)
         except (ProviderLost, Unavailable) as error:
@@ -158,7 +158,11 @@ class Answer(Response):
         try:
             self._contract.check_usage(self._reader.task or self._task)
         except ProviderFault as error:
-            await self._line.strike(self._task, self._contract.suspect, error.breach)
+            await self._strike(error)
+
+    async def _strike(self, fault: ProviderFault) -> None:
+        if not self._joined:  # Who comes to an ended task reads what was judged before.
+            await self._line.strike(self._task, self._contract.suspect, fault.breach)
 
     async def _relay(self, send: Send) -> None:
         """Send a stream's pieces as they come, and any other answer when it is whole."""
