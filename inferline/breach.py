@@ -38,9 +38,7 @@ _TEXTS: Final = (
     "content_type",
 )
 #: What the gateway wrote, and nobody may change.
-_GIVEN: Final = (
-    *("model", "tier", "tenant", "path", "body_sha256", "created_ms", "deadline_ms"),
-)
+_GIVEN: Final = (*("model", "tier", "tenant", "path", "body_sha256", "created_ms", "deadline_ms"),)
 #: Larger, and it is no count, date or duration of ours.
 _NUMBER_MAX: Final = 2**53
 _STATUSES: Final = range(200, 600)

@@ -131,8 +131,8 @@ class Settings:
     )
     answer_model: str = _setting(
         "told",
-        "`asked` has each answer name the model that was asked for, whatever the provider wrote; for "
-        "that all answers are parsed. `told` leaves them as they are.",
+        "`asked` has each answer name the model that was asked for, whatever the provider wrote; "
+        "for that all answers are parsed. `told` leaves them as they are.",
         choices=("told", "asked"),
     )
     compression: str = _setting(

@@ -139,7 +139,6 @@ class Answer(Response):
         try:
             with self._line.waiting.holding(lambda: self._reader.task or self._task):
                 await self._relay(send)
-            await self._end_contract()
         except ProviderFault as error:
             await self._strike(error)
             await self._line.abandon(self._task)
@@ -154,7 +153,7 @@ class Answer(Response):
             await self._fail(send, error)
 
     async def _end_contract(self) -> None:
-        """Judge what holds up no answer, once that is out."""
+        """Judge what fails no answer; before its last piece, with which the call may end."""
         try:
             self._contract.check_usage(self._reader.task or self._task)
         except ProviderFault as error:
@@ -218,6 +217,8 @@ class Answer(Response):
         self._contract.count(pieces, self._line.store.now_ms())
         if pieces or (was_live and (self._reader.task or self._task).state.terminal):
             self._news = self._line.clock.monotonic()
+        if self._reader.ended:
+            await self._end_contract()
         if not self._flows:
             return pieces
         rest = self._rest.of(pieces)

@@ -245,9 +245,7 @@ def _provider_object(provider: Provider, now_ms: int) -> ProviderObject:
     if provider.quarantined_ms:
         told |= {"healthy": False, "reason": f"It is quarantined for {MEANINGS[provider.breach]}."}
     ago = round(max(0, now_ms - provider.seen_ms) / 1000, 1)
-    return ProviderObject(
-        **told, seen_seconds_ago=ago, quarantined=provider.quarantined_ms > 0
-    )
+    return ProviderObject(**told, seen_seconds_ago=ago, quarantined=provider.quarantined_ms > 0)
 
 
 def check_models(caller: Caller, models: Sequence[str]) -> None:

@@ -198,9 +198,9 @@ class FailedTask(TaskError):
 
     def __init__(self, task: Task) -> None:
         message, code, status = (task.error.get(name) for name in ("message", "code", "status"))
-        is_told = isinstance(message, str) and message
+        words = message[:MESSAGE_CHARS_MAX] if isinstance(message, str) else ""
         super().__init__(
-            message[:MESSAGE_CHARS_MAX] if is_told else str(BackendFailed()),
+            words or str(BackendFailed()),
             code=code if isinstance(code, str) and _CODE.fullmatch(code) else BackendFailed.code,
         )
         if isinstance(status, int) and 400 <= status <= 599:

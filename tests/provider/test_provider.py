@@ -16,7 +16,7 @@ from inferline.task import TIERS, State, Task, TaskRef
 from inferline_provider import provider
 from inferline_provider.enrolment import EnrolmentRefused, Quarantined
 from inferline_provider.settings import Settings
-from tests.provider.world import World, until, world
+from tests.provider.world import TERMS, World, until, world
 from tests.support.backend import Backend, serving
 from tests.support.script import Script
 
@@ -126,9 +126,7 @@ async def test_a_provider_that_is_quarantined_ends_at_its_next_heartbeat() -> No
     around.gateway.terms = TERMS.model_copy(update={"enrol_seconds": 0.3})
     async with serving(backend) as port, around.gateway.serving() as base_url:
         settings = Settings(base_url=base_url, backend=f"http://127.0.0.1:{port}", id="p1")
-        running = asyncio.create_task(
-            provider.run(settings, around.open_stores, around.stopping)
-        )
+        running = asyncio.create_task(provider.run(settings, around.open_stores, around.stopping))
         await until(lambda: around.gateway.enrolments)
         around.gateway.status, around.gateway.code = 403, "provider_quarantined"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -31,7 +32,7 @@ NAMED = (
 @given(st.lists(st.integers(0, len(STREAM)), max_size=5))
 def test_an_answer_names_the_model_that_was_asked_for_however_it_is_cut(cuts: list[int]) -> None:
     naming, ends = Naming("m"), sorted([0, *cuts, len(STREAM)])
-    pieces = [STREAM[start:end] for start, end in zip(ends, ends[1:], strict=False)]
+    pieces = [STREAM[start:end] for start, end in pairwise(ends)]
 
     out = [one for piece in pieces for one in naming.events([piece], last=False)]
 
