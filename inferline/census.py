@@ -141,7 +141,8 @@ class Census:
         for provider in silent:
             if last.turn and provider.seen_ms >= live_ms:
                 log.warning("the provider %s is no longer heard of", provider.id)
-        for provider in [one for one in silent if one.seen_ms < forgotten_ms][:FORGET_MAX]:
+        forgotten = [p for p in silent if p.seen_ms < forgotten_ms and not p.quarantined_ms]
+        for provider in forgotten[:FORGET_MAX]:
             await self._registry.remove_provider(provider.id, provider.seen_ms)
 
 

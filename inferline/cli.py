@@ -12,7 +12,7 @@ from importlib.metadata import entry_points
 from typing import Any, Final
 
 from inferline import __version__
-from inferline.commands import asking, keys, status, usage
+from inferline.commands import asking, keys, pardon, status, usage
 from inferline.commands.printing import FAILED, OK, USAGE
 from inferline.errors import InferLineError
 from inferline.otlp import tracing
@@ -73,12 +73,12 @@ def _parser() -> argparse.ArgumentParser:
 def _add_asking(parts: Any) -> None:
     environ = os.environ
     models = parts.add_parser("models", help="list the models")
-    what = "list the live providers; make, list and revoke the tokens that they enrol with"
+    what = "list the live providers, their tokens and quarantine"
     providers = parts.add_parser("providers", help=what)
     for parser, path in ((models, "/v1/models"), (providers, "/v1/providers")):
         asking.add_arguments(parser, environ)
         parser.set_defaults(run=lambda options: asking.run(options, environ), path=path)
-    keys.add_tokens(providers, environ)
+    pardon.add_pardon(keys.add_tokens(providers, environ), environ)
     shown = parts.add_parser("status", help="show how everything does")
     status.add_arguments(shown, environ)
     shown.set_defaults(run=lambda options: status.run(options, environ))

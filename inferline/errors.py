@@ -4,9 +4,13 @@ Every way InferLine says no, with the HTTP status and the OpenAI error fields ea
     InferLineError                 500  server_error           internal_error
     ├── RequestError               the client can mend it
     │   ├── InvalidRequest         400  invalid_request_error  invalid_request
+    │   ├── FieldNotAllowed        400  invalid_request_error  field_not_allowed
+    │   ├── AddressNotAllowed      400  invalid_request_error  address_not_allowed
+    │   ├── LimitExceeded          400  invalid_request_error  limit_exceeded
     │   ├── IdempotencyKeyReused   400  invalid_request_error  idempotency_key_reused
     │   ├── NotAuthenticated       401  authentication_error   invalid_api_key
     │   ├── NotPermitted           403  permission_error       permission_denied
+    │   ├── Quarantined            403  permission_error       provider_quarantined
     │   ├── NotFound               404  invalid_request_error  not_found
     │   │   ├── ModelNotFound      404  invalid_request_error  model_not_found
     │   │   └── TaskNotFound       404  invalid_request_error  task_not_found
@@ -22,6 +26,7 @@ Every way InferLine says no, with the HTTP status and the OpenAI error fields ea
     │   ├── BackendFailed          502  server_error           backend_failed
     │   ├── BackendRefused         400  invalid_request_error  backend_refused
     │   ├── ProviderLost           502  server_error           provider_lost
+    │   ├── ProviderFault          502  server_error           provider_fault
     │   └── TaskCancelled          499  server_error           cancelled
     └── LeaseLost                  a provider spoke of an attempt that it no longer holds
 """
@@ -98,6 +103,24 @@ class InvalidRequest(RequestError):
     """The request is not valid."""
 
 
+class FieldNotAllowed(RequestError):
+    """The request has a field that is not passed on to LLM servers here. Leave it out."""
+
+    code = "field_not_allowed"
+
+
+class AddressNotAllowed(RequestError):
+    """LLM servers may not fetch from this address. Send the content itself, as a `data:` URL."""
+
+    code = "address_not_allowed"
+
+
+class LimitExceeded(RequestError):
+    """The request asks for more than is allowed here. Ask for less, or in several requests."""
+
+    code = "limit_exceeded"
+
+
 class IdempotencyKeyReused(RequestError):
     """The Idempotency-Key was sent with another request before. Send a new key with a new one."""
 
@@ -118,6 +141,17 @@ class NotPermitted(RequestError):
     status = 403
     type = "permission_error"
     code = "permission_denied"
+
+
+class Quarantined(RequestError):
+    """
+    This provider wrote what no provider may. It is refused until an operator runs `inferline
+    providers pardon`.
+    """
+
+    status = 403
+    type = "permission_error"
+    code = "provider_quarantined"
 
 
 class NotFound(RequestError):
@@ -222,6 +256,17 @@ class ProviderLost(TaskError):
     """The provider was lost after part of the answer had been sent. Send the request again."""
 
     code = "provider_lost"
+
+
+class ProviderFault(TaskError):
+    """The provider wrote what can't be an answer. Send the request again."""
+
+    code = "provider_fault"
+
+    def __init__(self, breach: str = "") -> None:
+        super().__init__()
+        #: Which one of `inferline.breach`.
+        self.breach = breach
 
 
 class TaskCancelled(TaskError):

@@ -6,8 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from inferline.clock import Clock, SystemClock
+from inferline.errors import Quarantined
 from inferline.memory import Dates
-from inferline.registry import NOBODY, Fleet, Model, Provider, Serving, Snapshot
+from inferline.registry import (
+    NOBODY,
+    STRIKE_SECONDS,
+    Fleet,
+    Model,
+    Provider,
+    Serving,
+    Snapshot,
+)
 
 
 class MemoryRegistry:
@@ -21,6 +30,8 @@ class MemoryRegistry:
         #: Who serves each model, and the turn of the census that found it.
         self._servings: dict[str, tuple[int, Serving]] = {}
         self._fleet = Fleet()
+        #: When the first breach of this hour was, and how many there were.
+        self._strikes: dict[str, tuple[int, int]] = {}
 
     def now_ms(self) -> int:
         """Milliseconds since 1970 by the store's clock."""
@@ -34,6 +45,9 @@ class MemoryRegistry:
 
     async def put_provider(self, provider: Provider) -> Provider | None:
         """Say that a provider is live."""
+        there = self._providers.get(provider.id)
+        if there is not None and there.quarantined_ms:
+            raise Quarantined
         before = await self.provider(provider.id)
         self._providers[provider.id] = replace(provider, seen_ms=self.now_ms())
         return before
@@ -41,8 +55,30 @@ class MemoryRegistry:
     async def remove_provider(self, provider_id: str, seen_ms: int | None = None) -> None:
         """Say that a provider has left."""
         there = self._providers.get(provider_id)
-        if there is not None and seen_ms in (None, there.seen_ms):
-            del self._providers[provider_id]
+        if there is None or there.quarantined_ms or seen_ms not in (None, there.seen_ms):
+            return
+        del self._providers[provider_id]
+
+    async def strike(self, provider_id: str, model: str, breach: str, limit: int) -> int:
+        """Count a breach of a provider."""
+        now_ms = self.now_ms()
+        since_ms, strikes = self._strikes.get(provider_id, (0, 0))
+        if since_ms <= now_ms - STRIKE_SECONDS * 1000:
+            since_ms, strikes = now_ms, 0
+        self._strikes[provider_id] = since_ms, strikes + 1
+        there = self._providers.get(provider_id)
+        if strikes + 1 >= limit and there is not None and model in there.models:
+            self._providers[provider_id] = replace(there, quarantined_ms=now_ms, breach=breach)
+        return strikes + 1
+
+    async def pardon(self, provider_id: str) -> bool:
+        """Take a provider again."""
+        there = self._providers.get(provider_id)
+        if there is None or not there.quarantined_ms:
+            return False
+        self._providers[provider_id] = replace(there, quarantined_ms=0, breach="")
+        self._strikes.pop(provider_id, None)
+        return True
 
     async def model(self, name: str) -> Model | None:
         """The model called ``name``."""

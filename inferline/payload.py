@@ -1,20 +1,20 @@
-"""A client's JSON, read with suspicion: any bytes give a Payload or an InvalidRequest."""
+"""A client's JSON, read with suspicion: any bytes give a Payload or a RequestError."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import isinf
 from typing import Any, Final
 
 from pydantic_core import from_json
 
 from inferline.errors import InvalidRequest
+from inferline.guard import STANDARD, Guard
+from inferline.outline import Outline
 from inferline.task import Tier
 
-#: Deepest nesting of objects and arrays, the body itself counted. The parser stops at 200.
-DEPTH_MAX: Final = 64
 #: Longest model name, in characters. Hugging Face's own limit is 96 for each of its two parts.
 MODEL_CHARS_MAX: Final = 256
 
@@ -29,9 +29,11 @@ SERVICE_TIERS: Final[Mapping[str, Tier]] = {
     "standard_only": "default",
 }
 
-#: The fields that decide where a task goes. Written twice, they could mean one thing to InferLine
-#: and another to the backend.
-_ROUTED: Final = ("model", "stream", "service_tier")
+#: Of a field's name, as the client is told.
+_NAME_CHARS_MAX: Final = 64
+#: The colon of a field: behind a quotation mark that is not escaped, or behind white space. A few
+#: colons of texts look the same.
+_COLON: Final = re.compile(rb':(?<=[^\\]":|.[ \t\n\r]:)', re.DOTALL)
 
 _OTHER_ENCODINGS: Final = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff", b"\x00")
 
@@ -55,15 +57,17 @@ class Payload:
         return SERVICE_TIERS[self.service_tier or "auto"]
 
 
-def read(body: bytes, *, depth_max: int = DEPTH_MAX) -> Payload:
+def read(body: bytes, guard: Guard = STANDARD) -> Payload:
     """
-    Read what a request is routed on. Raises InvalidRequest and nothing else, whatever the bytes.
+    Read what a request is routed on, if ``guard`` lets it pass.
 
-    The message says what to mend and quotes nothing of the body but the names of fields.
+    Raises RequestError and nothing else, whatever the bytes. The message says what to mend and
+    quotes nothing of the body but the names of fields.
     """
     document = _parse(body)
-    _check_values(document, depth_max)
-    _check_repeated(body)
+    outline = Outline.of(document, guard.depth_max)
+    _check_repeated(body, outline)
+    guard.check(document, outline)
     return Payload(
         model=_model(document),
         stream=_stream(document),
@@ -85,39 +89,26 @@ def _parse(body: bytes) -> dict[str, Any]:
     return document
 
 
-def _check_values(document: dict[str, Any], depth_max: int) -> None:
-    """Refuse what the parser lets pass: deep nesting, and numbers too large for a float."""
-    level: list[Any] = [document]
-    depth = 0
-    while level:
-        depth += 1
-        if depth > depth_max:
-            raise InvalidRequest(f"Nest the body's objects and arrays at most {depth_max} deep.")
-        below = []
-        for node in level:
-            for value in node.values() if type(node) is dict else node:
-                kind = type(value)
-                if kind is dict or kind is list:
-                    below.append(value)
-                elif kind is float and isinf(value):
-                    raise InvalidRequest("The body holds a number beyond the range of a double.")
-        level = below
+def _check_repeated(body: bytes, outline: Outline) -> None:
+    """
+    Refuse a field that an object has twice: to InferLine it could mean one thing and to the
+    backend another.
+
+    Where there are no more colons of fields than different fields, none is there twice; so hardly
+    a body has to be read a second time.
+    """
+    names = "".join(outline.names) + "".join(outline.schema_names)
+    if "\\" in names or len(_COLON.findall(body)) != outline.fields:
+        json.loads(body, object_pairs_hook=_check_pairs)
 
 
-def _check_repeated(body: bytes) -> None:
-    suspects = [name for name in _ROUTED if body.count(f'"{name}"'.encode()) > 1]
-    if not suspects:
-        return
-    # Most often the name is a key deeper down. The outermost object is the last to be built.
-    outermost: list[str] = []
-
-    def note(pairs: list[tuple[str, Any]]) -> None:
-        outermost[:] = [name for name, _ in pairs]
-
-    json.loads(body, object_pairs_hook=note)
-    for name in suspects:
-        if outermost.count(name) > 1:
-            raise InvalidRequest(f"Send `{name}` once.", param=name)
+def _check_pairs(pairs: list[tuple[str, Any]]) -> None:
+    seen: set[str] = set()
+    for name, _ in pairs:
+        if name in seen:
+            told = name[:_NAME_CHARS_MAX]
+            raise InvalidRequest(f"Send `{told}` once.", param=told)
+        seen.add(name)
 
 
 def _model(document: dict[str, Any]) -> str:

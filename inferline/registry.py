@@ -19,6 +19,10 @@ from inferline.task import Tier, mark, slug
 NAME: Final = re.compile(r"[A-Za-z0-9_./:@+-]{1,128}")
 
 
+#: How long a breach counts, seconds, and how long a quarantined provider is remembered.
+STRIKE_SECONDS: Final = 3600
+QUARANTINE_SECONDS_KEPT: Final = 30 * 24 * 3600
+
 #: What a census has found holds for longer than a provider may be silent, by this share, so that
 #: another need not write it anew each time.
 SILENT_SLACK: Final = 1 / 3
@@ -158,6 +162,9 @@ class Provider:
     speeds: Mapping[str, TaskSpeed] = field(default_factory=dict)
     #: When it was last heard of, milliseconds since 1970 by the store's clock.
     seen_ms: int = 0
+    #: When it was refused for its breaches, and which was the last; 0 and "" as long as it is not.
+    quarantined_ms: int = 0
+    breach: str = ""
 
     def is_live(self, now_ms: int, silent_seconds: float) -> bool:
         """Whether it was heard of lately."""
@@ -217,11 +224,25 @@ class Registry(Protocol):
         """
         Say that a provider is live; ``seen_ms`` is set by the store's clock.
 
-        Gives it as it was before; None when it was not live.
+        Gives it as it was before; None when it was not live. Raises Quarantined.
         """
 
     async def remove_provider(self, provider_id: str, seen_ms: int | None = None) -> None:
-        """Say that a provider has left; given ``seen_ms``, unless it was heard of since."""
+        """
+        Say that a provider has left; given ``seen_ms``, unless it was heard of since.
+
+        A quarantined one is remembered all the same.
+        """
+
+    async def strike(self, provider_id: str, model: str, breach: str, limit: int) -> int:
+        """
+        Count a breach (`inferline.breach`) of a provider that serves ``model``.
+
+        Gives how many there were in the last hour or so. At the ``limit`` it is quarantined.
+        """
+
+    async def pardon(self, provider_id: str) -> bool:
+        """Take a provider again, and forget its breaches; False where it was not quarantined."""
 
     async def model(self, name: str) -> Model | None:
         """The model called ``name`` as of now, None where there is none; the cost is one row's."""

@@ -22,9 +22,13 @@ def _setting(
     secret: bool = False,
     choices: tuple[str, ...] = (),
     shown: str = "",
+    zero: bool = False,
 ) -> Any:
-    """``shown`` stands for a default that is made of other settings."""
-    metadata = {"doc": doc, "name": name, "choices": choices, "shown": shown}
+    """
+    ``shown`` stands for a default that is made of other settings; with ``zero`` that is no limit.
+    """
+    doc += " 0: no limit." if zero else ""
+    metadata = {"doc": doc, "name": name, "choices": choices, "shown": shown, "zero": zero}
     return field(default=default, repr=not secret, metadata=metadata)
 
 
@@ -74,6 +78,35 @@ class Settings:
         192 * 1024, "Largest message with the body in it, bytes. Larger bodies wait in S3."
     )
     depth_max: int = _setting(64, "Deepest nesting of a JSON body. Deeper: 400.")
+    remote_hosts: str = _setting(
+        "",
+        "Hosts from which LLM servers may fetch the images, audio, video and files that a request "
+        "names, and hosts of MCP servers, separated by commas; `host:port` for unusual ports. "
+        "Another address: 400.",
+    )
+    messages_max: int = _setting(
+        2048,
+        "Most messages of a chat, items of a response's input, prompts, texts or documents of a "
+        "request. More: 400.",
+        zero=True,
+    )
+    parts_max: int = _setting(512, "Most parts of one message. More: 400.", zero=True)
+    tools_max: int = _setting(256, "Most tools of a request. More: 400.", zero=True)
+    choices_max: int = _setting(
+        8, "Most answers to one prompt, `n` and `best_of`. More: 400.", zero=True
+    )
+    logprobs_max: int = _setting(
+        20, "Most logprobs of a token, `top_logprobs` and its like. More: 400.", zero=True
+    )
+    output_tokens_max: int = _setting(
+        131_072, "Most tokens that an answer may be asked for, `max_tokens`. More: 400.", zero=True
+    )
+    grammar_chars_max: int = _setting(
+        16_384,
+        "Longest regular expression or grammar that an answer is to follow, characters. "
+        "Longer: 400.",
+        zero=True,
+    )
     request_seconds_max: float = _setting(
         600.0, "From submit to the end of the answer. Longer: 504."
     )
@@ -95,6 +128,12 @@ class Settings:
     queue_depth_max: int = _setting(1000, "Waiting tasks per model and tier. More: 429.")
     head_seconds_max: float = _setting(
         20.0, "How long a stream's status line waits for the first bytes before it is sent as 200."
+    )
+    answer_model: str = _setting(
+        "told",
+        "`asked` has each answer name the model that was asked for, whatever the provider wrote; "
+        "for that all answers are parsed. `told` leaves them as they are.",
+        choices=("told", "asked"),
     )
     compression: str = _setting(
         "none",
@@ -149,6 +188,12 @@ class Settings:
     )
     gap_seconds_max: float = _setting(60.0, "How long a backend's stream may stay silent.")
     answer_bytes_max: int = _setting(64 * 1024 * 1024, "Largest answer of a backend, bytes.")
+    strikes_max: int = _setting(
+        5,
+        "How often in an hour a provider may write what is no answer. At that it is refused, until "
+        "`inferline providers pardon`.",
+        zero=True,
+    )
     task_seconds_kept: int = _setting(3600, "How long a task's rows stay after its deadline.")
     usage_days_kept: int = _setting(400, "How long it is known what a tenant has used, days.")
 
@@ -169,7 +214,7 @@ class Settings:
             if text is None or text == "":
                 continue
             try:
-                found[spec.name] = _parse(text, type(spec.default), spec.metadata["choices"])
+                found[spec.name] = _parse(text, spec)
             except ValueError as error:
                 problems.append(f"{env_name(spec)} {error}")
         if problems:
@@ -196,7 +241,9 @@ def _shown(default: object) -> str:
     return f"`{default:g}`" if isinstance(default, float) else f"`{default}`" if default else "none"
 
 
-def _parse(text: str, kind: type[Any], choices: tuple[str, ...]) -> Any:
+def _parse(text: str, spec: Field[Any]) -> Any:
+    kind: type[Any] = type(spec.default)
+    choices = spec.metadata["choices"]
     if choices and text not in choices:
         raise ValueError(f"must be {' or '.join(choices)}, got {text!r}")
     if kind is str:
@@ -205,6 +252,8 @@ def _parse(text: str, kind: type[Any], choices: tuple[str, ...]) -> Any:
         value = kind(text)
     except ValueError:
         raise ValueError(f"must be a {_KINDS[kind]}, got {text!r}") from None
+    if spec.metadata["zero"] and value == 0:
+        return value
     if not 0 < value < float("inf"):
         raise ValueError(f"must be above 0 and finite, got {text!r}")
     return value

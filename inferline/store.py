@@ -61,10 +61,17 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What there was: ``chunks`` are those asked for that exist, in order, gaps left out."""
+    """
+    What there was: ``chunks`` are those asked for that exist, in order, gaps left out.
+
+    What a provider wrote that can't be read is left out; then ``breach`` says what (see
+    `inferline.breach`), and ``suspect`` who holds the task, if that can be read.
+    """
 
     task: Task | None
     chunks: tuple[Chunk, ...]
+    breach: str = ""
+    suspect: str = ""
 
 
 class Standing(NamedTuple):

@@ -26,7 +26,7 @@ GATEWAY: Final = replace(
     ended=("Query",),
     registry={
         **INFERENCE.registry,
-        PROVIDERS: ("Query",),
+        PROVIDERS: ("Query", "UpdateItem"),
         MINUTES: ("Query", "UpdateItem"),
         KEYS: ("GetItem",),
         USAGE: ("GetItem", "Query"),

@@ -15,7 +15,7 @@ from constructs import Construct
 
 from inferline.aws.keys import KEYS
 from inferline.aws.minutes import MINUTES
-from inferline.aws.registry import FLEET, MODELS, PROVIDERS
+from inferline.aws.registry import FLEET, MODELS, PROVIDERS, STRIKES
 from inferline.aws.usage import USAGE
 from infra import asset
 from infra.environment import environment
@@ -80,6 +80,9 @@ INFERENCE: Final = Rights(
         MODELS: ("GetItem", "Query"),
         FLEET: ("GetItem",),
         MINUTES: ("UpdateItem",),
+        # It sees what providers write, and quarantines them for it.
+        STRIKES: ("UpdateItem",),
+        PROVIDERS: ("UpdateItem",),
     },
     queues=("SendMessage", "GetQueueAttributes"),
     bodies=("PutObject",),

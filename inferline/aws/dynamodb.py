@@ -13,7 +13,7 @@ from inferline.aws.batches import READ_MAX, Batches
 from inferline.aws.bindings import Bindings
 from inferline.aws.client import AwsClient
 from inferline.aws.faults import ConditionFailed, call
-from inferline.aws.items import from_item, to_item
+from inferline.aws.items import to_item
 from inferline.aws.live_index import LiveIndex
 from inferline.aws.looks import Looks
 from inferline.aws.task_rows import (
@@ -21,13 +21,13 @@ from inferline.aws.task_rows import (
     STATE_KEY,
     answer_bytes,
     chunk_key,
-    chunk_of,
     chunk_row,
     ending,
     new_row,
+    read_chunk,
+    read_standing,
+    read_task,
     row_key,
-    standing_of,
-    task_of,
 )
 from inferline.errors import BackendFailed, LeaseLost, Unavailable
 from inferline.store import Bound, Claimed, Found, Outcome, Refused, Standing, Wanted
@@ -118,7 +118,7 @@ class DynamoTaskStore:
         except ConditionFailed as refused:
             if not refused.item:
                 return Refused(None)
-            return await self._refusal(task_of(from_item(refused.item)), now)
+            return await self._refusal(read_task(refused.item), now)
         return Claimed(task)
 
     async def _refusal(self, task: Task, now: int) -> Refused:
@@ -139,7 +139,7 @@ class DynamoTaskStore:
                     )
                 )
             except ConditionFailed as changed:
-                return Refused(task_of(from_item(changed.item)) if changed.item else None)
+                return Refused(read_task(changed.item) if changed.item else None)
         return Refused(task)
 
     async def renew(self, task: Task, lease_seconds: float) -> None:
@@ -284,9 +284,9 @@ class DynamoTaskStore:
             )
         except ConditionFailed as refused:
             if refused.item.get("token") == {"S": token}:
-                return task_of(from_item(refused.item))
+                return read_task(refused.item)
             raise
-        return task_of(from_item(answer["Attributes"]))
+        return read_task(answer["Attributes"])
 
     async def write_chunks(self, chunks: Sequence[Chunk]) -> None:
         """Write chunks of any number of tasks; see `TaskStore`."""
@@ -314,7 +314,7 @@ class DynamoTaskStore:
                 item = items.get(chunk_key(attempt, seq))
                 if item is None:
                     return found
-                found.append(chunk_of(ref, attempt, seq, from_item(item)))
+                found.append(read_chunk(ref, attempt, seq, item))
 
     async def read(self, wanted: Sequence[Wanted], *, consistent: bool = False) -> list[Found]:
         """Read rows and chunks of many tasks at once; see `TaskStore`."""
@@ -341,8 +341,8 @@ class DynamoTaskStore:
             ProjectionExpression="pk, #state, attempt, reader_ms",
             ExpressionAttributeNames={"#state": "state"},
         )
-        rows = map(from_item, items)
-        return {TaskRef.from_pk(row["pk"]): standing_of(row) for row in rows}
+        found = ((item["pk"]["S"], read_standing(item)) for item in items)
+        return {TaskRef.from_pk(pk): standing for pk, standing in found if standing is not None}
 
     async def _call(self, operation: str, **arguments: Any) -> dict[str, Any]:
         request = {"TableName": self.table, **arguments}
@@ -374,7 +374,7 @@ def _was_ours(lost: LeaseLost, task: Task, move: Move) -> bool:
     refused = lost.__cause__
     if not isinstance(refused, ConditionFailed) or not refused.item:
         return False
-    row = task_of(from_item(refused.item))
+    row = read_task(refused.item)
     return (row.state, row.attempt, row.owner) == (move.target, task.attempt, task.owner)
 
 

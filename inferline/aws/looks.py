@@ -8,13 +8,25 @@ from typing import Any, Final
 from inferline.aws.batches import Batches
 from inferline.aws.client import AwsClient
 from inferline.aws.faults import call
-from inferline.aws.items import from_item, to_item
-from inferline.aws.task_rows import STATE_KEY, Item, chunk_key, chunk_of, task_of, wanted_keys
+from inferline.aws.items import to_item
+from inferline.aws.task_rows import (
+    STATE_KEY,
+    Item,
+    chunk_key,
+    read_chunk,
+    read_task,
+    row_key,
+    wanted_keys,
+)
+from inferline.errors import ProviderFault
+from inferline.registry import NAME
 from inferline.store import Found, Wanted
 from inferline.task import Task
 
 #: How many tasks that readers look at are remembered.
 SEEN_MAX: Final = 4096
+#: How many pages, of a megabyte each, are read of one task at once: more chunks than are wanted.
+PAGES_MAX: Final = 2
 
 
 class Looks:
@@ -49,6 +61,8 @@ class Looks:
     async def _rest(self, want: Wanted, strictly: Mapping[str, Any]) -> list[Item]:
         """
         All rows of a task from a chunk on: who reads alone pays for their size, not for each.
+
+        Where there are more than any reader takes at once, those that are wanted.
         """
         request = {
             "TableName": self._table,
@@ -59,33 +73,46 @@ class Looks:
             **strictly,
         }
         found: list[Item] = []
-        while True:
+        for _ in range(PAGES_MAX):
             answer = await call(self._client, "dynamodb", "Query", request)
             found += answer["Items"]
             if "LastEvaluatedKey" not in answer:
                 return found
             request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+        keys = [row_key(want.ref, sk) for sk in wanted_keys(want)]
+        return await self._batches.get(keys, **strictly)
 
     def _found(self, want: Wanted, items: Mapping[tuple[str, str], Item]) -> Found:
+        """What there is for one reader. What can't be read is nobody else's trouble."""
         pk = want.ref.pk
         item = items.get((pk, STATE_KEY))
-        chunks = []
-        for seq in range(want.seq, want.seq + want.count):
-            piece = items.get((pk, chunk_key(want.attempt, seq)))
-            if piece is not None:
-                chunks.append(chunk_of(want.ref, want.attempt, seq, from_item(piece)))
-        return Found(self._known(pk, item) if item else None, tuple(chunks))
+        task, chunks, breach = None, [], ""
+        try:
+            task = self._known(pk, item) if item else None
+            for seq in range(want.seq, want.seq + want.count):
+                piece = items.get((pk, chunk_key(want.attempt, seq)))
+                if piece is not None:
+                    chunks.append(read_chunk(want.ref, want.attempt, seq, piece))
+        except ProviderFault as fault:
+            breach = fault.breach
+        return Found(task, tuple(chunks), breach, _holder(item) if item and breach else "")
 
     def _known(self, pk: str, item: Item) -> Task:
         """The task that a row tells of, made anew only when the row has moved since it was seen."""
         seen = self._seen.get(pk)
         if seen is not None and seen[0] == _version(item):
             return seen[1]
-        task = task_of(from_item(item))
+        task = read_task(item)
         self.remember(item, task)
         return task
 
 
 def _version(item: Item) -> tuple[str, str]:
     """Of a task's row: the token of its last move, and its reader lease, whose renewal is none."""
-    return item["token"]["S"], item["reader_ms"]["N"] if "reader_ms" in item else ""
+    return item.get("token", {}).get("S", ""), item.get("reader_ms", {}).get("N", "")
+
+
+def _holder(item: Item) -> str:
+    """Who holds a task whose row may be no row; empty where that can't be read."""
+    owner = item.get("owner", {}).get("S", "")
+    return owner if NAME.fullmatch(owner) else ""

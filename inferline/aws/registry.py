@@ -19,11 +19,24 @@ from inferline.aws.registry_rows import (
     provider_row,
     serving_row,
 )
-from inferline.registry import NOBODY, Fleet, Model, Provider, Serving, Snapshot
+from inferline.errors import Quarantined
+from inferline.registry import (
+    NOBODY,
+    QUARANTINE_SECONDS_KEPT,
+    STRIKE_SECONDS,
+    Fleet,
+    Model,
+    Provider,
+    Serving,
+    Snapshot,
+)
 
 MODELS: Final = "MODEL"
 PROVIDERS: Final = "PROVIDER"
 FLEET: Final = "FLEET"
+#: Breaches of providers, beside their rows, which each heartbeat writes anew.
+STRIKES: Final = "STRIKE"
+FREE: Final = "attribute_not_exists(quarantined_ms)"
 #: What a census may write to: a model's row that no later one has written.
 EARLIER: Final = "attribute_exists(pk) AND (attribute_not_exists(#turn) OR #turn < :turn)"
 #: How many such rows it writes at once.
@@ -50,17 +63,72 @@ class DynamoRegistry:
         """Say that a provider is live; see `Registry`."""
         row = provider_row(replace(provider, seen_ms=self.now_ms()))
         item = to_item({**row, "pk": PROVIDERS, "sk": provider.id})
-        answer = await self._call("PutItem", Item=item, ReturnValues="ALL_OLD")
+        try:
+            answer = await self._call(
+                "PutItem", Item=item, ReturnValues="ALL_OLD", ConditionExpression=FREE
+            )
+        except ConditionFailed as refused:
+            raise Quarantined from refused
         return self._live(answer.get("Attributes"))
 
     async def remove_provider(self, provider_id: str, seen_ms: int | None = None) -> None:
         """Say that a provider has left; see `Registry`."""
-        unheard: dict[str, Any] = {}
+        request: dict[str, Any] = {"ConditionExpression": FREE}
         if seen_ms is not None:
-            unheard["ConditionExpression"] = "seen_ms = :seen_ms"
-            unheard["ExpressionAttributeValues"] = to_item({":seen_ms": seen_ms})
+            request["ConditionExpression"] += " AND seen_ms = :seen_ms"
+            request["ExpressionAttributeValues"] = to_item({":seen_ms": seen_ms})
         with suppress(ConditionFailed):
-            await self._call("DeleteItem", Key=_key(PROVIDERS, provider_id), **unheard)
+            await self._call("DeleteItem", Key=_key(PROVIDERS, provider_id), **request)
+
+    async def strike(self, provider_id: str, model: str, breach: str, limit: int) -> int:
+        """Count a breach; see `Registry`."""
+        now_ms = self.now_ms()
+        strikes = await self._count_strike(provider_id, now_ms)
+        if strikes >= limit:
+            told = {"quarantined_ms": now_ms, "breach": breach}
+            told["ttl"] = now_ms // 1000 + QUARANTINE_SECONDS_KEPT
+            with suppress(ConditionFailed):  # Whoever wrote its name there: it is not its model.
+                await self._set(
+                    _key(PROVIDERS, provider_id),
+                    told,
+                    f"contains(#models, :model) AND {FREE}",
+                    {"model": model},
+                    ("models",),
+                )
+        return strikes
+
+    async def _count_strike(self, provider_id: str, now_ms: int) -> int:
+        key = _key(STRIKES, provider_id)
+        try:
+            answer = await self._call(
+                "UpdateItem",
+                Key=key,
+                UpdateExpression="ADD strikes :one",
+                ConditionExpression="since_ms > :oldest",
+                ExpressionAttributeValues=to_item(
+                    {":one": 1, ":oldest": now_ms - STRIKE_SECONDS * 1000}
+                ),
+                ReturnValues="UPDATED_NEW",
+            )
+        except ConditionFailed:  # The first of an hour. Of two at one moment one may not count.
+            ttl = now_ms // 1000 + STRIKE_SECONDS
+            await self._set(key, {"strikes": 1, "since_ms": now_ms, "ttl": ttl})
+            return 1
+        return int(answer["Attributes"]["strikes"]["N"])
+
+    async def pardon(self, provider_id: str) -> bool:
+        """Take a provider again; see `Registry`."""
+        try:
+            await self._call(
+                "UpdateItem",
+                Key=_key(PROVIDERS, provider_id),
+                UpdateExpression="REMOVE quarantined_ms, breach",
+                ConditionExpression="attribute_exists(quarantined_ms)",
+            )
+        except ConditionFailed:
+            return False
+        await self._call("DeleteItem", Key=_key(STRIKES, provider_id))
+        return True
 
     async def model(self, name: str) -> Model | None:
         """The model called ``name``; see `Registry`."""
@@ -142,16 +210,26 @@ class DynamoRegistry:
 
     async def _write(self, key: Any, turn: int, values: Mapping[str, Any], condition: str) -> None:
         """Set ``values`` and the turn of their census, unless a later one has written there."""
-        told = {**values, "turn": turn}
         with suppress(ConditionFailed):
-            await self._call(
-                "UpdateItem",
-                Key=key,
-                UpdateExpression="SET " + ", ".join(f"#{name} = :{name}" for name in told),
-                ConditionExpression=condition,
-                ExpressionAttributeNames={f"#{name}": name for name in told},
-                ExpressionAttributeValues=to_item({f":{k}": v for k, v in told.items()}),
-            )
+            await self._set(key, {**values, "turn": turn}, condition)
+
+    async def _set(
+        self,
+        key: Any,
+        told: Mapping[str, Any],
+        condition: str = "",
+        values: Mapping[str, Any] = {},
+        names: Sequence[str] = (),
+    ) -> None:
+        """Set attributes under a condition of theirs, or of further values and names."""
+        await self._call(
+            "UpdateItem",
+            Key=key,
+            UpdateExpression="SET " + ", ".join(f"#{name} = :{name}" for name in told),
+            **({"ConditionExpression": condition} if condition else {}),
+            ExpressionAttributeNames={f"#{name}": name for name in (*told, *names)},
+            ExpressionAttributeValues=to_item({f":{k}": v for k, v in {**told, **values}.items()}),
+        )
 
     async def _models(self, *, consistent: bool) -> dict[str, Model]:
         found = await rows(self._client, self._table, MODELS, consistent=consistent)

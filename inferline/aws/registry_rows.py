@@ -87,7 +87,7 @@ def provider_row(provider: Provider) -> dict[str, Any]:
         "speeds": {name: _speed_row(speed) for name, speed in provider.speeds.items()},
         "ttl": provider.seen_ms // 1000 + PROVIDER_SECONDS_KEPT,
     }
-    del row["service_seconds"], row["tokens_per_second"]
+    del row["service_seconds"], row["tokens_per_second"], row["quarantined_ms"], row["breach"]
     return row
 
 
@@ -105,6 +105,8 @@ def provider_of(row: Row) -> Provider:
         reason=row.get("reason", ""),
         speeds={name: _speed_of(told) for name, told in row.get("speeds", {}).items()},
         seen_ms=row["seen_ms"],
+        quarantined_ms=row.get("quarantined_ms", 0),
+        breach=row.get("breach", ""),
     )
 
 

@@ -134,6 +134,13 @@ async def open_usage(settings: Settings) -> AsyncIterator[DynamoUsage]:
 
 
 @asynccontextmanager
+async def open_registry(settings: Settings) -> AsyncIterator[DynamoRegistry]:
+    """The registry of a stack that is there, in the same way."""
+    async with _open_stack(settings) as client:
+        yield DynamoRegistry(client, settings.registry_table, settings.silent_seconds)
+
+
+@asynccontextmanager
 async def _open_stack(settings: Settings) -> AsyncIterator[AwsClient]:
     """A client for a person's own credentials, and what to look at when it can do nothing."""
     source = await _credentials(emulated=_emulated(settings.endpoint_url))

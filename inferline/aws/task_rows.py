@@ -7,7 +7,10 @@ from dataclasses import fields
 from typing import Any, Final
 from zlib import crc32
 
+from inferline.aws.items import from_item
 from inferline.aws.packing import PLAIN_BYTES_MAX, pack, unpack
+from inferline.breach import check_chunk, check_row
+from inferline.errors import ProviderFault
 from inferline.store import Standing, Wanted
 from inferline.task import CHUNK_BYTES_MAX, TAIL_BYTES_MAX, Chunk, Head, State, Task, TaskRef
 from inferline.usage import SLICE_MS
@@ -34,6 +37,9 @@ _PACKED: Final = {"data": "packed", "tail": "packed_tail"}
 _ROW_FIELDS: Final = tuple(f.name for f in fields(Task) if f.name != "ref")
 
 Item = dict[str, Any]
+
+#: What comes of reading a row that nobody of ours wrote.
+_UNREADABLE: Final = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
 def row_key(ref: TaskRef, sk: str) -> Item:
@@ -71,18 +77,41 @@ def new_row(task: Task, token: str) -> dict[str, Any]:
     return {name: value for name, value in row.items() if value not in ("", b"", {})}
 
 
-def task_of(row: Mapping[str, Any]) -> Task:
-    """The task that a STATE row tells of."""
+def read_task(item: Item) -> Task:
+    """The task that a STATE row tells of. Raises ProviderFault where it is none."""
+    try:
+        task = _task_of(from_item(item))
+    except _UNREADABLE as error:
+        raise ProviderFault("row") from error
+    check_row(task)
+    return task
+
+
+def read_chunk(ref: TaskRef, attempt: int, seq: int, item: Item) -> Chunk:
+    """The chunk that a row holds. Raises ProviderFault where it is none."""
+    try:
+        chunk = _chunk_of(ref, attempt, seq, from_item(item))
+    except _UNREADABLE as error:
+        raise ProviderFault("chunk") from error
+    check_chunk(chunk)
+    return chunk
+
+
+def read_standing(item: Item) -> Standing | None:
+    """How the task of a STATE row stands, of which no more is needed; None where it is none."""
+    try:
+        row = from_item(item)
+        return Standing(State(row["state"]), int(row["attempt"]), int(row.get("reader_ms", 0)))
+    except _UNREADABLE:
+        return None
+
+
+def _task_of(row: Mapping[str, Any]) -> Task:
     known = {name: row[name] for name in _ROW_FIELDS if name in row}
     known["state"] = State(known["state"])
     if _PACKED["tail"] in row:
-        known["tail"] = unpack(row[_PACKED["tail"]], TAIL_BYTES_MAX)
+        known["tail"] = _unpacked(row[_PACKED["tail"]], TAIL_BYTES_MAX)
     return Task(ref=TaskRef.from_pk(row["pk"]), **known)
-
-
-def standing_of(row: Mapping[str, Any]) -> Standing:
-    """How the task of a STATE row stands, of which no more is needed."""
-    return Standing(State(row["state"]), row["attempt"], row.get("reader_ms", 0))
 
 
 def answer_bytes(name: str, data: bytes, *, packs: bool) -> dict[str, bytes]:
@@ -110,13 +139,20 @@ def chunk_row(chunk: Chunk, *, packs: bool) -> dict[str, Any]:
     return row
 
 
-def chunk_of(ref: TaskRef, attempt: int, seq: int, row: Mapping[str, Any]) -> Chunk:
-    """The chunk that a row holds."""
+def _chunk_of(ref: TaskRef, attempt: int, seq: int, row: Mapping[str, Any]) -> Chunk:
     head = None
     if "head" in row:
         after = tuple((earlier, count) for earlier, count in row.get("after", ()))
         status, content_type, provider, queue_ms = row["head"]
         head = Head(status, content_type, provider, queue_ms, after)
     packed = row.get(_PACKED["data"])
-    data = row["data"] if packed is None else unpack(packed, CHUNK_BYTES_MAX)
+    data = row["data"] if packed is None else _unpacked(packed, CHUNK_BYTES_MAX)
     return Chunk(ref, attempt, seq, data, row["ttl"], head)
+
+
+def _unpacked(packed: bytes, bytes_max: int) -> bytes:
+    """What was packed. Raises ValueError where nothing was, or too much."""
+    data = unpack(packed, bytes_max)
+    if not data:
+        raise ValueError("not packed, or too large")
+    return data

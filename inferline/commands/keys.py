@@ -60,8 +60,8 @@ def add_keys(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> Non
     _add_id(_verb(verbs, "revoke", "take a key back", environ, _revoke, "client"))
 
 
-def add_tokens(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:
-    """Declare the verbs of ``inferline providers``, which also goes without one."""
+def add_tokens(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> Any:
+    """Declare the verbs of ``inferline providers``, which also goes without one; gives them."""
     verbs = parser.add_subparsers(metavar="VERB")
     help_text = "make a token that providers enrol with and print it, once"
     token = _verb(verbs, "token", help_text, environ, _create, "provider")
@@ -75,6 +75,7 @@ def add_tokens(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> N
     _add_expiry(token)
     _verb(verbs, "tokens", "list the tokens", environ, _list, "provider")
     _add_id(_verb(verbs, "revoke", "take a token back", environ, _revoke, "provider"))
+    return verbs
 
 
 Verb = Callable[[KeyStore, argparse.Namespace], Awaitable[None]]
@@ -83,10 +84,7 @@ Verb = Callable[[KeyStore, argparse.Namespace], Awaitable[None]]
 def _verb(
     verbs: Any, name: str, what: str, environ: Mapping[str, str], does: Verb, role: Role
 ) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = verbs.add_parser(name, help=what, description=_place(what))
-    parser.add_argument(
-        "--stack", metavar="NAME", help="the stack (INFERLINE_STACK; default inferline)"
-    )
+    parser = on_stack(verbs, name, what)
     parser.add_argument("--json", action="store_true", help="print JSON")
 
     def run(options: argparse.Namespace) -> int:
@@ -96,11 +94,25 @@ def _verb(
     return parser
 
 
-def _place(what: str) -> str:
-    return (
+def on_stack(verbs: Any, name: str, what: str) -> argparse.ArgumentParser:
+    """Declare a verb that works on a stack's own table."""
+    told = (
         f"{what[0].upper()}{what[1:]}. Works on the stack's registry table with your AWS "
         "credentials, in AWS_REGION (or at AWS_ENDPOINT_URL, an emulator's)."
     )
+    parser: argparse.ArgumentParser = verbs.add_parser(name, help=what, description=told)
+    parser.add_argument(
+        "--stack", metavar="NAME", help="the stack (INFERLINE_STACK; default inferline)"
+    )
+    return parser
+
+
+def stack_of(options: argparse.Namespace, environ: Mapping[str, str]) -> Settings:
+    """The settings of the stack that is meant. Raises SettingsError."""
+    given = {"AWS_REGION": environ.get("AWS_DEFAULT_REGION", ""), **environ}
+    if options.stack:
+        given["INFERLINE_STACK"] = options.stack
+    return Settings.from_env(given)
 
 
 def _add_expiry(parser: argparse.ArgumentParser) -> None:
@@ -116,10 +128,7 @@ def _add_id(parser: argparse.ArgumentParser) -> None:
 async def _on_stack(options: argparse.Namespace, environ: Mapping[str, str], does: Verb) -> int:
     from inferline.aws.stores import open_keys
 
-    given = {"AWS_REGION": environ.get("AWS_DEFAULT_REGION", ""), **environ}
-    if options.stack:
-        given["INFERLINE_STACK"] = options.stack
-    async with open_keys(Settings.from_env(given)) as store:
+    async with open_keys(stack_of(options, environ)) as store:
         await does(store, options)
     return OK
 

@@ -5,7 +5,6 @@ One answer on its way to a client: waits for it, sends it as it comes, and notic
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import Coroutine, Mapping
 from functools import partial
@@ -21,6 +20,7 @@ from inferline.errors import (
     GatewayStopping,
     InferLineError,
     NoProvider,
+    ProviderFault,
     ProviderLost,
     TaskCancelled,
     Unavailable,
@@ -28,19 +28,21 @@ from inferline.errors import (
 from inferline.flow import interval
 from inferline.gateway.attendance import Attendance
 from inferline.gateway.compression import Gzipped
+from inferline.gateway.contract import Contract
+from inferline.gateway.events import error_event, only_event
 from inferline.gateway.line import Line
+from inferline.gateway.naming import Naming
 from inferline.gateway.objects import error_response
 from inferline.gateway.reader import Reader
 from inferline.gateway.smoothing import Smoother
 from inferline.gateway.visit import Visit
 from inferline.gateway.watch import Pace
-from inferline.sse import EventParser, Rest, comment, data_event
+from inferline.sse import EventParser, Rest, comment
 from inferline.store import Found, Wanted
 from inferline.task import Head, Task
 
 log = logging.getLogger(__name__)
 
-MESSAGES_PATH: Final = "/v1/messages"
 EVENT_STREAM: Final = "text/event-stream"
 #: How long past its deadline a task may be before the gateway ends it itself, seconds.
 DEADLINE_GRACE_SECONDS: Final = 1.0
@@ -89,8 +91,11 @@ class Answer(Response):
         self._first_seconds = first_seconds
         self._gzips = gzips
         self._reader = Reader(task.ref, streamed=streamed)
+        self._contract = Contract(line.settings, task)
         self._attendance = Attendance(line, task.reader, lambda: self._reader.task or self._task)
         self._pace = Pace(line.settings, streamed=streamed)
+        asked = line.settings.answer_model == "asked"
+        self._naming = Naming(task.model) if asked else None
         self._smoother = Smoother(line.settings.smooth_seconds)
         self._started = False
         #: What was sent last.
@@ -134,6 +139,10 @@ class Answer(Response):
         try:
             with self._line.waiting.holding(lambda: self._reader.task or self._task):
                 await self._relay(send)
+        except ProviderFault as error:
+            await self._strike(error)
+            await self._line.abandon(self._task)
+            await self._fail(send, error)
         except (ProviderLost, Unavailable) as error:
             await self._line.abandon(self._task)
             await self._fail(send, error)
@@ -142,6 +151,17 @@ class Answer(Response):
             await self._fail(send, error)
         except InferLineError as error:
             await self._fail(send, error)
+
+    async def _end_contract(self) -> None:
+        """Judge what fails no answer; before its last piece, with which the call may end."""
+        try:
+            self._contract.check_usage(self._reader.task or self._task)
+        except ProviderFault as error:
+            await self._strike(error)
+
+    async def _strike(self, fault: ProviderFault) -> None:
+        if not self._joined:  # Who comes to an ended task reads what was judged before.
+            await self._line.strike(self._task, self._contract.suspect, fault.breach)
 
     async def _relay(self, send: Send) -> None:
         """Send a stream's pieces as they come, and any other answer when it is whole."""
@@ -156,10 +176,12 @@ class Answer(Response):
             elif not self._reader.behind and self._line.clock.monotonic() >= self._check_at:
                 await self._wait_on(send)
         body = b"".join(held)
+        if self._naming is not None and not self._flows:
+            body = self._naming.whole(body)
         head = self._reader.head
         assert head is not None  # The answer is whole.
         if self._started and self._streamed and not self._flows:  # Then this is its only event.
-            body = data_event(_on_one_line(body))
+            body = only_event(body)
         elif self._started and not self._streamed and head.status != OK:
             self._break_off(f"backend_{head.status}")
             return
@@ -189,10 +211,18 @@ class Answer(Response):
             raise GatewayStopping
         wanted = self._reader.wanted()
         found = await self._while_smoothing(send, self._found(wanted))
+        self._contract.check(found)
+        was_live = not (self._reader.task or self._task).state.terminal
         pieces = self._reader.take(wanted, found)
-        if pieces:
+        self._contract.count(pieces, self._line.store.now_ms())
+        if pieces or (was_live and (self._reader.task or self._task).state.terminal):
             self._news = self._line.clock.monotonic()
-        return self._rest.of(pieces) if self._flows else pieces
+        if self._reader.ended:
+            await self._end_contract()
+        if not self._flows:
+            return pieces
+        rest = self._rest.of(pieces)
+        return self._naming.events(rest, last=self._reader.ended) if self._naming else rest
 
     async def _while_smoothing(self, send: Send, looking: Coroutine[Any, Any, Found]) -> Found:
         """What is found; until then, pieces of the last chunk go out when they are due."""
@@ -242,6 +272,7 @@ class Answer(Response):
         if not self._started and now - self._begun > self._first_seconds:
             await self._leave()
             raise DeadlineExceeded
+        self._contract.check_seen(task, now - self._news)
         await self._check_served(now, task)
         await self._keep_open(send, now)
 
@@ -315,7 +346,10 @@ class Answer(Response):
             return
         self._ended(OK if self._started else error.status, error.code)
         if self._started:
-            await send({"type": "http.response.body", "body": self._error_event(error)})
+            # What was cut off in its middle would swallow the event.
+            apart = b"" if self._sent[-1:] in b"\n" else b"\n\n"
+            event = apart + error_event(self._task.path, error)
+            await send({"type": "http.response.body", "body": event})
             return
         told = error_response(error)
         start = {"status": told.status_code, "headers": told.raw_headers}
@@ -345,27 +379,6 @@ class Answer(Response):
         # What several read was made once: who has not joined counts it.
         usage = reader.task.usage if reader.task and not self._joined else {}
         self._visit.ended(status, code, head=reader.head, attempt=reader.attempt, usage=usage)
-
-    def _error_event(self, error: InferLineError) -> bytes:
-        """
-        ``error`` as the last event of a stream.
-
-        Without a name, because OpenAI's SDKs overlook a named one; but those of the Messages API
-        overlook all that are not.
-        """
-        if self._task.path != MESSAGES_PATH:
-            return data_event(json.dumps(error.body()).encode())
-        told = {"type": "error", "error": {"type": "api_error", "message": str(error)}}
-        return b"event: error\n" + data_event(json.dumps(told).encode())
-
-
-def _on_one_line(body: bytes) -> bytes:
-    """JSON as the data of one event; what is no JSON, as a JSON string."""
-    try:
-        document = json.loads(body)
-    except ValueError:
-        document = body.decode(errors="replace")
-    return json.dumps(document).encode()
 
 
 async def _start(send: Send, status: int, headers: Mapping[str, str]) -> None:

@@ -137,7 +137,7 @@ class Catalogue:
     def __init__(
         self, registry: Registry, queue: TaskQueue, clock: Clock, registry_seconds: float
     ) -> None:
-        self._registry = registry
+        self.registry = registry
         self._queue = queue
         self._clock = clock
         self._seconds = registry_seconds
@@ -180,7 +180,7 @@ class Catalogue:
     async def fleet(self) -> Fleet:
         """All providers together, no older than the settings allow. Raises Unavailable."""
         fleet = await self._fleet.settled()
-        return fleet.as_of(self._registry.now_ms(), self._registry.silent_seconds)
+        return fleet.as_of(self.registry.now_ms(), self.registry.silent_seconds)
 
     def changed(self, models: Mapping[str, Model] | None = None) -> None:
         """Look anew for all that is asked for, but for ``models``, where they are known."""
@@ -195,7 +195,7 @@ class Catalogue:
 
     def _row(self, name: str) -> Cached[tuple[Model | None]]:
         async def read() -> tuple[Model | None]:
-            return (await self._registry.model(name),)
+            return (await self.registry.model(name),)
 
         if name not in self._rows:
             self._rows[name] = Cached(read, self._clock, self._seconds)

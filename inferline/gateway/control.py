@@ -11,10 +11,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request, Response
 
 from inferline import __version__
+from inferline.breach import MEANINGS
 from inferline.caller import Caller
 from inferline.census import Census
 from inferline.enrolment import Credentials, Enrolment, Grant, Lender, Name, Terms
-from inferline.errors import NotPermitted, Unavailable
+from inferline.errors import NotPermitted, Quarantined, Unavailable
 from inferline.gateway import peers
 from inferline.gateway.access import Access, ProviderCaller
 from inferline.gateway.line import Line
@@ -27,7 +28,15 @@ from inferline.gateway.objects import (
     ProviderObject,
 )
 from inferline.minutes import MinuteLedger
-from inferline.registry import NOBODY, Model, Provider, QueueMaker, Registry, TaskSpeed
+from inferline.registry import (
+    NOBODY,
+    Model,
+    Provider,
+    QueueMaker,
+    Registry,
+    Snapshot,
+    TaskSpeed,
+)
 from inferline.usage import UsageStore
 
 log = logging.getLogger(__name__)
@@ -61,7 +70,7 @@ class Office:
         Make a provider's models known and the provider live. Idempotent: also its heartbeat.
 
         Of other providers nothing is read, unless the census is due. Raises NotPermitted,
-        Unavailable, and InvalidRequest when no credentials can be for so much.
+        Quarantined, Unavailable, and InvalidRequest when no credentials can be for so much.
         """
         check_models(caller, [offered.id for offered in told.models])
         known = await self.line.catalogue.models()
@@ -72,7 +81,11 @@ class Office:
         changed = [model for model in models if known.get(model.id) != model]
         await self.registry.put_models(changed)
         provider = _provider(told)
-        before = await self.registry.put_provider(provider)
+        try:
+            before = await self.registry.put_provider(provider)
+        except Quarantined:
+            log.warning("the provider %s is quarantined, and was refused", told.id)
+            raise
         if changed or before is None or _offer(before) != _offer(provider):
             log.info("provider %s serves %d models", told.id, len(models))
             await self._count(renewed=bool(changed))
@@ -192,11 +205,12 @@ async def get_health(office: At) -> Health:
 
 @router.get("/providers", summary="List the live providers")
 async def list_providers(office: At) -> ProviderList:
-    """Each provider as it last told of itself, and how many seconds ago that was."""
+    """
+    Each provider as it last told of itself, and how many seconds ago that was; and those that are
+    quarantined.
+    """
     snapshot = await office.line.catalogue.snapshot()
-    now_ms = office.line.store.now_ms()
-    data = [provider_object(provider, now_ms) for provider in snapshot.providers.values()]
-    return ProviderList(data=sorted(data, key=lambda provider: provider.id))
+    return ProviderList(data=provider_objects(snapshot, office.line.store.now_ms()))
 
 
 @joining.post("/providers", summary="Enrol a provider; repeat it as a heartbeat")
@@ -222,9 +236,19 @@ def _model_object(model: Model) -> ModelObject:
     )
 
 
-def provider_object(provider: Provider, now_ms: int) -> ProviderObject:
+def provider_objects(snapshot: Snapshot, now_ms: int) -> list[ProviderObject]:
+    """All live providers and all quarantined ones, by name."""
+    refused = [provider for provider in snapshot.silent if provider.quarantined_ms]
+    found = [_provider_object(one, now_ms) for one in (*snapshot.providers.values(), *refused)]
+    return sorted(found, key=lambda provider: provider.id)
+
+
+def _provider_object(provider: Provider, now_ms: int) -> ProviderObject:
+    told = asdict(provider)
+    if provider.quarantined_ms:
+        told |= {"healthy": False, "reason": f"It is quarantined for {MEANINGS[provider.breach]}."}
     ago = round(max(0, now_ms - provider.seen_ms) / 1000, 1)
-    return ProviderObject(**asdict(provider), seen_seconds_ago=ago)
+    return ProviderObject(**told, seen_seconds_ago=ago, quarantined=provider.quarantined_ms > 0)
 
 
 def check_models(caller: Caller, models: Sequence[str]) -> None:

@@ -15,11 +15,12 @@ from math import inf
 from inferline.bodies import BodyStore, body_key
 from inferline.caller import ANYONE, Caller
 from inferline.clock import Clock
-from inferline.errors import InferLineError, Unavailable
+from inferline.errors import InferLineError, ProviderFault, Unavailable
 from inferline.gateway.admission import Admission
 from inferline.gateway.catalogue import Catalogue
 from inferline.gateway.waiting import Waiting
 from inferline.gateway.watch import Watch
+from inferline.guard import Guard
 from inferline.ledger import NO_LEDGER, Ledger
 from inferline.payload import Payload
 from inferline.queue import Message, TaskQueue
@@ -48,6 +49,7 @@ class Line:
     #: Set once this process ends and can't wait for what is under way.
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     admission: Admission = field(init=False)
+    guard: Guard = field(init=False)
     #: This process's, among all gateways.
     name: str = field(default_factory=lambda: secrets.token_hex(4))
     _readers: Iterator[int] = field(default_factory=count)
@@ -56,6 +58,7 @@ class Line:
         """Have one door: what it lets in it remembers."""
         admission = Admission(self.catalogue, self.settings, self.clock)
         object.__setattr__(self, "admission", admission)
+        object.__setattr__(self, "guard", Guard.of(self.settings))
 
     async def draft(
         self,
@@ -128,8 +131,26 @@ class Line:
         """
         try:
             await self.store.cancel(task.ref, task.reader)
-        except Unavailable:
+        except (ProviderFault, Unavailable):
             log.warning("could not cancel a task; its deadline will", extra={"task": task.ref.id})
+
+    async def strike(self, task: Task, suspect: str, breach: str) -> None:
+        """
+        Count a breach against who holds a task. Nothing depends on it: no store, no strike.
+
+        It costs a write or two, for an answer that is none.
+        """
+        limit = self.settings.strikes_max
+        told = {"task": task.ref.id, "provider": suspect, "breach": breach}
+        if not suspect or not limit:
+            log.warning("a provider wrote what is no answer", extra=told)
+            return
+        try:
+            strikes = await self.catalogue.registry.strike(suspect, task.model, breach, limit)
+        except Unavailable:
+            log.warning("a breach could not be counted", extra=told)
+        else:
+            log.warning("a provider wrote what is no answer", extra={**told, "strikes": strikes})
 
     def new_reader(self) -> str:
         """Who reads an answer here, in a word that nobody else uses."""

@@ -85,6 +85,8 @@ class ProviderObject(BaseModel):
     tokens_per_second: float
     #: Why it takes no work; empty when it does.
     reason: str
+    #: Whether it is refused for what it wrote; then `reason` says what that was.
+    quarantined: bool
 
 
 class ProviderList(BaseModel):

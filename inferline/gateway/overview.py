@@ -14,7 +14,7 @@ from inferline import __version__
 from inferline.census import counted
 from inferline.gateway.access import ClientCaller
 from inferline.gateway.catalogue import Cached, no_such_model
-from inferline.gateway.control import Office, provider_object
+from inferline.gateway.control import Office, provider_objects
 from inferline.gateway.objects import (
     ERRORS,
     FiguresObject,
@@ -84,7 +84,7 @@ class Overview:
         now_ms = line.store.now_ms()
         snapshot = await self._office.registry.snapshot()
         live = await LiveTasks.look(line.store, len(snapshot.models))
-        providers, servings = snapshot.providers.values(), counted(snapshot.providers.values())
+        servings = counted(snapshot.providers.values())
         models = sorted(snapshot.models.values(), key=lambda model: model.id)
         found = await asyncio.gather(
             *(self._queues(model, servings.get(model.id, NOBODY), live) for model in models)
@@ -96,9 +96,7 @@ class Overview:
             version=__version__,
             silent_seconds=line.settings.silent_seconds,
             queues=[queue for queue, _ in queues],
-            providers=sorted(
-                (provider_object(one, now_ms) for one in providers), key=lambda one: one.id
-            ),
+            providers=provider_objects(snapshot, now_ms),
             hour=_hour(rows, now_ms),
         )
         tenants = [waiting for _, waiting in queues]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from inferline.errors import (
@@ -17,6 +18,10 @@ from inferline.task import Head, State, Task, TaskRef
 
 #: The most chunks asked for at once; with the row they fit one read.
 AHEAD_MAX: Final = 16
+
+#: Of why there is no answer, in the provider's words.
+MESSAGE_CHARS_MAX: Final = 2000
+_CODE: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 #: Chunks of several attempts that make one answer: attempts, and how many chunks of each, in order.
 Segments = tuple[tuple[int, int], ...]
@@ -102,8 +107,8 @@ class Reader:
         if self._before:
             self._step()
         elif self.task is not None and self.task.state.terminal:
-            # What was not asked for is there; what was and is not comes late.
-            self.behind = wanted.seq + wanted.count < self.task.chunks
+            # What was not asked for is there; what was and is not comes late, if it comes.
+            self.behind = wanted.seq + wanted.count == self._seq < self.task.chunks
             if self._seq >= self.task.chunks:
                 pieces += self._end(self.task, given=bool(pieces))
         return pieces
@@ -192,10 +197,11 @@ class FailedTask(TaskError):
     """What a provider wrote of why it could not answer."""
 
     def __init__(self, task: Task) -> None:
-        told = task.error
+        message, code, status = (task.error.get(name) for name in ("message", "code", "status"))
+        words = message[:MESSAGE_CHARS_MAX] if isinstance(message, str) else ""
         super().__init__(
-            told.get("message") or str(BackendFailed()), code=told.get("code") or BackendFailed.code
+            words or str(BackendFailed()),
+            code=code if isinstance(code, str) and _CODE.fullmatch(code) else BackendFailed.code,
         )
-        status = told.get("status")
         if isinstance(status, int) and 400 <= status <= 599:
             self.status = status

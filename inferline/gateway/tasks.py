@@ -9,12 +9,15 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
+from inferline import genai
 from inferline.caller import Caller
 from inferline.errors import TaskNotFound, Unavailable
 from inferline.gateway.access import ClientCaller
 from inferline.gateway.answer import EVENT_STREAM, Answer
 from inferline.gateway.compression import takes_gzip
+from inferline.gateway.contract import Contract
 from inferline.gateway.line import Line
+from inferline.gateway.naming import Naming
 from inferline.gateway.objects import ERRORS, ErrorObject, TaskObject
 from inferline.gateway.reader import Reader, ended_without_answer
 from inferline.gateway.repeat import take_seat
@@ -105,6 +108,7 @@ async def _found(line: Line, task_id: str, caller: Caller) -> Task:
     rows = await line.store.read([Wanted(TaskRef(slug, task_id)) for slug in slugs])
     for row in rows:
         if row.task is not None and row.task.tenant == caller.tenant:
+            Contract(line.settings, row.task).check(row)
             return row.task
     raise TaskNotFound
 
@@ -123,7 +127,7 @@ async def _told(line: Line, task: Task) -> TaskObject:
         attempt=task.attempt,
         provider=task.owner or None,
         status=task.status or None,
-        usage=dict(task.usage) or None,
+        usage=genai.counts(task.usage) or None,
         error=ErrorObject(**error) if error else None,
         result=await _result(line, task),
     )
@@ -134,13 +138,18 @@ async def _result(line: Line, task: Task) -> Any:
     if task.state is not State.DONE or task.content_type.startswith(EVENT_STREAM):
         return None
     reader, pieces = Reader(task.ref, streamed=False), list[bytes]()
+    contract = Contract(line.settings, task)
     for _ in range(LOOKS_MAX + task.chunks):
         wanted = reader.wanted()
         at_once = reader.behind or reader.task is None
         found = await line.watch.news(wanted, None, lambda: LOOK_SECONDS, at_once=at_once)
-        pieces += reader.take(wanted, found)
+        contract.check(found)
+        pieces += (taken := reader.take(wanted, found))
+        contract.count(taken, line.store.now_ms())
         if reader.ended:
-            return _document(b"".join(pieces))
+            body = b"".join(pieces)
+            asked = line.settings.answer_model == "asked"
+            return _document(Naming(task.model).whole(body) if asked else body)
     raise Unavailable
 
 

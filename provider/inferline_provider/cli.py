@@ -24,7 +24,7 @@ from inferline.registry import NAME
 from inferline.settings import SettingsError
 from inferline.trace import Tracer
 from inferline_provider.backend import root_of
-from inferline_provider.enrolment import EnrolmentRefused, GrantedCredentials
+from inferline_provider.enrolment import EnrolmentRefused, GrantedCredentials, Quarantined
 from inferline_provider.provider import Stopping, Stores, run
 from inferline_provider.settings import Settings
 from inferline_provider.spot import ENDPOINT
@@ -56,6 +56,7 @@ exit codes:
   1  a part of the provider died; start it again
   2  a setting is missing or can't be used
   3  the gateway refused the enrolment, as for a wrong token
+  4  the gateway has quarantined it for what it wrote: `inferline providers pardon`
 """
 
 
@@ -390,8 +391,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refuse(error)
     except EnrolmentRefused as error:
         log.error("The gateway does not take this provider: %s", error)
-        return 3
+        return 4 if isinstance(error, Quarantined) else 3
     except ExceptionGroup as group:
         log.error("A part of the provider died; it stops.", exc_info=group)
-        return 1
+        return 4 if group.subgroup(Quarantined) else 1
     return 0

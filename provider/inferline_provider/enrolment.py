@@ -31,12 +31,20 @@ RENEW_SECONDS_MIN: Final = 1.0
 APART_SECONDS: Final = 0.2
 
 
+#: The code of the error that says so.
+QUARANTINED: Final = "provider_quarantined"
+
+
 class GatewayUnreachable(Exception):
     """The gateway did not answer, or not now. Trying again may help."""
 
 
 class EnrolmentRefused(Exception):
     """The gateway refused the enrolment. Trying the same again won't help."""
+
+
+class Quarantined(EnrolmentRefused):
+    """The gateway refuses us for what we wrote, until an operator lifts that."""
 
 
 class GrantedCredentials:
@@ -107,7 +115,7 @@ class Gateway:
         await self._connections.__aexit__(*exc_info)
 
     async def enrol(self, enrolment: Enrolment) -> Grant:
-        """Join, or stay. Raises GatewayUnreachable or EnrolmentRefused."""
+        """Join, or stay. Raises GatewayUnreachable, EnrolmentRefused or Quarantined."""
         told = enrolment.model_dump_json().encode()
         status, body = await self._call("POST", self._url, told, CALL_SECONDS_MAX)
         if 200 <= status < 300:
@@ -117,7 +125,9 @@ class Gateway:
                 raise GatewayUnreachable("its answer is no grant") from error
         reason = f"it answered {status}"
         if 400 <= status < 500 and status not in (404, 408, 425, 429):
-            raise EnrolmentRefused(f"{reason}: {_message(body.decode(errors='replace'))}")
+            code, message = _error(body.decode(errors="replace"))
+            refused = Quarantined if code == QUARANTINED else EnrolmentRefused
+            raise refused(f"{reason}: {message}")
         raise GatewayUnreachable(reason)
 
     async def leave(self, provider_id: str) -> None:
@@ -174,7 +184,11 @@ class Enroller:
             pause = min(longest, pause * 2)
 
     async def run(self, enrol_seconds: float) -> None:
-        """Stay, for ever. While the gateway is away the work goes on: the old grant still holds."""
+        """
+        Stay, for ever. While the gateway is away the work goes on: the old grant still holds.
+
+        Raises Quarantined.
+        """
         first, longest = PAUSE_SECONDS
         failures = 0
         while True:
@@ -184,6 +198,8 @@ class Enroller:
             await self._wait(_jittered(pause))
             try:
                 grant = await self._gateway.enrol(self._tell())
+            except Quarantined:
+                raise
             except (GatewayUnreachable, EnrolmentRefused) as error:
                 failures = min(failures + 1, 10)
                 log.warning("The gateway did not take the enrolment: %s", error)
@@ -210,10 +226,10 @@ def _jittered(seconds: float) -> float:
     return seconds * (1 + random.uniform(-JITTER_SHARE, JITTER_SHARE))
 
 
-def _message(text: str) -> Any:
-    """Return what an error of the gateway says, short enough for a log line."""
+def _error(text: str) -> tuple[Any, str]:
+    """Return the code of an error of the gateway, and what it says, short enough for a log line."""
     try:
-        found = json.loads(text)["error"]["message"]
-    except (ValueError, KeyError, TypeError):
-        found = text
-    return str(found)[:300]
+        found = json.loads(text)["error"]
+        return found.get("code"), str(found["message"])[:300]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None, text[:300]

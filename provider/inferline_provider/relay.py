@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import aclosing
 from typing import Any, Final
 
+from inferline.breach import is_answers
 from inferline.endings import Ending
 from inferline.enrolment import Terms
 from inferline.errors import BackendFailed
@@ -63,7 +64,7 @@ class Relay:
 
         Raises Fault, or the store's Unavailable.
         """
-        content_type = response.headers.get("content-type", _JSON)
+        content_type = _content_type(response.headers.get("content-type", _JSON))
         try:
             if response.status == 200 and content_type.lower().startswith(_EVENTS):
                 self._stream.head(200, content_type)
@@ -165,6 +166,13 @@ class Relay:
         if self._splice is not None and not (self._hides_usage and is_refusal(finish)):
             raise Unfit("The backend does not go on with an answer that was begun elsewhere.")
         return finish
+
+
+def _content_type(told: str) -> str:
+    """Return a type that the gateway takes; what is none may still be JSON, which is judged."""
+    if is_answers(told):
+        return told
+    return _EVENTS if told.lower().startswith(_EVENTS) else _JSON
 
 
 def _looks_whole(event: Event) -> bool:

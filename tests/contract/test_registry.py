@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from inferline.errors import Unavailable
+from inferline.errors import Quarantined, Unavailable
 from inferline.registry import NOBODY, Fleet, Model, Pace, Pool, Provider, Serving, TaskSpeed
 from tests.support.seams import Seams
 
@@ -237,3 +237,51 @@ async def test_a_body_comes_back_to_the_byte(seams: Seams) -> None:
     assert body == await seams.bodies.get("m-0/task")
     with pytest.raises(Unavailable):
         await seams.bodies.get("m-0/another")
+
+
+async def test_a_provider_that_breaks_the_rules_too_often_is_refused_and_remembered(
+    seams: Seams,
+) -> None:
+    registry = seams.registry
+    await registry.put_provider(provider())
+
+    counted = [await registry.strike("p1", "org/m", "row", 3) for _ in range(2)]
+    await registry.put_provider(provider())  # A heartbeat forgets nothing.
+    counted.append(await registry.strike("p1", "org/m", "head", 3))
+
+    assert [1, 2, 3] == counted
+    with pytest.raises(Quarantined):
+        await registry.put_provider(provider())
+    await registry.remove_provider("p1")  # Nor does it help to leave.
+    with pytest.raises(Quarantined):
+        await registry.put_provider(provider())
+    snapshot = await registry.snapshot(consistent=True)
+    [found] = [*snapshot.providers.values(), *snapshot.silent]
+    assert "head" == found.breach
+    assert abs(found.quarantined_ms - registry.now_ms()) < 5000
+
+
+async def test_a_pardoned_provider_begins_anew(seams: Seams) -> None:
+    registry = seams.registry
+    await registry.put_provider(provider())
+    await registry.strike("p1", "org/m", "row", 1)
+
+    pardoned = [await registry.pardon("p1"), await registry.pardon("p1")]
+
+    assert [True, False] == pardoned
+    await registry.put_provider(provider())
+    found = await registry.provider("p1")
+    assert (0, "") == (found.quarantined_ms, found.breach)
+    assert 1 == await registry.strike("p1", "org/m", "row", 2)
+
+
+async def test_nobody_is_refused_for_a_model_that_it_does_not_serve(seams: Seams) -> None:
+    """Who may write a task's row may write any name into it."""
+    registry = seams.registry
+    await registry.put_provider(provider())
+
+    await registry.strike("p1", "another/m", "row", 1)
+    await registry.strike("nobody", "org/m", "row", 1)
+
+    assert await registry.put_provider(provider()) is not None
+    assert await registry.provider("nobody") is None

@@ -75,6 +75,7 @@ def provider(**told: Any) -> Json:
         "seen_seconds_ago": 1.0,
         "tokens_per_second": 0.0,
         "reason": "",
+        "quarantined": False,
     } | told
 
 

@@ -302,3 +302,25 @@ async def test_the_manual_lists_every_route(client: httpx.AsyncClient) -> None:
 
     shown = {re.sub(r"{\w+}", "{id}", path) for path in paths}
     assert set() == {path for path in shown if not {path, path.removeprefix("/v1")} & named}
+
+
+async def test_a_quarantined_provider_is_listed_with_the_reason_and_refused(
+    gateway: Gateway, client: httpx.AsyncClient
+) -> None:
+    await gateway.registry.strike("p1", MODEL, "head", 1)
+    await gateway.counted()
+    told = {**TOLD, "id": "p1"}
+
+    refused = await client.post("/v1/providers", json=told)
+    left = await client.delete("/v1/providers/p1")
+
+    assert (403, "provider_quarantined") == (
+        refused.status_code,
+        refused.json()["error"]["code"],
+    )
+    assert 204 == left.status_code
+    for path in ("/v1/providers", "/v1/overview"):
+        found = (await client.get(path)).json()
+        [listed] = found["data"] if path == "/v1/providers" else found["providers"]
+        assert (True, False) == (listed["quarantined"], listed["healthy"])
+        assert "quarantined for a status, a content type" in listed["reason"]

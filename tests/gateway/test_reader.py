@@ -112,6 +112,18 @@ def test_of_a_short_answer_that_begins_anew_the_row_alone_tells() -> None:
     assert [b"whole"] == reader.take(reader.wanted(), Found(done, ()))
 
 
+def test_an_ended_row_whose_chunks_are_not_there_is_not_looked_at_without_a_pause() -> None:
+    """Or who writes that there are a million would have the gateway read without an end."""
+    reader = Reader(REF, streamed=True)
+    done = Found(row(state=State.DONE, status=200, chunks=10**6), ())
+    reader.take(reader.wanted(), done)
+
+    wanted = reader.wanted()
+
+    assert [] == reader.take(wanted, done)
+    assert not reader.behind
+
+
 def test_a_begun_stream_whose_next_attempt_fails_ends_with_its_error() -> None:
     reader = Reader(REF, streamed=True)
     reader.take(reader.wanted(), Found(row(), (chunk(0),)))

@@ -35,6 +35,8 @@ EXPECTED = {
         "MODEL": {"dynamodb:GetItem", "dynamodb:Query"},
         "FLEET": {"dynamodb:GetItem"},
         "MINUTE": {"dynamodb:UpdateItem"},
+        "STRIKE": {"dynamodb:UpdateItem"},
+        "PROVIDER": {"dynamodb:UpdateItem"},
         "queues": {"sqs:GetQueueAttributes", "sqs:SendMessage"},
         "bodies/*": {"s3:PutObject"},
         "key": WRITE,
@@ -89,7 +91,8 @@ EXPECTED = {
         "KEY": {"dynamodb:GetItem"},
         "FLEET": {"dynamodb:GetItem"},
         "MODEL": {"dynamodb:GetItem", "dynamodb:Query"},
-        "PROVIDER": {"dynamodb:Query"},
+        "PROVIDER": {"dynamodb:Query", "dynamodb:UpdateItem"},
+        "STRIKE": {"dynamodb:UpdateItem"},
         "MINUTE": {"dynamodb:Query", "dynamodb:UpdateItem"},
         "USAGE": {"dynamodb:GetItem", "dynamodb:Query"},
         "queues": {"sqs:GetQueueAttributes", "sqs:SendMessage"},
@@ -369,11 +372,12 @@ class TestFunctions:
             ("dynamodb:UpdateItem", REGISTRY, keys("MODEL")),
             ("dynamodb:UpdateItem", REGISTRY, keys("FLEET")),
             ("dynamodb:Query", REGISTRY, keys("PROVIDER")),
+            ("dynamodb:PutItem", REGISTRY, keys("PROVIDER")),
         ]
 
         answers = simulate([self.asks(template, "inference", one) for one in asked])
 
-        assert [*["Allowed"] * 2, *["ImplicitlyDenied"] * 3] == answers
+        assert [*["Allowed"] * 2, *["ImplicitlyDenied"] * 4] == answers
 
     def test_control_makes_this_stacks_queues_only(self, simulate: Any, template: Template) -> None:
         others = f"arn:aws:sqs:{REGION}:{ACCOUNT}:another-{OWN}-default"

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from inferline_provider import cli
+from inferline_provider.enrolment import EnrolmentRefused, Quarantined
 
 GIVEN = {"INFERLINE_BASE_URL": "http://gateway:8000/v1", "OPENAI_BASE_URL": "http://llm:8001/v1"}
 
@@ -110,3 +111,25 @@ def test_secrets_do_not_show() -> None:
 
     assert "sk-1" not in repr(settings)
     assert "tk-1" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (EnrolmentRefused("no"), 3),
+        (Quarantined("no"), 4),
+        (ExceptionGroup("parts", [Quarantined("no")]), 4),
+        (ExceptionGroup("parts", [OSError("died")]), 1),
+    ],
+)
+def test_the_exit_code_says_who_can_mend_it(
+    error: Exception, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def end(*_: object) -> None:
+        raise error
+
+    for key, value in GIVEN.items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.setattr(cli, "_run", end)
+
+    assert code == cli.main([])

@@ -14,9 +14,9 @@ from inferline.queue import Delivery, Message
 from inferline.store import Outcome, Standing
 from inferline.task import TIERS, State, Task, TaskRef
 from inferline_provider import provider
-from inferline_provider.enrolment import EnrolmentRefused
+from inferline_provider.enrolment import EnrolmentRefused, Quarantined
 from inferline_provider.settings import Settings
-from tests.provider.world import World, until, world
+from tests.provider.world import TERMS, World, until, world
 from tests.support.backend import Backend, serving
 from tests.support.script import Script
 
@@ -118,6 +118,22 @@ async def test_a_provider_that_is_not_wanted_says_why_and_ends() -> None:
 
         with pytest.raises(EnrolmentRefused, match="scripted refusal"):
             await provider.run(settings, around.open_stores, around.stopping)
+
+
+async def test_a_provider_that_is_quarantined_ends_at_its_next_heartbeat() -> None:
+    backend = Backend(script=QUICK)
+    around = World(backend)
+    around.gateway.terms = TERMS.model_copy(update={"enrol_seconds": 0.3})
+    async with serving(backend) as port, around.gateway.serving() as base_url:
+        settings = Settings(base_url=base_url, backend=f"http://127.0.0.1:{port}", id="p1")
+        running = asyncio.create_task(provider.run(settings, around.open_stores, around.stopping))
+        await until(lambda: around.gateway.enrolments)
+        around.gateway.status, around.gateway.code = 403, "provider_quarantined"
+
+        with pytest.raises(ExceptionGroup) as ended:
+            await asyncio.wait_for(running, 10)
+
+    assert ended.value.subgroup(Quarantined)
 
 
 async def test_a_backend_that_is_down_is_waited_for() -> None:

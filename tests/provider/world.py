@@ -38,6 +38,7 @@ class FakeGateway:
     queue: MemoryQueue
     terms: Terms = field(default_factory=lambda: TERMS)
     status: int = 200
+    code: str = "c"
     enrolments: list[dict[str, Any]] = field(default_factory=list)
     tokens: list[str | None] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
@@ -51,7 +52,7 @@ class FakeGateway:
         self.enrolments.append(told)
         self.tokens.append(request.headers.get("authorization"))
         if self.status != 200:
-            error = {"message": "scripted refusal", "type": "t", "param": None, "code": "c"}
+            error = {"message": "scripted refusal", "type": "t", "param": None, "code": self.code}
             return web.json_response({"error": error}, status=self.status)
         queues = {model["id"]: dict(await self.queue.make(model["id"])) for model in told["models"]}
         grant = Grant(

@@ -120,12 +120,14 @@ class Noted:
 
 
 @asynccontextmanager
-async def running_gateway(*, tracer: Tracer = NO_TRACER, **settings: Any) -> AsyncIterator[Gateway]:
-    """A gateway on a free port until the block ends."""
+async def running_gateway(
+    *, tracer: Tracer = NO_TRACER, store: Any = None, registry: Any = None, **settings: Any
+) -> AsyncIterator[Gateway]:
+    """A gateway on a free port until the block ends, on a store and a registry in memory or not."""
     given = {"no_provider_seconds": 0.4, "registry_seconds": 0.05, "poll_seconds_max": 0.05}
     chosen, clock = Settings(**given | settings), SystemClock()
-    store, queue, bodies = MemoryStore(), MemoryQueue(), MemoryBodies()
-    registry = MemoryRegistry()
+    store, queue, bodies = store or MemoryStore(), MemoryQueue(), MemoryBodies()
+    registry = registry or MemoryRegistry()
     ledger, counted = Noted(), metrics.GatewayMetrics()
     minutes = MinuteLedger(MemoryMinutes())
     line = Line(

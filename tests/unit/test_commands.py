@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -14,6 +15,8 @@ import pytest
 from inferline.cli import main
 from inferline.keys import parse
 from inferline.memory_keys import MemoryKeys
+from inferline.memory_registry import MemoryRegistry
+from inferline.registry import Provider
 from inferline.settings import Settings
 
 Run = Callable[..., tuple[int, str, str]]
@@ -30,6 +33,19 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
         yield store
 
     monkeypatch.setattr("inferline.aws.stores.open_keys", open_keys)
+    return found
+
+
+@pytest.fixture
+def registry(monkeypatch: pytest.MonkeyPatch) -> MemoryRegistry:
+    """The stack's registry."""
+    found = MemoryRegistry()
+
+    @asynccontextmanager
+    async def open_registry(settings: Settings) -> AsyncIterator[MemoryRegistry]:
+        yield found
+
+    monkeypatch.setattr("inferline.aws.stores.open_registry", open_registry)
     return found
 
 
@@ -179,3 +195,16 @@ def test_a_refusal_is_told_in_the_gateways_words(run: Run) -> None:
 
     assert (1, "") == (code, out)
     assert "401: No such key. Set INFERLINE_API_KEY." in err
+
+
+def test_a_quarantined_provider_is_pardoned_once(run: Run, registry: MemoryRegistry) -> None:
+    told = Provider(id="p", models=("m",), slots=1, running=0, healthy=True, version="1")
+    asyncio.run(registry.put_provider(told))
+    asyncio.run(registry.strike("p", "m", "row", 1))
+
+    first, again = run("providers", "pardon", "p"), run("providers", "pardon", "p")
+
+    assert (0, "") == (first[0], first[2])
+    assert (1, "") == again[:2]
+    assert "no quarantined provider 'p'" in again[2]
+    assert asyncio.run(registry.put_provider(told)) is not None

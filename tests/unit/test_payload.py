@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferline.errors import InvalidRequest
+from inferline.errors import InvalidRequest, RequestError
 from inferline.payload import Payload, read
 
 VALID: dict[str, Any] = {
@@ -103,6 +103,9 @@ HOSTILE: dict[str, tuple[bytes, str, str | None]] = {
     "NaN": (b'{"model":"m","x":NaN}', "not valid JSON", None),
     "Infinity": (b'{"model":"m","x":Infinity}', "not valid JSON", None),
     "-Infinity": (b'{"model":"m","x":-Infinity}', "not valid JSON", None),
+    "2^64": (b'{"model":"m","x":18446744073709551616}', "64 bits", None),
+    "-2^63-1 deeper": (b'{"model":"m","x":[{"y":-9223372036854775809}]}', "64 bits", None),
+    "2^64 among tokens": (b'{"model":"m","prompt":[1,18446744073709551616,2]}', "64 bits", None),
     "1e999": (b'{"model":"m","x":1e999}', "range", None),
     "-1e999 deeper": (b'{"model":"m","x":[{"y":[-1e999]}]}', "range", None),
     "5000 digits": (b'{"model":"m","x":' + b"9" * 5000 + b"}", "not valid JSON", None),
@@ -118,6 +121,17 @@ HOSTILE: dict[str, tuple[bytes, str, str | None]] = {
     "list as model": (b'{"model":["m"]}', "string", "model"),
     "long model": (body(model="m" * 257), "256", "model"),
     "model twice": (b'{"model":"a","model":"b"}', "once", "model"),
+    "model twice, escaped": (b'{"model":"a","m\\u006fdel":"b"}', "once", "model"),
+    "model twice, apart": (b'{"model":"a","x":1,"model" \n\t:"b"}', "once", "model"),
+    "model twice in a null": (b'{"model":"a","model":null}', "once", "model"),
+    "image twice": (
+        b'{"model":"m","x":[{"image_url":"data:,","image_url":"http://a"}]}',
+        "once",
+        "image_url",
+    ),
+    "twice in what is overwritten": (b'{"model":"m","x":{"y":1},"x":{}}', "once", "x"),
+    "no name twice": (b'{"model":"m","":1,"":2}', "once", ""),
+    "a name of a backslash twice": (b'{"model":"m","\\\\":1,"\\\\":2}', "once", "\\"),
     "stream twice": (b'{"stream":true,"model":"b","stream":false}', "once", "stream"),
     "stream as text": (body(stream="true"), "true, false", "stream"),
     "stream as number": (body(stream=1), "true, false", "stream"),
@@ -147,17 +161,55 @@ def test_a_refusal_can_be_sent_and_quotes_nothing() -> None:
 def test_what_is_at_the_limits_passes() -> None:
     assert read(nested(64)).model == "m"
     assert read(body(model="é" * 256)).model == "é" * 256
-    assert read(body(x=1e308, y=10**300)).model == "m"
+    assert read(body(x=1e308, y=2**64 - 1, z=-(2**63))).model == "m"
 
 
 def test_a_name_that_returns_deeper_down_is_no_repetition() -> None:
     assert read(body(tools=[{"model": "x"}], x='"model"')).model == "m"
 
 
+NAMES = st.sampled_from(["a", "b", "", ":", '"', "\\", 'a":', "é", "model", " :"])
+BLANKS = st.text(" \n\t\r", max_size=2)
+
+
+@st.composite
+def written(draw: st.DrawFn, depth: int = 3) -> str:
+    """An object as a client may write it, with any names, white space and escapes."""
+    fields = []
+    for name in draw(st.lists(NAMES, max_size=4)):
+        told = json.dumps(name, ensure_ascii=draw(st.booleans())).replace("a", "\\u0061")
+        text = json.dumps(draw(NAMES))
+        value = draw(written(depth - 1)) if depth and draw(st.booleans()) else text
+        value = f"[{value},{text}]" if draw(st.booleans()) else value
+        fields.append(f"{draw(BLANKS)}{told}{draw(BLANKS)}:{draw(BLANKS)}{value}")
+    return "{" + ",".join(fields) + "}"
+
+
+def has_repeated(text: str) -> bool:
+    found = []
+
+    def note(pairs: list[tuple[str, Any]]) -> None:
+        found.append(len(pairs) != len({name for name, _ in pairs}))
+
+    json.loads(text, object_pairs_hook=note)
+    return any(found)
+
+
+@given(written())
+def test_exactly_what_has_a_field_twice_is_refused(text: str) -> None:
+    raw = f'{{"model":"m","x":{text}}}'
+    repeated = has_repeated(raw)
+
+    if repeated:
+        assert "once" in str(refusal(raw.encode()))
+    else:
+        assert "m" == read(raw.encode()).model
+
+
 def refused_or_read(raw: bytes) -> None:
     try:
         payload = read(raw)
-    except InvalidRequest as refused:
+    except RequestError as refused:
         json.dumps(refused.body(), allow_nan=False).encode()
     else:
         payload.model.encode()

@@ -1,0 +1,104 @@
+"""
+Breaches: what no provider may write, told from what is an answer.
+
+A provider writes rows with rights that were lent to it, so whoever reads them believes nothing. All
+providers of a model have the same rights: which of them wrote a row can't be told, only who holds
+the task.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from inferline.errors import ProviderFault
+from inferline.registry import NAME
+from inferline.task import CHUNK_BYTES_MAX, TAIL_BYTES_MAX, Chunk, Head, Task
+
+#: Each breach, and what it is, for whoever runs the provider.
+MEANINGS: Final[Mapping[str, str]] = {
+    "row": "a task's row that is none, or in which it changed what is not its own",
+    "chunk": "a chunk that is none, or too large",
+    "head": "a status, a content type or a name that no answer has",
+    "attempt": "an attempt that it may not make",
+    "size": "more bytes than an answer may have",
+    "pieces": "more chunks than an answer of that size and time has",
+    "missing": "an ended answer without its chunks",
+    "usage": "token counts that can't be",
+}
+
+#: What a row counts, and says.
+_NUMBERS: Final = (
+    *("created_ms", "deadline_ms", "attempt_limit", "ttl", "reader_ms", "attempt", "lease_ms"),
+    *("claimed_ms", "status", "chunks"),
+)
+_TEXTS: Final = (
+    *("model", "tier", "tenant", "path", "body_sha256", "traceparent", "reader", "owner"),
+    "content_type",
+)
+#: What the gateway wrote, and nobody may change.
+_GIVEN: Final = (*("model", "tier", "tenant", "path", "body_sha256", "created_ms", "deadline_ms"),)
+#: Larger, and it is no count, date or duration of ours.
+_NUMBER_MAX: Final = 2**53
+_STATUSES: Final = range(200, 600)
+#: What backends answer with. A browser would show a page of any other kind.
+_CONTENT_TYPE: Final = re.compile(
+    r"(?:application/(?:[a-z0-9.-]+\+)?json|text/event-stream)(?: ?;[ -~]{0,100})?", re.IGNORECASE
+)
+
+
+def is_answers(content_type: str) -> bool:
+    """Whether an answer may have this content type: JSON or events, and nothing odd behind it."""
+    return _CONTENT_TYPE.fullmatch(content_type) is not None
+
+
+def check_row(task: Task) -> None:
+    """Raise ProviderFault unless all of a task's row is of its kind."""
+    for name in _NUMBERS:
+        _check_count(getattr(task, name), "row")
+    is_told = all(type(getattr(task, name)) is str for name in _TEXTS)
+    is_packed = type(task.tail) is bytes and len(task.tail) <= TAIL_BYTES_MAX
+    if not (is_told and is_packed and type(task.error) is dict and type(task.usage) is dict):
+        raise ProviderFault("row")
+
+
+def check_chunk(chunk: Chunk) -> None:
+    """Raise ProviderFault unless all of a chunk is of its kind."""
+    if type(chunk.data) is not bytes or len(chunk.data) > CHUNK_BYTES_MAX:
+        raise ProviderFault("chunk")
+    _check_count(chunk.ttl, "chunk")
+    if chunk.head is not None:
+        check_head(chunk.head, chunk.attempt)
+
+
+def check_head(head: Head, attempt: int) -> None:
+    """Raise ProviderFault unless an answer of that attempt may begin so."""
+    _check_count(head.queue_ms, "head")
+    if type(head.status) is not int or head.status not in _STATUSES:
+        raise ProviderFault("head")
+    for text, is_known in ((head.content_type, is_answers), (head.provider, NAME.fullmatch)):
+        if type(text) is not str or (text and not is_known(text)):
+            raise ProviderFault("head")
+    earlier = [each for each, _ in head.after]
+    for number in (each for segment in head.after for each in segment):
+        _check_count(number, "head")
+    if earlier != sorted(set(earlier)) or (earlier and earlier[-1] >= attempt):
+        raise ProviderFault("head")
+
+
+def check_task(task: Task, asked: Task) -> None:
+    """
+    Raise ProviderFault unless a row, all of its kind, can be that of the task that was ``asked``.
+    """
+    if any(getattr(task, name) != getattr(asked, name) for name in _GIVEN):
+        raise ProviderFault("row")
+    if task.attempt > task.attempt_limit:
+        raise ProviderFault("attempt")
+    if task.owner and not NAME.fullmatch(task.owner):
+        raise ProviderFault("row")
+
+
+def _check_count(value: object, breach: str) -> None:
+    if type(value) is not int or not 0 <= value < _NUMBER_MAX:
+        raise ProviderFault(breach)
