@@ -13,9 +13,10 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
-from inferline.aws.keys import KEYS
+from inferline.aws.keys import KEYS, USES
 from inferline.aws.minutes import MINUTES
 from inferline.aws.registry import FLEET, MODELS, PROVIDERS
+from inferline.aws.tenants import TENANTS
 from infra import asset
 from infra.environment import environment
 from infra.journal import journal
@@ -94,7 +95,7 @@ FUNCTIONS: Final = (
     ),
     Function(
         name="control",
-        does="Tells of models, providers and queues, and enrols providers",
+        does="Tells of models, providers and queues, enrols providers and manages keys",
         memory=512,
         seconds=30,
         at_once=50,
@@ -106,6 +107,9 @@ FUNCTIONS: Final = (
                 PROVIDERS: ("GetItem", "Query", "PutItem", "DeleteItem"),
                 FLEET: ("GetItem", "UpdateItem"),
                 MINUTES: ("Query",),
+                KEYS: ("GetItem", "Query", "PutItem", "UpdateItem"),
+                USES: ("Query",),
+                TENANTS: ("Query",),
             },
             queues=("CreateQueue", "GetQueueUrl", "GetQueueAttributes"),
             dead_letters=("GetQueueUrl", "GetQueueAttributes"),
@@ -117,7 +121,7 @@ FUNCTIONS: Final = (
         memory=512,
         seconds=10,
         at_once=50,
-        rights=Rights(registry={KEYS: ("GetItem",)}),
+        rights=Rights(registry={KEYS: ("GetItem",), TENANTS: ("GetItem",), USES: ("UpdateItem",)}),
     ),
     Function(
         name="dead_letters",

@@ -26,6 +26,7 @@ from inferline.aws.provision import provision
 from inferline.aws.registry import DynamoRegistry
 from inferline.aws.s3 import S3Bodies
 from inferline.aws.sqs import SqsQueue, SqsQueueMaker
+from inferline.aws.tenants import DynamoTenants
 from inferline.enrolment import Credentials, Grant, Lender
 from inferline.errors import Unavailable
 from inferline.settings import Settings, SettingsError
@@ -42,6 +43,14 @@ class ProviderStores:
 
 
 @dataclass(frozen=True, slots=True)
+class AccessStores:
+    """What an operator works on who says who may ask."""
+
+    keys: DynamoKeys
+    tenants: DynamoTenants
+
+
+@dataclass(frozen=True, slots=True)
 class GatewayStores(ProviderStores):
     """What a gateway works on besides."""
 
@@ -49,6 +58,7 @@ class GatewayStores(ProviderStores):
     queue_maker: SqsQueueMaker
     minutes: DynamoMinutes
     keys: DynamoKeys
+    tenants: DynamoTenants
     #: Of credentials to providers that enrol; None: they use their host's own.
     lender: Lender | None
 
@@ -98,6 +108,7 @@ async def open_gateway_stores(
                 client, settings.stack, settings.lease_seconds, settings.kms_key
             ),
             keys=DynamoKeys(client, settings.registry_table),
+            tenants=DynamoTenants(client, settings.registry_table),
             lender=await _lender(client, settings, source, emulated=emulated),
         )
 
@@ -114,12 +125,13 @@ async def _lender(
 
 
 @asynccontextmanager
-async def open_keys(settings: Settings) -> AsyncIterator[DynamoKeys]:
-    """The keys of a stack that is there, with the process's own credentials; makes nothing."""
+async def open_access(settings: Settings) -> AsyncIterator[AccessStores]:
+    """Keys and tenants of a stack that is there, with the process's own credentials; makes none."""
     source = await _credentials(emulated=_emulated(settings.endpoint_url))
     async with AwsClient(settings.region, settings.endpoint_url or None, source) as client:
+        table = settings.registry_table
         try:
-            yield DynamoKeys(client, settings.registry_table)
+            yield AccessStores(DynamoKeys(client, table), DynamoTenants(client, table))
         except Unavailable as error:
             cause = error.__cause__
             why = f"AWS says: {cause}" if isinstance(cause, ClientError) else "AWS did not answer"

@@ -29,14 +29,14 @@ from inferline.errors import (
     MethodNotAllowed,
     NotFound,
 )
-from inferline.gateway import control, inference, overview, tasks
-from inferline.gateway.access import Access, KeyAccess, OpenAccess, client, provider
+from inferline.gateway import control, inference, keys, overview, tasks
+from inferline.gateway.access import Access, KeyAccess, OpenAccess, admin, client, provider
 from inferline.gateway.catalogue import Catalogue
 from inferline.gateway.control import Office
 from inferline.gateway.line import Line
 from inferline.gateway.objects import error_response
 from inferline.gateway.watch import Watch
-from inferline.keys import Keyring
+from inferline.keyring import Keyring
 from inferline.ledger import Ledger, Ledgers
 from inferline.minutes import MinuteLedger
 from inferline.settings import Settings
@@ -104,13 +104,15 @@ async def open_office(
                 queue_maker=stores.queue_maker,
                 lender=stores.lender,
                 access=_access(settings, stores, clock),
+                keys=stores.keys,
+                tenants=stores.tenants,
                 minutes=minutes,
             )
 
 
 def _access(settings: Settings, stores: GatewayStores, clock: Clock) -> Access:
     if settings.access == "keys":
-        return KeyAccess(Keyring(stores.keys, stores.client.now_ms), clock)
+        return KeyAccess(Keyring(stores.keys, stores.tenants, stores.client.now_ms), clock)
     return OpenAccess(settings.provider_token)
 
 
@@ -162,6 +164,7 @@ _ROUTERS: Final[Sequence[tuple[APIRouter, Sequence[Any]]]] = (
     (control.router, [Depends(client)]),
     (overview.router, [Depends(client)]),
     (control.joining, [Depends(provider)]),
+    (keys.router, [Depends(admin)]),
     (control.public, []),
 )
 

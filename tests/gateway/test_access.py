@@ -14,8 +14,10 @@ from inferline.caller import Caller
 from inferline.errors import NotAuthenticated
 from inferline.gateway.access import CACHE_SECONDS, KeyAccess
 from inferline.gateway.app import PREFIXES, create_app
-from inferline.keys import Keyring, new_key
+from inferline.keyring import Keyring
+from inferline.keys import new_key
 from inferline.memory_keys import MemoryKeys
+from inferline.memory_tenants import MemoryTenants
 from tests.support.gateway import MODEL, Gateway, running_gateway
 
 TOLD = {"id": "gpu-1", "version": "1", "slots": 1, "models": [{"id": "org/m"}, {"id": "plain"}]}
@@ -177,7 +179,7 @@ async def test_a_key_is_looked_up_once_a_minute_and_a_revocation_seen_by_then() 
     clock, keys = Hand(), MemoryKeys()
     key, text = new_key("client", "n", tenant="t", now_ms=0)
     await keys.put_key(key)
-    access = KeyAccess(Keyring(keys, lambda: 1), clock)
+    access = KeyAccess(Keyring(keys, MemoryTenants(), lambda: 1), clock)
     await access.caller(text, "client")
     await keys.revoke(key.id, 1)
 
@@ -191,7 +193,7 @@ async def test_a_key_is_looked_up_once_a_minute_and_a_revocation_seen_by_then() 
 async def test_so_many_keys_are_remembered_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("inferline.gateway.access.CACHE_KEYS_MAX", 2)
     keys = MemoryKeys()
-    access = KeyAccess(Keyring(keys, lambda: 1), Hand())
+    access = KeyAccess(Keyring(keys, MemoryTenants(), lambda: 1), Hand())
 
     for _ in range(5):
         key, text = new_key("client", "n", tenant="t", now_ms=0)

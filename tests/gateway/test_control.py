@@ -19,7 +19,9 @@ from inferline.gateway.control import Office
 from inferline.gateway.line import Line
 from inferline.gateway.watch import Watch
 from inferline.memory import MemoryBodies, MemoryMinutes, MemoryQueue, MemoryStore
+from inferline.memory_keys import MemoryKeys
 from inferline.memory_registry import MemoryRegistry
+from inferline.memory_tenants import MemoryTenants
 from inferline.minutes import MinuteLedger
 from inferline.settings import Settings
 from tests.support.gateway import MODEL, Gateway, running_gateway
@@ -98,6 +100,7 @@ def office_of(registry: Calls) -> Office:
     )
     minutes = MinuteLedger(MemoryMinutes())
     given: Any = {"queue_maker": queue, "lender": None, "access": OpenAccess(), "minutes": minutes}
+    given |= {"keys": MemoryKeys(), "tenants": MemoryTenants()}
     return Office(line=line, registry=cast(Any, registry), **given)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import uvicorn
 
 from inferline.clock import SystemClock
+from inferline.enrolment import Lender
 from inferline.gateway import metrics, page
 from inferline.gateway.access import Access, KeyAccess, OpenAccess
 from inferline.gateway.app import create_app
@@ -18,7 +19,7 @@ from inferline.gateway.catalogue import Catalogue
 from inferline.gateway.control import Office
 from inferline.gateway.line import Line
 from inferline.gateway.watch import Watch
-from inferline.keys import Keyring
+from inferline.keyring import Keyring
 from inferline.ledger import Entry, Ledgers
 from inferline.memory import (
     MemoryBodies,
@@ -28,6 +29,7 @@ from inferline.memory import (
 )
 from inferline.memory_keys import MemoryKeys
 from inferline.memory_registry import MemoryRegistry
+from inferline.memory_tenants import MemoryTenants
 from inferline.minutes import MinuteLedger
 from inferline.queue import Delivery, Message
 from inferline.registry import Model, Provider
@@ -50,6 +52,7 @@ class Gateway:
     bodies: MemoryBodies
     registry: MemoryRegistry
     keys: MemoryKeys
+    tenants: MemoryTenants
     #: What the ledger was told.
     entries: list[Entry]
 
@@ -119,7 +122,9 @@ class Noted:
 
 
 @asynccontextmanager
-async def running_gateway(*, tracer: Tracer = NO_TRACER, **settings: Any) -> AsyncIterator[Gateway]:
+async def running_gateway(
+    *, tracer: Tracer = NO_TRACER, lender: Lender | None = None, **settings: Any
+) -> AsyncIterator[Gateway]:
     """A gateway on a free port until the block ends."""
     given = {"no_provider_seconds": 0.4, "registry_seconds": 0.05, "poll_seconds_max": 0.05}
     chosen, clock = Settings(**given | settings), SystemClock()
@@ -138,12 +143,19 @@ async def running_gateway(*, tracer: Tracer = NO_TRACER, **settings: Any) -> Asy
         ledger=Ledgers([minutes, ledger, counted]),
         tracer=tracer,
     )
-    keys = MemoryKeys()
+    keys, tenants = MemoryKeys(), MemoryTenants()
     access: Access = OpenAccess(chosen.provider_token)
     if chosen.access == "keys":
-        access = KeyAccess(Keyring(keys, store.now_ms), clock)
+        access = KeyAccess(Keyring(keys, tenants, store.now_ms), clock)
     office = Office(
-        line=line, registry=registry, queue_maker=queue, lender=None, minutes=minutes, access=access
+        line=line,
+        registry=registry,
+        queue_maker=queue,
+        lender=lender,
+        minutes=minutes,
+        access=access,
+        keys=keys,
+        tenants=tenants,
     )
     app = create_app(office)
     page.add(app)
@@ -155,9 +167,8 @@ async def running_gateway(*, tracer: Tracer = NO_TRACER, **settings: Any) -> Asy
         await asyncio.sleep(0.01)
     port = server.servers[0].sockets[0].getsockname()[1]
     try:
-        yield Gateway(
-            f"http://127.0.0.1:{port}", office, store, queue, bodies, registry, keys, ledger.entries
-        )
+        made = store, queue, bodies, registry, keys, tenants
+        yield Gateway(f"http://127.0.0.1:{port}", office, *made, ledger.entries)
     finally:
         server.should_exit = True
         await serving

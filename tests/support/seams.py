@@ -17,6 +17,7 @@ from inferline.aws.provision import provision
 from inferline.aws.registry import DynamoRegistry
 from inferline.aws.s3 import S3Bodies
 from inferline.aws.sqs import SqsQueue, SqsQueueMaker
+from inferline.aws.tenants import DynamoTenants
 from inferline.memory import (
     MemoryBodies,
     MemoryMinutes,
@@ -25,6 +26,7 @@ from inferline.memory import (
 )
 from inferline.memory_keys import MemoryKeys
 from inferline.memory_registry import MemoryRegistry
+from inferline.memory_tenants import MemoryTenants
 from inferline.settings import Settings
 from inferline.task import Task, TaskRef, slug
 
@@ -39,6 +41,7 @@ class Seams:
     bodies: Any
     registry: Any
     keys: Any
+    tenants: Any
     minutes: Any
     client: AwsClient | None = None
 
@@ -55,6 +58,7 @@ async def opened(endpoint_url: str | None) -> AsyncIterator[Seams]:
             MemoryBodies(),
             MemoryRegistry(),
             MemoryKeys(),
+            MemoryTenants(),
             MemoryMinutes(),
         )
         return
@@ -75,6 +79,7 @@ async def opened(endpoint_url: str | None) -> AsyncIterator[Seams]:
             S3Bodies(client, settings.bodies_bucket),
             DynamoRegistry(client, settings.registry_table, settings.silent_seconds),
             DynamoKeys(client, settings.registry_table),
+            DynamoTenants(client, settings.registry_table),
             DynamoMinutes(client, settings.registry_table),
             client,
         )

@@ -12,14 +12,20 @@ from hypothesis import strategies as st
 
 from inferline.caller import Caller
 from inferline.errors import NotAuthenticated
-from inferline.keys import Keyring, Shown, new_key, parse
+from inferline.keyring import Keyring
+from inferline.keys import Shown, new_key, parse
 from inferline.memory_keys import MemoryKeys
+from inferline.memory_tenants import MemoryTenants
 
 NOW_MS = 1_000_000
 
 
 def ones(count: int) -> bytes:
     return b"\x01" * count
+
+
+def a_keyring(keys: MemoryKeys, now_ms: int = NOW_MS) -> Keyring:
+    return Keyring(keys, MemoryTenants(), lambda: now_ms)
 
 
 def a_key(**told: object):  # type: ignore[no-untyped-def]
@@ -33,7 +39,7 @@ async def test_a_key_opens_and_only_its_hash_is_kept() -> None:
     store = MemoryKeys()
     await store.put_key(key)
 
-    caller = await Keyring(store, lambda: NOW_MS).caller(text)
+    caller = await a_keyring(store).caller(text)
 
     assert Caller(tenant="acme", key_id=key.id, role="client", models=("*",)) == caller
     shown = parse(text)
@@ -74,7 +80,7 @@ def test_a_typing_error_is_seen_without_a_look_into_the_store(place: int, letter
 
 
 async def test_what_is_no_key_is_refused_without_a_look_into_the_store() -> None:
-    keyring = Keyring(None, lambda: NOW_MS)  # type: ignore[arg-type]
+    keyring = a_keyring(None)  # type: ignore[arg-type]
 
     for text in ("", "sk-123", "il_", a_key()[1][:-1], a_key()[1] + "0"):
         with pytest.raises(NotAuthenticated):
@@ -91,7 +97,7 @@ async def test_an_unknown_key_and_a_wrong_secret_get_the_same_answer() -> None:
 
     for text in (right, unknown, wrong):
         with pytest.raises(NotAuthenticated) as refused:
-            await Keyring(store, lambda: NOW_MS).caller(text)
+            await a_keyring(store).caller(text)
         messages.add(str(refused.value))
 
     assert 1 == len(messages)
@@ -103,7 +109,7 @@ async def test_a_clients_key_is_none_of_a_provider() -> None:
     await store.put_key(replace(key, role="client"))
 
     with pytest.raises(NotAuthenticated):
-        await Keyring(store, lambda: NOW_MS).caller(text)
+        await a_keyring(store).caller(text)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +124,7 @@ async def test_a_key_no_longer_in_force_is_refused_and_not_repeated(
     await store.put_key(replace(key, **changes))
 
     with pytest.raises(NotAuthenticated, match=said) as refused:
-        await Keyring(store, lambda: NOW_MS).caller(text)
+        await a_keyring(store).caller(text)
 
     shown = parse(text)
     assert shown is not None
@@ -131,6 +137,6 @@ async def test_a_key_works_until_it_expires() -> None:
     key, text = a_key(expires_ms=NOW_MS + 1)
     await store.put_key(key)
 
-    caller = await Keyring(store, lambda: NOW_MS).caller(text)
+    caller = await a_keyring(store).caller(text)
 
     assert key.id == caller.key_id
