@@ -15,6 +15,7 @@ from inferline.aws.keys import DynamoKeys
 from inferline.aws.minutes import DynamoMinutes
 from inferline.aws.registry import DynamoRegistry
 from inferline.aws.sqs import SqsQueue, SqsQueueMaker
+from inferline.aws.tenants import DynamoTenants
 from inferline.caller import Role
 from inferline.census import Census
 from inferline.keys import new_key
@@ -81,6 +82,10 @@ class Cloud:
     @property
     def keys(self) -> DynamoKeys:
         return DynamoKeys(self.client, self.settings.registry_table)
+
+    @property
+    def tenants(self) -> DynamoTenants:
+        return DynamoTenants(self.client, self.settings.registry_table)
 
     async def minutes(self) -> Figures:
         """What the functions have written of their requests so far."""
