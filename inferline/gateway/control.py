@@ -44,7 +44,7 @@ from inferline.tenants import Tenant, TenantStore
 log = logging.getLogger(__name__)
 
 #: How old the list of tenants may be by which providers are told of reserved models, seconds.
-TENANTS_SECONDS: Final = 30.0
+TENANTS_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
