@@ -270,6 +270,24 @@ async def test_a_token_that_is_taken_off_the_list_is_told_of_nothing_any_more(
     assert "other" == listed["id"]
 
 
+async def test_heartbeats_read_the_tenants_once_in_a_while(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads = []
+    kept = stack.gateway.tenants.tenants
+
+    async def counted() -> list[Tenant]:
+        reads.append(1)
+        return await kept()
+
+    monkeypatch.setattr(stack.gateway.office._tenants, "_fetch", counted)
+
+    grants = [await stack.enrol("own") for _ in range(5)]
+
+    assert [True] * 5 == [RESERVED in grant["queues"] for grant in grants]
+    assert 1 == len(reads)
+
+
 async def test_a_provider_leaves_with_a_token_for_the_model_alone(stack: Stack) -> None:
     await stack.make("narrow", "provider", models=(MODEL,))
     tenant = Tenant(id="acme", providers=(stack.ids["narrow"],))
