@@ -33,8 +33,8 @@ This key is shown once and never again. Clients use it as their API key:
 To take it back: inferline keys revoke {id}
 """,
     "admin": """\
-This key is shown once and never again. It makes and revokes keys at /v1/keys, and asks nothing:
-  export INFERLINE_ADMIN_KEY={text}
+This key is shown once and never again. It manages clients' keys and providers' tokens:
+  curl -H "authorization: Bearer {text}" GATEWAY/v1/keys
 To take it back: inferline keys revoke {id}
 """,
     "provider": """\

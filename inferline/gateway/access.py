@@ -39,7 +39,9 @@ class Access(Protocol):
 
     async def caller(self, bearer: str, wanted: Role) -> Caller:
         """
-        Whose ``bearer`` is, empty for none. Raises NotAuthenticated or Unavailable.
+        Whose ``bearer`` is, empty for none.
+
+        Raises NotAuthenticated, Unavailable, or NotPermitted where nobody is what is ``wanted``.
 
         ``wanted`` is who the route is for; whether the caller is one of them is not judged here.
         """
@@ -52,7 +54,7 @@ class OpenAccess:
         self._token = provider_token.encode()
 
     async def caller(self, bearer: str, wanted: Role) -> Caller:
-        """Everybody, or a provider that shows the token; see `Access`. Raises NotPermitted too."""
+        """Everybody, or a provider that shows the token, and never an administrator."""
         if wanted == "client":
             return ANYONE
         if wanted == "admin":

@@ -20,6 +20,7 @@ from inferline.aws.items import to_item
 from inferline.aws.registry import DynamoRegistry
 from inferline.memory import MemoryBodies, MemoryMinutes
 from inferline.memory_keys import MemoryKeys
+from inferline.memory_tenants import MemoryTenants
 from tests.contract.test_registry import *  # noqa: F403  # its tests are collected here as well
 from tests.support.seams import Seams, new_task
 
@@ -39,6 +40,7 @@ def seams(tables: Tables) -> Seams:
         MemoryBodies(),
         DynamoRegistry(client, "registry", 35.0),
         MemoryKeys(),
+        MemoryTenants(),
         MemoryMinutes(),
     )
 
