@@ -22,7 +22,7 @@ from inferline.keyring import Keyring
 #: How long a key is taken without a look into its store, and so may still be after it was revoked,
 #: has expired, or its scopes have changed.
 CACHE_SECONDS: Final = 60.0
-#: How many keys are remembered; a key that is not costs one read of a row.
+#: How many keys are remembered; a key that is not costs the reads of two rows.
 CACHE_KEYS_MAX: Final = 10_000
 
 #: What to show instead, by whom a route is for.
@@ -39,11 +39,10 @@ class Access(Protocol):
 
     async def caller(self, bearer: str, wanted: Role) -> Caller:
         """
-        Whose ``bearer`` is, empty for none.
+        Whose ``bearer`` is, empty for none. ``wanted`` is who the route is for; whether the caller
+        is one of them is not judged here.
 
-        Raises NotAuthenticated, Unavailable, or NotPermitted where nobody is what is ``wanted``.
-
-        ``wanted`` is who the route is for; whether the caller is one of them is not judged here.
+        Raises NotAuthenticated, Unavailable, or NotPermitted where there are none of those.
         """
 
 

@@ -5,26 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
 
 from inferline import __version__
 from inferline.caller import Caller
 from inferline.census import Census
-from inferline.enrolment import (
-    Credentials,
-    Enrolment,
-    Grant,
-    Lender,
-    Name,
-    OfferedModel,
-    Terms,
-)
+from inferline.enrolment import Credentials, Enrolment, Grant, Lender, Name, Terms
 from inferline.errors import NotPermitted, Unavailable
 from inferline.gateway import peers
 from inferline.gateway.access import Access, ClientCaller, ProviderCaller
-from inferline.gateway.catalogue import Cached
 from inferline.gateway.line import Line
 from inferline.gateway.objects import (
     ERRORS,
@@ -34,17 +25,15 @@ from inferline.gateway.objects import (
     ProviderList,
     ProviderObject,
 )
+from inferline.gateway.offers import Offers
 from inferline.keys import KeyStore
 from inferline.minutes import MinuteLedger
 from inferline.patterns import matches
 from inferline.registry import NOBODY, Model, Provider, QueueMaker, Registry, TaskSpeed
-from inferline.task import plain, reserved
-from inferline.tenants import Tenant, TenantStore
+from inferline.task import plain
+from inferline.tenants import TenantStore
 
 log = logging.getLogger(__name__)
-
-#: How old the list of tenants may be by which providers are told of reserved models, seconds.
-TENANTS_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,15 +52,14 @@ class Office:
     minutes: MinuteLedger
 
     census: Census = field(init=False)
-    _tenants: Cached[list[Tenant]] = field(init=False)
+    offers: Offers = field(init=False)
 
     def __post_init__(self) -> None:
-        """Have one census: it remembers when to look whether the next is due."""
+        """Have one of each that remembers: when to count anew, and who the tenants are."""
         line = self.line
         census = Census(self.registry, line.settings.registry_seconds, line.clock.sleep)
         object.__setattr__(self, "census", census)
-        tenants = Cached(self.tenants.tenants, line.clock, TENANTS_SECONDS)
-        object.__setattr__(self, "_tenants", tenants)
+        object.__setattr__(self, "offers", Offers(self.tenants, self.lender, line.clock))
 
     async def enrol(self, told: Enrolment, caller: Caller) -> Grant:
         """
@@ -82,7 +70,7 @@ class Office:
         """
         check_models(caller, [offered.id for offered in told.models])
         known = await self.line.catalogue.models()
-        offers = await self._offers(told, caller)
+        offers = await self.offers.of(told, caller)
         models = [await self._model(name, one.model_dump(), known) for name, one in offers]
         lent = await self._lend(told, models)
         if isinstance(lent, Unavailable) and await self.registry.provider(told.id) is None:
@@ -99,32 +87,6 @@ class Office:
         if isinstance(lent, Unavailable):
             raise lent
         return await self._grant(provider, models, lent)
-
-    async def _offers(self, told: Enrolment, caller: Caller) -> list[tuple[str, OfferedModel]]:
-        """
-        What a provider offers, by what the registry calls it: for all, and reserved for each tenant
-        that names its token.
-
-        What is reserved is opened by lent credentials alone, as far as they can name it.
-        """
-        offers = [(offered.id, offered) for offered in told.models]
-        if self.lender is None or not told.takes_reserved or not offers:
-            return offers
-        tenants = await self._tenants.settled()
-        wanted = [
-            (reserved(offered.id, tenant.id), offered)
-            for tenant in tenants
-            if caller.key_id in (tenant.providers or ())
-            for offered in told.models
-            if matches(offered.id, tenant.models)
-        ]
-        room = self.lender.room([name for name, _ in offers + wanted]) - len(offers)
-        if room < len(wanted):
-            log.warning(
-                "credentials of the provider %s can't name %d of %d reserved models",
-                *(told.id, len(wanted) - max(0, room), len(wanted)),
-            )
-        return offers + wanted[: max(0, room)]
 
     async def _grant(
         self, provider: Provider, models: Sequence[Model], lent: Credentials | None
