@@ -87,7 +87,8 @@ class Bill:
     def of_request(self, counted: Counted) -> list[Item]:
         """What a request is billed."""
         tally = counted.tally
-        asked = {**self._run("authorizer"), "reads": 1, **_logs(LOG_BYTES)}
+        # The key's row and its tenant's.
+        asked = {**self._run("authorizer"), "reads": 2, **_logs(LOG_BYTES)}
         return [
             ("API Gateway", {"api": max(1, ceil(counted.answer_bytes / 10e6))}),
             (WAITING, self._run("inference", counted.seconds)),

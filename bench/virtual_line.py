@@ -15,6 +15,8 @@ from inferline.gateway.control import Office
 from inferline.gateway.line import Line
 from inferline.gateway.watch import Watch
 from inferline.memory import MemoryMinutes, MemoryStore
+from inferline.memory_keys import MemoryKeys
+from inferline.memory_tenants import MemoryTenants
 from inferline.memory_usage import MemoryUsage
 from inferline.minutes import MinuteLedger
 from inferline.registry import QueueMaker, Registry
@@ -81,6 +83,8 @@ def office(
         queue_maker=queue_maker,
         lender=None,
         access=OpenAccess(""),
+        keys=MemoryKeys(),
+        tenants=MemoryTenants(),
         minutes=ledger or MinuteLedger(MemoryMinutes()),
         usage=MemoryUsage(MemoryStore()),
     )

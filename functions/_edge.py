@@ -19,6 +19,7 @@ from functions._wiring import MARGIN_SECONDS, Opened
 from inferline.caller import Caller
 from inferline.errors import Unavailable
 from inferline.gateway.objects import error_response
+from inferline.task import TIERS
 
 #: API Gateway waits 29 s for an answer that is not streamed. A new process takes some of them
 #: before its first line runs, and the gateway some to notice that a task is late.
@@ -59,7 +60,12 @@ def from_adapter(scope: Scope, wall: Callable[[], float] = time.time) -> Told:
 
 
 def caller(request: Mapping[str, Any]) -> Caller | None:
-    """Whom the authorizer found; None where it was not asked."""
+    """
+    Whom the authorizer found; None where it was not asked.
+
+    What an authorizer of an earlier release found, of whose keys and tenants none was limited, is
+    in API Gateway's cache for a minute.
+    """
     found = request.get("authorizer") or {}
     if not found.get("keyId"):
         return None
@@ -68,6 +74,9 @@ def caller(request: Mapping[str, Any]) -> Caller | None:
         key_id=found["keyId"],
         role=found["role"],
         models=tuple(found["models"].split()),
+        tiers=tuple(found["tiers"].split()) if "tiers" in found else TIERS,
+        tenant_models=tuple(found.get("tenantModels", "*").split()),
+        is_reserved=found.get("reserved") == "yes",
     )
 
 

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from inferline.caller import Caller
+from inferline.caller import Caller, Role
 
 #: Where providers enrol and leave, below a stage, under every prefix that the routes have.
 PROVIDER_ROUTES: Final = ("POST/*providers", "DELETE/*providers/*")
+#: What else stands between a stage and a route's own address.
+_PREFIXES: Final = ("", "v1/", "api/", "api/v1/")
+#: Where administrators manage keys. A star stands for slashes too: a model may be called `keys`.
+ADMIN_ROUTES: Final = tuple(
+    f"{verb}/{prefix}{path}"
+    for prefix in _PREFIXES
+    for verb, path in (("GET", "keys"), ("POST", "keys"), ("POST", "keys/*"), ("DELETE", "keys/*"))
+)
+_ALLOWED: Final[Mapping[Role, Sequence[str]]] = {
+    "client": ("*",),
+    "provider": PROVIDER_ROUTES,
+    "admin": ADMIN_ROUTES,
+}
 
 
 def bearer(event: Mapping[str, Any]) -> str:
@@ -28,12 +41,9 @@ def policy(caller: Caller, method_arn: str) -> dict[str, Any]:
     The context goes to the functions; its values have to be strings.
     """
     stage = "/".join(method_arn.split("/")[:2])
-    routes = [f"{stage}/{route}" for route in PROVIDER_ROUTES]
-    statements = (
-        [_statement("Allow", routes)]
-        if caller.role == "provider"
-        else [_statement("Allow", [f"{stage}/*"]), _statement("Deny", routes)]
-    )
+    statements = [_statement("Allow", stage, _ALLOWED[caller.role])]
+    if caller.role == "client":
+        statements.append(_statement("Deny", stage, (*PROVIDER_ROUTES, *ADMIN_ROUTES)))
     return {
         "principalId": caller.key_id,
         "policyDocument": {"Version": "2012-10-17", "Statement": statements},
@@ -42,9 +52,13 @@ def policy(caller: Caller, method_arn: str) -> dict[str, Any]:
             "role": caller.role,
             "tenant": caller.tenant,
             "models": " ".join(caller.models),
+            "tiers": " ".join(caller.tiers),
+            "tenantModels": " ".join(caller.tenant_models),
+            "reserved": "yes" if caller.is_reserved else "no",
         },
     }
 
 
-def _statement(effect: str, resources: list[str]) -> dict[str, Any]:
+def _statement(effect: str, stage: str, routes: Sequence[str]) -> dict[str, Any]:
+    resources = [f"{stage}/{route}" for route in routes]
     return {"Effect": effect, "Action": "execute-api:Invoke", "Resource": resources}

@@ -10,14 +10,16 @@ from functions._metrics import emit_failure
 from functions._policy import bearer, policy
 from functions._wiring import Opened, aws, run, settings
 from inferline.aws.keys import DynamoKeys
+from inferline.aws.tenants import DynamoTenants
 from inferline.errors import NotAuthenticated, Unavailable
-from inferline.keys import Keyring
+from inferline.keyring import Keyring
 
 
 @asynccontextmanager
 async def _keyring() -> AsyncIterator[Keyring]:
     async with aws() as client:
-        yield Keyring(DynamoKeys(client, settings.registry_table), client.now_ms)
+        table = settings.registry_table
+        yield Keyring(DynamoKeys(client, table), DynamoTenants(client, table), client.now_ms)
 
 
 _opened = Opened(_keyring).at_start()

@@ -12,7 +12,7 @@ from importlib.metadata import entry_points
 from typing import Any, Final
 
 from inferline import __version__
-from inferline.commands import asking, keys, pardon, status, usage
+from inferline.commands import asking, keys, pardon, status, tenants, usage
 from inferline.commands.printing import FAILED, OK, USAGE
 from inferline.errors import InferLineError
 from inferline.otlp import tracing
@@ -65,15 +65,17 @@ def _parser() -> argparse.ArgumentParser:
     settings = parts.add_parser("settings", help="list every setting of the gateway, as Markdown")
     settings.set_defaults(run=_settings)
     _add_asking(parts)
-    keys_parser = parts.add_parser("keys", help="make, list and revoke API keys")
+    keys_parser = parts.add_parser("keys", help="make, list, rotate and revoke API keys")
     keys.add_keys(keys_parser, os.environ)
+    tenants_parser = parts.add_parser("tenants", help="list tenants, and limit them")
+    tenants.add_tenants(tenants_parser, os.environ)
     return parser
 
 
 def _add_asking(parts: Any) -> None:
     environ = os.environ
     models = parts.add_parser("models", help="list the models")
-    what = "list the live providers, their tokens and quarantine"
+    what = "list the live providers and their quarantine; make, rotate and revoke their tokens"
     providers = parts.add_parser("providers", help=what)
     for parser, path in ((models, "/v1/models"), (providers, "/v1/providers")):
         asking.add_arguments(parser, environ)

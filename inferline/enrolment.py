@@ -63,6 +63,8 @@ class Enrolment(BaseModel):
     speeds: dict[Name, ToldSpeed] = Field(default_factory=dict, max_length=MODELS_MAX)
     #: Whether it wants credentials: it has none, or they end soon, or its models have changed.
     credentials: bool = True
+    #: Whether it takes tasks of reserved models, with lent credentials; earlier releases don't.
+    takes_reserved: bool = False
 
 
 class Credentials(BaseModel):
@@ -106,9 +108,12 @@ class Faster(BaseModel):
 
 
 class Grant(BaseModel):
-    """Everything a provider needs to take tasks."""
+    """
+    Everything a provider needs to take tasks. Models are called as the registry calls them: one
+    that is reserved for a tenant stands beside the one that is for all.
+    """
 
-    #: Queue URLs per tier, by model id.
+    #: Queue URLs per tier, by model.
     queues: dict[str, dict[Tier, str]]
     #: How many other providers serve a model, by its id. Gateways of an earlier release tell none.
     peers: dict[str, int] = Field(default_factory=dict)
@@ -127,6 +132,9 @@ class Grant(BaseModel):
 
 class Lender(Protocol):
     """Lends providers credentials for their work."""
+
+    def room(self, models: Sequence[str]) -> int:
+        """How many of these models, from the first on, one provider's credentials can name."""
 
     async def lend(self, provider_id: str, models: Sequence[Model]) -> Credentials:
         """

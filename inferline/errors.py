@@ -13,7 +13,8 @@ Every way InferLine says no, with the HTTP status and the OpenAI error fields ea
     │   ├── Quarantined            403  permission_error       provider_quarantined
     │   ├── NotFound               404  invalid_request_error  not_found
     │   │   ├── ModelNotFound      404  invalid_request_error  model_not_found
-    │   │   └── TaskNotFound       404  invalid_request_error  task_not_found
+    │   │   ├── TaskNotFound       404  invalid_request_error  task_not_found
+    │   │   └── KeyNotFound        404  invalid_request_error  key_not_found
     │   ├── MethodNotAllowed       405  invalid_request_error  method_not_allowed
     │   └── BodyTooLarge           413  invalid_request_error  request_too_large
     ├── CapacityError              nobody can mend it now; later it may work
@@ -171,6 +172,12 @@ class TaskNotFound(NotFound):
     """There is no such task, or no longer: it is kept for an hour after its deadline."""
 
     code = "task_not_found"
+
+
+class KeyNotFound(NotFound):
+    """There is no such key. GET /v1/keys lists those that there are."""
+
+    code = "key_not_found"
 
 
 class MethodNotAllowed(RequestError):

@@ -1,10 +1,10 @@
 """
 API keys and provider tokens: made once, shown once, known afterwards by the hash of their secret.
 
-A key reads ``il_<id>_<secret><check>``, a provider's token ``ilp_...``. The prefix lets scanners of
-repositories find a key that leaked; the check, a CRC-32, tells a typing error without a look
-anywhere. The secret is 256 random bits, so that one round of SHA-256 is all the protection its
-hash needs.
+A key reads ``il_<id>_<secret><check>``, a provider's token ``ilp_...``, an administrator's key
+``ila_...``. The prefix lets scanners of repositories find a key that leaked; the check, a CRC-32,
+tells a typing error without a look anywhere. The secret is 256 random bits, so that one round of
+SHA-256 is all the protection its hash needs.
 """
 
 from __future__ import annotations
@@ -14,14 +14,19 @@ import hmac
 import re
 import secrets
 import zlib
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final, NamedTuple, Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Final, Literal, NamedTuple, Protocol
 
-from inferline.caller import Caller, Role
-from inferline.errors import NotAuthenticated
+from inferline.caller import Role
+from inferline.patterns import EVERY
+from inferline.task import TIERS, Tier
 
-PREFIXES: Final[dict[Role, str]] = {"client": "il", "provider": "ilp"}
+PREFIXES: Final[dict[Role, str]] = {"client": "il", "provider": "ilp", "admin": "ila"}
+#: How long the old secret of a rotated key works on unless told otherwise, and at the most,
+#: seconds.
+OVERLAP_SECONDS: Final = 24 * 3600
+OVERLAP_SECONDS_MAX: Final = 30 * 24 * 3600
 
 _DIGITS: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _ID_BYTES: Final = 8
@@ -31,12 +36,12 @@ _ID_CHARS: Final = 11
 _SECRET_CHARS: Final = 43
 _CHECK_CHARS: Final = 6
 _FORM: Final = re.compile(
-    rf"(ilp?)_([0-9A-Za-z]{{{_ID_CHARS}}})_([0-9A-Za-z]{{{_SECRET_CHARS}}})"
+    rf"(il[pa]?)_([0-9A-Za-z]{{{_ID_CHARS}}})_([0-9A-Za-z]{{{_SECRET_CHARS}}})"
     rf"([0-9A-Za-z]{{{_CHECK_CHARS}}})"
 )
 _ROLES: Final[dict[str, Role]] = {prefix: role for role, prefix in PREFIXES.items()}
-#: What the secret of an unknown key is compared with: no secret has this hash.
-_NO_SHA256: Final = "0" * 64
+
+Validity = Literal["valid", "expired", "revoked"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,14 +55,26 @@ class Key:
     tenant: str
     #: In hexadecimal.
     secret_sha256: str
-    #: Patterns, as of the shell, of the models that a provider may serve with it.
-    models: tuple[str, ...] = ("*",)
+    #: Patterns, as of the shell, of the models that a client may ask for with it, or that a
+    #: provider may serve.
+    models: tuple[str, ...] = EVERY
+    #: The tiers that a client may ask for with it.
+    tiers: tuple[Tier, ...] = TIERS
     #: Milliseconds since 1970, here and below.
     created_ms: int
     #: None: never.
     expires_ms: int | None = None
     #: None: it was not.
     revoked_ms: int | None = None
+    #: The secret before the last rotation, and until when it works; None: there was none.
+    old_sha256: str | None = None
+    old_until_ms: int | None = None
+
+    def validity(self, now_ms: int) -> Validity:
+        """Whether it opens anything, or else why not."""
+        if self.revoked_ms is not None:
+            return "revoked"
+        return "expired" if self.expires_ms is not None and self.expires_ms <= now_ms else "valid"
 
 
 class Shown(NamedTuple):
@@ -77,11 +94,25 @@ class KeyStore(Protocol):
     async def key(self, key_id: str) -> Key | None:
         """The key with that id as it is now, not a moment ago; None where there is none."""
 
-    async def keys(self, role: Role) -> list[Key]:
-        """All keys of a role, oldest first, those of no use any more among them for a while."""
+    async def keys(self, *roles: Role) -> list[Key]:
+        """All keys of some roles, oldest first, those of no use any more among them for a while."""
+
+    async def replace_secret(self, key: Key, instead_of: str) -> bool:
+        """
+        Keep the secrets of a rotated key, and say whether that was possible. Idempotent.
+
+        It is not for a key that is revoked, or whose secret has not the hash ``instead_of`` any
+        more.
+        """
 
     async def revoke(self, key_id: str, now_ms: int) -> Key | None:
         """Revoke a key and return it; the first revocation stands. None where there is none."""
+
+    async def note_use(self, key_id: str, now_ms: int, seconds: float) -> None:
+        """Note that a key is used, unless that was noted less than ``seconds`` ago."""
+
+    async def uses(self) -> Mapping[str, int]:
+        """When each key was last noted to be used, by its id; milliseconds since 1970."""
 
 
 def new_key(
@@ -90,25 +121,49 @@ def new_key(
     *,
     tenant: str,
     now_ms: int,
-    models: tuple[str, ...] = ("*",),
+    models: tuple[str, ...] = EVERY,
+    tiers: tuple[Tier, ...] = TIERS,
     expires_ms: int | None = None,
     random_bytes: Callable[[int], bytes] = secrets.token_bytes,
 ) -> tuple[Key, str]:
     """A new key, and its text: what its bearer is to show, and what nobody can tell again."""
     key_id = _base62(random_bytes(_ID_BYTES), _ID_CHARS)
     secret = _base62(random_bytes(_SECRET_BYTES), _SECRET_CHARS)
-    text = f"{PREFIXES[role]}_{key_id}_{secret}"
     key = Key(
         id=key_id,
         role=role,
         name=name,
         tenant=tenant,
-        secret_sha256=_sha256(secret),
+        secret_sha256=sha256(secret),
         models=models,
+        tiers=tiers,
         created_ms=now_ms,
         expires_ms=expires_ms,
     )
-    return key, text + _check(text)
+    return key, _text(role, key_id, secret)
+
+
+def rotated(
+    key: Key,
+    *,
+    now_ms: int,
+    overlap_seconds: float = OVERLAP_SECONDS,
+    random_bytes: Callable[[int], bytes] = secrets.token_bytes,
+) -> tuple[Key, str]:
+    """
+    The key with a new secret, and its text.
+
+    The secret until now works on while the overlap lasts. No more than two ever do: one from
+    before an earlier rotation ends at once.
+    """
+    secret = _base62(random_bytes(_SECRET_BYTES), _SECRET_CHARS)
+    changed = replace(
+        key,
+        secret_sha256=sha256(secret),
+        old_sha256=key.secret_sha256,
+        old_until_ms=now_ms + round(overlap_seconds * 1000),
+    )
+    return changed, _text(key.role, key.id, secret)
 
 
 def parse(text: str) -> Shown | None:
@@ -119,46 +174,14 @@ def parse(text: str) -> Shown | None:
     return Shown(_ROLES[found[1]], found[2], found[3])
 
 
-class Keyring:
-    """Tells whose key a text is."""
-
-    def __init__(self, store: KeyStore, now_ms: Callable[[], int]) -> None:
-        self._store = store
-        self._now_ms = now_ms
-
-    async def caller(self, text: str) -> Caller:
-        """
-        The bearer of the key ``text``. Raises NotAuthenticated, or Unavailable.
-
-        A wrong secret and an unknown id take the same work and get the same answer.
-        """
-        shown = parse(text)
-        if shown is None:
-            raise NotAuthenticated(
-                "The API key is missing, or not a whole InferLine key. Send "
-                "`Authorization: Bearer il_…`; `inferline keys create` makes one."
-            )
-        key = await self._store.key(shown.id)
-        expected = key.secret_sha256 if key else _NO_SHA256
-        is_right = hmac.compare_digest(_sha256(shown.secret), expected)
-        if key is None or not is_right or key.role != shown.role:
-            raise NotAuthenticated("There is no such API key. `inferline keys create` makes one.")
-        self._check_in_force(key)
-        return Caller(tenant=key.tenant, key_id=key.id, role=key.role, models=key.models)
-
-    def _check_in_force(self, key: Key) -> None:
-        instead = {
-            "client": "`inferline keys create` makes another.",
-            "provider": "`inferline providers token` makes another.",
-        }[key.role]
-        if key.revoked_ms is not None:
-            raise NotAuthenticated(f"The key {key.id} was revoked. {instead}")
-        if key.expires_ms is not None and key.expires_ms <= self._now_ms():
-            raise NotAuthenticated(f"The key {key.id} has expired. {instead}")
-
-
-def _sha256(secret: str) -> str:
+def sha256(secret: str) -> str:
+    """What is kept of a secret, hexadecimal."""
     return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def _text(role: Role, key_id: str, secret: str) -> str:
+    text = f"{PREFIXES[role]}_{key_id}_{secret}"
+    return text + _check(text)
 
 
 def _check(text: str) -> str:

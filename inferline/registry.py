@@ -108,8 +108,9 @@ NOBODY: Final = Serving()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """A model that clients may ask for."""
+    """A model that clients may ask for: all, or those of the tenant that it is reserved for."""
 
+    #: As the registry calls it (`inferline.task.reserved`).
     id: str
     #: The URL of its queue for each tier.
     queues: Mapping[Tier, str]

@@ -18,7 +18,7 @@ from inferline.live import LiveTasks, Tasks
 from inferline.minutes import MINUTE_MS, Minute, MinuteStore
 from inferline.registry import Model, QueueMaker, Registry
 from inferline.store import TaskStore, Wanted
-from inferline.task import State, TaskRef
+from inferline.task import State, TaskRef, plain
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +115,7 @@ class Sweep:
                 continue
             age_ms = round(backlog.oldest_seconds * 1000)
             try:
-                await self.minutes.add(Minute.of_age(number, backlog.model, age_ms))
+                await self.minutes.add(Minute.of_age(number, plain(backlog.model), age_ms))
             except InferLineError as error:
                 log.warning("could not note a queue's age: %s", error.code)
 

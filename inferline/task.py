@@ -82,13 +82,34 @@ _DIGEST_CHARS: Final = 12
 MARK_CHARS: Final = 8
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
 
+#: Between a model's name and the tenant that it is reserved for; neither may hold it.
+_RESERVED: Final = "#"
+#: What the slug of a reserved model begins with, and no other.
+RESERVED_SLUG: Final = "-"
+_RESERVED_DIGEST_CHARS: Final = 32
+
+
+def reserved(model: str, tenant: str) -> str:
+    """What the registry calls a model as far as it is reserved for a tenant."""
+    return f"{model}{_RESERVED}{tenant}"
+
+
+def plain(name: str) -> str:
+    """What clients and backends call the model that the registry calls ``name``."""
+    return name.partition(_RESERVED)[0]
+
 
 def slug(model: str) -> str:
     """
     A model's name as it stands in keys and queue names: ``[A-Za-z0-9_-]{1,53}``, injective.
 
-    The readable part is cut at 40 characters; 12 hex digits of the SHA-256 keep names apart.
+    The readable part is cut at 40 characters; 12 hex digits of the SHA-256 keep names apart. That
+    of a reserved model is a dash and digits: rights to other models end in a star, and whatever
+    those are called, none of these can begin like it.
     """
+    if _RESERVED in model:
+        digest = hashlib.sha256(model.encode()).hexdigest()
+        return f"{RESERVED_SLUG}{digest[:_RESERVED_DIGEST_CHARS]}"
     readable = _UNSAFE.sub("-", model)[:SLUG_CHARS_MAX].strip("-") or "model"
     return f"{readable}-{hashlib.sha256(model.encode()).hexdigest()[:_DIGEST_CHARS]}"
 
@@ -122,6 +143,7 @@ class Task:
     """The STATE row. Times are milliseconds since 1970 by the clock of AWS, nobody's own."""
 
     ref: TaskRef
+    #: As its client calls it.
     model: str
     tier: Tier
     tenant: str
@@ -162,6 +184,12 @@ class Task:
     usage: dict[str, int] = field(default_factory=dict)
     #: When it ended, 0 before that; whoever ends it writes the time when that write began.
     ended_ms: int = 0
+
+    @property
+    def registered(self) -> str:
+        """What the registry calls its model."""
+        is_reserved = self.ref.slug.startswith(RESERVED_SLUG)
+        return reserved(self.model, self.tenant) if is_reserved else self.model
 
     @property
     def attempts_left(self) -> int:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
-from inferline.aws.keys import KEYS
+from inferline.aws.keys import KEYS, USES
 from inferline.aws.lending import BODY_ACTIONS, KEY_ACTIONS, QUEUE_ACTIONS, TASK_ACTIONS
 from inferline.aws.minutes import MINUTES
 from inferline.aws.registry import PROVIDERS
+from inferline.aws.tenants import TENANTS
 from inferline.aws.usage import USAGE
+from inferline.task import RESERVED_SLUG
 from infra.functions import INFERENCE
 from infra.queues import Queues
 from infra.rights import queue_arns, through_services
@@ -30,6 +33,8 @@ GATEWAY: Final = replace(
         MINUTES: ("Query", "UpdateItem"),
         KEYS: ("GetItem",),
         USAGE: ("GetItem", "Query"),
+        TENANTS: ("GetItem",),
+        USES: ("UpdateItem",),
     },
     dead_letters=("GetQueueUrl", "GetQueueAttributes"),
 )
@@ -37,10 +42,11 @@ GATEWAY: Final = replace(
 
 class Access(Construct):
     """
-    The provider role, and its rights as a policy that an instance's own role can have as well.
+    The provider role, and a policy that an instance's own role can have instead.
 
-    A session that is lent has these rights only for its models. A gateway's rights are a policy for
-    the role of its container.
+    A session that is lent has the role's rights only for its models. The policy is for all models
+    but reserved ones: nobody has looked whom those that have it are to serve. A gateway's rights
+    are a policy for the role of its container.
     """
 
     def __init__(
@@ -59,7 +65,7 @@ class Access(Construct):
             "Policy",
             managed_policy_name=f"{storage.stack_name}-provider",
             description="What a provider of InferLine does: takes tasks and writes answers",
-            statements=_statements(storage),
+            statements=[*_statements(storage), *_unreserved(storage)],
         )
         self.role = iam.Role(
             self,
@@ -67,7 +73,7 @@ class Access(Construct):
             role_name=f"{storage.stack_name}-provider",
             description="Lent to providers for an hour, cut down to their models",
             assumed_by=iam.ArnPrincipal(lender.role_arn),
-            managed_policies=[self.policy],
+            inline_policies={"Work": iam.PolicyDocument(statements=_statements(storage))},
         )
 
 
@@ -77,6 +83,23 @@ def _statements(storage: Storage) -> list[iam.PolicyStatement]:
         _allow("Tasks", TASK_ACTIONS, [storage.tasks.table_arn]),
         _allow("Bodies", BODY_ACTIONS, [storage.bodies.arn_for_objects("*")]),
         through_services(storage, KEY_ACTIONS, ("dynamodb", "s3", "sqs")),
+    ]
+
+
+def _unreserved(storage: Storage) -> list[iam.PolicyStatement]:
+    """Nothing that is reserved for a tenant."""
+    queues = [arn.replace("-*-", f"-{RESERVED_SLUG}*-") for arn in queue_arns(storage.stack_name)]
+    bodies = [storage.bodies.arn_for_objects(f"{RESERVED_SLUG}*")]
+    deny = partial(iam.PolicyStatement, effect=iam.Effect.DENY)
+    return [
+        deny(sid="NoReservedQueues", actions=list(QUEUE_ACTIONS), resources=queues),
+        deny(
+            sid="NoReservedTasks",
+            actions=list(TASK_ACTIONS),
+            resources=[storage.tasks.table_arn],
+            conditions={"ForAnyValue:StringLike": {"dynamodb:LeadingKeys": [f"{RESERVED_SLUG}*"]}},
+        ),
+        deny(sid="NoReservedBodies", actions=list(BODY_ACTIONS), resources=bodies),
     ]
 
 

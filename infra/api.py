@@ -24,7 +24,7 @@ STAGE: Final = "api"
 STREAM_SECONDS: Final = 900
 BUFFERED_SECONDS: Final = 29
 #: What is no key at all is refused before a function has to look at it.
-KEY_FORM: Final = "^[Bb]earer +ilp?_[0-9A-Za-z]+_[0-9A-Za-z]+$"
+KEY_FORM: Final = "^[Bb]earer +il[pa]?_[0-9A-Za-z]+_[0-9A-Za-z]+$"
 #: One line for each request: who, what, how long; never a body, a key or a query.
 ACCESS_LOG: Final = {
     "request": "$context.requestId",

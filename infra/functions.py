@@ -13,9 +13,10 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
-from inferline.aws.keys import KEYS
+from inferline.aws.keys import KEYS, USES
 from inferline.aws.minutes import MINUTES
 from inferline.aws.registry import FLEET, MODELS, PROVIDERS, STRIKES
+from inferline.aws.tenants import TENANTS
 from inferline.aws.usage import USAGE
 from infra import asset
 from infra.environment import environment
@@ -98,7 +99,7 @@ FUNCTIONS: Final = (
     ),
     Function(
         name="control",
-        does="Tells of models, providers and queues, and enrols providers",
+        does="Tells of models, providers and queues, enrols providers and manages keys",
         memory=512,
         seconds=30,
         at_once=50,
@@ -112,6 +113,9 @@ FUNCTIONS: Final = (
                 FLEET: ("GetItem", "UpdateItem"),
                 MINUTES: ("Query",),
                 USAGE: ("GetItem", "Query"),
+                KEYS: ("GetItem", "Query", "PutItem", "UpdateItem"),
+                USES: ("Query",),
+                TENANTS: ("Query",),
             },
             queues=("CreateQueue", "GetQueueUrl", "GetQueueAttributes"),
             dead_letters=("GetQueueUrl", "GetQueueAttributes"),
@@ -123,7 +127,7 @@ FUNCTIONS: Final = (
         memory=512,
         seconds=10,
         at_once=50,
-        rights=Rights(registry={KEYS: ("GetItem",)}),
+        rights=Rights(registry={KEYS: ("GetItem",), TENANTS: ("GetItem",), USES: ("UpdateItem",)}),
     ),
     Function(
         name="dead_letters",

@@ -17,6 +17,7 @@ from inferline.enrolment import Credentials
 from inferline.errors import InvalidRequest
 from inferline.registry import Model
 from inferline.settings import Settings
+from inferline.task import slug
 
 #: STS's limit on a session policy.
 POLICY_CHARS_MAX: Final = 2048
@@ -43,6 +44,10 @@ class FixedLender:
     def __init__(self, credentials: Credentials) -> None:
         self._credentials = credentials
 
+    def room(self, models: Sequence[str]) -> int:
+        """All of them; see `Lender`."""
+        return len(models)
+
     async def lend(self, provider_id: str, models: Sequence[Model]) -> Credentials:
         """The credentials given; see `Lender`."""
         return self._credentials
@@ -54,6 +59,10 @@ class RoleLender:
     def __init__(self, client: AwsClient, settings: Settings) -> None:
         self._client = client
         self._settings = settings
+
+    def room(self, models: Sequence[str]) -> int:
+        """As many as a session's policy has room for; see `Lender`."""
+        return fitting(self._settings, list(map(slug, models)))
 
     async def lend(self, provider_id: str, models: Sequence[Model]) -> Credentials:
         """
@@ -92,17 +101,21 @@ def session_policy(settings: Settings, slugs: Sequence[str]) -> str:
     Account, region and table stand in the role's own policy, and a session has what both allow;
     without them here there is room for more models. Raises InvalidRequest when there is not enough.
     """
-    policy = _policy(settings, slugs)
-    if len(policy) > POLICY_CHARS_MAX:
-        fitting = len(slugs)
-        while fitting and len(_policy(settings, slugs[:fitting])) > POLICY_CHARS_MAX:
-            fitting -= 1
+    if (room := fitting(settings, slugs)) < len(slugs):
         raise InvalidRequest(
             f"{len(slugs)} models are more than one provider's credentials can name; of these, "
-            f"{fitting} fit. Choose some with --models, and start a second provider for the rest.",
+            f"{room} fit. Choose some with --models, and start a second provider for the rest.",
             param="models",
         )
-    return policy
+    return _policy(settings, slugs)
+
+
+def fitting(settings: Settings, slugs: Sequence[str]) -> int:
+    """How many of these models, from the first on, one session's policy can name."""
+    count = len(slugs)
+    while count and len(_policy(settings, slugs[:count])) > POLICY_CHARS_MAX:
+        count -= 1
+    return count
 
 
 def _policy(settings: Settings, slugs: Sequence[str]) -> str:

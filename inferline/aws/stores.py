@@ -26,6 +26,7 @@ from inferline.aws.provision import provision
 from inferline.aws.registry import DynamoRegistry
 from inferline.aws.s3 import S3Bodies
 from inferline.aws.sqs import SqsQueue, SqsQueueMaker
+from inferline.aws.tenants import DynamoTenants
 from inferline.aws.usage import DynamoUsage
 from inferline.enrolment import Credentials, Grant, Lender
 from inferline.errors import Unavailable
@@ -43,6 +44,16 @@ class ProviderStores:
 
 
 @dataclass(frozen=True, slots=True)
+class OperatorStores:
+    """What an operator's commands work on."""
+
+    keys: DynamoKeys
+    tenants: DynamoTenants
+    registry: DynamoRegistry
+    usage: DynamoUsage
+
+
+@dataclass(frozen=True, slots=True)
 class GatewayStores(ProviderStores):
     """What a gateway works on besides."""
 
@@ -51,6 +62,7 @@ class GatewayStores(ProviderStores):
     minutes: DynamoMinutes
     keys: DynamoKeys
     usage: DynamoUsage
+    tenants: DynamoTenants
     #: Whether this is no stack, with functions of its own, but tables that the gateway has made.
     emulated: bool
     #: Of credentials to providers that enrol; None: they use their host's own.
@@ -103,6 +115,7 @@ async def open_gateway_stores(
             ),
             keys=DynamoKeys(client, settings.registry_table),
             usage=_usage(client, settings),
+            tenants=DynamoTenants(client, settings.registry_table),
             emulated=emulated,
             lender=await _lender(client, settings, source, emulated=emulated),
         )
@@ -120,33 +133,18 @@ async def _lender(
 
 
 @asynccontextmanager
-async def open_keys(settings: Settings) -> AsyncIterator[DynamoKeys]:
-    """The keys of a stack that is there, with the process's own credentials; makes nothing."""
-    async with _open_stack(settings) as client:
-        yield DynamoKeys(client, settings.registry_table)
-
-
-@asynccontextmanager
-async def open_usage(settings: Settings) -> AsyncIterator[DynamoUsage]:
-    """The usage ledger of a stack that is there, in the same way."""
-    async with _open_stack(settings) as client:
-        yield _usage(client, settings)
-
-
-@asynccontextmanager
-async def open_registry(settings: Settings) -> AsyncIterator[DynamoRegistry]:
-    """The registry of a stack that is there, in the same way."""
-    async with _open_stack(settings) as client:
-        yield DynamoRegistry(client, settings.registry_table, settings.silent_seconds)
-
-
-@asynccontextmanager
-async def _open_stack(settings: Settings) -> AsyncIterator[AwsClient]:
-    """A client for a person's own credentials, and what to look at when it can do nothing."""
+async def open_operator_stores(settings: Settings) -> AsyncIterator[OperatorStores]:
+    """Those of a stack that is there, with the process's own credentials; makes none."""
     source = await _credentials(emulated=_emulated(settings.endpoint_url))
     async with AwsClient(settings.region, settings.endpoint_url or None, source) as client:
+        table = settings.registry_table
         try:
-            yield client
+            yield OperatorStores(
+                DynamoKeys(client, table),
+                DynamoTenants(client, table),
+                DynamoRegistry(client, table, settings.silent_seconds),
+                _usage(client, settings),
+            )
         except Unavailable as error:
             cause = error.__cause__
             why = f"AWS says: {cause}" if isinstance(cause, ClientError) else "AWS did not answer"

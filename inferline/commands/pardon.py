@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
+import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from inferline.commands.keys import on_stack, stack_of
-from inferline.commands.printing import OK
+from inferline.commands.stack import add_verb
 from inferline.errors import NotFound
+
+if TYPE_CHECKING:
+    from inferline.aws.stores import OperatorStores
 
 
 def add_pardon(verbs: Any, environ: Mapping[str, str]) -> None:
     """Declare ``inferline providers pardon``."""
     what = "take a provider again that was quarantined for what it wrote"
-    parser = on_stack(verbs, "pardon", what)
+    parser = add_verb(verbs, "pardon", what, environ, _pardon)
     parser.add_argument("id", metavar="ID", help="the provider, as listed")
-    parser.set_defaults(run=lambda options: asyncio.run(_pardon(options, environ)))
 
 
-async def _pardon(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    from inferline.aws.stores import open_registry
-
-    async with open_registry(stack_of(options, environ)) as registry:
-        if not await registry.pardon(options.id):
-            raise NotFound(f"There is no quarantined provider {options.id!r}.")
-    print(f"Pardoned {options.id}. It is taken again as soon as it is started.")
-    return OK
+async def _pardon(stores: OperatorStores, options: argparse.Namespace) -> None:
+    if not await stores.registry.pardon(options.id):
+        raise NotFound(f"There is no quarantined provider {options.id!r}.")
+    if options.json:
+        print(json.dumps({"id": options.id, "pardoned": True}))
+    else:
+        print(f"Pardoned {options.id}. It is taken again as soon as it is started.")

@@ -15,8 +15,8 @@ from urllib.parse import urlencode
 
 from inferline.commands import asking
 from inferline.commands.printing import FAILED, OK
+from inferline.commands.stack import opened
 from inferline.commands.status import table
-from inferline.settings import Settings
 from inferline.usage_report import (
     DIMENSIONS,
     Report,
@@ -99,14 +99,10 @@ def _asked(options: argparse.Namespace, environ: Mapping[str, str]) -> Mapping[s
 
 def _read(options: argparse.Namespace, environ: Mapping[str, str]) -> Mapping[str, Any]:
     """What the tables tell of all tenants. Raises InvalidRequest, SettingsError, Unavailable."""
-    from inferline.aws.stores import open_usage
-
-    given = {"AWS_REGION": environ.get("AWS_DEFAULT_REGION", ""), **environ}
-    if options.stack:
-        given["INFERLINE_STACK"] = options.stack
 
     async def read() -> Mapping[str, Any]:
-        async with open_usage(Settings.from_env(given)) as usage:
+        async with opened(options, environ) as stores:
+            usage = stores.usage
             now = usage.now_ms()
             since = moment(options.since, now, "since")
             if options.requests:

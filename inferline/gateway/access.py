@@ -17,18 +17,20 @@ from fastapi import Depends, Request
 from inferline.caller import ANYONE, LOCAL_TENANT, Caller, Role
 from inferline.clock import Clock
 from inferline.errors import NotAuthenticated, NotPermitted
-from inferline.keys import Keyring
+from inferline.keyring import Keyring
 
-#: How long a key is taken without a look into its store, and so may still be after a revocation.
+#: How long a key is taken without a look into its store, and so may still be after it was revoked,
+#: has expired, or its scopes have changed.
 CACHE_SECONDS: Final = 60.0
-#: How many keys are remembered; a key that is not costs one read of a row.
+#: How many keys are remembered; a key that is not costs the reads of two rows.
 CACHE_KEYS_MAX: Final = 10_000
 
-_WRONG_ROLE: Final[dict[Role, str]] = {
-    "client": "An API key can't enrol providers. `inferline providers token` makes a token that "
-    "can.",
-    "provider": "A provider's token can only enrol. `inferline keys create` makes a key for "
-    "clients.",
+#: What to show instead, by whom a route is for.
+_NEEDED: Final[dict[Role, str]] = {
+    "client": "This address is for clients. `inferline keys create` makes a key for them.",
+    "provider": "This address is for providers. `inferline providers token` makes a token.",
+    "admin": "This address is for administrators. `inferline keys create --role admin` makes a "
+    "key for them.",
 }
 
 
@@ -37,9 +39,10 @@ class Access(Protocol):
 
     async def caller(self, bearer: str, wanted: Role) -> Caller:
         """
-        Whose ``bearer`` is, empty for none. Raises NotAuthenticated or Unavailable.
+        Whose ``bearer`` is, empty for none. ``wanted`` is who the route is for; whether the caller
+        is one of them is not judged here.
 
-        ``wanted`` is who the route is for; whether the caller is one of them is not judged here.
+        Raises NotAuthenticated, Unavailable, or NotPermitted where there are none of those.
         """
 
 
@@ -50,9 +53,12 @@ class OpenAccess:
         self._token = provider_token.encode()
 
     async def caller(self, bearer: str, wanted: Role) -> Caller:
-        """Everybody, or a provider that shows the token; see `Access`."""
+        """Everybody, or a provider that shows the token, and never an administrator."""
         if wanted == "client":
             return ANYONE
+        if wanted == "admin":
+            # They would open other gateways of the stack, to anybody who reaches this one.
+            raise NotPermitted("This gateway asks for no keys, and makes none: INFERLINE_ACCESS.")
         if self._token and not hmac.compare_digest(bearer.encode(), self._token):
             raise NotAuthenticated(
                 "The provider token is missing or wrong. Set INFERLINE_PROVIDER_TOKEN at the "
@@ -94,8 +100,14 @@ async def provider(request: Request) -> Caller:
     return await _admitted(request, "provider")
 
 
+async def admin(request: Request) -> Caller:
+    """The caller of a route for administrators; raises as `client` does."""
+    return await _admitted(request, "admin")
+
+
 ClientCaller = Annotated[Caller, Depends(client)]
 ProviderCaller = Annotated[Caller, Depends(provider)]
+AdminCaller = Annotated[Caller, Depends(admin)]
 
 
 async def _admitted(request: Request, wanted: Role) -> Caller:
@@ -104,7 +116,7 @@ async def _admitted(request: Request, wanted: Role) -> Caller:
         access: Access = request.app.state.access
         caller = request.state.caller = await access.caller(_bearer(request), wanted)
     if caller.role != wanted:
-        raise NotPermitted(_WRONG_ROLE[caller.role])
+        raise NotPermitted(_NEEDED[wanted])
     return caller
 
 

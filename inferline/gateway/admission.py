@@ -12,7 +12,7 @@ from inferline.errors import QueueFull
 from inferline.gateway.catalogue import Catalogue, Reading
 from inferline.registry import NOBODY, Model
 from inferline.settings import Settings
-from inferline.task import TIERS, Tier
+from inferline.task import TIERS, Tier, plain
 
 #: How much of its time a request must have left for the backend, in mean times that one takes
 #: there: a quarter is for what nobody can know. `python -m bench overload` shows what that gives.
@@ -129,6 +129,6 @@ class Admission:
 
 def _refusal(model: Model, ahead: float, seconds: float | None) -> QueueFull:
     return QueueFull(
-        f"{ceil(ahead)} requests already wait for the model {model.id!r}. Try again later.",
+        f"{ceil(ahead)} requests already wait for the model {plain(model.id)!r}. Try again later.",
         retry_after_seconds=None if seconds is None else ceil(seconds),
     )

@@ -297,7 +297,7 @@ class Answer(Response):
         """
         line = self._line
         is_held = not task.waits(line.store.now_ms())
-        if is_held or (await line.catalogue.model(task.model)).is_served:
+        if is_held or (await line.catalogue.model(task.registered)).is_served:
             self._served = now
         elif now - self._served > line.settings.no_provider_seconds:
             if await line.store.expire(task.ref):

@@ -29,14 +29,14 @@ from inferline.errors import (
     MethodNotAllowed,
     NotFound,
 )
-from inferline.gateway import control, inference, overview, tasks, usage
-from inferline.gateway.access import Access, KeyAccess, OpenAccess, client, provider
+from inferline.gateway import control, inference, keys, overview, tasks, usage
+from inferline.gateway.access import Access, KeyAccess, OpenAccess, admin, client, provider
 from inferline.gateway.catalogue import Catalogue
 from inferline.gateway.control import Office
 from inferline.gateway.line import Line
 from inferline.gateway.objects import error_response
 from inferline.gateway.watch import Watch
-from inferline.keys import Keyring
+from inferline.keyring import Keyring
 from inferline.ledger import Ledger, Ledgers
 from inferline.minutes import MinuteLedger
 from inferline.settings import Settings
@@ -94,6 +94,8 @@ async def open_office(
                 queue_maker=stores.queue_maker,
                 lender=stores.lender,
                 access=_access(settings, stores, clock),
+                keys=stores.keys,
+                tenants=stores.tenants,
                 minutes=minutes,
                 usage=stores.usage,
             )
@@ -125,7 +127,7 @@ async def _background(
 
 def _access(settings: Settings, stores: GatewayStores, clock: Clock) -> Access:
     if settings.access == "keys":
-        return KeyAccess(Keyring(stores.keys, stores.client.now_ms), clock)
+        return KeyAccess(Keyring(stores.keys, stores.tenants, stores.client.now_ms), clock)
     return OpenAccess(settings.provider_token)
 
 
@@ -178,6 +180,7 @@ _ROUTERS: Final[Sequence[tuple[APIRouter, Sequence[Any]]]] = (
     (overview.router, [Depends(client)]),
     (usage.router, [Depends(client)]),
     (control.joining, [Depends(provider)]),
+    (keys.router, [Depends(admin)]),
     (control.public, []),
 )
 

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from math import inf
 from typing import Final, Generic, TypeVar
 
+from inferline.caller import Caller
 from inferline.clock import Clock
 from inferline.errors import ModelNotFound
 from inferline.payload import MODEL_CHARS_MAX
 from inferline.queue import Depth, TaskQueue
 from inferline.registry import Fleet, Model, Registry, Snapshot
+from inferline.task import plain
 
 log = logging.getLogger(__name__)
 
@@ -148,10 +150,25 @@ class Catalogue:
         self._fleet = Cached(registry.fleet, clock, registry_seconds)
         self._depths: dict[str, Cached[Reading]] = {}
 
-    async def model(self, name: str) -> Model:
-        """The model called ``name``. Raises ModelNotFound, after a look that is not old."""
-        if not 0 < len(name) <= MODEL_CHARS_MAX:
+    async def asked(self, name: str, caller: Caller) -> Model:
+        """
+        The model that a caller asks for by ``name``. Raises ModelNotFound.
+
+        One that is not for it is not looked for: nothing tells whether it exists.
+        """
+        is_name = 0 < len(name) <= MODEL_CHARS_MAX and plain(name) == name
+        if not is_name or not caller.may_use(name):
             raise no_such_model(name)
+        try:
+            return await self.model(caller.registered(name))
+        except ModelNotFound:
+            raise no_such_model(name) from None
+
+    async def model(self, name: str) -> Model:
+        """
+        The model that the registry calls ``name``. Raises ModelNotFound, after a look that is not
+        old.
+        """
         row = self._row(name)
         [found] = await row.get()
         if found is None:

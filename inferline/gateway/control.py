@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from fnmatch import fnmatchcase
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -17,7 +16,7 @@ from inferline.census import Census
 from inferline.enrolment import Credentials, Enrolment, Grant, Lender, Name, Terms
 from inferline.errors import NotPermitted, Quarantined, Unavailable
 from inferline.gateway import peers
-from inferline.gateway.access import Access, ProviderCaller
+from inferline.gateway.access import Access, ClientCaller, ProviderCaller
 from inferline.gateway.line import Line
 from inferline.gateway.objects import (
     ERRORS,
@@ -27,7 +26,10 @@ from inferline.gateway.objects import (
     ProviderList,
     ProviderObject,
 )
+from inferline.gateway.offers import Offers
+from inferline.keys import KeyStore
 from inferline.minutes import MinuteLedger
+from inferline.patterns import matches
 from inferline.registry import (
     NOBODY,
     Model,
@@ -37,6 +39,8 @@ from inferline.registry import (
     Snapshot,
     TaskSpeed,
 )
+from inferline.task import plain
+from inferline.tenants import TenantStore
 from inferline.usage import UsageStore
 
 log = logging.getLogger(__name__)
@@ -52,18 +56,22 @@ class Office:
     #: Of what enrolled providers sign with; None: they use their host's own.
     lender: Lender | None
     access: Access
+    keys: KeyStore
+    tenants: TenantStore
     #: What each minute was like.
     minutes: MinuteLedger
     #: What each tenant has used.
     usage: UsageStore
 
     census: Census = field(init=False)
+    offers: Offers = field(init=False)
 
     def __post_init__(self) -> None:
-        """Have one census: it remembers when to look whether the next is due."""
+        """Have one of each that remembers: when to count anew, and who the tenants are."""
         line = self.line
         census = Census(self.registry, line.settings.registry_seconds, line.clock.sleep)
         object.__setattr__(self, "census", census)
+        object.__setattr__(self, "offers", Offers(self.tenants, self.lender, line.clock))
 
     async def enrol(self, told: Enrolment, caller: Caller) -> Grant:
         """
@@ -74,13 +82,14 @@ class Office:
         """
         check_models(caller, [offered.id for offered in told.models])
         known = await self.line.catalogue.models()
-        models = [await self._model(offered.model_dump(), known) for offered in told.models]
+        offers = await self.offers.of(told, caller)
+        models = [await self._model(name, one.model_dump(), known) for name, one in offers]
         lent = await self._lend(told, models)
         if isinstance(lent, Unavailable) and await self.registry.provider(told.id) is None:
             raise lent  # It could not take a task: who waits for one is not to wait for it.
         changed = [model for model in models if known.get(model.id) != model]
         await self.registry.put_models(changed)
-        provider = _provider(told)
+        provider = _provider(told, [model.id for model in models])
         try:
             before = await self.registry.put_provider(provider)
         except Quarantined:
@@ -131,28 +140,30 @@ class Office:
         except Unavailable as error:
             return error
 
-    async def _model(self, offered: dict[str, Any], known: Any) -> Model:
-        there = known.get(offered["id"])
-        queues = there.queues if there else await self.queue_maker.make(offered["id"])
+    async def _model(self, name: str, offered: dict[str, Any], known: Any) -> Model:
+        there = known.get(name)
+        queues = there.queues if there else await self.queue_maker.make(name)
         if there:
             # Backends that have no date tell the present one, each time anew.
             offered["created"] = there.created
             offered["context_length"] = offered["context_length"] or there.context_length
-        return Model(queues=queues, **offered)
+        return Model(queues=queues, **offered | {"id": name})
 
     async def leave(self, provider_id: str, caller: Caller) -> None:
         """A provider goes; what it held comes back by itself. Raises NotPermitted."""
         there = await self.registry.provider(provider_id)
-        check_models(caller, there.models if there else ())
+        check_models(caller, [plain(model) for model in there.models] if there else ())
         await self.registry.remove_provider(provider_id)
         log.info("provider %s left", provider_id)
         await self._count()
 
 
-def _provider(told: Enrolment) -> Provider:
+def _provider(told: Enrolment, models: Sequence[str]) -> Provider:
+    """The provider that tells of itself; a task of a reserved model takes as long as any."""
+    named = {*told.speeds, *(name for name in models if plain(name) in told.speeds)}
     return Provider(
         id=told.id,
-        models=tuple(offered.id for offered in told.models),
+        models=tuple(models),
         slots=told.slots,
         running=told.running,
         healthy=told.healthy,
@@ -160,7 +171,7 @@ def _provider(told: Enrolment) -> Provider:
         service_seconds=told.service_seconds,
         tokens_per_second=told.tokens_per_second,
         reason=told.reason,
-        speeds={name: TaskSpeed(**one.model_dump()) for name, one in told.speeds.items()},
+        speeds={name: TaskSpeed(**told.speeds[plain(name)].model_dump()) for name in named},
     )
 
 
@@ -183,17 +194,21 @@ public = APIRouter(tags=["control"], responses=ERRORS)
 
 
 @router.get("/models", summary="List the models")
-async def list_models(office: At) -> ModelList:
-    """OpenAI's fields of each model, its context length and how many live providers it has."""
+async def list_models(caller: ClientCaller, office: At) -> ModelList:
+    """
+    OpenAI's fields of each model that the key is for, its context length and how many live
+    providers it has.
+    """
     models = await office.line.catalogue.models()
-    data = [_model_object(model) for model in models.values()]
+    shown = ((caller.shown(name), model) for name, model in models.items())
+    data = [_model_object(name, model) for name, model in shown if name]
     return ModelList(data=sorted(data, key=lambda model: model.id))
 
 
 @router.get("/models/{model_id:path}", summary="Tell of one model")
-async def get_model(model_id: str, office: At) -> ModelObject:
+async def get_model(model_id: str, caller: ClientCaller, office: At) -> ModelObject:
     """The same of one model."""
-    return _model_object(await office.line.catalogue.model(model_id))
+    return _model_object(model_id, await office.line.catalogue.asked(model_id, caller))
 
 
 @public.get("/health", summary="Whether requests can be taken")
@@ -204,13 +219,14 @@ async def get_health(office: At) -> Health:
 
 
 @router.get("/providers", summary="List the live providers")
-async def list_providers(office: At) -> ProviderList:
+async def list_providers(caller: ClientCaller, office: At) -> ProviderList:
     """
-    Each provider as it last told of itself, and how many seconds ago that was; and those that are
-    quarantined.
+    Each provider of a model that the key is for, as it last told of itself, and how many seconds
+    ago that was; and those that are quarantined.
     """
     snapshot = await office.line.catalogue.snapshot()
-    return ProviderList(data=provider_objects(snapshot, office.line.store.now_ms()))
+    found = provider_objects(snapshot, office.line.store.now_ms())
+    return ProviderList(data=shown_to(caller, found))
 
 
 @joining.post("/providers", summary="Enrol a provider; repeat it as a heartbeat")
@@ -226,9 +242,9 @@ async def leave(provider_id: Name, caller: ProviderCaller, office: At) -> Respon
     return Response(status_code=204)
 
 
-def _model_object(model: Model) -> ModelObject:
+def _model_object(name: str, model: Model) -> ModelObject:
     return ModelObject(
-        id=model.id,
+        id=name,
         created=model.created,
         owned_by=model.owned_by,
         context_length=model.context_length,
@@ -237,7 +253,10 @@ def _model_object(model: Model) -> ModelObject:
 
 
 def provider_objects(snapshot: Snapshot, now_ms: int) -> list[ProviderObject]:
-    """All live providers and all quarantined ones, by name."""
+    """
+    All live providers and all quarantined ones, by name; their models are called as the registry
+    calls them.
+    """
     refused = [provider for provider in snapshot.silent if provider.quarantined_ms]
     found = [_provider_object(one, now_ms) for one in (*snapshot.providers.values(), *refused)]
     return sorted(found, key=lambda provider: provider.id)
@@ -251,10 +270,20 @@ def _provider_object(provider: Provider, now_ms: int) -> ProviderObject:
     return ProviderObject(**told, seen_seconds_ago=ago, quarantined=provider.quarantined_ms > 0)
 
 
+def shown_to(caller: Caller, providers: Iterable[ProviderObject]) -> list[ProviderObject]:
+    """The providers of models that are for a caller, and of these what it calls them."""
+    found = []
+    for provider in providers:
+        models = [name for one in provider.models if (name := caller.shown(one))]
+        if models or not provider.models:
+            found.append(provider.model_copy(update={"models": models}))
+    return found
+
+
 def check_models(caller: Caller, models: Sequence[str]) -> None:
     """Raise NotPermitted unless the caller may serve all ``models``."""
     for model in models:
-        if not any(fnmatchcase(model, pattern) for pattern in caller.models):
+        if not matches(model, caller.models):
             raise NotPermitted(
                 f"This token is not for the model {model!r} but for {', '.join(caller.models)}. "
                 "`inferline providers token --models` makes another.",

@@ -15,7 +15,7 @@ from math import inf
 from inferline.bodies import BodyStore, body_key
 from inferline.caller import ANYONE, Caller
 from inferline.clock import Clock
-from inferline.errors import InferLineError, ProviderFault, Unavailable
+from inferline.errors import InferLineError, NotPermitted, ProviderFault, Unavailable
 from inferline.gateway.admission import Admission
 from inferline.gateway.catalogue import Catalogue
 from inferline.gateway.waiting import Waiting
@@ -26,7 +26,7 @@ from inferline.payload import Payload
 from inferline.queue import Message, TaskQueue
 from inferline.settings import Settings
 from inferline.store import Bound, TaskStore
-from inferline.task import Task, TaskRef
+from inferline.task import Task, TaskRef, Tier
 from inferline.trace import NO_TRACER, Tracer
 
 log = logging.getLogger(__name__)
@@ -72,18 +72,22 @@ class Line:
         traceparent: str = "",
     ) -> Task:
         """
-        The task that a request would be; it is nowhere yet. Raises ModelNotFound or Unavailable.
+        The task that a request would be; it is nowhere yet.
+
+        Raises ModelNotFound, NotPermitted for a tier that is not the caller's, or Unavailable.
 
         Its id is ``task_id`` and the model's mark. It is to end within ``seconds_max``, or sooner
         if the settings say so.
         """
-        model = await self.catalogue.model(payload.model)
+        model = await self.catalogue.asked(payload.model, caller)
+        if payload.tier not in caller.tiers:
+            raise _other_tier(payload.tier, caller)
         now = self.store.now_ms()
         seconds = min(seconds_max, self.settings.request_seconds_max)
         deadline = now + int(seconds * 1000)
         return Task(
             ref=TaskRef(model.slug, task_id + model.mark),
-            model=model.id,
+            model=payload.model,
             tier=payload.tier,
             tenant=caller.tenant,
             key_id=caller.key_id,
@@ -120,7 +124,7 @@ class Line:
 
     async def send_again(self, task: Task, body: bytes) -> None:
         """Send the message of a task that may be without; a second one does no harm."""
-        queue = (await self.catalogue.model(task.model)).queues[task.tier]
+        queue = (await self.catalogue.model(task.registered)).queues[task.tier]
         await self.queue.send(queue, await self._message(task.ref, body), task.tenant)
 
     async def abandon(self, task: Task) -> None:
@@ -162,13 +166,13 @@ class Line:
 
     async def _admitted(self, task: Task, body: bytes) -> Message:
         """The message of a task that may be submitted. Raises QueueFull or Unavailable."""
-        model = await self.catalogue.model(task.model)
+        model = await self.catalogue.model(task.registered)
         seconds = (task.deadline_ms - task.created_ms) / 1000
         await self.admission.admit(model, task.tier, seconds)
         return await self._message(task.ref, body)
 
     async def _send(self, task: Task, message: Message) -> None:
-        model = await self.catalogue.model(task.model)
+        model = await self.catalogue.model(task.registered)
         try:
             await self.queue.send(model.queues[task.tier], message, task.tenant)
         except InferLineError:
@@ -183,3 +187,11 @@ class Line:
         key = body_key(ref)
         await self.bodies.put(key, body)
         return Message(ref=ref, body_key=key)
+
+
+def _other_tier(tier: Tier, caller: Caller) -> NotPermitted:
+    return NotPermitted(
+        f"This key is not for the tier {tier!r} but for {', '.join(caller.tiers)}: name one in "
+        "`service_tier`.",
+        param="service_tier",
+    )

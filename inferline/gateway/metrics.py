@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
-from fastapi import Depends, FastAPI, Request
+from fastapi import FastAPI, Request
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
 from prometheus_client import disable_created_metrics as without_creation_times
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -14,8 +14,8 @@ from prometheus_client.registry import Collector
 from starlette.responses import Response
 
 from inferline import genai
-from inferline.errors import Unavailable
-from inferline.gateway.access import client
+from inferline.errors import NotPermitted, Unavailable
+from inferline.gateway.access import ClientCaller
 from inferline.gateway.control import Office
 from inferline.gateway.objects import OverviewObject
 from inferline.gateway.overview import Overview
@@ -163,19 +163,22 @@ def _models(overview: OverviewObject) -> Iterator[Metric]:
 
 
 def add(app: FastAPI, metrics: GatewayMetrics) -> None:
-    """Serve ``metrics`` at `PATH` of ``app``, to whoever may ask for the overview."""
+    """
+    Serve ``metrics`` at `PATH` of ``app``, to whoever may ask for every model: the counters name
+    those that were asked for.
+    """
 
-    async def tell(request: Request) -> Response:
+    async def tell(request: Request, caller: ClientCaller) -> Response:
+        if not caller.sees_all:
+            raise NotPermitted("The metrics tell of all models, and this key is for some of them.")
         overview: Overview = request.app.state.overview
         office: Office = request.app.state.office
         try:
-            now = await overview.get()
+            now = await overview.get(caller)
         except Unavailable:  # What has been counted can still be told.
             now = None
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
         body = encode(Told(metrics, now, office.minutes.calls()))
         return Response(body, headers={"content-type": content_type})
 
-    app.add_api_route(
-        PATH, tell, methods=["GET"], include_in_schema=False, dependencies=[Depends(client)]
-    )
+    app.add_api_route(PATH, tell, methods=["GET"], include_in_schema=False)

@@ -8,7 +8,9 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel
 from starlette.responses import Response
 
+from inferline.caller import Role
 from inferline.errors import InferLineError
+from inferline.keys import Validity
 from inferline.task import State, Tier
 from inferline.usage import Outcome
 
@@ -94,6 +96,40 @@ class ProviderList(BaseModel):
 
     object: Literal["list"] = "list"
     data: list[ProviderObject]
+
+
+class KeyObject(BaseModel):
+    """A key or a provider's token, without its secret. Dates are seconds since 1970."""
+
+    id: str
+    object: Literal["key"] = "key"
+    role: Role
+    name: str
+    tenant: str
+    models: list[str]
+    tiers: list[Tier]
+    state: Validity
+    created: int
+    #: Null: never.
+    expires: int | None
+    revoked: int | None
+    #: Until when the secret before the last rotation works; null when it does not.
+    old_secret_until: int | None
+    #: Within an hour; null: not in the last year, or not yet.
+    last_used: int | None
+
+
+class KeyList(BaseModel):
+    """All keys of a role."""
+
+    object: Literal["list"] = "list"
+    data: list[KeyObject]
+
+
+class ShownKey(KeyObject):
+    """A key with its text, which is told once."""
+
+    key: str
 
 
 class TaskObject(BaseModel):

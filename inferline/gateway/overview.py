@@ -11,10 +11,11 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Query, Request
 
 from inferline import __version__
+from inferline.caller import Caller
 from inferline.census import counted
 from inferline.gateway.access import ClientCaller
 from inferline.gateway.catalogue import Cached, no_such_model
-from inferline.gateway.control import Office, provider_objects
+from inferline.gateway.control import Office, provider_objects, shown_to
 from inferline.gateway.objects import (
     ERRORS,
     FiguresObject,
@@ -63,19 +64,33 @@ class Overview:
         self._hour = LastHour(office.minutes.store)
         self._cached = Cached(self._look, office.line.clock, OVERVIEW_SECONDS)
 
-    async def get(self, tenant: str = "") -> OverviewObject:
-        """The overview as ``tenant`` sees it, no older than the limit. Raises Unavailable."""
+    async def get(self, caller: Caller) -> OverviewObject:
+        """
+        The overview of the models that are for a caller, no older than the limit.
+
+        Sums are of all models. Raises Unavailable.
+        """
         look = await self._cached.settled()
         queues = [
-            queue.model_copy(update={"yours": waiting[tenant]}) if waiting[tenant] else queue
+            queue.model_copy(update={"model": name, "yours": waiting[caller.tenant]})
             for queue, waiting in zip(look.told.queues, look.tenants, strict=True)
+            if (name := caller.shown(queue.model))
         ]
-        return look.told.model_copy(update={"queues": queues})
+        hour = look.told.hour
+        models = [one for one in hour.models if not one.model or caller.may_use(one.model)]
+        return look.told.model_copy(
+            update={
+                "queues": queues,
+                "providers": shown_to(caller, look.told.providers),
+                "hour": hour.model_copy(update={"models": models}),
+            }
+        )
 
-    async def hour(self, model: str) -> HourObject:
+    async def hour(self, model: str, caller: Caller) -> HourObject:
         """The last hour of one model, of the same look. Raises ModelNotFound or Unavailable."""
         look = await self._cached.settled()
-        if model not in look.models:
+        name = caller.registered(model)
+        if name not in look.models or caller.shown(name) != model:
             raise no_such_model(model)
         return _hour([row for row in look.rows if row.model == model], look.now_ms, calls=False)
 
@@ -244,27 +259,29 @@ async def get_overview(request: Request, caller: ClientCaller) -> OverviewObject
     by minute, by model and in total, a few seconds old.
     """
     overview: Overview = request.app.state.overview
-    return await overview.get(caller.tenant)
+    return await overview.get(caller)
 
 
 @router.get("/queue/stats", summary="How long the queues are")
-async def get_queue_stats(request: Request) -> QueueList:
+async def get_queue_stats(request: Request, caller: ClientCaller) -> QueueList:
     """
     For each model and tier: tasks waiting and running, live providers and their slots, of the same
     look.
     """
     overview: Overview = request.app.state.overview
-    told = (await overview.get()).queues
+    told = (await overview.get(caller)).queues
     return QueueList(data=[QueueObject(**queue.model_dump(include=_QUEUE)) for queue in told])
 
 
 @router.get("/overview/hour", summary="Tell of one model's last hour")
 async def get_hour(
-    request: Request, model: Annotated[str, Query(max_length=MODEL_CHARS_MAX)]
+    request: Request,
+    caller: ClientCaller,
+    model: Annotated[str, Query(max_length=MODEL_CHARS_MAX)],
 ) -> HourObject:
     """
     The last hour of ``model`` alone by minute and in total, as old as the overview; calls to AWS
     are told for all models together only.
     """
     overview: Overview = request.app.state.overview
-    return await overview.hour(model)
+    return await overview.hour(model, caller)

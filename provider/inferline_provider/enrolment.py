@@ -14,6 +14,7 @@ from urllib.parse import quote
 from inferline.clock import Clock
 from inferline.enrolment import Credentials, Enrolment, Grant
 from inferline.http.connections import Connections
+from inferline.task import plain
 
 log = logging.getLogger(__name__)
 
@@ -58,26 +59,39 @@ class GrantedCredentials:
     def __init__(self, clock: Clock, *, own: bool = False) -> None:
         #: None: the host's own are to be used.
         self.lent: Credentials | None = None
+        #: Whether the host's own are used, whatever could be lent.
+        self.own = own
         #: Called when AWS has refused them as expired.
         self.on_expired: Callable[[], None] = lambda: None
         self._clock = clock
-        self._own = own
         self._asked = False
-        self._models: frozenset[str] = frozenset()
+        #: What the last grant names, and what the grant named that these came with.
+        self._granted: frozenset[str] = frozenset()
+        self._opened: frozenset[str] = frozenset()
         self._renew_at = inf
 
     def ask(self, models: Iterable[str]) -> bool:
         """Whether to ask for some: there are none, they end soon, or are for other models."""
-        changed = self._models != frozenset(models)
-        self._asked = not self._own and (self.lent is None or not self.due_seconds or changed)
+        changed = set(map(plain, self._opened)) != set(models) or self.is_behind
+        self._asked = not self.own and (self.lent is None or not self.due_seconds or changed)
         return self._asked
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether others are needed for what the last grant names."""
+        return not self.own and self._granted != self._opened
+
+    def open(self, model: str) -> bool:
+        """Whether a model's queues are open to these, as far as is known."""
+        return self.own or model in self._opened
 
     def take(self, grant: Grant) -> None:
         """Use what a grant lends, once asked for. Nothing is an answer too: use the host's own."""
+        self._granted = frozenset(grant.queues)
         if not self._asked:
             return
         self.lent, self._asked = grant.credentials, False
-        self._models = frozenset(grant.queues)
+        self._opened = self._granted
         seconds = self.lent.last_seconds if self.lent else None
         life = inf if seconds is None else max(RENEW_SECONDS_MIN, seconds * RENEW_SHARE)
         self._renew_at = self._clock.monotonic() + life

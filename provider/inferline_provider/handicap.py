@@ -9,6 +9,7 @@ from math import log2
 from typing import Final
 
 from inferline.enrolment import Faster
+from inferline.task import plain
 
 #: For the best of the others being twice as fast, and again for each time twice, seconds: a few
 #: receives, so that a message that is given back reaches the faster ones that wait for it, and
@@ -75,7 +76,7 @@ class Handicap:
 
 
 class Handicaps:
-    """The handicaps of this provider, by model."""
+    """The handicaps of this provider, by model, as the registry calls it: peers differ."""
 
     def __init__(self) -> None:
         self._by_model: defaultdict[str, Handicap] = defaultdict(Handicap)
@@ -90,7 +91,7 @@ class Handicaps:
             del self._by_model[model]
         for model, those in faster.items():
             handicap = self._by_model[model]
-            handicap.seconds = _seconds(those.times, task_seconds(model))
+            handicap.seconds = _seconds(those.times, task_seconds(plain(model)))
             share = max(1.0, those.fellows / ASKS_IN_HANDICAP)
             handicap.rest_seconds_max = min(REST_SECONDS_MAX, handicap.seconds * share)
 

@@ -16,6 +16,7 @@ from inferline.clock import Clock, SystemClock
 from inferline.enrolment import TOKENS_PER_SECOND_MAX, Enrolment, Grant
 from inferline.queue import TaskQueue
 from inferline.store import TaskStore
+from inferline.task import plain
 from inferline_provider.attempt import Bench
 from inferline_provider.backend import Backend
 from inferline_provider.chunks import ChunkWriter
@@ -293,6 +294,7 @@ class Provider:
             models=list(self._health.models),
             speeds=self._task_speeds.told(),
             credentials=self._credentials.ask(model.id for model in self._health.models),
+            takes_reserved=not self._credentials.own,
         )
 
     def _granted(self, grant: Grant) -> None:
@@ -302,7 +304,15 @@ class Provider:
         self._handicaps.know(grant.faster, self._task_speeds.seconds)
         self._show_alive()
         offered = {model.id for model in self._health.models}
-        self._rota.arrange({m: tiers for m, tiers in grant.queues.items() if m in offered})
+        self._rota.arrange(
+            {
+                name: tiers
+                for name, tiers in grant.queues.items()
+                if plain(name) in offered and self._credentials.open(name)
+            }
+        )
+        if self._credentials.is_behind:
+            self._enroller.changed()
         models = sorted(offered & set(grant.queues))
         if models != self._told_models:
             self._told_models = models

@@ -10,7 +10,7 @@ from math import inf
 from typing import Final
 
 from inferline.queue import RECEIVE_MAX
-from inferline.task import TIERS, Tier
+from inferline.task import TIERS, Tier, plain
 
 #: Every so many turns the queue that waited longest has its turn, whatever its tier.
 FAIR_TURNS: Final = 10
@@ -27,6 +27,7 @@ class Place:
     """One queue, as last seen."""
 
     url: str
+    #: As the registry calls it.
     model: str
     tier: Tier
     #: Its last receive brought something. Otherwise it is cold.
@@ -163,4 +164,4 @@ class Rota:
 
     def _rank(self, place: Place) -> tuple[int, bool, int, int]:
         tier = TIERS.index(place.tier)
-        return tier, place.model != self._loaded, place.oldest_ms, place.turn
+        return tier, plain(place.model) != self._loaded, place.oldest_ms, place.turn

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from inferline.keys import Key, new_key
+from inferline.keys import Key, new_key, rotated
 from tests.support.seams import Seams
 
 
@@ -14,7 +14,7 @@ def key(name: str = "app", role: str = "client", now_ms: int = 1, **told: object
 
 async def test_a_key_is_read_as_it_was_kept(seams: Seams) -> None:
     bare = key()
-    full = key("gpu", "provider", models=("org/*", "m"), expires_ms=5)
+    full = key("gpu", "provider", models=("org/*", "m"), tiers=("flex",), expires_ms=5)
     await seams.keys.put_key(bare)
     await seams.keys.put_key(full)
 
@@ -25,11 +25,66 @@ async def test_a_key_is_read_as_it_was_kept(seams: Seams) -> None:
 
 async def test_keys_are_listed_by_role_oldest_first(seams: Seams) -> None:
     second, first, token = key(now_ms=2), key(now_ms=1), key(role="provider")
-    for one in (second, first, token):
+    admin = key(role="admin", now_ms=3)
+    for one in (admin, second, first, token):
         await seams.keys.put_key(one)
 
     assert [first, second] == await seams.keys.keys("client")
     assert [token] == await seams.keys.keys("provider")
+    assert [first, second, admin] == await seams.keys.keys("client", "admin")
+
+
+async def test_a_rotated_key_has_its_new_secret_and_the_old_one_beside_it(seams: Seams) -> None:
+    one = key()
+    await seams.keys.put_key(one)
+    changed, _ = rotated(one, now_ms=7, overlap_seconds=60)
+
+    done = await seams.keys.replace_secret(changed, one.secret_sha256)
+    again = await seams.keys.replace_secret(changed, one.secret_sha256)
+
+    assert (True, True) == (done, again)
+    assert changed == await seams.keys.key(one.id)
+
+
+async def test_of_two_rotations_at_once_one_counts(seams: Seams) -> None:
+    one = key()
+    await seams.keys.put_key(one)
+    (first, _), (second, _) = (rotated(one, now_ms=7) for _ in range(2))
+
+    done = [await seams.keys.replace_secret(each, one.secret_sha256) for each in (first, second)]
+
+    assert [True, False] == done
+    assert first == await seams.keys.key(one.id)
+
+
+async def test_what_is_revoked_or_does_not_exist_gets_no_secret(seams: Seams) -> None:
+    one, nowhere = key(), key()
+    await seams.keys.put_key(one)
+    told = await seams.keys.revoke(one.id, 7)
+
+    for each in (one, nowhere):
+        changed, _ = rotated(each, now_ms=8)
+        assert not await seams.keys.replace_secret(changed, each.secret_sha256)
+
+    assert told == await seams.keys.key(one.id)
+    assert await seams.keys.key(nowhere.id) is None
+
+
+async def test_a_use_is_noted_once_in_an_interval_and_by_the_key(seams: Seams) -> None:
+    assert {} == await seams.keys.uses()
+
+    for now_ms in (100_000, 109_999, 110_000, 115_000):
+        await seams.keys.note_use("one", now_ms, 10)
+    await seams.keys.note_use("two", 5_000, 10)
+
+    assert {"one": 110_000, "two": 5_000} == await seams.keys.uses()
+
+
+async def test_a_noted_use_is_no_key(seams: Seams) -> None:
+    await seams.keys.note_use("one", 1, 10)
+
+    assert await seams.keys.key("one") is None
+    assert [] == await seams.keys.keys("client", "provider", "admin")
 
 
 async def test_a_revoked_key_is_so_at_once_and_its_first_revocation_stands(seams: Seams) -> None:

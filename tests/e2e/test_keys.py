@@ -13,6 +13,7 @@ from typing import Any
 import boto3
 import httpx
 import pytest
+from botocore.exceptions import ClientError
 
 from tests.support.line import MODEL, Line, Part, empty_line, until
 
@@ -27,6 +28,8 @@ class Locked:
     key: str
     token: str
     provider: Part
+    #: The environment of a provider's host, whose own AWS credentials open nothing.
+    host: dict[str, str]
 
     def client(self, key: str | None = None) -> httpx.Client:
         headers = {"authorization": f"Bearer {self.key if key is None else key}"}
@@ -69,9 +72,10 @@ def locked() -> Iterator[Locked]:
         key = inferline(line, "keys", "create", "--name", "app")["key"]
         token = inferline(line, "providers", "token", "--models", f"{MODEL[:4]}*")["key"]
         arguments = ("--base-url", line.url, "--backend", backend, "--id", "p1")
-        environ = {"INFERLINE_PROVIDER_TOKEN": token, **keys_without_rights(iam)}
+        host = keys_without_rights(iam)
+        environ = {"INFERLINE_PROVIDER_TOKEN": token, **host}
         part = line.start("provider", "inferline_provider", *arguments, environ=environ)
-        found = Locked(line, key, token, part)
+        found = Locked(line, key, token, part, host)
         with found.client() as client:
             until(lambda: client.get("/v1/providers").json()["data"], "the provider has enrolled")
         yield found
@@ -123,6 +127,70 @@ def test_a_token_enrols_only_what_it_is_for(locked: Locked) -> None:
     assert 3 == done.returncode
     assert "another*" in done.stderr
     assert MODEL in done.stderr
+
+
+def enrolled(locked: Locked, token: str, provider: str) -> Any:
+    """What a provider is granted that never takes a task."""
+    told = {"id": provider, "version": "0", "slots": 0, "takes_reserved": True}
+    with locked.client(token) as client:
+        answer = client.post("/v1/providers", json={**told, "models": [{"id": MODEL}]})
+    assert 200 == answer.status_code, answer.text
+    return answer.json()
+
+
+def is_allowed(locked: Locked, grant: Any, queue: str) -> bool:
+    """Whether the credentials of a grant may receive from a queue."""
+    lent = grant["credentials"]
+    sqs = boto3.client(
+        "sqs",
+        "us-east-1",
+        endpoint_url=locked.line.emulator_url,
+        aws_access_key_id=lent["access_key"],
+        aws_secret_access_key=lent["secret_key"],
+        aws_session_token=lent["token"],
+    )
+    try:
+        sqs.receive_message(QueueUrl=queue)
+    except ClientError as error:
+        if "AccessDenied" not in error.response["Error"]["Code"]:
+            raise
+        return False
+    return True
+
+
+def test_a_tenants_prompts_reach_its_own_providers_alone(locked: Locked) -> None:
+    line, token = locked.line, inferline(locked.line, "providers", "token", "--models", MODEL)
+    inferline(line, "tenants", "set", "apart", "--providers", token["id"])
+    key = inferline(line, "keys", "create", "--name", "apart")["key"]
+    arguments = ("--base-url", line.url, "--backend", line.backend_url, "--id", "p3")
+    environ = {"INFERLINE_PROVIDER_TOKEN": token["key"], **locked.host}
+    part = line.start("provider", "inferline_provider", *arguments, environ=environ)
+
+    with locked.client(key) as client:
+        until(lambda: client.get("/v1/models").json()["data"], "its own provider has enrolled")
+        answers = [client.post("/v1/chat/completions", json=CHAT) for _ in range(6)]
+        listed = client.get("/v1/providers").json()["data"]
+    own, other = enrolled(locked, token["key"], "p4"), enrolled(locked, locked.token, "p5")
+    part.stop()
+
+    assert [200] * 6 == [answer.status_code for answer in answers], answers[-1].text + part.log
+    assert {"p3"} == {answer.headers["x-inferline-provider"] for answer in answers}
+    assert ["p3"] == [provider["id"] for provider in listed]
+    [name] = own["queues"].keys() - other["queues"].keys()
+    apart, everybodys = own["queues"][name]["default"], other["queues"][MODEL]["default"]
+    assert [True, False] == [is_allowed(locked, grant, apart) for grant in (own, other)]
+    assert [True, True] == [is_allowed(locked, grant, everybodys) for grant in (own, other)]
+
+
+def test_both_secrets_of_a_rotated_key_get_answers(locked: Locked) -> None:
+    made = inferline(locked.line, "keys", "create", "--name", "rotated")
+    rotated = inferline(locked.line, "keys", "rotate", made["id"], "--overlap", "1h")
+
+    for text in (made["key"], rotated["key"]):
+        with locked.client(text) as client:
+            assert 200 == client.get("/v1/models").status_code
+    [row] = [r for r in inferline(locked.line, "keys", "list") if r["id"] == made["id"]]
+    assert row["created"] <= row["last_used"]
 
 
 def test_nothing_logs_a_key(locked: Locked) -> None:

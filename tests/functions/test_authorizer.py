@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
+from functions._edge import caller
+from inferline.issuing import Issuer
 from inferline.keys import new_key
+from inferline.tenants import Tenant
 from tests.support.cloud import Cloud, invoked, metrics, recorded
 from tests.support.runtime_api import Function
 
@@ -32,9 +35,12 @@ def allows(policy: dict[str, Any], route: str) -> bool:
 
 INFERENCE = ("POST/v1/chat/completions", "POST/completions", "GET/v1/models", "GET/v1/providers")
 ENROLMENT = ("POST/v1/providers", "POST/api/providers", "DELETE/v1/providers/p1")
+KEYS = ("GET/v1/keys", "POST/keys", "POST/api/v1/keys/k1/rotate", "DELETE/api/keys/k1")
+#: A model may have any name.
+ALIKE = ("GET/v1/models/keys", "GET/v1/models/org/keys")
 
 
-async def test_a_clients_key_is_good_for_all_but_enrolment(
+async def test_a_clients_key_is_good_for_all_but_enrolment_and_keys(
     cloud: Cloud, function: Callable[..., Function]
 ) -> None:
     key_id, text = await cloud.key()
@@ -42,9 +48,60 @@ async def test_a_clients_key_is_good_for_all_but_enrolment(
     policy = (await invoked(function("authorizer"), asking(text))).value
 
     assert key_id == policy["principalId"]
-    assert {"keyId": key_id, "role": "client", "tenant": "acme", "models": "*"} == policy["context"]
-    assert [True] * 4 == [allows(policy, route) for route in INFERENCE]
-    assert [False] * 3 == [allows(policy, route) for route in ENROLMENT]
+    assert {
+        "keyId": key_id,
+        "role": "client",
+        "tenant": "acme",
+        "models": "*",
+        "tiers": "priority default flex",
+        "tenantModels": "*",
+        "reserved": "no",
+    } == policy["context"]
+    assert [True] * 6 == [allows(policy, route) for route in (*INFERENCE, *ALIKE)]
+    assert [False] * 7 == [allows(policy, route) for route in (*ENROLMENT, *KEYS)]
+
+
+async def test_the_scopes_of_a_key_and_its_tenant_travel_with_the_policy(
+    cloud: Cloud, function: Callable[..., Function]
+) -> None:
+    limited = Tenant(id="acme", models=("org/*", "m"), providers=("token",))
+    await cloud.tenants.put_tenant(limited)
+    _, text = await cloud.key(models=("a*",), tiers=("flex",))
+
+    policy = (await invoked(function("authorizer"), asking(text))).value
+
+    found = caller({"authorizer": policy["context"]})
+    assert found is not None
+    assert (("a*",), ("flex",)) == (found.models, found.tiers)
+    assert (("org/*", "m"), True) == (found.tenant_models, found.is_reserved)
+    assert all(isinstance(value, str) for value in policy["context"].values())
+
+
+async def test_an_administrators_key_is_good_for_keys_alone(
+    cloud: Cloud, function: Callable[..., Function]
+) -> None:
+    _, text = await cloud.key("admin")
+
+    policy = (await invoked(function("authorizer"), asking(text))).value
+
+    assert "admin" == policy["context"]["role"]
+    assert [True] * 4 == [allows(policy, route) for route in KEYS]
+    assert [False] * 9 == [allows(policy, route) for route in (*INFERENCE, *ENROLMENT, *ALIKE)]
+
+
+async def test_both_secrets_of_a_rotated_key_are_good_and_its_use_is_noted(
+    cloud: Cloud, function: Callable[..., Function]
+) -> None:
+    key_id, old = await cloud.key()
+    issuer = Issuer(cloud.keys, ("client",))
+    _, new = await issuer.rotate(key_id, cloud.client.now_ms(), 3600)
+    cloud.secrets.append(new)
+    authorizer = function("authorizer")
+
+    found = [(await invoked(authorizer, asking(text))).value for text in (old, new)]
+
+    assert [key_id] * 2 == [policy["principalId"] for policy in found]
+    assert {key_id} == set(await cloud.keys.uses())
 
 
 async def test_a_providers_token_is_good_for_enrolment_alone(

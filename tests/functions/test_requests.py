@@ -184,6 +184,53 @@ async def test_a_clients_key_enrols_nobody(cloud: Cloud, function: Callable[...,
     assert 403 == status
 
 
+async def test_an_administrator_manages_keys(
+    cloud: Cloud, function: Callable[..., Function]
+) -> None:
+    control = function("control")
+
+    async def told(event: dict[str, Any]) -> tuple[int, Any]:
+        event["requestContext"]["authorizer"] |= {"role": "admin", "keyId": "ops"}
+        status, _, body = answer(await invoked(control, event))
+        cloud.secrets += [body["key"]] if "key" in body else []
+        return status, body
+
+    made = (await told(post("/v1/keys", {"name": "app", "models": ["a*"]})))[1]
+    rotated = (await told(post(f"/v1/keys/{made['id']}/rotate", {})))[1]
+    _, listed = await told(get("/v1/keys"))
+    revoked = await told(get(f"/v1/keys/{made['id']}") | {"httpMethod": "DELETE"})
+
+    key = await cloud.keys.key(made["id"])
+    assert key is not None
+    assert ("app", ("a*",)) == (key.name, key.models)
+    assert (made["id"], 200) == (rotated["id"], revoked[0])
+    assert made["key"] != rotated["key"]
+    assert [made["id"]] == [one["id"] for one in listed["data"]]
+    assert key.revoked_ms is not None
+
+
+async def test_a_clients_key_manages_none_and_its_scopes_hold(
+    cloud: Cloud, function: Callable[..., Function]
+) -> None:
+    await cloud.know()
+    control, inference = function("control"), function("inference")
+    other = post("/v1/chat/completions", chat(), models="another*")
+    tier = post("/v1/chat/completions", chat(), tiers="flex")
+
+    found = [
+        answer(await invoked(control, post("/v1/keys", {"name": "app"}))),
+        answer(await invoked(inference, other)),
+        answer(await invoked(inference, tier)),
+    ]
+
+    codes = [(status, body["error"]["code"]) for status, _, body in found]
+    assert [
+        (403, "permission_denied"),
+        (404, "model_not_found"),
+        (403, "permission_denied"),
+    ] == codes
+
+
 async def test_a_setting_that_cant_be_used_is_named_when_the_function_starts(
     cloud: Cloud, function: Callable[..., Function]
 ) -> None:

@@ -14,8 +14,13 @@ from inferline.caller import Caller
 from inferline.errors import NotAuthenticated
 from inferline.gateway.access import CACHE_SECONDS, KeyAccess
 from inferline.gateway.app import PREFIXES, create_app
-from inferline.keys import Keyring, new_key
+from inferline.keyring import Keyring
+from inferline.keys import new_key
 from inferline.memory_keys import MemoryKeys
+from inferline.memory_tenants import MemoryTenants
+from inferline.minutes import MINUTE_MS, Minute
+from inferline.registry import Model, Provider
+from inferline.tenants import Tenant
 from tests.support.gateway import MODEL, Gateway, running_gateway
 
 TOLD = {"id": "gpu-1", "version": "1", "slots": 1, "models": [{"id": "org/m"}, {"id": "plain"}]}
@@ -49,7 +54,8 @@ async def client(locked: Gateway) -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def bearer(gateway: Gateway, role: Any = "client", **told: Any) -> dict[str, str]:
-    key, text = new_key(role, "n", tenant="acme", now_ms=gateway.store.now_ms(), **told)
+    given = {"tenant": "acme", "now_ms": gateway.store.now_ms()} | told
+    key, text = new_key(role, "n", **given)
     await gateway.keys.put_key(key)
     return {"authorization": f"Bearer {text}"}
 
@@ -134,6 +140,116 @@ async def test_a_token_enrols_only_the_models_that_it_is_for(
     assert "org/*, x" in message
 
 
+@pytest.fixture
+async def many(locked: Gateway) -> Gateway:
+    """The gateway with some more models, each with a provider."""
+    for name in ("org/a", "org/b", "plain"):
+        url = await locked.queue.make(name)
+        await locked.registry.put_models([Model(id=name, queues=url)])
+        told = {"slots": 1, "running": 0, "healthy": True, "version": "1"}
+        await locked.registry.put_provider(Provider(id=f"p-{name}", models=(name,), **told))
+    await locked.counted()
+    return locked
+
+
+@pytest.mark.parametrize("by", ["key", "tenant"])
+async def test_a_model_that_is_not_for_a_key_does_not_exist_for_it(
+    many: Gateway, client: httpx.AsyncClient, by: str
+) -> None:
+    if by == "tenant":
+        await many.tenants.put_tenant(Tenant(id="acme", models=("org/*",)))
+    headers = await bearer(many, **({"models": ("org/*",)} if by == "key" else {}))
+
+    other = await client.get("/v1/models/plain", headers=headers)
+    nothing = await client.get("/v1/models/plaim", headers=headers)
+    asked = await client.post(
+        "/v1/chat/completions", json={**CHAT, "model": "plain"}, headers=headers
+    )
+
+    assert [404] * 3 == [response.status_code for response in (other, nothing, asked)]
+    assert "model_not_found" == asked.json()["error"]["code"]
+    assert "model" == asked.json()["error"]["param"]
+    assert other.text == nothing.text.replace("plaim", "plain") == asked.text
+    assert 200 == (await client.get("/v1/models/org/a", headers=headers)).status_code
+
+
+async def test_nothing_that_a_key_can_read_names_a_model_that_is_not_for_it(
+    many: Gateway, client: httpx.AsyncClient
+) -> None:
+    now_ms = many.store.now_ms()
+    await many.office.minutes.store.add(Minute.of_age(now_ms // MINUTE_MS, "plain", 5))
+    headers = await bearer(many, models=("org/*",))
+    paths = ("/v1/models", "/v1/providers", "/v1/overview", "/queue/stats")
+
+    told = {path: await client.get(path, headers=headers) for path in paths}
+    everything = await client.get("/v1/overview", headers=await bearer(many))
+
+    assert ["org/a", "org/b"] == [one["id"] for one in told["/v1/models"].json()["data"]]
+    assert ["p-org/a", "p-org/b"] == [one["id"] for one in told["/v1/providers"].json()["data"]]
+    for response in told.values():
+        assert 200 == response.status_code
+        assert "plain" not in response.text
+        assert MODEL not in response.text
+    assert {"plain", MODEL, "org/a"} <= {q["model"] for q in everything.json()["queues"]}
+    assert "plain" in [one["model"] for one in everything.json()["hour"]["models"]]
+    hour = await client.get("/v1/overview/hour?model=plain", headers=headers)
+    metrics = await client.get("/metrics", headers=headers)
+    assert [404, 403] == [hour.status_code, metrics.status_code]
+    assert "plain" not in metrics.text
+
+
+async def test_a_tier_that_is_not_for_a_key_is_refused_and_named(
+    locked: Gateway, client: httpx.AsyncClient
+) -> None:
+    headers = await bearer(locked, tiers=("flex",))
+
+    refused = [
+        await client.post("/v1/chat/completions", json={**CHAT, **told}, headers=headers)
+        for told in ({}, {"service_tier": "auto"}, {"service_tier": "priority"})
+    ]
+    taken = asyncio.create_task(
+        client.post("/v1/chat/completions", json={**CHAT, "service_tier": "flex"}, headers=headers)
+    )
+    await (await locked.take(tier="flex")).finish(tail=b"{}")
+
+    assert [403] * 3 == [response.status_code for response in refused]
+    error = refused[2].json()["error"]
+    assert ("permission_denied", "service_tier") == (error["code"], error["param"])
+    assert "'priority'" in error["message"]
+    assert 200 == (await taken).status_code
+
+
+async def test_nothing_is_queued_for_a_request_that_a_key_may_not_make(
+    locked: Gateway, client: httpx.AsyncClient
+) -> None:
+    headers = await bearer(locked, models=("other",), tiers=("flex",))
+
+    await client.post("/v1/chat/completions", json=CHAT, headers=headers)
+    wide = await bearer(locked, tiers=("flex",))
+    await client.post("/v1/chat/completions", json=CHAT, headers=wide)
+
+    assert {} == await locked.store.live_by_slug(10)
+
+
+async def test_a_cached_caller_costs_no_look_at_its_key_or_tenant() -> None:
+    class Looks(MemoryTenants):
+        made = 0
+
+        async def tenant(self, tenant_id: str) -> Tenant:
+            self.made += 1
+            return await super().tenant(tenant_id)
+
+    keys, tenants = MemoryKeys(), Looks()
+    key, text = new_key("client", "n", tenant="t", now_ms=0, models=("a*",))
+    await keys.put_key(key)
+    access = KeyAccess(Keyring(keys, tenants, lambda: 1), Hand())
+
+    found = [await access.caller(text, "client") for _ in range(3)]
+
+    assert [("a*",)] * 3 == [caller.models for caller in found]
+    assert 1 == tenants.made
+
+
 async def test_the_one_token_of_the_settings_opens_nothing_where_keys_are_asked_for(
     locked: Gateway, client: httpx.AsyncClient
 ) -> None:
@@ -177,7 +293,7 @@ async def test_a_key_is_looked_up_once_a_minute_and_a_revocation_seen_by_then() 
     clock, keys = Hand(), MemoryKeys()
     key, text = new_key("client", "n", tenant="t", now_ms=0)
     await keys.put_key(key)
-    access = KeyAccess(Keyring(keys, lambda: 1), clock)
+    access = KeyAccess(Keyring(keys, MemoryTenants(), lambda: 1), clock)
     await access.caller(text, "client")
     await keys.revoke(key.id, 1)
 
@@ -191,7 +307,7 @@ async def test_a_key_is_looked_up_once_a_minute_and_a_revocation_seen_by_then() 
 async def test_so_many_keys_are_remembered_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("inferline.gateway.access.CACHE_KEYS_MAX", 2)
     keys = MemoryKeys()
-    access = KeyAccess(Keyring(keys, lambda: 1), Hand())
+    access = KeyAccess(Keyring(keys, MemoryTenants(), lambda: 1), Hand())
 
     for _ in range(5):
         key, text = new_key("client", "n", tenant="t", now_ms=0)

@@ -16,7 +16,7 @@ from inferline.memory_registry import MemoryRegistry
 from inferline.queue import Depth
 from inferline.registry import Model, Provider
 from inferline.settings import Settings
-from inferline.task import Tier
+from inferline.task import Tier, reserved
 
 
 class Clock:
@@ -106,6 +106,15 @@ async def door() -> Door:
     made = Door(queue_depth_max=100)
     await made.serve("p", "m")
     return made
+
+
+async def test_a_refusal_calls_a_reserved_model_what_its_tenant_calls_it() -> None:
+    door, name = Door(queue_depth_max=1), reserved("m", "acme")
+    await door.serve("p", name)
+    await door.see(5, model=name)
+
+    with pytest.raises(QueueFull, match="the model 'm'"):
+        await door.admission.look(door.models[name], "default", 1.0)
 
 
 async def test_nobody_is_refused_before_the_queue_is_known(door: Door) -> None:

@@ -9,13 +9,14 @@ import asyncio
 
 import pytest
 
+from inferline.caller import ANYONE, Caller
 from inferline.errors import ModelNotFound, Unavailable
 from inferline.gateway.catalogue import MISSED_SECONDS, ROWS_MAX, Cached, Catalogue
 from inferline.memory import MemoryQueue
 from inferline.memory_registry import MemoryRegistry
 from inferline.payload import MODEL_CHARS_MAX
 from inferline.registry import Model, Snapshot
-from inferline.task import mark, slug
+from inferline.task import mark, reserved, slug
 
 
 class Clock:
@@ -207,14 +208,33 @@ async def test_a_model_that_was_missed_is_there_as_soon_as_it_comes() -> None:
     assert 2 == len(rows.asked)
 
 
-@pytest.mark.parametrize("name", ["", "x" * (MODEL_CHARS_MAX + 1)])
+@pytest.mark.parametrize("name", ["", "x" * (MODEL_CHARS_MAX + 1), reserved("m", "local")])
 async def test_what_can_be_no_name_is_not_looked_for(name: str) -> None:
     catalogue, rows, _ = await catalogue_of()
 
     with pytest.raises(ModelNotFound):
-        await catalogue.model(name)
+        await catalogue.asked(name, ANYONE)
 
     assert [] == rows.asked
+
+
+async def test_a_model_that_is_not_for_a_caller_is_not_looked_for() -> None:
+    catalogue, rows, _ = await catalogue_of("m")
+
+    with pytest.raises(ModelNotFound, match="'m'"):
+        await catalogue.asked("m", Caller(tenant="t", models=("a*",)))
+
+    assert [] == rows.asked
+
+
+async def test_a_reserved_model_is_missed_by_the_name_that_it_was_asked_for() -> None:
+    catalogue, rows, _ = await catalogue_of("m")
+
+    with pytest.raises(ModelNotFound) as missed:
+        await catalogue.asked("m", Caller(tenant="acme", is_reserved=True))
+
+    assert {reserved("m", "acme")} == set(rows.asked)
+    assert "acme" not in str(missed.value)
 
 
 async def test_names_that_requests_made_up_take_no_more_room_than_so_many() -> None:

@@ -19,7 +19,9 @@ from inferline.gateway.control import Office
 from inferline.gateway.line import Line
 from inferline.gateway.watch import Watch
 from inferline.memory import MemoryBodies, MemoryMinutes, MemoryQueue, MemoryStore
+from inferline.memory_keys import MemoryKeys
 from inferline.memory_registry import MemoryRegistry
+from inferline.memory_tenants import MemoryTenants
 from inferline.memory_usage import MemoryUsage
 from inferline.minutes import MinuteLedger
 from inferline.settings import Settings
@@ -99,7 +101,7 @@ def office_of(registry: Calls) -> Office:
     )
     minutes = MinuteLedger(MemoryMinutes())
     given: Any = {"queue_maker": queue, "lender": None, "access": OpenAccess(), "minutes": minutes}
-    given["usage"] = MemoryUsage(store)
+    given |= {"keys": MemoryKeys(), "tenants": MemoryTenants(), "usage": MemoryUsage(store)}
     return Office(line=line, registry=cast(Any, registry), **given)
 
 
@@ -282,6 +284,9 @@ async def test_the_documentation_lists_every_route_and_no_other(
         "/v1/overview/hour",
         "/v1/providers",
         "/v1/providers/{provider_id}",
+        "/v1/keys",
+        "/v1/keys/{key_id}",
+        "/v1/keys/{key_id}/rotate",
     } == set(paths)
 
     for path, methods in paths.items():

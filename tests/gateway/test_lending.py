@@ -24,6 +24,9 @@ class Lender:
         self.lent: list[tuple[str, list[str]]] = []
         self.fails: InferLineError | None = None
 
+    def room(self, models: Sequence[str]) -> int:
+        return len(models)
+
     async def lend(self, provider_id: str, models: Sequence[Model]) -> Credentials:
         if self.fails:
             raise self.fails

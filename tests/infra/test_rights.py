@@ -14,7 +14,7 @@ import pytest
 
 from inferline.aws.lending import session_policy
 from inferline.settings import Settings
-from inferline.task import slug
+from inferline.task import reserved, slug
 from tests.support.template import ACCOUNT, REGION, Template, listed
 
 HERE = Path(__file__).parent
@@ -52,12 +52,20 @@ EXPECTED = {
         "FLEET": {"dynamodb:GetItem", "dynamodb:UpdateItem"},
         "MINUTE": {"dynamodb:Query"},
         "USAGE": {"dynamodb:GetItem", "dynamodb:Query"},
+        "KEY": {"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query", "dynamodb:UpdateItem"},
+        "USE": {"dynamodb:Query"},
+        "TENANT": {"dynamodb:Query"},
         "queues": {"sqs:CreateQueue", "sqs:GetQueueAttributes", "sqs:GetQueueUrl"},
         "inferline-dead-letters": {"sqs:GetQueueAttributes", "sqs:GetQueueUrl"},
         "role/inferline-provider": {"sts:AssumeRole"},
         "key": WRITE,
     },
-    "authorizer": {"KEY": {"dynamodb:GetItem"}, "key": READ},
+    "authorizer": {
+        "KEY": {"dynamodb:GetItem"},
+        "TENANT": {"dynamodb:GetItem"},
+        "USE": {"dynamodb:UpdateItem"},
+        "key": WRITE,
+    },
     "dead_letters": {
         "table/inferline-tasks": {"dynamodb:BatchGetItem", "dynamodb:UpdateItem"},
         "inferline-dead-letters": {
@@ -89,6 +97,8 @@ EXPECTED = {
         "index/live": {"dynamodb:Query", "dynamodb:Scan"},
         "index/ended": {"dynamodb:Query"},
         "KEY": {"dynamodb:GetItem"},
+        "TENANT": {"dynamodb:GetItem"},
+        "USE": {"dynamodb:UpdateItem"},
         "FLEET": {"dynamodb:GetItem"},
         "MODEL": {"dynamodb:GetItem", "dynamodb:Query"},
         "PROVIDER": {"dynamodb:Query", "dynamodb:UpdateItem"},
@@ -233,6 +243,8 @@ def simulate() -> Any:
 
 
 OWN, OTHER = slug("llama-3.1-8b"), slug("qwen/qwen3-32b")
+#: The one model, as far as it is reserved for a tenant, and for another.
+RESERVED, OTHERS = slug(reserved("llama-3.1-8b", "acme")), slug(reserved("llama-3.1-8b", "globex"))
 TASKS = f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/inferline-tasks"
 REGISTRY = f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/inferline-registry"
 BODIES = f"arn:aws:s3:::inferline-bodies-{ACCOUNT}-{REGION}"
@@ -303,15 +315,41 @@ def question(
     }
 
 
+def lent(template: Template, *slugs: str) -> Any:
+    """A question of a session that was lent for some models."""
+    roles = template.of("AWS::IAM::Role").values()
+    [role] = [role for role in roles if role.get("RoleName") == "inferline-provider"]
+    [policy] = role["Policies"]
+    variables = template.named("AWS::Lambda::Function", "FunctionName")["inferline-control"]
+    settings = Settings.from_env(variables["Environment"]["Variables"])
+    session = json.loads(session_policy(settings, slugs))
+    policies = [(policy["PolicyName"], policy["PolicyDocument"])]
+    return partial(question, policies, session=session)
+
+
 @pytest.fixture
 def provider_asks(template: Template) -> Any:
     """A question of a session that was lent for the one model."""
+    return lent(template, OWN)
+
+
+@pytest.fixture
+def instance_asks(template: Template) -> Any:
+    """A question of a host that has the policy for instances."""
     policies = template.named("AWS::IAM::ManagedPolicy", "ManagedPolicyName")
     policy = policies["inferline-provider"]["PolicyDocument"]
-    variables = template.named("AWS::Lambda::Function", "FunctionName")["inferline-control"]
-    settings = Settings.from_env(variables["Environment"]["Variables"])
-    session = json.loads(session_policy(settings, [OWN]))
-    return partial(question, [("inferline-provider", policy)], session=session)
+    return partial(question, [("inferline-provider", policy)])
+
+
+def work(of: str) -> list[tuple[str, str, dict[str, Any]]]:
+    """What it takes to run a model's tasks."""
+    return [
+        ("sqs:ReceiveMessage", queue(f"{of}-default"), {}),
+        ("sqs:DeleteMessage", queue(f"{of}-flex"), {}),
+        ("dynamodb:BatchGetItem", TASKS, keys(f"{of}#req_1")),
+        ("dynamodb:UpdateItem", TASKS, keys(f"{of}#req_1")),
+        ("s3:GetObject", f"{BODIES}/{of}/req_1", {}),
+    ]
 
 
 class TestProvider:
@@ -340,6 +378,33 @@ class TestProvider:
         )
 
         assert (through, directly) == ("Allowed", "ImplicitlyDenied")
+
+
+class TestReserved:
+    """A tenant's prompts are for the providers of its list alone."""
+
+    def test_a_provider_of_the_model_reaches_no_reserved_task(
+        self, simulate: Any, provider_asks: Any
+    ) -> None:
+        answers = simulate([provider_asks(asked) for asked in work(RESERVED)])
+
+        assert {"ImplicitlyDenied"} == set(answers)
+
+    def test_one_that_is_on_the_list_reaches_its_tenants_and_no_other_ones(
+        self, simulate: Any, template: Template
+    ) -> None:
+        asks = lent(template, OWN, RESERVED)
+
+        answers = simulate([asks(one) for of in (OWN, RESERVED, OTHERS) for one in work(of)])
+
+        assert [*["Allowed"] * 10, *["ImplicitlyDenied"] * 5] == answers
+
+    def test_a_host_with_rights_of_its_own_reaches_all_but_what_is_reserved(
+        self, simulate: Any, instance_asks: Any
+    ) -> None:
+        answers = simulate([instance_asks(one) for of in (OWN, RESERVED) for one in work(of)])
+
+        assert [*["Allowed"] * 5, *["ExplicitlyDenied"] * 5] == answers
 
 
 class TestFunctions:
@@ -392,16 +457,18 @@ class TestFunctions:
 
         assert ["Allowed", *["ImplicitlyDenied"] * 3] == answers
 
-    def test_the_authorizer_reads_one_row_and_no_more(
+    def test_the_authorizer_reads_one_key_and_changes_none(
         self, simulate: Any, template: Template
     ) -> None:
         asked = [
             ("dynamodb:GetItem", REGISTRY, keys("KEY")),
             ("dynamodb:Query", REGISTRY, keys("KEY")),
             ("dynamodb:PutItem", REGISTRY, keys("KEY")),
+            ("dynamodb:UpdateItem", REGISTRY, keys("KEY")),
+            ("dynamodb:UpdateItem", REGISTRY, keys("TENANT")),
             ("dynamodb:GetItem", TASKS, keys(f"{OWN}#req_1")),
         ]
 
         answers = simulate([self.asks(template, "authorizer", one) for one in asked])
 
-        assert ["Allowed", *["ImplicitlyDenied"] * 3] == answers
+        assert ["Allowed", *["ImplicitlyDenied"] * 5] == answers

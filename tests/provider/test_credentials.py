@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterable
 
 import pytest
 
 from inferline.aws.credentials import Keys, LentCredentials, StaticCredentials
 from inferline.enrolment import Credentials, Grant
-from inferline.task import State
+from inferline.task import State, reserved
 from inferline_provider import cli
 from inferline_provider.enrolment import GrantedCredentials
 from tests.provider.fakes import FakeClock
@@ -21,7 +22,7 @@ from tests.support.script import Script
 HOUR = 3600
 
 
-def grant(seconds: int | None = HOUR, *, models: str = "m", lends: bool = True) -> Grant:
+def grant(seconds: int | None = HOUR, *, models: Iterable[str] = "m", lends: bool = True) -> Grant:
     credentials = Credentials(access_key="a", secret_key="s", token="t", last_seconds=seconds)
     return Grant(
         queues={model: {} for model in models},
@@ -78,6 +79,42 @@ def test_other_models_need_others() -> None:
     found.take(grant(models="mn"))
     assert not found.ask("nm")
     assert found.ask("n")
+
+
+def test_what_is_reserved_needs_others_and_is_not_open_before() -> None:
+    found, name = GrantedCredentials(FakeClock()), reserved("m", "acme")
+    found.ask("m")
+    found.take(grant())
+    assert not found.ask("m")
+
+    found.take(grant(models=("m", name), lends=False))
+    before = found.is_behind, found.open("m"), found.open(name), found.ask("m")
+    found.take(grant(models=("m", name)))
+
+    assert (True, True, False, True) == before
+    assert (False, True) == (found.is_behind, found.open(name))
+    assert not found.ask("m")
+
+
+def test_what_is_no_longer_reserved_needs_others_too() -> None:
+    found, name = GrantedCredentials(FakeClock()), reserved("m", "acme")
+    found.ask("m")
+    found.take(grant(models=("m", name)))
+    assert not found.ask("m")
+
+    found.take(grant(lends=False))
+
+    assert found.is_behind
+    assert found.ask("m")
+
+
+def test_who_has_its_own_is_never_behind() -> None:
+    found = GrantedCredentials(FakeClock(), own=True)
+    found.ask("m")
+    found.take(grant())
+
+    assert not found.is_behind
+    assert found.open("m")
 
 
 def test_a_heartbeat_that_brings_none_leaves_the_old_ones() -> None:
@@ -143,6 +180,24 @@ async def test_a_provider_asks_once_and_then_only_tells_that_it_lives() -> None:
         assert True is asked[0]
         assert {False} == set(asked[1:])
         assert "1" == key(around)
+
+
+async def test_a_reserved_task_is_run_as_any_other_of_its_model() -> None:
+    async with world(lends=lending(HOUR)) as around:
+        around.gateway.reserved.append("t")
+        task = await around.submit(is_reserved=True)
+
+        row = await around.ended(task)
+
+        assert (State.DONE, 200) == (row.state, row.status)
+        assert "test-model" == json.loads(around.backend.bodies[0])["model"]
+        assert [False, True] == [told["credentials"] for told in around.gateway.enrolments[1:3]]
+        assert "2" == key(around)
+
+
+async def test_who_has_its_own_credentials_takes_no_reserved_tasks() -> None:
+    async with world(own_credentials=True) as around:
+        assert False is around.gateway.enrolments[0]["takes_reserved"]
 
 
 async def test_a_stream_goes_on_while_credentials_are_renewed() -> None:

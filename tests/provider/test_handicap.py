@@ -9,6 +9,7 @@ import pytest
 from inferline.enrolment import Faster
 from inferline.memory import MemoryQueue
 from inferline.queue import Delivery
+from inferline.task import reserved
 from inferline_provider.handicap import (
     EAGER_HANDICAPS,
     HANDICAP_SECONDS_MAX,
@@ -166,3 +167,17 @@ async def test_a_provider_that_hears_of_a_faster_one_leaves_it_the_next_task() -
         await around.ended(await around.submit())
 
         assert 1 == queue.handed_back
+
+
+def test_a_reserved_queue_has_a_handicap_of_its_own_and_its_models_speed() -> None:
+    name, handicaps, asked = reserved("m", "acme"), Handicaps(), list[str]()
+
+    def task_seconds(model: str) -> float:
+        asked.append(model)
+        return 60.0
+
+    handicaps.know({name: Faster(times=4)}, task_seconds)
+
+    assert ["m"] == asked
+    assert handicaps[name].seconds > 0
+    assert 0 == handicaps["m"].seconds

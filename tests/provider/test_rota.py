@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from inferline.task import TIERS
+from inferline.task import TIERS, reserved
 from inferline_provider.rota import FAIR_TURNS, PROMPT_SECONDS, RECEIVES_MAX, Place, Rota
 
 
@@ -110,6 +110,16 @@ def test_a_queue_that_brought_less_than_it_was_asked_for_is_not_asked_by_more_re
     rota.begin(places["a", "default"], 10, 0, waits=True)
 
     assert rota.hottest(0, free=500) is None
+
+
+def test_a_loaded_model_is_loaded_for_those_too_whom_it_is_reserved_for() -> None:
+    name = reserved("b", "acme")
+    rota, places = rota_of("a", name)
+    rota.ran("b")
+    heat(rota, places["a", "default"], sent_ms=1)
+    heat(rota, places[name, "default"], sent_ms=5)
+
+    assert name == next_place(rota).model
 
 
 def test_the_tier_goes_before_the_loaded_model_and_that_before_age() -> None:

@@ -19,7 +19,7 @@ from inferline.enrolment import Credentials, Faster, Grant, Terms
 from inferline.memory import MemoryBodies, MemoryQueue, MemoryStore
 from inferline.queue import Message
 from inferline.settings import Settings as GatewaySettings
-from inferline.task import Chunk, Head, Task, TaskRef, Tier, slug
+from inferline.task import Chunk, Head, Task, TaskRef, Tier, reserved, slug
 from inferline_provider import provider
 from inferline_provider.settings import Settings
 from inferline_provider.trail import UNTOLD, Telemetry
@@ -44,6 +44,8 @@ class FakeGateway:
     left: list[str] = field(default_factory=list)
     #: What each provider that asks for credentials gets.
     lends: Callable[[], Credentials | None] = lambda: None
+    #: For which tenants each of its models is reserved, as far as it takes such tasks.
+    reserved: list[str] = field(default_factory=list)
     #: Who is faster than the provider, by model.
     faster: dict[str, Faster] = field(default_factory=dict)
 
@@ -54,7 +56,10 @@ class FakeGateway:
         if self.status != 200:
             error = {"message": "scripted refusal", "type": "t", "param": None, "code": self.code}
             return web.json_response({"error": error}, status=self.status)
-        queues = {model["id"]: dict(await self.queue.make(model["id"])) for model in told["models"]}
+        names = [model["id"] for model in told["models"]]
+        if told["takes_reserved"]:
+            names += [reserved(name, tenant) for name in names for tenant in self.reserved]
+        queues = {name: dict(await self.queue.make(name)) for name in names}
         grant = Grant(
             queues=queues,
             faster=self.faster,
@@ -120,13 +125,15 @@ class World:
         sha256: str | None = None,
         traceparent: str = "",
         begun: bytes = b"",
+        is_reserved: bool = False,
     ) -> Task:
         """Do what a gateway does with a request; a lost provider has answered ``begun`` of it."""
+        name = reserved(model, "t") if is_reserved else model
         asked = {"model": model, "messages": [{"role": "user", "content": uuid.uuid4().hex}]}
         raw = json.dumps({**asked, **(body or {})}).encode()
         now_ms = self.store.now_ms()
         task = Task(
-            ref=TaskRef(slug(model), uuid.uuid4().hex),
+            ref=TaskRef(slug(name), uuid.uuid4().hex),
             model=model,
             tier=tier,
             tenant="t",
@@ -148,7 +155,7 @@ class World:
         if keyed:
             await self.bodies.put(body_key(task.ref), raw)
             message = Message(ref=task.ref, body_key=body_key(task.ref))
-        await self.queue.send((await self.queue.make(model))[tier], message, "t")
+        await self.queue.send((await self.queue.make(name))[tier], message, "t")
         return task
 
     def row(self, task: Task) -> Task:
@@ -159,7 +166,7 @@ class World:
     async def ended(self, task: Task, seconds: float = 10.0) -> Task:
         """The task's row once it has ended and its message is gone."""
         await until(lambda: self.row(task).state.terminal, seconds)
-        url = (await self.queue.make(task.model))[task.tier]
+        url = (await self.queue.make(task.registered))[task.tier]
         await until(lambda: not any(task.ref.id in text for text in self.queue.messages(url)))
         return self.row(task)
 

@@ -15,6 +15,7 @@ from inferline.aws.keys import DynamoKeys
 from inferline.aws.minutes import DynamoMinutes
 from inferline.aws.registry import DynamoRegistry
 from inferline.aws.sqs import SqsQueue, SqsQueueMaker
+from inferline.aws.tenants import DynamoTenants
 from inferline.aws.usage import DynamoUsage
 from inferline.caller import Role
 from inferline.census import Census
@@ -87,6 +88,10 @@ class Cloud:
     def usage(self) -> DynamoUsage:
         tables = self.settings.tasks_table, self.settings.registry_table
         return DynamoUsage(self.client, *tables, days_kept=400)
+
+    @property
+    def tenants(self) -> DynamoTenants:
+        return DynamoTenants(self.client, self.settings.registry_table)
 
     async def minutes(self) -> Figures:
         """What the functions have written of their requests so far."""

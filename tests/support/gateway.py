@@ -11,6 +11,7 @@ from typing import Any
 import uvicorn
 
 from inferline.clock import SystemClock
+from inferline.enrolment import Lender
 from inferline.gateway import metrics, page
 from inferline.gateway.access import Access, KeyAccess, OpenAccess
 from inferline.gateway.app import create_app
@@ -18,7 +19,7 @@ from inferline.gateway.catalogue import Catalogue
 from inferline.gateway.control import Office
 from inferline.gateway.line import Line
 from inferline.gateway.watch import Watch
-from inferline.keys import Keyring
+from inferline.keyring import Keyring
 from inferline.ledger import Entry, Ledgers
 from inferline.memory import (
     MemoryBodies,
@@ -28,6 +29,7 @@ from inferline.memory import (
 )
 from inferline.memory_keys import MemoryKeys
 from inferline.memory_registry import MemoryRegistry
+from inferline.memory_tenants import MemoryTenants
 from inferline.memory_usage import MemoryUsage
 from inferline.minutes import MinuteLedger
 from inferline.queue import Delivery, Message
@@ -51,6 +53,7 @@ class Gateway:
     bodies: MemoryBodies
     registry: MemoryRegistry
     keys: MemoryKeys
+    tenants: MemoryTenants
     #: What the ledger was told.
     entries: list[Entry]
 
@@ -121,7 +124,12 @@ class Noted:
 
 @asynccontextmanager
 async def running_gateway(
-    *, tracer: Tracer = NO_TRACER, store: Any = None, registry: Any = None, **settings: Any
+    *,
+    tracer: Tracer = NO_TRACER,
+    lender: Lender | None = None,
+    store: Any = None,
+    registry: Any = None,
+    **settings: Any,
 ) -> AsyncIterator[Gateway]:
     """A gateway on a free port until the block ends, on a store and a registry in memory or not."""
     given = {"no_provider_seconds": 0.4, "registry_seconds": 0.05, "poll_seconds_max": 0.05}
@@ -141,19 +149,20 @@ async def running_gateway(
         ledger=Ledgers([minutes, ledger, counted]),
         tracer=tracer,
     )
-    keys = MemoryKeys()
+    keys, tenants = MemoryKeys(), MemoryTenants()
     access: Access = OpenAccess(chosen.provider_token)
     if chosen.access == "keys":
-        access = KeyAccess(Keyring(keys, store.now_ms), clock)
-    usage = MemoryUsage(store)
+        access = KeyAccess(Keyring(keys, tenants, store.now_ms), clock)
     office = Office(
         line=line,
         registry=registry,
         queue_maker=queue,
-        lender=None,
+        lender=lender,
         minutes=minutes,
         access=access,
-        usage=usage,
+        keys=keys,
+        tenants=tenants,
+        usage=MemoryUsage(store),
     )
     app = create_app(office)
     page.add(app)
@@ -165,9 +174,8 @@ async def running_gateway(
         await asyncio.sleep(0.01)
     port = server.servers[0].sockets[0].getsockname()[1]
     try:
-        yield Gateway(
-            f"http://127.0.0.1:{port}", office, store, queue, bodies, registry, keys, ledger.entries
-        )
+        made = store, queue, bodies, registry, keys, tenants
+        yield Gateway(f"http://127.0.0.1:{port}", office, *made, ledger.entries)
     finally:
         server.should_exit = True
         await serving

@@ -17,6 +17,7 @@ from inferline.aws.provision import provision
 from inferline.aws.registry import DynamoRegistry
 from inferline.aws.s3 import S3Bodies
 from inferline.aws.sqs import SqsQueue, SqsQueueMaker
+from inferline.aws.tenants import DynamoTenants
 from inferline.aws.usage import DynamoUsage
 from inferline.memory import (
     MemoryBodies,
@@ -26,6 +27,7 @@ from inferline.memory import (
 )
 from inferline.memory_keys import MemoryKeys
 from inferline.memory_registry import MemoryRegistry
+from inferline.memory_tenants import MemoryTenants
 from inferline.memory_usage import MemoryUsage
 from inferline.settings import Settings
 from inferline.task import Task, TaskRef, slug
@@ -41,6 +43,7 @@ class Seams:
     bodies: Any
     registry: Any
     keys: Any
+    tenants: Any
     minutes: Any
     usage: Any
     client: AwsClient | None = None
@@ -58,6 +61,7 @@ async def opened(endpoint_url: str | None) -> AsyncIterator[Seams]:
             MemoryBodies(),
             MemoryRegistry(),
             MemoryKeys(),
+            MemoryTenants(),
             MemoryMinutes(),
             MemoryUsage(store),
         )
@@ -79,6 +83,7 @@ async def opened(endpoint_url: str | None) -> AsyncIterator[Seams]:
             S3Bodies(client, settings.bodies_bucket),
             DynamoRegistry(client, settings.registry_table, settings.silent_seconds),
             DynamoKeys(client, settings.registry_table),
+            DynamoTenants(client, settings.registry_table),
             DynamoMinutes(client, settings.registry_table),
             DynamoUsage(client, settings.tasks_table, settings.registry_table, days_kept=400),
             client,

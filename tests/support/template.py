@@ -104,11 +104,17 @@ class Template:
         """Each allowing statement of an identity, and whose it is: a role's or a policy's name."""
         for policy in self.of("AWS::IAM::Policy").values():
             [role] = policy["Roles"]
-            for statement in policy["PolicyDocument"]["Statement"]:
-                yield role, statement
+            yield from ((role, one) for one in _allowing(policy))
         for policy in self.of("AWS::IAM::ManagedPolicy").values():
-            for statement in policy["PolicyDocument"]["Statement"]:
-                yield policy["ManagedPolicyName"], statement
+            yield from ((policy["ManagedPolicyName"], one) for one in _allowing(policy))
+        for role in self.of("AWS::IAM::Role").values():
+            for policy in role.get("Policies", ()):
+                yield from ((role["RoleName"], one) for one in _allowing(policy))
+
+
+def _allowing(policy: Mapping[str, Any]) -> list[dict[str, Any]]:
+    statements = policy["PolicyDocument"]["Statement"]
+    return [statement for statement in statements if statement["Effect"] == "Allow"]
 
 
 def listed(value: Any) -> list[Any]:

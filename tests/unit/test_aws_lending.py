@@ -135,6 +135,13 @@ def test_more_models_than_a_policy_can_name_are_refused_with_what_to_do() -> Non
     assert len(session_policy(SETTINGS, slugs[:6])) <= 2048
 
 
+def test_there_is_room_for_as_many_models_as_can_be_lent() -> None:
+    names = [f"a-vendor/a-model-of-a-rather-long-name-{i}" for i in range(12)]
+    lender = RoleLender(client("http://127.0.0.1:9"), SETTINGS)
+
+    assert [6, 3, 0] == [lender.room(names[:count]) for count in (12, 3, 0)]
+
+
 @pytest.mark.parametrize("name", ["p", "a" * 128, "org/gpu:1@x", "ü"])
 def test_a_sessions_name_is_one_that_sts_takes(name: str) -> None:
     found = session_name(name)

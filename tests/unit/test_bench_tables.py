@@ -21,6 +21,7 @@ from inferline.aws.registry import DynamoRegistry
 from inferline.aws.usage import DynamoUsage
 from inferline.memory import MemoryBodies, MemoryMinutes
 from inferline.memory_keys import MemoryKeys
+from inferline.memory_tenants import MemoryTenants
 from inferline.usage import HOUR, SLICE_MS, Account, Row, Usage
 from tests.contract.test_registry import *  # noqa: F403  # its tests are collected here as well
 from tests.support.seams import Seams, new_task
@@ -41,6 +42,7 @@ def seams(tables: Tables) -> Seams:
         MemoryBodies(),
         DynamoRegistry(client, "registry", 35.0),
         MemoryKeys(),
+        MemoryTenants(),
         MemoryMinutes(),
         DynamoUsage(client, "tasks", "registry", days_kept=400),
     )

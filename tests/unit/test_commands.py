@@ -8,7 +8,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -16,36 +16,39 @@ from inferline.cli import main
 from inferline.keys import parse
 from inferline.memory_keys import MemoryKeys
 from inferline.memory_registry import MemoryRegistry
+from inferline.memory_tenants import MemoryTenants
 from inferline.registry import Provider
 from inferline.settings import Settings
+
+
+class Stores(NamedTuple):
+    """What an operator's commands work on."""
+
+    keys: MemoryKeys
+    tenants: MemoryTenants
+    registry: MemoryRegistry
+
 
 Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def opened(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
-    """What stacks were opened; all have the same keys."""
-    store, found = MemoryKeys(), list[Settings]()
-
-    @asynccontextmanager
-    async def open_keys(settings: Settings) -> AsyncIterator[MemoryKeys]:
-        found.append(settings)
-        yield store
-
-    monkeypatch.setattr("inferline.aws.stores.open_keys", open_keys)
-    return found
+def registry() -> MemoryRegistry:
+    """That of all stacks."""
+    return MemoryRegistry()
 
 
 @pytest.fixture
-def registry(monkeypatch: pytest.MonkeyPatch) -> MemoryRegistry:
-    """The stack's registry."""
-    found = MemoryRegistry()
+def opened(monkeypatch: pytest.MonkeyPatch, registry: MemoryRegistry) -> list[Settings]:
+    """What stacks were opened; all have the same keys, tenants and providers."""
+    stores, found = Stores(MemoryKeys(), MemoryTenants(), registry), list[Settings]()
 
     @asynccontextmanager
-    async def open_registry(settings: Settings) -> AsyncIterator[MemoryRegistry]:
-        yield found
+    async def open_operator_stores(settings: Settings) -> AsyncIterator[Stores]:
+        found.append(settings)
+        yield stores
 
-    monkeypatch.setattr("inferline.aws.stores.open_registry", open_registry)
+    monkeypatch.setattr("inferline.aws.stores.open_operator_stores", open_operator_stores)
     return found
 
 
@@ -107,6 +110,93 @@ def test_revoked_it_is_listed_as_that(run: Run) -> None:
     assert "revoked" == row["state"]
 
 
+def test_a_key_is_for_the_models_and_tiers_that_were_named(run: Run) -> None:
+    arguments = ("--models", "org/*,b", "--tiers", "flex, default")
+    run("keys", "create", "--name", "a", *arguments)
+
+    [row] = json.loads(run("keys", "list", "--json")[1])
+
+    assert (["org/*", "b"], ["default", "flex"]) == (row["models"], row["tiers"])
+    assert "client" == row["role"]
+
+
+def test_an_administrators_key_is_made_and_listed_beside_the_others(run: Run) -> None:
+    _, out, err = run("keys", "create", "--name", "ops", "--role", "admin")
+    run("keys", "create", "--name", "app")
+
+    shown = parse(out.strip())
+    assert shown is not None
+    assert "admin" == shown.role
+    assert "/v1/keys" in err
+    roles = [row["role"] for row in json.loads(run("keys", "list", "--json")[1])]
+    assert ["admin", "client"] == sorted(roles)
+    assert 0 == run("keys", "revoke", shown.id)[0]
+
+
+def test_rotated_a_key_has_a_new_secret_and_the_old_one_an_end(run: Run) -> None:
+    made = json.loads(run("keys", "create", "--name", "a", "--json")[1])
+
+    code, out, err = run("keys", "rotate", made["id"], "--overlap", "90m")
+
+    shown = parse(out.strip())
+    assert 0 == code
+    assert shown is not None
+    assert (made["id"], "client") == (shown.id, shown.role)
+    assert out.strip() != made["key"]
+    [row] = json.loads(run("keys", "list", "--json")[1])
+    assert row["old_secret_until"] in err
+    assert row["created"] < row["old_secret_until"]
+
+
+def test_a_token_is_rotated_as_a_token(run: Run) -> None:
+    made = json.loads(run("providers", "token", "--models", "m", "--json")[1])
+
+    refused = run("keys", "rotate", made["id"])
+    rotated = json.loads(run("providers", "rotate", made["id"], "--overlap", "0s", "--json")[1])
+
+    assert 1 == refused[0]
+    assert rotated["key"].startswith(f"ilp_{made['id']}_")
+    assert rotated["old_secret_until"] is None
+
+
+def test_a_revoked_key_is_not_rotated(run: Run) -> None:
+    made = json.loads(run("keys", "create", "--name", "a", "--json")[1])
+    run("keys", "revoke", made["id"])
+
+    code, out, err = run("keys", "rotate", made["id"])
+
+    assert (1, "") == (code, out)
+    assert "revoked" in err
+
+
+def test_a_tenant_is_limited_to_models_and_providers_and_freed_again(run: Run) -> None:
+    run("keys", "create", "--name", "a", "--tenant", "globex")
+    token = json.loads(run("providers", "token", "--models", "m", "--json")[1])["id"]
+
+    run("tenants", "set", "acme", "--models", "org/*")
+    run("tenants", "set", "acme", "--providers", token)
+    limited = json.loads(run("tenants", "list", "--json")[1])
+    freed = json.loads(run("tenants", "set", "acme", "--providers", "*", "--json")[1])
+
+    assert [
+        {"id": "acme", "models": ["org/*"], "providers": [token]},
+        {"id": "globex", "models": ["*"], "providers": ["*"]},
+    ] == limited
+    assert {"id": "acme", "models": ["org/*"], "providers": ["*"]} == freed
+
+
+def test_a_tenant_is_kept_to_tokens_in_force_alone(run: Run) -> None:
+    revoked = json.loads(run("providers", "token", "--models", "m", "--json")[1])["id"]
+    run("providers", "revoke", revoked)
+    key = json.loads(run("keys", "create", "--name", "a", "--tenant", "t", "--json")[1])["id"]
+
+    for ids in (revoked, key, "nothing", ",", f"*,{key}"):
+        code, out, err = run("tenants", "set", "acme", "--providers", ids)
+        assert (2, "") == (code, out), ids
+        assert "inferline providers tokens" in err
+    assert "acme" not in run("tenants", "list")[1]
+
+
 def test_keys_and_tokens_are_revoked_by_their_own_commands(run: Run) -> None:
     made = json.loads(run("keys", "create", "--name", "a", "--json")[1])
 
@@ -142,13 +232,21 @@ def test_the_stack_and_the_region_are_the_operators(
         ("keys", "create", "--name", "a", "--expires-days", "nan"),
         ("providers", "token", "--models", ","),
         ("providers", "token", "--models", "a b"),
+        ("keys", "create", "--name", "a", "--models", "a#b"),
+        ("keys", "create", "--name", "a", "--tiers", "fast"),
+        ("keys", "create", "--name", "a", "--tiers", ","),
+        ("keys", "create", "--name", "a", "--role", "admin", "--models", "m"),
+        ("keys", "rotate", "some", "--overlap", "1"),
+        ("tenants", "set", "a b", "--models", "m"),
+        ("tenants", "set", "acme"),
+        ("tenants", "set", "acme", "--models", ""),
     ],
 )
 def test_what_cant_be_used_is_named_and_nothing_made(run: Run, arguments: tuple[str, ...]) -> None:
     code, out, err = run(*arguments)
 
     assert (2, "") == (code, out)
-    assert "--" in err
+    assert "--" in err or "TENANT must" in err
     assert "none" == run("keys", "list")[1].strip() == run("providers", "tokens")[1].strip()
 
 

@@ -1,21 +1,27 @@
-"""Every test that the table of faults names is there."""
+"""Every test that the tables of faults and of threats name is there."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 NAMED = re.compile(r"`([a-z0-9_]+/test_[a-z_]+\.py)::(test_[a-z0-9_]+)`")
 
 
-def test_every_fault_names_tests_that_are_there() -> None:
-    text = (ROOT / "docs/reliability.md").read_text()
-    faults = text[text.index("## Faults") : text.index("## The protocol")]
-    rows = [line for line in faults.splitlines() if line.startswith("| ")][1:]
+@pytest.mark.parametrize(
+    ("paper", "title", "rows_there"),
+    [("reliability", "## Faults", 44), ("security", "## Threats", 31)],
+)
+def test_every_row_names_tests_that_are_there(paper: str, title: str, rows_there: int) -> None:
+    text = (ROOT / f"docs/{paper}.md").read_text()
+    section = text.partition(f"{title}\n")[2].partition("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("| ")][1:]
     named = [NAMED.findall(row) for row in rows]
 
-    assert 44 == len(rows)
+    assert rows_there == len(rows)
     assert [] == [row for row, found in zip(rows, named, strict=True) if not found]
     missing = {
         f"{path}::{name}"

@@ -16,7 +16,7 @@ from inferline.memory_registry import MemoryRegistry
 from inferline.minutes import MINUTE_MS, Minute
 from inferline.registry import Model, Provider
 from inferline.sweep import TASKS_MAX, Figures, Sweep
-from inferline.task import State, Task, Tier, slug
+from inferline.task import State, Task, Tier, reserved, slug
 from tests.support.seams import new_task
 
 
@@ -160,6 +160,17 @@ async def test_the_age_of_each_models_oldest_task_is_noted_in_its_minute(place: 
     assert {"a", "b"} == found.keys()
     ages = [found[name].figures.percentile("age", 1.0) or 0 for name in "ab"]
     assert [30_000, 20_000] == pytest.approx(ages, rel=0.1)
+
+
+async def test_what_is_reserved_is_noted_as_its_model(place: Place) -> None:
+    name = reserved("m", "acme")
+    await place.know(name)
+    await place.submit(name, seconds=600)
+
+    await place.sweep().run()
+
+    minute = place.store.now_ms() // MINUTE_MS
+    assert {"m"} == {row.model for row in await place.minutes.since(minute)}
 
 
 async def test_minutes_that_cannot_be_written_stop_no_sweep(

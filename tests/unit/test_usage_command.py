@@ -9,6 +9,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -124,7 +125,7 @@ def tables(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
     found: list[Settings] = []
 
     @asynccontextmanager
-    async def open_usage(settings: Settings) -> AsyncIterator[MemoryUsage]:
+    async def open_operator_stores(settings: Settings) -> AsyncIterator[SimpleNamespace]:
         found.append(settings)
         usage = MemoryUsage(MemoryStore())
         now = usage.now_ms()
@@ -132,9 +133,9 @@ def tables(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
         for tenant in ("acme", "other"):
             kept = {Account(tenant, "k", "m", "p"): Usage(requests=2)}
             await usage.put(HOUR, now // HOUR_MS - 1, 0, kept)
-        yield usage
+        yield SimpleNamespace(usage=usage)
 
-    monkeypatch.setattr("inferline.aws.stores.open_usage", open_usage)
+    monkeypatch.setattr("inferline.aws.stores.open_operator_stores", open_operator_stores)
     return found
 
 

@@ -1,4 +1,4 @@
-"""Keys as an operator's commands reach them."""
+"""Keys, tenants and whatever else an operator's commands reach."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from inferline.aws.client import AwsClient
 from inferline.aws.provision import provision
-from inferline.aws.stores import open_keys
+from inferline.aws.stores import open_operator_stores
 from inferline.errors import Unavailable
 from inferline.keys import new_key
 from inferline.settings import Settings
@@ -20,17 +20,18 @@ async def test_they_are_in_the_registry_of_the_stack(aws: str) -> None:
         await provision(client, settings)
     key, _ = new_key("client", "n", tenant="t", now_ms=1)
 
-    async with open_keys(settings) as keys:
-        await keys.put_key(key)
-        assert [key] == await keys.keys("client")
+    async with open_operator_stores(settings) as stores:
+        await stores.keys.put_key(key)
+        assert [key] == await stores.keys.keys("client")
+        assert [] == await stores.tenants.tenants()
 
 
 async def test_a_stack_that_is_not_there_is_named_with_what_aws_says(aws: str) -> None:
     settings = Settings(stack="nowhere", endpoint_url=aws)
 
     with pytest.raises(Unavailable) as told:
-        async with open_keys(settings) as keys:
-            await keys.keys("client")
+        async with open_operator_stores(settings) as stores:
+            await stores.keys.keys("client")
 
     assert "'nowhere-registry'" in str(told.value)
     assert "ResourceNotFoundException" in str(told.value)

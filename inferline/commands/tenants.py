@@ -1,0 +1,86 @@
+"""The commands that list tenants and limit them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+from inferline.commands.printing import show
+from inferline.commands.stack import add_verb, listed, model_patterns, named, now_ms
+from inferline.settings import SettingsError
+from inferline.tenants import PROVIDERS_MAX, Tenant
+
+if TYPE_CHECKING:
+    from inferline.aws.stores import OperatorStores
+
+#: What takes a limit away again.
+_ALL: Final = "*"
+
+
+def add_tenants(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:
+    """Declare the verbs of ``inferline tenants``."""
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+    add_verb(verbs, "list", "list the tenants that are limited or have keys", environ, _list)
+    limit = add_verb(verbs, "set", "limit a tenant, as soon as a minute later", environ, _set)
+    limit.add_argument("id", metavar="TENANT", help="its name")
+    limit.add_argument(
+        "--models",
+        metavar="A,B*",
+        help="the models that it may ask for, with the shell's wildcards; * for all (as it was)",
+    )
+    limit.add_argument(
+        "--providers",
+        metavar="ID,ID",
+        help="the ids of the tokens whose providers alone may have its prompts; * for all "
+        "(as it was)",
+    )
+
+
+async def _list(stores: OperatorStores, options: argparse.Namespace) -> None:
+    limited = {tenant.id: tenant for tenant in await stores.tenants.tenants()}
+    named_by = {key.tenant for key in await stores.keys.keys("client")}
+    names = sorted(named_by | limited.keys())
+    show([_row(limited.get(n) or Tenant(id=n)) for n in names], as_json=options.json)
+
+
+async def _set(stores: OperatorStores, options: argparse.Namespace) -> None:
+    tenant = await stores.tenants.tenant(named("TENANT", options.id))
+    if options.models is None and options.providers is None:
+        raise SettingsError("give --models, --providers, or both")
+    if options.models is not None:
+        tenant = replace(tenant, models=model_patterns(options.models))
+    if options.providers is not None:
+        tenant = replace(tenant, providers=await _tokens(stores, options.providers))
+    await stores.tenants.put_tenant(tenant)
+    if options.json:
+        print(json.dumps(_row(tenant), indent=2))
+    else:
+        show([_row(tenant)], as_json=False)
+
+
+async def _tokens(stores: OperatorStores, text: str) -> tuple[str, ...] | None:
+    """The ids that were given, each of a token in force; None for all. Raises SettingsError."""
+    ids = listed(text)
+    if ids == (_ALL,):
+        return None
+    now = now_ms()
+    valid = {key.id for key in await stores.keys.keys("provider") if key.validity(now) == "valid"}
+    if not ids or len(ids) > PROVIDERS_MAX or set(ids) - valid:
+        raise SettingsError(
+            f"--providers must be {_ALL}, or 1 to {PROVIDERS_MAX} ids of providers' tokens in "
+            f"force (`inferline providers tokens`), got {text!r}"
+        )
+    return ids
+
+
+def _row(tenant: Tenant) -> dict[str, Any]:
+    """A tenant as it is listed."""
+    providers = tenant.providers
+    return {
+        "id": tenant.id,
+        "models": list(tenant.models),
+        "providers": [_ALL] if providers is None else list(providers),
+    }
