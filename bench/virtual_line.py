@@ -16,6 +16,7 @@ from inferline.gateway.line import Line
 from inferline.gateway.watch import Watch
 from inferline.memory import MemoryMinutes, MemoryStore
 from inferline.memory_keys import MemoryKeys
+from inferline.memory_meters import MemoryMeters
 from inferline.memory_tenants import MemoryTenants
 from inferline.memory_usage import MemoryUsage
 from inferline.minutes import MinuteLedger
@@ -87,6 +88,7 @@ def office(
         tenants=MemoryTenants(),
         minutes=ledger or MinuteLedger(MemoryMinutes()),
         usage=MemoryUsage(MemoryStore()),
+        meters=MemoryMeters(),
     )
 
 

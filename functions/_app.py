@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from math import inf
 from typing import Any
@@ -20,14 +20,29 @@ from inferline.minutes import MinuteLedger
 @asynccontextmanager
 async def _gateway() -> AsyncIterator[ASGIApp]:
     async with open_office(settings, ledgers=[EmfLedger()], deployed=True) as office:
-        yield written(create_app(office), office.minutes)
+        app = before_its_end(create_app(office), office.quotas.flush)
+        yield written(app, office.minutes)
+
+
+def before_its_end(app: ASGIApp, do: Callable[[], Awaitable[None]]) -> ASGIApp:
+    """``app``, but something is done before an answer ends, for then Lambda may freeze it."""
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_after(message: Message) -> None:
+            if message["type"] == "http.response.body" and not message.get("more_body"):
+                await do()
+            await send(message)
+
+        await app(scope, receive, send_after)
+
+    return serve
 
 
 def written(
     app: ASGIApp, minutes: MinuteLedger, monotonic: Callable[[], float] = time.monotonic
 ) -> ASGIApp:
     """
-    ``app``, with its figures written before an answer ends, for then Lambda may freeze it.
+    ``app``, with its figures written before an answer ends.
 
     Each write is paid for, so a busy process makes one in `FIGURES_SECONDS`: those of its last
     answers before it is thrown away may be lost.
@@ -39,15 +54,7 @@ def written(
         if monotonic() - written_at >= FIGURES_SECONDS and await minutes.flush():
             written_at = monotonic()
 
-    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_after(message: Message) -> None:
-            if message["type"] == "http.response.body" and not message.get("more_body"):
-                await write()
-            await send(message)
-
-        await app(scope, receive, send_after)
-
-    return serve
+    return before_its_end(app, write)
 
 
 def streamed() -> ASGIApp:

@@ -19,6 +19,7 @@ from functions._wiring import MARGIN_SECONDS, Opened
 from inferline.caller import Caller
 from inferline.errors import Unavailable
 from inferline.gateway.objects import error_response
+from inferline.limits import Limits
 from inferline.task import TIERS
 
 #: API Gateway waits 29 s for an answer that is not streamed. A new process takes some of them
@@ -77,6 +78,8 @@ def caller(request: Mapping[str, Any]) -> Caller | None:
         tiers=tuple(found["tiers"].split()) if "tiers" in found else TIERS,
         tenant_models=tuple(found.get("tenantModels", "*").split()),
         is_reserved=found.get("reserved") == "yes",
+        limits=Limits.parse(found.get("limits", "")),
+        tenant_limits=Limits.parse(found.get("tenantLimits", "")),
     )
 
 

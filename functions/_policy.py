@@ -55,8 +55,15 @@ def policy(caller: Caller, method_arn: str) -> dict[str, Any]:
             "tiers": " ".join(caller.tiers),
             "tenantModels": " ".join(caller.tenant_models),
             "reserved": "yes" if caller.is_reserved else "no",
+            **_limits(caller),
         },
     }
+
+
+def _limits(caller: Caller) -> dict[str, str]:
+    """The limits that were set; most callers have none of their own."""
+    told = {"limits": caller.limits.text(), "tenantLimits": caller.tenant_limits.text()}
+    return {name: text for name, text in told.items() if text}
 
 
 def _statement(effect: str, stage: str, routes: Sequence[str]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from inferline.limits import UNSET, Limits
 from inferline.patterns import EVERY, matches
 from inferline.task import TIERS, Tier, plain, reserved
 
@@ -32,6 +33,9 @@ class Caller:
     tenant_models: tuple[str, ...] = EVERY
     #: Whether its tenant's tasks are for some providers alone.
     is_reserved: bool = False
+    #: How much it may ask for itself, and all of its tenant together.
+    limits: Limits = UNSET
+    tenant_limits: Limits = UNSET
 
     @property
     def sees_all(self) -> bool:

@@ -19,6 +19,10 @@ Every way InferLine says no, with the HTTP status and the OpenAI error fields ea
     │   └── BodyTooLarge           413  invalid_request_error  request_too_large
     ├── CapacityError              nobody can mend it now; later it may work
     │   ├── QueueFull              429  rate_limit_error       queue_full
+    │   ├── LimitReached           a key or a tenant has had as much as it may
+    │   │   ├── RequestsLimited    429  requests               rate_limit_exceeded
+    │   │   ├── TokensLimited      429  tokens                 rate_limit_exceeded
+    │   │   └── QuotaExhausted     429  insufficient_quota     insufficient_quota
     │   ├── NoProvider             503  server_error           no_provider_available
     │   ├── Unavailable            503  server_error           service_unavailable
     │   └── GatewayStopping        503  server_error           gateway_stopping
@@ -34,6 +38,7 @@ Every way InferLine says no, with the HTTP status and the OpenAI error fields ea
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 
@@ -50,7 +55,7 @@ class InferLineError(Exception):
     retry_after_seconds: int | None = None
     #: False sends `x-should-retry: false`, which stops the SDKs' own retries; None leaves it to
     #: them.
-    should_retry: ClassVar[bool | None] = None
+    should_retry: bool | None = None
 
     def __init__(
         self,
@@ -208,6 +213,50 @@ class QueueFull(CapacityError):
     status = 429
     type = "rate_limit_error"
     code = "queue_full"
+
+
+class LimitReached(CapacityError):
+    """The key or its tenant has reached a limit. Try again later."""
+
+    status = 429
+    type = "requests"
+    code = "rate_limit_exceeded"
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        retry_after_seconds: int | None = None,
+        should_retry: bool | None = None,
+        rates: Mapping[str, str] | None = None,
+    ) -> None:
+        """``rates``: response headers that tell of the limits."""
+        super().__init__(message, retry_after_seconds=retry_after_seconds)
+        self._rates = dict(rates or {})
+        if should_retry is not None:
+            self.should_retry = should_retry
+
+    def headers(self) -> dict[str, str]:
+        """When to try again, and how the limits stand."""
+        return super().headers() | self._rates
+
+
+class RequestsLimited(LimitReached):
+    """The key or its tenant has as many requests as it may. Try again later."""
+
+
+class TokensLimited(LimitReached):
+    """The key or its tenant has used as many tokens as it may. Try again later."""
+
+    type = "tokens"
+
+
+class QuotaExhausted(LimitReached):
+    """The key or its tenant has used its tokens of the day. It has new ones at 00:00 UTC."""
+
+    type = "insufficient_quota"
+    code = "insufficient_quota"
+    should_retry = False
 
 
 class NoProvider(CapacityError):

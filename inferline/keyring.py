@@ -68,6 +68,8 @@ class Keyring:
             tiers=key.tiers,
             tenant_models=tenant.models,
             is_reserved=tenant.providers is not None,
+            limits=key.limits,
+            tenant_limits=tenant.limits,
         )
 
     def _check_in_force(self, key: Key, *, is_old: bool) -> None:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal, NamedTuple, Protocol
 
 from inferline.caller import Role
+from inferline.limits import UNSET, Limits
 from inferline.patterns import EVERY
 from inferline.task import TIERS, Tier
 
@@ -60,6 +61,8 @@ class Key:
     models: tuple[str, ...] = EVERY
     #: The tiers that a client may ask for with it.
     tiers: tuple[Tier, ...] = TIERS
+    #: How much a client may ask for with it.
+    limits: Limits = UNSET
     #: Milliseconds since 1970, here and below.
     created_ms: int
     #: None: never.
@@ -123,6 +126,7 @@ def new_key(
     now_ms: int,
     models: tuple[str, ...] = EVERY,
     tiers: tuple[Tier, ...] = TIERS,
+    limits: Limits = UNSET,
     expires_ms: int | None = None,
     random_bytes: Callable[[int], bytes] = secrets.token_bytes,
 ) -> tuple[Key, str]:
@@ -137,6 +141,7 @@ def new_key(
         secret_sha256=sha256(secret),
         models=models,
         tiers=tiers,
+        limits=limits,
         created_ms=now_ms,
         expires_ms=expires_ms,
     )

@@ -55,6 +55,8 @@ class Limits:
 
 
 NAMES: Final = tuple(spec.name for spec in fields(Limits))
+#: Of whom nothing was told: all is as the settings say.
+UNSET: Final = Limits()
 
 
 def replaced(limits: Limits, told: Mapping[str, int | None]) -> Limits:

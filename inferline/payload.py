@@ -29,6 +29,9 @@ SERVICE_TIERS: Final[Mapping[str, Tier]] = {
     "standard_only": "default",
 }
 
+#: What the APIs and LLM servers call the longest that an answer may be.
+_LENGTHS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens", "n_predict")
+
 #: Of a field's name, as the client is told.
 _NAME_CHARS_MAX: Final = 64
 #: The colon of a field: behind a quotation mark that is not escaped, or behind white space. A few
@@ -48,6 +51,8 @@ class Payload:
     service_tier: str | None = None
     #: How many answers one stream carries: `n`, times the prompts of a completion.
     choices: int = 1
+    #: How long one of them may be, tokens; None when the client did not say.
+    output_tokens_max: int | None = None
     #: Whether the client itself asked for the usage of a stream.
     include_usage: bool = False
 
@@ -73,6 +78,7 @@ def read(body: bytes, guard: Guard = STANDARD) -> Payload:
         stream=_stream(document),
         service_tier=_service_tier(document),
         choices=choices_of(document),
+        output_tokens_max=_output_tokens_max(document),
         include_usage=include_usage(document),
     )
 
@@ -154,6 +160,12 @@ def choices_of(document: Mapping[str, Any]) -> int:
     if isinstance(prompts, list) and prompts and not isinstance(prompts[0], int):
         choices *= len(prompts)
     return choices
+
+
+def _output_tokens_max(document: Mapping[str, Any]) -> int | None:
+    """The largest that is told: of several names, each backend goes by another."""
+    told = (document.get(name) for name in _LENGTHS)
+    return max((value for value in told if type(value) is int and value >= 0), default=None)
 
 
 def include_usage(document: Mapping[str, Any]) -> bool:

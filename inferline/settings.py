@@ -107,6 +107,38 @@ class Settings:
         "Longer: 400.",
         zero=True,
     )
+    key_requests_per_minute: int = _setting(
+        0, "Requests that a key may make in a minute, unless it has a limit of its own.", zero=True
+    )
+    key_tokens_per_minute: int = _setting(
+        0, "Tokens, of prompt and answer, that a key may use in a minute, likewise.", zero=True
+    )
+    key_tokens_per_day: int = _setting(
+        0, "Tokens that a key may use in a day of UTC, likewise.", zero=True
+    )
+    key_concurrent_requests: int = _setting(
+        0, "Requests of a key that may be under way at once, likewise.", zero=True
+    )
+    tenant_requests_per_minute: int = _setting(
+        3000,
+        "Requests that all keys of a tenant together may make in a minute, unless the tenant has a "
+        "limit of its own.",
+        zero=True,
+    )
+    tenant_tokens_per_minute: int = _setting(
+        0, "Tokens, of prompt and answer, that a tenant may use in a minute, likewise.", zero=True
+    )
+    tenant_tokens_per_day: int = _setting(
+        0, "Tokens that a tenant may use in a day of UTC, likewise.", zero=True
+    )
+    tenant_concurrent_requests: int = _setting(
+        256, "Requests of a tenant that may be under way at once, likewise.", zero=True
+    )
+    output_tokens_assumed: int = _setting(
+        1024,
+        "How long an answer is taken to be until it has ended, tokens, where a request sets no "
+        "`max_tokens`. It counts against limits, and is not passed on.",
+    )
     request_seconds_max: float = _setting(
         600.0, "From submit to the end of the answer. Longer: 504."
     )

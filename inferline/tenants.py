@@ -1,10 +1,11 @@
-"""Tenants: what all keys of one together may ask for, and whose providers may see it."""
+"""Tenants: what and how much all keys of one may ask for, and whose providers may see it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from inferline.limits import UNSET, Limits
 from inferline.patterns import EVERY
 
 #: How many providers' tokens a tenant may name.
@@ -20,6 +21,8 @@ class Tenant:
     models: tuple[str, ...] = EVERY
     #: Ids of the tokens whose providers alone may have its tasks; None: all may.
     providers: tuple[str, ...] | None = None
+    #: How much all of its keys together may ask for.
+    limits: Limits = UNSET
 
 
 class TenantStore(Protocol):

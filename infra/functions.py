@@ -14,6 +14,7 @@ from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from inferline.aws.keys import KEYS, USES
+from inferline.aws.meters import METERS
 from inferline.aws.minutes import MINUTES
 from inferline.aws.registry import FLEET, MODELS, PROVIDERS, STRIKES
 from inferline.aws.tenants import TENANTS
@@ -81,6 +82,7 @@ INFERENCE: Final = Rights(
         MODELS: ("GetItem", "Query"),
         FLEET: ("GetItem",),
         MINUTES: ("UpdateItem",),
+        METERS: ("UpdateItem",),
         # It sees what providers write, and quarantines them for it.
         STRIKES: ("UpdateItem",),
         PROVIDERS: ("UpdateItem",),

@@ -13,6 +13,7 @@ from inferline.aws.items import from_item, to_item
 from inferline.aws.registry import rows
 from inferline.caller import Role
 from inferline.keys import Key
+from inferline.limits import Limits
 from inferline.task import TIERS
 
 KEYS: Final = "KEY"
@@ -34,7 +35,7 @@ class DynamoKeys:
     async def put_key(self, key: Key) -> None:
         """Keep a new key; see `KeyStore`."""
         row = asdict(key) | {"pk": KEYS, "sk": key.id}
-        row |= {"models": list(key.models), "tiers": list(key.tiers)}
+        row |= {"models": list(key.models), "tiers": list(key.tiers), "limits": key.limits.told()}
         if key.expires_ms is not None:
             row["ttl"] = key.expires_ms // 1000 + KEY_SECONDS_KEPT
         item = to_item({name: value for name, value in row.items() if value is not None})
@@ -128,7 +129,7 @@ def _key_of(key_id: str) -> dict[str, Any]:
 
 
 def _key(row: dict[str, Any]) -> Key:
-    """The key of a row. Those of an earlier release tell no tiers."""
+    """The key of a row. Those of earlier releases tell no tiers and no limits."""
     return Key(
         id=row["id"],
         role=row["role"],
@@ -137,6 +138,7 @@ def _key(row: dict[str, Any]) -> Key:
         secret_sha256=row["secret_sha256"],
         models=tuple(row["models"]),
         tiers=tuple(row.get("tiers", TIERS)),
+        limits=Limits.of(row.get("limits", {})),
         created_ms=row["created_ms"],
         expires_ms=row.get("expires_ms"),
         revoked_ms=row.get("revoked_ms"),

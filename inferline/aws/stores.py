@@ -21,6 +21,7 @@ from inferline.aws.dynamodb import DynamoTaskStore
 from inferline.aws.faults import translated
 from inferline.aws.keys import DynamoKeys
 from inferline.aws.lending import FixedLender, RoleLender
+from inferline.aws.meters import DynamoMeters
 from inferline.aws.minutes import DynamoMinutes
 from inferline.aws.provision import provision
 from inferline.aws.registry import DynamoRegistry
@@ -63,6 +64,7 @@ class GatewayStores(ProviderStores):
     keys: DynamoKeys
     usage: DynamoUsage
     tenants: DynamoTenants
+    meters: DynamoMeters
     #: Whether this is no stack, with functions of its own, but tables that the gateway has made.
     emulated: bool
     #: Of credentials to providers that enrol; None: they use their host's own.
@@ -116,6 +118,7 @@ async def open_gateway_stores(
             keys=DynamoKeys(client, settings.registry_table),
             usage=_usage(client, settings),
             tenants=DynamoTenants(client, settings.registry_table),
+            meters=DynamoMeters(client, settings.registry_table),
             emulated=emulated,
             lender=await _lender(client, settings, source, emulated=emulated),
         )

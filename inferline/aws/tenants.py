@@ -8,6 +8,7 @@ from inferline.aws.client import AwsClient
 from inferline.aws.faults import call
 from inferline.aws.items import from_item, to_item
 from inferline.aws.registry import rows
+from inferline.limits import Limits
 from inferline.tenants import Tenant
 
 TENANTS: Final = "TENANT"
@@ -22,7 +23,7 @@ class DynamoTenants:
 
     async def put_tenant(self, tenant: Tenant) -> None:
         """Keep a tenant's limits; see `TenantStore`."""
-        row = {"id": tenant.id, "models": list(tenant.models)}
+        row = {"id": tenant.id, "models": list(tenant.models), "limits": tenant.limits.told()}
         if tenant.providers is not None:
             row["providers"] = list(tenant.providers)
         await self._call("PutItem", Item=_key_of(tenant.id) | to_item(row))
@@ -53,4 +54,5 @@ def _tenant(row: dict[str, Any]) -> Tenant:
         id=row["id"],
         models=tuple(row["models"]),
         providers=None if providers is None else tuple(providers),
+        limits=Limits.of(row.get("limits", {})),
     )

@@ -128,6 +128,7 @@ class Answer(Response):
             elif unfinished:
                 self._ended(OK if self._started else GatewayStopping.status, GatewayStopping.code)
                 await asyncio.shield(self._attendance.end())
+            self._ended(InferLineError.status, InferLineError.code)  # Else nobody foresaw its end.
 
     async def _leave(self) -> None:
         """End the task with its last client, unless it has ended or somebody else may read it."""
@@ -375,10 +376,12 @@ class Answer(Response):
         self._ended(OK, code)
 
     def _ended(self, status: int, code: str) -> None:
-        reader = self._reader
+        reader, latest = self._reader, self._reader.task or self._task
         # What several read was made once: who has not joined counts it.
-        usage = reader.task.usage if reader.task and not self._joined else {}
-        self._visit.ended(status, code, head=reader.head, attempt=reader.attempt, usage=usage)
+        usage = {} if self._joined else latest.usage
+        self._visit.ended(
+            *(status, code), head=reader.head, attempt=reader.attempt, latest=latest, usage=usage
+        )
 
 
 async def _start(send: Send, status: int, headers: Mapping[str, str]) -> None:

@@ -88,7 +88,7 @@ async def open_office(
         )
         await line.catalogue.fleet()
         async with _background(line, stores, minutes, deployed=deployed):
-            yield Office(
+            office = Office(
                 line=line,
                 registry=stores.registry,
                 queue_maker=stores.queue_maker,
@@ -98,7 +98,12 @@ async def open_office(
                 tenants=stores.tenants,
                 minutes=minutes,
                 usage=stores.usage,
+                meters=stores.meters,
             )
+            try:
+                yield office
+            finally:
+                await office.quotas.flush()
 
 
 @asynccontextmanager
@@ -202,7 +207,8 @@ async def _docs(request: Request) -> Response:
 class Edge:
     """
     The outermost layer: every request gets an id, which is also its task's, and every response the
-    header with it; an error that nobody foresaw is a 500 like any other error.
+    header with it and those of the request's limits; an error that nobody foresaw is a 500 like any
+    other error.
     """
 
     def __init__(self, app: ASGIApp, closing: asyncio.Event) -> None:
@@ -225,8 +231,9 @@ class Edge:
             if message["type"] == "http.response.start":
                 started = True
                 # A repeat bears the id of the task that was there.
-                header = (b"x-request-id", state["request_id"].encode())
-                message["headers"] = [*message["headers"], header]
+                told = {**state.get("headers", {}), "x-request-id": state["request_id"]}
+                added = [(name.encode(), value.encode()) for name, value in told.items()]
+                message["headers"] = [*message["headers"], *added]
             await send(message)
 
         try:

@@ -27,7 +27,9 @@ from inferline.gateway.objects import (
     ProviderObject,
 )
 from inferline.gateway.offers import Offers
+from inferline.gateway.quota import Quotas
 from inferline.keys import KeyStore
+from inferline.meters import MeterStore
 from inferline.minutes import MinuteLedger
 from inferline.patterns import matches
 from inferline.registry import (
@@ -62,16 +64,20 @@ class Office:
     minutes: MinuteLedger
     #: What each tenant has used.
     usage: UsageStore
+    #: What each key and tenant has used of its limits.
+    meters: MeterStore
 
     census: Census = field(init=False)
     offers: Offers = field(init=False)
+    quotas: Quotas = field(init=False)
 
     def __post_init__(self) -> None:
-        """Have one of each that remembers: when to count anew, and who the tenants are."""
+        """Have one of each that remembers: when to count, who the tenants are, what is held."""
         line = self.line
         census = Census(self.registry, line.settings.registry_seconds, line.clock.sleep)
         object.__setattr__(self, "census", census)
         object.__setattr__(self, "offers", Offers(self.tenants, self.lender, line.clock))
+        object.__setattr__(self, "quotas", Quotas(self.meters, line.settings, line.clock))
 
     async def enrol(self, told: Enrolment, caller: Caller) -> Grant:
         """

@@ -23,6 +23,7 @@ from inferline.gateway.compression import takes_gzip
 from inferline.gateway.hints import Patience, idempotency_key, is_retry
 from inferline.gateway.line import Line
 from inferline.gateway.objects import ERRORS, error_response
+from inferline.gateway.quota import Quotas
 from inferline.gateway.visit import Visit
 
 
@@ -65,6 +66,12 @@ _ANSWER: Final[dict[str, Any]] = {
             ("x-inferline-provider", "Who ran it."),
             ("x-inferline-attempt", "Which attempt answered, from 1."),
             ("x-inferline-queue-ms", "How long it waited for a provider, milliseconds."),
+            ("x-ratelimit-limit-requests", "The limit of its key or tenant, whichever is nearer."),
+            ("x-ratelimit-remaining-requests", "How many more may be made."),
+            ("x-ratelimit-reset-requests", "When all may be made again, such as `6m0s`."),
+            ("x-ratelimit-limit-tokens", "The same of tokens, as far as there is a limit."),
+            ("x-ratelimit-remaining-tokens", "How many more may be used."),
+            ("x-ratelimit-reset-tokens", "When all may be used again."),
         )
     },
 }
@@ -73,6 +80,7 @@ _ANSWER: Final[dict[str, Any]] = {
 async def serve(endpoint: Endpoint, request: Request) -> Response:
     """The answer to a request of ``request.state.caller``. Raises InferLineError."""
     line: Line = request.app.state.line
+    quotas: Quotas = request.app.state.office.quotas
     caller: Caller = request.state.caller
     told = request.headers.getlist("traceparent")
     visit = Visit(line, endpoint.backend_path, caller, told[0] if len(told) == 1 else "")
@@ -87,13 +95,15 @@ async def serve(endpoint: Endpoint, request: Request) -> Response:
             seconds_max=min(edge_seconds, patience.total_seconds),
             traceparent=visit.traceparent,
         )
+        visit.reservation = await quotas.reserve(caller, endpoint.backend_path, asked, body)
+        request.state.headers = visit.reservation.headers
         key, again = idempotency_key(request.headers), is_retry(request.headers)
         is_gone = request.is_disconnected
         seat = await repeat.submit(line, draft, body, is_retry=again, key=key, is_gone=is_gone)
-    except InferLineError as error:
-        visit.refused(error)
+    except BaseException as error:
+        visit.refused(error if isinstance(error, InferLineError) else InferLineError())
         raise
-    visit.task = seat.task
+    visit.task, visit.adopted = seat.task, seat.task.ref != draft.ref
     request.state.request_id = seat.task.ref.id
     first_seconds = patience.first_seconds
     return Answer(

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 from inferline import genai
 from inferline.caller import Caller
-from inferline.errors import CapacityError, InferLineError
+from inferline.errors import CapacityError, GatewayStopping, InferLineError
 from inferline.gateway.line import Line
+from inferline.gateway.quota import Reservation
 from inferline.ledger import Entry
 from inferline.payload import Payload
 from inferline.task import Head, Task
@@ -21,8 +22,11 @@ class Visit:
         self.caller = caller
         #: Once it has been read.
         self.payload: Payload | None = None
-        #: Once it has been submitted.
+        #: What it holds of its caller's limits, from before it is submitted.
+        self.reservation: Reservation | None = None
+        #: Once it has been submitted, and whether the task was there before it.
         self.task: Task | None = None
+        self.adopted = False
         self._line = line
         self._path = path
         self._arrived = line.clock.monotonic()
@@ -57,17 +61,20 @@ class Visit:
         *,
         head: Head | None = None,
         attempt: int = 0,
+        latest: Task | None = None,
         usage: Mapping[str, int] = {},
     ) -> None:
         """
         Its last byte is about to go out, or nobody is there to take it. The first call counts.
 
-        ``head`` is None when no backend has answered; ``usage`` is as that told it.
+        ``head`` is None when no backend has answered; ``usage`` is as that told it; ``latest`` is
+        the task as last seen.
         """
         if self._ended:
             return
         self._ended = True
         asked, tokens = self.payload, genai.tokens(usage)
+        self._settle(status, code, latest, sum(tokens.values()) if tokens else None)
         entry = Entry(
             ended_ms=self._line.store.now_ms(),
             tenant=self.caller.tenant,
@@ -88,6 +95,24 @@ class Visit:
         )
         self._line.ledger.record(entry)
         self._trace(entry)
+
+    def _settle(self, status: int, code: str, latest: Task | None, tokens: int | None) -> None:
+        """Charge what it took, or as much as was reserved where nobody knows."""
+        held, task = self.reservation, self.task
+        if held is None:
+            return
+        if task is None or self._came_to_nothing(task, code, latest):
+            held.undo()
+        elif self.adopted or (code == f"backend_{status}" and status < 500):
+            held.settle(0)  # Another request is charged for it, or the backend has refused it.
+        else:
+            held.settle(tokens)
+
+    def _came_to_nothing(self, task: Task, code: str, latest: Task | None) -> bool:
+        """Whether its task never ran, and will not for somebody else."""
+        seen = latest or task
+        goes_on = code == GatewayStopping.code or seen.reader != task.reader
+        return not seen.attempt and not goes_on
 
     def _trace(self, entry: Entry) -> None:
         operation = genai.operation(entry.path)

@@ -20,6 +20,7 @@ from inferline.gateway.line import Line
 from inferline.gateway.watch import Watch
 from inferline.memory import MemoryBodies, MemoryMinutes, MemoryQueue, MemoryStore
 from inferline.memory_keys import MemoryKeys
+from inferline.memory_meters import MemoryMeters
 from inferline.memory_registry import MemoryRegistry
 from inferline.memory_tenants import MemoryTenants
 from inferline.memory_usage import MemoryUsage
@@ -102,6 +103,7 @@ def office_of(registry: Calls) -> Office:
     minutes = MinuteLedger(MemoryMinutes())
     given: Any = {"queue_maker": queue, "lender": None, "access": OpenAccess(), "minutes": minutes}
     given |= {"keys": MemoryKeys(), "tenants": MemoryTenants(), "usage": MemoryUsage(store)}
+    given["meters"] = MemoryMeters()
     return Office(line=line, registry=cast(Any, registry), **given)
 
 

@@ -28,6 +28,7 @@ from inferline.memory import (
     MemoryStore,
 )
 from inferline.memory_keys import MemoryKeys
+from inferline.memory_meters import MemoryMeters
 from inferline.memory_registry import MemoryRegistry
 from inferline.memory_tenants import MemoryTenants
 from inferline.memory_usage import MemoryUsage
@@ -54,6 +55,7 @@ class Gateway:
     registry: MemoryRegistry
     keys: MemoryKeys
     tenants: MemoryTenants
+    meters: MemoryMeters
     #: What the ledger was told.
     entries: list[Entry]
 
@@ -129,9 +131,10 @@ async def running_gateway(
     lender: Lender | None = None,
     store: Any = None,
     registry: Any = None,
+    meters: Any = None,
     **settings: Any,
 ) -> AsyncIterator[Gateway]:
-    """A gateway on a free port until the block ends, on a store and a registry in memory or not."""
+    """A gateway on a free port until the block ends, on stores in memory or not."""
     given = {"no_provider_seconds": 0.4, "registry_seconds": 0.05, "poll_seconds_max": 0.05}
     chosen, clock = Settings(**given | settings), SystemClock()
     store, queue, bodies = store or MemoryStore(), MemoryQueue(), MemoryBodies()
@@ -149,7 +152,7 @@ async def running_gateway(
         ledger=Ledgers([minutes, ledger, counted]),
         tracer=tracer,
     )
-    keys, tenants = MemoryKeys(), MemoryTenants()
+    keys, tenants, meters = MemoryKeys(), MemoryTenants(), meters or MemoryMeters()
     access: Access = OpenAccess(chosen.provider_token)
     if chosen.access == "keys":
         access = KeyAccess(Keyring(keys, tenants, store.now_ms), clock)
@@ -163,6 +166,7 @@ async def running_gateway(
         keys=keys,
         tenants=tenants,
         usage=MemoryUsage(store),
+        meters=meters,
     )
     app = create_app(office)
     page.add(app)
@@ -174,7 +178,7 @@ async def running_gateway(
         await asyncio.sleep(0.01)
     port = server.servers[0].sockets[0].getsockname()[1]
     try:
-        made = store, queue, bodies, registry, keys, tenants
+        made = store, queue, bodies, registry, keys, tenants, meters
         yield Gateway(f"http://127.0.0.1:{port}", office, *made, ledger.entries)
     finally:
         server.should_exit = True

@@ -12,6 +12,7 @@ from typing import Any
 from inferline.aws.client import AwsClient
 from inferline.aws.dynamodb import DynamoTaskStore
 from inferline.aws.keys import DynamoKeys
+from inferline.aws.meters import DynamoMeters
 from inferline.aws.minutes import DynamoMinutes
 from inferline.aws.provision import provision
 from inferline.aws.registry import DynamoRegistry
@@ -26,6 +27,7 @@ from inferline.memory import (
     MemoryStore,
 )
 from inferline.memory_keys import MemoryKeys
+from inferline.memory_meters import MemoryMeters
 from inferline.memory_registry import MemoryRegistry
 from inferline.memory_tenants import MemoryTenants
 from inferline.memory_usage import MemoryUsage
@@ -46,6 +48,7 @@ class Seams:
     tenants: Any
     minutes: Any
     usage: Any
+    meters: Any
     client: AwsClient | None = None
 
 
@@ -64,6 +67,7 @@ async def opened(endpoint_url: str | None) -> AsyncIterator[Seams]:
             MemoryTenants(),
             MemoryMinutes(),
             MemoryUsage(store),
+            MemoryMeters(),
         )
         return
     mark = uuid.uuid4().hex[:8]
@@ -86,6 +90,7 @@ async def opened(endpoint_url: str | None) -> AsyncIterator[Seams]:
             DynamoTenants(client, settings.registry_table),
             DynamoMinutes(client, settings.registry_table),
             DynamoUsage(client, settings.tasks_table, settings.registry_table, days_kept=400),
+            DynamoMeters(client, settings.registry_table),
             client,
         )
 

@@ -45,6 +45,7 @@ def seams(tables: Tables) -> Seams:
         MemoryTenants(),
         MemoryMinutes(),
         DynamoUsage(client, "tasks", "registry", days_kept=400),
+        DynamoMeters(client, "registry"),
     )
 
 
