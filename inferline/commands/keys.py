@@ -9,10 +9,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from inferline.caller import LOCAL_TENANT, Role
+from inferline.commands.limits import add_limits, limited
 from inferline.commands.printing import show
 from inferline.commands.stack import add_verb, date, listed, model_patterns, named, now_ms, seconds
 from inferline.issuing import Issuer
 from inferline.keys import Key, new_key
+from inferline.limits import UNSET
 from inferline.patterns import EVERY
 from inferline.settings import SettingsError
 from inferline.task import TIERS, Tier
@@ -76,6 +78,7 @@ def add_keys(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> Non
     create.add_argument(
         "--tiers", metavar="A,B", help=f"of {', '.join(TIERS)}, those that may be used (all)"
     )
+    add_limits(create, "default")
     _add_expiry(create)
     add_verb(verbs, "list", "list the keys", environ, _list, roles=_KEYS)
     _add_id(_add_rotation(verbs, "give a key a new secret", environ, _KEYS))
@@ -126,8 +129,9 @@ def _add_id(parser: argparse.ArgumentParser) -> None:
 
 async def _create_key(stores: OperatorStores, options: argparse.Namespace) -> None:
     role: Role = options.role
-    if role == "admin" and (options.tenant or options.models or options.tiers):
-        raise SettingsError("--role admin goes without --tenant, --models and --tiers")
+    limits = limited(options, UNSET)
+    if role == "admin" and (options.tenant or options.models or options.tiers or limits):
+        raise SettingsError("--role admin goes without --tenant, --models, --tiers and limits")
     name, now = named("--name", options.name), now_ms()
     key, text = new_key(
         role,
@@ -136,6 +140,7 @@ async def _create_key(stores: OperatorStores, options: argparse.Namespace) -> No
         now_ms=now,
         models=EVERY if options.models is None else model_patterns(options.models),
         tiers=TIERS if options.tiers is None else _tiers(options.tiers),
+        limits=limits or UNSET,
         expires_ms=_expiry(now, options.expires_days),
     )
     await stores.keys.put_key(key)
@@ -195,7 +200,7 @@ def _row(key: Key, now: int, used_ms: int | None = None) -> dict[str, Any]:
         **({"tenant": key.tenant} if is_client else {"models": list(key.models)}),
         "state": key.validity(now),
         **({"role": key.role, "models": list(key.models)} if is_client else {}),
-        **({"tiers": list(key.tiers)} if is_client else {}),
+        **({"tiers": list(key.tiers), "limits": key.limits.told()} if is_client else {}),
         "created": date(key.created_ms),
         "last_used": date(used_ms),
         "expires": date(key.expires_ms),

@@ -29,6 +29,8 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _cell(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ",".join(f"{name}={one}" for name, one in value.items()) or "-"
     if isinstance(value, list | tuple):
         return ",".join(str(one) for one in value)
     return "-" if value is None else str(value)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+from inferline.commands.limits import add_limits, limited
 from inferline.commands.printing import show
 from inferline.commands.stack import add_verb, listed, model_patterns, named, now_ms
 from inferline.settings import SettingsError
@@ -37,6 +38,7 @@ def add_tenants(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> 
         help="the ids of the tokens whose providers alone may have its prompts; * for all "
         "(as it was)",
     )
+    add_limits(limit, "as it was")
 
 
 async def _list(stores: OperatorStores, options: argparse.Namespace) -> None:
@@ -48,12 +50,15 @@ async def _list(stores: OperatorStores, options: argparse.Namespace) -> None:
 
 async def _set(stores: OperatorStores, options: argparse.Namespace) -> None:
     tenant = await stores.tenants.tenant(named("TENANT", options.id))
-    if options.models is None and options.providers is None:
-        raise SettingsError("give --models, --providers, or both")
+    limits = limited(options, tenant.limits)
+    if options.models is None and options.providers is None and limits is None:
+        raise SettingsError("give --models, --providers or a limit")
     if options.models is not None:
         tenant = replace(tenant, models=model_patterns(options.models))
     if options.providers is not None:
         tenant = replace(tenant, providers=await _tokens(stores, options.providers))
+    if limits is not None:
+        tenant = replace(tenant, limits=limits)
     await stores.tenants.put_tenant(tenant)
     if options.json:
         print(json.dumps(_row(tenant), indent=2))
@@ -83,4 +88,5 @@ def _row(tenant: Tenant) -> dict[str, Any]:
         "id": tenant.id,
         "models": list(tenant.models),
         "providers": [_ALL] if providers is None else list(providers),
+        "limits": tenant.limits.told(),
     }

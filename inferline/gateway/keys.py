@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import asdict
 from typing import Annotated, Final, Literal, Self
 
 from fastapi import APIRouter, Body, Query, Response
@@ -12,9 +13,10 @@ from inferline.caller import LOCAL_TENANT, Role
 from inferline.enrolment import Name
 from inferline.gateway.access import AdminCaller
 from inferline.gateway.control import At, Office
-from inferline.gateway.objects import ERRORS, KeyList, KeyObject, ShownKey
+from inferline.gateway.objects import ERRORS, KeyList, KeyObject, LimitsObject, ShownKey
 from inferline.issuing import Issuer
 from inferline.keys import OVERLAP_SECONDS, OVERLAP_SECONDS_MAX, Key, new_key
+from inferline.limits import LIMIT_MAX, Limits
 from inferline.patterns import EVERY, check
 from inferline.task import TIERS, Tier
 
@@ -24,6 +26,20 @@ log = logging.getLogger(__name__)
 #: credentials alone: who has stolen such a key can't make another that outlives it.
 ROLES: Final[tuple[Role, ...]] = ("client", "provider")
 EXPIRES_SECONDS_MAX: Final = 100 * 365 * 24 * 3600
+
+
+Number = Annotated[int, Field(ge=0, le=LIMIT_MAX)]
+
+
+class NewLimits(BaseModel):
+    """How much a key may ask for. 0: without a limit; null: what the gateway's settings say."""
+
+    requests_per_minute: Number | None = None
+    tokens_per_minute: Number | None = None
+    tokens_per_day: Number | None = None
+    concurrent_requests: Number | None = None
+
+    model_config = ConfigDict(extra="forbid")
 
 
 class NewKey(BaseModel):
@@ -38,6 +54,8 @@ class NewKey(BaseModel):
     models: tuple[str, ...] = EVERY
     #: The tiers that may be asked for with it.
     tiers: Annotated[tuple[Tier, ...], Field(min_length=1, max_length=len(TIERS))] = TIERS
+    #: How much may be asked for with it.
+    limits: NewLimits = NewLimits()
     #: After which it is refused; null: never.
     expires_seconds: Annotated[int, Field(gt=0, le=EXPIRES_SECONDS_MAX)] | None = None
 
@@ -51,8 +69,9 @@ class NewKey(BaseModel):
     @model_validator(mode="after")
     def _of_its_role(self) -> Self:
         told = self.model_fields_set
-        if self.role == "provider" and ("models" not in told or told & {"tenant", "tiers"}):
-            raise ValueError("a provider's token has models, and neither a tenant nor tiers")
+        clients = {"tenant", "tiers", "limits"}
+        if self.role == "provider" and ("models" not in told or told & clients):
+            raise ValueError("a provider's token has models, and no tenant, tiers or limits")
         return self
 
 
@@ -88,6 +107,7 @@ async def create_key(told: NewKey, caller: AdminCaller, office: At, response: Re
         tenant=LOCAL_TENANT if told.role == "provider" else told.tenant or told.name,
         models=told.models,
         tiers=told.tiers,
+        limits=Limits(**told.limits.model_dump()),
         now_ms=now_ms,
         expires_ms=None if seconds is None else now_ms + seconds * 1000,
     )
@@ -140,6 +160,7 @@ def _key_object(key: Key, now_ms: int, used_ms: int | None = None) -> KeyObject:
         tenant=key.tenant,
         models=list(key.models),
         tiers=list(key.tiers),
+        limits=LimitsObject(**asdict(key.limits)),
         state=key.validity(now_ms),
         created=key.created_ms // 1000,
         expires=_seconds(key.expires_ms),

@@ -98,6 +98,18 @@ class ProviderList(BaseModel):
     data: list[ProviderObject]
 
 
+class LimitsObject(BaseModel):
+    """How much a key may ask for. 0 is no limit; null: what the gateway's settings say."""
+
+    requests_per_minute: int | None = None
+    #: Of prompt and answer together.
+    tokens_per_minute: int | None = None
+    #: Of a day of UTC.
+    tokens_per_day: int | None = None
+    #: How many may be under way at once.
+    concurrent_requests: int | None = None
+
+
 class KeyObject(BaseModel):
     """A key or a provider's token, without its secret. Dates are seconds since 1970."""
 
@@ -108,6 +120,7 @@ class KeyObject(BaseModel):
     tenant: str
     models: list[str]
     tiers: list[Tier]
+    limits: LimitsObject
     state: Validity
     created: int
     #: Null: never.

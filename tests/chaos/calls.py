@@ -91,6 +91,10 @@ def _updated(asked: Json) -> str:
             return "count model" if ":turn" in values else "put model"
         case "fleet":
             return "take turn" if ":token" in values else "put sums"
+        case "meter":
+            # Only what closes takes away.
+            taken = any(value.get("N", "").startswith("-") for value in values.values())
+            return "close meter" if taken else "reserve"
     return f"add {kind}"
 
 

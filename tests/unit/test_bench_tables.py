@@ -21,6 +21,7 @@ from inferline.aws.registry import DynamoRegistry
 from inferline.aws.usage import DynamoUsage
 from inferline.memory import MemoryBodies, MemoryMinutes
 from inferline.memory_keys import MemoryKeys
+from inferline.memory_meters import MemoryMeters
 from inferline.memory_tenants import MemoryTenants
 from inferline.usage import HOUR, SLICE_MS, Account, Row, Usage
 from tests.contract.test_registry import *  # noqa: F403  # its tests are collected here as well
@@ -45,7 +46,7 @@ def seams(tables: Tables) -> Seams:
         MemoryTenants(),
         MemoryMinutes(),
         DynamoUsage(client, "tasks", "registry", days_kept=400),
-        DynamoMeters(client, "registry"),
+        MemoryMeters(),
     )
 
 
