@@ -92,9 +92,7 @@ def _updated(asked: Json) -> str:
         case "fleet":
             return "take turn" if ":token" in values else "put sums"
         case "meter":
-            # Only what closes takes away.
-            taken = any(value.get("N", "").startswith("-") for value in values.values())
-            return "close meter" if taken else "reserve"
+            return "close meter" if values[":mark"]["S"].endswith("/") else "reserve"
     return f"add {kind}"
 
 

@@ -1,0 +1,232 @@
+"""What every store of meters guarantees, and what is counted in it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from inferline.aws.client import AwsClient
+from inferline.aws.meters import DynamoMeters
+from inferline.limits import UNSET, Limits
+from inferline.meters import Change, Hold, Meters, MeterStore, Owner, Refusal, Row
+from tests.chaos.faults import FAULTS, Bend, Fault, InjectingProxy
+from tests.support.seams import Seams, opened
+
+KEY = Owner("key", "k1")
+#: A quarter into a minute and an hour into a day.
+NOW_MS = 20_000 * 86_400_000 + 3_615_000
+
+
+@dataclass(slots=True)
+class At:
+    """A store in whose row nothing but the test moves the time."""
+
+    store: MeterStore
+    now: int = NOW_MS
+
+    def now_ms(self) -> int:
+        return self.now
+
+    async def change(self, owner: Owner, change: Change, mark: str) -> tuple[bool, Row]:
+        return await self.store.change(owner, change, mark)
+
+
+@pytest.fixture
+def at(seams: Seams) -> At:
+    return At(seams.meters)
+
+
+def meters(at: At) -> Meters:
+    return Meters(at, request_seconds_max=600)
+
+
+async def row_of(store: Any, owner: Owner = KEY) -> Row:
+    """A row as it is: nothing has this number."""
+    _, row = await store.change(owner, Change(equal={"open": -9}), "look")
+    return row
+
+
+async def test_a_write_sets_copies_and_adds_at_once(seams: Seams) -> None:
+    first = await seams.meters.change(KEY, Change(sets={"a": 5, "b": 1}, adds={"c": 2}), "1")
+    second = await seams.meters.change(
+        KEY, Change(copies={"b": ("a", 1)}, adds={"a": -2, "c": 3}), "2"
+    )
+
+    assert (True, True) == (first[0], second[0])
+    assert (3, 6, 5) == tuple(second[1][name] for name in "abc")
+
+
+@pytest.mark.parametrize(
+    "unmet",
+    [
+        Change(equal={"a": 4}),
+        Change(equal={"a": None}),
+        Change(equal={"b": 5}),
+        Change(least={"a": 6}),
+        Change(least={"b": -1}),
+        Change(most={"a": 4}),
+        Change(most={"b": 1}),
+        Change(equal={"a": 5}, most={"a": 4}),
+    ],
+)
+async def test_an_unmet_condition_changes_nothing_and_tells_the_row(
+    seams: Seams, unmet: Change
+) -> None:
+    await seams.meters.change(KEY, Change(sets={"a": 5}), "1")
+    unmet.adds = {"a": 1}
+
+    done, row = await seams.meters.change(KEY, unmet, "2")
+
+    assert (False, 5, "1") == (done, row["a"], row["mark"])
+    assert 5 == (await row_of(seams.meters))["a"]
+
+
+async def test_met_conditions_are_in_nobodys_way(seams: Seams) -> None:
+    await seams.meters.change(KEY, Change(sets={"a": 5}), "1")
+    met = Change(equal={"a": 5, "b": None}, least={"a": 5}, most={"a": 5}, adds={"a": 1})
+
+    done, row = await seams.meters.change(KEY, met, "2")
+
+    assert (True, 6) == (done, row["a"])
+
+
+async def test_a_condition_on_a_row_that_is_not_there_tells_an_empty_one(seams: Seams) -> None:
+    assert (False, {}) == await seams.meters.change(KEY, Change(least={"a": 1}), "1")
+
+
+async def test_a_write_that_is_repeated_counts_once(seams: Seams) -> None:
+    more = Change(adds={"a": 1})
+
+    found = [await seams.meters.change(KEY, more, mark) for mark in ("1", "1", "2", "2")]
+
+    assert [(True, 1), (True, 1), (True, 2), (True, 2)] == [(d, row["a"]) for d, row in found]
+
+
+async def test_each_owner_has_a_row_of_its_own(seams: Seams) -> None:
+    owners = [KEY, Owner("tenant", "k1"), Owner("key", "k2")]
+    for number, owner in enumerate(owners):
+        await seams.meters.change(owner, Change(sets={"a": number}), "1")
+
+    assert [0, 1, 2] == [(await row_of(seams.meters, owner))["a"] for owner in owners]
+
+
+async def test_a_row_of_a_meter_is_nothing_else_of_the_registry(seams: Seams) -> None:
+    await seams.meters.change(KEY, Change(sets={"a": 1}), "1")
+
+    snapshot = await seams.registry.snapshot()
+
+    assert ({}, {}) == (snapshot.models, snapshot.providers)
+    assert await seams.keys.key("k1") is None
+
+
+async def test_what_is_reserved_is_told_and_given_back(at: At) -> None:
+    counted, limits = meters(at), Limits(requests_per_minute=9, tokens_per_minute=900)
+    first = await counted.reserve(KEY, limits, 100)
+    second = await counted.reserve(KEY, limits, 200)
+    assert isinstance(first, Hold)
+    assert isinstance(second, Hold)
+
+    await counted.settle(first, 40)
+    await counted.undo(second)
+    third = await counted.reserve(KEY, limits, 10)
+
+    assert (2, 300, 300, 2) == (
+        *(second.meter.requests, second.meter.tokens),
+        *(second.meter.day_tokens, second.meter.open),
+    )
+    assert (2, 50, 50, 1) == (
+        *(third.meter.requests, third.meter.tokens),
+        *(third.meter.day_tokens, third.meter.open),
+    )
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        (Limits(requests_per_minute=7), 7),
+        (Limits(tokens_per_minute=70), 7),
+        (Limits(tokens_per_day=79), 7),
+        (Limits(concurrent_requests=7), 7),
+        (UNSET, 24),
+    ],
+)
+async def test_of_many_at_once_as_many_are_let_in_as_may_be(
+    at: At, limits: Limits, expected: int
+) -> None:
+    gateways = [meters(at) for _ in range(3)]
+
+    found = await asyncio.gather(
+        *(gateways[number % 3].reserve(KEY, limits, 10) for number in range(24))
+    )
+
+    holds = [one for one in found if isinstance(one, Hold)]
+    row = await row_of(at)
+    assert expected == len(holds)
+    assert (expected, expected * 10, expected) == (row["requests"], row["tokens"], row["open"])
+    await asyncio.gather(*(gateways[0].settle(hold, 1) for hold in holds))
+    row = await row_of(at)
+    assert (expected, expected, 0) == (row["tokens"], row["day_tokens"], row["open"])
+
+
+async def test_a_minute_and_a_day_begin_anew_and_once_among_many(at: At) -> None:
+    limits = Limits(requests_per_minute=5, tokens_per_day=60)
+    gateways = [meters(at) for _ in range(3)]
+    for _ in range(5):
+        await gateways[0].reserve(KEY, limits, 10)
+
+    for later_ms, expected in ((60_000, 1), (86_400_000, 5)):
+        at.now += later_ms
+        found = await asyncio.gather(
+            *(gateways[number % 3].reserve(KEY, limits, 10) for number in range(12))
+        )
+        assert expected == sum(isinstance(one, Hold) for one in found)
+
+
+async def test_what_a_dead_gateway_held_is_given_up_after_two_generations(at: At) -> None:
+    limits, counted = Limits(concurrent_requests=3), meters(at)
+    for _ in range(3):
+        await counted.reserve(KEY, limits, 0)
+    refused = []
+
+    for _ in range(3):
+        refused.append(isinstance(await counted.reserve(KEY, limits, 0), Refusal))
+        at.now += 660_000
+
+    assert [True, True, False] == refused
+    assert 1 == (await row_of(at))["open"]
+
+
+class TestFaults:
+    """A call that fails in any way counts once."""
+
+    @pytest.fixture
+    async def faulty(self, aws: str) -> AsyncIterator[tuple[At, InjectingProxy, str]]:
+        async with opened(aws) as seams:
+            table: str = seams.meters._table
+            proxy = InjectingProxy(aws, random.Random(1))
+            async with proxy.serving() as url, AwsClient("us-east-1", url) as client:
+                yield At(DynamoMeters(client, table)), proxy, table.rpartition("-")[2]
+
+    @pytest.mark.parametrize("fault", FAULTS)
+    async def test_what_is_reserved_and_given_back_over_faults_counts_once(
+        self, faulty: tuple[At, InjectingProxy, str], fault: Fault
+    ) -> None:
+        at, proxy, table = faulty
+        counted = meters(at)
+        bends = [Bend(f"{table} {step}", fault) for step in ("reserve", "close meter")]
+        proxy.bends += bends
+
+        hold = await counted.reserve(KEY, Limits(concurrent_requests=3), 10)
+        assert isinstance(hold, Hold)
+        held = await row_of(at)
+        await counted.settle(hold, 4)
+        settled = await row_of(at)
+
+        assert all(bend.done.is_set() for bend in bends)
+        assert (1, 10, 1) == (held["requests"], held["tokens"], held["open"])
+        assert (1, 4, 0) == (settled["requests"], settled["tokens"], settled["open"])

@@ -1,0 +1,208 @@
+"""Meters whose gateways do everything at once, in whatever order, and die of it."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Generator
+from dataclasses import dataclass, field
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from inferline.limits import Limits
+from inferline.memory_meters import MemoryMeters
+from inferline.meters import (
+    DAY_MS,
+    MARGIN_SECONDS,
+    MINUTE_MS,
+    Change,
+    Hold,
+    Meter,
+    Meters,
+    Owner,
+    Refusal,
+    Row,
+)
+
+KEY = Owner("key", "k1")
+SECONDS = 120.0
+GENERATION_MS = round((SECONDS + MARGIN_SECONDS) * 1000)
+#: Shortly before a day ends, so that one ends in most runs.
+NOW_MS = 20_000 * DAY_MS - 4 * MINUTE_MS
+LIMITS = Limits(
+    requests_per_minute=6, tokens_per_minute=60, tokens_per_day=200, concurrent_requests=4
+)
+#: By how much the gateways' clocks are wrong.
+SKEWS_MS = (0, -900, 700)
+
+
+class Turn:
+    """Suspends a coroutine until the machine goes on with it."""
+
+    def __await__(self) -> Generator[None]:
+        yield
+
+
+@dataclass(slots=True)
+class Skewed:
+    """One gateway's way to the store: with a clock of its own, and never at once."""
+
+    store: MemoryMeters
+    machine: MeterMachine
+    skew_ms: int
+
+    def now_ms(self) -> int:
+        return self.machine.now_ms + self.skew_ms
+
+    async def change(self, owner: Owner, change: Change, mark: str) -> tuple[bool, Row]:
+        await Turn()
+        return await self.store.change(owner, change, mark)
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """One that was let in, as the test knows it."""
+
+    hold: Hold
+    opened_ms: int
+    tokens: int
+    #: Open until its gateway has closed it; of a dead one for ever.
+    is_open: bool = True
+    is_dead: bool = False
+    is_undone: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Move:
+    """What a gateway is about to do, in the middle of it."""
+
+    steps: Coroutine[Any, Any, Any]
+    tokens: int = 0
+    request: Request | None = None
+    began_ms: int = 0
+    refusals: list[Refusal] = field(default_factory=list)
+
+
+class MeterMachine(RuleBasedStateMachine):
+    """Requests come, run, end and die at three gateways while time passes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now_ms = NOW_MS
+        self.store = MemoryMeters()
+        self.gateways = [Meters(Skewed(self.store, self, skew), SECONDS) for skew in SKEWS_MS]
+        self.moves: list[Move] = []
+        self.requests: list[Request] = []
+
+    @property
+    def row(self) -> Meter:
+        return Meter.of(self.store._rows.get(KEY, {}))
+
+    @rule(gateway=st.sampled_from(range(3)), tokens=st.integers(0, 30))
+    def ask(self, gateway: int, tokens: int) -> None:
+        steps = self.gateways[gateway].reserve(KEY, LIMITS, tokens)
+        self._begin(Move(steps, tokens, began_ms=self.now_ms))
+
+    @precondition(lambda self: any(one.is_open and not one.is_dead for one in self.requests))
+    @rule(data=st.data(), gateway=st.sampled_from(range(3)), share=st.floats(0, 1))
+    def end(self, data: st.DataObject, gateway: int, share: float) -> None:
+        request = self._one_of_the_open(data)
+        used = round(request.tokens * share)
+        steps = self.gateways[gateway].settle(request.hold, used)
+        self._begin(Move(steps, used, request))
+
+    @precondition(lambda self: any(one.is_open and not one.is_dead for one in self.requests))
+    @rule(data=st.data(), gateway=st.sampled_from(range(3)))
+    def come_to_nothing(self, data: st.DataObject, gateway: int) -> None:
+        request = self._one_of_the_open(data)
+        request.is_undone = True
+        self._begin(Move(self.gateways[gateway].undo(request.hold), 0, request))
+
+    @precondition(lambda self: any(one.is_open and not one.is_dead for one in self.requests))
+    @rule(data=st.data())
+    def die(self, data: st.DataObject) -> None:
+        self._one_of_the_open(data).is_dead = True
+
+    @precondition(lambda self: self.moves)
+    @rule(data=st.data())
+    def go_on(self, data: st.DataObject) -> None:
+        self._step(data.draw(st.sampled_from(self.moves)))
+
+    @rule(ms=st.sampled_from([500, 5_000, 40_000, GENERATION_MS // 2, GENERATION_MS]))
+    def wait(self, ms: int) -> None:
+        # Writes take seconds, and no generation.
+        while self.moves and ms > 5_000:
+            self._step(self.moves[0])
+        self.now_ms += ms
+        for request in [one for one in self.requests if self._overdue(one)]:
+            request.is_dead = True
+
+    def _one_of_the_open(self, data: st.DataObject) -> Request:
+        found = [one for one in self.requests if one.is_open and not one.is_dead]
+        request: Request = data.draw(st.sampled_from(found))
+        request.is_dead = True  # Nobody else closes it.
+        return request
+
+    def _begin(self, move: Move) -> None:
+        self.moves.append(move)
+        self._step(move)
+
+    def _step(self, move: Move) -> None:
+        """Go on until the next write has been made, or to the end."""
+        try:
+            move.steps.send(None)
+        except StopIteration as ended:
+            self.moves.remove(move)
+            self._ended(move, ended.value)
+
+    def _ended(self, move: Move, got: object) -> None:
+        if move.request is not None:
+            move.request.is_open = False
+            move.request.tokens = move.tokens
+        elif isinstance(got, Hold):
+            self.requests.append(Request(got, move.began_ms, move.tokens))
+
+    def _overdue(self, request: Request) -> bool:
+        return self.now_ms - request.opened_ms >= SECONDS * 1000
+
+    @invariant()
+    def no_window_holds_more_than_its_limit(self) -> None:
+        for minute in {one.hold.meter.minute for one in self.requests}:
+            those = [r for r in self.requests if r.hold.meter.minute == minute and not r.is_undone]
+            assert len(those) <= 6
+            assert sum(one.tokens for one in those) <= 60
+        for day in {one.hold.meter.day for one in self.requests}:
+            those = [r for r in self.requests if r.hold.meter.day == day and not r.is_undone]
+            assert sum(one.tokens for one in those) <= 200
+
+    @invariant()
+    def no_more_are_open_than_may_be(self) -> None:
+        under_way = [r for r in self.requests if r.is_open and not self._overdue(r)]
+        assert len(under_way) <= 4
+
+    @invariant()
+    def the_row_counts_the_open_ones_of_two_generations(self) -> None:
+        row = self.row
+        opened = [r for r in self.requests if r.is_open and r.hold.meter.since_ms == row.since_ms]
+        before = [r for r in self.requests if r.is_open and r.hold.meter.since_ms == row.before_ms]
+        assert (len(opened), len(before)) == (row.opened, row.before)
+        assert row.open == row.opened + row.before <= 4
+        assert min(row.requests, row.tokens, row.day_tokens) >= 0
+
+    def teardown(self) -> None:
+        while self.moves:
+            self._step(self.moves[0])
+        self.now_ms += 2 * GENERATION_MS + DAY_MS
+        move = Move(self.gateways[0].reserve(KEY, LIMITS, 1))
+        self._begin(move)
+        while self.moves:
+            self._step(move)
+        assert (1, 1, 1, 1) == (
+            *(self.row.requests, self.row.tokens),
+            *(self.row.day_tokens, self.row.open),
+        )
+
+
+TestMeters = MeterMachine.TestCase
+TestMeters.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
