@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from inferline.keys import Key, new_key, rotated
+from inferline.limits import Limits
 from tests.support.seams import Seams
 
 
@@ -14,7 +15,9 @@ def key(name: str = "app", role: str = "client", now_ms: int = 1, **told: object
 
 async def test_a_key_is_read_as_it_was_kept(seams: Seams) -> None:
     bare = key()
-    full = key("gpu", "provider", models=("org/*", "m"), tiers=("flex",), expires_ms=5)
+    limits = Limits(requests_per_minute=60, tokens_per_day=0)
+    scopes = {"models": ("org/*", "m"), "tiers": ("flex",), "limits": limits}
+    full = key("gpu", "provider", **scopes, expires_ms=5)
     await seams.keys.put_key(bare)
     await seams.keys.put_key(full)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inferline.limits import Limits
 from inferline.tenants import Tenant
 from tests.support.seams import Seams
 
@@ -15,7 +16,8 @@ async def test_a_tenant_of_which_nothing_is_kept_is_not_limited(seams: Seams) ->
 
 async def test_limits_are_read_as_they_were_kept_and_listed_by_name(seams: Seams) -> None:
     second = Tenant(id="globex", models=("org/*", "m"), providers=("t1", "t2"))
-    first = Tenant(id="acme", providers=())
+    limits = Limits(tokens_per_minute=0, concurrent_requests=32)
+    first = Tenant(id="acme", providers=(), limits=limits)
     for one in (second, first):
         await seams.tenants.put_tenant(one)
 

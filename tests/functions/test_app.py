@@ -7,7 +7,7 @@ from typing import Any
 
 from starlette.responses import PlainTextResponse
 
-from functions._app import written
+from functions._app import before_its_end, written
 
 
 class Minutes:
@@ -40,3 +40,21 @@ async def test_the_figures_are_written_before_an_answer_ends_and_then_once_a_min
         await app({"type": "http"}, None, send)  # type: ignore[arg-type]
 
     assert [0, 1, 1, 1, 2, 2] == seen
+
+
+async def test_something_is_done_before_an_answers_last_piece_and_not_before() -> None:
+    done = list[str]()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        for body, more in ((b"1", True), (b"2", True), (b"3", False)):
+            await send({"type": "http.response.body", "body": body, "more_body": more})
+
+    async def do() -> None:
+        done.append("done")
+
+    async def send(message: Any) -> None:
+        done.append(message["body"].decode())
+
+    await before_its_end(app, do)({"type": "http"}, None, send)  # type: ignore[arg-type]
+
+    assert ["1", "2", "done", "3"] == done

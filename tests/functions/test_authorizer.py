@@ -11,6 +11,7 @@ import pytest
 from functions._edge import caller
 from inferline.issuing import Issuer
 from inferline.keys import new_key
+from inferline.limits import Limits
 from inferline.tenants import Tenant
 from tests.support.cloud import Cloud, invoked, metrics, recorded
 from tests.support.runtime_api import Function
@@ -64,9 +65,10 @@ async def test_a_clients_key_is_good_for_all_but_enrolment_and_keys(
 async def test_the_scopes_of_a_key_and_its_tenant_travel_with_the_policy(
     cloud: Cloud, function: Callable[..., Function]
 ) -> None:
-    limited = Tenant(id="acme", models=("org/*", "m"), providers=("token",))
-    await cloud.tenants.put_tenant(limited)
-    _, text = await cloud.key(models=("a*",), tiers=("flex",))
+    all_limits, limits = Limits(concurrent_requests=0), Limits(requests_per_minute=60)
+    scopes: Any = {"models": ("org/*", "m"), "providers": ("token",), "limits": all_limits}
+    await cloud.tenants.put_tenant(Tenant(id="acme", **scopes))
+    _, text = await cloud.key(models=("a*",), tiers=("flex",), limits=limits)
 
     policy = (await invoked(function("authorizer"), asking(text))).value
 
@@ -74,6 +76,7 @@ async def test_the_scopes_of_a_key_and_its_tenant_travel_with_the_policy(
     assert found is not None
     assert (("a*",), ("flex",)) == (found.models, found.tiers)
     assert (("org/*", "m"), True) == (found.tenant_models, found.is_reserved)
+    assert (limits, all_limits) == (found.limits, found.tenant_limits)
     assert all(isinstance(value, str) for value in policy["context"].values())
 
 

@@ -231,6 +231,27 @@ async def test_a_clients_key_manages_none_and_its_scopes_hold(
     ] == codes
 
 
+async def test_a_keys_limits_hold_and_an_answer_ends_when_its_tokens_are_settled(
+    cloud: Cloud, function: Callable[..., Function]
+) -> None:
+    await cloud.know()
+    inference = function("inference")
+    event = post("/v1/chat/completions", chat(max_tokens=90), limits="tokens_per_day=150")
+    asked = asyncio.create_task(invoked(inference, event))
+    task = await cloud.take()
+    usage = {"prompt_tokens": 30, "completion_tokens": 31}
+    told_by_backend = {"content_type": "application/json", "tail": b"{}", "usage": usage}
+    await cloud.store.finish(task, Outcome(status=200, **told_by_backend))
+
+    first = answer(await asked)
+    refused = answer(await invoked(inference, event))
+    row = await cloud.meter("key", task.key_id)
+
+    assert (200, "150") == (first[0], first[1]["x-ratelimit-limit-tokens"])
+    assert (429, "insufficient_quota") == (refused[0], refused[2]["error"]["code"])
+    assert (1, 61, 0) == (row["requests"], row["day_tokens"], row["open"])
+
+
 async def test_a_setting_that_cant_be_used_is_named_when_the_function_starts(
     cloud: Cloud, function: Callable[..., Function]
 ) -> None:

@@ -74,6 +74,20 @@ async def test_a_key_gets_the_scopes_that_were_told(admin: httpx.AsyncClient) ->
     assert 3600 == key["expires"] - key["created"]
 
 
+async def test_a_key_gets_the_limits_that_were_told(admin: httpx.AsyncClient) -> None:
+    key = await made(admin, limits={"requests_per_minute": 60, "concurrent_requests": 0})
+
+    [row] = (await admin.get("/v1/keys")).json()["data"]
+
+    expected = {
+        "requests_per_minute": 60,
+        "tokens_per_minute": None,
+        "tokens_per_day": None,
+        "concurrent_requests": 0,
+    }
+    assert expected == key["limits"] == row["limits"]
+
+
 async def test_a_providers_token_is_made_for_its_models(admin: httpx.AsyncClient) -> None:
     key = await made(admin, role="provider", models=["a*"])
     await made(admin)
@@ -98,6 +112,10 @@ async def test_a_providers_token_is_made_for_its_models(admin: httpx.AsyncClient
         {"name": "a", "expires_seconds": 0},
         {"name": "a", "role": "provider"},
         {"name": "a", "role": "provider", "models": ["m"], "tenant": "t"},
+        {"name": "a", "role": "provider", "models": ["m"], "limits": {"tokens_per_day": 1}},
+        {"name": "a", "limits": {"requests_per_minute": -1}},
+        {"name": "a", "limits": {"requests_per_hour": 1}},
+        {"name": "a", "limits": {"tokens_per_day": 10**13}},
     ],
 )
 async def test_what_is_no_key_is_refused_and_not_made(

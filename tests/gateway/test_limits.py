@@ -21,8 +21,6 @@ from tests.support.gateway import MODEL, Gateway, Taken, running_gateway
 
 PATH = "/v1/chat/completions"
 CHAT = {"model": MODEL, "messages": [], "max_tokens": 100}
-#: By its bytes.
-PROMPT = 16
 TENANT = Owner("tenant", "acme")
 LIMITS = [f"x-ratelimit-{what}-requests" for what in ("limit", "remaining", "reset")]
 TOKENS = [name.replace("requests", "tokens") for name in LIMITS]

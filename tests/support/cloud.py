@@ -12,6 +12,7 @@ from typing import Any
 from inferline.aws.client import AwsClient
 from inferline.aws.dynamodb import DynamoTaskStore
 from inferline.aws.keys import DynamoKeys
+from inferline.aws.meters import DynamoMeters
 from inferline.aws.minutes import DynamoMinutes
 from inferline.aws.registry import DynamoRegistry
 from inferline.aws.sqs import SqsQueue, SqsQueueMaker
@@ -20,6 +21,7 @@ from inferline.aws.usage import DynamoUsage
 from inferline.caller import Role
 from inferline.census import Census
 from inferline.keys import new_key
+from inferline.meters import Change, Owner
 from inferline.minutes import Figures, total
 from inferline.queue import Message
 from inferline.registry import Model, Provider
@@ -92,6 +94,12 @@ class Cloud:
     @property
     def tenants(self) -> DynamoTenants:
         return DynamoTenants(self.client, self.settings.registry_table)
+
+    async def meter(self, kind: Any, owner: str) -> Any:
+        """What a key or a tenant has used: a write that can't be made tells the row."""
+        meters = DynamoMeters(self.client, self.settings.registry_table)
+        _, row = await meters.change(Owner(kind, owner), Change(equal={"open": -9}), "look")
+        return row
 
     async def minutes(self) -> Figures:
         """What the functions have written of their requests so far."""

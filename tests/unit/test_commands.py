@@ -179,10 +179,42 @@ def test_a_tenant_is_limited_to_models_and_providers_and_freed_again(run: Run) -
     freed = json.loads(run("tenants", "set", "acme", "--providers", "*", "--json")[1])
 
     assert [
-        {"id": "acme", "models": ["org/*"], "providers": [token]},
-        {"id": "globex", "models": ["*"], "providers": ["*"]},
+        {"id": "acme", "models": ["org/*"], "providers": [token], "limits": {}},
+        {"id": "globex", "models": ["*"], "providers": ["*"], "limits": {}},
     ] == limited
-    assert {"id": "acme", "models": ["org/*"], "providers": ["*"]} == freed
+    assert {"id": "acme", "models": ["org/*"], "providers": ["*"], "limits": {}} == freed
+
+
+def test_a_key_and_a_tenant_are_limited_and_each_limit_by_itself_again(run: Run) -> None:
+    limits = ("--requests-per-minute", "60", "--tokens-per-day", "0")
+    run("keys", "create", "--name", "a", *limits)
+    run("tenants", "set", "a", "--concurrent-requests", "8", "--tokens-per-minute", "900")
+    run("tenants", "set", "a", "--tokens-per-minute", "default", "--models", "m")
+
+    [key] = json.loads(run("keys", "list", "--json")[1])
+    [tenant] = json.loads(run("tenants", "list", "--json")[1])
+
+    assert {"requests_per_minute": 60, "tokens_per_day": 0} == key["limits"]
+    assert ({"concurrent_requests": 8}, ["m"]) == (tenant["limits"], tenant["models"])
+    assert "requests_per_minute=60,tokens_per_day=0" in run("keys", "list")[1]
+    assert "concurrent_requests=8" in run("tenants", "list")[1]
+
+
+@pytest.mark.parametrize("number", ["-1", "1.5", "many", "", "1" + "0" * 13])
+def test_a_limit_is_a_whole_number(run: Run, number: str) -> None:
+    for verb in (("keys", "create", "--name", "a"), ("tenants", "set", "a")):
+        code, out, err = run(*verb, f"--requests-per-minute={number}")
+
+        assert (2, "") == (code, out)
+        assert "--requests-per-minute must be a whole number" in err
+    assert [] == json.loads(run("keys", "list", "--json")[1])
+
+
+def test_an_administrators_key_has_no_limits(run: Run) -> None:
+    made = run("keys", "create", "--name", "a", "--role", "admin", "--tokens-per-day", "5")
+
+    assert 2 == made[0]
+    assert "without" in made[2]
 
 
 def test_a_tenant_is_kept_to_tokens_in_force_alone(run: Run) -> None:
