@@ -265,6 +265,8 @@ class Functions(Construct):
                 silent_seconds=str(SILENT_SECONDS),
                 task_seconds_kept=str(switches.task_seconds_kept),
                 usage_days_kept=str(switches.usage_days_kept),
+                tenant_requests_per_minute=str(switches.tenant_requests_per_minute),
+                tenant_concurrent_requests=str(switches.tenant_concurrent_requests),
                 flush_seconds=f"{switches.flush_milliseconds / 1000:g}",
                 **({"compression": "gzip"} if switches.compress else {}),
                 registry_seconds=str(REGISTRY_SECONDS),

@@ -21,8 +21,9 @@ class SwitchError(ValueError):
     """One or more switches can't be used; the message names each."""
 
 
-def _switch(default: Any, doc: str) -> Any:
-    return field(default=default, metadata={"doc": doc})
+def _switch(default: Any, doc: str, *, least: int = 1) -> Any:
+    """A number is to be ``least`` at least."""
+    return field(default=default, metadata={"doc": doc, "least": least})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +67,18 @@ class Switches:
     )
     requests_per_second: int = _switch(100, "Of all callers together. More: 429.")
     requests_burst: int = _switch(200, "How many may come at once. More: 429.")
+    tenant_requests_per_minute: int = _switch(
+        3000,
+        "Of all keys of a tenant together, in a minute, unless it has a limit of its own. More: "
+        "429. 0: no limit.",
+        least=0,
+    )
+    tenant_concurrent_requests: int = _switch(
+        256,
+        "Of a tenant's requests under way at once, likewise. 0: no limit. Both 0: two writes fewer "
+        "a request.",
+        least=0,
+    )
     waf: bool = _switch(
         False, "A firewall before the API: a limit per address. About 6 USD a month."
     )
@@ -107,7 +120,9 @@ class Switches:
         for name, spec in known.items():
             if name in context:
                 try:
-                    found[name] = _parse(context[name], type(spec.default))
+                    found[name] = _parse(
+                        context[name], type(spec.default), spec.metadata["least"]
+                    )
                 except ValueError as error:
                     problems.append(f"{name} {error}, got {context[name]!r}")
         if problems:
@@ -145,12 +160,12 @@ def documented() -> list[str]:
     return [f"{spec.name}: {spec.metadata['doc']}" for spec in fields(Switches)]
 
 
-def _parse(value: object, kind: type[Any]) -> Any:
+def _parse(value: object, kind: type[Any], least: int) -> Any:
     """``value`` as ``kind``: as `cdk.json` has it, or as text from the command line."""
     if kind is bool:
         return _flag(value)
     if kind is int:
-        return _number(value)
+        return _number(value, least)
     if kind is tuple:
         return _texts(value)
     if not isinstance(value, str):
@@ -167,11 +182,11 @@ def _flag(value: object) -> bool:
     raise ValueError("must be true or false")
 
 
-def _number(value: object) -> int:
+def _number(value: object, least: int) -> int:
     digits = isinstance(value, str) and value.isascii() and value.isdigit()
     whole = isinstance(value, int | float) and not isinstance(value, bool) and value == int(value)
-    if not (digits or whole) or int(str(value).split(".")[0]) <= 0:
-        raise ValueError("must be a whole number above 0")
+    if not (digits or whole) or int(str(value).split(".")[0]) < least:
+        raise ValueError("must be a whole number" + (" above 0" if least else ""))
     return int(float(str(value)))
 
 

@@ -36,6 +36,8 @@ def test_the_command_line_gives_text_for_everything() -> None:
         ({"waf": "yes"}, "waf must be true or false, got 'yes'"),
         ({"log_days": 8}, "log_days must be one of"),
         ({"log_days": "-1"}, "log_days must be a whole number above 0"),
+        ({"requests_burst": 0}, "requests_burst must be a whole number above 0"),
+        ({"tenant_concurrent_requests": -1}, "tenant_concurrent_requests must be a whole number"),
         ({"models": {"a": 1}}, "models must be a list of texts"),
         ({"models": ["a", "a"]}, "each only once"),
         ({"models": ["a,b"]}, "without commas"),
@@ -51,6 +53,13 @@ def test_the_command_line_gives_text_for_everything() -> None:
 def test_what_can_not_be_used_is_named(told: dict[str, Any], problem: str) -> None:
     with pytest.raises(SwitchError, match=problem.replace("[", r"\[")):
         Switches.from_context(told)
+
+
+def test_a_limit_can_be_none() -> None:
+    for none in (0, "0"):
+        found = Switches.from_context({"tenant_requests_per_minute": none})
+
+        assert 0 == found.tenant_requests_per_minute
 
 
 def test_all_problems_are_told_at_once() -> None:

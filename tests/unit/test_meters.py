@@ -8,7 +8,13 @@ from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from inferline.limits import Limits
 from inferline.memory_meters import MemoryMeters
@@ -204,5 +210,7 @@ class MeterMachine(RuleBasedStateMachine):
         )
 
 
-TestMeters = MeterMachine.TestCase
-TestMeters.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+def test_whatever_happens_no_limit_is_passed_and_what_the_dead_held_is_given_up() -> None:
+    options = settings(max_examples=150, stateful_step_count=60, deadline=None)
+
+    run_state_machine_as_test(MeterMachine, settings=options)
