@@ -95,9 +95,9 @@ async def serve(endpoint: Endpoint, request: Request) -> Response:
             seconds_max=min(edge_seconds, patience.total_seconds),
             traceparent=visit.traceparent,
         )
+        key, again = idempotency_key(request.headers), is_retry(request.headers)
         visit.reservation = await quotas.reserve(caller, endpoint.backend_path, asked, body)
         request.state.headers = visit.reservation.headers
-        key, again = idempotency_key(request.headers), is_retry(request.headers)
         is_gone = request.is_disconnected
         seat = await repeat.submit(line, draft, body, is_retry=again, key=key, is_gone=is_gone)
     except BaseException as error:
