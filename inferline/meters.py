@@ -30,9 +30,7 @@ MARGIN_SECONDS: Final = 60.0
 #: What a row holds by name: numbers, and the mark of its last write.
 Row = Mapping[str, Any]
 #: Which limit is reached.
-Limit = Literal[
-    "tokens_per_day", "requests_per_minute", "tokens_per_minute", "concurrent_requests"
-]
+Limit = Literal["tokens_per_day", "requests_per_minute", "tokens_per_minute", "concurrent_requests"]
 
 
 class Owner(NamedTuple):
@@ -208,9 +206,7 @@ class Meters:
         raise Unavailable
 
 
-def _reserving(
-    seen: Meter, now_ms: int, generation_ms: int, limits: Limits, tokens: int
-) -> Change:
+def _reserving(seen: Meter, now_ms: int, generation_ms: int, limits: Limits, tokens: int) -> Change:
     """What counts one more request into a row that is like ``seen``, unless a limit is reached."""
     now, change = seen.at(now_ms, generation_ms), Change()
     change.equal |= {"minute": seen.minute, "day": seen.day}

@@ -120,9 +120,7 @@ class Switches:
         for name, spec in known.items():
             if name in context:
                 try:
-                    found[name] = _parse(
-                        context[name], type(spec.default), spec.metadata["least"]
-                    )
+                    found[name] = _parse(context[name], type(spec.default), spec.metadata["least"])
                 except ValueError as error:
                     problems.append(f"{name} {error}, got {context[name]!r}")
         if problems:
