@@ -96,12 +96,12 @@ class Quotas:
 
     def _check_refused(self, owners: list[tuple[Owner, Limits]], tokens: int) -> None:
         """Raise LimitReached for who was refused just now, and asks for as much again."""
-        for owner, _ in owners:
+        for owner, limits in owners:
             reached, until = self._refused.get(owner, (None, 0.0))
-            if reached is None or self._clock.monotonic() >= until or tokens < reached.tokens:
+            if reached is None or self._clock.monotonic() >= until:
                 continue
             now_ms = self.meters.now_ms()
-            if not reached.is_over(now_ms):
+            if reached.holds(limits, tokens, now_ms):
                 raise reached.error(now_ms, headers(list(reached.rates(now_ms))))
 
     def _owners(self, caller: Caller) -> list[tuple[Owner, Limits]]:

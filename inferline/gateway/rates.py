@@ -77,9 +77,10 @@ class Reached(NamedTuple):
         """How its owner's limits stand."""
         return rates(self.limits, self.meter, now_ms)
 
-    def is_over(self, now_ms: int) -> bool:
-        """Whether another minute has begun, in which it may be otherwise."""
-        return _minute_left_ms(self.meter, now_ms) <= 0
+    def holds(self, limits: Limits, tokens: int, now_ms: int) -> bool:
+        """Whether it is so for another request too: as large, under the same limits and minute."""
+        is_same = limits == self.limits and tokens >= self.tokens
+        return is_same and _minute_left_ms(self.meter, now_ms) > 0
 
     def error(self, now_ms: int, told: Mapping[str, str]) -> LimitReached:
         """What the client is told: whose limit, how much, and when to come again."""

@@ -13,7 +13,6 @@ import pytest
 from inferline.errors import Unavailable
 from inferline.keys import new_key
 from inferline.limits import Limits
-from inferline.memory import MemoryStore
 from inferline.memory_meters import MemoryMeters
 from inferline.meters import DAY_MS, Change, Owner, Row
 from inferline.tenants import Tenant
@@ -346,24 +345,20 @@ async def test_without_its_meters_a_gateway_takes_nothing(
     assert {} == await locked.store.live_by_slug(10)
 
 
-class Broken(MemoryStore):
-    """A store that fails as nobody foresaw once a task is read."""
-
-    async def read(self, *told: Any, **more: Any) -> Any:
+async def test_an_end_that_nobody_foresaw_holds_nothing(
+    locked: Gateway, client: httpx.AsyncClient, meters: Meters
+) -> None:
+    async def fail(*told: Any, **more: Any) -> None:
         raise RuntimeError
 
-
-async def test_an_end_that_nobody_foresaw_holds_nothing(meters: Meters) -> None:
-    async with running_gateway(access="keys", meters=meters, store=Broken()) as gateway:
-        await gateway.know()
-        headers = await bearer(gateway)
-        async with httpx.AsyncClient(base_url=gateway.url, timeout=20) as client:
-            response = await client.post(PATH, json=CHAT, headers=headers)
-        await gateway.office.quotas.flush()
+    headers = await bearer(locked)
+    locked.office.line.watch.news = fail  # type: ignore[method-assign,assignment]
+    response = await client.post(PATH, json=CHAT, headers=headers)
+    await locked.office.quotas.flush()
 
     assert 500 == response.status_code
     assert 0 == meters.told()[2]
-    assert ["internal_error"] == [entry.code for entry in gateway.entries]
+    assert ["internal_error"] == [entry.code for entry in locked.entries]
 
 
 async def serve(gateway: Gateway, **outcome: Any) -> Taken:
