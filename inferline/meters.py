@@ -209,7 +209,7 @@ class Meters:
 def _reserving(seen: Meter, now_ms: int, generation_ms: int, limits: Limits, tokens: int) -> Change:
     """What counts one more request into a row that is like ``seen``, unless a limit is reached."""
     now, change = seen.at(now_ms, generation_ms), Change()
-    change.equal |= {"minute": seen.minute, "day": seen.day}
+    change.equal["minute"] = seen.minute  # That of the day is thereby the same.
     if now.minute == seen.minute:
         change.adds |= {"requests": 1, "tokens": tokens}
         _bound(change, "requests", limits.requests_per_minute, 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine, Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from hypothesis import settings
@@ -27,7 +27,6 @@ from inferline.meters import (
     Meter,
     Meters,
     Owner,
-    Refusal,
     Row,
 )
 
@@ -36,6 +35,10 @@ SECONDS = 120.0
 GENERATION_MS = round((SECONDS + MARGIN_SECONDS) * 1000)
 #: Shortly before a day ends, so that one ends in most runs.
 NOW_MS = 20_000 * DAY_MS - 4 * MINUTE_MS
+#: Before the end of a window, so that what is under way goes on behind it.
+EDGE_MS = 600
+#: What writes may take, all that is under way: no generation.
+WRITES_MS = 5_000
 LIMITS = Limits(
     requests_per_minute=6, tokens_per_minute=60, tokens_per_day=200, concurrent_requests=4
 )
@@ -87,7 +90,6 @@ class Move:
     tokens: int = 0
     request: Request | None = None
     began_ms: int = 0
-    refusals: list[Refusal] = field(default_factory=list)
 
 
 class MeterMachine(RuleBasedStateMachine):
@@ -105,10 +107,12 @@ class MeterMachine(RuleBasedStateMachine):
     def row(self) -> Meter:
         return Meter.of(self.store._rows.get(KEY, {}))
 
-    @rule(gateway=st.sampled_from(range(3)), tokens=st.integers(0, 30))
-    def ask(self, gateway: int, tokens: int) -> None:
-        steps = self.gateways[gateway].reserve(KEY, LIMITS, tokens)
-        self._begin(Move(steps, tokens, began_ms=self.now_ms))
+    @rule(gateways=st.lists(st.sampled_from(range(3)), min_size=1, max_size=4), data=st.data())
+    def ask(self, gateways: list[int], data: st.DataObject) -> None:
+        for gateway in gateways:
+            tokens = data.draw(st.integers(0, 20))
+            steps = self.gateways[gateway].reserve(KEY, LIMITS, tokens)
+            self._begin(Move(steps, tokens, began_ms=self.now_ms))
 
     @precondition(lambda self: any(one.is_open and not one.is_dead for one in self.requests))
     @rule(data=st.data(), gateway=st.sampled_from(range(3)), share=st.floats(0, 1))
@@ -131,18 +135,26 @@ class MeterMachine(RuleBasedStateMachine):
         self._one_of_the_open(data).is_dead = True
 
     @precondition(lambda self: self.moves)
-    @rule(data=st.data())
-    def go_on(self, data: st.DataObject) -> None:
-        self._step(data.draw(st.sampled_from(self.moves)))
+    @rule(data=st.data(), times=st.integers(1, 6))
+    def go_on(self, data: st.DataObject, times: int) -> None:
+        for _ in range(min(times, len(self.moves))):
+            self._step(data.draw(st.sampled_from(self.moves)))
 
-    @rule(ms=st.sampled_from([500, 5_000, 40_000, GENERATION_MS // 2, GENERATION_MS]))
+    @rule(ms=st.sampled_from([400, 900, 2_000, 20_000, 50_000]))
     def wait(self, ms: int) -> None:
-        # Writes take seconds, and no generation.
-        while self.moves and ms > 5_000:
+        self._wait(ms)
+
+    @rule(window=st.sampled_from([MINUTE_MS, GENERATION_MS, 2 * GENERATION_MS]))
+    def come_to_an_edge(self, window: int) -> None:
+        end_ms = (self.row.since_ms or self.now_ms) + window
+        if window == MINUTE_MS:
+            end_ms = (self.now_ms // MINUTE_MS + 1) * MINUTE_MS
+        self._wait(max(0, end_ms - EDGE_MS - self.now_ms))
+
+    def _wait(self, ms: int) -> None:
+        while self.moves and ms > WRITES_MS:
             self._step(self.moves[0])
         self.now_ms += ms
-        for request in [one for one in self.requests if self._overdue(one)]:
-            request.is_dead = True
 
     def _one_of_the_open(self, data: st.DataObject) -> Request:
         found = [one for one in self.requests if one.is_open and not one.is_dead]
@@ -211,6 +223,6 @@ class MeterMachine(RuleBasedStateMachine):
 
 
 def test_whatever_happens_no_limit_is_passed_and_what_the_dead_held_is_given_up() -> None:
-    options = settings(max_examples=150, stateful_step_count=60, deadline=None)
+    options = settings(max_examples=300, stateful_step_count=60, deadline=None)
 
     run_state_machine_as_test(MeterMachine, settings=options)
