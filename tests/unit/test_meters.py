@@ -31,7 +31,8 @@ from inferline.meters import (
 )
 
 KEY = Owner("key", "k1")
-SECONDS = 120.0
+#: A generation is no number of minutes.
+SECONDS = 130.0
 GENERATION_MS = round((SECONDS + MARGIN_SECONDS) * 1000)
 #: Shortly before a day ends, so that one ends in most runs.
 NOW_MS = 20_000 * DAY_MS - 4 * MINUTE_MS
@@ -156,10 +157,17 @@ class MeterMachine(RuleBasedStateMachine):
         before=asking,
         after=asking,
         ends=st.integers(0, 2),
+        in_time=st.booleans(),
         data=st.data(),
     )
     def meet_at_an_edge(
-        self, window: int, before: list[int], after: list[int], ends: int, data: st.DataObject
+        self,
+        window: int,
+        before: list[int],
+        after: list[int],
+        ends: int,
+        in_time: bool,
+        data: st.DataObject,
     ) -> None:
         """A window ends between what is asked and what becomes of it."""
         self._finish()
@@ -170,6 +178,8 @@ class MeterMachine(RuleBasedStateMachine):
             self._ask(gateway, data.draw(st.integers(0, 20)))
         for _ in range(min(ends, len(self.open_ones))):
             self.end(data, data.draw(st.sampled_from(range(3))), 0.5)
+        if in_time:
+            self._finish()
         self.now_ms += 2 * EDGE_MS
         for gateway in after:
             self._ask(gateway, data.draw(st.integers(0, 20)))
