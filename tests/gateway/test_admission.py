@@ -42,7 +42,7 @@ class Queues(MemoryQueue):
 
     async def depth(self, queue: str) -> Depth:
         self.asked.append(queue)
-        return self.told[queue]
+        return self.told.get(queue, Depth(0, 0))
 
 
 class Door:
