@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench.dispatch_tables import counted, pooled
-from bench.fairness_line import SETTLE_SECONDS, Found, simulate
+from bench.fairness_line import OPEN_MAX, SETTLE_SECONDS, Found, simulate
 from bench.fairness_tables import ALONE, IDEAL, ONE_QUEUE, OURS, tell
 from bench.fairness_trace import SERVICE_SECONDS, Fate, Tenant, Trace, ideal, make
 from bench.loader import Loader
@@ -123,7 +123,7 @@ async def measure(load: Loader, *, quick: bool) -> dict[str, Any]:
         for (name, way), runs in jobs.items():
             found.setdefault(name, {})[way] = pooled(await asyncio.gather(*runs))
             progress(f"simulated: {name}, {way}")
-    return {"times": TIMES, "share": SHARE, "scenes": found}
+    return {"times": TIMES, "share": SHARE, "open_max": OPEN_MAX, "scenes": found}
 
 
 def run(one: Scene, way: str, seed: int, count: int) -> dict[str, Any]:

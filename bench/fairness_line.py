@@ -33,6 +33,8 @@ MODEL = "model"
 #: Before what counts, so much comes for so long, seconds: providers have told their speed then.
 WARM = Tenant("warm", 0.5)
 WARM_SECONDS = 40.0
+#: How many requests a tenant may have open at once; what it asks beyond that is refused.
+OPEN_MAX = 256
 #: For so long the heavy tenants' requests pile up before anything is counted, seconds.
 SETTLE_SECONDS = 60.0
 
@@ -185,7 +187,8 @@ class World:
         name = request.tenant.name
         self._open[name] += 1
         try:
-            await self._served(number, request)
+            if self._open[name] <= OPEN_MAX:
+                await self._served(number, request)
         except QueueFull:
             del self.asked[number]
         finally:

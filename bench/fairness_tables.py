@@ -99,7 +99,7 @@ def _table(scenes: Mapping[str, Scene], raw: Raw) -> Table:
         "as far away as AWS; queues know no tenants, as SQS's own do not with so few slots. The "
         "number in a scene's name is the light tenant's load, as a share of what all slots can "
         f"do; the heavy one has {raw['times']} times as much, and is refused what the line could "
-        "not answer in ten minutes. Poisson arrivals; with bursts of 10 s on average twice the "
+        f"not answer in ten minutes and what is beyond {raw['open_max']} open requests. Poisson arrivals; with bursts of 10 s on average twice the "
         "mean rate (three times in the last scene) for a quarter of the time. Answers take 4 s on "
         "average, lognormal (0.8), at one host of 4 slots where nothing else is said. Waiting is "
         "from sending a request until a slot begins with it, answer until its end. Alone: without "

@@ -105,7 +105,7 @@ def test_goals_tables_and_the_chart_are_made_of_the_raw_data() -> None:
         OURS: raw([0, 300], heavy=8.95),
         IDEAL: raw([0, 290]) | {"slot_seconds": 0.0, "calls": {}},
     }
-    told = {"times": 100, "share": 1.0, "scenes": {"a fleet": ways}}
+    told = {"times": 100, "share": 1.0, "open_max": 9, "scenes": {"a fleet": ways}}
 
     reached, table, chart = tell(json.loads(json.dumps(told)))
 
