@@ -21,8 +21,8 @@ __all__ = ["measure", "tell"]
 
 #: How many times the light tenant's load a heavy one's is.
 TIMES = 100
-#: How many requests of a light tenant are counted, so that its p99 is ten of them.
-COUNT, COUNT_QUICK = 1000, 200
+#: How many requests of a light tenant are counted, about.
+COUNT, COUNT_QUICK = 500, 100
 SEEDS, SEEDS_QUICK = (1, 2), (1,)
 LIGHT, ANOTHER, HEAVY = "light", "another light one", "heavy"
 
@@ -92,11 +92,12 @@ def scenes(*, quick: bool) -> dict[str, Scene]:
 def others() -> dict[str, Scene]:
     """Other tenants, tiers and answers."""
     light, load = Tenant(LIGHT, 0.1), 0.1
-    heavy = [Tenant(f"{HEAVY} {number}", TIMES * load) for number in range(2)]
+    heavy = [Tenant(f"{HEAVY} {number}", TIMES * load) for number in range(5)]
     rare = 0.005
     return {
         "two light tenants": scene(FEW, load, light=(light, Tenant(ANOTHER, load))),
-        "two heavy tenants": scene(FEW, load, heavy=heavy),
+        "two heavy tenants": scene(FEW, load, heavy=heavy[:2]),
+        "five heavy tenants": scene(FEW, load, heavy=heavy, part=0.5),
         "heavy in priority": scene(FEW, load, heavy=(Tenant(HEAVY, TIMES * load, "priority"),)),
         "light in flex": scene(FEW, load, light=(Tenant(LIGHT, load, "flex"),)),
         "answers of 40 s": scene(FEW, load, mean=10 * SERVICE_SECONDS),

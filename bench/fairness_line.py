@@ -74,7 +74,7 @@ class Server(Backend):
 
     @asynccontextmanager
     async def post(self, path: str, body: bytes, *_: object) -> AsyncIterator[Any]:
-        asked = self._world.asked[json.loads(body)["n"]]
+        asked = self._world.asked[json.loads(body)["number"]]
         asked.begun_at = asyncio.get_running_loop().time()
         try:
             await asyncio.sleep(asked.request.service)
@@ -120,9 +120,7 @@ class World:
         chosen = Settings(tenant_share=tenant_share, reader_seconds=7200)
         self.line = line(chosen, self, self.registry)
         self._door = Door(office(self.line, self.registry, self.queue))
-        self._warm = make(
-            seed=-seed, hosts=trace.hosts, tenants=[WARM], seconds=WARM_SECONDS
-        )
+        self._warm = make(seed=-seed, hosts=trace.hosts, tenants=[WARM], seconds=WARM_SECONDS)
         self.asked: dict[int, Asked] = {}
         self.found = Found()
         self._window = (0.0, 0.0)
@@ -139,7 +137,7 @@ class World:
         await self._play(self._warm, len(self.trace.requests), frozenset({WARM.name}))
         now, calls = asyncio.get_running_loop().time(), self.queue.calls.copy()
         self._window = (now + SETTLE_SECONDS, now + self.trace.seconds)
-        self.found.seconds = self.trace.seconds - SETTLE_SECONDS
+        self.found = Found(seconds=self.trace.seconds - SETTLE_SECONDS)
         await self._play(self.trace, 0, waited_for)
         self.found.calls = self.queue.calls - calls
         for one in stopping:
@@ -198,7 +196,7 @@ class World:
         """One client, and at its deadline what the gateway does then. Raises QueueFull."""
         clock, caller = asyncio.get_running_loop(), Caller(tenant=request.tenant.name)
         asked = self.asked[number] = Asked(request, clock.time())
-        told = {"model": MODEL, "n": number, "service_tier": request.tenant.tier}
+        told = {"model": MODEL, "number": number, "service_tier": request.tenant.tier}
         body = json.dumps(told).encode()
         read = payload.read(body)
         task = await self.line.draft(f"req_{number}", PATH, read, body, caller=caller)
@@ -213,9 +211,7 @@ class World:
         self.found.fates[number] = Fate(begun - sent, clock.time() - sent)
 
 
-def simulate(
-    trace: Trace, *, seed: int, tenant_share: float, waited_for: frozenset[str]
-) -> Found:
+def simulate(trace: Trace, *, seed: int, tenant_share: float, waited_for: frozenset[str]) -> Found:
     """How a trace fares on the line, the same each time."""
     state = random.getstate()
     random.seed(seed)

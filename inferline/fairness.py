@@ -6,20 +6,19 @@ from typing import Final
 
 from inferline.task import TIERS, Tier
 
-#: Who has no more than this part of all that is open at a model never gives way: with few slots
-#: and much in line, a tenant with more open than there are slots may still be one of the small
-#: ones. It is also the part from which on SQS takes it that a tenant makes others wait.
-LINE_SHARE: Final = 0.1
+#: So many tenants are taken to be in line at least: a gateway may see only some of them.
+TENANTS_MIN: Final = 4
 
 
-def share(slots: int, in_line: int, slots_share: float) -> int:
+def share(most: float, in_line: int = 0, tenants: int = 0) -> int:
     """
     How many requests a tenant may have open at a model before the next one gives way, 1 or more.
 
-    ``slots_share`` of its ``slots``, or the line's if that is more: ``in_line`` requests wait or
-    run, whoever's they are.
+    ``most`` of them in any case, or as many as everybody has on average, if that is more:
+    ``in_line`` wait or run, of so many tenants. With few slots and much in line, who has more open
+    than could run at once may still be one of the small ones.
     """
-    return max(1, int(slots_share * slots), int(LINE_SHARE * in_line))
+    return max(1, int(most), in_line // max(TENANTS_MIN, tenants))
 
 
 def lane(tier: Tier, tenant_open: int, share: int) -> Tier:

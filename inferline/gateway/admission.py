@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, exp
@@ -11,6 +12,7 @@ from inferline import fairness
 from inferline.clock import Clock
 from inferline.errors import QueueFull
 from inferline.gateway.catalogue import Catalogue, Reading
+from inferline.gateway.crowd import Crowd
 from inferline.registry import NOBODY, Model
 from inferline.settings import Settings
 from inferline.task import TIERS, Tier, plain
@@ -82,18 +84,21 @@ class Admission:
         self._clock = clock
         #: By the model's mark.
         self._levels: dict[tuple[str, Tier], Level] = {}
+        self._crowds: defaultdict[str, Crowd] = defaultdict(lambda: Crowd(clock))
 
-    def lane(self, model: Model, tier: Tier, tenant_open: int) -> Tier:
+    def lane(self, model: Model, tier: Tier, tenant: str, tenant_open: int) -> Tier:
         """
         The tier in whose queue a request is to wait, of whose tenant so many are open with it.
 
         0 is for a tenant whose requests nobody counts. How much is in line is looked up only for
         who may have to give way.
         """
-        slots, of_slots = (model.serving or NOBODY).slots, self._tenant_share
-        if not of_slots or tenant_open <= fairness.share(slots, 0, of_slots):
+        crowd = self._crowds[model.mark]
+        crowd.note(tenant)
+        most = self._tenant_share * (model.serving or NOBODY).slots
+        if not self._tenant_share or tenant_open <= fairness.share(most):
             return tier
-        share = fairness.share(slots, self._in_line(model, tier), of_slots)
+        share = fairness.share(most, self._in_line(model, tier), len(crowd))
         return fairness.lane(tier, tenant_open, share)
 
     async def admit(self, model: Model, lane: Tier, seconds: float) -> None:

@@ -24,6 +24,7 @@ from inferline.guard import Guard
 from inferline.ledger import NO_LEDGER, Ledger
 from inferline.payload import Payload
 from inferline.queue import Message, TaskQueue
+from inferline.registry import Model
 from inferline.settings import Settings
 from inferline.store import Bound, TaskStore
 from inferline.task import Task, TaskRef, Tier
@@ -137,7 +138,7 @@ class Line:
         It goes where a new request's would: to send one twice is no way past those that wait.
         """
         model = await self.catalogue.model(task.registered)
-        queue = model.queues[self.admission.lane(model, task.tier, tenant_open)]
+        queue = model.queues[self._lane(model, task, tenant_open)]
         await self.queue.send(queue, await self._message(task.ref, body), task.tenant)
 
     async def abandon(self, task: Task) -> None:
@@ -185,9 +186,12 @@ class Line:
         """
         model = await self.catalogue.model(task.registered)
         seconds = (task.deadline_ms - task.created_ms) / 1000
-        lane = self.admission.lane(model, task.tier, tenant_open)
+        lane = self._lane(model, task, tenant_open)
         await self.admission.admit(model, lane, seconds)
         return model.queues[lane], await self._message(task.ref, body)
+
+    def _lane(self, model: Model, task: Task, tenant_open: int) -> Tier:
+        return self.admission.lane(model, task.tier, task.tenant, tenant_open)
 
     async def _send(self, task: Task, queue: str, message: Message) -> None:
         try:

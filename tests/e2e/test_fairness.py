@@ -45,7 +45,7 @@ class Clients:
         return task
 
     async def answered(self) -> int:
-        """How many tasks have ended."""
+        """How many tasks have ended: the store tells who looks, and nobody else."""
         rows = await self._offices[0].line.store.read([Wanted(task.ref) for task in self.tasks])
         return sum(row.task is not None and row.task.state.terminal for row in rows)
 
@@ -69,7 +69,7 @@ async def test_who_has_little_open_goes_before_all_that_a_heavy_tenant_has_waiti
 
             await one.line.store.cancel(held.ref)
             async with asyncio.timeout(60):
-                while await clients.answered() < len(clients.tasks):
+                while await clients.answered() < len(clients.tasks):  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
 
         found = order(line)

@@ -12,6 +12,7 @@ from inferline.census import Census
 from inferline.errors import QueueFull
 from inferline.gateway.admission import Admission
 from inferline.gateway.catalogue import DEPTH_SECONDS, Catalogue
+from inferline.gateway.crowd import AWAY_SECONDS
 from inferline.memory import MemoryQueue
 from inferline.memory_registry import MemoryRegistry
 from inferline.queue import Depth
@@ -94,9 +95,9 @@ class Door:
             return False
         return True
 
-    def lane(self, tenant_open: int, tier: Tier = "default") -> Tier:
+    def lane(self, tenant_open: int, tier: Tier = "default", tenant: str = "t") -> Tier:
         """Where a request waits of whose tenant so many are open."""
-        return self.admission.lane(self.models["m"], tier, tenant_open)
+        return self.admission.lane(self.models["m"], tier, tenant, tenant_open)
 
     async def refusal(self, seconds: float) -> Mapping[str, str]:
         """The headers of a refusal."""
@@ -282,7 +283,21 @@ async def test_who_has_a_small_part_of_a_long_line_does_not_give_way(door: Door)
     await door.see(20)
     await door.see(176, 0, tier="flex")
 
-    assert ["default", "flex"] == [door.lane(count) for count in (20, 21)]
+    assert ["default", "flex"] == [door.lane(count) for count in (50, 51)]
+
+
+async def test_the_more_tenants_there_are_the_smaller_is_the_part_of_each(door: Door) -> None:
+    await door.see(20)
+    await door.see(176, 0, tier="flex")
+    for number in range(10):
+        door.lane(1, tenant=f"tenant {number}")
+
+    assert ["default", "flex"] == [door.lane(n, tenant="tenant 0") for n in (20, 21)]
+
+    door.clock.now += AWAY_SECONDS + 1
+    await door.see(20)
+    await door.see(176, 0, tier="flex")
+    assert ["default", "flex"] == [door.lane(n, tenant="tenant 0") for n in (50, 51)]
 
 
 async def test_what_waits_in_better_tiers_than_its_own_makes_nobodys_part_smaller(

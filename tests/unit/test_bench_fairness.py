@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bench.fairness import HEAVY, LIGHT, SHARE, scene, scenes
-from bench.fairness_line import SETTLE_SECONDS, simulate
+from bench.fairness_line import SETTLE_SECONDS, Found, simulate
 from bench.fairness_tables import ALONE, IDEAL, ONE_QUEUE, OURS, Way, tell
 from bench.fairness_trace import Fate, Request, Tenant, Trace, ideal, make
 from bench.report import Chart, Table
@@ -50,27 +50,32 @@ def test_the_ideal_queue_uses_every_slot() -> None:
     assert {1: Fate(0, 2), 2: Fate(1, 3)} == ideal(asked, {"few"})
 
 
+def passed_over(asked: Trace, found: Found) -> list[int]:
+    """Of each light request: before how many heavy ones, that began meanwhile, it did not go."""
+    fates = [(asked.requests[number], fate) for number, fate in found.fates.items()]
+    begun = [one.at + fate.waited for one, fate in fates if one.tenant.name == HEAVY]
+    return [
+        sum(one.at < moment < one.at + fate.waited - 0.001 for moment in begun)
+        for one, fate in fates
+        if one.tenant.name == LIGHT and one.at > SETTLE_SECONDS
+    ]
+
+
 def test_a_light_tenant_waits_for_the_next_slot_and_no_slot_is_idle_for_it() -> None:
     told = scene((1, 1), 0.1)
-    whole = told.trace(1, 40)
+    asked = told.trace(seed=1, count=25)
 
-    ours = simulate(whole, seed=1, tenant_share=SHARE, waited_for=told.lights)
-    one_queue = simulate(whole, seed=1, tenant_share=0.0, waited_for=told.lights)
+    ours = simulate(asked, seed=1, tenant_share=SHARE, waited_for=told.lights)
+    one_queue = simulate(asked, seed=1, tenant_share=0.0, waited_for=told.lights)
 
-    def waits(fates: dict[int, Fate]) -> list[float]:
-        return sorted(
-            fate.waited
-            for number, fate in fates.items()
-            if whole.requests[number].tenant.name == LIGHT
-            and whole.requests[number].at > SETTLE_SECONDS
-        )
-
-    best = waits(ideal(whole, told.lights))
-    assert len(waits(ours.fates)) == len(best)
-    assert sum(waits(ours.fates)) < 1.5 * sum(best)
-    assert waits(one_queue.fates)[0] > 10 * max(waits(ours.fates))
-    assert ours.work.total() > 0.98 * one_queue.work.total() > 0.98 * 0.95 * 2 * ours.seconds
-    assert ours.work[HEAVY] > 0.8 * 2 * ours.seconds
+    over = passed_over(asked, ours)
+    assert len(over) == sum(
+        one.tenant.name == LIGHT and one.at > SETTLE_SECONDS for one in asked.requests
+    )
+    # What begins in the moment in which a message is on its way is nobody's fault.
+    assert (True, True) == (max(over) <= 2, over.count(0) > 0.8 * len(over))
+    assert min(passed_over(asked, one_queue)) > 10
+    assert ours.work.total() > 0.98 * one_queue.work.total() > 0.95 * 2 * ours.seconds
 
 
 def test_every_scene_has_a_tenant_with_a_hundred_times_the_load_of_another() -> None:
