@@ -100,7 +100,7 @@ def others() -> dict[str, Scene]:
         "five heavy tenants": scene(FEW, load, heavy=heavy, part=0.5),
         "heavy in priority": scene(FEW, load, heavy=(Tenant(HEAVY, TIMES * load, "priority"),)),
         "light in flex": scene(FEW, load, light=(Tenant(LIGHT, load, "flex"),)),
-        "answers of 40 s": scene(FEW, load, mean=10 * SERVICE_SECONDS),
+        "answers of 40 s": scene(FEW, load, mean=10 * SERVICE_SECONDS, part=0.4),
         "heavy at 0.5, bursts": scene(FEW, rare, swell=3.0, part=0.3),
     }
 
