@@ -30,10 +30,15 @@ def samples(waited: Iterable[float], took: Iterable[float], limit: float) -> Raw
     """Seconds of some requests as they are kept: counts of milliseconds, in steps."""
     waits = list(waited)
     return {
-        "waited_ms": Counter(map(_step, waits)),
-        "took_ms": Counter(map(_step, took)),
+        "waited_ms": counted(waits),
+        "took_ms": counted(took),
         "in_time": sum(seconds <= limit for seconds in waits),
     }
+
+
+def counted(seconds: Iterable[float]) -> Counter[str]:
+    """How many there are of each time: milliseconds, in steps."""
+    return Counter(map(_step, seconds))
 
 
 def _step(seconds: float) -> str:

@@ -81,7 +81,7 @@ def make(
     """
     chance = random.Random(seed)
     capacity = sum(host.capacity for host in fleet)
-    times = list(_times(chance, load * capacity / TOKENS_MEAN, seconds, burst_seconds, swell))
+    times = list(arrivals(chance, load * capacity / TOKENS_MEAN, seconds, burst_seconds, swell))
     median = math.log(TOKENS_MEAN) - TOKENS_SIGMA**2 / 2
     lengths = [chance.lognormvariate(median, TOKENS_SIGMA) for _ in times]
     # So that the load is what it says, and not what chance made of it.
@@ -90,9 +90,10 @@ def make(
     return Trace(fleet=tuple(fleet), requests=tuple(requests), seconds=seconds)
 
 
-def _times(
+def arrivals(
     chance: random.Random, rate: float, seconds: float, burst_seconds: float, swell: float
 ) -> Iterator[float]:
+    """The moments of a Markov-modulated Poisson process of that mean rate, as `make` has it."""
     lull_seconds = burst_seconds * (1 - BURST_SHARE) / BURST_SHARE
     rates = (rate * (1 - BURST_SHARE * swell) / (1 - BURST_SHARE), rate * swell)
     now, bursting = 0.0, False

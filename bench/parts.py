@@ -80,6 +80,12 @@ PARTS = {
         300,
         90,
     ),
+    "fairness": Part(
+        "Fairness",
+        "how long a tenant waits beside one with 100 times its load, and the best possible",
+        1800,
+        150,
+    ),
     "autoslots": Part(
         "Automatic slots",
         "the slots that a provider finds, beside the best number that can be set",

@@ -158,6 +158,12 @@ class Settings:
         20.0, "How long a request waits while no provider serves its model. Longer: 503."
     )
     queue_depth_max: int = _setting(1000, "Waiting tasks per model and tier. More: 429.")
+    tenant_share: float = _setting(
+        1.0,
+        "How many requests a tenant may have open at a model before its next one waits in the "
+        "queue of the next lower tier, behind others', as a share of the model's slots.",
+        zero=True,
+    )
     head_seconds_max: float = _setting(
         20.0, "How long a stream's status line waits for the first bytes before it is sent as 200."
     )

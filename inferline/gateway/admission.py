@@ -1,15 +1,18 @@
-"""Admission: refuses at once, and with a date, what the line could not answer in time."""
+"""Admission: finds a request its lane, and refuses at once what that could not answer in time."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, exp
 from typing import Final
 
+from inferline import fairness
 from inferline.clock import Clock
 from inferline.errors import QueueFull
 from inferline.gateway.catalogue import Catalogue, Reading
+from inferline.gateway.crowd import Crowd
 from inferline.registry import NOBODY, Model
 from inferline.settings import Settings
 from inferline.task import TIERS, Tier, plain
@@ -77,27 +80,44 @@ class Admission:
     def __init__(self, catalogue: Catalogue, settings: Settings, clock: Clock) -> None:
         self._catalogue = catalogue
         self._depth_max = settings.queue_depth_max
+        self._tenant_share = settings.tenant_share
         self._clock = clock
         #: By the model's mark.
         self._levels: dict[tuple[str, Tier], Level] = {}
+        self._crowds: defaultdict[str, Crowd] = defaultdict(lambda: Crowd(clock))
 
-    async def admit(self, model: Model, tier: Tier, seconds: float) -> None:
+    def lane(self, model: Model, tier: Tier, tenant: str, tenant_open: int) -> Tier:
+        """
+        The tier in whose queue a request is to wait, of whose tenant so many are open with it.
+
+        0 is for a tenant whose requests nobody counts. How much is in line is looked up only for
+        who may have to give way.
+        """
+        crowd = self._crowds[model.mark]
+        crowd.note(tenant)
+        most = self._tenant_share * (model.serving or NOBODY).slots
+        if not self._tenant_share or tenant_open <= fairness.share(most):
+            return tier
+        share = fairness.share(most, self._in_line(model, tier), len(crowd))
+        return fairness.lane(tier, tenant_open, share)
+
+    async def admit(self, model: Model, lane: Tier, seconds: float) -> None:
         """Let a request in if it can be answered within ``seconds``. Raises QueueFull."""
-        await self.look(model, tier, seconds)
-        self._level(model, tier).add(self._clock.monotonic())
+        await self.look(model, lane, seconds)
+        self._level(model, lane).add(self._clock.monotonic())
 
-    async def look(self, model: Model, tier: Tier, seconds: float) -> None:
+    async def look(self, model: Model, lane: Tier, seconds: float) -> None:
         """Say whether it would be let in. Raises QueueFull, which tells from when on."""
-        level = self._level(model, tier)
+        level = self._level(model, lane)
         reading = self._catalogue.depth(level.queue)
         if reading is None:
             return  # Nobody has asked here lately.
-        pace = self._pace(model, tier)
+        pace = self._pace(model, lane)
         now = self._clock.monotonic()
         waiting = level.waiting(reading, pace, now)
         if waiting <= 0:
             return  # There is a slot, and nothing better to do with it.
-        ahead = waiting + self._read(model.mark, TIERS[: TIERS.index(tier)])
+        ahead = waiting + self._read(model.mark, TIERS[: TIERS.index(lane)])
         excess = waiting + 1 - self._depth_max
         if pace.rate:
             room = max(0.0, seconds - SERVICE_MARGIN * pace.service_seconds)
@@ -105,6 +125,13 @@ class Admission:
         if excess > 0:
             shrink = max(pace.rate - level.flow(now), SHRINK_SHARE * pace.rate)
             raise _refusal(model, ahead, excess / shrink if shrink else None)
+
+    def _in_line(self, model: Model, tier: Tier) -> int:
+        """How many of a model's tasks wait or run in a tier and those below, as far as is known."""
+        levels = [self._level(model, lane) for lane in TIERS[TIERS.index(tier) :]]
+        readings = [self._catalogue.depth(level.queue) for level in levels]
+        depths = [reading.depth for reading in readings if reading is not None]
+        return sum(depth.waiting + depth.running for depth in depths)
 
     def _level(self, model: Model, tier: Tier) -> Level:
         if (model.mark, tier) not in self._levels:

@@ -169,7 +169,7 @@ class _Gateway(FastAPI):
 
     def __init__(self, closing: asyncio.Event, **about: Any) -> None:
         super().__init__(**about)
-        self._edge = Edge(inference.Lane(super().__call__, PREFIXES), closing)
+        self._edge = Edge(inference.Shortcut(super().__call__, PREFIXES), closing)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""

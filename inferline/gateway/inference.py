@@ -95,11 +95,17 @@ async def serve(endpoint: Endpoint, request: Request) -> Response:
             seconds_max=min(edge_seconds, patience.total_seconds),
             traceparent=visit.traceparent,
         )
-        key, again = idempotency_key(request.headers), is_retry(request.headers)
-        visit.reservation = await quotas.reserve(caller, endpoint.backend_path, asked, body)
-        request.state.headers = visit.reservation.headers
-        is_gone = request.is_disconnected
-        seat = await repeat.submit(line, draft, body, is_retry=again, key=key, is_gone=is_gone)
+        held = visit.reservation = await quotas.reserve(
+            caller, endpoint.backend_path, asked, body
+        )
+        request.state.headers = held.headers
+        seat = await repeat.submit(
+            *(line, draft, body),
+            is_retry=is_retry(request.headers),
+            key=idempotency_key(request.headers),
+            is_gone=request.is_disconnected,
+            tenant_open=held.open,
+        )
     except BaseException as error:
         visit.refused(error if isinstance(error, InferLineError) else InferLineError())
         raise
@@ -115,7 +121,7 @@ async def serve(endpoint: Endpoint, request: Request) -> Response:
     )
 
 
-class Lane:
+class Shortcut:
     """
     The short way of the requests that are most of all: past the framework's routing and
     dependencies, which took a seventh of a request's CPU. All others go the framework's way.

@@ -24,6 +24,7 @@ from inferline.guard import Guard
 from inferline.ledger import NO_LEDGER, Ledger
 from inferline.payload import Payload
 from inferline.queue import Message, TaskQueue
+from inferline.registry import Model
 from inferline.settings import Settings
 from inferline.store import Bound, TaskStore
 from inferline.task import Task, TaskRef, Tier
@@ -102,29 +103,42 @@ class Line:
             reader_ms=now + round(self.settings.reader_seconds * 1000),
         )
 
-    async def submit(self, task: Task, body: bytes) -> None:
+    async def submit(self, task: Task, body: bytes, *, tenant_open: int = 0) -> None:
         """
         Put a request on the belt: the row first, then the message, which only says "look".
 
-        Raises QueueFull or Unavailable; then there is no task that anyone would run.
+        ``tenant_open`` of its tenant are open, this one included; 0 where nobody counts. Raises
+        QueueFull or Unavailable; then there is no task that anyone would run.
         """
-        message = await self._admitted(task, body)
+        queue, message = await self._admitted(task, body, tenant_open)
         await self.store.submit(task)
-        await self._send(task, message)
+        await self._send(task, queue, message)
 
     async def submit_once(
-        self, task: Task, body: bytes, key: str, request: str, instead_of: str
+        self,
+        task: Task,
+        body: bytes,
+        key: str,
+        request: str,
+        instead_of: str,
+        *,
+        tenant_open: int = 0,
     ) -> Bound | None:
         """The same, unless ``key`` is bound to another task but ``instead_of``; then what to."""
-        message = await self._admitted(task, body)
+        queue, message = await self._admitted(task, body, tenant_open)
         bound = await self.store.submit_once(task, key, request, instead_of)
         if bound is None:
-            await self._send(task, message)
+            await self._send(task, queue, message)
         return bound
 
-    async def send_again(self, task: Task, body: bytes) -> None:
-        """Send the message of a task that may be without; a second one does no harm."""
-        queue = (await self.catalogue.model(task.registered)).queues[task.tier]
+    async def send_again(self, task: Task, body: bytes, *, tenant_open: int = 0) -> None:
+        """
+        Send the message of a task that may be without; a second one does no harm.
+
+        It goes where a new request's would: to send one twice is no way past those that wait.
+        """
+        model = await self.catalogue.model(task.registered)
+        queue = model.queues[self._lane(model, task, tenant_open)]
         await self.queue.send(queue, await self._message(task.ref, body), task.tenant)
 
     async def abandon(self, task: Task) -> None:
@@ -164,17 +178,24 @@ class Line:
         """Whether this very process is the task's reader, or was the last."""
         return task.reader.startswith(f"{self.name}-")
 
-    async def _admitted(self, task: Task, body: bytes) -> Message:
-        """The message of a task that may be submitted. Raises QueueFull or Unavailable."""
+    async def _admitted(self, task: Task, body: bytes, tenant_open: int) -> tuple[str, Message]:
+        """
+        The message of a task that may be submitted, and its queue.
+
+        Raises QueueFull or Unavailable.
+        """
         model = await self.catalogue.model(task.registered)
         seconds = (task.deadline_ms - task.created_ms) / 1000
-        await self.admission.admit(model, task.tier, seconds)
-        return await self._message(task.ref, body)
+        lane = self._lane(model, task, tenant_open)
+        await self.admission.admit(model, lane, seconds)
+        return model.queues[lane], await self._message(task.ref, body)
 
-    async def _send(self, task: Task, message: Message) -> None:
-        model = await self.catalogue.model(task.registered)
+    def _lane(self, model: Model, task: Task, tenant_open: int) -> Tier:
+        return self.admission.lane(model, task.tier, task.tenant, tenant_open)
+
+    async def _send(self, task: Task, queue: str, message: Message) -> None:
         try:
-            await self.queue.send(model.queues[task.tier], message, task.tenant)
+            await self.queue.send(queue, message, task.tenant)
         except InferLineError:
             with suppress(InferLineError):
                 await self.store.expire(task.ref)

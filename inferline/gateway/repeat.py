@@ -50,21 +50,29 @@ class Seat:
 
 
 async def submit(
-    line: Line, task: Task, body: bytes, *, is_retry: bool, key: str, is_gone: Asks
+    line: Line,
+    task: Task,
+    body: bytes,
+    *,
+    is_retry: bool,
+    key: str,
+    is_gone: Asks,
+    tenant_open: int = 0,
 ) -> Seat:
     """
     Submit ``task``, unless it is a repeat of one that is there; then that.
 
-    ``is_gone`` tells whether the client has left. Raises IdempotencyKeyReused, TaskCancelled when
-    it left before there was anything to cancel, and what `Line.submit` raises.
+    ``is_gone`` tells whether the client has left, ``tenant_open`` is as for `Line.submit`. Raises
+    IdempotencyKeyReused, TaskCancelled when it left before there was anything to cancel, and what
+    `Line.submit` raises.
     """
     if key:
-        return await _once(line, task, body, key)
+        return await _once(line, task, body, key, tenant_open)
     if is_retry and (orphan := await _orphan(line, task, is_gone)) is not None:
         if orphan.state is State.QUEUED:
-            await line.send_again(orphan, body)
+            await line.send_again(orphan, body, tenant_open=tenant_open)
         return Seat(orphan)
-    await line.submit(task, body)
+    await line.submit(task, body, tenant_open=tenant_open)
     return Seat(task)
 
 
@@ -81,7 +89,7 @@ async def take_seat(line: Line, task: Task) -> Seat:
     return Seat(task, joined=True)
 
 
-async def _once(line: Line, task: Task, body: bytes, key: str) -> Seat:
+async def _once(line: Line, task: Task, body: bytes, key: str, tenant_open: int) -> Seat:
     """The task that ``key`` stands for, which is ``task`` if it stands for none yet."""
     task = replace(task, ttl=task.created_ms // 1000 + KEPT_SECONDS)
     # A tenant's keys are its own.
@@ -92,9 +100,11 @@ async def _once(line: Line, task: Task, body: bytes, key: str) -> Seat:
         if bound is not None:
             earlier = await _bound_to(line, task, bound, request)
             if earlier is not None:
-                return await _attached(line, earlier, body)
+                return await _attached(line, earlier, body, tenant_open)
         instead_of = bound.task_id if bound else ""
-        bound = await line.submit_once(task, body, digest, request, instead_of)
+        bound = await line.submit_once(
+            *(task, body, digest, request, instead_of), tenant_open=tenant_open
+        )
         if bound is None:
             return Seat(task)
     raise Unavailable
@@ -111,11 +121,11 @@ async def _bound_to(line: Line, task: Task, bound: Bound, request: str) -> Task 
     return None if is_poor else earlier
 
 
-async def _attached(line: Line, task: Task, body: bytes) -> Seat:
+async def _attached(line: Line, task: Task, body: bytes, tenant_open: int) -> Seat:
     seat = await take_seat(line, task)
     if seat.task.state is State.QUEUED:
         # Who submitted it may have died before the message was sent. A second one does no harm.
-        await line.send_again(seat.task, body)
+        await line.send_again(seat.task, body, tenant_open=tenant_open)
     return seat
 
 

@@ -122,7 +122,8 @@ class Puller:
                 wait_seconds=self._poll_seconds if receive.waits else 0,
                 hidden_seconds=self._hidden_seconds,
             )
-            self._rota.came(receive, [delivery.sent_ms for delivery in deliveries])
+            times = [delivery.sent_ms for delivery in deliveries]
+            self._rota.came(receive, times, self._clock.monotonic())
         except Unavailable as error:
             self._rota.failed(receive, self._clock.monotonic())
             log.warning("A queue does not answer: %s queue=%s", error, receive.place.url)

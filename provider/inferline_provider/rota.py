@@ -39,6 +39,8 @@ class Place:
     waiting_since: float = 0.0
     #: How many other receives are out.
     asked: int = 0
+    #: When the last receive came back; infinite before the first.
+    heard_at: float = inf
     #: The turn it last had.
     turn: int = 0
     #: When the oldest message of its last receive was sent, milliseconds since 1970.
@@ -46,6 +48,11 @@ class Place:
     failures: int = 0
     #: Not to be asked before this moment, seconds of the caller's clock.
     ask_at: float = 0.0
+
+    def unheard(self, now: float) -> bool:
+        """Whether nobody has looked at it for a while, so that something may have come to it."""
+        is_out = self.waiting or self.asked
+        return not is_out and now > max(self.heard_at, self.ask_at) + PROMPT_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +72,9 @@ class Rota:
     One receive waits at a queue that is cold, or that alone is hot: it brings what is there at
     once. Where several are hot they are asked in turns, and none waits. A queue that brings all
     that it is asked for is asked by more receives at once each time.
+
+    While no slot is free nobody goes on waiting at a cold queue, and something may come to it. So
+    before there is work of a lower tier, it has its turn as if it were hot.
     """
 
     def __init__(self) -> None:
@@ -83,16 +93,19 @@ class Rota:
 
     def cold(self, now: float) -> list[Place]:
         """Return the queues to wait at that nobody waits at yet."""
-        alone = self._is_alone()
-        return [p for p in self._ready(now) if not p.waiting and (alone or not p.hot)]
+        turns = self._turns(now)
+        alone = len(turns) <= 1
+        return [p for p in self._ready(now) if not p.waiting and (alone or p not in turns)]
 
     def hottest(self, now: float, free: int) -> tuple[Place, int] | None:
         """
-        Return the queue to ask next of those that had work, and count this as its turn.
+        Return the queue to ask next of those that have turns, and count this as its turn.
 
         Besides, for how many messages to ask it when so many slots are free.
         """
-        rooms = {p: self._room(p, now, free) for p in self._ready(now) if p.hot}
+        turns = self._turns(now)
+        alone = len(turns) <= 1
+        rooms = {p: self._room(p, now, free, alone=alone) for p in turns if p.ask_at <= now}
         hot = [place for place, room in rooms.items() if room > 0]
         if not hot:
             return None
@@ -110,9 +123,9 @@ class Rota:
             place.asked += 1
         return Receive(place, limit, waits)
 
-    def came(self, receive: Receive, sent_ms: Iterable[int]) -> None:
+    def came(self, receive: Receive, sent_ms: Iterable[int], now: float) -> None:
         """Note what a receive brought: when each of its messages was sent."""
-        times, place = list(sent_ms), self._back(receive)
+        times, place = list(sent_ms), self._back(receive, now)
         place.failures = 0
         place.hot = bool(times)
         place.full = place.full + 1 if len(times) == receive.limit else 0
@@ -120,7 +133,7 @@ class Rota:
 
     def failed(self, receive: Receive, now: float) -> None:
         """Note that a receive failed: leave the queue alone for a while."""
-        place = self._back(receive)
+        place = self._back(receive, now)
         if place.ask_at > now:
             return
         first, longest = PAUSE_SECONDS
@@ -143,19 +156,22 @@ class Rota:
     def _ready(self, now: float) -> list[Place]:
         return [place for place in self._places.values() if place.ask_at <= now]
 
-    def _room(self, place: Place, now: float, free: int) -> int:
-        """For how many messages a hot queue may be asked besides the receives that are out."""
+    def _turns(self, now: float) -> list[Place]:
+        """Those that are asked in turns: the hot ones, and the better ones that nobody hears."""
+        places = self._places.values()
+        lowest = max((TIERS.index(place.tier) for place in places if place.hot), default=0)
+        return [p for p in places if p.hot or (TIERS.index(p.tier) < lowest and p.unheard(now))]
+
+    def _room(self, place: Place, now: float, free: int, *, alone: bool) -> int:
+        """For how many messages a queue may be asked besides the receives that are out."""
         more = min(place.full, RECEIVES_MAX)
-        if not self._is_alone():
+        if not alone:
             return free if place.asked < max(1, more) else 0
         is_prompt = now < place.waiting_since + PROMPT_SECONDS
         return free - place.waiting if is_prompt and place.asked < more else 0
 
-    def _is_alone(self) -> bool:
-        """Whether no more than one queue is hot."""
-        return sum(place.hot for place in self._places.values()) <= 1
-
-    def _back(self, receive: Receive) -> Place:
+    def _back(self, receive: Receive, now: float) -> Place:
+        receive.place.heard_at = now
         if receive.waits:
             receive.place.waiting = 0
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from inferline.census import Census
 from inferline.errors import QueueFull
 from inferline.gateway.admission import Admission
 from inferline.gateway.catalogue import DEPTH_SECONDS, Catalogue
+from inferline.gateway.crowd import AWAY_SECONDS
 from inferline.memory import MemoryQueue
 from inferline.memory_registry import MemoryRegistry
 from inferline.queue import Depth
@@ -41,13 +43,13 @@ class Queues(MemoryQueue):
 
     async def depth(self, queue: str) -> Depth:
         self.asked.append(queue)
-        return self.told[queue]
+        return self.told.get(queue, Depth(0, 0))
 
 
 class Door:
     """An admission, and what it may know."""
 
-    def __init__(self, **settings: int) -> None:
+    def __init__(self, **settings: Any) -> None:
         self.clock, self.queues = Clock(), Queues()
         self.registry = MemoryRegistry(self.clock)
         self.catalogue = Catalogue(self.registry, self.queues, self.clock, 1.0)
@@ -92,6 +94,10 @@ class Door:
         except QueueFull:
             return False
         return True
+
+    def lane(self, tenant_open: int, tier: Tier = "default", tenant: str = "t") -> Tier:
+        """Where a request waits of whose tenant so many are open."""
+        return self.admission.lane(self.models["m"], tier, tenant, tenant_open)
 
     async def refusal(self, seconds: float) -> Mapping[str, str]:
         """The headers of a refusal."""
@@ -254,3 +260,93 @@ async def test_deciding_reads_no_other_queue_and_this_one_no_more_often(door: Do
 
     assert 2 == len(door.queues.asked)
     assert 1 == len(set(door.queues.asked))
+
+
+async def test_who_has_no_more_open_than_there_are_slots_waits_in_its_tier_and_nothing_is_read(
+    door: Door,
+) -> None:
+    assert {"default"} == {door.lane(count) for count in range(5)}
+    await asyncio.sleep(0)
+    assert [] == door.queues.asked
+
+
+async def test_who_has_more_open_gives_way(door: Door) -> None:
+    await door.see(0)
+    await door.see(0, 0, tier="flex")
+
+    assert ["default", "flex"] == [door.lane(count) for count in (4, 5)]
+    assert ["priority", "default", "flex"] == [door.lane(n, "priority") for n in (4, 5, 9)]
+    assert "flex" == door.lane(99, "flex")
+
+
+async def test_who_has_a_small_part_of_a_long_line_does_not_give_way(door: Door) -> None:
+    await door.see(20)
+    await door.see(176, 0, tier="flex")
+
+    assert ["default", "flex"] == [door.lane(count) for count in (50, 51)]
+
+
+async def test_the_more_tenants_there_are_the_smaller_is_the_part_of_each(door: Door) -> None:
+    await door.see(20)
+    await door.see(176, 0, tier="flex")
+    for number in range(10):
+        door.lane(1, tenant=f"tenant {number}")
+
+    assert ["default", "flex"] == [door.lane(n, tenant="tenant 0") for n in (20, 21)]
+
+    door.clock.now += AWAY_SECONDS + 1
+    await door.see(20)
+    await door.see(176, 0, tier="flex")
+    assert ["default", "flex"] == [door.lane(n, tenant="tenant 0") for n in (50, 51)]
+
+
+async def test_what_waits_in_better_tiers_than_its_own_makes_nobodys_part_smaller(
+    door: Door,
+) -> None:
+    await door.see(1000, tier="priority")
+    await door.see(0)
+    await door.see(0, 0, tier="flex")
+
+    assert "flex" == door.lane(5)
+
+
+async def test_before_a_queue_is_known_the_slots_alone_count(door: Door) -> None:
+    assert ["default", "flex"] == [door.lane(count) for count in (4, 5)]
+
+
+@pytest.mark.parametrize(("part", "most"), [(0.5, 2), (3.0, 12)])
+async def test_how_many_a_tenant_may_have_open_can_be_set(part: float, most: int) -> None:
+    door = Door(tenant_share=part)
+    await door.serve("p", "m")
+
+    assert ["default", "flex"] == [door.lane(count) for count in (most, most + 1)]
+
+
+async def test_nobody_gives_way_where_that_is_switched_off() -> None:
+    door = Door(tenant_share=0.0)
+    await door.serve("p", "m")
+
+    assert "default" == door.lane(10_000)
+
+
+async def test_who_gives_way_is_refused_by_what_is_ahead_in_all_queues_down_to_where_it_waits(
+    door: Door,
+) -> None:
+    await door.see(6)
+    await door.see(20, 0, tier="flex")
+
+    assert "flex" == door.lane(25)
+    assert not await door.admits(15.4, tier="flex")
+    assert await door.admits(15.6, tier="flex")
+    assert await door.admits(5.6)
+
+
+async def test_who_gives_way_has_all_those_queues_read_if_nobody_else_has(door: Door) -> None:
+    queues = door.models["m"].queues
+    door.queues.told |= {queues["default"]: Depth(6, 4), queues["flex"]: Depth(20, 0)}
+    door.lane(25)
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+    assert not await door.admits(15.4, tier="flex")
+    assert {queues["default"], queues["flex"]} == set(door.queues.asked)

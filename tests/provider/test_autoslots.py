@@ -13,8 +13,8 @@ from inferline_provider.provider import NEWS_FACTOR
 
 def provided(seconds: float, **line: Any) -> Line:
     """What became of a line with a knee of 12."""
-    given = {"shape": queueing(12), "seed": 1, "slots": None, "first_token_seconds": 3.0}
-    return simulate(lambda: Line(**given | line), seconds, seed=1)
+    given = {"shape": queueing(12), "seed": 2, "slots": None, "first_token_seconds": 3.0}
+    return simulate(lambda: Line(**given | line), seconds, seed=2)
 
 
 def test_a_provider_without_a_number_of_slots_finds_one() -> None:

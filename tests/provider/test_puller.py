@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import pytest
@@ -13,7 +13,7 @@ from bench.virtual_time import VirtualClock
 from inferline.enrolment import Faster
 from inferline.memory import MemoryQueue
 from inferline.queue import Delivery, Message
-from inferline.task import TaskRef, slug
+from inferline.task import TaskRef, Tier, slug
 from inferline_provider.crew import Crew
 from inferline_provider.handicap import Handicaps
 from inferline_provider.passes import ASIDE_SECONDS, PASS_SECONDS, Passes
@@ -30,6 +30,9 @@ BUSY = Script(first=0.05, interval=0, tokens=1)
 CALL_SECONDS = 0.02
 TASK = TaskRef(slug("m"), "t")
 MESSAGE = Message(ref=TASK, body=b"{}").dumps()
+DEFAULT: dict[Tier, str] = {"default": "q"}
+#: With a queue below the one that the messages of a test are sent to, and its backlog lies in.
+LOWER: dict[Tier, str] = {"default": "q", "flex": "low"}
 
 
 @pytest.mark.parametrize("late", [{"model": "b"}, {"tier": "priority"}, {"tier": "flex"}])
@@ -84,9 +87,12 @@ class Line:
         faster: Faster | None = None,
         *,
         has_failed: bool = False,
+        tiers: Mapping[Tier, str] = DEFAULT,
     ) -> None:
         self.queue = queue
         self.begun_at: list[float] = []
+        #: Which queues they came from.
+        self.begun_of: list[str] = []
         self._task_seconds = task_seconds
         self._running: list[asyncio.Task[None]] = []
         clock, handicaps, rota = VirtualClock(), Handicaps(), Rota()
@@ -96,7 +102,7 @@ class Line:
             passes.add(TASK)
         if faster is not None:
             handicaps.know({"m": faster}, lambda model: task_seconds)
-        rota.arrange({"m": {"default": "q"}})
+        rota.arrange({"m": tiers})
         self.slots = Slots(slots, clock, lambda: self.puller.poke())
         self.puller = Puller(
             *(queue, rota, self.slots, cast(Crew, self), clock, handicaps, passes),
@@ -109,6 +115,7 @@ class Line:
     def start(self, delivery: Delivery) -> None:
         """Run a task, as a crew does."""
         self.begun_at.append(asyncio.get_running_loop().time())
+        self.begun_of.append(delivery.queue)
         self._running.append(asyncio.create_task(self._run(delivery)))
 
     async def _run(self, delivery: Delivery) -> None:
@@ -118,15 +125,22 @@ class Line:
 
 
 def pulled(
-    seconds: float, *asked: dict[str, Any], sent_at: Sequence[float] = (), backlog: int = 0
+    seconds: float,
+    *asked: dict[str, Any],
+    sent_at: Sequence[float] = (),
+    backlog: int = 0,
+    backlog_at: str = "q",
 ) -> list[Line]:
-    """The lines after so long, at a queue with a backlog to which a message is sent at times."""
+    """The lines after so long; there is a backlog, and a message is sent to `q` at times."""
 
     async def run() -> list[Line]:
         queue = FarQueue()
         lines = [Line(queue, **one) for one in asked]
-        for moment in [*[0.0] * backlog, *sent_at]:
-            asyncio.get_running_loop().call_later(moment, queue.put, "q", MESSAGE)
+        loop = asyncio.get_running_loop()
+        for _ in range(backlog):
+            loop.call_later(0.0, queue.put, backlog_at, MESSAGE)
+        for moment in sent_at:
+            loop.call_later(moment, queue.put, "q", MESSAGE)
         tasks = [asyncio.create_task(line.puller.run()) for line in lines]
         await asyncio.sleep(seconds)
         for task in tasks:
@@ -174,6 +188,35 @@ def test_messages_that_come_one_by_one_cost_one_receive_each() -> None:
 
     assert 100 == len(line.begun_at)
     assert line.queue.receives <= 100 + 2
+
+
+@pytest.mark.parametrize("task_seconds", [3.0, 30.0, 90.0])
+@pytest.mark.parametrize("others", [0, 3])
+def test_the_next_slot_is_for_what_came_to_a_better_queue_however_long_it_was_busy(
+    task_seconds: float, others: int
+) -> None:
+    sent_at = 2.9 * task_seconds
+    told = {"slots": 1, "task_seconds": task_seconds, "tiers": LOWER}
+
+    lines = pulled(
+        *(4 * task_seconds, *[told] * (1 + others)),
+        sent_at=[sent_at],
+        backlog=10 * (1 + others),
+        backlog_at="low",
+    )
+
+    begun = [one for line in lines for one in zip(line.begun_at, line.begun_of, strict=True)]
+    since = sorted(one for one in begun if one[0] > sent_at)
+    assert "q" == since[0][1]
+
+
+def test_a_queue_that_nothing_comes_to_costs_a_long_task_one_receive_more() -> None:
+    told = {"slots": 1, "task_seconds": 30.0, "tiers": LOWER}
+    (line,) = pulled(900, told, backlog=100, backlog_at="low")
+
+    begun = len(line.begun_at)
+    assert begun >= 29
+    assert line.queue.receives <= 3 * begun + 3
 
 
 SLOW = {"slots": 4, "task_seconds": 8.0, "faster": Faster(times=4)}

@@ -16,7 +16,7 @@ def rota_of(*models: str) -> tuple[Rota, dict[tuple[str, str], Place]]:
 
 def ask(rota: Rota, place: Place, *sent_ms: int, limit: int = 10) -> None:
     """Ask a queue that has these messages, without waiting."""
-    rota.came(rota.begin(place, limit, 0, waits=False), sent_ms)
+    rota.came(rota.begin(place, limit, 0, waits=False), sent_ms, 0)
 
 
 def heat(rota: Rota, *places: Place, sent_ms: int = 1) -> None:
@@ -24,8 +24,8 @@ def heat(rota: Rota, *places: Place, sent_ms: int = 1) -> None:
         ask(rota, place, sent_ms)
 
 
-def next_place(rota: Rota) -> Place:
-    turn = rota.hottest(0, free=1)
+def next_place(rota: Rota, now: float = 0) -> Place:
+    turn = rota.hottest(now, free=1)
     assert turn is not None
     return turn[0]
 
@@ -41,7 +41,7 @@ def test_nobody_waits_at_a_queue_twice() -> None:
     receive = rota.begin(places["a", "flex"], 4, 0, waits=True)
 
     assert places["a", "flex"] not in rota.cold(0)
-    rota.came(receive, [])
+    rota.came(receive, [], 0)
     assert places["a", "flex"] in rota.cold(0)
 
 
@@ -77,7 +77,7 @@ def test_a_queue_that_brings_all_that_it_is_asked_for_is_asked_by_more_receives_
     counts = []
     for _ in range(5):
         for receive in receives:
-            rota.came(receive, range(10))
+            rota.came(receive, range(10), 0)
         receives = [rota.begin(place, 10, 0, waits=True)]
         while (turn := rota.hottest(0, free=500)) is not None:
             receives.append(rota.begin(*turn, 0, waits=False))
@@ -137,6 +137,38 @@ def test_the_tier_goes_before_the_loaded_model_and_that_before_age() -> None:
         ask(rota, place)
 
     assert order == ["a/priority", "b/default", "a/default"]
+
+
+def test_a_queue_that_nobody_has_looked_at_lately_goes_before_the_work_of_lower_tiers() -> None:
+    rota, places = rota_of("a")
+    heat(rota, places["a", "flex"])
+    rota.begin(places["a", "priority"], 1, 0, waits=True)
+    rota.came(rota.begin(places["a", "default"], 1, 0, waits=True), [], 20.0)
+
+    assert places["a", "default"] in rota.cold(20.0)
+    assert [] == rota.cold(30.0)
+    assert next_place(rota, 30.0) is places["a", "default"]
+
+
+def test_once_it_brought_nothing_it_is_waited_at_and_the_lower_tier_has_its_turn() -> None:
+    rota, places = rota_of("a")
+    heat(rota, places["a", "flex"])
+    rota.begin(places["a", "priority"], 1, 0, waits=True)
+
+    rota.came(rota.begin(places["a", "default"], 1, 30.0, waits=False), [], 30.0)
+
+    assert {places["a", "default"], places["a", "flex"]} == set(rota.cold(30.0))
+
+
+def test_a_queue_that_nobody_has_looked_at_lately_goes_before_nothing_of_its_own_tier() -> None:
+    rota, places = rota_of("a", "b")
+    heat(rota, places["a", "default"])
+    for tier in ("priority", "flex"):
+        for model in "ab":
+            rota.begin(places[model, tier], 1, 0, waits=True)
+    rota.came(rota.begin(places["b", "default"], 1, 0, waits=True), [], 20.0)
+
+    assert places["b", "default"] in rota.cold(30.0)
 
 
 def test_the_older_message_goes_first() -> None:

@@ -1,0 +1,77 @@
+"""One tenant has much waiting at a line of one slot: others do not wait for that."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from typing import Any
+
+import httpx
+
+from inferline import payload
+from inferline.caller import Caller
+from inferline.gateway.app import open_office
+from inferline.gateway.control import Office
+from inferline.settings import Settings
+from inferline.store import Wanted
+from inferline.task import Task
+from tests.support.line import MODEL, Line, running_line, until
+
+PATH = "/v1/chat/completions"
+#: How many requests the heavy tenant has waiting.
+COUNT = 12
+
+
+class Clients:
+    """Tenants at gateways of one line, who count what each has open, as those will."""
+
+    def __init__(self, offices: list[Office]) -> None:
+        self._offices = offices
+        self._open: dict[str, int] = {}
+        self.tasks: list[Task] = []
+
+    async def ask(self, tenant: str, **script: Any) -> Task:
+        """Submit a request, at each gateway in turn."""
+        line = self._offices[len(self.tasks) % len(self._offices)].line
+        asked = {"model": MODEL, "messages": [], "user": tenant, "x_script": script}
+        body = json.dumps(asked).encode()
+        self._open[tenant] = self._open.get(tenant, 0) + 1
+        task_id = f"req_{uuid.uuid4().hex}"
+        caller = Caller(tenant=tenant)
+        task = await line.draft(task_id, PATH, payload.read(body), body, caller=caller)
+        await line.submit(task, body, tenant_open=self._open[tenant])
+        self.tasks.append(task)
+        return task
+
+    async def answered(self) -> int:
+        """How many tasks have ended: the store tells who looks, and nobody else."""
+        rows = await self._offices[0].line.store.read([Wanted(task.ref) for task in self.tasks])
+        return sum(row.task is not None and row.task.state.terminal for row in rows)
+
+
+def order(line: Line) -> list[str]:
+    """Whose requests the LLM server was asked, in that order."""
+    bodies = httpx.get(f"{line.backend_url}/_script/bodies", timeout=10).json()
+    return [json.loads(body)["user"] for body in bodies]
+
+
+async def test_who_has_little_open_goes_before_all_that_a_heavy_tenant_has_waiting() -> None:
+    """One more may go first: a message that is just being handed back can't be had."""
+    with running_line(slots=1) as line:
+        settings = Settings(endpoint_url=line.emulator_url)
+        async with open_office(settings) as one, open_office(settings) as other:
+            clients = Clients([one, other])
+            held = await clients.ask("heavy", hang=True)
+            await asyncio.to_thread(until, lambda: line.backend_state()["running"], "it runs")
+            for tenant in [*["heavy"] * COUNT, "light", "another"]:
+                await clients.ask(tenant, tokens=1, first=0.01)
+
+            await one.line.store.cancel(held.ref)
+            async with asyncio.timeout(60):
+                while await clients.answered() < len(clients.tasks):  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+
+        found = order(line)
+        assert 1 + COUNT + 2 == len(found)
+        assert {"light", "another"} <= set(found[1:4])

@@ -1,0 +1,115 @@
+"""Who has more than its share open: where its messages go, and what stays as it was."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from inferline import payload
+from inferline.gateway import repeat
+from inferline.task import TIERS, Task
+from tests.support.gateway import MODEL, Gateway, running_gateway
+
+PATH = "/v1/chat/completions"
+BODY = json.dumps({"model": MODEL, "messages": []}).encode()
+SLOTS = 2
+
+
+@pytest.fixture
+async def gateway() -> AsyncIterator[Gateway]:
+    async with running_gateway() as found:
+        await found.know(slots=SLOTS)
+        yield found
+
+
+async def draft(gateway: Gateway) -> Task:
+    line = gateway.office.line
+    return await line.draft(f"req_{uuid.uuid4().hex}", PATH, payload.read(BODY), BODY)
+
+
+async def submitted(gateway: Gateway, *, tenant_open: int, key: str = "") -> Task:
+    """A task of whose tenant so many requests are open with it."""
+
+    async def stays() -> bool:
+        return False
+
+    seat = await repeat.submit(
+        *(gateway.office.line, await draft(gateway), BODY),
+        is_retry=False,
+        key=key,
+        is_gone=stays,
+        tenant_open=tenant_open,
+    )
+    return seat.task
+
+
+async def waiting(gateway: Gateway) -> dict[str, int]:
+    """How many messages there are in each tier's queue."""
+    queues = await gateway.queue.make(MODEL)
+    return {tier: len(gateway.queue.messages(queues[tier])) for tier in TIERS}
+
+
+async def test_a_request_beyond_its_tenants_share_waits_in_the_next_queue(gateway: Gateway) -> None:
+    for count in range(1, 6):
+        await submitted(gateway, tenant_open=count)
+
+    assert {"priority": 0, "default": SLOTS, "flex": 3} == await waiting(gateway)
+
+
+async def test_it_keeps_its_tier_and_is_answered_like_any(
+    gateway: Gateway, client: httpx.AsyncClient
+) -> None:
+    task = await submitted(gateway, tenant_open=SLOTS + 1)
+    taken = await gateway.take(tier="flex")
+    await taken.finish(tail=b'{"a": 1}')
+
+    told = (await client.get(f"/v1/tasks/{task.ref.id}")).json()
+
+    assert task.ref == taken.task.ref
+    assert ("DONE", "default", {"a": 1}) == (told["state"], told["tier"], told["result"])
+
+
+async def test_the_overview_counts_it_by_its_tier(
+    gateway: Gateway, client: httpx.AsyncClient
+) -> None:
+    await submitted(gateway, tenant_open=SLOTS + 1)
+
+    queues = (await client.get("/v1/overview")).json()["queues"]
+
+    assert {"priority": 0, "default": 1, "flex": 0} == {q["tier"]: q["waiting"] for q in queues}
+
+
+@pytest.mark.parametrize(("tenant_open", "tier"), [(1, "default"), (SLOTS + 1, "flex")])
+async def test_a_message_that_is_sent_again_goes_where_a_new_one_would(
+    gateway: Gateway, tenant_open: int, tier: str
+) -> None:
+    line, task = gateway.office.line, await draft(gateway)
+    await gateway.store.submit(task)
+
+    await line.send_again(task, BODY, tenant_open=tenant_open)
+
+    assert {tier: 1} == {name: n for name, n in (await waiting(gateway)).items() if n}
+
+
+async def test_to_send_a_request_twice_is_no_way_past_the_others(gateway: Gateway) -> None:
+    first = await submitted(gateway, tenant_open=SLOTS + 1, key="a-key")
+    second = await submitted(gateway, tenant_open=SLOTS + 2, key="a-key")
+
+    assert first.ref == second.ref
+    assert {"priority": 0, "default": 0, "flex": 2} == await waiting(gateway)
+
+
+async def test_where_nobody_counts_everybody_waits_in_the_tier_that_was_asked_for(
+    gateway: Gateway, client: httpx.AsyncClient
+) -> None:
+    asked = [asyncio.create_task(client.post(PATH, content=BODY)) for _ in range(3 * SLOTS)]
+    for _ in asked:
+        taken = await gateway.take()
+        await taken.finish(tail=b"{}")
+
+    assert {200} == {(await one).status_code for one in asked}
