@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 PAUSES_SECONDS: Final = (0.2, 1.0, 5.0)
 #: How long the end of a process, or of a call that it may be frozen after, waits for that.
 FLUSH_SECONDS_MAX: Final = 2.0
-#: How long a refusal holds at this process without a look: who is refused a thousand times a second
-#: must not keep a row busy that others need.
+#: How long a refusal holds at this process without a look, unless something is given back here: who
+#: is refused a thousand times a second must not keep a row busy that others need.
 REFUSED_SECONDS: Final = 1.0
 #: Of how many keys and tenants refusals are remembered.
 REFUSED_MAX: Final = 10_000
@@ -88,6 +88,7 @@ class Quotas:
         for pause in (*PAUSES_SECONDS, None):
             try:
                 await closing(hold)
+                self._refused.pop(hold.owner, None)  # There is room again.
                 return
             except Unavailable:
                 if pause is not None:

@@ -216,15 +216,18 @@ async def test_so_many_are_under_way_at_once_and_one_more_when_one_has_ended(
     first, second = await locked.take(), await locked.take()
 
     refused = await client.post(PATH, json=CHAT, headers=headers)
-    for taken in (first, second):
-        await taken.finish(tail=b"{}")
+    await first.finish(tail=b"{}")
+    await until(lambda: meters.told()[2] == 1)
+    await locked.office.quotas.flush()
+    third = await answered(locked, client.post(PATH, json=CHAT, headers=headers))
+    await second.finish(tail=b"{}")
     await asyncio.gather(*asking)
     await locked.office.quotas.flush()
-    await asyncio.sleep(0)
 
     assert (429, "1") == (refused.status_code, refused.headers["retry-after"])
     assert "may have 2 requests under way at once" in refused.json()["error"]["message"]
-    assert (2, 0) == meters.told()[::2]
+    assert 200 == third.status_code
+    assert (3, 0) == meters.told()[::2]
 
 
 async def test_a_days_tokens_are_a_quota_that_no_sdk_waits_for(
@@ -284,6 +287,22 @@ async def test_a_client_that_leaves_pays_for_what_ran(
 
     requests, tokens, _ = meters.told()
     assert (int(runs), runs) == (requests, tokens > 100)
+
+
+async def test_what_goes_on_without_its_gateway_is_charged_there_though_it_still_waits(
+    locked: Gateway, client: httpx.AsyncClient, meters: Meters
+) -> None:
+    headers = await bearer(locked)
+    asked = asyncio.create_task(client.post(PATH, json=CHAT, headers=headers))
+    await until(lambda: waits(locked))
+
+    locked.office.line.closing.set()
+    response = await asked
+    await locked.office.quotas.flush()
+
+    assert "gateway_stopping" == response.json()["error"]["code"]
+    requests, tokens, under_way = meters.told()
+    assert (1, True, 0) == (requests, tokens > 100, under_way)
 
 
 async def test_a_repeat_of_a_task_that_is_there_is_not_charged_again(

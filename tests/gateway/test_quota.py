@@ -301,6 +301,18 @@ async def test_a_refusal_holds_for_a_second_without_a_call_and_for_no_less_than_
     assert 2 == store.calls
 
 
+async def test_a_refusal_ends_when_something_is_given_back() -> None:
+    quotas, who = Quotas(Slow(), FREE, Hand()), caller("k1", Limits(concurrent_requests=1))
+    held = await reserve(quotas, who)
+    with pytest.raises(LimitReached):
+        await reserve(quotas, who)
+
+    held.settle(None)
+    await quotas.flush()
+
+    await reserve(quotas, who)
+
+
 async def test_a_refusal_ends_with_its_minute() -> None:
     store = Slow()
     quotas, who = Quotas(store, FREE, Hand()), caller("k1", Limits(requests_per_minute=1))

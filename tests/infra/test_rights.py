@@ -446,6 +446,21 @@ class TestFunctions:
 
         assert [*["Allowed"] * 2, *["ImplicitlyDenied"] * 4] == answers
 
+    def test_inference_counts_against_limits_and_changes_none(
+        self, simulate: Any, template: Template
+    ) -> None:
+        asked = [
+            ("dynamodb:UpdateItem", REGISTRY, keys("METER")),
+            ("dynamodb:DeleteItem", REGISTRY, keys("METER")),
+            ("dynamodb:PutItem", REGISTRY, keys("METER")),
+            ("dynamodb:UpdateItem", REGISTRY, keys("KEY")),
+            ("dynamodb:UpdateItem", REGISTRY, keys("TENANT")),
+        ]
+
+        answers = simulate([self.asks(template, "inference", one) for one in asked])
+
+        assert ["Allowed", *["ImplicitlyDenied"] * 4] == answers
+
     def test_control_makes_this_stacks_queues_only(self, simulate: Any, template: Template) -> None:
         others = f"arn:aws:sqs:{REGION}:{ACCOUNT}:another-{OWN}-default"
         asked = [

@@ -6,7 +6,7 @@ from collections.abc import Coroutine, Generator
 from dataclasses import dataclass
 from typing import Any
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -272,6 +272,11 @@ class MeterMachine(RuleBasedStateMachine):
 
 
 def test_whatever_happens_no_limit_is_passed_and_what_the_dead_held_is_given_up() -> None:
-    options = settings(max_examples=300, stateful_step_count=60, deadline=None)
+    options = settings(
+        max_examples=300,
+        stateful_step_count=60,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],  # On a machine that others use too.
+    )
 
     run_state_machine_as_test(MeterMachine, settings=options)
