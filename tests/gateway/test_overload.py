@@ -30,10 +30,11 @@ def test_an_all_knowing_dispatcher_that_cannot_foresee_lengths_has_hardly_more(s
     assert 0 == found.begun_late
 
 
-def test_a_line_that_is_not_overloaded_refuses_nobody() -> None:
+def test_a_line_that_is_not_overloaded_refuses_hardly_anybody() -> None:
     found = result("at 0.7 times the capacity", 1)
 
-    assert 0 == found.refused
+    # The least patient has not the time for a single one ahead of it, which is chance.
+    assert found.refused < 0.001
     assert found.ours >= found.foreseeing - LACK_MAX
 
 
