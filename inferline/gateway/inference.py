@@ -78,7 +78,7 @@ async def serve(endpoint: Endpoint, request: Request) -> Response:
     visit = Visit(line, endpoint.backend_path, caller, told[0] if len(told) == 1 else "")
     try:
         body = await read_body(request, line.settings.body_bytes_max)
-        asked = visit.payload = payload.read(body, line.guard)
+        asked = payload.read(body, line.guard)
         patience = Patience.told(request.headers, line.settings, streamed=asked.stream)
         edge_seconds = getattr(request.state, "seconds_max", inf)
         draft = await line.draft(
@@ -87,6 +87,7 @@ async def serve(endpoint: Endpoint, request: Request) -> Response:
             seconds_max=min(edge_seconds, patience.total_seconds),
             traceparent=visit.traceparent,
         )
+        visit.payload = asked
         key, again = idempotency_key(request.headers), is_retry(request.headers)
         is_gone = request.is_disconnected
         seat = await repeat.submit(line, draft, body, is_retry=again, key=key, is_gone=is_gone)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from inferline import genai
 from inferline.caller import Caller
-from inferline.errors import CapacityError, InferLineError
+from inferline.errors import InferLineError
 from inferline.gateway.line import Line
 from inferline.ledger import Entry
 from inferline.payload import Payload
@@ -19,7 +19,7 @@ class Visit:
 
     def __init__(self, line: Line, path: str, caller: Caller, traceparent: str = "") -> None:
         self.caller = caller
-        #: Once it has been read.
+        #: Once its model is known: names that nobody knows are not put on record.
         self.payload: Payload | None = None
         #: Once it has been submitted.
         self.task: Task | None = None
@@ -45,9 +45,7 @@ class Visit:
         self._bytes += len(body)
 
     def refused(self, error: InferLineError) -> None:
-        """The request was not taken. A model that nobody knows is not put on record."""
-        if not isinstance(error, CapacityError):
-            self.payload = None
+        """The request was not taken."""
         self.ended(error.status, error.code)
 
     def ended(
@@ -76,7 +74,7 @@ class Visit:
             path=self._path,
             streamed=asked.stream if asked else False,
             status=status,
-            code=code,
+            code=genai.error_type(code),
             provider=head.provider if head else "",
             attempt=attempt if head else 0,
             queue_ms=head.queue_ms if head else 0,
@@ -110,8 +108,8 @@ class Visit:
         if task is not None and entry.provider:
             waited = self._line.tracer.begin("internal", self._span.context, task.created_ms)
             waited.end("queue wait", task.created_ms + entry.queue_ms, {})
-        name, error = f"{operation} {entry.model}".rstrip(), genai.error_type(entry.code)
-        self._span.end(name, self._arrived_ms + entry.total_ms, attributes, error)
+        name = f"{operation} {entry.model}".rstrip()
+        self._span.end(name, self._arrived_ms + entry.total_ms, attributes, entry.code)
 
     def _elapsed_ms(self) -> int:
         return round((self._line.clock.monotonic() - self._arrived) * 1000)
