@@ -6,7 +6,7 @@ import base64
 import re
 import secrets
 import zlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from urllib.parse import unquote_to_bytes
 
@@ -119,7 +119,3 @@ def _inflated(data: bytes, kind: int) -> bytes:
     except zlib.error:
         return b""
 
-
-def quote(places: Mapping[str, set[str]]) -> str:
-    """Sightings for a person to read."""
-    return "\n".join(f"{what}: {', '.join(sorted(where))}" for what, where in places.items() if where)
