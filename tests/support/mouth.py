@@ -41,6 +41,7 @@ class Mouth:
             "drip": self._drip,
             "break": self._break,
             "hang": self._hang,
+            "wait": self._hang,
         }
 
     def app(self) -> web.Application:

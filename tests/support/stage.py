@@ -59,6 +59,7 @@ class Stage:
     aviary: Aviary
     collector: Receiver
     keys: dict[str, str]
+    client: httpx.Client
     mouths: dict[str, Mouth] = field(default_factory=dict)
     #: The addresses at which providers tell metrics.
     told: list[str] = field(default_factory=list)
@@ -113,7 +114,7 @@ class Stage:
         url = self.others[at][0] if at else self.line.url
         shown = {"authorization": f"Bearer {self.keys.get(key, key)}"}
         sent = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
-        return httpx.request(verb, url + path, content=sent, headers={**shown, **headers}, timeout=40)
+        return self.client.request(verb, url + path, content=sent, headers={**shown, **headers})
 
     def queue_url(self, name: str) -> str:
         """The URL of the queue whose name has ``name`` in it, for the tier `default`."""
@@ -238,7 +239,9 @@ def staged() -> Iterator[Stage]:
     with receiving() as collector, empty_line() as line, ExitStack() as stack:
         line.environ |= {**ENVIRON, "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}
         line.start_gateway(INFERLINE_DRAIN_SECONDS="1")
-        stage = Stage(line, aviary, collector, asyncio.run(_keys(line.emulator_url, aviary)))
+        keys = asyncio.run(_keys(line.emulator_url, aviary))
+        client = stack.enter_context(httpx.Client(timeout=40))
+        stage = Stage(line, aviary, collector, keys, client)
         for model in (MODEL, BAD):
             mouth = stage.mouths[model] = Mouth(model, aviary)
             url = stack.enter_context(BackendThread(mouth)).url  # type: ignore[arg-type]
