@@ -1,4 +1,4 @@
-"""Canaries: words that nobody else says, looked for in whatever was written, however it is written."""
+"""Canaries: words that nobody else says, looked for in all that was written, in whatever way."""
 
 from __future__ import annotations
 

@@ -76,8 +76,8 @@ class Stage:
         def word(what: str) -> str:
             return self.aviary.fly(f"{what} in {scene}", QUEUE)
 
-        call = {"id": word("call id"), "type": "function"}
-        call["function"] = {"name": "look", "arguments": json.dumps({"at": word("arguments")})}  # type: ignore[assignment]
+        look = {"name": "look", "arguments": json.dumps({"at": word("arguments")})}
+        call = {"id": word("call id"), "type": "function", "function": look}
         file = {"filename": word("file name"), "file_data": "data:text/plain;base64,aGk="}
         parts = [{"type": "text", "text": word("prompt")}, {"type": "file", "file": file}]
         messages = [
