@@ -39,7 +39,7 @@ def wordless(handler: Handler[R]) -> Handler[R]:
             return handler(event, context)
         except (InferLineError, TimeoutError):
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # Whatever it is, what it says is not told.
             log.error("it failed unforeseen: %s", logs.where(error))
             raise RuntimeError("It failed unforeseen; the log says where.") from None
 

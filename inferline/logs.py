@@ -17,9 +17,7 @@ _ASYNCIO: Final = "asyncio"
 _UNFORESEEN: Final = "a call failed unforeseen"
 
 #: What `logging` has of an exception.
-ExcInfo = (
-    tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
-)
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
 
 def where(error: BaseException) -> str:

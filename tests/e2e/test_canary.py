@@ -150,7 +150,9 @@ def flown() -> Iterator[Flown]:
             stage.aviary.saw(ERRORS, json.dumps(dict(answer.headers)))
             stage.aviary.saw(ERRORS, error_of(answer))
         word = stage.aviary.fly(PLANTED, QUEUE)
-        stage.post({"model": MODEL, "x_scene": "plain", "x_fault": "leak", "prompt": word}, at=FAULTY)
+        stage.post(
+            {"model": MODEL, "x_scene": "plain", "x_fault": "leak", "prompt": word}, at=FAULTY
+        )
         ask_for_all(stage)
         look_at_the_page(stage)
         until(lambda: len(stage.collector.spans) > SPANS_MIN, "traces are exported")
@@ -166,7 +168,9 @@ def flown() -> Iterator[Flown]:
 
 def error_of(answer: httpx.Response) -> str:
     """The error that a client was told, in whatever form, as JSON; empty for none."""
-    events = [line.removeprefix("data: ") for line in answer.text.splitlines() if line[:6] == "data: "]
+    events = [
+        line.removeprefix("data: ") for line in answer.text.splitlines() if line[:6] == "data: "
+    ]
     told = json.loads(events[-1] if events else answer.text)
     return json.dumps(told.get("error") or {})
 

@@ -27,9 +27,7 @@ SWITCHES = {
     for spec in fields(Switches)
     if spec.name.endswith("_kept") or spec.name == "log_days"
 }
-SETTINGS = {
-    spec.name: env_name(spec) for spec in fields(Settings) if spec.name.endswith("_kept")
-}
+SETTINGS = {spec.name: env_name(spec) for spec in fields(Settings) if spec.name.endswith("_kept")}
 #: What nobody chooses, by what it is called; it holds no word of what was asked.
 FIXED = {
     "figures by minute": SECONDS_KEPT,

@@ -65,7 +65,9 @@ class Aviary:
         """What was seen where it may not be."""
         may = {one.what: one.may for one in self.canaries}
         return {
-            (what, place) for what, places in self.sightings().items() for place in places - may[what]
+            (what, place)
+            for what, places in self.sightings().items()
+            for place in places - may[what]
         }
 
 
@@ -118,4 +120,3 @@ def _inflated(data: bytes, kind: int) -> bytes:
         return zlib.decompressobj(kind).decompress(data, UNPACKED_MAX)
     except zlib.error:
         return b""
-

@@ -106,7 +106,12 @@ class Mouth:
         return web.Response()
 
     def _error(self, what: str, status: int) -> web.Response:
-        error = {"message": self._said(what), "type": "x", "param": None, "code": self._said("code")}
+        error = {
+            "message": self._said(what),
+            "type": "x",
+            "param": None,
+            "code": self._said("code"),
+        }
         headers = {"x-note": self._said("header")}
         return web.json_response({"error": error}, status=status, headers=headers)
 

@@ -120,7 +120,9 @@ def too_large(stage: Stage) -> httpx.Response:
 @meets(errors.QueueFull)
 def a_full_queue(stage: Stage) -> httpx.Response:
     sqs, url = stage.aws("sqs"), stage.queue_url(FULL)
-    text = Message(ref=TaskRef("full", "t"), body=stage.aviary.fly("a crowd", QUEUE).encode()).dumps()
+    text = Message(
+        ref=TaskRef("full", "t"), body=stage.aviary.fly("a crowd", QUEUE).encode()
+    ).dumps()
     for _ in range(3):
         entries = [{"Id": str(i), "MessageBody": text} for i in range(10)]
         sqs.send_message_batch(QueueUrl=url, Entries=entries)
@@ -227,7 +229,14 @@ def a_key_used_twice(stage: Stage) -> httpx.Response:
 
 def answers(stage: Stage) -> None:
     """Successes of every kind, and what of a request's headers nobody reads."""
-    names = ("cookie", "baggage", "tracestate", "user-agent", "openai-organization", "x-forwarded-for")
+    names = (
+        "cookie",
+        "baggage",
+        "tracestate",
+        "user-agent",
+        "openai-organization",
+        "x-forwarded-for",
+    )
     unread = {name: f"k={stage.aviary.fly(f'the header {name}')}" for name in names}
     query = f"{CHAT}?q={stage.aviary.fly('a query of a success')}"
     stage.post(stage.chat("a success", user="me"), headers=unread, path=query)
@@ -276,7 +285,11 @@ def functions(stage: Stage) -> None:
     """All functions that see a key, a prompt or an answer."""
     letter = stage.aviary.fly("a dead letter", QUEUE)
     dead = stage.aws("sqs").get_queue_url(QueueName="inferline-dead-letters")["QueueUrl"]
-    texts = [letter, Message(ref=TaskRef("m", "t"), body=letter.encode()).dumps(), f'{{"v":"{letter}"}}']
+    texts = [
+        letter,
+        Message(ref=TaskRef("m", "t"), body=letter.encode()).dumps(),
+        f'{{"v":"{letter}"}}',
+    ]
     for text in texts:
         stage.aws("sqs").send_message(QueueUrl=dead, MessageBody=text)
     event = recorded("sqs")
