@@ -21,10 +21,8 @@ def refused(shown, key, bearer, state):
 
 
 def made():
-    # ruleid: secret-of-a-guessable-chance
+    # ruleid: secret-of-a-guessable-chance, chance-that-is-not-injected
     token = f"{random.getrandbits(64):x}"
     # ok: secret-of-a-guessable-chance
     secret = secrets.token_hex(32)
-    # ok: secret-of-a-guessable-chance
-    pause = random.random()
-    return token, secret, pause
+    return token, secret

@@ -103,7 +103,8 @@ def _readings(data: bytes) -> Iterator[bytes]:
 
 def _decoded(text: bytes) -> bytes:
     plain = text.translate(bytes.maketrans(b"-_", b"+/"))
-    return base64.b64decode(plain[: len(plain) // 4 * 4])
+    whole = plain[:-1] if len(plain) % 4 == 1 else plain
+    return base64.b64decode(whole + b"=" * (-len(whole) % 4))
 
 
 def _unpacked(data: bytes) -> Iterator[bytes]:

@@ -97,8 +97,8 @@ def test_libraries_tell_no_details_at_any_level(capfd: pytest.CaptureFixture[str
     try:
         logs.write("DEBUG", "ours")
         logging.getLogger("ours.part").debug("a detail of ours")
-        logging.getLogger("botocore").debug("a detail of theirs")
-        logging.getLogger("botocore").warning("a warning of theirs")
+        logging.getLogger("a_library").debug("a detail of theirs")
+        logging.getLogger("a_library").warning("a warning of theirs")
     finally:
         root.handlers = handlers
         root.setLevel(level)

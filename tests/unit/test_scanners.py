@@ -106,6 +106,7 @@ def expected(mark: str) -> dict[tuple[str, str], set[int]]:
     found: dict[tuple[str, str], set[int]] = {}
     for path in [*RULES.glob("*.py"), *RULES.glob("*.js")]:
         for number, line in enumerate(path.read_text().splitlines(), 1):
-            if match := re.search(rf"(?:#|//) {mark}: (\S+)$", line):
-                found.setdefault((match[1], path.name), set()).add(number + 1)
+            if match := re.search(rf"(?:#|//) {mark}: (.+)$", line):
+                for rule in match[1].split(", "):
+                    found.setdefault((rule, path.name), set()).add(number + 1)
     return found
