@@ -75,18 +75,18 @@ PLANTED = "what a gateway with a fault tells"
 def start_others(stage: Stage) -> None:
     """The gateways that something befalls."""
     start_gateway(stage, BROKEN, "inferline", INFERLINE_BODIES_BUCKET="lost")
-    stage.aws("s3").delete_bucket(Bucket="lost")
     start_gateway(stage, FAULTY, "tests.support.faulty")
+    for name, (url, _) in stage.others.items():
+        until(lambda url=url: get_json(f"{url}/health"), f"the {name} is up")  # type: ignore[misc]
+    stage.aws("s3").delete_bucket(Bucket="lost")
 
 
 def start_gateway(stage: Stage, name: str, module: str, **environ: str) -> None:
-    """A gateway beside the line's."""
+    """Start a gateway beside the line's."""
     port = str(free_port())
     told = {"INFERLINE_DRAIN_SECONDS": "0.3", **environ}
     part = stage.line.start(name, module, "gateway", "--port", port, environ=told)
-    url = f"http://127.0.0.1:{port}"
-    until(lambda: get_json(f"{url}/health"), f"the {name} is up")
-    stage.others[name] = url, part
+    stage.others[name] = f"http://127.0.0.1:{port}", part
 
 
 def look_at_the_page(stage: Stage) -> None:
@@ -143,8 +143,7 @@ class Flown:
 @pytest.fixture(scope="module")
 def flown() -> Iterator[Flown]:
     """The line after all scenes, with everything that was written anywhere."""
-    with staged() as stage:
-        start_others(stage)
+    with staged(start_others) as stage:
         met = play(stage)
         for answer in met.values():
             stage.aviary.saw(ERRORS, json.dumps(dict(answer.headers)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -104,7 +104,9 @@ def no_task(stage: Stage) -> httpx.Response:
 
 @meets(errors.KeyNotFound)
 def no_key(stage: Stage) -> httpx.Response:
-    return stage.call("DELETE", f"/v1/keys/{stage.aviary.fly('an id of a key')}", key="admin")
+    return stage.call(
+        "DELETE", f"/v1/keys/{stage.aviary.fly('an id of a key', ERRORS)}", key="admin"
+    )
 
 
 @meets(errors.MethodNotAllowed)
@@ -142,7 +144,7 @@ def a_full_queue(stage: Stage) -> httpx.Response:
 def nobody_serves(stage: Stage) -> httpx.Response:
     with ThreadPoolExecutor() as pool:
         asked = pool.submit(stage.post, stage.chat("a wait in vain", model=IDLE))
-        wait(lambda: stage.row_of(IDLE), "the task waits")
+        waiting_row(stage, IDLE, asked)
         stage.look_into_queues()
         return asked.result()
 
@@ -276,41 +278,62 @@ def held(stage: Stage, **row: Any) -> httpx.Response:
     """What the client gets whose task's row a provider writes as it likes."""
     with ThreadPoolExecutor() as pool:
         asked = pool.submit(stage.post, stage.chat("a held task", model=HELD))
-        found = wait(lambda: stage.row_of(HELD), "the task waits")
-        stage.change(found, token={"S": "t"}, **row)
+        stage.change(waiting_row(stage, HELD, asked), token={"S": "t"}, **row)
         return asked.result()
 
 
-def functions(stage: Stage) -> None:
-    """All functions that see a key, a prompt or an answer."""
-    letter = stage.aviary.fly("a dead letter", QUEUE)
-    dead = stage.aws("sqs").get_queue_url(QueueName="inferline-dead-letters")["QueueUrl"]
-    texts = [
-        letter,
-        Message(ref=TaskRef("m", "t"), body=letter.encode()).dumps(),
-        f'{{"v":"{letter}"}}',
-    ]
+def waiting_row(stage: Stage, model: str, asked: Future[httpx.Response]) -> dict[str, Any]:
+    """The row of the task that waits for an answer."""
+
+    def look() -> dict[str, Any] | None:
+        assert not asked.done(), asked.result().text
+        return stage.row_of(model)
+
+    found: dict[str, Any] = wait(look, "the task waits")
+    return found
+
+
+# The functions that see a key, a prompt or an answer.
+
+
+def dead_letters(stage: Stage) -> None:
+    word = stage.aviary.fly("a dead letter", QUEUE)
+    ours = Message(ref=TaskRef("m", "t"), body=word.encode()).dumps()
+    sqs, texts = stage.aws("sqs"), [word, ours, f'{{"v": "{word}"}}']
+    url = sqs.get_queue_url(QueueName="inferline-dead-letters")["QueueUrl"]
     for text in texts:
-        stage.aws("sqs").send_message(QueueUrl=dead, MessageBody=text)
+        sqs.send_message(QueueUrl=url, MessageBody=text)
     event = recorded("sqs")
     [record] = event["Records"]
     event["Records"] = [record | {"messageId": f"m{i}", "body": t} for i, t in enumerate(texts)]
     stage.invoke("dead_letters", event)
-    stage.invoke("sweep", recorded("scheduled"))
+
+
+def authorizer(stage: Stage) -> None:
     shown = [stage.keys["client"], f"il_{stage.aviary.fly('a key at the edge')}"]
     told = [{"headers": {"Authorization": f"Bearer {text}"}} for text in shown]
     stage.invoke("authorizer", *(recorded("authorizer", **one) for one in told))
+
+
+def inference(stage: Stage) -> None:
     bodies = [stage.chat("a function", says) for says in ("plain", "refusal", "page")]
     wrong = stage.aviary.fly("hostile JSON at the edge")
     events = [recorded("rest", body=text) for text in (*map(json.dumps, bodies), wrong)]
     stage.invoke("inference", *events)
+
+
+def control(stage: Stage) -> None:
     stage.invoke("control", recorded("rest", path="/v1/overview", httpMethod="GET", body=None))
+
+
+def sweep(stage: Stage) -> None:
+    stage.invoke("sweep", recorded("scheduled"))
 
 
 #: What shares something is played in this order, and everything else at once.
 IN_TURN: tuple[tuple[Callable[[Stage], Any], ...], ...] = (
     (garbage, a_broken_stream, refusals),
-    (functions,),
+    *((scene,) for scene in (inference, authorizer, dead_letters, control, sweep)),
     (failures_as_told, a_hostile_provider, a_hostile_provider_again),
     (no_bucket, a_gateway_that_stops),
     (answers,),

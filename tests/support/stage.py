@@ -113,6 +113,7 @@ class Stage:
         """Any request."""
         url = self.others[at][0] if at else self.line.url
         shown = {"authorization": f"Bearer {self.keys.get(key, key)}"}
+        shown["content-type"] = "application/json"
         sent = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         return self.client.request(verb, url + path, content=sent, headers={**shown, **headers})
 
@@ -193,7 +194,7 @@ class Stage:
         }
         with runtime_api.running(f"functions.{name}.handler", told | environ) as function:
             results = [function.invoke(event) for event in events]
-        self.aviary.saw(f"log of the function {name}", function.output)
+            self.aviary.saw(f"log of the function {name}", function.output)
         for result in results:
             if result.error is not None:
                 self.aviary.saw("errors of functions", json.dumps(result.error))
@@ -233,7 +234,7 @@ async def _keys(url: str, aviary: Aviary) -> dict[str, str]:
 
 
 @contextmanager
-def staged() -> Iterator[Stage]:
+def staged(start_others: Callable[[Stage], None]) -> Iterator[Stage]:
     """The line: a gateway, two providers and their LLM servers, a collector of traces."""
     aviary = Aviary()
     with receiving() as collector, empty_line() as line, ExitStack() as stack:
@@ -246,6 +247,7 @@ def staged() -> Iterator[Stage]:
             mouth = stage.mouths[model] = Mouth(model, aviary)
             url = stack.enter_context(BackendThread(mouth)).url  # type: ignore[arg-type]
             _start_provider(stage, model, url)
+        start_others(stage)
         wait(lambda: {MODEL, BAD} <= served(stage), "both providers have enrolled")
         yield stage
 
