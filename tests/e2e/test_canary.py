@@ -59,7 +59,8 @@ ANY_MODEL = tuple(name.encode() for name in (MODEL, BAD, HELD, IDLE, FULL))
 PLACES = {
     **dict.fromkeys((QUEUE, TASKS, BUCKET, REGISTRY, PAGE, "traces", "commands"), ANY_MODEL),
     **{f"{path}, told to the client": ANY_MODEL for path in TOLD},
-    **{f"log of {name}": ANY_MODEL for name in ("provider", "the function inference")},
+    "log of provider": (b"An attempt broke by a fault of ours.",),
+    "log of the function inference": ANY_MODEL,
     "log of the function sweep": (b"OldestTaskSeconds",),
     "log of gateway": (b"serves 1 models",),
     f"log of {FAULTY}": (b"failed unforeseen",),

@@ -262,6 +262,12 @@ def refusals(stage: Stage) -> None:
         stage.post(stage.chat(says, says, BAD), headers={"x-stainless-timeout": "2"})
 
 
+def a_fault_of_a_provider(stage: Stage) -> None:
+    """Nobody renews the lease of an attempt that broke, so its client waits in vain."""
+    body = {**stage.chat("a fault of a provider"), "x_fault": "break later"}
+    stage.post(body, headers={"x-stainless-timeout": "1"})
+
+
 def failures_as_told(stage: Stage) -> None:
     """What a provider says of a task that it gives up: its client hears it, and nobody else."""
     word = stage.aviary.fly("a failure in a provider's words", TASKS)
@@ -337,6 +343,7 @@ IN_TURN: tuple[tuple[Callable[[Stage], Any], ...], ...] = (
     (failures_as_told, a_hostile_provider, a_hostile_provider_again),
     (no_bucket, a_gateway_that_stops),
     (answers,),
+    (a_fault_of_a_provider,),
 )
 
 

@@ -257,7 +257,7 @@ def _start_provider(stage: Stage, model: str, url: str) -> None:
     stage.told.append(f"http://127.0.0.1:{port}")
     stage.line.start(
         "provider",
-        "inferline_provider",
+        *("tests.support.faulty", "provider"),
         *("--base-url", stage.line.url, "--backend", url, "--id", f"of-{model}"),
         *("--slots", "16", "--poll-seconds", "1", "--drain-seconds", "1"),
         *("--metrics-port", str(port)),

@@ -21,7 +21,7 @@ WORK = ("tests", "bench")
 #: Neither asks anybody outside, and no rule is fetched.
 SEMGREP = (
     *(SCANNERS / "semgrep", "scan", "--config", RULES, "--metrics", "off"),
-    *("--disable-version-check", "--jobs", "2", "--quiet", "--json"),
+    *("--disable-version-check", "--jobs", "1", "--quiet", "--json"),
 )
 
 #: Where bandit finds what in the product, and why it stays.
