@@ -71,8 +71,8 @@ PARTS = {
     "growth": Part(
         "Growth",
         "what the registry and the polls cost with 100, 1,000 and 5,000 providers",
-        7200,
-        480,
+        1500,
+        180,
     ),
     "overload": Part(
         "Overload",
