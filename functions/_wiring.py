@@ -15,6 +15,7 @@ from typing import Any, Final, Generic, Self, TypeVar
 
 from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
 
+from inferline import logs
 from inferline.aws.client import AwsClient
 from inferline.errors import Unavailable
 from inferline.settings import Settings
@@ -33,10 +34,22 @@ asyncio.set_event_loop(LOOP)
 settings: Final = Settings.from_env(os.environ)
 
 
+class _Formatter(LambdaPowertoolsFormatter):
+    """Writes lines as JSON, without the words of exceptions."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write a line."""
+        return super().format(logs.wordless(record))
+
+    def formatException(self, ei: logs.ExcInfo) -> str:
+        """Write where an exception came from."""
+        return logs.where(ei[1]) if ei[1] is not None else ""
+
+
 def log_json() -> None:
     """Write every log line as JSON, with its place and no more than the code put into it."""
     handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(LambdaPowertoolsFormatter(service=settings.stack))
+    handler.setFormatter(_Formatter(service=settings.stack, serialize_stacktrace=False))
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.INFO)

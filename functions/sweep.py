@@ -31,9 +31,7 @@ async def _work() -> AsyncIterator[tuple[Sweep, Settlement]]:
             store=DynamoTaskStore(client, settings.tasks_table),
             registry=DynamoRegistry(client, settings.registry_table, settings.silent_seconds),
             minutes=minutes,
-            queue_maker=SqsQueueMaker(
-                client, settings.stack, settings.lease_seconds, settings.kms_key
-            ),
+            queue_maker=SqsQueueMaker(client, settings),
             models=tuple(filter(None, map(str.strip, settings.models.split(",")))),
         )
         yield sweep, Settlement(usage=usage, minutes=minutes)

@@ -18,7 +18,7 @@ class BodyStore(Protocol):
     """Large bodies by key. Both methods raise `Unavailable` when the store does not answer."""
 
     async def put(self, key: str, body: bytes) -> None:
-        """Keep ``body`` under ``key``; it goes by itself after a day."""
+        """Keep ``body`` under ``key``; it goes by itself after some time."""
 
     async def get(self, key: str) -> bytes:
         """The body under ``key``."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
 from typing import Any, Final
 
-from inferline import __version__
+from inferline import __version__, logs
 from inferline.commands import asking, keys, pardon, status, tenants, usage
 from inferline.commands.printing import FAILED, OK, USAGE
 from inferline.errors import InferLineError
@@ -128,9 +128,7 @@ def _gateway(options: argparse.Namespace) -> int:
     from inferline.gateway import server
 
     settings = Settings.from_env(os.environ)
-    logging.basicConfig(
-        level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
+    logs.write(options.log_level.upper(), "inferline")
 
     is_open = settings.access == "open" and not settings.provider_token
     if is_open and options.host not in LOOPBACK:

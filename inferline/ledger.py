@@ -25,7 +25,8 @@ class Entry:
     streamed: bool
     #: HTTP status that the client got.
     status: int
-    #: The error's code when the request failed, in whatever form the client was told; else empty.
+    #: The error's code when the request failed, in whatever form the client was told, as
+    #: `inferline.genai.error_type` has it; else empty.
     code: str = ""
     #: Who ran it, and in which attempt; empty and 0 when nobody did.
     provider: str = ""

@@ -209,7 +209,8 @@ class MemoryStore:
             (wanted.ref, wanted.attempt, seq)
             for seq in range(wanted.seq, wanted.seq + wanted.count)
         ]
-        return [self._chunks[key] for key in keys if key in self._chunks]
+        found = [self._chunks[key] for key in keys if key in self._chunks]
+        return [chunk for chunk in found if chunk.ttl * 1000 > self.now_ms()]
 
     def ended(self, first_ms: int, end_ms: int) -> list[Task]:
         """The tasks that ended in that time."""

@@ -8,6 +8,8 @@ from typing import Any, Final, Self, cast
 
 #: What a value that is no text has to be.
 _KINDS: Final = {int: "whole number", float: "number"}
+#: No queue keeps a message for longer.
+SQS_SECONDS_MAX: Final = 14 * 24 * 3600
 
 
 class SettingsError(ValueError):
@@ -232,7 +234,27 @@ class Settings:
         "`inferline providers pardon`.",
         zero=True,
     )
-    task_seconds_kept: int = _setting(3600, "How long a task's rows stay after its deadline.")
+    task_seconds_kept: int = _setting(
+        3600,
+        "How long a task's rows, its answer included, stay after its deadline, seconds. With less "
+        "than 1800 requests may be missing in the usage.",
+    )
+    idempotency_seconds_kept: int = _setting(
+        24 * 3600,
+        "How long a task whose client sent an Idempotency-Key stays after its submit, its answer "
+        "included, seconds.",
+    )
+    queue_seconds_kept: int = _setting(
+        3600,
+        "How long a message, prompt included, may wait in a queue until SQS drops it, seconds; "
+        "longer than any request may take, 1209600 at the most. Queues that are there stay as they "
+        "were made.",
+    )
+    dead_letter_seconds_kept: int = _setting(
+        24 * 3600,
+        "How long after its submit a message that nobody could handle, prompt included, may wait "
+        "to be buried, seconds; longer than in a queue, 1209600 at the most.",
+    )
     usage_days_kept: int = _setting(400, "How long it is known what a tenant has used, days.")
 
     def __post_init__(self) -> None:
@@ -255,9 +277,21 @@ class Settings:
                 found[spec.name] = _parse(text, spec)
             except ValueError as error:
                 problems.append(f"{env_name(spec)} {error}")
-        if problems:
+        settings = cls(**found)
+        if problems := problems or settings.problems():
             raise SettingsError("; ".join(problems))
-        return cls(**found)
+        return settings
+
+    def problems(self) -> list[str]:
+        """What of the values can't be used together."""
+        kept = self.queue_seconds_kept, self.dead_letter_seconds_kept
+        if self.request_seconds_max <= kept[0] <= kept[1] <= SQS_SECONDS_MAX and kept[0] >= 60:
+            return []
+        return [
+            "INFERLINE_QUEUE_SECONDS_KEPT must be at least 60 and INFERLINE_REQUEST_SECONDS_MAX, "
+            "and INFERLINE_DEAD_LETTER_SECONDS_KEPT no less than that and at most "
+            f"{SQS_SECONDS_MAX}, got {kept[0]} and {kept[1]}"
+        ]
 
 
 def env_name(spec: Field[Any]) -> str:

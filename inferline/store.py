@@ -200,7 +200,7 @@ class TaskStore(Protocol):
         Read rows and chunks of many tasks at once, in the order asked.
 
         Eventually consistent unless told otherwise: a chunk may be seen before its row, or a row
-        before its last chunk.
+        before its last chunk. What is past its time counts as gone, deleted or not.
         """
 
     async def live(self, slug: str, limit: int) -> list[tuple[TaskRef, int]]:
@@ -221,5 +221,5 @@ class TaskStore(Protocol):
     async def states(self, refs: Sequence[TaskRef]) -> dict[TaskRef, Standing]:
         """
         How each task that exists stands. What a provider looks at to hear of a cancel, and of a
-        reader that is gone.
+        reader that is gone. One past its time counts as gone, as in `read`.
         """

@@ -12,10 +12,8 @@ from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 from inferline.aws.sqs import (
-    DEAD_RETENTION_SECONDS,
     KEY_REUSE_SECONDS,
     RECEIVES_MAX,
-    RETENTION_SECONDS,
     dead_letter_name,
     queue_name,
 )
@@ -33,11 +31,12 @@ class Queues(Construct):
     def __init__(self, scope: Construct, name: str, switches: Switches, key: kms.IKey) -> None:
         super().__init__(scope, name)
         self._key = key
+        self._seconds_kept = switches.queue_seconds_kept
         self.dead_letters = sqs.Queue(
             self,
             "DeadLetters",
             queue_name=dead_letter_name(switches.stack),
-            retention_period=Duration.seconds(DEAD_RETENTION_SECONDS),
+            retention_period=Duration.seconds(switches.dead_letter_seconds_kept),
             visibility_timeout=Duration.seconds(DEAD_HIDDEN_SECONDS),
             encryption=sqs.QueueEncryption.KMS,
             encryption_master_key=key,
@@ -53,7 +52,7 @@ class Queues(Construct):
             self,
             name,
             queue_name=name,
-            retention_period=Duration.seconds(RETENTION_SECONDS),
+            retention_period=Duration.seconds(self._seconds_kept),
             visibility_timeout=Duration.seconds(int(Settings().lease_seconds)),
             dead_letter_queue=sqs.DeadLetterQueue(
                 queue=self.dead_letters, max_receive_count=RECEIVES_MAX

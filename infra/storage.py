@@ -95,8 +95,8 @@ class Storage(Construct):
             object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
             lifecycle_rules=[
                 s3.LifecycleRule(
-                    id="a-day",
-                    expiration=Duration.days(1),
+                    id="short",
+                    expiration=Duration.days(self._switches.body_days_kept),
                     abort_incomplete_multipart_upload_after=Duration.days(1),
                 )
             ],

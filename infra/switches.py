@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Final, Self
 
+from inferline.settings import SQS_SECONDS_MAX
+
 #: What is no switch of ours: the CDK's own flags and what it looked up.
 _FOREIGN: Final = re.compile(r"[@:/]")
 _STACK: Final = re.compile(r"[a-z][a-z0-9-]{0,12}")
@@ -15,6 +17,8 @@ _EMAIL: Final = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 _MODEL_CHARS_MAX: Final = 256
 #: The periods that CloudWatch Logs knows, as far as they make sense here, days.
 LOG_DAYS: Final = (1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731)
+#: A message must not go before its request's time is over: that is as long as an answer may take.
+QUEUE_SECONDS_MIN: Final = 900
 
 
 class SwitchError(ValueError):
@@ -45,7 +49,27 @@ class Switches:
     )
     architecture: str = _switch("arm64", "Of the functions: arm64, or x86_64 for emulators.")
     task_seconds_kept: int = _switch(
-        3600, "How long a task's rows, prompt included, stay after its deadline, seconds."
+        3600,
+        "How long a task's rows, its answer included, stay after its deadline, seconds. With less "
+        "than 1800 requests may be missing in the usage.",
+    )
+    idempotency_seconds_kept: int = _switch(
+        24 * 3600,
+        "How long a task whose client sent an Idempotency-Key stays after its submit, its answer "
+        "included, seconds.",
+    )
+    queue_seconds_kept: int = _switch(
+        3600,
+        "How long a message, prompt included, may wait in a queue until SQS drops it, 900 to "
+        "1209600 s. Queues that an enrolment has made stay as they are.",
+    )
+    dead_letter_seconds_kept: int = _switch(
+        24 * 3600,
+        "How long after its submit a message that nobody could handle, prompt included, may wait "
+        "to be buried, seconds; longer than in a queue, 1209600 at the most.",
+    )
+    body_days_kept: int = _switch(
+        1, "How long request bodies too large for a message stay in their bucket, days."
     )
     usage_days_kept: int = _switch(400, "How long it is known what a tenant has used, days.")
     log_days: int = _switch(30, "How long logs are kept, days.")
@@ -145,6 +169,12 @@ class Switches:
             "inference_mb must be from 128 to 10240": not 128 <= self.inference_mb <= 10240,
             f"log_days must be one of {', '.join(map(str, LOG_DAYS))}": (
                 self.log_days not in LOG_DAYS
+            ),
+            f"queue_seconds_kept must be from {QUEUE_SECONDS_MIN} to {SQS_SECONDS_MAX}": (
+                not QUEUE_SECONDS_MIN <= self.queue_seconds_kept <= SQS_SECONDS_MAX
+            ),
+            f"dead_letter_seconds_kept must be from queue_seconds_kept to {SQS_SECONDS_MAX}": (
+                not self.queue_seconds_kept <= self.dead_letter_seconds_kept <= SQS_SECONDS_MAX
             ),
             "alarm_email must be an address": bool(
                 self.alarm_email and not _EMAIL.fullmatch(self.alarm_email)

@@ -338,10 +338,11 @@ class DynamoTaskStore:
         """How each task that exists stands; see `TaskStore`."""
         items = await self._batches.get(
             [row_key(ref, STATE_KEY) for ref in dict.fromkeys(refs)],
-            ProjectionExpression="pk, #state, attempt, reader_ms",
-            ExpressionAttributeNames={"#state": "state"},
+            ProjectionExpression="pk, #state, attempt, reader_ms, #ttl",
+            ExpressionAttributeNames={"#state": "state", "#ttl": "ttl"},
         )
-        found = ((item["pk"]["S"], read_standing(item)) for item in items)
+        now_s = self.now_ms() / 1000
+        found = ((item["pk"]["S"], read_standing(item, now_s)) for item in items)
         return {TaskRef.from_pk(pk): standing for pk, standing in found if standing is not None}
 
     async def _call(self, operation: str, **arguments: Any) -> dict[str, Any]:

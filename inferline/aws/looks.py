@@ -21,7 +21,7 @@ from inferline.aws.task_rows import (
 from inferline.errors import ProviderFault
 from inferline.registry import NAME
 from inferline.store import Found, Wanted
-from inferline.task import Task
+from inferline.task import Chunk, Task
 
 #: How many tasks that readers look at are remembered.
 SEEN_MAX: Final = 4096
@@ -83,10 +83,13 @@ class Looks:
         return await self._batches.get(keys, **strictly)
 
     def _found(self, want: Wanted, items: Mapping[tuple[str, str], Item]) -> Found:
-        """What there is for one reader. What can't be read is nobody else's trouble."""
-        pk = want.ref.pk
+        """
+        What there is for one reader. What can't be read is nobody else's trouble, and what DynamoDB
+        has yet to delete counts as gone.
+        """
+        pk, now_s = want.ref.pk, self._client.now_ms() / 1000
         item = items.get((pk, STATE_KEY))
-        task, chunks, breach = None, [], ""
+        task, chunks, breach = None, list[Chunk](), ""
         try:
             task = self._known(pk, item) if item else None
             for seq in range(want.seq, want.seq + want.count):
@@ -95,7 +98,10 @@ class Looks:
                     chunks.append(read_chunk(want.ref, want.attempt, seq, piece))
         except ProviderFault as fault:
             breach = fault.breach
-        return Found(task, tuple(chunks), breach, _holder(item) if item and breach else "")
+        if task is not None and task.ttl <= now_s:
+            task = None
+        living = tuple(chunk for chunk in chunks if chunk.ttl > now_s)
+        return Found(task, living, breach, _holder(item) if item and breach else "")
 
     def _known(self, pk: str, item: Item) -> Task:
         """The task that a row tells of, made anew only when the row has moved since it was seen."""

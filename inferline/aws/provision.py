@@ -34,8 +34,7 @@ async def provision(client: AwsClient, settings: Settings) -> None:
     await _add_index(client, settings.tasks_table)
     await _make_table(client, settings.registry_table)
     await _there(client.s3("PUT", settings.bodies_bucket, ""))
-    maker = SqsQueueMaker(client, settings.stack, settings.lease_seconds, settings.kms_key)
-    await maker.make_dead_letters()
+    await SqsQueueMaker(client, settings).make_dead_letters()
 
 
 async def _make_table(

@@ -7,7 +7,7 @@ from inferline.aws.faults import translated
 
 
 class S3Bodies:
-    """`BodyStore` on one bucket, whose lifecycle removes what is a day old."""
+    """`BodyStore` on one bucket, whose lifecycle removes what is some days old."""
 
     def __init__(self, client: AwsClient, bucket: str) -> None:
         self._client = client

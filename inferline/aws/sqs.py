@@ -13,13 +13,11 @@ from inferline.aws.client import AwsClient
 from inferline.aws.faults import call, translated
 from inferline.errors import InvalidRequest
 from inferline.queue import Delivery, Depth, Message
+from inferline.settings import Settings
 from inferline.task import TIERS, Tier, slug
 
 #: SQS's limit on one batch, entries.
 BATCH_MAX: Final = 10
-#: How long a message may wait before SQS drops it, seconds. The row's deadline comes long before.
-RETENTION_SECONDS: Final = 3600
-DEAD_RETENTION_SECONDS: Final = 14 * 24 * 3600
 #: A backstop, as far as SQS lets it be: attempts are counted in the row, and each hand-back of a
 #: busy backend or a full provider counts as a receive too.
 RECEIVES_MAX: Final = 1000
@@ -119,13 +117,9 @@ class SqsQueue:
 class SqsQueueMaker:
     """`QueueMaker` on SQS: all queues of a stack share one dead-letter queue."""
 
-    def __init__(
-        self, client: AwsClient, stack: str, lease_seconds: float, kms_key: str = ""
-    ) -> None:
+    def __init__(self, client: AwsClient, settings: Settings) -> None:
         self._client = client
-        self._stack = stack
-        self._lease_seconds = lease_seconds
-        self._kms_key = kms_key
+        self._settings = settings
 
     async def make(self, model: str) -> Mapping[Tier, str]:
         """
@@ -134,7 +128,7 @@ class SqsQueueMaker:
         They are looked up first: those that CloudFormation made may differ in an attribute, and
         then CreateQueue refuses.
         """
-        names = {tier: queue_name(self._stack, model, tier) for tier in TIERS}
+        names = {tier: queue_name(self._settings.stack, model, tier) for tier in TIERS}
         urls = await asyncio.gather(*map(self._url, names.values()))
         found = {tier: url for tier, url in zip(names, urls, strict=True) if url}
         missing = [tier for tier in names if tier not in found]
@@ -146,8 +140,9 @@ class SqsQueueMaker:
 
     async def make_dead_letters(self) -> str:
         """The ARN of the dead-letter queue, made where missing."""
-        name = dead_letter_name(self._stack)
-        attributes = {"MessageRetentionPeriod": str(DEAD_RETENTION_SECONDS), **self._encryption()}
+        name = dead_letter_name(self._settings.stack)
+        kept = str(self._settings.dead_letter_seconds_kept)
+        attributes = {"MessageRetentionPeriod": kept, **self._encryption()}
         url = await self._url(name) or await self._create(name, attributes)
         request = {"QueueUrl": url, "AttributeNames": ["QueueArn"]}
         answer = await call(self._client, "sqs", "GetQueueAttributes", request)
@@ -157,8 +152,8 @@ class SqsQueueMaker:
         redrive = {"deadLetterTargetArn": dead_letters_arn, "maxReceiveCount": RECEIVES_MAX}
         place = dead_letters_arn.rpartition(":")[0]
         attributes = {
-            "MessageRetentionPeriod": str(RETENTION_SECONDS),
-            "VisibilityTimeout": str(int(self._lease_seconds)),
+            "MessageRetentionPeriod": str(self._settings.queue_seconds_kept),
+            "VisibilityTimeout": str(int(self._settings.lease_seconds)),
             "RedrivePolicy": json.dumps(redrive),
             "Policy": json.dumps(tls_only(f"{place}:{name}")),
             **self._encryption(),
@@ -177,10 +172,10 @@ class SqsQueueMaker:
         return str(answer["QueueUrl"])
 
     def _encryption(self) -> dict[str, str]:
-        if not self._kms_key:
+        if not self._settings.kms_key:
             return {}
         return {
-            "KmsMasterKeyId": self._kms_key,
+            "KmsMasterKeyId": self._settings.kms_key,
             "KmsDataKeyReusePeriodSeconds": str(KEY_REUSE_SECONDS),
         }
 

@@ -112,9 +112,7 @@ async def open_gateway_stores(
             bodies=S3Bodies(client, settings.bodies_bucket),
             registry=DynamoRegistry(client, settings.registry_table, settings.silent_seconds),
             minutes=DynamoMinutes(client, settings.registry_table),
-            queue_maker=SqsQueueMaker(
-                client, settings.stack, settings.lease_seconds, settings.kms_key
-            ),
+            queue_maker=SqsQueueMaker(client, settings),
             keys=DynamoKeys(client, settings.registry_table),
             usage=_usage(client, settings),
             tenants=DynamoTenants(client, settings.registry_table),

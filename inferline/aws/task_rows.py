@@ -97,10 +97,14 @@ def read_chunk(ref: TaskRef, attempt: int, seq: int, item: Item) -> Chunk:
     return chunk
 
 
-def read_standing(item: Item) -> Standing | None:
-    """How the task of a STATE row stands, of which no more is needed; None where it is none."""
+def read_standing(item: Item, now_s: float) -> Standing | None:
+    """
+    How the task of a STATE row stands, of which no more is needed; None where it is none, or over.
+    """
     try:
         row = from_item(item)
+        if row["ttl"] <= now_s:
+            return None
         return Standing(State(row["state"]), int(row["attempt"]), int(row.get("reader_ms", 0)))
     except _UNREADABLE:
         return None

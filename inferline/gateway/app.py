@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-import traceback
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from typing import Any, Final
@@ -19,7 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from inferline import __version__
+from inferline import __version__, logs
 from inferline.aws.stores import GatewayStores, open_gateway_stores
 from inferline.clock import Clock, SystemClock
 from inferline.errors import (
@@ -255,8 +254,7 @@ class Edge:
 
 def _log_unforeseen(error: BaseException, request_id: str) -> None:
     """Log where it happened and not its message, which may hold part of a prompt."""
-    where = "".join(traceback.format_tb(error.__traceback__))
-    log.error("%s failed unforeseen: %s at\n%s", request_id, type(error).__name__, where)
+    log.error("%s failed unforeseen: %s", request_id, logs.where(error))
 
 
 async def _on_error(request: Request, error: Exception) -> Response:

@@ -86,7 +86,7 @@ async def serve(endpoint: Endpoint, request: Request) -> Response:
     visit = Visit(line, endpoint.backend_path, caller, told[0] if len(told) == 1 else "")
     try:
         body = await read_body(request, line.settings.body_bytes_max)
-        asked = visit.payload = payload.read(body, line.guard)
+        asked = payload.read(body, line.guard)
         patience = Patience.told(request.headers, line.settings, streamed=asked.stream)
         edge_seconds = getattr(request.state, "seconds_max", inf)
         draft = await line.draft(
@@ -95,6 +95,7 @@ async def serve(endpoint: Endpoint, request: Request) -> Response:
             seconds_max=min(edge_seconds, patience.total_seconds),
             traceparent=visit.traceparent,
         )
+        visit.payload = asked
         held = visit.reservation = await quotas.reserve(
             caller, endpoint.backend_path, asked, body
         )

@@ -80,8 +80,7 @@ class GatewayMetrics:
         """Take note; see `Ledger`."""
         model = self._models.label(entry.model)
         operation = genai.operation(entry.path)
-        error = genai.error_type(entry.code)
-        self._duration.labels(operation, model, error).observe(entry.total_ms / 1000)
+        self._duration.labels(operation, model, entry.code).observe(entry.total_ms / 1000)
         if entry.attempt > 1:
             self._retried.labels(model).inc()
         if entry.answer_bytes:

@@ -28,8 +28,6 @@ LOOKED_AT_MAX: Final = 100
 WAITED_FOR_MAX: Final = 4
 #: Between two looks at them, seconds.
 LOOK_SECONDS: Final = 0.25
-#: How long a key and its task are remembered.
-KEPT_SECONDS: Final = 24 * 3600
 #: How often a key is looked up that changes hands all the time, or a reader lease tried.
 TRIES_MAX: Final = 5
 #: Answers of a backend that may be better the next time.
@@ -91,7 +89,8 @@ async def take_seat(line: Line, task: Task) -> Seat:
 
 async def _once(line: Line, task: Task, body: bytes, key: str, tenant_open: int) -> Seat:
     """The task that ``key`` stands for, which is ``task`` if it stands for none yet."""
-    task = replace(task, ttl=task.created_ms // 1000 + KEPT_SECONDS)
+    kept = task.created_ms // 1000 + line.settings.idempotency_seconds_kept
+    task = replace(task, ttl=max(task.ttl, kept))
     # A tenant's keys are its own.
     digest = hashlib.sha256(f"{task.tenant}\0{key}".encode()).hexdigest()
     request = f"{task.path} {task.body_sha256}"

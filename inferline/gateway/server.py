@@ -88,6 +88,8 @@ def run(settings: Settings, host: str, port: int, tracer: Tracer = NO_TRACER) ->
                 app,
                 host=host,
                 port=port,
+                # Its lines go where all others go, which have no exception's words in them.
+                log_config=None,
                 log_level="warning",
                 access_log=False,
                 server_header=False,

@@ -20,7 +20,7 @@ class Visit:
 
     def __init__(self, line: Line, path: str, caller: Caller, traceparent: str = "") -> None:
         self.caller = caller
-        #: Once it has been read.
+        #: Once its model is known: names that nobody knows are not put on record.
         self.payload: Payload | None = None
         #: What it holds of its caller's limits, from before it is submitted.
         self.reservation: Reservation | None = None
@@ -49,9 +49,7 @@ class Visit:
         self._bytes += len(body)
 
     def refused(self, error: InferLineError) -> None:
-        """The request was not taken. A model that nobody knows is not put on record."""
-        if not isinstance(error, CapacityError):
-            self.payload = None
+        """The request was not taken."""
         self.ended(error.status, error.code)
 
     def ended(
@@ -83,7 +81,7 @@ class Visit:
             path=self._path,
             streamed=asked.stream if asked else False,
             status=status,
-            code=code,
+            code=genai.error_type(code),
             provider=head.provider if head else "",
             attempt=attempt if head else 0,
             queue_ms=head.queue_ms if head else 0,
@@ -135,8 +133,8 @@ class Visit:
         if task is not None and entry.provider:
             waited = self._line.tracer.begin("internal", self._span.context, task.created_ms)
             waited.end("queue wait", task.created_ms + entry.queue_ms, {})
-        name, error = f"{operation} {entry.model}".rstrip(), genai.error_type(entry.code)
-        self._span.end(name, self._arrived_ms + entry.total_ms, attributes, error)
+        name = f"{operation} {entry.model}".rstrip()
+        self._span.end(name, self._arrived_ms + entry.total_ms, attributes, entry.code)
 
     def _elapsed_ms(self) -> int:
         return round((self._line.clock.monotonic() - self._arrived) * 1000)

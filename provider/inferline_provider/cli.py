@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from inferline import __version__
+from inferline import __version__, logs
 from inferline.enrolment import Grant
 from inferline.otlp import tracing
 from inferline.registry import NAME
@@ -378,9 +378,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings, level = read(arguments, os.environ)
     except SettingsError as error:
         return _refuse(error)
-    logging.basicConfig(
-        level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
+    logs.write(level, "inferline", "inferline_provider")
     try:
         with (
             tracing(os.environ, "inferline-provider") as tracer,

@@ -168,7 +168,7 @@ class World:
         """What the function of that name does each minute."""
         registry = DynamoRegistry(self.aws, SETTINGS.registry_table, SETTINGS.silent_seconds)
         store = DynamoTaskStore(self.aws, SETTINGS.tasks_table)
-        maker = SqsQueueMaker(self.aws, SETTINGS.stack, SETTINGS.lease_seconds)
+        maker = SqsQueueMaker(self.aws, SETTINGS)
         before = len(await store.live(slug(MODEL), 100_000))
         await Sweep(store=store, registry=registry, queue_maker=maker).run()
         self.swept += before - len(await store.live(slug(MODEL), 100_000))

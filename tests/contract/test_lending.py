@@ -30,7 +30,7 @@ async def lent() -> AsyncIterator[tuple[AwsClient, Settings, Model, Model]]:
         settings = Settings(endpoint_url=url, provider_role=await asyncio.to_thread(role, url))
         async with AwsClient(settings.region, url, StaticCredentials("test", "test")) as client:
             await provision(client, settings)
-            maker = SqsQueueMaker(client, settings.stack, settings.lease_seconds)
+            maker = SqsQueueMaker(client, settings)
             own, other = [Model(id=name, queues=await maker.make(name)) for name in ("own", "b")]
             found = await RoleLender(client, settings).lend("p1", [own])
         source = StaticCredentials(found.access_key, found.secret_key, found.token)

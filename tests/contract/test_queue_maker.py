@@ -7,6 +7,7 @@ from uuid import uuid4
 
 from inferline.aws.client import AwsClient
 from inferline.aws.sqs import SqsQueueMaker, dead_letter_name, queue_name
+from inferline.settings import Settings
 from inferline.task import TIERS
 
 KEY = "arn:aws:kms:us-east-1:000000000000:key/00000000-0000-0000-0000-000000000000"
@@ -15,7 +16,7 @@ KEY = "arn:aws:kms:us-east-1:000000000000:key/00000000-0000-0000-0000-0000000000
 async def test_a_queue_is_made_encrypted_private_and_with_its_dead_letters(aws: str) -> None:
     stack = f"t{uuid4().hex[:6]}"
     async with AwsClient("us-east-1", aws) as client:
-        urls = await SqsQueueMaker(client, stack, 30.0, KEY).make("org/m")
+        urls = await SqsQueueMaker(client, Settings(stack=stack, kms_key=KEY)).make("org/m")
 
         request = {"QueueUrl": urls["default"], "AttributeNames": ["All"]}
         found = (await client.call("sqs", "GetQueueAttributes", request))["Attributes"]
@@ -30,6 +31,22 @@ async def test_a_queue_is_made_encrypted_private_and_with_its_dead_letters(aws: 
     assert urls["default"].endswith(queue_name(stack, "org/m", "default"))
 
 
+async def test_how_long_messages_are_kept_is_a_setting(aws: str) -> None:
+    stack = f"t{uuid4().hex[:6]}"
+    settings = Settings(stack=stack, queue_seconds_kept=900, dead_letter_seconds_kept=1800)
+    names = ("MessageRetentionPeriod",)
+    async with AwsClient("us-east-1", aws) as client:
+        urls = await SqsQueueMaker(client, settings).make("m")
+        dead = await client.call("sqs", "GetQueueUrl", {"QueueName": dead_letter_name(stack)})
+
+        found = [
+            await client.call("sqs", "GetQueueAttributes", {"QueueUrl": u, "AttributeNames": names})
+            for u in (urls["flex"], dead["QueueUrl"])
+        ]
+
+    assert ["900", "1800"] == [one["Attributes"]["MessageRetentionPeriod"] for one in found]
+
+
 async def test_queues_that_are_there_are_looked_up_and_left_as_they_are(aws: str) -> None:
     stack = f"t{uuid4().hex[:6]}"
     async with AwsClient("us-east-1", aws) as client:
@@ -39,7 +56,7 @@ async def test_queues_that_are_there_are_looked_up_and_left_as_they_are(aws: str
             await client.call("sqs", "CreateQueue", named)
         client.calls.clear()
 
-        urls = await SqsQueueMaker(client, stack, 30.0).make("m")
+        urls = await SqsQueueMaker(client, Settings(stack=stack)).make("m")
 
         assert {("sqs", "GetQueueUrl"): 3} == client.calls
         assert set(TIERS) == set(urls)
@@ -48,7 +65,7 @@ async def test_queues_that_are_there_are_looked_up_and_left_as_they_are(aws: str
 async def test_only_what_is_missing_is_made(aws: str) -> None:
     stack = f"t{uuid4().hex[:6]}"
     async with AwsClient("us-east-1", aws) as client:
-        maker = SqsQueueMaker(client, stack, 30.0)
+        maker = SqsQueueMaker(client, Settings(stack=stack))
         await maker.make_dead_letters()
         await client.call("sqs", "CreateQueue", {"QueueName": queue_name(stack, "m", "flex")})
         client.calls.clear()

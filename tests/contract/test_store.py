@@ -62,6 +62,17 @@ async def test_a_task_that_nobody_submitted_is_not_found_and_not_claimed(store: 
     assert {} == await store.states([ref])
 
 
+async def test_what_is_past_its_time_is_gone_though_nobody_has_deleted_it(store: Any) -> None:
+    task = replace(new_task(store), ttl=store.now_ms() // 1000 - 1)
+    await store.submit(task)
+    await store.write_chunks([Chunk(task.ref, 1, 0, b"x", task.ttl)])
+
+    (found,) = await store.read([Wanted(task.ref, 1, 0, 1)])
+
+    assert (None, ()) == (found.task, found.chunks)
+    assert {} == await store.states([task.ref])
+
+
 async def test_a_claim_starts_the_next_attempt_under_its_owners_lease(store: Any) -> None:
     task = await submitted(store)
 

@@ -129,7 +129,7 @@ async def test_a_storage_that_does_not_answer_is_a_503(
 async def test_an_error_that_nobody_foresaw_is_a_500_without_its_text(
     gateway: Gateway, client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    prompt = "canary"  # A traceback quotes the source, but not this line of it.
+    prompt = "kanari-of-a-prompt"  # A traceback quotes the source, but not this line of it.
 
     async def fall_over(*_: object, **__: object) -> None:
         raise RuntimeError(prompt)
@@ -139,9 +139,9 @@ async def test_an_error_that_nobody_foresaw_is_a_500_without_its_text(
 
     assert 500 == response.status_code
     check_shape(response)
-    assert "canary" not in response.text
+    assert "kanari" not in response.text
     assert "RuntimeError" in caplog.text
-    assert "canary" not in caplog.text
+    assert "kanari" not in caplog.text
 
 
 async def test_every_request_has_an_id_of_its_own(client: httpx.AsyncClient) -> None:

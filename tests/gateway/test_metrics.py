@@ -112,7 +112,9 @@ async def test_what_strangers_choose_makes_no_label_of_its_own(
 ) -> None:
     await client.post(PATH, json={**ASKED, "model": "nobody-knows"})
     for code in ("made-up-by-a-provider", "backend_9999"):
-        gateway.office.line.ledger.record(entry(code=code))
+        asked = asyncio.create_task(client.post(PATH, json=ASKED))
+        await (await gateway.take()).finish(error={"message": "m", "code": code})
+        await asked
 
     text = await scraped(client)
 

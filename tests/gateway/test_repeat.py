@@ -314,6 +314,23 @@ async def test_a_key_sent_again_later_gets_the_same_answer_from_its_beginning(
     assert row.created_ms // 1000 + 24 * 3600 == row.ttl
 
 
+@pytest.mark.parametrize(("setting", "seconds"), [(7200, 7200), (60, 600 + 3600)])
+async def test_how_long_a_key_is_remembered_is_a_setting_but_no_shorter_than_a_tasks_time(
+    setting: int, seconds: int
+) -> None:
+    async with (
+        running_gateway(idempotency_seconds_kept=setting) as gateway,
+        httpx.AsyncClient(base_url=gateway.url, timeout=20) as client,
+    ):
+        await gateway.know()
+        asked = asyncio.create_task(client.post(PATH, json=ASKED, headers=KEYED))
+        await (await gateway.take()).finish(tail=b"{}")
+        await asked
+
+        [row] = rows(gateway)
+        assert row.created_ms // 1000 + seconds == row.ttl
+
+
 async def test_a_key_with_another_request_is_refused_and_not_retried(
     gateway: Gateway, client: httpx.AsyncClient
 ) -> None:

@@ -6,6 +6,8 @@ import asyncio
 
 import httpx
 
+from inferline import genai
+from inferline.errors import Unavailable
 from tests.support.gateway import MODEL, Gateway, running_gateway
 
 PATH = "/v1/chat/completions"
@@ -109,6 +111,31 @@ async def test_a_request_that_is_refused_is_on_record_without_the_name_it_asked_
     assert [("", 404, "model_not_found"), ("", 400, "invalid_request")] == [
         (entry.model, entry.status, entry.code) for entry in gateway.entries
     ]
+
+
+async def test_nor_is_that_name_on_record_while_nobody_can_say_whether_it_is_one(
+    gateway: Gateway, client: httpx.AsyncClient
+) -> None:
+    async def refuse(*_: object) -> None:
+        raise Unavailable
+
+    gateway.office.line.catalogue.asked = refuse  # type: ignore[assignment]
+    await client.post(PATH, json={**ASKED, "model": "nobody-knows"})
+
+    (entry,) = gateway.entries
+    assert ("", 503, "service_unavailable") == (entry.model, entry.status, entry.code)
+
+
+async def test_a_code_that_a_provider_made_up_is_not_on_record(
+    gateway: Gateway, client: httpx.AsyncClient
+) -> None:
+    asked = asyncio.create_task(client.post(PATH, json=ASKED))
+    await (await gateway.take()).finish(error={"message": "m", "code": "a-secret", "status": 502})
+
+    answer = await asked
+
+    (entry,) = gateway.entries
+    assert ("a-secret", genai.OTHER) == (answer.json()["error"]["code"], entry.code)
 
 
 async def test_a_request_that_nobody_serves_is_on_record_with_its_model() -> None:

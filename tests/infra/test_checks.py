@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.template import ROOT, context
 
-CHECKOV = ROOT / ".venv-checkov" / "bin" / "checkov"
+CHECKOV = ROOT / ".venv-scanners" / "bin" / "checkov"
 
 NO_BACKUP = "Tasks live for an hour; a backup would keep prompts that are long deleted."
 NO_ACCESS_LOG = "Bodies are for this stack's roles alone and gone after a day; the page is public."

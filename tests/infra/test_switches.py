@@ -47,6 +47,8 @@ def test_the_command_line_gives_text_for_everything() -> None:
         ({"alarm_email": "nobody"}, "alarm_email must be an address"),
         ({"architecture": "arm"}, "architecture must be arm64 or x86_64"),
         ({"protect": None}, "protect must be true or false"),
+        ({"queue_seconds_kept": 600}, "queue_seconds_kept must be from 900 to 1209600"),
+        ({"dead_letter_seconds_kept": 600}, "must be from queue_seconds_kept to 1209600"),
         ({"task_seconds_kept": 1.5}, "task_seconds_kept must be a whole number"),
     ],
 )

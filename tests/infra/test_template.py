@@ -9,9 +9,7 @@ from typing import Any, ClassVar
 import pytest
 
 from inferline.aws.sqs import (
-    DEAD_RETENTION_SECONDS,
     RECEIVES_MAX,
-    RETENTION_SECONDS,
     queue_name,
 )
 from inferline.aws.task_rows import ENDED_FIELDS
@@ -71,11 +69,12 @@ class TestQueues:
         dead = queues.pop("inferline-dead-letters")
 
         for queue in queues.values():
-            assert RETENTION_SECONDS == queue["MessageRetentionPeriod"] <= 3600
+            assert Settings().queue_seconds_kept == queue["MessageRetentionPeriod"] == 3600
             assert int(Settings().lease_seconds) == queue["VisibilityTimeout"] == 30
             assert RECEIVES_MAX == queue["RedrivePolicy"]["maxReceiveCount"]
             assert queue["RedrivePolicy"]["deadLetterTargetArn"].endswith(":inferline-dead-letters")
-        assert DEAD_RETENTION_SECONDS == dead["MessageRetentionPeriod"] == 14 * 24 * 3600
+        kept = Settings().dead_letter_seconds_kept
+        assert kept == dead["MessageRetentionPeriod"] == 24 * 3600
         assert "RedrivePolicy" not in dead
 
     def test_all_are_encrypted_with_the_stacks_key(self, template: Template) -> None:

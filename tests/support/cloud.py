@@ -80,7 +80,7 @@ class Cloud:
 
     @property
     def maker(self) -> SqsQueueMaker:
-        return SqsQueueMaker(self.client, self.settings.stack, self.settings.lease_seconds)
+        return SqsQueueMaker(self.client, self.settings)
 
     @property
     def keys(self) -> DynamoKeys:

@@ -83,7 +83,7 @@ async def opened(endpoint_url: str | None) -> AsyncIterator[Seams]:
         yield Seams(
             DynamoTaskStore(client, settings.tasks_table, packs=True),
             SqsQueue(client),
-            SqsQueueMaker(client, settings.stack, settings.lease_seconds),
+            SqsQueueMaker(client, settings),
             S3Bodies(client, settings.bodies_bucket),
             DynamoRegistry(client, settings.registry_table, settings.silent_seconds),
             DynamoKeys(client, settings.registry_table),

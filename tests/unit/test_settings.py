@@ -43,6 +43,22 @@ def test_every_problem_is_told_at_once() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"INFERLINE_QUEUE_SECONDS_KEPT": "599"},
+        {"INFERLINE_REQUEST_SECONDS_MAX": "10", "INFERLINE_QUEUE_SECONDS_KEPT": "59"},
+        {"INFERLINE_DEAD_LETTER_SECONDS_KEPT": "3599"},
+        {"INFERLINE_DEAD_LETTER_SECONDS_KEPT": "1209601"},
+    ],
+)
+def test_a_message_outlives_its_request_and_no_longer_than_sqs_keeps_it(
+    environ: dict[str, str],
+) -> None:
+    with pytest.raises(SettingsError, match="INFERLINE_QUEUE_SECONDS_KEPT must be at least 60"):
+        Settings.from_env(environ)
+
+
 def test_an_empty_variable_is_as_good_as_none() -> None:
     assert Settings() == Settings.from_env({"INFERLINE_LEASE_SECONDS": ""})
 

@@ -1,0 +1,40 @@
+"""A gateway, or a provider, with a fault: it breaks at what a request holds, or logs it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+
+from inferline.cli import main
+from inferline.gateway.line import Line
+from inferline.task import Task
+from inferline_provider.attempt import Attempt
+from inferline_provider.verdict import Finish
+
+log = logging.getLogger("inferline.gateway.line")
+submit, ask = Line.submit, Attempt._ask
+
+
+async def submit_or_not(self: Line, task: Task, body: bytes) -> None:
+    """Submit, but for the fault that the request itself names."""
+    fault = json.loads(body).get("x_fault")
+    if fault == "break":
+        raise RuntimeError(f"can't take {body!r}") from KeyError(body.decode())
+    if fault == "leak":
+        log.info("submits %s", body)
+    await submit(self, task, body)
+
+
+async def ask_or_not(self: Attempt) -> Finish:
+    """The same of an attempt."""
+    body = self._message.body or b"{}"
+    if json.loads(body).get("x_fault") == "break later":
+        raise RuntimeError(f"can't ask {body!r}") from KeyError(body.decode())
+    return await ask(self)
+
+
+if __name__ == "__main__":
+    Line.submit = submit_or_not  # type: ignore[method-assign]
+    Attempt._ask = ask_or_not  # type: ignore[method-assign]
+    sys.exit(main())
