@@ -17,8 +17,15 @@ from inferline.registry import NAME, Model
 from inferline.task import Tier
 
 MODELS_MAX: Final = 200
+SLOTS_MAX: Final = 100_000
 #: More than any machine makes.
 TOKENS_PER_SECOND_MAX: Final = 1e9
+#: Longer than any task takes: thirty years.
+TASK_SECONDS_MAX: Final = 1e9
+#: The last second of the year 9999.
+CREATED_MAX: Final = 253_402_300_799
+#: More tokens than any model has seen.
+CONTEXT_LENGTH_MAX: Final = 10**15
 REASON_CHARS_MAX: Final = 200
 
 Name = Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
@@ -29,16 +36,16 @@ class OfferedModel(BaseModel):
 
     id: Name
     owned_by: str = Field(default="inferline", max_length=128)
-    created: int = Field(default=0, ge=0)
+    created: int = Field(default=0, ge=0, le=CREATED_MAX)
     #: Tokens.
-    context_length: int | None = Field(default=None, ge=1)
+    context_length: int | None = Field(default=None, ge=1, le=CONTEXT_LENGTH_MAX)
 
 
 class ToldSpeed(BaseModel):
     """How fast one task of a model runs at the provider's backend."""
 
     #: Mean time a task takes, seconds.
-    task_seconds: float = Field(gt=0, allow_inf_nan=False)
+    task_seconds: float = Field(gt=0, le=TASK_SECONDS_MAX)
     #: Output tokens a second while a task runs; 0 where the backend tells none.
     tokens_per_second: float = Field(default=0.0, ge=0, le=TOKENS_PER_SECOND_MAX)
 
@@ -49,11 +56,11 @@ class Enrolment(BaseModel):
     id: Name
     version: str = Field(max_length=64)
     #: How many tasks it runs at once, and how many it runs now.
-    slots: int = Field(ge=0, le=100_000)
-    running: int = Field(default=0, ge=0)
+    slots: int = Field(ge=0, le=SLOTS_MAX)
+    running: int = Field(default=0, ge=0, le=SLOTS_MAX)
     healthy: bool = True
     #: Mean time a task takes at its backend, seconds; 0 before the first.
-    service_seconds: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    service_seconds: float = Field(default=0.0, ge=0, le=TASK_SECONDS_MAX)
     #: Output tokens a second over its last minute; 0 where its backend does not tell.
     tokens_per_second: float = Field(default=0.0, ge=0, le=TOKENS_PER_SECOND_MAX)
     #: Why it takes no work; empty when it does.

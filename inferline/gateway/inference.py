@@ -54,6 +54,8 @@ ENDPOINTS: Final = (
     Endpoint("/tokenize", "/tokenize", "Count tokens", {"prompt": "a text", "content": "a text"}),
 )
 
+#: Of a Content-Length that are looked at: Python makes no number of some thousands.
+_LENGTH_DIGITS_MAX: Final = 20
 
 _ANSWER: Final[dict[str, Any]] = {
     "description": "The backend's answer, as it is.",
@@ -148,7 +150,7 @@ async def read_body(request: Request, bytes_max: int) -> bytes:
     told = request.headers.get("content-length", "0")
     if not (told.isascii() and told.isdigit()):
         raise InvalidRequest("The Content-Length header is not a number.")
-    if int(told) > bytes_max:
+    if int(told[:_LENGTH_DIGITS_MAX]) > bytes_max:
         raise _too_large(bytes_max)
     pieces: list[bytes] = []
     length = 0
@@ -172,7 +174,7 @@ def _request_body(endpoint: Endpoint) -> dict[str, Any]:
         "properties": {
             "model": {"type": "string", "minLength": 1, "maxLength": 256},
             "stream": {"type": ["boolean", "null"]},
-            "service_tier": {"type": ["string", "null"]},
+            "service_tier": {"enum": [*payload.SERVICE_TIERS, None]},
         },
         "example": {"model": "a-model", **endpoint.example},
     }

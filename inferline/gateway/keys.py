@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from fastapi import APIRouter, Body, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -15,7 +15,7 @@ from inferline.gateway.control import At, Office
 from inferline.gateway.objects import ERRORS, KeyList, KeyObject, ShownKey
 from inferline.issuing import Issuer
 from inferline.keys import OVERLAP_SECONDS, OVERLAP_SECONDS_MAX, Key, new_key
-from inferline.patterns import EVERY, check
+from inferline.patterns import EVERY, PATTERN, check
 from inferline.task import TIERS, Tier
 
 log = logging.getLogger(__name__)
@@ -24,6 +24,17 @@ log = logging.getLogger(__name__)
 #: credentials alone: who has stolen such a key can't make another that outlives it.
 ROLES: Final[tuple[Role, ...]] = ("client", "provider")
 EXPIRES_SECONDS_MAX: Final = 100 * 365 * 24 * 3600
+
+#: As the documentation has it; `check` judges them.
+ModelPattern = Annotated[str, Field(json_schema_extra={"pattern": f"^{PATTERN.pattern}$"})]
+#: The same of what `_of_its_role` asks for.
+_ROLES_DIFFER: Final[list[Any]] = [
+    {"properties": {"role": {"const": "client"}}},
+    {
+        "properties": {"role": {"const": "provider"}, "tenant": False, "tiers": False},
+        "required": ["role", "models"],
+    },
+]
 
 
 class NewKey(BaseModel):
@@ -35,13 +46,13 @@ class NewKey(BaseModel):
     #: Whose a client's key is; the same as its name unless told.
     tenant: Name | None = None
     #: Patterns of the models that may be asked for with it, or served; a provider's has to tell.
-    models: tuple[str, ...] = EVERY
+    models: tuple[ModelPattern, ...] = EVERY
     #: The tiers that may be asked for with it.
     tiers: Annotated[tuple[Tier, ...], Field(min_length=1, max_length=len(TIERS))] = TIERS
     #: After which it is refused; null: never.
     expires_seconds: Annotated[int, Field(gt=0, le=EXPIRES_SECONDS_MAX)] | None = None
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"anyOf": _ROLES_DIFFER})
 
     @field_validator("models")
     @classmethod
