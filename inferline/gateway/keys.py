@@ -46,7 +46,7 @@ class NewKey(BaseModel):
     #: Whose a client's key is; the same as its name unless told.
     tenant: Name | None = None
     #: Patterns of the models that may be asked for with it, or served; a provider's has to tell.
-    models: tuple[ModelPattern, ...] = EVERY
+    models: Annotated[tuple[ModelPattern, ...], Field(json_schema_extra={"minItems": 1})] = EVERY
     #: The tiers that may be asked for with it.
     tiers: Annotated[tuple[Tier, ...], Field(min_length=1, max_length=len(TIERS))] = TIERS
     #: After which it is refused; null: never.
