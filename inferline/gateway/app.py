@@ -307,8 +307,9 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
 
 def _methods(request: Request) -> Iterator[str]:
     """What the request's address takes, of which each of its routes knows a part."""
+    where = {name: request.scope[name] for name in ("type", "path", "root_path", "headers")}
     for method in ("GET", "HEAD", "POST", "DELETE"):
-        scope = {**request.scope, "method": method}
+        scope = {**where, "method": method}
         if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes):
             yield method
 

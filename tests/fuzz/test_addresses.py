@@ -66,7 +66,9 @@ def test_an_id_that_is_nearly_right_is_no_tasks(
     | st.tuples(
         st.sampled_from([b"POST /v1/completions HTTP/1.1\r\n", b"GET /v1/health HTTP/1.0\r\n"]),
         st.sampled_from([b"", b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n"]),
-        st.sampled_from([b"", b"Expect: 100-continue\r\n", b"Upgrade: websocket\r\n"]),
+        st.sampled_from(
+            [b"", b"Expect: 100-continue\r\n", b"Connection: upgrade\r\nUpgrade: websocket\r\n"]
+        ),
         st.sampled_from([b"\r\n", b"\n", b""]),
         st.binary(max_size=50),
     ).map(b"".join)
