@@ -34,14 +34,14 @@ PARTS = {
     "streams": Part(
         "Open streams",
         "memory of an open stream, CPU time of a delivered chunk, reads that streams share",
-        420,
-        200,
+        600,
+        240,
     ),
     "refill": Part(
         "Refill and occupancy",
         "how long a free slot waits for its next task, and how full the slots are",
-        810,
-        300,
+        1000,
+        420,
     ),
     "relay": Part(
         "Relay",
@@ -71,14 +71,14 @@ PARTS = {
     "growth": Part(
         "Growth",
         "what the registry and the polls cost with 100, 1,000 and 5,000 providers",
-        7200,
-        480,
+        1500,
+        180,
     ),
     "overload": Part(
         "Overload",
         "the share answered in time at 1.2 times the capacity, beside the best possible",
-        1000,
-        330,
+        300,
+        90,
     ),
     "autoslots": Part(
         "Automatic slots",
