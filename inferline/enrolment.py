@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Final, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from inferline.registry import NAME, Model
 from inferline.task import Tier
@@ -28,7 +28,18 @@ CREATED_MAX: Final = 253_402_300_799
 CONTEXT_LENGTH_MAX: Final = 10**15
 REASON_CHARS_MAX: Final = 200
 
+
+def _as_told(value: object) -> object:
+    """Refuse what JSON has as a text or a truth value and pydantic would make a number of."""
+    if isinstance(value, str | bool):
+        raise ValueError("should be a number")
+    return value
+
+
 Name = Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
+Whole = Annotated[int, BeforeValidator(_as_told)]
+Real = Annotated[float, BeforeValidator(_as_told)]
+Flag = Annotated[bool, Field(strict=True)]
 
 
 class OfferedModel(BaseModel):
@@ -36,18 +47,18 @@ class OfferedModel(BaseModel):
 
     id: Name
     owned_by: str = Field(default="inferline", max_length=128)
-    created: int = Field(default=0, ge=0, le=CREATED_MAX)
+    created: Whole = Field(default=0, ge=0, le=CREATED_MAX)
     #: Tokens.
-    context_length: int | None = Field(default=None, ge=1, le=CONTEXT_LENGTH_MAX)
+    context_length: Annotated[Whole, Field(ge=1, le=CONTEXT_LENGTH_MAX)] | None = None
 
 
 class ToldSpeed(BaseModel):
     """How fast one task of a model runs at the provider's backend."""
 
     #: Mean time a task takes, seconds.
-    task_seconds: float = Field(gt=0, le=TASK_SECONDS_MAX)
+    task_seconds: Real = Field(gt=0, le=TASK_SECONDS_MAX)
     #: Output tokens a second while a task runs; 0 where the backend tells none.
-    tokens_per_second: float = Field(default=0.0, ge=0, le=TOKENS_PER_SECOND_MAX)
+    tokens_per_second: Real = Field(default=0.0, ge=0, le=TOKENS_PER_SECOND_MAX)
 
 
 class Enrolment(BaseModel):
@@ -56,22 +67,26 @@ class Enrolment(BaseModel):
     id: Name
     version: str = Field(max_length=64)
     #: How many tasks it runs at once, and how many it runs now.
-    slots: int = Field(ge=0, le=SLOTS_MAX)
-    running: int = Field(default=0, ge=0, le=SLOTS_MAX)
-    healthy: bool = True
+    slots: Whole = Field(ge=0, le=SLOTS_MAX)
+    running: Whole = Field(default=0, ge=0, le=SLOTS_MAX)
+    healthy: Flag = True
     #: Mean time a task takes at its backend, seconds; 0 before the first.
-    service_seconds: float = Field(default=0.0, ge=0, le=TASK_SECONDS_MAX)
+    service_seconds: Real = Field(default=0.0, ge=0, le=TASK_SECONDS_MAX)
     #: Output tokens a second over its last minute; 0 where its backend does not tell.
-    tokens_per_second: float = Field(default=0.0, ge=0, le=TOKENS_PER_SECOND_MAX)
+    tokens_per_second: Real = Field(default=0.0, ge=0, le=TOKENS_PER_SECOND_MAX)
     #: Why it takes no work; empty when it does.
     reason: str = Field(default="", max_length=REASON_CHARS_MAX)
     models: list[OfferedModel] = Field(max_length=MODELS_MAX)
     #: By model, of those that it has run.
-    speeds: dict[Name, ToldSpeed] = Field(default_factory=dict, max_length=MODELS_MAX)
+    speeds: dict[Name, ToldSpeed] = Field(
+        default_factory=dict,
+        max_length=MODELS_MAX,
+        json_schema_extra={"additionalProperties": False},
+    )
     #: Whether it wants credentials: it has none, or they end soon, or its models have changed.
-    credentials: bool = True
+    credentials: Flag = True
     #: Whether it takes tasks of reserved models, with lent credentials; earlier releases don't.
-    takes_reserved: bool = False
+    takes_reserved: Flag = False
 
 
 class Credentials(BaseModel):

@@ -60,6 +60,13 @@ _LENGTH_DIGITS_MAX: Final = 20
 _ANSWER: Final[dict[str, Any]] = {
     "description": "The backend's answer, as it is.",
     "content": {"application/json": {}, "text/event-stream": {}},
+    "links": {
+        name: {
+            "operationRef": f"#/paths/~1v1~1tasks~1{{task_id}}{path}",
+            "parameters": {"task_id": "$response.header.x-request-id"},
+        }
+        for name, path in (("task", "/get"), ("stream", "~1stream/get"), ("cancel", "~1cancel/post"))
+    },
     "headers": {
         name: {"description": what, "schema": {"type": "string"}}
         for name, what in (

@@ -36,7 +36,7 @@ By = Annotated[
     str,
     Query(
         max_length=_TEXT_CHARS_MAX,
-        json_schema_extra={"pattern": f"^{_DIMENSION}(,{_DIMENSION})*$"},
+        json_schema_extra={"pattern": rf"^\s*({_DIMENSION}\s*)?(,\s*({_DIMENSION}\s*)?)*$"},
     ),
 ]
 Moment = Annotated[

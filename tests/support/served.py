@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPResponse
 from io import BytesIO
@@ -51,12 +51,12 @@ class Answer:
         return json.loads(self.body, parse_constant=_refuse)
 
 
-@dataclass(frozen=True, slots=True)
 class Served:
-    """A gateway that a thread serves."""
+    """A gateway that a thread serves. Hypothesis would tell of all the fields of a dataclass."""
 
-    gateway: Gateway
-    loop: asyncio.AbstractEventLoop
+    def __init__(self, gateway: Gateway, loop: asyncio.AbstractEventLoop) -> None:
+        self.gateway = gateway
+        self.loop = loop
 
     @property
     def url(self) -> str:
@@ -89,7 +89,7 @@ class Served:
             told.append((b"Content-Length", b"%d" % len(body)))
         lines = [b"%s %s HTTP/1.1" % (method.encode(), target)]
         lines += [b"%s: %s" % header for header in told]
-        return _parsed(self.exchange(b"\r\n".join([*lines, b"", body])))
+        return _parsed(self.exchange(b"\r\n".join([*lines, b"", body])), method)
 
     def exchange(self, raw: bytes, *, ends: bool = False) -> bytes:
         """
@@ -99,15 +99,15 @@ class Served:
         """
         host, port = self.url.removeprefix("http://").split(":")
         end, received = time.monotonic() + ANSWER_SECONDS_MAX, bytearray()
-        with socket.create_connection((host, int(port)), ANSWER_SECONDS_MAX) as connection:
-            # It is closed on bytes that nobody wants to read.
-            with suppress(ConnectionError):
-                connection.sendall(raw)
-                if ends:
-                    connection.shutdown(socket.SHUT_WR)
-                while more := connection.recv(65536):
-                    received += more
-                    connection.settimeout(max(0.001, end - time.monotonic()))
+        connection = socket.create_connection((host, int(port)), ANSWER_SECONDS_MAX)
+        # It may be closed on bytes that nobody wants to read.
+        with connection, suppress(ConnectionError):
+            connection.sendall(raw)
+            if ends:
+                connection.shutdown(socket.SHUT_WR)
+            while more := connection.recv(65536):
+                received += more
+                connection.settimeout(max(0.001, end - time.monotonic()))
         return bytes(received)
 
 
@@ -117,14 +117,14 @@ def served(**settings: Any) -> Iterator[Served]:
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
-    context = _answering(**settings)
+    stack = AsyncExitStack()
+    entering = stack.enter_async_context(_answering(**settings))
     try:
-        gateway = asyncio.run_coroutine_threadsafe(context.__aenter__(), loop).result()
+        gateway = asyncio.run_coroutine_threadsafe(entering, loop).result(ANSWER_SECONDS_MAX)
         log.watch()
-        found = Served(gateway, loop)
-        yield found
-        found.run(cast("Coroutine[Any, Any, Any]", context.__aexit__(None, None, None)))
+        yield Served(gateway, loop)
     finally:
+        asyncio.run_coroutine_threadsafe(stack.aclose(), loop).result(ANSWER_SECONDS_MAX)
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
@@ -137,9 +137,8 @@ async def _answering(**settings: Any) -> AsyncIterator[Gateway]:
         _strict(gateway.keys, "key")
         _strict(gateway.tenants, "tenant")
         await gateway.know(provider=False)
+        await _beat(gateway)
         parts = [asyncio.create_task(part(gateway)) for part in (_live, _work)]
-        while not (await gateway.registry.model(MODEL)).is_served:  # type: ignore[union-attr]
-            await asyncio.sleep(0.01)
         yield gateway
         for part in parts:
             part.cancel()
@@ -157,11 +156,15 @@ def _strict(store: Any, method: str) -> None:
     setattr(store, method, looked)
 
 
+async def _beat(gateway: Gateway) -> None:
+    await gateway.registry.put_provider(PROVIDER)
+    await gateway.counted()
+
+
 async def _live(gateway: Gateway) -> None:
     while True:
-        await gateway.registry.put_provider(PROVIDER)
-        await gateway.counted()
         await asyncio.sleep(HEARTBEAT_SECONDS)
+        await _beat(gateway)
 
 
 async def _work(gateway: Gateway) -> None:
@@ -198,9 +201,9 @@ async def _answer(gateway: Gateway, task: Task, is_stream: bool) -> None:
     await gateway.store.finish(task, outcome)
 
 
-def _parsed(raw: bytes) -> Answer:
+def _parsed(raw: bytes, method: str) -> Answer:
     assert raw, "the connection was closed without an answer"
-    response = HTTPResponse(cast("Any", _Received(raw)))
+    response = HTTPResponse(cast("Any", _Received(raw)), method=method)
     response.begin()
     headers = {name.lower(): value for name, value in response.getheaders()}
     return Answer(raw.partition(b"\r\n\r\n")[0], response.status, headers, response.read())
