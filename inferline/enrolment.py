@@ -37,8 +37,9 @@ def _as_told(value: object) -> object:
 
 
 Name = Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
-Whole = Annotated[int, BeforeValidator(_as_told)]
-Real = Annotated[float, BeforeValidator(_as_told)]
+AS_TOLD: Final = BeforeValidator(_as_told)
+Whole = Annotated[int, AS_TOLD]
+Real = Annotated[float, AS_TOLD]
 Flag = Annotated[bool, Field(strict=True)]
 
 
@@ -49,7 +50,7 @@ class OfferedModel(BaseModel):
     owned_by: str = Field(default="inferline", max_length=128)
     created: Whole = Field(default=0, ge=0, le=CREATED_MAX)
     #: Tokens.
-    context_length: Annotated[Whole, Field(ge=1, le=CONTEXT_LENGTH_MAX)] | None = None
+    context_length: Annotated[int, Field(ge=1, le=CONTEXT_LENGTH_MAX), AS_TOLD] | None = None
 
 
 class ToldSpeed(BaseModel):

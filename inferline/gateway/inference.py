@@ -11,11 +11,12 @@ from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 from starlette._utils import get_route_path
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from inferline import payload
 from inferline.caller import Caller
-from inferline.errors import BodyTooLarge, InferLineError, InvalidRequest
+from inferline.errors import BodyTooLarge, InferLineError, InvalidRequest, TaskCancelled
 from inferline.gateway import repeat
 from inferline.gateway.access import client
 from inferline.gateway.answer import Answer
@@ -153,7 +154,10 @@ def _handler(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
 
 
 async def read_body(request: Request, bytes_max: int) -> bytes:
-    """The request's body. Raises BodyTooLarge before reading more than ``bytes_max``."""
+    """
+    The request's body. Raises BodyTooLarge before reading more than ``bytes_max``, and
+    TaskCancelled when the client leaves before the end.
+    """
     told = request.headers.get("content-length", "0")
     if not (told.isascii() and told.isdigit()):
         raise InvalidRequest("The Content-Length header is not a number.")
@@ -161,11 +165,14 @@ async def read_body(request: Request, bytes_max: int) -> bytes:
         raise _too_large(bytes_max)
     pieces: list[bytes] = []
     length = 0
-    async for piece in request.stream():
-        length += len(piece)
-        if length > bytes_max:
-            raise _too_large(bytes_max)
-        pieces.append(piece)
+    try:
+        async for piece in request.stream():
+            length += len(piece)
+            if length > bytes_max:
+                raise _too_large(bytes_max)
+            pieces.append(piece)
+    except ClientDisconnect:
+        raise TaskCancelled from None
     return b"".join(pieces)
 
 

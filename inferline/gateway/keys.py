@@ -9,7 +9,7 @@ from fastapi import APIRouter, Body, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from inferline.caller import LOCAL_TENANT, Role
-from inferline.enrolment import Name, Whole
+from inferline.enrolment import AS_TOLD, Name
 from inferline.gateway.access import AdminCaller
 from inferline.gateway.control import At, Office
 from inferline.gateway.objects import ERRORS, KeyList, KeyObject, ShownKey
@@ -50,7 +50,7 @@ class NewKey(BaseModel):
     #: The tiers that may be asked for with it.
     tiers: Annotated[tuple[Tier, ...], Field(min_length=1, max_length=len(TIERS))] = TIERS
     #: After which it is refused; null: never.
-    expires_seconds: Annotated[Whole, Field(gt=0, le=EXPIRES_SECONDS_MAX)] | None = None
+    expires_seconds: Annotated[int, Field(gt=0, le=EXPIRES_SECONDS_MAX), AS_TOLD] | None = None
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"anyOf": _ROLES_DIFFER})
 
@@ -71,7 +71,7 @@ class Rotation(BaseModel):
     """How a key is rotated."""
 
     #: How long its old secret works on.
-    overlap_seconds: Annotated[Whole, Field(ge=0, le=OVERLAP_SECONDS_MAX)] = OVERLAP_SECONDS
+    overlap_seconds: Annotated[int, Field(ge=0, le=OVERLAP_SECONDS_MAX), AS_TOLD] = OVERLAP_SECONDS
 
     model_config = ConfigDict(extra="forbid")
 

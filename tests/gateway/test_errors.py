@@ -207,16 +207,21 @@ async def test_every_request_has_an_id_of_its_own(client: httpx.AsyncClient) -> 
     assert 20 == len({response.headers["x-request-id"] for response in responses})
 
 
-async def test_a_slow_body_that_stops_is_no_error_in_the_log(gateway: Gateway) -> None:
+async def test_a_slow_body_that_stops_is_no_error_in_the_log(
+    gateway: Gateway, caplog: pytest.LogCaptureFixture
+) -> None:
     host, port = gateway.url.removeprefix("http://").split(":")
     _, writer = await asyncio.open_connection(host, int(port))
     writer.write(f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 500\r\n\r\n{{".encode())
     await writer.drain()
     writer.close()
-    await asyncio.sleep(0.1)
+    while not gateway.entries:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
 
     async with httpx.AsyncClient(base_url=gateway.url) as client:
         assert 200 == (await client.get("/health")).status_code
+    assert [(499, "cancelled")] == [(entry.status, entry.code) for entry in gateway.entries]
+    assert [] == [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 def test_the_hostile_table_is_hostile() -> None:
