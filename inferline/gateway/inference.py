@@ -66,7 +66,11 @@ _ANSWER: Final[dict[str, Any]] = {
             "operationRef": f"#/paths/~1v1~1tasks~1{{task_id}}{path}",
             "parameters": {"task_id": "$response.header.x-request-id"},
         }
-        for name, path in (("task", "/get"), ("stream", "~1stream/get"), ("cancel", "~1cancel/post"))
+        for name, path in (
+            ("task", "/get"),
+            ("stream", "~1stream/get"),
+            ("cancel", "~1cancel/post"),
+        )
     },
     "headers": {
         name: {"description": what, "schema": {"type": "string"}}

@@ -163,7 +163,7 @@ def _models(overview: OverviewObject) -> Iterator[Metric]:
 
 
 def _encoder(accept: str) -> tuple[Callable[[Collector], bytes], str]:
-    """What to write, as Prometheus asks for it; plain text where it asks for no version there is."""
+    """How to write it, as Prometheus asks; as plain text for a version that there is not."""
     try:
         return choose_encoder(accept)
     except TypeError:  # It compares whatever stands there with a number.

@@ -15,9 +15,26 @@ from tests.support.judged import judge
 from tests.support.served import Served
 
 ROUTES = st.sampled_from(
-    [b"/models/%s", b"/tasks/%s", b"/tasks/%s/stream", b"/tasks/%s/cancel", b"/providers/%s"]
-    + [b"/keys/%s", b"/keys/%s/rotate", b"/overview/hour", b"/usage", b"/usage/requests", b"/keys"]
-    + [b"/models", b"/health", b"/queue/stats", b"/overview", b"/%s", b"/chat/completions", b"/"]
+    [
+        b"/models/%s",
+        b"/tasks/%s",
+        b"/tasks/%s/stream",
+        b"/tasks/%s/cancel",
+        b"/providers/%s",
+        b"/keys/%s",
+        b"/keys/%s/rotate",
+        b"/overview/hour",
+        b"/usage",
+        b"/usage/requests",
+        b"/keys",
+        b"/models",
+        b"/health",
+        b"/queue/stats",
+        b"/overview",
+        b"/%s",
+        b"/chat/completions",
+        b"/",
+    ]
 )
 OTHERS = st.sampled_from([b"/metrics", b"/dashboard/%s", b"/dashboard", b"/docs", b"/openapi.json"])
 METHODS = st.sampled_from(["GET", "POST", "DELETE", "HEAD", "OPTIONS", "PUT", "PATCH", "TRACE"])

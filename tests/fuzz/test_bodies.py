@@ -25,8 +25,15 @@ CONTROL = {
     },
 }
 TYPES = st.sampled_from(
-    [b"application/json", b"application/x+json", b"text/plain", b"application/json; charset=utf-16"]
-    + [b"multipart/form-data; boundary=", b"application/json\xff", b""]
+    [
+        b"application/json",
+        b"application/x+json",
+        b"text/plain",
+        b"application/json; charset=utf-16",
+        b"multipart/form-data; boundary=",
+        b"application/json\xff",
+        b"",
+    ]
 )
 
 

@@ -33,9 +33,7 @@ offered = st.fixed_dictionaries(
         "owned_by": st.text(max_size=20) | st.just("\ud800"),
     },
 )
-speeds = st.fixed_dictionaries(
-    {"task_seconds": positive}, optional={"tokens_per_second": positive}
-)
+speeds = st.fixed_dictionaries({"task_seconds": positive}, optional={"tokens_per_second": positive})
 enrolments = st.fixed_dictionaries(
     {
         "version": st.text(max_size=10),

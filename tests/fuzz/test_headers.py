@@ -18,14 +18,39 @@ READ = st.sampled_from(
     + [b"x-amzn-lambda-context", b"content-type", b"cookie", b"range", b"if-none-match"]
 )
 VALUES = VISIBLE | st.sampled_from(
-    [b"1", b"0.0", b"9" * 5000, b"1e9", b"-1", b"nan", b"\xb2", b"\xd9\xa1", b"gzip;q=0", b"gzip, *"]
-    + [b"00-" + b"1" * 32 + b"-" + b"1" * 16 + b"-01", b"k" * 255, b"k" * 256, b"[::1", b"@:x/"]
-    + [b"application/openmetrics-text; version=x", b"text/plain; version=1.0.0; escaping=x"]
-    + [b"bytes=0-,-1", b"\xff", b"", b"x" * 20_000]
+    [
+        b"1",
+        b"0.0",
+        b"9" * 5000,
+        b"1e9",
+        b"-1",
+        b"nan",
+        b"\xb2",
+        b"\xd9\xa1",
+        b"gzip;q=0",
+        b"gzip, *",
+        b"00-" + b"1" * 32 + b"-" + b"1" * 16 + b"-01",
+        b"k" * 255,
+        b"k" * 256,
+        b"[::1",
+        b"@:x/",
+        b"application/openmetrics-text; version=x",
+        b"text/plain; version=1.0.0; escaping=x",
+        b"bytes=0-,-1",
+        b"\xff",
+        b"",
+        b"x" * 20000,
+    ]
 )
 WHERE = st.sampled_from(
-    [("POST", b"/v1/chat/completions"), ("GET", b"/metrics"), ("GET", b"/v1/models")]
-    + [("GET", b"/dashboard/"), ("GET", b"/docs"), ("DELETE", b"/v1/providers/p9")]
+    [
+        ("POST", b"/v1/chat/completions"),
+        ("GET", b"/metrics"),
+        ("GET", b"/v1/models"),
+        ("GET", b"/dashboard/"),
+        ("GET", b"/docs"),
+        ("DELETE", b"/v1/providers/p9"),
+    ]
 )
 
 
@@ -60,7 +85,9 @@ def test_no_bytes_of_a_header_come_back_as_one(
     assert b"injected" not in answer.head.lower()
 
 
-PREFIXED = st.sampled_from([b"Bearer ", b"bearer ", b"BEARER\t", b"Basic ", b"", b"Bearer  ", b"il_"])
+PREFIXED = st.sampled_from(
+    [b"Bearer ", b"bearer ", b"BEARER\t", b"Basic ", b"", b"Bearer  ", b"il_"]
+)
 
 
 @fuzz(300)
@@ -73,7 +100,11 @@ def test_nothing_but_a_key_lets_anybody_in(
     shown = bytes(byte for byte in shown if byte > 31 and byte != 127)
     assume(known.encode() not in prefix + shown)
 
-    for method, path in (("GET", b"/v1/models"), ("GET", b"/v1/keys"), ("POST", b"/v1/completions")):
+    for method, path in (
+        ("GET", b"/v1/models"),
+        ("GET", b"/v1/keys"),
+        ("POST", b"/v1/completions"),
+    ):
         answer = locked_gateway.ask(
             "keys", method, path, headers=[(b"Authorization", prefix + shown)], body=b"{}"
         )

@@ -18,7 +18,24 @@ QUEUE = re.compile(r"[A-Za-z0-9_-]{1,80}")
 STACK = "a-long-stack1"
 #: What sanitizing could make the same of two names, or take for something else.
 PIECES = st.sampled_from(
-    [".fifo", "-", "_", ".", "/", "#", "\u2028", "ß", "ss", "\u0130", "é", "e\u0301", "A", "a", "\x00", " "]
+    [
+        ".fifo",
+        "-",
+        "_",
+        ".",
+        "/",
+        "#",
+        "\u2028",
+        "ß",
+        "ss",
+        "\u0130",
+        "é",
+        "e\u0301",
+        "A",
+        "a",
+        "\x00",
+        " ",
+    ]
 )
 names = st.text(max_size=300) | st.lists(PIECES, max_size=60).map("".join)
 #: A name, and one that is nearly the same.

@@ -34,7 +34,22 @@ values = st.recursive(
     max_leaves=8,
 )
 PIECES = st.sampled_from(
-    [b"", b'"', b"{", b"}", b"[", b",", b":", b"null", b"1e999", b"\\ud800", b"\xff", b"\x00", b"NaN", b"9" * 5000]
+    [
+        b"",
+        b'"',
+        b"{",
+        b"}",
+        b"[",
+        b",",
+        b":",
+        b"null",
+        b"1e999",
+        b"\\ud800",
+        b"\xff",
+        b"\x00",
+        b"NaN",
+        b"9" * 5000,
+    ]
 )
 
 
@@ -90,8 +105,23 @@ def segments(draw: st.DrawFn) -> bytes:
     raw = draw(st.binary(max_size=30) | TEXTS.map(lambda t: t.encode(errors="replace")))
     encoded = quote_from_bytes(raw, safe="/:@.~!$&'()*+,;=").encode()
     special = st.sampled_from(
-        [b"..", b"%2e%2e", b"%00", b"%0d%0aX-Injected:%20y", b"%2f", b"//", b"%", b"%zz", b"%ff%fe"]
-        + [b"a" * 5000, b"%F0%9F%A6%80" * 300, b".", b"{task_id}", b"keys", b"stream"]
+        [
+            b"..",
+            b"%2e%2e",
+            b"%00",
+            b"%0d%0aX-Injected:%20y",
+            b"%2f",
+            b"//",
+            b"%",
+            b"%zz",
+            b"%ff%fe",
+            b"a" * 5000,
+            b"%F0%9F%A6%80" * 300,
+            b".",
+            b"{task_id}",
+            b"keys",
+            b"stream",
+        ]
     )
     return draw(st.just(encoded) | special)
 
@@ -99,10 +129,28 @@ def segments(draw: st.DrawFn) -> bytes:
 @st.composite
 def queries(draw: st.DrawFn) -> bytes:
     """A query string, or none."""
-    named = st.sampled_from([b"after", b"since", b"until", b"by", b"limit", b"role", b"model", b"x"])
+    named = st.sampled_from(
+        [b"after", b"since", b"until", b"by", b"limit", b"role", b"model", b"x"]
+    )
     told = st.sampled_from(
-        [b"0", b"-1", b"1e9", b"9" * 5000, b"24h", b"999999d", b"0001-01-01", b"9999-12-31T23:59:59-23:59"]
-        + [b"tenant,key,hour", b"client", b"+", b"%00", b"%ff", b"nan", b"2026-W01", b"a&a=b"]
+        [
+            b"0",
+            b"-1",
+            b"1e9",
+            b"9" * 5000,
+            b"24h",
+            b"999999d",
+            b"0001-01-01",
+            b"9999-12-31T23:59:59-23:59",
+            b"tenant,key,hour",
+            b"client",
+            b"+",
+            b"%00",
+            b"%ff",
+            b"nan",
+            b"2026-W01",
+            b"a&a=b",
+        ]
     )
     pairs = draw(st.lists(st.tuples(named, told | segments()), max_size=3))
     return b"?" + b"&".join(b"%s=%s" % pair for pair in pairs) if pairs else b""

@@ -19,11 +19,33 @@ ERRORS = {
 NO_PROVIDER = "no_provider_available"
 #: Every header there is: no input names another.
 HEADERS = frozenset(
-    "allow cache-control content-length content-security-policy content-type "
-    "cross-origin-opener-policy date etag last-modified location referrer-policy retry-after server "
-    "transfer-encoding connection vary x-content-type-options x-inferline-attempt "
-    "x-inferline-provider x-inferline-queue-ms x-request-id x-should-retry content-encoding "
-    "x-accel-buffering accept-ranges".split()
+    [
+        "allow",
+        "cache-control",
+        "content-length",
+        "content-security-policy",
+        "content-type",
+        "cross-origin-opener-policy",
+        "date",
+        "etag",
+        "last-modified",
+        "location",
+        "referrer-policy",
+        "retry-after",
+        "server",
+        "transfer-encoding",
+        "connection",
+        "vary",
+        "x-content-type-options",
+        "x-inferline-attempt",
+        "x-inferline-provider",
+        "x-inferline-queue-ms",
+        "x-request-id",
+        "x-should-retry",
+        "content-encoding",
+        "x-accel-buffering",
+        "accept-ranges",
+    ]
 )
 REQUEST_ID = re.compile(r"req_[0-9a-f]{32}([0-9a-f]{8})?")
 #: What the server says by itself of bytes that are no HTTP.
