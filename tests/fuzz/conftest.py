@@ -13,8 +13,8 @@ from tests.support.served import Served, served
 
 @pytest.fixture(scope="session")
 def open_gateway() -> Iterator[Served]:
-    """A gateway that asks for no keys."""
-    with served() as found:
+    """A gateway that asks for no keys, and does to answers all that it can be set to do."""
+    with served(compression="gzip", answer_model="asked") as found:
         yield found
 
 

@@ -215,8 +215,9 @@ async def test_a_slow_body_that_stops_is_no_error_in_the_log(
     writer.write(f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 500\r\n\r\n{{".encode())
     await writer.drain()
     writer.close()
-    while not gateway.entries:  # noqa: ASYNC110
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(10):
+        while not gateway.entries:  # noqa: ASYNC110  # a list tells nobody of what it gets
+            await asyncio.sleep(0.01)
 
     async with httpx.AsyncClient(base_url=gateway.url) as client:
         assert 200 == (await client.get("/health")).status_code
