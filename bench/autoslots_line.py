@@ -62,7 +62,7 @@ class Server(Backend):
     @asynccontextmanager
     async def post(self, path: str, body: bytes, *_: object) -> AsyncIterator[Any]:
         asked = json.loads(body)
-        yield _Response(self._engine, asked["n"], streamed=asked["stream"])
+        yield _Response(self._engine, asked["number"], streamed=asked["stream"])
 
 
 class _Response:
@@ -185,7 +185,7 @@ class Line:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _submit(self, number: int, url: str) -> None:
-        body = json.dumps({"model": MODEL, "n": number, "stream": self.streamed}).encode()
+        body = json.dumps({"model": MODEL, "number": number, "stream": self.streamed}).encode()
         now_ms = self.store.now_ms()
         task = Task(
             ref=TaskRef(slug(MODEL), f"{number}"),

@@ -52,10 +52,10 @@ class Server(Backend):
     @asynccontextmanager
     async def post(self, path: str, body: bytes, *_: object) -> AsyncIterator[Any]:
         asked = json.loads(body)
-        self._world.begun(asked["n"], self._number)
+        self._world.begun(asked["number"], self._number)
         speed = self._world.fleet[self._number].tokens_per_second
         await asyncio.sleep(asked["tokens"] / speed)
-        self._world.ended(asked["n"])
+        self._world.ended(asked["number"])
         usage = {"prompt_tokens": 1, "completion_tokens": asked["tokens"]}
         yield Response(json.dumps({"choices": [], "usage": usage}).encode())
 
@@ -125,7 +125,7 @@ class World:
         await asyncio.sleep(request.at)
         time, ended = asyncio.get_running_loop().time, asyncio.Event()
         sent, self._ended[number] = time(), ended
-        asked = {"model": MODEL, "n": number, "tokens": request.tokens}
+        asked = {"model": MODEL, "number": number, "tokens": request.tokens}
         body = json.dumps(asked).encode()
         task = await self.line.draft(f"req_{number}", PATH, payload.read(body), body)
         await self.line.submit(task, body)

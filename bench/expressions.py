@@ -113,7 +113,18 @@ class _Parser:
             name = self.name()
             self.take(")")
             return lambda item, _: (name in item) is wanted
+        if self.sees("contains"):
+            return self.contains()
         return self.comparison()
+
+    def contains(self) -> Condition:
+        self.take("contains")
+        self.take("(")
+        name = self.name()
+        self.take(",")
+        value = self.take()
+        self.take(")")
+        return lambda item, values: values[value] in item.get(name, {"L": []})["L"]
 
     def comparison(self) -> Condition:
         left, word = self.operand(), self.take()

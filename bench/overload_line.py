@@ -149,7 +149,7 @@ class Server(Backend):
     async def post(self, path: str, body: bytes, *_: object) -> AsyncIterator[Any]:
         clock = asyncio.get_running_loop().time
         begun = clock()
-        request = self._trace.requests[json.loads(body)["n"]]
+        request = self._trace.requests[json.loads(body)["number"]]
         self.begun_late += begun > BEGIN_SECONDS + request.at + request.patience
         try:
             await asyncio.sleep(request.service)
@@ -209,7 +209,7 @@ class World:
         """One client, and at its deadline what the gateway does then."""
         await asyncio.sleep(BEGIN_SECONDS + request.at)
         line, fate = self.lines[number % self.gateways], self.fates[number]
-        body = json.dumps({"model": f"model-{request.model}", "n": number}).encode()
+        body = json.dumps({"model": f"model-{request.model}", "number": number}).encode()
         read = payload.read(body)
         try:
             task = await line.draft(f"req_{number}", PATH, read, body, seconds_max=request.patience)

@@ -217,7 +217,9 @@ class Tables:
         )
         table.put(item)
         tally.writes += _writes(max(size, table.bytes(item))) + _index_writes(before, item)
-        return {"Attributes": item} if asked.get("ReturnValues") == "ALL_NEW" else {}
+        # Of what is new, the attributes that did not change are told as well.
+        is_told = asked.get("ReturnValues") in ("ALL_NEW", "UPDATED_NEW")
+        return {"Attributes": item} if is_told else {}
 
     def _delete(self, asked: Item, tally: Tally) -> Item:
         table, key = self.tables[asked["TableName"]], asked["Key"]

@@ -222,13 +222,15 @@ class MinuteLedger:
         self._tell_calls(next(reversed(taken.values())))
         rows = [Minute(number, model, figures) for (number, model), figures in taken.items()]
         outcomes = await asyncio.gather(*map(self.store.add, rows), return_exceptions=True)
+        failed = 0
         for row, outcome in zip(rows, outcomes, strict=True):
             if isinstance(outcome, InferLineError):
                 self._at((row.number, row.model)).add(row.figures)
+                failed += 1
             elif isinstance(outcome, BaseException):
                 raise outcome
-        if self._waiting:
-            log.warning("could not write the figures of %d minutes yet", len(self._waiting))
+        if failed:
+            log.warning("could not write the figures of %d minutes yet", failed)
         self._drop_oldest()
         return True
 

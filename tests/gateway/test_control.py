@@ -323,6 +323,8 @@ async def test_the_documentation_lists_every_route_and_no_other(
         "/v1/overview/hour",
         "/v1/providers",
         "/v1/providers/{provider_id}",
+        "/v1/usage",
+        "/v1/usage/requests",
         "/v1/keys",
         "/v1/keys/{key_id}",
         "/v1/keys/{key_id}/rotate",

@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -202,6 +203,22 @@ async def test_what_the_store_does_not_take_is_written_later() -> None:
 
     (row,) = await store.since(0)
     assert 2 == row.figures.requests
+
+
+async def test_what_comes_while_others_are_written_is_no_failure(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Slow(MemoryMinutes):
+        async def add(self, row: Minute) -> None:
+            ledger.record(entry(minute=2))
+            await super().add(row)
+
+    ledger = MinuteLedger(Slow())
+    ledger.record(entry())
+
+    await ledger.flush()
+
+    assert [] == caplog.records
 
 
 async def test_of_what_waits_too_long_the_oldest_is_dropped() -> None:
