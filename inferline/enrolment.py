@@ -22,10 +22,8 @@ SLOTS_MAX: Final = 100_000
 TOKENS_PER_SECOND_MAX: Final = 1e9
 #: Longer than any task takes: thirty years.
 TASK_SECONDS_MAX: Final = 1e9
-#: The last second of the year 9999.
-CREATED_MAX: Final = 253_402_300_799
-#: More tokens than any model has seen.
-CONTEXT_LENGTH_MAX: Final = 10**15
+#: Of a model's date and length, whatever its backend's unit is: all JSON can hold it.
+WHOLE_MAX: Final = 2**53
 REASON_CHARS_MAX: Final = 200
 
 
@@ -48,9 +46,9 @@ class OfferedModel(BaseModel):
 
     id: Name
     owned_by: str = Field(default="inferline", max_length=128)
-    created: Whole = Field(default=0, ge=0, le=CREATED_MAX)
+    created: Whole = Field(default=0, ge=0, le=WHOLE_MAX)
     #: Tokens.
-    context_length: Annotated[int, Field(ge=1, le=CONTEXT_LENGTH_MAX), AS_TOLD] | None = None
+    context_length: Annotated[int, Field(ge=1, le=WHOLE_MAX), AS_TOLD] | None = None
 
 
 class ToldSpeed(BaseModel):

@@ -74,6 +74,15 @@ async def test_odd_entries_of_the_list_do_no_harm() -> None:
         assert (model.id, model.created, model.owned_by) == ("m", 0, "inferline")
 
 
+@pytest.mark.parametrize("odd", [True, -1, 10**40, 1.5, "5"])
+async def test_no_number_of_a_backend_keeps_its_models_out(odd: Any) -> None:
+    entry = {"id": "m", "created": odd, "max_model_len": odd}
+    async with backend_of({"/v1/models": {"data": [entry]}}) as backend:
+        (model,) = await backend.models()
+
+    assert OfferedModel(id="m") == OfferedModel.model_validate(model.model_dump())
+
+
 @pytest.mark.parametrize("answer", [500, 302, "<html>", {"models": []}, []])
 async def test_no_list_of_models_is_a_fault(answer: Any) -> None:
     async with backend_of({"/v1/models": answer}) as backend:
