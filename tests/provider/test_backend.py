@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from inferline.enrolment import OfferedModel
 from inferline_provider import backend as client
 from inferline_provider.verdict import Broken, Fault, KeyRefused, Silent
 from tests.support.backend import Backend, serving
