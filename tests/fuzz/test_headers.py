@@ -69,7 +69,7 @@ def test_any_value_of_a_header_is_borne(
     answer = open_gateway.ask("headers", method, path, headers=headers, body=body)
 
     judge(answer)
-    assert answer.status in (200, 204, 206, 304, 400, 416)
+    assert answer.status in (200, 204, 304, 400, 504)
 
 
 @fuzz(150)
