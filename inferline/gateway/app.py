@@ -307,9 +307,10 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
 
 def _methods(request: Request) -> Iterator[str]:
     """What the request's address takes, of which each of its routes knows a part."""
-    where = {name: request.scope[name] for name in ("type", "path", "root_path", "headers")}
+    where = ("type", "path", "root_path", "headers")
+    asked = {name: request.scope[name] for name in where if name in request.scope}
     for method in ("GET", "HEAD", "POST", "DELETE"):
-        scope = {**where, "method": method}
+        scope = {**asked, "method": method}
         if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes):
             yield method
 
