@@ -31,6 +31,7 @@ AXE := tests/dashboard/node/node_modules/.synced
 CLIENTS := .venv-clients/.synced
 BENCH := .venv-bench/.synced
 SCANNERS := .venv-scanners/.synced
+SCHEMATHESIS := .venv-schemathesis/.synced
 PROJECT := pyproject.toml inferline/__init__.py
 
 # The clients in JavaScript are tried where there is npm; their tests skip without, except on CI.
@@ -51,7 +52,7 @@ demo: $(LOCAL) ## Run everything on this machine: gateway, provider, LLM, AWS em
 	@.venv/bin/inferline local $(ARGS)
 
 .PHONY: install
-install: $(DEV) $(CDK) $(SIMULATOR) $(AXE) $(SCANNERS) ## Set up .venv for work on InferLine
+install: $(DEV) $(CDK) $(SIMULATOR) $(AXE) $(SCANNERS) $(SCHEMATHESIS) ## Set up .venv for work on InferLine
 
 .PHONY: docs
 docs: $(DEV) ## Write the table of settings in docs/settings.md anew
@@ -60,7 +61,7 @@ docs: $(DEV) ## Write the table of settings in docs/settings.md anew
 	printf '%s\n\n%s\n' "$$head" "$$table" > docs/settings.md
 
 .PHONY: test
-test: $(DEV) $(CLIENTS) $(NODE_CLIENTS) $(CDK) $(SIMULATOR) $(AXE) $(SCANNERS) ## Run every test
+test: $(DEV) $(CLIENTS) $(NODE_CLIENTS) $(CDK) $(SIMULATOR) $(AXE) $(SCANNERS) $(SCHEMATHESIS) ## Run every test
 	@.venv/bin/pytest $(ARGS)
 
 .PHONY: check
@@ -83,6 +84,12 @@ bench: $(DEV) $(BENCH) ## Measure, also against LiteLLM's proxy, for two hours (
 .PHONY: chaos
 chaos: $(DEV) ## Kill processes and break AWS under load, and judge every answer (ARGS="--requests 10000")
 	@.venv/bin/python -m tests.chaos $(ARGS)
+
+.PHONY: fuzz
+fuzz: export FUZZ_TIMES ?= 20
+fuzz: export FUZZ_SEED ?= $(shell echo $$RANDOM)
+fuzz: $(DEV) $(SCHEMATHESIS) ## Send the gateway hostile requests, twenty times as many as the tests do, of a new seed
+	@.venv/bin/pytest tests/fuzz $(ARGS)
 
 .PHONY: synth
 synth: $(INFRA) $(CDK) ## Make the CloudFormation template and the functions' bundle, in cdk.out
@@ -112,6 +119,7 @@ lock: | $(UV) ## Write requirements/*.txt anew
 	@$(COMPILE) requirements/emulator.in -c requirements/dev.txt -o requirements/emulator.txt
 	@$(COMPILE) requirements/llm.in -c requirements/dev.txt -o requirements/llm.txt
 	@$(COMPILE) requirements/scanners.in -o requirements/scanners.txt
+	@$(COMPILE) requirements/schemathesis.in -o requirements/schemathesis.txt
 	@$(COMPILE) requirements/clients.in -o requirements/clients.txt
 	@$(COMPILE) requirements/bench.in -o requirements/bench.txt
 	@! grep -nE '://|^ *--(index|extra-index|find-links)' requirements/*.txt || { \
@@ -119,7 +127,7 @@ lock: | $(UV) ## Write requirements/*.txt anew
 
 .PHONY: clean
 clean: ## Remove all that make, the tests and the checks made
-	rm -rf .venv .venv-clients .venv-bench .venv-scanners .tools build dist cdk.out
+	rm -rf .venv .venv-clients .venv-bench .venv-scanners .venv-schemathesis .tools build dist cdk.out
 	rm -rf $(NODE)/node_modules infra/node_modules tests/infra/node_modules tests/dashboard/node/node_modules
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find inferline provider functions infra tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -11,17 +11,34 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Final, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from inferline.registry import NAME, Model
 from inferline.task import Tier
 
 MODELS_MAX: Final = 200
+SLOTS_MAX: Final = 100_000
 #: More than any machine makes.
 TOKENS_PER_SECOND_MAX: Final = 1e9
+#: Longer than any task takes: thirty years.
+TASK_SECONDS_MAX: Final = 1e9
+#: Of a model's date and length, whatever its backend's unit is: all JSON can hold it.
+WHOLE_MAX: Final = 2**53
 REASON_CHARS_MAX: Final = 200
 
+
+def _as_told(value: object) -> object:
+    """Refuse what JSON has as a text or a truth value and pydantic would make a number of."""
+    if isinstance(value, str | bool):
+        raise ValueError("should be a number")
+    return value
+
+
 Name = Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
+AS_TOLD: Final = BeforeValidator(_as_told)
+Whole = Annotated[int, AS_TOLD]
+Real = Annotated[float, AS_TOLD]
+Flag = Annotated[bool, Field(strict=True)]
 
 
 class OfferedModel(BaseModel):
@@ -29,18 +46,18 @@ class OfferedModel(BaseModel):
 
     id: Name
     owned_by: str = Field(default="inferline", max_length=128)
-    created: int = Field(default=0, ge=0)
+    created: Whole = Field(default=0, ge=0, le=WHOLE_MAX)
     #: Tokens.
-    context_length: int | None = Field(default=None, ge=1)
+    context_length: Annotated[int, Field(ge=1, le=WHOLE_MAX), AS_TOLD] | None = None
 
 
 class ToldSpeed(BaseModel):
     """How fast one task of a model runs at the provider's backend."""
 
     #: Mean time a task takes, seconds.
-    task_seconds: float = Field(gt=0, allow_inf_nan=False)
+    task_seconds: Real = Field(gt=0, le=TASK_SECONDS_MAX)
     #: Output tokens a second while a task runs; 0 where the backend tells none.
-    tokens_per_second: float = Field(default=0.0, ge=0, le=TOKENS_PER_SECOND_MAX)
+    tokens_per_second: Real = Field(default=0.0, ge=0, le=TOKENS_PER_SECOND_MAX)
 
 
 class Enrolment(BaseModel):
@@ -49,22 +66,26 @@ class Enrolment(BaseModel):
     id: Name
     version: str = Field(max_length=64)
     #: How many tasks it runs at once, and how many it runs now.
-    slots: int = Field(ge=0, le=100_000)
-    running: int = Field(default=0, ge=0)
-    healthy: bool = True
+    slots: Whole = Field(ge=0, le=SLOTS_MAX)
+    running: Whole = Field(default=0, ge=0, le=SLOTS_MAX)
+    healthy: Flag = True
     #: Mean time a task takes at its backend, seconds; 0 before the first.
-    service_seconds: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    service_seconds: Real = Field(default=0.0, ge=0, le=TASK_SECONDS_MAX)
     #: Output tokens a second over its last minute; 0 where its backend does not tell.
-    tokens_per_second: float = Field(default=0.0, ge=0, le=TOKENS_PER_SECOND_MAX)
+    tokens_per_second: Real = Field(default=0.0, ge=0, le=TOKENS_PER_SECOND_MAX)
     #: Why it takes no work; empty when it does.
     reason: str = Field(default="", max_length=REASON_CHARS_MAX)
     models: list[OfferedModel] = Field(max_length=MODELS_MAX)
     #: By model, of those that it has run.
-    speeds: dict[Name, ToldSpeed] = Field(default_factory=dict, max_length=MODELS_MAX)
+    speeds: dict[Name, ToldSpeed] = Field(
+        default_factory=dict,
+        max_length=MODELS_MAX,
+        json_schema_extra={"additionalProperties": False},
+    )
     #: Whether it wants credentials: it has none, or they end soon, or its models have changed.
-    credentials: bool = True
+    credentials: Flag = True
     #: Whether it takes tasks of reserved models, with lent credentials; earlier releases don't.
-    takes_reserved: bool = False
+    takes_reserved: Flag = False
 
 
 class Credentials(BaseModel):

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from inferline.caller import Role
 from inferline.errors import InvalidRequest, KeyNotFound
-from inferline.keys import OVERLAP_SECONDS_MAX, Key, KeyStore, rotated
+from inferline.keys import ID, OVERLAP_SECONDS_MAX, Key, KeyStore, rotated
+
+#: Of an id that is none, as it is told: of a whole key in its place, that is nothing secret.
+_TOLD_CHARS: Final = 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +50,9 @@ class Issuer:
         return await self.store.revoke(key.id, now_ms) or key
 
     async def _found(self, key_id: str) -> Key:
-        key = await self.store.key(key_id)
+        key = await self.store.key(key_id) if ID.fullmatch(key_id) else None
         if key is None or key.role not in self.roles:
-            raise KeyNotFound(f"There is no {self._noun} {key_id[:128]!r}.")
+            raise KeyNotFound(f"There is no {self._noun} {key_id[:_TOLD_CHARS]!r}.")
         return key
 
     @property

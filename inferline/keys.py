@@ -36,6 +36,8 @@ _SECRET_BYTES: Final = 32
 _ID_CHARS: Final = 11
 _SECRET_CHARS: Final = 43
 _CHECK_CHARS: Final = 6
+#: What an id looks like: who names another names no key.
+ID: Final = re.compile(rf"[0-9A-Za-z]{{{_ID_CHARS}}}")
 _FORM: Final = re.compile(
     rf"(il[pa]?)_([0-9A-Za-z]{{{_ID_CHARS}}})_([0-9A-Za-z]{{{_SECRET_CHARS}}})"
     rf"([0-9A-Za-z]{{{_CHECK_CHARS}}})"

@@ -19,6 +19,12 @@ from inferline.task import Tier, mark, slug
 NAME: Final = re.compile(r"[A-Za-z0-9_./:@+-]{1,128}")
 
 
+#: Longest name of a row of the registry, bytes, as DynamoDB has it.
+NAME_BYTES_MAX: Final = 1024
+
+#: What is kept of times and speeds, seconds and tokens a second: less is not told apart from none.
+RESOLUTION: Final = 0.001
+
 #: How long a breach counts, seconds, and how long a quarantined provider is remembered.
 STRIKE_SECONDS: Final = 3600
 QUARANTINE_SECONDS_KEPT: Final = 30 * 24 * 3600

@@ -40,7 +40,8 @@ LISTED_FROM_MAX: Final = 20_000
 LISTED_SLICES_MAX: Final = 2 * HOUR_MS // SLICE_MS
 
 _UNITS_MS: Final = {"m": MINUTE_MS, "h": HOUR_MS, "d": DAY_MS}
-_AGO: Final = re.compile(r"([0-9]{1,6})([mhd])")
+#: A time ago: minutes, hours or days.
+AGO: Final = "^([0-9]{1,6})([mhd])$"
 
 
 def moment(text: str, now_ms: int, param: str) -> int:
@@ -48,7 +49,7 @@ def moment(text: str, now_ms: int, param: str) -> int:
     A time as people write it, milliseconds since 1970: ``90m``, ``12h`` or ``7d`` ago, or a date of
     ISO 8601, in UTC unless it says otherwise. Raises InvalidRequest.
     """
-    if ago := _AGO.fullmatch(text):
+    if ago := re.fullmatch(AGO, text):
         return max(0, now_ms - int(ago[1]) * _UNITS_MS[ago[2]])
     try:
         found = datetime.fromisoformat(text)

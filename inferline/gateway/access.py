@@ -37,6 +37,9 @@ _NEEDED: Final[dict[Role, str]] = {
 class Access(Protocol):
     """Establishes who asks."""
 
+    #: Who has to show a key or a token.
+    asks: frozenset[Role]
+
     async def caller(self, bearer: str, wanted: Role) -> Caller:
         """
         Whose ``bearer`` is, empty for none. ``wanted`` is who the route is for; whether the caller
@@ -50,6 +53,7 @@ class OpenAccess:
     """Asks for no keys; providers need the one token of the settings, where one is set."""
 
     def __init__(self, provider_token: str = "") -> None:
+        self.asks: frozenset[Role] = frozenset({"provider"} if provider_token else ())
         self._token = provider_token.encode()
 
     async def caller(self, bearer: str, wanted: Role) -> Caller:
@@ -69,6 +73,8 @@ class OpenAccess:
 
 class KeyAccess:
     """Asks everybody for a key, and remembers those that were right for `CACHE_SECONDS`."""
+
+    asks: frozenset[Role] = frozenset({"client", "provider", "admin"})
 
     def __init__(self, keyring: Keyring, clock: Clock) -> None:
         self._keyring = keyring

@@ -7,21 +7,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from typing import Any, Final
 
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from inferline import __version__, logs
 from inferline.aws.stores import GatewayStores, open_gateway_stores
+from inferline.caller import Role
 from inferline.clock import Clock, SystemClock
 from inferline.errors import (
+    BodyTooLarge,
     GatewayStopping,
     InferLineError,
     InvalidRequest,
@@ -36,6 +40,7 @@ from inferline.gateway.line import Line
 from inferline.gateway.objects import error_response
 from inferline.gateway.watch import Watch
 from inferline.keyring import Keyring
+from inferline.keys import PREFIXES as KEY_PREFIXES
 from inferline.ledger import Ledger, Ledgers
 from inferline.minutes import MinuteLedger
 from inferline.settings import Settings
@@ -46,6 +51,8 @@ log = logging.getLogger(__name__)
 
 #: Between two writes of its figures by a process of which there are many, seconds.
 FIGURES_SECONDS: Final = 60.0
+#: Of a field's place, as it is told: part of it may be a client's own.
+_PARAM_CHARS_MAX: Final = 200
 #: Where every route can be found; the first is the one in the documentation.
 PREFIXES: Final = ("/v1", "", "/api", "/api/v1")
 
@@ -138,7 +145,7 @@ def _access(settings: Settings, stores: GatewayStores, clock: Clock) -> Access:
 def create_app(office: Office) -> FastAPI:
     """The gateway's app, working on ``office``."""
     app = _Gateway(
-        office.line.closing,
+        office.line,
         title="InferLine",
         version=__version__,
         description=_DESCRIPTION,
@@ -146,13 +153,18 @@ def create_app(office: Office) -> FastAPI:
         docs_url=None,
         openapi_url=None,
         redoc_url=None,
+        # A redirect would lead to the host that the client names, and on AWS past the stage.
+        redirect_slashes=False,
     )
     app.state.office, app.state.line, app.state.access = office, office.line, office.access
     app.include_router(_documents)
     app.state.overview = overview.Overview(office)
     for prefix in PREFIXES:
         documented = prefix == PREFIXES[0]
-        for router, callers in _ROUTERS:
+        for router, role in _ROUTERS:
+            callers = [Depends(_CALLERS[role])] if role else []
+            if role in office.access.asks:
+                callers.append(Depends(_KEYS[role]))
             app.include_router(
                 router, prefix=prefix, include_in_schema=documented, dependencies=callers
             )
@@ -166,9 +178,10 @@ class _Gateway(FastAPI):
     FastAPI's app behind the edge: what passes that may take a shorter way than the framework's.
     """
 
-    def __init__(self, closing: asyncio.Event, **about: Any) -> None:
+    def __init__(self, line: Line, **about: Any) -> None:
         super().__init__(**about)
-        self._edge = Edge(inference.Shortcut(super().__call__, PREFIXES), closing)
+        framework = _bounded(super().__call__, line.settings.body_bytes_max)
+        self._edge = Edge(inference.Shortcut(framework, PREFIXES), line.closing)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -176,17 +189,42 @@ class _Gateway(FastAPI):
         await self._edge(scope, receive, send)
 
 
-#: Whose each route is: nobody gets in by a check that somebody forgot.
-_ROUTERS: Final[Sequence[tuple[APIRouter, Sequence[Any]]]] = (
-    (inference.router, [Depends(client)]),
-    (tasks.router, [Depends(client)]),
-    (control.router, [Depends(client)]),
-    (overview.router, [Depends(client)]),
-    (usage.router, [Depends(client)]),
-    (control.joining, [Depends(provider)]),
-    (keys.router, [Depends(admin)]),
-    (control.public, []),
+def _bounded(app: ASGIApp, bytes_max: int) -> ASGIApp:
+    """``app``, which reads a whole body before it asks for a key, and now no more than that."""
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        left = bytes_max
+
+        async def receive_some() -> Message:
+            nonlocal left
+            message = await receive()
+            left -= len(message.get("body", b""))
+            if left < 0:
+                raise HTTPException(BodyTooLarge.status)
+            return message
+
+        await app(scope, receive_some, send)
+
+    return serve
+
+
+#: Whose each route is: nobody gets in by a check that somebody forgot. None: it is for everybody.
+_ROUTERS: Final[Sequence[tuple[APIRouter, Role | None]]] = (
+    (inference.router, "client"),
+    (tasks.router, "client"),
+    (control.router, "client"),
+    (overview.router, "client"),
+    (usage.router, "client"),
+    (control.joining, "provider"),
+    (keys.router, "admin"),
+    (control.public, None),
 )
+_CALLERS: Final[Mapping[Role, Any]] = {"client": client, "provider": provider, "admin": admin}
+#: What the documentation says of keys; it is `_CALLERS` that look at them.
+_KEYS: Final[Mapping[Role, Any]] = {
+    role: HTTPBearer(scheme_name=role, bearerFormat=f"{prefix}_…", auto_error=False)
+    for role, prefix in KEY_PREFIXES.items()
+}
 
 _documents: Final = APIRouter(dependencies=[Depends(client)], include_in_schema=False)
 
@@ -264,11 +302,22 @@ async def _on_error(request: Request, error: Exception) -> Response:
 async def _on_http_error(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     other = InvalidRequest if 400 <= status < 500 else InferLineError
-    told: type[InferLineError] = {404: NotFound, 405: MethodNotAllowed}.get(status, other)
-    response = error_response(told())
+    response = error_response(_HTTP_ERRORS.get(status, other)())
     if isinstance(error, HTTPException) and error.headers:
         response.headers.update(error.headers)
+    if "allow" in response.headers:
+        response.headers["allow"] = ", ".join(_methods(request))
     return response
+
+
+def _methods(request: Request) -> Iterator[str]:
+    """What the request's address takes, of which each of its routes knows a part."""
+    where = ("type", "path", "root_path", "headers")
+    asked = {name: request.scope[name] for name in where if name in request.scope}
+    for method in ("GET", "HEAD", "POST", "DELETE"):
+        scope = {**asked, "method": method}
+        if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes):
+            yield method
 
 
 async def _on_invalid(request: Request, error: Exception) -> Response:
@@ -276,9 +325,13 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
     found: Any = error.errors() if isinstance(error, RequestValidationError) else []
     first = found[0] if found else {"msg": "The request is not valid", "loc": ()}
     where = ".".join(str(part) for part in first["loc"] if part != "body")
-    return error_response(InvalidRequest(f"{first['msg']}.", param=where or None))
+    told = where[:_PARAM_CHARS_MAX] or None
+    return error_response(InvalidRequest(f"{first['msg']}.", param=told))
 
 
+_HTTP_ERRORS: Final[Mapping[int, type[InferLineError]]] = {
+    error.status: error for error in (NotFound, MethodNotAllowed, BodyTooLarge)
+}
 _HANDLERS: Final[dict[type[Exception], Any]] = {
     InferLineError: _on_error,
     HTTPException: _on_http_error,

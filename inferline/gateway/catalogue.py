@@ -15,7 +15,7 @@ from inferline.clock import Clock
 from inferline.errors import ModelNotFound
 from inferline.payload import MODEL_CHARS_MAX
 from inferline.queue import Depth, TaskQueue
-from inferline.registry import Fleet, Model, Registry, Snapshot
+from inferline.registry import NAME_BYTES_MAX, Fleet, Model, Registry, Snapshot
 from inferline.task import plain
 
 log = logging.getLogger(__name__)
@@ -159,8 +159,11 @@ class Catalogue:
         is_name = 0 < len(name) <= MODEL_CHARS_MAX and plain(name) == name
         if not is_name or not caller.may_use(name):
             raise no_such_model(name)
+        registered = caller.registered(name)
+        if len(registered.encode()) > NAME_BYTES_MAX:
+            raise no_such_model(name)
         try:
-            return await self.model(caller.registered(name))
+            return await self.model(registered)
         except ModelNotFound:
             raise no_such_model(name) from None
 

@@ -13,7 +13,15 @@ from inferline import __version__
 from inferline.breach import MEANINGS
 from inferline.caller import Caller
 from inferline.census import Census
-from inferline.enrolment import Credentials, Enrolment, Grant, Lender, Name, Terms
+from inferline.enrolment import (
+    Credentials,
+    Enrolment,
+    Grant,
+    Lender,
+    Name,
+    Terms,
+    ToldSpeed,
+)
 from inferline.errors import NotPermitted, Quarantined, Unavailable
 from inferline.gateway import peers
 from inferline.gateway.access import Access, ClientCaller, ProviderCaller
@@ -34,6 +42,7 @@ from inferline.minutes import MinuteLedger
 from inferline.patterns import matches
 from inferline.registry import (
     NOBODY,
+    RESOLUTION,
     Model,
     Provider,
     QueueMaker,
@@ -169,16 +178,27 @@ def _provider(told: Enrolment, models: Sequence[str]) -> Provider:
     named = {*told.speeds, *(name for name in models if plain(name) in told.speeds)}
     return Provider(
         id=told.id,
-        models=tuple(models),
+        # Named twice, a model would be counted twice.
+        models=tuple(dict.fromkeys(models)),
         slots=told.slots,
         running=told.running,
         healthy=told.healthy,
         version=told.version,
-        service_seconds=told.service_seconds,
-        tokens_per_second=told.tokens_per_second,
+        service_seconds=_known(told.service_seconds),
+        tokens_per_second=_known(told.tokens_per_second),
         reason=told.reason,
-        speeds={name: TaskSpeed(**told.speeds[plain(name)].model_dump()) for name in named},
+        speeds={name: _speed(told.speeds[plain(name)]) for name in named},
     )
+
+
+def _speed(told: ToldSpeed) -> TaskSpeed:
+    seconds = max(RESOLUTION, told.task_seconds)
+    return TaskSpeed(seconds, _known(told.tokens_per_second))
+
+
+def _known(told: float) -> float:
+    """What a provider has measured; so little that stores make 0 of it is as good as nothing."""
+    return told if told >= RESOLUTION else 0.0
 
 
 def _offer(provider: Provider) -> tuple[object, ...]:

@@ -11,11 +11,12 @@ from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 from starlette._utils import get_route_path
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from inferline import payload
 from inferline.caller import Caller
-from inferline.errors import BodyTooLarge, InferLineError, InvalidRequest
+from inferline.errors import BodyTooLarge, InferLineError, InvalidRequest, TaskCancelled
 from inferline.gateway import repeat
 from inferline.gateway.access import client
 from inferline.gateway.answer import Answer
@@ -55,10 +56,23 @@ ENDPOINTS: Final = (
     Endpoint("/tokenize", "/tokenize", "Count tokens", {"prompt": "a text", "content": "a text"}),
 )
 
+#: Of a Content-Length that are looked at: Python makes no number of some thousands.
+_LENGTH_DIGITS_MAX: Final = 20
 
 _ANSWER: Final[dict[str, Any]] = {
     "description": "The backend's answer, as it is.",
     "content": {"application/json": {}, "text/event-stream": {}},
+    "links": {
+        name: {
+            "operationRef": f"#/paths/~1v1~1tasks~1{{task_id}}{path}",
+            "parameters": {"task_id": "$response.header.x-request-id"},
+        }
+        for name, path in (
+            ("task", "/get"),
+            ("stream", "~1stream/get"),
+            ("cancel", "~1cancel/post"),
+        )
+    },
     "headers": {
         name: {"description": what, "schema": {"type": "string"}}
         for name, what in (
@@ -161,19 +175,25 @@ def _handler(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
 
 
 async def read_body(request: Request, bytes_max: int) -> bytes:
-    """The request's body. Raises BodyTooLarge before reading more than ``bytes_max``."""
+    """
+    The request's body. Raises BodyTooLarge before reading more than ``bytes_max``, and
+    TaskCancelled when the client leaves before the end.
+    """
     told = request.headers.get("content-length", "0")
     if not (told.isascii() and told.isdigit()):
         raise InvalidRequest("The Content-Length header is not a number.")
-    if int(told) > bytes_max:
+    if int(told[:_LENGTH_DIGITS_MAX]) > bytes_max:
         raise _too_large(bytes_max)
     pieces: list[bytes] = []
     length = 0
-    async for piece in request.stream():
-        length += len(piece)
-        if length > bytes_max:
-            raise _too_large(bytes_max)
-        pieces.append(piece)
+    try:
+        async for piece in request.stream():
+            length += len(piece)
+            if length > bytes_max:
+                raise _too_large(bytes_max)
+            pieces.append(piece)
+    except ClientDisconnect:
+        raise TaskCancelled from None
     return b"".join(pieces)
 
 
@@ -189,7 +209,7 @@ def _request_body(endpoint: Endpoint) -> dict[str, Any]:
         "properties": {
             "model": {"type": "string", "minLength": 1, "maxLength": 256},
             "stream": {"type": ["boolean", "null"]},
-            "service_tier": {"type": ["string", "null"]},
+            "service_tier": {"enum": [*payload.SERVICE_TIERS, None]},
         },
         "example": {"model": "a-model", **endpoint.example},
     }

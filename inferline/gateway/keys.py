@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from fastapi import APIRouter, Body, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from inferline.caller import LOCAL_TENANT, Role
-from inferline.enrolment import Name
+from inferline.enrolment import AS_TOLD, Name
 from inferline.gateway.access import AdminCaller
 from inferline.gateway.control import At, Office
 from inferline.gateway.objects import ERRORS, KeyList, KeyObject, LimitsObject, ShownKey
 from inferline.issuing import Issuer
 from inferline.keys import OVERLAP_SECONDS, OVERLAP_SECONDS_MAX, Key, new_key
 from inferline.limits import LIMIT_MAX, Limits
-from inferline.patterns import EVERY, check
+from inferline.patterns import EVERY, PATTERN, check
 from inferline.task import TIERS, Tier
 
 log = logging.getLogger(__name__)
@@ -27,8 +27,21 @@ log = logging.getLogger(__name__)
 ROLES: Final[tuple[Role, ...]] = ("client", "provider")
 EXPIRES_SECONDS_MAX: Final = 100 * 365 * 24 * 3600
 
+#: As the documentation has it; `check` judges them.
+ModelPattern = Annotated[str, Field(json_schema_extra={"pattern": f"^{PATTERN.pattern}$"})]
+#: The same of what `_of_its_role` asks for.
+_ROLES_DIFFER: Final[list[Any]] = [
+    {"properties": {"role": {"const": "client"}}},
+    {
+        "properties": {
+            **{"role": {"const": "provider"}, "tenant": False, "tiers": False, "limits": False}
+        },
+        "required": ["role", "models"],
+    },
+]
 
-Number = Annotated[int, Field(ge=0, le=LIMIT_MAX)]
+
+Number = Annotated[int, Field(ge=0, le=LIMIT_MAX), AS_TOLD]
 
 
 class NewLimits(BaseModel):
@@ -51,15 +64,15 @@ class NewKey(BaseModel):
     #: Whose a client's key is; the same as its name unless told.
     tenant: Name | None = None
     #: Patterns of the models that may be asked for with it, or served; a provider's has to tell.
-    models: tuple[str, ...] = EVERY
+    models: Annotated[tuple[ModelPattern, ...], Field(json_schema_extra={"minItems": 1})] = EVERY
     #: The tiers that may be asked for with it.
     tiers: Annotated[tuple[Tier, ...], Field(min_length=1, max_length=len(TIERS))] = TIERS
     #: How much may be asked for with it.
     limits: NewLimits = NewLimits()
     #: After which it is refused; null: never.
-    expires_seconds: Annotated[int, Field(gt=0, le=EXPIRES_SECONDS_MAX)] | None = None
+    expires_seconds: Annotated[int, Field(gt=0, le=EXPIRES_SECONDS_MAX), AS_TOLD] | None = None
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"anyOf": _ROLES_DIFFER})
 
     @field_validator("models")
     @classmethod
@@ -79,7 +92,7 @@ class Rotation(BaseModel):
     """How a key is rotated."""
 
     #: How long its old secret works on.
-    overlap_seconds: Annotated[int, Field(ge=0, le=OVERLAP_SECONDS_MAX)] = OVERLAP_SECONDS
+    overlap_seconds: Annotated[int, Field(ge=0, le=OVERLAP_SECONDS_MAX), AS_TOLD] = OVERLAP_SECONDS
 
     model_config = ConfigDict(extra="forbid")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 from fastapi import FastAPI, Request
@@ -161,6 +161,14 @@ def _models(overview: OverviewObject) -> Iterator[Metric]:
     yield from (slots, providers)
 
 
+def _encoder(accept: str) -> tuple[Callable[[Collector], bytes], str]:
+    """How to write it, as Prometheus asks; as plain text for a version that there is not."""
+    try:
+        return choose_encoder(accept)
+    except TypeError:  # It compares whatever stands there with a number.
+        return choose_encoder("")
+
+
 def add(app: FastAPI, metrics: GatewayMetrics) -> None:
     """
     Serve ``metrics`` at `PATH` of ``app``, to whoever may ask for every model: the counters name
@@ -176,7 +184,7 @@ def add(app: FastAPI, metrics: GatewayMetrics) -> None:
             now = await overview.get(caller)
         except Unavailable:  # What has been counted can still be told.
             now = None
-        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        encode, content_type = _encoder(request.headers.get("accept", ""))
         body = encode(Told(metrics, now, office.minutes.calls()))
         return Response(body, headers={"content-type": content_type})
 

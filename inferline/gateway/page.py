@@ -9,6 +9,7 @@ from typing import Any, Final
 from fastapi import FastAPI
 from starlette.responses import RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
+from starlette.types import Receive, Scope, Send
 
 PATH: Final = "/dashboard"
 
@@ -57,7 +58,12 @@ def folder() -> Path:
 
 
 class _Files(StaticFiles):
-    """Files, each with the headers that bind the page."""
+    """Files, each whole and with the headers that bind the page."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # They are small, and a range that is none is no reason for an error of another kind.
+        headers = [header for header in scope["headers"] if header[0] != b"range"]
+        await super().__call__({**scope, "headers": headers}, receive, send)
 
     def file_response(
         self, full_path: str | os.PathLike[str], *args: Any, **named: Any

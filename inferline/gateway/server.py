@@ -93,6 +93,8 @@ def run(settings: Settings, host: str, port: int, tracer: Tracer = NO_TRACER) ->
                 log_level="warning",
                 access_log=False,
                 server_header=False,
+                # There are none, whatever happens to be installed.
+                ws="none",
                 # Who asks is told by a key, never by an address that a header claims.
                 proxy_headers=False,
                 timeout_graceful_shutdown=math.ceil(settings.drain_seconds) + CUT_OFF_SECONDS,

@@ -41,7 +41,10 @@ async def _line(request: Request) -> Line:  # not async, it would be run in a th
 At = Annotated[Line, Depends(_line)]
 router = APIRouter(prefix="/tasks", tags=["tasks"], responses=ERRORS)
 _STREAM: Final[dict[int | str, dict[str, Any]]] = {
-    200: {"description": "The rest of the answer.", "content": {EVENT_STREAM: {}}}
+    200: {
+        "description": "The rest of the answer; all of it, where it is no stream.",
+        "content": {EVENT_STREAM: {}, "application/json": {}},
+    }
 }
 
 

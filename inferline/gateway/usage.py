@@ -16,13 +16,38 @@ from inferline.gateway.objects import (
     UsageObject,
 )
 from inferline.usage import UsageStore
-from inferline.usage_report import Report, dimensions, last_requests, moment, request_row
+from inferline.usage_report import (
+    AGO,
+    DIMENSIONS,
+    Report,
+    dimensions,
+    last_requests,
+    moment,
+    request_row,
+)
 
 #: How long the text of a time or of dimensions may be, characters.
 _TEXT_CHARS_MAX: Final = 64
 _LISTED_MAX: Final = 1000
 
-Text = Annotated[str, Query(max_length=_TEXT_CHARS_MAX)]
+_DIMENSION: Final = f"({'|'.join(DIMENSIONS)})"
+#: What `dimensions` and `moment` take, as the documentation has it; they are the judges.
+By = Annotated[
+    str,
+    Query(
+        max_length=_TEXT_CHARS_MAX,
+        json_schema_extra={"pattern": rf"^\s*({_DIMENSION}\s*)?(,\s*({_DIMENSION}\s*)?)*$"},
+    ),
+]
+Moment = Annotated[
+    str,
+    Query(
+        max_length=_TEXT_CHARS_MAX,
+        json_schema_extra={
+            "anyOf": [{"pattern": AGO}, {"format": "date"}, {"format": "date-time"}]
+        },
+    ),
+]
 
 
 async def _usage(request: Request) -> UsageStore:  # not async, it would be run in a thread
@@ -41,7 +66,7 @@ def seen_by(caller: Caller) -> str | None:
 
 @router.get("/usage", summary="Tell what was used", response_model_exclude_unset=True)
 async def get_usage(
-    caller: ClientCaller, usage: At, by: Text = "model", since: Text = "24h", until: Text = "0m"
+    caller: ClientCaller, usage: At, by: By = "model", since: Moment = "24h", until: Moment = "0m"
 ) -> UsageList:
     """
     What the requests of the caller's tenant took that have ended, by any of tenant, key, model,
@@ -64,7 +89,7 @@ async def get_usage(
 async def list_requests(
     caller: ClientCaller,
     usage: At,
-    since: Text = "1h",
+    since: Moment = "1h",
     limit: Annotated[int, Query(ge=1, le=_LISTED_MAX)] = 100,
 ) -> RequestList:
     """

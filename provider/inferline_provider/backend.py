@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
-from inferline.enrolment import OfferedModel
+from inferline.enrolment import WHOLE_MAX, OfferedModel
 from inferline.http.connections import Connections
 from inferline.http.errors import HttpError, Silence
 from inferline.http.response import Response
@@ -221,12 +221,12 @@ def _model(entry: Any) -> OfferedModel | None:
     """Return the model that an entry of the backend's list tells of; None when it has no name."""
     if not isinstance(entry, dict) or not isinstance(entry.get("id"), str) or not entry["id"]:
         return None
-    owner, created = entry.get("owned_by"), entry.get("created")
+    owner = entry.get("owned_by")
     # The name is checked when it is offered: an alias may stand in for one that clients can't use.
     return OfferedModel.model_construct(
         id=entry["id"],
         owned_by=owner[:128] if isinstance(owner, str) else "inferline",
-        created=created if isinstance(created, int) and created > 0 else 0,
+        created=_whole(entry.get("created")),
         context_length=_context_length(entry),
     )
 
@@ -235,7 +235,11 @@ def _context_length(entry: dict[str, Any]) -> int | None:
     meta = entry.get("meta")
     for where in (entry, meta if isinstance(meta, dict) else {}):
         for name in _LENGTHS:
-            value = where.get(name)
-            if isinstance(value, int) and value > 0:
+            if value := _whole(where.get(name)):
                 return value
     return None
+
+
+def _whole(told: Any) -> int:
+    """A number above 0 that the gateway takes, else 0: no backend's fancy keeps a provider out."""
+    return told if type(told) is int and 0 < told <= WHOLE_MAX else 0

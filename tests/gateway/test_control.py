@@ -14,6 +14,7 @@ from inferline.caller import ANYONE
 from inferline.clock import SystemClock
 from inferline.enrolment import Enrolment
 from inferline.gateway.access import OpenAccess
+from inferline.gateway.app import create_app
 from inferline.gateway.catalogue import Catalogue
 from inferline.gateway.control import Office
 from inferline.gateway.line import Line
@@ -175,10 +176,15 @@ async def test_a_provider_of_an_earlier_release_tells_neither(
     "told",
     [
         {"tokens_per_second": -1},
-        {"tokens_per_second": 1e300},
         {"tokens_per_second": "NaN"},
         {"reason": "x" * 201},
+        {"tokens_per_second": 1e300},
+        {"service_seconds": 1e308},
+        {"running": 10**40},
+        {"models": [{"id": "a", "created": 10**40}]},
+        {"models": [{"id": "a", "context_length": 10**40}]},
         {"speeds": {"org/m": {"task_seconds": 0}}},
+        {"speeds": {"org/m": {"task_seconds": 1e308}}},
         {"speeds": {"org/m": {"task_seconds": 1, "tokens_per_second": -1}}},
         {"speeds": {"no name": {"task_seconds": 1}}},
         {"speeds": {f"m{n}": {"task_seconds": 1} for n in range(201)}},
@@ -202,6 +208,39 @@ async def test_the_slower_provider_hears_of_the_faster_one(
 
     assert {} == first["faster"]
     assert {"org/m": {"times": 4.0, "fellows": 1}} == second["faster"]
+
+
+@pytest.mark.parametrize("least", ["task_seconds", "tokens_per_second"])
+async def test_however_slow_a_provider_is_the_others_are_finitely_faster(
+    gateway: Gateway, client: httpx.AsyncClient, least: str
+) -> None:
+    quick = {"task_seconds": 5e-324, "tokens_per_second": 1e9}
+    slow = {"task_seconds": 1e9, "tokens_per_second": 5e-324} | (
+        {"tokens_per_second": 0} if least == "task_seconds" else {}
+    )
+    told = {**TOLD, "id": "q", "speeds": {"org/m": quick}, "service_seconds": 5e-324}
+    await client.post("/v1/providers", json=told)
+
+    grant = await client.post("/v1/providers", json={**TOLD, "speeds": {"org/m": slow}})
+
+    assert 200 == grant.status_code, grant.text
+    assert 1e12 >= grant.json()["faster"]["org/m"]["times"]
+    for path in ("/v1/models", "/v1/providers", "/v1/overview", "/metrics"):
+        assert 200 == (await client.get(path)).status_code, path
+
+
+async def test_a_model_that_is_named_twice_counts_once(
+    gateway: Gateway, client: httpx.AsyncClient
+) -> None:
+    await client.post("/v1/providers", json={**TOLD, "models": [{"id": "a"}, {"id": "a"}]})
+
+    assert 1 == (await client.get("/v1/models/a")).json()["providers"]
+    [queue] = {
+        (row["providers"], row["slots"])
+        for row in (await client.get("/v1/queue/stats")).json()["data"]
+        if row["model"] == "a"
+    }
+    assert (1, 4) == queue
 
 
 async def test_a_provider_of_an_earlier_release_hears_of_nobody_faster(
@@ -301,6 +340,32 @@ async def test_the_documentation_lists_every_route_and_no_other(
     chat = paths["/v1/chat/completions"]["post"]
     assert {"application/json", "text/event-stream"} == set(chat["responses"]["200"]["content"])
     assert ["model"] == chat["requestBody"]["content"]["application/json"]["schema"]["required"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "asked"),
+    [
+        ({}, set()),
+        ({"provider_token": "t"}, {"provider"}),
+        ({"access": "keys"}, {"client", "provider", "admin"}),
+    ],
+)
+async def test_the_documentation_says_who_has_to_show_a_key(
+    settings: dict[str, Any], asked: set[str]
+) -> None:
+    async with running_gateway(**settings) as gateway:
+        document = create_app(gateway.office).openapi()
+
+    said = {
+        (verb, path): {name for one in operation.get("security", []) for name in one}
+        for path, operations in document["paths"].items()
+        for verb, operation in operations.items()
+    }
+    assert asked == set(document.get("components", {}).get("securitySchemes", {}))
+    assert set() == said["get", "/v1/health"]
+    assert asked & {"client"} == said["post", "/v1/chat/completions"]
+    assert asked & {"provider"} == said["post", "/v1/providers"]
+    assert asked & {"admin"} == said["post", "/v1/keys"]
 
 
 async def test_the_manual_lists_every_route(client: httpx.AsyncClient) -> None:

@@ -8,6 +8,7 @@ import json
 import httpx
 import pytest
 
+from inferline.gateway.app import create_app
 from tests.support.gateway import MODEL, Gateway, running_gateway
 
 PATH = "/v1/chat/completions"
@@ -72,9 +73,39 @@ async def test_a_large_body_is_a_413_told_by_its_length_or_by_its_bytes() -> Non
         assert "1000" in response.json()["error"]["message"]
 
 
+async def test_a_control_route_reads_no_large_body_before_it_asks_for_a_key() -> None:
+    async def pieces():  # type: ignore[no-untyped-def]
+        for _ in range(20):
+            yield b"x" * 100_000
+
+    json = {"content-type": "application/json"}
+    async with (
+        running_gateway(access="keys", body_bytes_max=100_000) as gateway,
+        httpx.AsyncClient(base_url=gateway.url, timeout=20, headers=json) as client,
+    ):
+        told = await client.post("/v1/providers", content=b"x" * 100_001)
+        untold = await client.post("/v1/keys", content=pieces())
+
+    for response in (told, untold):
+        assert 413 == response.status_code
+        check_shape(response)
+        assert "request_too_large" == response.json()["error"]["code"]
+
+
+async def test_a_length_of_thousands_of_digits_is_a_413(gateway: Gateway) -> None:
+    transport = httpx.ASGITransport(create_app(gateway.office))
+    async with httpx.AsyncClient(base_url="http://x", transport=transport) as client:
+        length = {"content-length": "9" * 5000}
+        response = await client.post(PATH, content=b"{}", headers=length)
+
+    assert 413 == response.status_code
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
+        ("POST", f"{PATH}/", 404),
+        ("GET", "/v1/queue/stats/", 404),
         ("GET", "/v1/nothing", 404),
         ("GET", "/nothing", 404),
         ("GET", PATH, 405),
@@ -93,8 +124,34 @@ async def test_what_is_not_there_is_told_in_the_same_shape(
     check_shape(response)
 
 
-async def test_a_405_says_what_is_allowed(client: httpx.AsyncClient) -> None:
-    assert "POST" == (await client.get(PATH)).headers["allow"]
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", PATH, "POST"),
+        ("PUT", "/v1/providers", "GET, POST"),
+        ("DELETE", "/api/keys", "GET, POST"),
+        ("GET", "/v1/keys/x", "DELETE"),
+        ("POST", "/v1/models/a/b", "GET"),
+        ("POST", "/dashboard", "GET, HEAD"),
+    ],
+)
+async def test_a_405_says_all_that_is_allowed(
+    client: httpx.AsyncClient, method: str, path: str, allowed: str
+) -> None:
+    response = await client.request(method, path)
+
+    assert (405, allowed) == (response.status_code, response.headers["allow"])
+
+
+async def test_of_what_a_client_calls_a_field_only_so_much_is_repeated(
+    client: httpx.AsyncClient,
+) -> None:
+    told = {"id": "p", "version": "1", "slots": 1, "models": [], "speeds": {"x" * 5000: {}}}
+
+    response = await client.post("/v1/providers", json=told)
+
+    assert 400 == response.status_code
+    assert 200 == len(response.json()["error"]["param"])
 
 
 async def test_an_enrolment_that_is_wrong_is_told_without_repeating_it(
@@ -150,16 +207,22 @@ async def test_every_request_has_an_id_of_its_own(client: httpx.AsyncClient) -> 
     assert 20 == len({response.headers["x-request-id"] for response in responses})
 
 
-async def test_a_slow_body_that_stops_is_no_error_in_the_log(gateway: Gateway) -> None:
+async def test_a_slow_body_that_stops_is_no_error_in_the_log(
+    gateway: Gateway, caplog: pytest.LogCaptureFixture
+) -> None:
     host, port = gateway.url.removeprefix("http://").split(":")
     _, writer = await asyncio.open_connection(host, int(port))
     writer.write(f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 500\r\n\r\n{{".encode())
     await writer.drain()
     writer.close()
-    await asyncio.sleep(0.1)
+    async with asyncio.timeout(10):
+        while not gateway.entries:  # noqa: ASYNC110  # a list tells nobody of what it gets
+            await asyncio.sleep(0.01)
 
     async with httpx.AsyncClient(base_url=gateway.url) as client:
         assert 200 == (await client.get("/health")).status_code
+    assert [(499, "cancelled")] == [(entry.status, entry.code) for entry in gateway.entries]
+    assert [] == [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 def test_the_hostile_table_is_hostile() -> None:

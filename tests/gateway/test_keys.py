@@ -238,6 +238,27 @@ async def test_administrators_keys_are_out_of_their_reach(
     assert [own] == await locked.keys.keys("admin")
 
 
+async def test_what_can_be_no_id_is_not_looked_for_and_not_repeated(
+    locked: Gateway, admin: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    look = locked.keys.key
+
+    async def looked(key_id: str) -> Any:
+        asked.append(key_id)
+        return await look(key_id)
+
+    key = await made(admin)
+    monkeypatch.setattr(locked.keys, "key", looked)
+    answers = [await admin.delete(f"/v1/keys/{one}") for one in ("x" * 2000, key["key"])]
+
+    assert ["key_not_found"] * 2 == [answer.json()["error"]["code"] for answer in answers]
+    shown = parse(key["key"])
+    assert shown is not None
+    assert shown.secret[:8] not in answers[1].text
+    assert [] == asked
+
+
 async def test_a_gateway_that_asks_for_no_keys_makes_none() -> None:
     async with (
         running_gateway() as gateway,

@@ -55,6 +55,18 @@ async def test_an_answer_is_told_by_model_and_operation(
     assert 8 == value(text, "inferline_tokens_total", **tokens | {"gen_ai_token_type": "output"})
 
 
+@pytest.mark.parametrize("version", ["x", "1.x", "", "9" * 5000])
+async def test_of_a_version_that_there_is_not_it_is_told_in_another(
+    gateway: Gateway, client: httpx.AsyncClient, version: str
+) -> None:
+    accept = {"accept": f"application/openmetrics-text; version={version}"}
+
+    answer = await client.get("/metrics", headers=accept)
+
+    assert 200 == answer.status_code
+    assert "inferline_overview_up" in answer.text
+
+
 async def test_a_failure_is_told_by_its_code_and_its_times_do_not_count_as_answers(
     gateway: Gateway, client: httpx.AsyncClient
 ) -> None:

@@ -141,6 +141,21 @@ async def test_without_a_provider_of_its_own_a_model_does_not_exist_for_it(stack
     assert {} == await stack.gateway.store.live_by_slug(10)
 
 
+async def test_a_name_too_long_for_the_registry_is_no_models(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+
+    async def look(name: str) -> None:
+        looked.append(name)
+
+    monkeypatch.setattr(stack.gateway.registry, "model", look)
+    answers = [await stack.ask(who, model="\U0001f980" * 256) for who in ("acme", "globex")]
+
+    assert ["model_not_found"] * 2 == [answer.json()["error"]["code"] for answer in answers]
+    assert {1024} == {len(name.encode()) for name in looked}
+
+
 async def test_it_waits_for_its_own_providers_however_many_others_there_are(stack: Stack) -> None:
     await stack.enrol("own")
     await stack.enrol("own", healthy=False)

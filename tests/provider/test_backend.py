@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from inferline.enrolment import OfferedModel
 from inferline_provider import backend as client
 from inferline_provider.verdict import Broken, Fault, KeyRefused, Silent
 from tests.support.backend import Backend, serving
@@ -72,6 +73,15 @@ async def test_odd_entries_of_the_list_do_no_harm() -> None:
         (model,) = await backend.models()
 
         assert (model.id, model.created, model.owned_by) == ("m", 0, "inferline")
+
+
+@pytest.mark.parametrize("odd", [True, -1, 10**40, 1.5, "5"])
+async def test_no_number_of_a_backend_keeps_its_models_out(odd: Any) -> None:
+    entry = {"id": "m", "created": odd, "max_model_len": odd}
+    async with backend_of({"/v1/models": {"data": [entry]}}) as backend:
+        (model,) = await backend.models()
+
+    assert OfferedModel(id="m") == OfferedModel.model_validate(model.model_dump())
 
 
 @pytest.mark.parametrize("answer", [500, 302, "<html>", {"models": []}, []])

@@ -171,7 +171,7 @@ async def running_gateway(
     app = create_app(office)
     page.add(app)
     metrics.add(app, counted)
-    config = uvicorn.Config(app, port=0, log_level="warning")
+    config = uvicorn.Config(app, port=0, log_level="warning", ws="none")
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server._serve())
     while not server.started:  # noqa: ASYNC110  # uvicorn sets a flag and tells nobody

@@ -1,0 +1,73 @@
+"""Whatever the body is: an answer, or a refusal in words."""
+
+from __future__ import annotations
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from inferline.gateway.inference import ENDPOINTS
+from tests.support.fuzzing import fuzz
+from tests.support.gateway import MODEL
+from tests.support.hostile import CHAT, bodies, dumped
+from tests.support.judged import judge
+from tests.support.served import Served
+
+paths = st.sampled_from([endpoint.path.encode() for endpoint in ENDPOINTS])
+CONTROL = {
+    b"/keys": {"name": "a", "models": ["a*"], "tiers": ["flex"], "expires_seconds": 60},
+    b"/keys/0123456789A/rotate": {"overlap_seconds": 60},
+    b"/providers": {
+        "id": "p2",
+        "version": "1",
+        "slots": 0,
+        "models": [{"id": "a", "created": 1, "context_length": 4096}],
+        "speeds": {"a": {"task_seconds": 0.5, "tokens_per_second": 20.0}},
+    },
+}
+TYPES = st.sampled_from(
+    [
+        b"application/json",
+        b"application/x+json",
+        b"text/plain",
+        b"application/json; charset=utf-16",
+        b"multipart/form-data; boundary=",
+        b"application/json\xff",
+        b"",
+    ]
+)
+
+
+@fuzz(500)
+@given(paths, bodies(CHAT), TYPES)
+@example(b"/chat/completions", dumped({**CHAT, "stream": False}), b"")
+@example(b"/chat/completions", dumped({"model": MODEL, "x": [[]] * 5000}), b"")
+def test_any_body_of_a_request_is_answered_or_refused(
+    open_gateway: Served, path: bytes, body: bytes, kind: bytes
+) -> None:
+    answer = open_gateway.ask(
+        "bodies of requests", "POST", b"/v1" + path, headers=[(b"Content-Type", kind)], body=body
+    )
+
+    judge(answer)
+    assert answer.status in (200, 400, 404, 429)
+
+
+@fuzz(300)
+@given(st.data(), st.sampled_from(sorted(CONTROL)), TYPES)
+def test_any_body_of_a_control_route_is_taken_or_refused(
+    locked_gateway: Served, data: st.DataObject, path: bytes, kind: bytes
+) -> None:
+    body = data.draw(bodies(CONTROL[path]))
+    key = KEYS.setdefault(path, locked_gateway.key("admin" if b"keys" in path else "provider"))
+    headers = [(b"Content-Type", kind), (b"Authorization", b"Bearer " + key.encode())]
+
+    answer = locked_gateway.ask(
+        "bodies of control routes", "POST", b"/v1" + path, headers=headers, body=body
+    )
+
+    judge(answer, secret=key.encode())
+    assert answer.status in (200, 400, 404)
+
+
+#: Made once, by where they are for.
+KEYS: dict[bytes, str] = {}
