@@ -110,9 +110,7 @@ async def serve(endpoint: Endpoint, request: Request) -> Response:
             traceparent=visit.traceparent,
         )
         visit.payload = asked
-        held = visit.reservation = await quotas.reserve(
-            caller, endpoint.backend_path, asked, body
-        )
+        held = visit.reservation = await quotas.reserve(caller, endpoint.backend_path, asked, body)
         request.state.headers = held.headers
         seat = await repeat.submit(
             *(line, draft, body),

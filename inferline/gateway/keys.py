@@ -34,7 +34,10 @@ _ROLES_DIFFER: Final[list[Any]] = [
     {"properties": {"role": {"const": "client"}}},
     {
         "properties": {
-            **{"role": {"const": "provider"}, "tenant": False, "tiers": False, "limits": False}
+            "role": {"const": "provider"},
+            "tenant": False,
+            "tiers": False,
+            "limits": False,
         },
         "required": ["role", "models"],
     },

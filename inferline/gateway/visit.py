@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from inferline import genai
 from inferline.caller import Caller
-from inferline.errors import CapacityError, GatewayStopping, InferLineError
+from inferline.errors import GatewayStopping, InferLineError
 from inferline.gateway.line import Line
 from inferline.gateway.quota import Reservation
 from inferline.ledger import Entry
