@@ -105,6 +105,24 @@ def test_without_a_key_or_with_the_token_there_is_none(locked: Locked) -> None:
             assert status == client.get("/v1/models").status_code
 
 
+def test_what_a_key_has_reserved_and_not_used_it_may_use_again(locked: Locked) -> None:
+    limit = ("--tokens-per-day", "1000")
+    key = inferline(locked.line, "keys", "create", "--name", "thrifty", *limit)["key"]
+    most_of_it, more_than_it = {**CHAT, "max_tokens": 900}, {**CHAT, "max_tokens": 1000}
+
+    with locked.client(key) as client:
+        first = client.post("/v1/chat/completions", json=most_of_it)
+        until(
+            lambda: client.post("/v1/chat/completions", json=most_of_it).status_code == 200,
+            "the first one is settled",
+        )
+        refused = client.post("/v1/chat/completions", json=more_than_it)
+
+    assert (200, "1000") == (first.status_code, first.headers["x-ratelimit-limit-tokens"])
+    assert int(first.headers["x-ratelimit-remaining-tokens"]) < 100
+    assert (429, "false") == (refused.status_code, refused.headers["x-should-retry"])
+
+
 def test_the_commands_show_the_key(locked: Locked) -> None:
     locked.line.environ |= {"INFERLINE_API_KEY": locked.key, "INFERLINE_BASE_URL": locked.line.url}
 
