@@ -70,7 +70,7 @@ TOO_LONG = [{"role": "user", "content": "word " * 2 * CONTEXT}]
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "too long": ({**CHAT, "messages": TOO_LONG}, "exceed_context_size_error"),
     "temperature": ({**CHAT, "temperature": "hot"}, "invalid_request_error"),
-    "choices": ({**CHAT, "n": 10 * SLOTS}, "invalid_request_error"),
+    "choices": ({**CHAT, "n": 2 * SLOTS}, "invalid_request_error"),
     "format": ({**CHAT, "response_format": {"type": "none"}}, "invalid_request_error"),
 }
 
