@@ -115,7 +115,7 @@ def _table(scenes: Mapping[str, Scene], raw: Raw) -> Table:
 def _work(way: Way) -> tuple[str, str]:
     if not way.raw["slot_seconds"]:
         return "", ""
-    of_heavy = way.raw["work"]["heavy"] / way.work
+    of_heavy = way.raw["work"].get("heavy", 0.0) / way.work  # None, and it is left out.
     return f"{100 * way.work / way.raw['slot_seconds']:.1f} %", f"{100 * of_heavy:.1f} %"
 
 

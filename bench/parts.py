@@ -84,7 +84,7 @@ PARTS = {
         "Fairness",
         "how long a tenant waits beside one with 100 times its load, and the best possible",
         1800,
-        150,
+        50,
     ),
     "autoslots": Part(
         "Automatic slots",

@@ -105,7 +105,7 @@ def test_who_is_not_answered_counts_as_having_waited_for_ever() -> None:
 
 def test_goals_tables_and_the_chart_are_made_of_the_raw_data() -> None:
     ways = {
-        ALONE: raw([0, 40]),
+        ALONE: raw([0, 40]) | {"work": {"light": 1.0}},
         ONE_QUEUE: raw([500_000], unanswered=5),
         OURS: raw([0, 300], heavy=8.95),
         IDEAL: raw([0, 290]) | {"slot_seconds": 0.0, "calls": {}},
