@@ -55,7 +55,7 @@ def meters() -> Meters:
 
 @pytest.fixture
 async def locked(meters: Meters) -> AsyncIterator[Gateway]:
-    async with running_gateway(access="keys", meters=meters) as found:
+    async with running_gateway(access="keys", meters=meters, tenant_share=0) as found:
         await found.know()
         yield found
 
