@@ -12,6 +12,7 @@ import pytest
 
 from inferline import payload
 from inferline.gateway import repeat
+from inferline.keys import new_key
 from inferline.task import TIERS, Task
 from tests.support.gateway import MODEL, Gateway, running_gateway
 
@@ -59,6 +60,36 @@ async def test_a_request_beyond_its_tenants_share_waits_in_the_next_queue(gatewa
         await submitted(gateway, tenant_open=count)
 
     assert {"priority": 0, "default": SLOTS, "flex": 3} == await waiting(gateway)
+
+
+async def test_what_the_keys_of_a_tenant_have_open_is_counted_together() -> None:
+    async with running_gateway(access="keys") as gateway:
+        await gateway.know(slots=SLOTS)
+        keys = [await key_of(gateway, tenant) for tenant in ("heavy", "heavy", "light")]
+        async with httpx.AsyncClient(base_url=gateway.url, timeout=20) as client:
+
+            async def ask(key: str) -> None:
+                headers = {"authorization": f"Bearer {key}"}
+                await client.post(PATH, content=BODY, headers=headers)
+
+            asking = []
+            for sent, key in enumerate([keys[0], keys[1], keys[0], keys[1], keys[2]], 1):
+                asking.append(asyncio.create_task(ask(key)))
+                async with asyncio.timeout(10):
+                    while sum((await waiting(gateway)).values()) < sent:  # noqa: ASYNC110
+                        await asyncio.sleep(0.01)  # nobody tells
+
+            assert {"priority": 0, "default": SLOTS + 1, "flex": 2} == await waiting(gateway)
+
+            for tier in ["default"] * (SLOTS + 1) + ["flex"] * 2:
+                await (await gateway.take(tier=tier)).finish(tail=b"{}")
+            await asyncio.gather(*asking)
+
+
+async def key_of(gateway: Gateway, tenant: str) -> str:
+    key, text = new_key("client", "n", tenant=tenant, now_ms=gateway.store.now_ms())
+    await gateway.keys.put_key(key)
+    return text
 
 
 async def test_it_keeps_its_tier_and_is_answered_like_any(
