@@ -6,19 +6,20 @@ from typing import Final
 
 from inferline.task import TIERS, Tier
 
-#: So many tenants are taken to be in line at least: a gateway may see only some of them.
-TENANTS_MIN: Final = 4
+#: What part of the largest tenant's open requests another one may have. With few slots and a long
+#: line, who has more open than could run at once may still be one of the small ones.
+OF_LARGEST: Final = 0.25
 
 
-def share(most: float, in_line: int = 0, tenants: int = 0) -> int:
+def share(most: float, largest: int = 0) -> int:
     """
     How many requests a tenant may have open at a model before the next one gives way, 1 or more.
 
-    ``most`` of them in any case, or as many as everybody has on average, if that is more:
-    ``in_line`` wait or run, of so many tenants. With few slots and much in line, who has more open
-    than could run at once may still be one of the small ones.
+    ``most`` of them in any case, or a part of the ``largest`` number that any tenant has open, if
+    that is more: compared with the largest, not with the average, several are told from a small one
+    however many they are.
     """
-    return max(1, int(most), in_line // max(TENANTS_MIN, tenants))
+    return max(1, int(most), int(largest * OF_LARGEST))
 
 
 def lane(tier: Tier, tenant_open: int, share: int) -> Tier:

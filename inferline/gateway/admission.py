@@ -90,16 +90,18 @@ class Admission:
         """
         The tier in whose queue a request is to wait, of whose tenant so many are open with it.
 
-        0 is for a tenant whose requests nobody counts. How much is in line is looked up only for
-        who may have to give way.
+        0 is for a tenant whose requests nobody counts.
         """
         crowd = self._crowds[model.mark]
-        crowd.note(tenant)
+        crowd.note(tenant, tenant_open)
         most = self._tenant_share * (model.serving or NOBODY).slots
-        if not self._tenant_share or tenant_open <= fairness.share(most):
+        if not self._tenant_share or tenant_open <= most:
             return tier
-        share = fairness.share(most, self._in_line(model, tier), len(crowd))
-        return fairness.lane(tier, tenant_open, share)
+        found = fairness.lane(tier, tenant_open, fairness.share(most, crowd.largest()))
+        for better in TIERS[TIERS.index(tier) : TIERS.index(found)]:
+            # What waits there goes before it, and it may be that nobody else has that looked up.
+            self._catalogue.depth(self._level(model, better).queue)
+        return found
 
     async def admit(self, model: Model, lane: Tier, seconds: float) -> None:
         """Let a request in if it can be answered within ``seconds``. Raises QueueFull."""
@@ -125,13 +127,6 @@ class Admission:
         if excess > 0:
             shrink = max(pace.rate - level.flow(now), SHRINK_SHARE * pace.rate)
             raise _refusal(model, ahead, excess / shrink if shrink else None)
-
-    def _in_line(self, model: Model, tier: Tier) -> int:
-        """How many of a model's tasks wait or run in a tier and those below, as far as is known."""
-        levels = [self._level(model, lane) for lane in TIERS[TIERS.index(tier) :]]
-        readings = [self._catalogue.depth(level.queue) for level in levels]
-        depths = [reading.depth for reading in readings if reading is not None]
-        return sum(depth.waiting + depth.running for depth in depths)
 
     def _level(self, model: Model, tier: Tier) -> Level:
         if (model.mark, tier) not in self._levels:

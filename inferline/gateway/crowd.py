@@ -1,4 +1,4 @@
-"""The crowd: which tenants ask for a model these days, as far as this gateway sees them."""
+"""The crowd: who asks for a model these days and how much, as far as this gateway sees it."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from inferline.clock import Clock
 
 #: Who has not asked for so long is not there any more, seconds.
 AWAY_SECONDS: Final = 60.0
-#: Of more, nobody has a large part any more.
+#: So many tenants are remembered, those that asked last.
 TENANTS_MAX: Final = 256
 
 
 class Crowd:
-    """Those of one model."""
+    """The tenants of one model."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        #: When each asked last, who did so longest ago first.
-        self._asked_at: OrderedDict[str, float] = OrderedDict()
+        #: When each asked last, and how many requests it had open; the longest ago first.
+        self._asked: OrderedDict[str, tuple[float, int]] = OrderedDict()
 
-    def note(self, tenant: str) -> None:
-        """Take note of a request."""
-        self._asked_at[tenant] = self._clock.monotonic()
-        self._asked_at.move_to_end(tenant)
-        if len(self._asked_at) > TENANTS_MAX:
-            self._asked_at.popitem(last=False)
+    def note(self, tenant: str, tenant_open: int) -> None:
+        """Take note of a request, of whose tenant so many are open with it."""
+        self._asked[tenant] = self._clock.monotonic(), tenant_open
+        self._asked.move_to_end(tenant)
+        if len(self._asked) > TENANTS_MAX:
+            self._asked.popitem(last=False)
 
-    def __len__(self) -> int:
-        """How many tenants there are."""
+    def largest(self) -> int:
+        """How many requests that tenant had open which had most; 0 where nobody is."""
         since = self._clock.monotonic() - AWAY_SECONDS
-        while self._asked_at and next(iter(self._asked_at.values())) < since:
-            self._asked_at.popitem(last=False)
-        return len(self._asked_at)
+        while self._asked and next(iter(self._asked.values()))[0] < since:
+            self._asked.popitem(last=False)
+        return max((count for _, count in self._asked.values()), default=0)

@@ -279,38 +279,23 @@ async def test_who_has_more_open_gives_way(door: Door) -> None:
     assert "flex" == door.lane(99, "flex")
 
 
-async def test_who_has_a_small_part_of_a_long_line_does_not_give_way(door: Door) -> None:
-    await door.see(20)
-    await door.see(176, 0, tier="flex")
+async def test_who_has_little_beside_the_largest_does_not_give_way(door: Door) -> None:
+    door.lane(200, tenant="large")
 
     assert ["default", "flex"] == [door.lane(count) for count in (50, 51)]
 
 
-async def test_the_more_tenants_there_are_the_smaller_is_the_part_of_each(door: Door) -> None:
-    await door.see(20)
-    await door.see(176, 0, tier="flex")
-    for number in range(10):
-        door.lane(1, tenant=f"tenant {number}")
+async def test_however_many_are_large_all_of_them_give_way(door: Door) -> None:
+    large = [door.lane(120, tenant=f"large {number}") for number in range(10)]
 
-    assert ["default", "flex"] == [door.lane(n, tenant="tenant 0") for n in (20, 21)]
+    assert {"flex"} == set(large)
+    assert "default" == door.lane(30)
 
+
+async def test_who_has_left_makes_nobody_small(door: Door) -> None:
+    door.lane(200, tenant="large")
     door.clock.now += AWAY_SECONDS + 1
-    await door.see(20)
-    await door.see(176, 0, tier="flex")
-    assert ["default", "flex"] == [door.lane(n, tenant="tenant 0") for n in (50, 51)]
 
-
-async def test_what_waits_in_better_tiers_than_its_own_makes_nobodys_part_smaller(
-    door: Door,
-) -> None:
-    await door.see(1000, tier="priority")
-    await door.see(0)
-    await door.see(0, 0, tier="flex")
-
-    assert "flex" == door.lane(5)
-
-
-async def test_before_a_queue_is_known_the_slots_alone_count(door: Door) -> None:
     assert ["default", "flex"] == [door.lane(count) for count in (4, 5)]
 
 

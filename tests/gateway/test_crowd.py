@@ -17,29 +17,32 @@ class Clock:
         raise NotImplementedError
 
 
-def test_a_tenant_is_there_once_however_often_it_asks() -> None:
+def test_the_largest_is_who_had_most_open_when_it_asked_last() -> None:
     crowd = Crowd(Clock())
-    for tenant in ("a", "b", "a"):
-        crowd.note(tenant)
+    assert 0 == crowd.largest()
 
-    assert 2 == len(crowd)
+    for tenant, count in (("a", 9), ("b", 5), ("a", 3)):
+        crowd.note(tenant, count)
+
+    assert 5 == crowd.largest()
 
 
 def test_who_has_not_asked_for_long_has_left() -> None:
     clock = Clock()
     crowd = Crowd(clock)
-    crowd.note("a")
-    crowd.note("b")
+    crowd.note("a", 3)
+    crowd.note("b", 5)
     clock.now += AWAY_SECONDS - 1
-    crowd.note("a")
+    crowd.note("a", 3)
     clock.now += 2
 
-    assert 1 == len(crowd)
+    assert 3 == crowd.largest()
 
 
 def test_only_so_many_are_remembered() -> None:
     crowd = Crowd(Clock())
-    for number in range(2 * TENANTS_MAX):
-        crowd.note(str(number))
+    crowd.note("first", 1000)
+    for number in range(TENANTS_MAX):
+        crowd.note(str(number), 1)
 
-    assert TENANTS_MAX == len(crowd)
+    assert 1 == crowd.largest()

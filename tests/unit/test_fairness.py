@@ -39,15 +39,10 @@ def test_with_more_open_no_tenant_ever_waits_in_a_better_queue(tier: Tier) -> No
     assert sorted(places) == places
 
 
-def test_a_share_is_what_there_is_in_any_case_or_what_everybody_has_on_average() -> None:
+def test_a_share_is_what_there_is_in_any_case_or_a_part_of_what_the_largest_has() -> None:
     assert 32 == share(32)
-    assert 32 == share(32, in_line=320, tenants=10)
-    assert 40 == share(32, in_line=400, tenants=10)
-
-
-@pytest.mark.parametrize("tenants", [0, 1, 4])
-def test_tenants_that_are_not_seen_are_reckoned_with(tenants: int) -> None:
-    assert 25 == share(2, in_line=100, tenants=tenants)
+    assert 32 == share(32, largest=128)
+    assert 40 == share(32, largest=160)
 
 
 @pytest.mark.parametrize("most", [0.0, 0.3, 1.0])
@@ -55,8 +50,8 @@ def test_a_tenant_may_always_have_one_request_open(most: float) -> None:
     assert 1 == share(most)
 
 
-@pytest.mark.parametrize("heavy", [1, 2, 5, 50])
-def test_however_many_are_heavy_they_give_way_and_the_light_one_does_not(heavy: int) -> None:
-    found = share(4, in_line=heavy * 256 + 10, tenants=heavy + 1)
+@pytest.mark.parametrize("tier", ["priority", "default"])
+def test_the_largest_gives_way_to_the_lowest_tier_and_a_small_one_never(tier: Tier) -> None:
+    found = share(4, largest=256)
 
-    assert ("flex", "default") == (lane("default", 256, found), lane("default", 10, found))
+    assert ("flex", tier) == (lane(tier, 256, found), lane(tier, 20, found))
