@@ -105,7 +105,7 @@ def _table(scenes: Mapping[str, Scene], raw: Raw) -> Table:
         "average, lognormal (0.8), at one host of 4 slots where nothing else is said. Waiting is "
         "from sending a request until a slot begins with it, answer until its end. Alone: without "
         "the heavy tenant. One queue: nobody gives way. InferLine: who has more open than "
-        f"{raw['share']:g} times the slots, and than a quarter of the largest, does. Ideal: a queue "
+        f"{raw['share']:g} times the slots, and than half of the largest, does. Ideal: a queue "
         "that knows all at once, serves the light tenant first, breaks nothing off and "
         "leaves no slot idle; computed. Unanswered: refused, or not answered in time; a "
         "percentile beyond the answered ones is infinite.",

@@ -8,7 +8,7 @@ from inferline.task import TIERS, Tier
 
 #: What part of the largest tenant's open requests another one may have. With few slots and a long
 #: line, who has more open than could run at once may still be one of the small ones.
-OF_LARGEST: Final = 0.25
+OF_LARGEST: Final = 0.5
 
 
 def share(most: float, largest: int = 0) -> int:
@@ -26,8 +26,8 @@ def lane(tier: Tier, tenant_open: int, share: int) -> Tier:
     """
     The tier in whose queue a request of ``tier`` waits; it keeps its own in all other respects.
 
-    ``tenant_open`` of its tenant are open, this one included. Each share that is open before it
-    leads one tier down, and from the lowest one no further.
+    ``tenant_open`` of its tenant are open, this one included. What is beyond the share waits where
+    everybody goes before it, whatever the tier: a tier higher than the lowest would be one that
+    others with little have asked for.
     """
-    steps = max(0, tenant_open - 1) // share
-    return TIERS[min(TIERS.index(tier) + steps, len(TIERS) - 1)]
+    return tier if tenant_open <= share else TIERS[-1]

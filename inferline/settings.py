@@ -163,7 +163,7 @@ class Settings:
     tenant_share: float = _setting(
         1.0,
         "How many requests a tenant may have open at a model before its next one waits in the "
-        "queue of the next lower tier, behind others', as a share of the model's slots.",
+        "queue of `flex`, behind all others', as a share of the model's slots.",
         zero=True,
     )
     head_seconds_max: float = _setting(

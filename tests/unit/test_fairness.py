@@ -14,22 +14,10 @@ def test_up_to_its_share_a_tenant_waits_where_it_asked_for(tier: Tier, tenant_op
     assert tier == lane(tier, tenant_open, 4)
 
 
-@pytest.mark.parametrize(
-    ("tier", "tenant_open", "expected"),
-    [
-        ("priority", 5, "default"),
-        ("priority", 8, "default"),
-        ("priority", 9, "flex"),
-        ("priority", 100, "flex"),
-        ("default", 5, "flex"),
-        ("default", 100, "flex"),
-        ("flex", 100, "flex"),
-    ],
-)
-def test_each_share_beyond_it_gives_way_by_one_tier(
-    tier: Tier, tenant_open: int, expected: Tier
-) -> None:
-    assert expected == lane(tier, tenant_open, 4)
+@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize("tenant_open", [5, 100])
+def test_what_is_beyond_it_lets_everybody_by(tier: Tier, tenant_open: int) -> None:
+    assert "flex" == lane(tier, tenant_open, 4)
 
 
 @pytest.mark.parametrize("tier", TIERS)
@@ -41,8 +29,8 @@ def test_with_more_open_no_tenant_ever_waits_in_a_better_queue(tier: Tier) -> No
 
 def test_a_share_is_what_there_is_in_any_case_or_a_part_of_what_the_largest_has() -> None:
     assert 32 == share(32)
-    assert 32 == share(32, largest=128)
-    assert 40 == share(32, largest=160)
+    assert 32 == share(32, largest=64)
+    assert 40 == share(32, largest=80)
 
 
 @pytest.mark.parametrize("most", [0.0, 0.3, 1.0])
