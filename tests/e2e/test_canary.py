@@ -40,7 +40,10 @@ from tests.support.stage import (
 pytestmark = pytest.mark.timeout(170)
 
 #: Groups, which nobody raises, and what is between a provider and the store.
-NOT_MET = {errors.RequestError, errors.CapacityError, errors.TaskError, errors.LeaseLost}
+NOT_MET = {
+    *(errors.RequestError, errors.CapacityError, errors.TaskError, errors.LimitReached),
+    errors.LeaseLost,
+}
 ALL_ERRORS = {
     found
     for _, found in inspect.getmembers(errors, inspect.isclass)

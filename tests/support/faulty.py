@@ -16,14 +16,14 @@ log = logging.getLogger("inferline.gateway.line")
 submit, ask = Line.submit, Attempt._ask
 
 
-async def submit_or_not(self: Line, task: Task, body: bytes) -> None:
+async def submit_or_not(self: Line, task: Task, body: bytes, **told: int) -> None:
     """Submit, but for the fault that the request itself names."""
     fault = json.loads(body).get("x_fault")
     if fault == "break":
         raise RuntimeError(f"can't take {body!r}") from KeyError(body.decode())
     if fault == "leak":
         log.info("submits %s", body)
-    await submit(self, task, body)
+    await submit(self, task, body, **told)
 
 
 async def ask_or_not(self: Attempt) -> Finish:

@@ -137,6 +137,34 @@ def a_full_queue(stage: Stage) -> httpx.Response:
     return found
 
 
+@meets(errors.RequestsLimited)
+def a_request_too_many(stage: Stage) -> httpx.Response:
+    return limited(stage, "requests too many", requests_per_minute=1)
+
+
+@meets(errors.TokensLimited)
+def tokens_too_many(stage: Stage) -> httpx.Response:
+    return limited(stage, "tokens too many", tokens_per_minute=1)
+
+
+@meets(errors.QuotaExhausted)
+def a_day_that_is_spent(stage: Stage) -> httpx.Response:
+    return limited(stage, "a day that is spent", "garbled", tokens_per_day=2000)
+
+
+def limited(stage: Stage, scene: str, says: str = "plain", **limits: int) -> httpx.Response:
+    """
+    Ask with a key of these limits until it is refused: a minute may end meanwhile. Who garbles what
+    was used is charged for all that it might have been.
+    """
+    made = stage.call("POST", "/v1/keys", {"name": "limited", "limits": limits}, key="admin")
+    for number in range(5):
+        answer = stage.post(stage.chat(f"{scene}, {number}", says), key=made.json()["key"])
+        if answer.status_code == 429:
+            return answer
+    raise AssertionError(f"never refused: {scene}")
+
+
 # What a task ends with.
 
 
