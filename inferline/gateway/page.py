@@ -46,7 +46,7 @@ def add(app: FastAPI) -> None:
 
     for path in ("/", PATH):
         app.add_api_route(path, to_page, methods=["GET", "HEAD"], include_in_schema=False)
-    app.mount(f"{PATH}/", _Files(directory=folder(), html=True))
+    app.mount(f"{PATH}/", _Files(directory=folder()))
 
 
 def folder() -> Path:
@@ -64,6 +64,10 @@ class _Files(StaticFiles):
         # They are small, and a range that is none is no reason for an error of another kind.
         headers = [header for header in scope["headers"] if header[0] != b"range"]
         await super().__call__({**scope, "headers": headers}, receive, send)
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        # Asked for folders, the framework leads to whatever host a request names.
+        return await super().get_response("index.html" if path == "." else path, scope)
 
     def file_response(
         self, full_path: str | os.PathLike[str], *args: Any, **named: Any
