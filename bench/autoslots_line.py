@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import random
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -218,12 +217,8 @@ class Line:
 
 def simulate(line: Callable[[], Line], seconds: float, seed: int) -> Line:
     """Run a line, the same each time; returns what has happened."""
-    state = random.getstate()
-    random.seed(seed)
-    try:
+    with virtual_time.seeded(seed):
         return virtual_time.run(_simulate(line, seconds))
-    finally:
-        random.setstate(state)
 
 
 async def _simulate(line: Callable[[], Line], seconds: float) -> Line:

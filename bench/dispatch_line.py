@@ -13,7 +13,7 @@ from typing import Any
 from bench import virtual_time
 from bench.dispatch_trace import Fate, Host, Request, Trace, make
 from bench.far import FarQueue, FarStore
-from bench.virtual_line import Door, Response, line, office, provide
+from bench.virtual_line import Door, HealthyServer, Response, line, office, provide
 from bench.virtual_time import VirtualClock
 from inferline import payload
 from inferline.enrolment import Enrolment, Grant, OfferedModel
@@ -21,7 +21,6 @@ from inferline.memory import MemoryBodies
 from inferline.memory_registry import MemoryRegistry
 from inferline.settings import Settings
 from inferline_provider import provider, settings
-from inferline_provider.backend import Backend
 
 PATH = "/v1/chat/completions"
 MODEL = "model"
@@ -32,22 +31,13 @@ WARM_LOAD = 0.5
 SETTINGS = Settings(request_seconds_max=3600, reader_seconds=3600, queue_depth_max=100_000)
 
 
-class Server(Backend):
+class Server(HealthyServer):
     """The LLM server of one provider."""
 
     def __init__(self, world: World, number: int) -> None:
-        super().__init__("")
+        super().__init__(OfferedModel(id=MODEL))
         self._world = world
         self._number = number
-
-    async def check(self) -> None:
-        """It is always well."""
-
-    async def models(self) -> list[OfferedModel]:
-        return [OfferedModel(id=MODEL)]
-
-    async def prefill(self, model: str, text: str, shape: object) -> None:
-        return None
 
     @asynccontextmanager
     async def post(self, path: str, body: bytes, *_: object) -> AsyncIterator[Any]:
@@ -136,12 +126,8 @@ class World:
 
 def simulate(trace: Trace, *, seed: int, is_aware: bool) -> tuple[list[Fate], Counter[str]]:
     """How a trace fares on the line, the same each time, and the calls of SQS for it."""
-    state = random.getstate()
-    random.seed(seed)
-    try:
+    with virtual_time.seeded(seed):
         return virtual_time.run(_simulate(trace, seed, is_aware))
-    finally:
-        random.setstate(state)
 
 
 async def _simulate(trace: Trace, seed: int, is_aware: bool) -> tuple[list[Fate], Counter[str]]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+from bench import machine
 from bench.dispatch_tables import counted, pooled
 from bench.fairness_line import OPEN_MAX, SETTLE_SECONDS, Found, simulate
 from bench.fairness_tables import ALONE, IDEAL, ONE_QUEUE, OURS, tell
@@ -115,7 +114,7 @@ async def measure(load: Loader, *, quick: bool) -> dict[str, Any]:
     """Simulate, in virtual time; ``load`` has no part in it."""
     loop, found = asyncio.get_running_loop(), dict[str, dict[str, Any]]()
     seeds, count = (SEEDS_QUICK, COUNT_QUICK) if quick else (SEEDS, COUNT)
-    with ProcessPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with machine.pool() as pool:
         jobs = {
             (name, way): [loop.run_in_executor(pool, run, one, way, seed, count) for seed in seeds]
             for name, one in scenes(quick=quick).items()

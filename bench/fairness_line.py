@@ -15,7 +15,7 @@ from bench import virtual_time
 from bench.fairness_trace import Fate, Request, Tenant, Trace, make
 from bench.far import FarQueue, FarStore
 from bench.overload_line import DEPTH_LAG_SECONDS, LOOK_SECONDS
-from bench.virtual_line import Door, Response, line, office, provide
+from bench.virtual_line import Door, HealthyServer, Response, line, office, provide
 from bench.virtual_time import VirtualClock
 from inferline import payload
 from inferline.caller import Caller
@@ -26,7 +26,6 @@ from inferline.memory_registry import MemoryRegistry
 from inferline.queue import Depth
 from inferline.settings import Settings
 from inferline_provider import provider, settings
-from inferline_provider.backend import Backend
 
 PATH = "/v1/chat/completions"
 MODEL = "model"
@@ -56,21 +55,12 @@ class LateQueue(FarQueue):
             return self._seen[0].get(queue, Depth(0, 0))
 
 
-class Server(Backend):
+class Server(HealthyServer):
     """The LLM server of one provider: it works on each request for as long as the trace says."""
 
     def __init__(self, world: World) -> None:
-        super().__init__("")
+        super().__init__(OfferedModel(id=MODEL))
         self._world = world
-
-    async def check(self) -> None:
-        """It is always well."""
-
-    async def models(self) -> list[OfferedModel]:
-        return [OfferedModel(id=MODEL)]
-
-    async def prefill(self, model: str, text: str, shape: object) -> None:
-        return None
 
     @asynccontextmanager
     async def post(self, path: str, body: bytes, *_: object) -> AsyncIterator[Any]:
@@ -213,12 +203,8 @@ class World:
 
 def simulate(trace: Trace, *, seed: int, tenant_share: float, waited_for: frozenset[str]) -> Found:
     """How a trace fares on the line, the same each time."""
-    state = random.getstate()
-    random.seed(seed)
-    try:
+    with virtual_time.seeded(seed):
         return virtual_time.run(_simulate(trace, seed, tenant_share, waited_for))
-    finally:
-        random.setstate(state)
 
 
 async def _simulate(

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import multiprocessing
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
+from bench import machine
 from bench.growth_cpu import cpu
 from bench.growth_line import simulate
 from bench.growth_scene import Scene
@@ -62,23 +60,20 @@ async def measure(load: Loader, *, quick: bool) -> dict[str, Any]:
     one. CPU time is measured behind them, alone. The load generator has nothing to do.
     """
     told = Settings.from_env(declared().settings)
-    chosen = scenes(quick=quick)
-    found: dict[str, dict[str, Any]] = {}
-
-    async def count(name: str, scene: Scene) -> None:
-        found[name] = await in_process(_count, scene, told if scene.functions else Settings())
-        progress(f"simulated: {name}")
-
-    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
-
-        async def in_process(work: Callable[..., Any], *arguments: object) -> Any:
-            return await asyncio.get_running_loop().run_in_executor(pool, work, *arguments)
-
+    chosen, loop, found = scenes(quick=quick), asyncio.get_running_loop(), dict[str, Any]()
+    with machine.pool() as pool:
         # The longest first, so that none is left when all others have ended.
-        largest = sorted(chosen.items(), key=lambda one: -one[1].providers)
-        await asyncio.gather(*(count(*one) for one in largest))
-        fleets = FLEETS[:2] if quick else FLEETS
-        times = {str(fleet): await in_process(cpu, _scene(fleet), told) for fleet in fleets}
+        jobs = {
+            name: loop.run_in_executor(pool, _count, scene, told if scene.functions else Settings())
+            for name, scene in sorted(chosen.items(), key=lambda one: -one[1].providers)
+        }
+        for name, job in jobs.items():
+            found[name] = await job
+            progress(f"simulated: {name}")
+        times = {
+            str(fleet): await loop.run_in_executor(pool, cpu, _scene(fleet), told)
+            for fleet in (FLEETS[:2] if quick else FLEETS)
+        }
     return {
         "scenes": {name: asdict(scene) for name, scene in chosen.items()},
         "now": {"counted": {name: found[name] for name in chosen}, "cpu_ms": times},

@@ -8,9 +8,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from bench.virtual_line import Response
+from bench.virtual_line import HealthyServer, Response
 from inferline.enrolment import OfferedModel, ToldSpeed
-from inferline_provider.backend import Backend
 
 ANSWER = (
     b'{"choices": [{"message": {"content": "An answer."}}], "usage": {"completion_tokens": 50}}'
@@ -22,22 +21,12 @@ TOKENS_PER_SECOND = (25.0, 50.0, 100.0)
 SWAY = 0.05
 
 
-class Server(Backend):
+class Server(HealthyServer):
     """The LLM server of one provider."""
 
     def __init__(self, models: Sequence[str], chance: random.Random) -> None:
-        super().__init__("")
-        self._models = models
+        super().__init__(*(OfferedModel(id=name, context_length=32768) for name in models))
         self._chance = chance
-
-    async def check(self) -> None:
-        """It is always well."""
-
-    async def models(self) -> list[OfferedModel]:
-        return [OfferedModel(id=name, context_length=32768) for name in self._models]
-
-    async def prefill(self, model: str, text: str, shape: object) -> None:
-        return None
 
     @asynccontextmanager
     async def post(self, path: str, body: bytes, *_: object) -> AsyncIterator[Any]:

@@ -290,8 +290,7 @@ async def _never() -> Any:
 def simulate(scene: Scene, settings: Settings) -> Counted:
     """Let a scene happen, the same each time, and count."""
     with ExitStack() as stack:
-        stack.callback(random.setstate, random.getstate())
-        random.seed(1)
+        stack.enter_context(virtual_time.seeded(1))
         for module, name in UNHURRIED:
             stack.callback(setattr, module, name, getattr(module, name))
             setattr(module, name, LOOK_SECONDS)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.metadata
+import multiprocessing
 import os
 import platform
 import subprocess
+from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,6 +20,11 @@ _OURS = ("inferline", "fastapi", "uvicorn", "httptools", "uvloop", "pydantic", "
 def cores() -> int:
     """The cores that everything under measurement shares."""
     return len(os.sched_getaffinity(0))
+
+
+def pool() -> ProcessPoolExecutor:
+    """A process for each core, begun anew: a fork would have the locks of this one's threads."""
+    return ProcessPoolExecutor(cores(), mp_context=multiprocessing.get_context("spawn"))
 
 
 def describe() -> dict[str, str]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from bench import virtual_time
 from bench.overload_trace import SECONDS, Request, Trace
-from bench.virtual_line import Door, Response, line, office, provide
+from bench.virtual_line import Door, HealthyServer, Response, line, office, provide
 from bench.virtual_time import VirtualClock
 from inferline import payload
 from inferline.enrolment import OfferedModel
@@ -27,7 +27,6 @@ from inferline.settings import Settings
 from inferline.store import Claimed, Outcome, Refused
 from inferline.task import Task, TaskRef
 from inferline_provider import provider, settings
-from inferline_provider.backend import Backend
 
 #: What a call to SQS or DynamoDB takes, seconds: at least, and on average beyond that.
 CALL_SECONDS = (0.004, 0.006)
@@ -124,26 +123,16 @@ class FarQueue(MemoryQueue):
         return Depth(round(told.waiting * wrong), told.running)
 
 
-class Server(Backend):
+class Server(HealthyServer):
     """The LLM server of one provider: it works on each request for as long as the trace says."""
 
     def __init__(self, trace: Trace, models: Sequence[str]) -> None:
-        super().__init__("")
+        super().__init__(*(OfferedModel(id=name) for name in models))
         self._trace = trace
-        self._models = models
         #: Seconds of its slots that went to answers, and to what was given up.
         self.useful = self.wasted = 0.0
         #: Requests whose client had left before.
         self.begun_late = 0
-
-    async def check(self) -> None:
-        """It is always well."""
-
-    async def models(self) -> list[OfferedModel]:
-        return [OfferedModel(id=name) for name in self._models]
-
-    async def prefill(self, model: str, text: str, shape: object) -> None:
-        return None
 
     @asynccontextmanager
     async def post(self, path: str, body: bytes, *_: object) -> AsyncIterator[Any]:
@@ -234,12 +223,8 @@ class World:
 
 def simulate(trace: Trace, *, providers: int = 4, gateways: int = 1, seed: int = 1) -> World:
     """Run the line on a trace, the same each time; returns what has happened."""
-    state = random.getstate()
-    random.seed(seed)
-    try:
+    with virtual_time.seeded(seed):
         return virtual_time.run(_simulate(trace, providers, gateways, seed))
-    finally:
-        random.setstate(state)
 
 
 async def _simulate(trace: Trace, providers: int, gateways: int, seed: int) -> World:

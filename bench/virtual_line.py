@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from bench.virtual_time import VirtualClock
 from inferline.caller import ANYONE
-from inferline.enrolment import Enrolment, Grant
+from inferline.enrolment import Enrolment, Grant, OfferedModel
 from inferline.gateway.access import OpenAccess
 from inferline.gateway.catalogue import Catalogue
 from inferline.gateway.control import Office
@@ -39,6 +39,23 @@ class Response:
 
     async def pieces(self) -> AsyncGenerator[bytes]:
         yield self.body
+
+
+class HealthyServer(Backend):
+    """An LLM server that is always well; what it does with a request is its ``post``."""
+
+    def __init__(self, *models: OfferedModel) -> None:
+        super().__init__("")
+        self._models = models
+
+    async def check(self) -> None:
+        """It is always well."""
+
+    async def models(self) -> list[OfferedModel]:
+        return list(self._models)
+
+    async def prefill(self, model: str, text: str, shape: object) -> None:
+        return None
 
 
 @dataclass

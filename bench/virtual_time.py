@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import selectors
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -59,3 +61,14 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
     """What ``coroutine`` returns, run in virtual time from 0 on."""
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         return runner.run(coroutine)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Have everybody's chance begin with ``seed`` in the block, and go on behind it as before."""
+    state = random.getstate()
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(state)
