@@ -12,10 +12,11 @@ import logging
 import math
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol
 
+from inferline.background import background
 from inferline.clock import Clock
 from inferline.errors import InferLineError
 from inferline.ledger import Entry
@@ -249,13 +250,10 @@ class MinuteLedger:
                 before()
                 await self.flush()
 
-        repeating = asyncio.create_task(repeat())
         try:
-            yield
+            async with background(repeat()):
+                yield
         finally:
-            repeating.cancel()
-            with suppress(asyncio.CancelledError):
-                await repeating
             await self.flush()
 
     def _at(self, key: tuple[int, str]) -> Figures:

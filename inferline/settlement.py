@@ -9,13 +9,13 @@ and finds the same.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
+from inferline.background import background
 from inferline.clock import Clock
 from inferline.errors import InferLineError
 from inferline.minutes import MINUTE_MS, MinuteStore, total
@@ -84,13 +84,8 @@ class Settlement:
                     log.warning("could not count usage: %s", error.code)
                 await clock.sleep(LOOK_SECONDS)
 
-        repeating = asyncio.create_task(repeat())
-        try:
+        async with background(repeat()):
             yield
-        finally:
-            repeating.cancel()
-            with suppress(asyncio.CancelledError):
-                await repeating
 
     async def _count(self, first: int, end: int, *, again: bool) -> int:
         for number in range(first, end):

@@ -12,6 +12,7 @@ from typing import Any, Final
 from inferline.aws.client import AwsClient
 from inferline.aws.faults import ConditionFailed, call
 from inferline.aws.items import from_item, to_item
+from inferline.aws.pages import queried
 from inferline.aws.registry_rows import (
     model_of,
     model_row,
@@ -270,13 +271,7 @@ async def rows(
         "ExpressionAttributeValues": to_item(values),
         "ConsistentRead": consistent,
     }
-    found: list[dict[str, Any]] = []
-    while True:
-        answer = await call(client, "dynamodb", "Query", request)
-        found += [from_item(item) for item in answer["Items"]]
-        if not answer.get("LastEvaluatedKey"):
-            return found
-        request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+    return [from_item(item) async for item in queried(client, request)]
 
 
 def _key(kind: str, name: str) -> dict[str, Any]:

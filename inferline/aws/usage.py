@@ -15,6 +15,7 @@ from inferline.aws.batches import Batches
 from inferline.aws.client import AwsClient
 from inferline.aws.faults import ConditionFailed, call
 from inferline.aws.items import from_item, from_value, to_item
+from inferline.aws.pages import queried
 from inferline.aws.task_rows import ENDED_FIELDS, ENDED_KEY, SHARDS, Item, ended_key
 from inferline.task import TaskRef
 from inferline.usage import (
@@ -70,7 +71,7 @@ class DynamoUsage:
                 "ExpressionAttributeNames": {"#ended": ENDED_KEY},
                 "ExpressionAttributeValues": to_item({":ended": ended_key(slice_number, shard)}),
             }
-            async for item in self._found(asked):
+            async for item in queried(self._client, asked):
                 spent = Spent.of(TaskRef.from_pk(item["pk"]["S"]).id, _readable(item, slice_number))
                 if spent is not None:
                     yield spent
@@ -120,7 +121,7 @@ class DynamoUsage:
         """The rows of one tenant or of all; see `UsageStore`."""
         async for span in self._spans(tenant, grain, first, end):
             asked = _named(*span) | {"TableName": self._registry, "ConsistentRead": True}
-            async for item in self._found(asked):
+            async for item in queried(self._client, asked):
                 yield _row(item)
 
     async def _spans(
@@ -174,16 +175,6 @@ class DynamoUsage:
     def _seconds_kept(self, grain: Grain) -> int:
         days = min(HOUR_DAYS_KEPT, self._days_kept) if grain is HOUR else self._days_kept
         return days * DAY_MS // 1000
-
-    async def _found(self, request: dict[str, Any]) -> AsyncIterator[Item]:
-        """All that a query finds, a page at a time."""
-        while True:
-            answer = await call(self._client, "dynamodb", "Query", request)
-            for item in answer["Items"]:
-                yield item
-            if not answer.get("LastEvaluatedKey"):
-                return
-            request = {**request, "ExclusiveStartKey": answer["LastEvaluatedKey"]}
 
     async def _call(self, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
         asked = {"TableName": self._registry, **request}

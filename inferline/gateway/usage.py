@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Query
 
-from inferline.caller import Caller
 from inferline.gateway.access import ClientCaller
+from inferline.gateway.control import At
 from inferline.gateway.objects import (
     ERRORS,
     RequestList,
@@ -15,7 +15,6 @@ from inferline.gateway.objects import (
     UsageList,
     UsageObject,
 )
-from inferline.usage import UsageStore
 from inferline.usage_report import (
     AGO,
     DIMENSIONS,
@@ -50,36 +49,25 @@ Moment = Annotated[
 ]
 
 
-async def _usage(request: Request) -> UsageStore:  # not async, it would be run in a thread
-    usage: UsageStore = request.app.state.office.usage
-    return usage
-
-
-At = Annotated[UsageStore, Depends(_usage)]
 router = APIRouter(tags=["control"], responses=ERRORS)
-
-
-def seen_by(caller: Caller) -> str | None:
-    """Whose usage a caller may see: a tenant's, None for that of all."""
-    return caller.tenant
 
 
 @router.get("/usage", summary="Tell what was used", response_model_exclude_unset=True)
 async def get_usage(
-    caller: ClientCaller, usage: At, by: By = "model", since: Moment = "24h", until: Moment = "0m"
+    caller: ClientCaller, office: At, by: By = "model", since: Moment = "24h", until: Moment = "0m"
 ) -> UsageList:
     """
     What the requests of the caller's tenant took that have ended, by any of tenant, key, model,
     provider, hour and day. Times are such as `90m`, `12h` or `7d` ago, or dates.
     """
-    now = usage.now_ms()
+    now = office.usage.now_ms()
     report = Report(
-        tenant=seen_by(caller),
+        tenant=caller.tenant,
         by=dimensions(by),
         since_ms=moment(since, now, "since"),
         until_ms=moment(until, now, "until"),
     )
-    await report.make(usage)
+    await report.make(office.usage)
     told = report.told()
     rows = [UsageObject(object="usage", **row) for row in told.pop("data")]
     return UsageList(object="list", data=rows, **told)
@@ -88,7 +76,7 @@ async def get_usage(
 @router.get("/usage/requests", summary="List the last requests")
 async def list_requests(
     caller: ClientCaller,
-    usage: At,
+    office: At,
     since: Moment = "1h",
     limit: Annotated[int, Query(ge=1, le=_LISTED_MAX)] = 100,
 ) -> RequestList:
@@ -96,6 +84,6 @@ async def list_requests(
     The last requests of the caller's tenant that have ended, the last first, while their tasks are
     kept: for an hour after their deadlines.
     """
-    first = moment(since, usage.now_ms(), "since")
-    found = await last_requests(usage, seen_by(caller), first, limit)
+    first = moment(since, office.usage.now_ms(), "since")
+    found = await last_requests(office.usage, caller.tenant, first, limit)
     return RequestList(data=[RequestObject(**request_row(spent)) for spent in found])
