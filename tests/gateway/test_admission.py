@@ -19,18 +19,7 @@ from inferline.queue import Depth
 from inferline.registry import Model, Provider
 from inferline.settings import Settings
 from inferline.task import Tier, reserved
-
-
-class Clock:
-    """Stands still until told."""
-
-    now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    async def sleep(self, seconds: float) -> None:
-        raise NotImplementedError
+from tests.support.clocks import StandingClock
 
 
 class Queues(MemoryQueue):
@@ -50,7 +39,7 @@ class Door:
     """An admission, and what it may know."""
 
     def __init__(self, **settings: Any) -> None:
-        self.clock, self.queues = Clock(), Queues()
+        self.clock, self.queues = StandingClock(), Queues()
         self.registry = MemoryRegistry(self.clock)
         self.catalogue = Catalogue(self.registry, self.queues, self.clock, 1.0)
         self.admission = Admission(self.catalogue, Settings(**settings), self.clock)

@@ -3,22 +3,11 @@
 from __future__ import annotations
 
 from inferline.gateway.crowd import AWAY_SECONDS, TENANTS_MAX, Crowd
-
-
-class Clock:
-    """Stands still until told."""
-
-    now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    async def sleep(self, seconds: float) -> None:
-        raise NotImplementedError
+from tests.support.clocks import StandingClock
 
 
 def test_the_largest_is_who_had_most_open_when_it_asked_last() -> None:
-    crowd = Crowd(Clock())
+    crowd = Crowd(StandingClock())
     assert 0 == crowd.largest()
 
     for tenant, count in (("a", 9), ("b", 5), ("a", 3)):
@@ -28,7 +17,7 @@ def test_the_largest_is_who_had_most_open_when_it_asked_last() -> None:
 
 
 def test_who_has_not_asked_for_long_has_left() -> None:
-    clock = Clock()
+    clock = StandingClock()
     crowd = Crowd(clock)
     crowd.note("a", 3)
     crowd.note("b", 5)
@@ -40,7 +29,7 @@ def test_who_has_not_asked_for_long_has_left() -> None:
 
 
 def test_only_so_many_are_remembered() -> None:
-    crowd = Crowd(Clock())
+    crowd = Crowd(StandingClock())
     crowd.note("first", 1000)
     for number in range(TENANTS_MAX):
         crowd.note(str(number), 1)
