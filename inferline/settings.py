@@ -226,6 +226,11 @@ class Settings:
         "How long a backend may take until the first byte of an answer; the first of an answer "
         "that is not streamed comes when all of it is there.",
     )
+    busy_seconds_max: float = _setting(
+        30.0,
+        "How long a request waits for a backend that refuses it with 429 or 503, where no other "
+        "provider takes it. Then its client gets the backend's own answer.",
+    )
     gap_seconds_max: float = _setting(60.0, "How long a backend's stream may stay silent.")
     answer_bytes_max: int = _setting(64 * 1024 * 1024, "Largest answer of a backend, bytes.")
     strikes_max: int = _setting(
