@@ -185,6 +185,9 @@ class WellHealth:
     def doubt(self) -> None:
         """Do nothing."""
 
+    def refuse_key(self) -> None:
+        """Do nothing."""
+
 
 class Host(Process):
     """One provider."""
