@@ -96,12 +96,14 @@ class Attempt:
         self._stream = bench.writer.open(task)
         self._trail = Trail(bench.telemetry, task, bench.provider, bench.clock, bench.store.now_ms)
         self._ending: Ending = "broken"
+        #: Whether it has an answer that is no failure and no refusal, once it has been served.
+        self.is_answered = False
         self._stopped: Stop | None = None
         #: The client's body, once it is at hand.
         self._request = b""
         self._is_served = False
-        #: Whether the backend has begun to answer.
-        self._is_answered = False
+        #: Whether the backend has sent a first event.
+        self._is_alive = False
         #: The provider that wrote the last of what there is of its answer; empty for none.
         self._writer = ""
         self._serving: asyncio.Task[_End] | None = None
@@ -125,6 +127,7 @@ class Attempt:
         try:
             try:
                 end = await self._serve_or_stop()
+                self.is_answered = _is_answer(end)
             finally:
                 self._is_served = True
                 served()
@@ -300,8 +303,8 @@ class Attempt:
     def _event(self) -> None:
         """Note that the backend has sent an event of its answer: the first shows that it lives."""
         self._trail.event()
-        if not self._is_answered:
-            self._is_answered = True
+        if not self._is_alive:
+            self._is_alive = True
             self._bench.diagnosis.breakers.alive(self.task.model, self.task.ref)
 
     async def _seal(self, end: _End) -> _End:
@@ -368,3 +371,7 @@ class Attempt:
                 await self._bench.queue.delete([self.delivery])
         except Unavailable:
             pass  # Whoever receives the message next will see.
+
+
+def _is_answer(end: _End) -> bool:
+    return isinstance(end, Finish) and not end.outcome.error and end.outcome.status < 400
