@@ -89,10 +89,23 @@ def _parse(body: bytes) -> dict[str, Any]:
     try:
         document = from_json(body, allow_inf_nan=False)
     except ValueError as refused:
-        raise InvalidRequest(f"The body is not valid JSON: {refused}.") from None
+        raise InvalidRequest(f"The body is not valid JSON: {_plainly(str(refused))}.") from None
     if not isinstance(document, dict):
         raise InvalidRequest("Send a JSON object as the body.")
     return document
+
+
+def _plainly(refused: str) -> str:
+    """Say what is wrong with a text in a client's words; the parser speaks of its bytes."""
+    what, at, where = refused.rpartition(" at line ")
+    if "hex escape" in what:
+        what = (
+            "a text holds half of a character, an escape from \\ud800 to \\udfff without the one "
+            "that belongs to it (an emoji that was cut in two?)"
+        )
+    elif "unicode code point" in what:
+        what = "a text holds bytes that are not UTF-8"
+    return what + at + where
 
 
 def _check_repeated(body: bytes, outline: Outline) -> None:

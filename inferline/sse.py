@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Final, NamedTuple
 
 from inferline.errors import BackendFailed
@@ -9,6 +10,9 @@ from inferline.errors import BackendFailed
 #: Longest event that is held in memory. Large because one event may carry a whole answer: the
 #: last event of the Responses API repeats all of it.
 EVENT_BYTES_MAX: Final = 8 * 1024 * 1024
+
+#: Data of the event after which nothing comes.
+DONE: Final = b"[DONE]"
 
 _BOM: Final = b"\xef\xbb\xbf"
 
@@ -36,6 +40,9 @@ class EventParser:
     Lines end at CRLF, LF or CR and nowhere else: U+2028 and its kin are text. Comments, `id:` and
     `retry:` lines are dropped, since several SDKs fail on them, and so is an event whose data is
     missing or empty. The same bytes give the same events for every way of feeding them.
+
+    What LLM servers write beside the rules is read as they mean it: white space around the data, an
+    error in a field `error:` (llama.cpp until 2025), and JSON without any field.
     """
 
     __slots__ = ("_after_cr", "_bytes_max", "_pending", "_scanned", "_started")
@@ -106,28 +113,72 @@ class EventParser:
         for block in blocks:
             if len(block) > self._bytes_max:
                 raise EventTooLarge(f"The backend sent an event of over {self._bytes_max} bytes.")
-            if block.startswith(b"data: ") and b"\n" not in block and len(block) > 6:
+            is_plain = block.startswith(b"data: {") and block.endswith(b"}")
+            if is_plain and b"\n" not in block:
                 events.append(Event(None, block[6:], block + b"\n\n"))
-            elif (event := _read_block(block)) is not None:
-                events.append(event)
+            else:
+                events += _read_block(block)
         return events
 
 
-def _read_block(block: bytes) -> Event | None:
+def _read_block(block: bytes) -> list[Event]:
+    """Return the event of a block; several, where the blank lines between them were left out."""
+    if block.startswith(b"{") and not all(map(_is_object, block.split(b"\n"))):
+        block = b"data: " + block.replace(b"\n", b" ")  # JSON over several lines.
+    events: list[Event | None] = []
     name: bytes | None = None
     values: list[bytes] = []
     lines: list[bytes] = []
     for line in block.split(b"\n"):
-        field, _, value = line.partition(b":")
+        field, value = _field(line)
+        if field not in (b"data", b"event"):
+            continue
+        may_be_next = len(values) == 1 and (field == b"data" or name is not None)
+        if may_be_next and _is_object(values[0]):
+            events.append(_event(name, values, lines))
+            name, values, lines = None, [], []
         if field == b"data":
-            values.append(value.removeprefix(b" "))
-            lines.append(line)
-        elif field == b"event":
-            name = value.removeprefix(b" ")
-            lines.append(line)
+            values.append(value)
+        else:
+            name = value
+        lines.append(line if line.startswith((b"data", b"event")) else b"data: " + value)
+    events.append(_event(name, values, lines))
+    return [event for event in events if event is not None]
+
+
+def _field(line: bytes) -> tuple[bytes, bytes]:
+    """Return a line's field and value; of what is an error or bare JSON, as if it were data."""
+    if line.startswith(b"{"):
+        return b"data", line
+    field, _, value = line.partition(b":")
+    value = value.removeprefix(b" ")
+    return (b"data", _error(value)) if field == b"error" and value.strip() else (field, value)
+
+
+def _error(value: bytes) -> bytes:
+    """Return what a field `error:` says as the data of an event."""
+    try:
+        told = json.loads(value)
+    except (ValueError, RecursionError):
+        told = value.decode(errors="replace").strip()
+    is_whole = isinstance(told, dict) and "error" in told
+    return json.dumps(told if is_whole else {"error": told}, separators=(",", ":")).encode()
+
+
+def _is_object(data: bytes) -> bool:
+    """Say whether some data is a JSON object by itself."""
+    try:
+        return isinstance(json.loads(data), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _event(name: bytes | None, values: list[bytes], lines: list[bytes]) -> Event | None:
     data = b"\n".join(values)
-    if not data:
+    if not data.strip(b" \t\n"):
         return None
+    if data.lstrip().startswith(DONE):
+        return Event(None, DONE, b"data: " + DONE + b"\n\n")
     return Event(name, data, b"\n".join(lines) + b"\n\n")
 
 
@@ -163,4 +214,4 @@ def data_event(json_bytes: bytes) -> bytes:
 
 def is_done(event: Event) -> bool:
     """Say if this is `[DONE]`, after which nothing may be sent: some clients would show it."""
-    return event.data.startswith(b"[DONE]")
+    return event.data.startswith(DONE)

@@ -182,7 +182,7 @@ class Answer(Response):
         head = self._reader.head
         assert head is not None  # The answer is whole.
         if self._started and self._streamed and not self._flows:  # Then this is its only event.
-            body = only_event(body)
+            body = only_event(self._task.path, head.status, body)
         elif self._started and not self._streamed and head.status != OK:
             self._break_off(f"backend_{head.status}")
             return
@@ -282,7 +282,7 @@ class Answer(Response):
         settings = self._line.settings
         if self._streamed:
             start, every = settings.head_seconds_max, settings.ping_seconds
-            kind, nothing = EVENT_STREAM, PING
+            kind, nothing = f"{EVENT_STREAM}; charset=utf-8", PING
         else:
             start = every = settings.blank_seconds
             kind, nothing = "application/json", BLANK

@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 import json
-from typing import Final
+from http import HTTPStatus
 
+from inferline import reported
 from inferline.errors import InferLineError
+from inferline.reported import kind_of
 from inferline.sse import data_event
-
-MESSAGES_PATH: Final = "/v1/messages"
 
 
 def error_event(path: str, error: InferLineError) -> bytes:
+    """``error`` as the last event of a stream of the backend's ``path``."""
+    return reported.error_event(kind_of(path), error.body()["error"], error.status)
+
+
+def only_event(path: str, status: int, body: bytes) -> bytes:
     """
-    ``error`` as the last event of a stream of the backend's ``path``.
+    A whole answer as the one event of a stream: JSON, and what is none as a JSON string.
 
-    Without a name, because OpenAI's SDKs overlook a named one; but those of the Messages API
-    overlook all that are not.
+    What is told with the ``status`` of an error elsewhere is one to this stream's clients too.
     """
-    if path != MESSAGES_PATH:
-        return data_event(json.dumps(error.body()).encode())
-    told = {"type": "error", "error": {"type": "api_error", "message": str(error)}}
-    return b"event: error\n" + data_event(json.dumps(told).encode())
-
-
-def only_event(body: bytes) -> bytes:
-    """A whole answer as the one event of a stream: JSON, and what is none as a JSON string."""
     try:
         document = json.loads(body)
     except ValueError:
         document = body.decode(errors="replace")
-    return data_event(json.dumps(document).encode())
+    kind = kind_of(path)
+    is_read = kind in ("choices", "other") and reported.is_nested(document)
+    if status < HTTPStatus.BAD_REQUEST or is_read:
+        return data_event(json.dumps(document).encode())
+    return reported.error_event(kind, reported.error_of(document) or {}, status)

@@ -289,6 +289,7 @@ class Attempt:
         relay = Relay(
             *(bench.terms, task.path, body, self._stream, outward, self._event),
             hides_usage=hides_usage,
+            usage_asker=bench.usage,
             splice=splice,
             can_go_on=self._can_go_on,
         )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from inferline.endings import document_of
+from inferline.endings import document_of, finish_reason
 from inferline.payload import choices_of, include_usage
 from inferline.sse import Event, data_event
 from inferline_provider.delivered import CHAT, COMPLETIONS, Delivered
@@ -22,6 +22,9 @@ _SHAPING: Final = (
 )
 #: Fields that bound how many tokens an answer has.
 _BOUNDS: Final = ("max_tokens", "max_completion_tokens", "n_predict")
+
+#: A text without a space that is longer is of a script that has none.
+_WORD_CHARS_MAX: Final = 100
 
 DONE: Final = b"data: [DONE]\n\n"
 
@@ -82,15 +85,42 @@ async def continuation(
     document = document_of(body)
     if left.done or (left.finished and (left.usage or not include_usage(document))):
         return Continuation(None, Splice(left, 0, is_over=True))
-    counted = await backend.count_tokens(name, left.text) if left.text else 0
-    # No event has less than a token, but a model may say in several what a tokenizer says in one.
-    tokens = max(counted or 0, left.text_events)
+    text = _sure_text(left, document)
+    counted = await backend.count_tokens(name, text) if text else 0
+    tokens = counted or left.events_within(len(text))
+    if text == left.text:
+        # No event has less than a token, but a model may say in several what a tokenizer says in
+        # one.
+        tokens = max(tokens, len(left.texts))
     is_over = _bounded(document, tokens) or left.finished
     if is_over:
         _ask_least(document)
-    if left.text:
-        await _extend(document, left.text, name, backend, chat=path.endswith(CHAT))
-    return Continuation(json.dumps(document).encode(), Splice(left, tokens, is_over=is_over))
+    if text:
+        await _extend(document, text, name, backend, chat=path.endswith(CHAT))
+    splice = Splice(left, tokens, is_over=is_over, repeat=left.text[len(text) :])
+    return Continuation(json.dumps(document).encode(), splice)
+
+
+def _sure_text(left: Delivered, document: Mapping[str, Any]) -> str:
+    """Return as much of the text as ends with a token."""
+    if left.finished or left.is_by_token or not _holds_back(document):
+        return left.text
+    is_spaced = bool(left.whole_words) or len(left.text) <= _WORD_CHARS_MAX
+    # All of a text without spaces would hardly come again when it is drawn.
+    return left.whole_words if is_spaced or document.get("temperature") == 0 else left.text
+
+
+def _holds_back(document: Mapping[str, Any]) -> bool:
+    """
+    Say whether a server may hold back the end of what it has made: it may begin a stop string.
+
+    vLLM does so with as many characters as the longest has but one, whatever they are, so that
+    the text of an answer that breaks off ends inside a token.
+    """
+    stop = document.get("stop")
+    stops = stop if isinstance(stop, list) else [stop]
+    is_long = any(isinstance(one, str) and len(one) > 1 for one in stops)
+    return is_long and document.get("include_stop_str_in_output") is not True
 
 
 def _says(value: Any) -> bool:
@@ -156,13 +186,15 @@ class Splice:
     and count the tokens of the whole answer.
     """
 
-    def __init__(self, left: Delivered, tokens: int, *, is_over: bool) -> None:
+    def __init__(self, left: Delivered, tokens: int, *, is_over: bool, repeat: str = "") -> None:
+        """``tokens``: how many have been made. ``repeat``: what is there and will come again."""
         self.after = left.after
         self.content_type = left.content_type
         self._left = left
         self._tokens = tokens
         #: Of what the backend says only the tokens matter.
         self._is_over = is_over
+        self._repeat = "" if is_over else repeat
 
     def begin(self) -> Event | None:
         """What is said before the backend says anything: that the text has the length it may."""
@@ -173,14 +205,25 @@ class Splice:
         choice = {"index": 0, **said, "finish_reason": "length"}
         return _event({**self._left.envelope, "choices": [choice]})
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether the text has been said to be at its end."""
+        return self._left.finished
+
     def rest(self) -> bytes:
         """What is said where nothing is left to ask: that nothing more comes, unless it was."""
         return b"" if self._left.done else DONE
 
     def change(self, event: Event) -> Event | None:
-        """An event as it continues the stream; None when it is left out."""
+        """
+        An event as it continues the stream; None when it is left out.
+
+        Raises CannotContinue when what is there already comes otherwise than it was.
+        """
         document = document_of(event.data)
         choices = document.get("choices")
+        if choices is None and isinstance(document.get("usage"), dict):
+            choices = []
         if not isinstance(choices, list) or document.get("error"):
             return event  # The end, an error, or what can't be read: it is judged as anywhere.
         document |= self._left.envelope
@@ -189,11 +232,39 @@ class Splice:
         if choices:
             if self._is_over:
                 document["choices"] = choices = []
-            elif not any(map(_goes_on, choices)):
+            elif not any(map(self._goes_on, choices)):
                 return None
         if not choices and not document.get("usage"):
             return None
         return _event(document)
+
+    def _goes_on(self, choice: Any) -> bool:
+        """Say whether a choice has news; what is none is taken out of it."""
+        if not isinstance(choice, dict):
+            return True
+        delta, is_empty = choice.get("delta"), False
+        if isinstance(delta, dict) and "role" in delta:
+            del delta["role"]
+            if not delta.get("content"):
+                delta.pop("content", None)
+            is_empty = not delta
+        if self._repeat:
+            name, said = ("content", delta) if isinstance(delta, dict) else ("text", choice)
+            self._leave_out(said, name, choice)
+            is_empty = not said.get(name)
+        return not is_empty or bool(finish_reason(choice))
+
+    def _leave_out(self, said: dict[str, Any], name: str, choice: Mapping[str, Any]) -> None:
+        """Take out of an event what is there already. Raises CannotContinue when it is not."""
+        text = said.get(name)
+        text = text if isinstance(text, str) else ""
+        count = min(len(text), len(self._repeat))
+        is_short = bool(finish_reason(choice)) and count < len(self._repeat)
+        if text[:count] != self._repeat[:count] or is_short:
+            raise CannotContinue("The backend does not say again what its answer began with.")
+        self._repeat = self._repeat[count:]
+        if count:
+            said[name] = text[count:]
 
     def _usage(self, usage: dict[str, Any]) -> dict[str, Any]:
         """The tokens of the whole answer: what was put behind the prompt is none of the prompt."""
@@ -215,16 +286,3 @@ class Splice:
 def _event(document: dict[str, Any]) -> Event:
     data = json.dumps(document, separators=(",", ":")).encode()
     return Event(None, data, data_event(data))
-
-
-def _goes_on(choice: Any) -> bool:
-    """Say whether a choice has news; what merely begins a message is taken out of it."""
-    if not isinstance(choice, dict):
-        return True
-    delta = choice.get("delta")
-    if not isinstance(delta, dict) or "role" not in delta:
-        return True
-    del delta["role"]
-    if not delta.get("content"):
-        delta.pop("content", None)
-    return bool(delta) or choice.get("finish_reason") is not None

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from inferline.endings import document_of
+from inferline.endings import document_of, finish_reason
 from inferline.sse import EventParser, is_done
 from inferline.store import TaskStore
 from inferline.task import Task
@@ -23,6 +25,9 @@ NO_TEXT: Final = "The answer holds an event that is no part of a text."
 _ENVELOPE: Final = ("id", "object", "created", "model", "system_fingerprint")
 #: What a delta may hold besides null values and still be text alone.
 _TEXTUAL: Final = frozenset({"role", "content"})
+_INNER_SPACE: Final = re.compile(r"\S \S")
+#: Up to the last single space between two words: to tokenizers it belongs to the second.
+_WHOLE_WORDS: Final = re.compile(r".*\S(?= \S)", re.DOTALL)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -34,9 +39,8 @@ class Delivered:
     content_type: str
     #: Who wrote the last part of it.
     provider: str = ""
-    text: str = ""
-    #: Events with text: nearly all servers send one for each token.
-    text_events: int = 0
+    #: What each event with text says: nearly all servers send one for each token.
+    texts: list[str] = field(default_factory=list)
     envelope: dict[str, Any] = field(default_factory=dict)
     #: Whether the text has been said to be at its end,
     finished: bool = False
@@ -44,6 +48,33 @@ class Delivered:
     usage: dict[str, Any] = field(default_factory=dict)
     #: and that nothing more comes.
     done: bool = False
+
+    @property
+    def text(self) -> str:
+        """The text that there is."""
+        return "".join(self.texts)
+
+    @property
+    def is_by_token(self) -> bool:
+        """
+        Whether each event says one token: then a space begins an event, and stands inside none.
+
+        A server that holds some characters back, since a stop string may begin with them, cuts the
+        text anywhere.
+        """
+        begins = any(text.startswith(" ") for text in self.texts[1:])
+        return begins and not any(map(_INNER_SPACE.search, self.texts))
+
+    @property
+    def whole_words(self) -> str:
+        """The text as far as a token surely ends there: before its last word."""
+        found = _WHOLE_WORDS.match(self.text)
+        return found[0] if found else ""
+
+    def events_within(self, length: int) -> int:
+        """How many events the first ``length`` characters of the text came in, at the least."""
+        ends = itertools.accumulate(map(len, self.texts))
+        return sum(end <= length for end in ends)
 
 
 async def delivered(store: TaskStore, task: Task) -> Delivered | None:
@@ -83,20 +114,20 @@ def _read(found: Delivered, path: str, data: bytes) -> None:
         raise CannotContinue("Streams of this endpoint can't be continued.")
     if not data.endswith(b"\n\n"):
         raise CannotContinue("The answer was cut inside an event.")
-    texts = []
     for event in EventParser().feed(data):
         if is_done(event):
             found.done = True
         elif event.event is not None:
             raise CannotContinue(NO_TEXT)
         else:
-            texts += _take(found, document_of(event.data), chat=path.endswith(CHAT))
-    found.text, found.text_events = "".join(texts), len(texts)
+            found.texts += _take(found, document_of(event.data), chat=path.endswith(CHAT))
 
 
 def _take(found: Delivered, document: Mapping[str, Any], *, chat: bool) -> list[str]:
     """Take note of an event, and return its text if it has any."""
     choices = document.get("choices")
+    if choices is None and document.get("usage"):
+        choices = []
     if not isinstance(choices, list) or document.get("error"):
         raise CannotContinue(NO_TEXT)
     if not found.envelope:
@@ -104,7 +135,7 @@ def _take(found: Delivered, document: Mapping[str, Any], *, chat: bool) -> list[
     if isinstance(document.get("usage"), dict):
         found.usage = document["usage"]
     texts = [_text(choice, chat=chat) for choice in choices]
-    ends = any(choice.get("finish_reason") is not None for choice in choices)
+    ends = any(finish_reason(choice) for choice in choices)
     found.finished = found.finished or ends
     return [text for text in texts if text]
 

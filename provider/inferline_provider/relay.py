@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, Final
 
-from inferline.breach import is_answers
-from inferline.endings import Ending
+from inferline.endings import Ending, document_of
 from inferline.enrolment import Terms
-from inferline.errors import BackendFailed
 from inferline.http.errors import HttpError, Silence
 from inferline.http.response import Response
 from inferline.payload import choices_of
-from inferline.sse import Event, EventParser, is_done
+from inferline.reported import error_body, error_event, is_in_shape, kind_of, status_of
+from inferline.sse import Event, is_done
 from inferline.store import Outcome
 from inferline_provider.chunks import ChunkStream
 from inferline_provider.continuation import Splice
-from inferline_provider.usage import Meter, is_refusal
+from inferline_provider.framing import JSON, Framing, json_type, lines, reported
+from inferline_provider.usage import Meter, UsageAsker, is_refusal
 from inferline_provider.verdict import Answer, Broken, Finish, Unfit, Unheard, judge, parse
 
-_EVENTS: Final = "text/event-stream"
-_JSON: Final = "application/json"
+OK: Final = 200
 
 #: How an answer's bytes, or one event's data, are changed on their way; see `alias.rename`.
 Rename = Callable[[bytes], bytes]
@@ -41,17 +40,20 @@ class Relay:
         on_event: Callable[[], None] = lambda: None,
         *,
         hides_usage: bool = False,
+        usage_asker: UsageAsker | None = None,
         splice: Splice | None = None,
         can_go_on: Callable[[], bool] = lambda: False,
     ) -> None:
         self._terms = terms
-        self._ending = Ending(path, choices=_choices(path, body))
+        self._kind = kind_of(path)
+        is_over = splice is not None and splice.is_finished
+        self._ending = Ending(path, choices=0 if is_over else _choices(path, body))
         self._stream = stream
         self._rename = rename
         #: Called with each event of a stream that is passed on.
         self._on_event = on_event
         self._hides_usage = hides_usage
-        self._meter = Meter(hides=hides_usage)
+        self._meter = Meter(hides=hides_usage, asker=usage_asker)
         #: How this answer becomes the rest of one that others began.
         self._splice = splice
         #: Whether another attempt could go on with what was passed on.
@@ -64,30 +66,44 @@ class Relay:
 
         Raises Fault, or the store's Unavailable.
         """
-        content_type = _content_type(response.headers.get("content-type", _JSON))
         try:
-            if response.status == 200 and content_type.lower().startswith(_EVENTS):
-                self._stream.head(200, content_type)
-                failed = await self._relay_events(response)
-                if failed is None:
-                    return Finish(self._outcome(200, content_type))
-                answer = Answer(200, _JSON, failed.data)
-            else:
-                answer = Answer(response.status, content_type, await self._read(response))
+            async with aclosing(self._pieces(response)) as pieces:
+                answer = await self._answer(response, pieces)
         except Silence as error:
             raise Unheard from error
         except HttpError as error:
             raise Broken(f"The backend's answer broke off: {type(error).__name__}.") from error
+        if isinstance(answer, Finish):
+            return answer
         return self._whole(answer, response.headers)
 
-    def _outcome(self, status: int, content_type: str) -> Outcome:
-        return Outcome(status=status, content_type=content_type, usage=self._meter.usage)
+    async def _answer(self, response: Response, pieces: AsyncGenerator[bytes]) -> Answer | Finish:
+        """Relay a stream to its end; return any other answer, and a stream's error, whole."""
+        labelled = response.headers.get("content-type", JSON)
+        first = await anext(pieces, b"")
+        while not first.strip() and (more := await anext(pieces, b"")):
+            first += more  # Blanks keep a connection open, and tell nothing.
+        framing = Framing(self._kind, labelled, first) if response.status == OK else None
+        if framing is None or not framing.content_type:
+            body = first + b"".join([piece async for piece in pieces])
+            framing = lines(self._kind, body) if response.status == OK else None
+            if framing is None:
+                return Answer(response.status, json_type(labelled), reported(self._kind, body))
+            first = body
+        self._stream.head(OK, framing.content_type)
+        error = await self._relay_events(framing, first, pieces)
+        if error is not None:
+            return Answer(status_of(error), JSON, error_body(error))
+        headers = response.headers
+        # The end of a body that tells where it ends is no end of a connection that merely broke.
+        self._ending.done |= "transfer-encoding" in headers or "content-length" in headers
+        # The backend's own error is an answer: the client gets it.
+        if self._ending.error is None and not (self._ending.complete and self._passed_on):
+            raise Broken("The backend's stream ended before its answer did.")
+        return Finish(self._outcome(OK, framing.content_type))
 
-    async def _relay_events(self, response: Response) -> Event | None:
-        """Pass the events on; return one that tells of an error before anything else was said."""
-        if self._splice is not None and (first := self._splice.begin()) is not None:
-            self._pass_on(first)
-        parser = EventParser()
+    async def _pieces(self, response: Response) -> AsyncGenerator[bytes]:
+        """The body as it comes. Raises Broken when it is too large."""
         received = 0
         async with aclosing(response.pieces()) as pieces:
             async for data in pieces:
@@ -95,19 +111,26 @@ class Relay:
                 received += len(data)
                 if received > self._terms.answer_bytes_max:
                     raise Broken("The backend's answer is too large.")
-                failed = self._pass_all(self._meter.passing(self._spliced(_fed(parser, data))))
-                if failed is not None or self._ending.done:
-                    return failed
-                await self._stream.room()
-        # The last one had no blank line after it, and may have been cut in its middle.
-        last = [one for one in parser.close() if is_done(one) or parse(one.data) is not None]
-        failed = self._pass_all([*self._meter.passing(self._spliced(last)), *self._meter.rest()])
-        if failed is not None or self._ending.done:
-            return failed
-        # The backend's own error is an answer: the client gets it as it came.
-        if self._ending.error is None and not (self._ending.complete and self._passed_on):
-            raise Broken("The backend's stream ended before its answer did.")
-        return None
+                yield data
+
+    def _outcome(self, status: int, content_type: str) -> Outcome:
+        return Outcome(status=status, content_type=content_type, usage=self._meter.usage)
+
+    async def _relay_events(
+        self, framing: Framing, first: bytes, pieces: AsyncGenerator[bytes]
+    ) -> Mapping[str, Any] | None:
+        """Pass the events on; return an error that was told before anything else was said."""
+        if self._splice is not None and (begin := self._splice.begin()) is not None:
+            self._pass_all([begin])
+        data = first
+        while data:
+            error = self._pass_all(self._meter.passing(self._spliced(framing.feed(data))))
+            if error is not None or self._ending.done:
+                return error
+            await self._stream.room()
+            data = await anext(pieces, b"")
+        last = self._meter.passing(self._spliced(framing.close()))
+        return self._pass_all([*last, *self._meter.rest()])
 
     def _spliced(self, events: list[Event]) -> list[Event]:
         if self._splice is None:
@@ -115,47 +138,57 @@ class Relay:
         changed = map(self._splice.change, events)
         return [event for event in changed if event is not None]
 
-    def _pass_all(self, events: Iterable[Event]) -> Event | None:
-        """Pass events on until the last one; return one that is still a real error."""
+    def _pass_all(self, events: Iterable[Event]) -> Mapping[str, Any] | None:
+        """Pass events on until the last one; return an error that came while nothing is out."""
         for event in events:
-            if not self._pass_on(event):
-                return event
+            before = self._ending.error
+            self._ending.see(event)
+            error = self._ending.error
+            if error is None or error is before:
+                self._pass_on(event)
+            elif self._passed_on:
+                self._report(event, error)
+            else:
+                return error
             if self._ending.done:
                 break
         return None
 
-    def _pass_on(self, event: Event) -> bool:
-        """Pass an event on; False for an error while nothing is out, which is still a real one."""
+    def _pass_on(self, event: Event) -> None:
+        """Pass a part of the answer on. Raises Broken for what is none."""
         if not _looks_whole(event):
             raise Broken("The backend sent an event that is not JSON.")
-        self._ending.see(event)
-        if self._ending.error is not None and not self._passed_on:
-            return False
-        if self._ending.error is not None and self._is_passing(self._ending.error):
-            raise Broken("The backend reported an error in the middle of its answer.")
+        ending = self._ending
+        if ending.done and not ending.complete and ending.error is None:
+            raise Broken("The backend ended its stream before its answer.")
         self._passed_on = True
         self._on_event()
         raw = event.raw
         if self._rename is not None and b'"model"' in event.data and b"\n" not in event.data:
             raw = raw.replace(event.data, self._rename(event.data), 1)
         self._stream.put(raw)
-        return True
+
+    def _report(self, event: Event, error: Mapping[str, Any]) -> None:
+        """
+        Pass an error on that came in the middle, as the clients of such streams read it.
+
+        Raises Broken when another attempt may mend it.
+        """
+        if self._is_passing(error):
+            raise Broken("The backend reported an error in the middle of its answer.")
+        document = document_of(event.data)
+        if is_in_shape(self._kind, document, event.event):
+            self._stream.put(event.raw)
+            return
+        if document.get("choices"):
+            self._stream.put(event.raw)
+        self._stream.put(error_event(self._kind, error))
 
     def _is_passing(self, error: Mapping[str, Any]) -> bool:
         """Say whether another attempt may mend an error that came in the middle."""
-        code = error.get("code")
-        is_clients = type(code) is int and 400 <= code < 500 and code not in (408, 429)
+        status = status_of(error)
+        is_clients = status < 500 and status not in (408, 429)
         return not is_clients and self._can_go_on()
-
-    async def _read(self, response: Response) -> bytes:
-        body = bytearray()
-        async with aclosing(response.pieces()) as pieces:
-            async for data in pieces:
-                response.silence_seconds = self._terms.gap_seconds_max
-                body += data
-                if len(body) > self._terms.answer_bytes_max:
-                    raise Broken("The backend's answer is too large.")
-        return bytes(body)
 
     def _whole(self, answer: Answer, headers: Mapping[str, str]) -> Finish:
         told = judge(answer, headers)
@@ -168,16 +201,12 @@ class Relay:
         return finish
 
 
-def _content_type(told: str) -> str:
-    """Return a type that the gateway takes; what is none may still be JSON, which is judged."""
-    if is_answers(told):
-        return told
-    return _EVENTS if told.lower().startswith(_EVENTS) else _JSON
-
-
 def _looks_whole(event: Event) -> bool:
     """Say whether an event's data has the ends of a JSON object; cheap, for every event."""
     data = event.data
+    if data[:1] == b"{" and data[-1:] == b"}":
+        return True
+    data = data.strip()
     return (data[:1] == b"{" and data[-1:] == b"}") or is_done(event)
 
 
@@ -195,10 +224,3 @@ def _choices(path: str, body: bytes) -> int:
 def _document(data: bytes) -> dict[str, Any]:
     found = parse(data)
     return found if isinstance(found, dict) else {}
-
-
-def _fed(parser: EventParser, data: bytes) -> list[Event]:
-    try:
-        return parser.feed(data)
-    except BackendFailed as error:  # An event beyond all bounds.
-        raise Broken(str(error)) from error

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from inferline.endings import may_finish
-from inferline.sse import Event
+from inferline.sse import Event, is_done
 from inferline_provider import edits
 from inferline_provider.verdict import PARSED_BYTES_MAX, Finish, parse, usage_of
 
@@ -19,8 +19,10 @@ _INCLUDE: Final = "include_usage"
 _EVERYWHERE: Final = "continuous_usage_stats"
 #: How much of a large answer is read for its usage.
 _USAGE_BYTES_MAX: Final = 4096
-#: What llama.cpp adds to an answer's last event, which is the one that tells of usage if asked.
-_TIMINGS: Final = b',"timings":'
+_FINGERPRINT: Final = "system_fingerprint"
+#: What an event that tells of usage says because of that: the number of tokens, and what vLLM has
+#: measured. All else would stand in an answer's last event if nobody had asked.
+_ASKED_FOR: Final = frozenset({"choices", "usage", "metrics"})
 
 
 class UsageAsker:
@@ -28,6 +30,8 @@ class UsageAsker:
 
     def __init__(self) -> None:
         self._stopped = False
+        #: A model, and the fingerprint of its server as the last answer wrote it.
+        self.fingerprint: tuple[str, bytes] = ("", b"")
 
     def ask(self, path: str, body: bytes) -> bytes | None:
         """
@@ -54,12 +58,14 @@ class Meter:
     Reads the usage in an answer's events as they go by.
 
     When only we have asked (``hides``), the event that tells of nothing else is left out. What
-    llama.cpp would have put at the end of the event before goes there, so that the client gets
-    what it would have got.
+    would have stood at the end of the event before goes there, so that the client gets what it
+    would have got: the timings of llama.cpp, the fingerprint of vLLM. That one would stand at the
+    end of each choice: of several, the earlier ones get the one that the last answer had.
     """
 
-    def __init__(self, *, hides: bool) -> None:
+    def __init__(self, *, hides: bool, asker: UsageAsker | None = None) -> None:
         self._hides = hides
+        self._asker = asker or UsageAsker()
         self._held: Event | None = None
         #: The first and the last event with a usage: a Messages stream tells in both.
         self._first = b""
@@ -86,7 +92,9 @@ class Meter:
             before = self.rest()
             alone = _alone(event)
             if alone is not None:
-                before = [_with_timings(one, event, alone) for one in before]
+                before = [self._with_rest(one, event, alone) for one in before]
+            elif before and not is_done(event):
+                before = [self._with_fingerprint(one) for one in before]
             yield from before
             if alone is None and may_finish(event.data):
                 self._held = event
@@ -97,6 +105,25 @@ class Meter:
         """Return what was held back."""
         held, self._held = self._held, None
         return [] if held is None else [held]
+
+    def _with_rest(self, held: Event, event: Event, alone: dict[str, Any]) -> Event:
+        """Return ``held`` with what stands in ``event`` instead of in it because we have asked."""
+        before = parse(held.data)
+        if not isinstance(before, dict):
+            return held
+        more = [name for name in alone if name not in before and name not in _ASKED_FOR]
+        written = edits.fields(event.data) if more else {}
+        if _FINGERPRINT in more:
+            self._asker.fingerprint = (str(alone.get("model")), written[_FINGERPRINT])
+        return _with_fields(held, [written[name] for name in more])
+
+    def _with_fingerprint(self, held: Event) -> Event:
+        """Return ``held`` with the fingerprint that it would have if nobody had asked."""
+        model, written = self._asker.fingerprint
+        before = parse(held.data) if written else None
+        if not isinstance(before, dict) or _FINGERPRINT in before or before.get("model") != model:
+            return held
+        return _with_fields(held, [written])
 
 
 def _told(data: bytes) -> dict[str, int]:
@@ -151,21 +178,17 @@ def _changes(body: bytes, document: dict[str, Any]) -> Iterator[bytes]:
 
 def _alone(event: Event) -> dict[str, Any] | None:
     """Return what an event tells that tells of usage and has no part of the answer."""
-    if b'"usage"' not in event.data or b'"choices"' not in event.data:
+    if b'"usage"' not in event.data:
         return None
     document = parse(event.data)
-    if not isinstance(document, dict) or document.get("choices") != []:
+    if not isinstance(document, dict) or document.get("choices") or document.get("error"):
         return None
     return document if isinstance(document.get("usage"), dict) else None
 
 
-def _with_timings(held: Event, event: Event, alone: dict[str, Any]) -> Event:
-    """Return ``held`` with the timings that stand in ``event`` because we have asked."""
-    at = event.data.rfind(_TIMINGS)
-    before = parse(held.data)
-    if at < 0 or not isinstance(before, dict) or "timings" in before:
-        return held
-    data = held.data.rstrip()[:-1] + event.data[at:]
-    if parse(data) != {**before, "timings": alone.get("timings")}:
+def _with_fields(held: Event, written: list[bytes]) -> Event:
+    """Return an event with more fields behind those that it has."""
+    data = b",".join([held.data.rstrip()[:-1], *written]) + b"}"
+    if not written or not isinstance(parse(data), dict):
         return held
     return Event(held.event, data, held.raw.replace(held.data, data, 1))

@@ -20,6 +20,7 @@ from inferline.errors import (
     InferLineError,
     ProviderLost,
 )
+from inferline.reported import error_body, error_of, is_nested, status_of
 from inferline.store import Outcome
 
 #: Statuses that say "wait", not "no".
@@ -194,9 +195,11 @@ def judge(answer: Answer, headers: Mapping[str, str] = {}) -> Answer:
         document = parse(answer.body)
         if document is None:
             raise Broken(f"The backend answered {status} without JSON.")
-        if not _is_only_error(document):
+        error = _only_error(document)
+        if error is None:
             return answer
-        status = _error_status(document.get("error") or document)
+        status = status_of(error)
+        answer = answer if is_nested(document) else _in_shape(answer, error)
     answer = replace(answer, status=status, headers=_kept(headers))
     if status in _BUSY:
         raise _busy(answer)
@@ -206,7 +209,7 @@ def judge(answer: Answer, headers: Mapping[str, str] = {}) -> Answer:
         raise KeyRefused(reason, _not_shown(answer) if status == _FORBIDDEN else None)
     if (400 <= status < 500 and status != _TIMED_OUT) or status in _TOLD:
         return answer if parse(answer.body) is not None else _in_json(answer)
-    raise Broken(f"The backend answered {status}.", answer if _is_error(answer) else None)
+    raise Broken(f"The backend answered {status}.", _readable(answer))
 
 
 def after(fault: Fault, seen: Circumstances) -> Finish | HandBack:
@@ -284,13 +287,12 @@ def usage_of(document: Any) -> dict[str, int]:
     return genai.counts(usage)
 
 
-def _is_only_error(document: Any) -> bool:
-    """Say whether a document tells of an error and of nothing else that a client could use."""
+def _only_error(document: Any) -> dict[str, Any] | None:
+    """Return the error that a document tells of and of nothing else that a client could use."""
     if not isinstance(document, dict):
-        return False
-    if document.get("object") == "error":
-        return True
-    return bool(document.get("error")) and not _RESULTS & document.keys()
+        return error_of(document)
+    results = {name for name in _RESULTS & document.keys() if document[name] or name != "choices"}
+    return None if results and document.get("object") != "error" else error_of(document)
 
 
 def _in_json(answer: Answer, why: str = "") -> Answer:
@@ -300,18 +302,17 @@ def _in_json(answer: Answer, why: str = "") -> Answer:
     return replace(answer, content_type="application/json", body=body)
 
 
-def _is_error(answer: Answer) -> bool:
-    """Say whether this is an error as OpenAI writes it, which a client can read."""
+def _readable(answer: Answer) -> Answer | None:
+    """Return a failure as OpenAI's clients read it; None when it is no error in JSON."""
     document = parse(answer.body)
-    if not isinstance(document, dict):
-        return False
-    error = document.get("error")
-    return isinstance(error, dict) and isinstance(error.get("message"), str)
+    error = error_of(document)
+    if error is None or is_nested(document):
+        return None if error is None else answer
+    return _in_shape(answer, error)
 
 
-def _error_status(error: Any) -> int:
-    code = error.get("code") if isinstance(error, dict) else None
-    return code if isinstance(code, int) and 400 <= code <= 599 else BackendFailed.status
+def _in_shape(answer: Answer, error: Mapping[str, Any]) -> Answer:
+    return replace(answer, content_type="application/json", body=error_body(error))
 
 
 def _kept(headers: Mapping[str, str]) -> dict[str, str]:
@@ -327,7 +328,7 @@ def _kept(headers: Mapping[str, str]) -> dict[str, str]:
 def _busy(answer: Answer) -> Busy:
     """Return what a busy backend says: when there may be room, or that waiting won't help."""
     seconds = int(answer.headers[_RETRY_AFTER]) if _RETRY_AFTER in answer.headers else None
-    told = answer if _is_error(answer) else _in_json(answer, "It is busy.")
+    told = _readable(answer) or _in_json(answer, "It is busy.")
     is_final = answer.headers.get(_SHOULD_RETRY) == "false" or not _SPENT.isdisjoint(_codes(answer))
     return Busy(seconds, told, is_final=is_final)
 

@@ -25,6 +25,17 @@ SCHEMA = {
     "json_schema": {"name": "n", "schema": {"type": "object", "properties": {"a": {}}}},
 }
 CHAT = {"messages": [{"role": "user", "content": "Grüße, 世界 😀"}]}
+#: What Claude Code asks beside a chat: its last message is one of the system.
+AGENT = {
+    "max_tokens": 9,
+    "messages": [
+        *CHAT["messages"],
+        {"role": "system", "content": [{"type": "text", "text": "Be brief."}]},
+    ],
+    "thinking": {"type": "adaptive"},
+    "context_management": {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]},
+    "output_config": {"effort": "high"},
+}
 
 #: The path, and the body without its model.
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -49,6 +60,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "completions of a list": ("/v1/completions", {"prompt": ["Once", "Twice"]}),
     "responses": ("/v1/responses", {"input": "Hi"}),
     "messages": ("/v1/messages", {**CHAT, "max_tokens": 9}),
+    "messages of a coding agent": ("/v1/messages", AGENT),
 }
 UNSTREAMED: dict[str, tuple[str, dict[str, Any]]] = {
     "embeddings": ("/v1/embeddings", {"input": ["a", "é"]}),
@@ -120,6 +132,16 @@ def test_the_backend_gets_the_clients_own_bytes(line: Line) -> None:
 
     seen = httpx.get(line.backend_url + "/_script/bodies").json()
     assert raw.decode() in [one if isinstance(one, str) else json.dumps(one) for one in seen]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_backend_gets_all_that_a_coding_agent_says(line: Line, stream: bool) -> None:
+    raw = json.dumps({"model": MODEL, **AGENT, "stream": stream})
+
+    response = httpx.post(line.url + "/v1/messages", content=raw, timeout=30)
+
+    assert 200 == response.status_code
+    assert raw in httpx.get(line.backend_url + "/_script/bodies").json()
 
 
 def test_a_body_too_large_for_a_message_arrives_whole(line: Line) -> None:

@@ -133,6 +133,8 @@ def test_what_fails_before_the_answer_began_is_not_seen(
         pytest.param({"malformed_event": True}, id="a malformed event"),
         pytest.param({"error_event_after": 30}, id="an error in the middle"),
         pytest.param({"no_done": True}, id="no [DONE]"),
+        pytest.param({"done_after_tokens": 40}, id="[DONE] after 40 of 60 tokens"),
+        pytest.param({"done_after_tokens": 40, "empty_reasons": True}, id="and empty reasons"),
     ],
 )
 def test_what_fails_in_the_middle_goes_on_as_one_answer(pair: Pair, fault: dict[str, Any]) -> None:

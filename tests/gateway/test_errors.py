@@ -55,6 +55,20 @@ async def test_hostile_json_is_a_400(client: httpx.AsyncClient, name: str) -> No
     assert "invalid_request_error" == response.json()["error"]["type"]
 
 
+@pytest.mark.parametrize("text", ["\\ud83d", "\\udc00 x", "\\ud83d\\u0041", "\\ud83d\\ud83d"])
+async def test_half_of_a_character_is_refused_in_plain_words(
+    client: httpx.AsyncClient, text: str
+) -> None:
+    body = '{"model":"test-model","x":"' + text + '"}'
+    response = await client.post(PATH, content=body.encode())
+
+    assert 400 == response.status_code
+    check_shape(response)
+    message = response.json()["error"]["message"]
+    assert "half of a character" in message
+    assert "hex" not in message
+
+
 async def test_a_large_body_is_a_413_told_by_its_length_or_by_its_bytes() -> None:
     async def pieces():  # type: ignore[no-untyped-def]
         for _ in range(20):

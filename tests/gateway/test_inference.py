@@ -13,6 +13,7 @@ from inferline.task import CHUNK_BYTES_MAX, State
 from tests.support.gateway import MODEL, Gateway, running_gateway
 
 PATH = "/v1/chat/completions"
+EVENTS = "text/event-stream; charset=utf-8"
 ASKED = {"model": MODEL, "messages": [{"role": "user", "content": "Hi 😀"}], "unknown_field": 1}
 
 
@@ -359,7 +360,7 @@ async def test_a_silent_stream_is_opened_and_kept_open_by_comments() -> None:
             await taken.finish(tail=b"data: [DONE]\n\n")
             response = await asked
 
-    assert (200, "text/event-stream") == (response.status_code, response.headers["content-type"])
+    assert (200, EVENTS) == (response.status_code, response.headers["content-type"])
     assert response.text.startswith(": ping\n\n")
     assert response.text.endswith("data: 1\n\ndata: [DONE]\n\n")
 
@@ -378,10 +379,40 @@ async def test_a_refusal_after_the_status_line_went_out_is_an_event_of_the_strea
         response = await asked
 
     event = response.text.replace(": ping\n\n", "")
-    assert (200, "text/event-stream") == (response.status_code, response.headers["content-type"])
+    assert (200, EVENTS) == (response.status_code, response.headers["content-type"])
     assert {"error": {"message": "too long"}} == json.loads(event.removeprefix("data: "))
     assert event.endswith("\n\n")
     assert 1 == event.count("data:")
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "kind"),
+    [("/v1/responses", "", "error"), ("/v1/messages", "event: error\n", "error")],
+)
+@pytest.mark.parametrize("begun", [False, True])
+async def test_a_broken_stream_ends_with_an_event_that_its_clients_read(
+    path: str, name: str, kind: str, begun: bool
+) -> None:
+    async with (
+        running_gateway(head_seconds_max=0.1) as gateway,
+        httpx.AsyncClient(base_url=gateway.url) as client,
+    ):
+        await gateway.know()
+        asked = asyncio.create_task(client.post(path, json={**ASKED, "stream": True}))
+        taken = await gateway.take()
+        if begun:
+            await taken.write(b'data: {"type":"x"}\n\n')
+            await taken.finish(error={"message": "broken", "code": "provider_lost", "status": 502})
+        else:
+            await asyncio.sleep(0.5)
+            await taken.finish(status=502, tail=b'{"error":{"message":"broken"}}')
+
+        event = (await asked).text.replace(": ping\n\n", "").replace('data: {"type":"x"}\n\n', "")
+
+    assert event.startswith(name + "data: ")
+    told = json.loads(event.removeprefix(name + "data: "))
+    assert (kind, "broken") == (told["type"], told["error"]["message"])
+    assert told["error"]["type"] in ("server_error", "api_error")
 
 
 async def test_a_store_that_stops_answering_ends_the_request_and_its_task(

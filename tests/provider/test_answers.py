@@ -405,3 +405,181 @@ async def test_a_refusal_of_the_clients_own_options_is_told() -> None:
 
         assert (State.DONE, 400, 1) == (row.state, row.status, row.attempt)
         assert 2 == around.backend.calls.total()
+
+
+STREAM = "text/event-stream"
+A = 'data: {"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":null}]}\n\n'
+STOP = 'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
+DONE = "data: [DONE]\n\n"
+
+
+async def streamed(
+    around: World,
+    sent: str,
+    *,
+    kind: str = STREAM,
+    path: str = "/v1/chat/completions",
+    attempts: int = 2,
+    **more: Any,
+) -> tuple[Task, str]:
+    """What becomes of a stream that a backend sends so."""
+    script = {"body": sent, "content_type": kind}
+    body = {"stream": True, "x_script": script, **more}
+    task = await around.submit(body, path=path, attempts=attempts)
+    row = await around.ended(task)
+    return row, around.answer(task).decode()
+
+
+@pytest.mark.parametrize("end", ["", DONE, A.replace("null", '""') + DONE, A[:-40]])
+async def test_a_stream_without_a_reason_to_end_is_no_whole_answer(end: str) -> None:
+    async with world(Backend(script=QUICK)) as around:
+        row, answer = await streamed(around, A + end)
+
+        assert (State.FAILED, 2) == (row.state, row.attempt)
+        assert "[DONE]" not in answer
+
+
+@pytest.mark.parametrize("reason", ["error", "abort"])
+async def test_a_reason_that_tells_of_a_failure_is_followed_by_an_error(reason: str) -> None:
+    last = STOP.replace("stop", reason)
+    async with world(Backend(script=QUICK)) as around:
+        _, answer = await streamed(around, A + last + DONE, attempts=1)
+
+        assert answer.startswith(A + last)
+        assert reason in json.loads(answer[len(A + last) + 6 : -len(DONE)])["error"]["message"]
+
+
+async def test_a_stream_whose_events_all_have_an_empty_reason_ends_with_a_real_one() -> None:
+    sent = A.replace("null", '""') * 3 + STOP + DONE
+    async with world(Backend(script=QUICK)) as around:
+        row, answer = await streamed(around, sent)
+
+        assert (State.DONE, 200, sent) == (row.state, row.status, answer)
+
+
+@pytest.mark.parametrize("end", [DONE, ""])
+async def test_one_choice_of_a_server_that_knows_no_n_is_a_whole_answer(end: str) -> None:
+    async with world(Backend(script=QUICK)) as around:
+        row, answer = await streamed(around, A + STOP + end, n=2)
+
+        assert (State.DONE, 200, 1) == (row.state, row.status, row.attempt)
+        assert A + STOP + end == answer
+
+
+@pytest.mark.parametrize(
+    ("sent", "kind"),
+    [
+        ('error: {"code":400,"message":"too long","type":"invalid_request_error"}\n\n', STREAM),
+        ('{"error":{"message":"too long","code":400}}', STREAM),
+        ('{\n  "error": {\n    "message": "too long",\n    "code": "400"\n  }\n}\n', STREAM),
+        ('data: {"type":"error","code":400,"message":"too long"}\n\n' + DONE, STREAM),
+        ('data: {"object":"error","message":"too long","code":400}\n\n', STREAM),
+        ('data: {"error":["too long"],"status":400}\n\n', STREAM),
+        ('event: error\ndata: {"message":"too long","type":"BadRequestError"}\n\n', STREAM),
+        ('data:   {"error":{"message":"too long","code":400}}  \n\n', STREAM),
+        ('data: {"error":{"message":"too long","code":400},"choices":[{}]}\n\n', STREAM),
+        ('data: {"error":{"message":"too long","code":400}}\n\n', "application/json"),
+        ('data: {"error":{"message":"too long","code":400}}\n\n', "text/plain"),
+        ('{"error":{"message":"too long","code":400}}\n', "text/plain"),
+        ('[{"error":{"message":"too long","code":400}}]', "application/json"),
+        ('{"error":{"message":"too long","code":400}}\n', "application/x-ndjson"),
+    ],
+)
+async def test_an_error_is_told_as_what_it_is_however_it_comes(sent: str, kind: str) -> None:
+    async with world(Backend(script=QUICK)) as around:
+        row, answer = await streamed(around, sent, kind=kind)
+
+        assert (State.DONE, 400, 1) == (row.state, row.status, row.attempt)
+        assert "application/json" == row.content_type
+        assert "too long" == json.loads(answer)["error"]["message"]
+
+
+@pytest.mark.parametrize("form", ['data: {"detail":[{"loc":["n"],"msg":"odd"}]}', '{"detail":[7]}'])
+async def test_what_the_client_can_mend_is_told_at_once(form: str) -> None:
+    async with world(Backend(script=QUICK)) as around:
+        row, answer = await streamed(around, form + "\n\n")
+
+        assert (State.DONE, 422, 1) == (row.state, row.status, row.attempt)
+        assert {"message", "type", "param", "code"} <= json.loads(answer)["error"].keys()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        'data: {"type":"error","code":"x","message":"no memory"}\n\n',
+        'event: error\ndata: {"error":{"message":"no memory"}}\n\n',
+        "event: error\ndata: no memory\n\n",
+        'error: {"message":"no memory"}\n\n',
+        '{"error":"no memory"}\n\n',
+        'data: {"detail":"no memory"}\n\n',
+    ],
+)
+async def test_an_error_in_the_middle_is_told_as_clients_read_it(sent: str) -> None:
+    async with world(Backend(script=QUICK)) as around:
+        row, answer = await streamed(around, A + sent + DONE, attempts=1)
+
+        assert (State.DONE, 200, 1) == (row.state, row.status, row.attempt)
+        event = answer.removeprefix(A).removesuffix(DONE)
+        error = json.loads(event.removeprefix("data: "))["error"]
+        assert "no memory" == error["message"]
+        assert {"message", "type", "param", "code"} <= error.keys()
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "kind"),
+    [("/v1/messages", "event: error\n", "error"), ("/v1/responses", "", "error")],
+)
+async def test_an_error_is_told_in_the_shape_of_its_stream(path: str, name: str, kind: str) -> None:
+    begun = 'event: ping\ndata: {"type":"ping"}\n\n'
+    sent = begun + 'data: {"error":{"message":"no memory"}}\n\n'
+    async with world(Backend(script=QUICK)) as around:
+        _, answer = await streamed(around, sent, path=path)
+
+        event = answer.removeprefix(begun).removeprefix(name)
+        told = json.loads(event.removeprefix("data: "))
+        assert (kind, "no memory") == (told["type"], told["error"]["message"])
+
+
+@pytest.mark.parametrize("kind", ["application/json", "text/plain", "application/octet-stream"])
+async def test_a_stream_is_one_whatever_it_is_called(kind: str) -> None:
+    async with world(Backend(script=QUICK)) as around:
+        row, answer = await streamed(around, A + STOP + DONE, kind=kind)
+
+        assert (State.DONE, 200, A + STOP + DONE) == (row.state, row.status, answer)
+        assert "text/event-stream; charset=utf-8" == row.content_type
+
+
+@pytest.mark.parametrize("kind", ["application/x-ndjson", "application/json", STREAM])
+async def test_a_stream_of_json_a_line_becomes_one_of_events(kind: str) -> None:
+    lines = (A + STOP).replace("data: ", "").replace("\n\n", "\n")
+    async with world(Backend(script=QUICK)) as around:
+        row, answer = await streamed(around, lines, kind=kind)
+
+        assert (State.DONE, 200, A + STOP) == (row.state, row.status, answer)
+
+
+async def test_an_answer_that_is_no_chat_is_not_taken_for_a_stream() -> None:
+    async with world(Backend(script=QUICK)) as around:
+        sent = '{"embedding":[1]}\n{"embedding":[2]}\n'
+        row, _ = await streamed(around, sent, kind="application/json", path="/v1/embeddings")
+
+        assert State.FAILED is row.state
+
+
+async def test_spaces_around_the_json_of_an_event_are_none_of_it() -> None:
+    sent = A.replace("data: {", "data:   {") + STOP.replace("}\n", "} \n") + "data:  [DONE] \n\n"
+    async with world(Backend(script=QUICK)) as around:
+        row, answer = await streamed(around, sent)
+
+        assert (State.DONE, 200) == (row.state, row.status)
+        assert answer.endswith("\n\n" + DONE)
+
+
+@pytest.mark.parametrize("choices", ["", '"choices":null,', '"choices":[],'])
+async def test_an_event_of_usage_alone_is_kept_from_who_did_not_ask(choices: str) -> None:
+    usage = f'data: {{{choices}"usage":{{"prompt_tokens":3,"completion_tokens":1}}}}\n\n'
+    async with world(Backend(script=QUICK)) as around:
+        row, answer = await streamed(around, A + STOP + usage + DONE)
+
+        assert A + STOP + DONE == answer
+        assert 3 == around.store.outcomes[row.ref].usage["prompt_tokens"]

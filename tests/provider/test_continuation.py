@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from typing import Any
 
 import pytest
@@ -68,12 +69,19 @@ async def ask(around: World, path: str, body: dict[str, Any], **more: Any) -> Ta
     return await around.submit(asked, path=path, **more)
 
 
-@pytest.mark.parametrize("fault", ["abort_after_tokens", "eof_after_tokens", "error_event_after"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        *({"abort_after_tokens": 7}, {"eof_after_tokens": 7}, {"error_event_after": 7}),
+        *({"done_after_tokens": 7}, {"done_after_tokens": 7, "empty_reasons": True}),
+        {"abort_after_tokens": 7, "empty_reasons": True},
+    ],
+)
 @pytest.mark.parametrize(("path", "body"), PATHS)
 async def test_a_stream_that_breaks_in_its_middle_goes_on_as_one(
-    path: str, body: dict[str, Any], fault: str
+    path: str, body: dict[str, Any], fault: dict[str, Any]
 ) -> None:
-    script = {fault: 7, "times": 1}
+    script = {**fault, "times": 1}
     async with world(Backend(script=Script(first=0.05, interval=0.05, tokens=12))) as around:
         task = await ask(around, path, {**body, "x_script": script})
         row = await around.ended(task)
@@ -359,6 +367,81 @@ async def test_an_answer_goes_on_again_and_again_however_it_is_written(
         asked = json.loads(around.backend.bodies[0])
         assert expected(path, asked, emoji="emoji" in odd) == text
         assert 1 == len({one["id"] for one in documents})
+
+
+def stopped(path: str) -> dict[str, Any]:
+    """A request with stop strings of which vLLM holds seven characters back."""
+    more = {"stop": ["<<END>>>", "\n"], "stream_options": {"include_usage": True}}
+    return {**HI, **(CHAT if "chat" in path else TEXT), **more}
+
+
+def held_back(path: str, count: int, held: int = 7) -> bytes:
+    """The first ``count`` words of its answer as a server tells them that holds some back."""
+    words = expected(path, stopped(path)).split()[:count]
+    whole = "".join(" " + word for word in words)
+    ends = [max(0, end - held) for end in accumulate(len(word) + 1 for word in words)]
+    pieces = [whole[start:end] for start, end in pairwise([0, *ends])]
+    if "chat" in path:
+        return turn(ROLE) + b"".join(turn({"content": piece}) for piece in pieces)
+    return b"".join(map(event, pieces))
+
+
+@pytest.mark.parametrize("count", [2, 5, 8, 11])
+@pytest.mark.parametrize("path", [CHATS, TEXTS])
+async def test_an_answer_that_was_cut_inside_a_word_goes_on_from_a_whole_one(
+    path: str, count: int
+) -> None:
+    async with world(Backend(script=QUICK)) as around:
+        task = await around.submit(stopped(path), path=path, begun=held_back(path, count))
+        row = await around.ended(task)
+
+        assert (State.DONE, 2) == (row.state, row.attempt)
+        text, documents = said(await read(around, task))
+        assert expected(path, stopped(path)) == text
+        assert 12 == documents[-1]["usage"]["completion_tokens"]
+
+
+async def test_an_answer_that_is_told_by_tokens_goes_on_from_its_last_one() -> None:
+    async with world(Backend(script=QUICK)) as around:
+        begun = held_back(CHATS, 5, held=0)
+        task = await around.submit(stopped(CHATS), begun=begun)
+        await around.ended(task)
+
+        last = json.loads(around.backend.bodies[-1])["messages"][-1]["content"]
+        assert expected(CHATS, stopped(CHATS)).split()[:5] == last.split()
+        assert expected(CHATS, stopped(CHATS)) == said(await read(around, task))[0]
+
+
+@pytest.mark.parametrize(("temperature", "begins"), [(0, True), (1, False)])
+async def test_a_text_without_spaces_is_made_again_only_where_it_comes_again(
+    temperature: float, begins: bool
+) -> None:
+    async with world(Backend(script=QUICK)) as around:
+        begun = turn(ROLE) + turn({"content": "天地玄黄" * 20}) + turn({"content": "宇宙洪荒" * 20})
+        body = {**stopped(CHATS), "temperature": temperature}
+        await around.ended(await around.submit(body, begun=begun))
+
+        last = json.loads(around.backend.bodies[-1])["messages"][-1]
+        assert begins == ("user" == last["role"])
+
+
+async def test_usage_without_choices_counts_the_whole_answer_too() -> None:
+    usage = '{"choices":null,"usage":{"prompt_tokens":9,"completion_tokens":2,"total_tokens":11}}'
+    rest = turn({"content": " belt"}) + turn({}, "stop") + f"data: {usage}\n\n".encode()
+    script = Script(body=(rest + b"data: [DONE]\n\n").decode(), content_type="text/event-stream")
+    async with world(Backend(script=script)) as around:
+        begun = turn(ROLE) + turn({"content": " the"})
+        row = await around.ended(await ask(around, CHATS, CHAT, begun=begun))
+
+        assert 3 == around.store.outcomes[row.ref].usage["completion_tokens"]
+
+
+async def test_an_answer_whose_last_word_does_not_come_again_ends_with_an_error() -> None:
+    async with world(Backend(script=QUICK)) as around:
+        begun = turn(ROLE) + turn({"content": first_word() + " ano"}) + turn({"content": "ther wo"})
+        row = await around.ended(await around.submit(stopped(CHATS), begun=begun))
+
+        assert (State.FAILED, "provider_lost", 2) == (row.state, row.error["code"], row.attempt)
 
 
 async def test_an_answer_under_another_name_goes_on_under_it() -> None:

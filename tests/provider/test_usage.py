@@ -153,7 +153,7 @@ def test_the_event_that_only_we_asked_for_is_not_passed_on() -> None:
         b'data: {"choices":[{"text":"","finish_reason":"stop"}],"usage":{"prompt_tokens":1}}\n\n',
         b'data: {"choices":[],"usage":null}\n\n',
         b'data: {"choices":[],"prompt_filter_results":[]}\n\n',
-        b'data: {"usage":{"prompt_tokens":1}}\n\n',
+        b'data: {"error":{"message":"m"},"usage":{"prompt_tokens":1}}\n\n',
     ],
 )
 def test_any_other_event_is_passed_on(kept: bytes) -> None:
@@ -169,6 +169,45 @@ def test_a_client_that_asked_gets_it_as_it_came() -> None:
 def test_a_stream_without_usage_is_passed_on_whole() -> None:
     assert TEXT + FINISH == passed(TEXT + FINISH)
     assert TEXT + FINISH + FINISH + DONE == passed(TEXT + FINISH + FINISH + DONE)
+
+
+@pytest.mark.parametrize("choices", [b"", b'"choices":null,', b'"choices" : [],'])
+def test_usage_without_choices_is_not_passed_on_either(choices: bytes) -> None:
+    usage = b"data: {" + choices + b'"usage":{"prompt_tokens":3}}\n\n'
+
+    assert TEXT + FINISH + DONE == passed(TEXT + FINISH + usage + DONE)
+    assert usage + TEXT == passed(usage + TEXT, hides=False)
+
+
+def test_the_fingerprint_of_vllm_stands_where_it_would_have_stood() -> None:
+    more = b',"system_fingerprint":"vllm-0.32.0","x": {"a" : 1}}'
+    told = USAGE.strip()[:-1] + b',"metrics":{"time":1}' + more + b"\n\n"
+
+    shown = passed(TEXT + FINISH + told + DONE)
+
+    assert TEXT + FINISH.strip()[:-1] + more + b"\n\n" + DONE == shown
+
+
+def test_each_of_several_choices_ends_with_the_fingerprint_that_the_last_answer_had() -> None:
+    asker, more = UsageAsker(), b',"system_fingerprint":"vllm-0.32.0"}'
+    first, text, finish = (one.replace(b"{", b'{"model":"m",', 1) for one in (FINISH, TEXT, FINISH))
+    told = USAGE.replace(b"{", b'{"model":"m",', 1).strip()[:-1] + more + b"\n\n"
+    stream = events(first + text + finish + told + DONE)
+
+    shown = [
+        b"".join(one.raw for one in Meter(hides=True, asker=asker).passing(stream))
+        for _ in range(2)
+    ]
+
+    ended = FINISH.replace(b"{", b'{"model":"m",', 1).strip()[:-1] + more + b"\n\n"
+    assert [first + text + ended + DONE, ended + text + ended + DONE] == shown
+
+
+def test_what_every_event_says_is_not_said_twice() -> None:
+    finish = FINISH.replace(b'{"choices"', b'{"id":"1","choices"')
+    told = USAGE.replace(b'{"choices"', b'{"id":"1","choices"')
+
+    assert TEXT + finish + DONE == passed(TEXT + finish + told + DONE)
 
 
 def test_the_timings_of_llama_cpp_stand_where_they_would_have_stood() -> None:

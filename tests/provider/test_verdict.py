@@ -40,17 +40,39 @@ def test_a_refusal_that_is_no_json_is_told_as_an_error_that_clients_can_read(bod
     assert json.loads(told.body)["error"]["code"] == "backend_refused"
 
 
+def test_an_error_with_other_fields_beside_it_is_an_error_too() -> None:
+    body = json.dumps({"error": {"message": "m", "code": 404}, "user_id": "u"}).encode()
+
+    assert judge(answer(200, body)) == answer(404, body)
+
+
 @pytest.mark.parametrize(
     "document",
     [
-        {"error": {"message": "m", "code": 404}, "user_id": "u"},
         {"object": "error", "message": "m", "code": 404},
+        {"type": "error", "message": "m", "status": 404},
+        {"error": "m", "code": "404"},
+        {"error": ["m"], "type": "NotFoundError"},
+        {"detail": "m", "status_code": 404},
+        {"choices": [], "error": {"msg": "m", "code": 404}},
+        [{"error": {"message": "m", "status": 404}}],
     ],
 )
-def test_an_error_with_other_fields_beside_it_is_an_error_too(document: object) -> None:
-    body = json.dumps(document).encode()
+def test_an_error_in_another_form_is_told_in_openais(document: object) -> None:
+    told = judge(answer(200, json.dumps(document).encode()))
 
-    assert judge(answer(200, body)) == answer(404, body)
+    assert (404, "application/json") == (told.status, told.content_type)
+    error = json.loads(told.body)["error"]
+    assert "m" == error["message"]
+    assert {"message", "type", "param", "code"} <= error.keys()
+
+
+def test_a_failure_in_another_form_is_told_in_openais() -> None:
+    with pytest.raises(Broken) as broken:
+        judge(answer(500, b'{"detail":"no memory"}'))
+
+    assert broken.value.answer is not None
+    assert "no memory" == json.loads(broken.value.answer.body)["error"]["message"]
 
 
 def test_a_result_with_an_error_beside_it_is_a_result() -> None:

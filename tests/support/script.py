@@ -46,6 +46,10 @@ class Script:
     eof_after_tokens: int | None = None
     #: Send an error as an event, then [DONE], as vLLM does.
     error_event_after: int | None = None
+    #: Say [DONE] and nothing else, as llama-cpp-python does.
+    done_after_tokens: int | None = None
+    #: Say in each event but the last that its choice ends for no reason.
+    empty_reasons: bool = False
     stall_after_tokens: int | None = None
     stall_seconds: float = 3600.0
     #: Leave out the event that ends the answer.
@@ -70,7 +74,7 @@ class Script:
 _GOOD = Script()
 _FAULTS = (
     *("status", "body", "hang", "abort_after_tokens", "eof_after_tokens", "error_event_after"),
-    *("stall_after_tokens", "no_done", "malformed_event"),
+    *("stall_after_tokens", "no_done", "malformed_event", "done_after_tokens", "empty_reasons"),
 )
 
 
@@ -145,6 +149,9 @@ async def _misbehave(
         raise ScriptedEnd
     if at == script.stall_after_tokens:
         await asyncio.sleep(script.stall_seconds)
+    if at == script.done_after_tokens:
+        await response.write(b"data: [DONE]\n\n")
+        raise ScriptedEnd
     if at == script.error_event_after:
         error = {"message": "scripted failure", "type": "server_error", "code": 500, "param": None}
         await response.write(answers.event({"error": error}) + b"data: [DONE]\n\n")
@@ -161,6 +168,8 @@ def reset(request: web.Request) -> None:
 
 
 async def _send(response: web.StreamResponse, data: bytes, script: Script) -> None:
+    if script.empty_reasons:
+        data = data.replace(b'"finish_reason":null', b'"finish_reason":""')
     if script.comments:
         data = b": ping\n\n" + data.replace(b"\n\n", b"\n\n: ping\n\n")
     if script.crlf:

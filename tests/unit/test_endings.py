@@ -38,13 +38,30 @@ def choice(reason: str | None, index: int = 0, text: str = "x") -> dict[str, Any
 @pytest.mark.parametrize(
     "path", [CHAT, "/v1/completions", "/completions", "/api/chat/completions/"]
 )
-def test_choices_end_with_a_finish_reason_or_done(path: str) -> None:
+def test_choices_end_with_a_finish_reason_and_with_nothing_else(path: str) -> None:
     begun = events(choice(None), choice(None, text='"finish_reason":"stop"'))
 
     assert not ending(path).complete
     assert not ending(path, *begun).complete
     assert ending(path, *begun, *events(choice("length"))).complete
-    assert ending(path, *begun, *events(b"[DONE]")).complete
+    assert not ending(path, *begun, *events(b"[DONE]")).complete
+    assert not ending(path, *events(b"[DONE]")).complete
+
+
+@pytest.mark.parametrize("reason", ["", " ", "null", "None", 0, False, [], {"type": "stop"}])
+def test_what_is_no_reason_ends_nothing(reason: Any) -> None:
+    begun = events(choice(reason), choice(reason))
+
+    assert not ending(CHAT, *begun, *events(b"[DONE]")).complete
+    assert ending(CHAT, *begun, *events(choice("stop"))).complete
+
+
+@pytest.mark.parametrize("reason", ["error", "abort"])
+def test_a_reason_that_tells_of_a_failure_is_an_error(reason: str) -> None:
+    failed = ending(CHAT, *events(choice(None), choice(reason), b"[DONE]"))
+
+    assert not failed.complete
+    assert reason in str(failed.error)
 
 
 def test_a_finish_reason_is_not_yet_the_end_of_reading() -> None:
@@ -70,6 +87,21 @@ def test_every_choice_has_to_finish() -> None:
     assert ending(CHAT, *first, *second, choices=2).complete
     both = {"choices": [choice(None, 0)["choices"][0], choice("stop", 1)["choices"][0]]}
     assert ending(CHAT, *events(both), *first, choices=2).complete
+
+
+def test_one_choice_of_a_server_that_knows_no_n_is_a_whole_answer() -> None:
+    one = events(choice(None), choice("stop"), b"[DONE]")
+
+    assert ending(CHAT, *one, choices=3).complete
+    assert not ending(CHAT, *events(choice(None, 1)), *one, choices=3).complete
+
+
+@pytest.mark.parametrize("path", [RESPONSES, MESSAGES])
+def test_done_alone_ends_no_stream_of_named_events(path: str) -> None:
+    broken = ending(path, *events({"type": "message_start"}, b"[DONE]"))
+
+    assert broken.done
+    assert not broken.complete
 
 
 @pytest.mark.parametrize("name", ["response.completed", "response.incomplete", "response.failed"])
@@ -110,6 +142,26 @@ def test_errors_are_known_in_their_other_forms() -> None:
 
     assert ending(RESPONSES, *flat).error == {"code": "x", "message": "m"}
     assert ending(CHAT, *text).error == {"message": "no memory"}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"error": ["no memory"]},
+        {"detail": "no memory"},
+        {"object": "error", "message": "no memory", "code": 500},
+        {"message": "no memory", "type": "server_error"},
+        {"error": True, "message": "no memory"},
+        {"error": {"message": "no memory"}, "choices": [choice(None)["choices"][0]]},
+    ],
+)
+def test_an_error_is_one_in_whatever_form(data: dict[str, Any]) -> None:
+    assert "no memory" in str(ending(CHAT, *events(data)).error)
+
+
+@pytest.mark.parametrize("data", [b"no memory", {"reason": "no memory"}])
+def test_an_event_that_is_called_an_error_is_one(data: bytes | dict[str, Any]) -> None:
+    assert "no memory" in str(ending(CHAT, *events(data, name=b"error")).error)
 
 
 def test_an_error_that_is_null_or_only_spoken_of_is_none() -> None:

@@ -46,6 +46,49 @@ CORPUS = {
     "many blank lines": (b"\n\n\n\ndata: x\n\n\n\n\ndata: y\n\n", [X, Y]),
     "not UTF-8": (b"data: \xff\xfe\n\n", [(None, b"\xff\xfe", b"data: \xff\xfe\n\n")]),
     "empty": (b"", []),
+    "spaces alone": (b"data:   \n\n", []),
+    "spaces around the end": (b"data:  [DONE] \n\n", [DONE]),
+    "no space before the end": (b"data:[DONE]\n\n", [DONE]),
+    "error field": (
+        b'error: {"message":"m"}\n\n',
+        [(None, b'{"error":{"message":"m"}}', b'data: {"error":{"message":"m"}}\n\n')],
+    ),
+    "error field with its own name in it": (
+        b'error:{"error":"m"}\n\n',
+        [(None, b'{"error":"m"}', b'data: {"error":"m"}\n\n')],
+    ),
+    "error field in words": (
+        b"error: no memory\n\n",
+        [(None, b'{"error":"no memory"}', b'data: {"error":"no memory"}\n\n')],
+    ),
+    "bare JSON": (b'{"a":1}\n\n', [(None, b'{"a":1}', b'data: {"a":1}\n\n')]),
+    "bare JSON over lines": (
+        b'{\n "a": {}\n}\n\n',
+        [(None, b'{  "a": {} }', b'data: {  "a": {} }\n\n')],
+    ),
+    "JSON a line": (
+        b'{"a":1}\n{"b":2}\n',
+        [(None, b'{"a":1}', b'data: {"a":1}\n\n'), (None, b'{"b":2}', b'data: {"b":2}\n\n')],
+    ),
+    "no blank lines": (
+        b'data: {"a":1}\ndata: {"b":2}\ndata: [DONE]\n',
+        [
+            (None, b'{"a":1}', b'data: {"a":1}\n\n'),
+            (None, b'{"b":2}', b'data: {"b":2}\n\n'),
+            DONE,
+        ],
+    ),
+    "no blank lines between named ones": (
+        b'event: a\ndata: {"a":1}\nevent: b\ndata: {"b":2}\n',
+        [
+            (b"a", b'{"a":1}', b'event: a\ndata: {"a":1}\n\n'),
+            (b"b", b'{"b":2}', b'event: b\ndata: {"b":2}\n\n'),
+        ],
+    ),
+    "JSON over lines of data": (
+        b'data: {"a":{}\ndata: }\n\n',
+        [(None, b'{"a":{}\n}', b'data: {"a":{}\ndata: }\n\n')],
+    ),
 }
 
 
@@ -78,7 +121,7 @@ texts = st.text(
     ),
     min_size=1,
     max_size=12,
-)
+).filter(lambda text: text.strip(" \t"))
 line_ends = st.sampled_from([b"\n", b"\r", b"\r\n"])
 junk = st.lists(st.sampled_from([b": ping", b":", b"id: 1", b"retry: 9"]), max_size=2)
 
