@@ -119,7 +119,7 @@ class Relay:
     async def _relay_events(
         self, framing: Framing, first: bytes, pieces: AsyncGenerator[bytes]
     ) -> Mapping[str, Any] | None:
-        """Pass the events on; return an error that was told before anything else was said."""
+        """Pass the events on; return an error that was told while nothing was out."""
         if self._splice is not None and (begin := self._splice.begin()) is not None:
             self._pass_all([begin])
         data = first
@@ -139,16 +139,17 @@ class Relay:
         return [event for event in changed if event is not None]
 
     def _pass_all(self, events: Iterable[Event]) -> Mapping[str, Any] | None:
-        """Pass events on until the last one; return an error that came while nothing is out."""
+        """Pass events on until the last one; return an error that comes while nothing is out."""
         for event in events:
             before = self._ending.error
             self._ending.see(event)
             error = self._ending.error
             if error is None or error is before:
                 self._pass_on(event)
-            elif self._passed_on:
+            elif self._stream.begun:
                 self._report(event, error)
             else:
+                self._stream.discard()
                 return error
             if self._ending.done:
                 break

@@ -430,23 +430,28 @@ async def streamed(
     return row, around.answer(task).decode()
 
 
+#: Slow enough for a reader to have seen what came first.
+SLOW = Script(first=0.01, interval=0.1, tokens=8)
+
+
+async def broken(around: World, sent: str, path: str = "/v1/chat/completions") -> tuple[str, str]:
+    """What a client gets before, and as, the error that a backend sends so in its answer."""
+    script = {"error_event_after": 3, "error_event": sent}
+    body = {"stream": True, "input": "i", "max_tokens": 8, "prompt": "p", "x_script": script}
+    task = await around.submit(body, path=path, attempts=1)
+    row = await around.ended(task)
+    assert (State.DONE, 200, 1) == (row.state, row.status, row.attempt)
+    begun, data, told = around.answer(task).decode().removesuffix(DONE).rpartition("data: ")
+    return begun, data + told
+
+
 @pytest.mark.parametrize("end", ["", DONE, A.replace("null", '""') + DONE, A[:-40]])
 async def test_a_stream_without_a_reason_to_end_is_no_whole_answer(end: str) -> None:
     async with world(Backend(script=QUICK)) as around:
         row, answer = await streamed(around, A + end)
 
-        assert (State.FAILED, 2) == (row.state, row.attempt)
+        assert State.FAILED is row.state
         assert "[DONE]" not in answer
-
-
-@pytest.mark.parametrize("reason", ["error", "abort"])
-async def test_a_reason_that_tells_of_a_failure_is_followed_by_an_error(reason: str) -> None:
-    last = STOP.replace("stop", reason)
-    async with world(Backend(script=QUICK)) as around:
-        _, answer = await streamed(around, A + last + DONE, attempts=1)
-
-        assert answer.startswith(A + last)
-        assert reason in json.loads(answer[len(A + last) + 6 : -len(DONE)])["error"]["message"]
 
 
 async def test_a_stream_whose_events_all_have_an_empty_reason_ends_with_a_real_one() -> None:
@@ -515,29 +520,44 @@ async def test_what_the_client_can_mend_is_told_at_once(form: str) -> None:
     ],
 )
 async def test_an_error_in_the_middle_is_told_as_clients_read_it(sent: str) -> None:
-    async with world(Backend(script=QUICK)) as around:
-        row, answer = await streamed(around, A + sent + DONE, attempts=1)
+    async with world(Backend(script=SLOW)) as around:
+        begun, told = await broken(around, sent)
 
-        assert (State.DONE, 200, 1) == (row.state, row.status, row.attempt)
-        event = answer.removeprefix(A).removesuffix(DONE)
-        error = json.loads(event.removeprefix("data: "))["error"]
+        assert "choices" in begun
+        error = json.loads(told.removeprefix("data: "))["error"]
         assert "no memory" == error["message"]
         assert {"message", "type", "param", "code"} <= error.keys()
 
 
-@pytest.mark.parametrize(
-    ("path", "name", "kind"),
-    [("/v1/messages", "event: error\n", "error"), ("/v1/responses", "", "error")],
-)
-async def test_an_error_is_told_in_the_shape_of_its_stream(path: str, name: str, kind: str) -> None:
-    begun = 'event: ping\ndata: {"type":"ping"}\n\n'
-    sent = begun + 'data: {"error":{"message":"no memory"}}\n\n'
-    async with world(Backend(script=QUICK)) as around:
-        _, answer = await streamed(around, sent, path=path)
+@pytest.mark.parametrize("reason", ["error", "abort"])
+async def test_a_reason_that_tells_of_a_failure_is_followed_by_an_error(reason: str) -> None:
+    last = STOP.replace("stop", reason)
+    async with world(Backend(script=SLOW)) as around:
+        begun, told = await broken(around, last)
 
-        event = answer.removeprefix(begun).removeprefix(name)
-        told = json.loads(event.removeprefix("data: "))
-        assert (kind, "no memory") == (told["type"], told["error"]["message"])
+        assert begun.endswith(last)
+        assert reason in json.loads(told.removeprefix("data: "))["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "name"), [("/v1/messages", "event: error\n"), ("/v1/responses", "")]
+)
+async def test_an_error_is_told_in_the_shape_of_its_stream(path: str, name: str) -> None:
+    async with world(Backend(script=SLOW)) as around:
+        begun, told = await broken(around, 'data: {"error":{"message":"no memory"}}\n\n', path)
+
+        document = json.loads(told.removeprefix("data: "))
+        assert ("error", "no memory") == (document["type"], document["error"]["message"])
+        assert begun.endswith(name)
+
+
+async def test_an_error_behind_what_nobody_has_seen_is_a_real_one() -> None:
+    async with world(Backend(script=QUICK)) as around:
+        sent = 'data: {"error":{"message":"too long","code":400}}\n\n'
+        row, answer = await streamed(around, A + sent)
+
+        assert (State.DONE, 400, 1) == (row.state, row.status, row.attempt)
+        assert "too long" == json.loads(answer)["error"]["message"]
 
 
 @pytest.mark.parametrize("kind", ["application/json", "text/plain", "application/octet-stream"])

@@ -46,6 +46,8 @@ class Script:
     eof_after_tokens: int | None = None
     #: Send an error as an event, then [DONE], as vLLM does.
     error_event_after: int | None = None
+    #: The error as it is sent; None: as OpenAI writes it.
+    error_event: str | None = None
     #: Say [DONE] and nothing else, as llama-cpp-python does.
     done_after_tokens: int | None = None
     #: Say in each event but the last that its choice ends for no reason.
@@ -154,7 +156,10 @@ async def _misbehave(
         raise ScriptedEnd
     if at == script.error_event_after:
         error = {"message": "scripted failure", "type": "server_error", "code": 500, "param": None}
-        await response.write(answers.event({"error": error}) + b"data: [DONE]\n\n")
+        sent = answers.event({"error": error})
+        if script.error_event is not None:
+            sent = script.error_event.encode()
+        await response.write(sent + b"data: [DONE]\n\n")
         raise ScriptedEnd
 
 
