@@ -21,7 +21,7 @@ from inferline_provider.alias import rename
 from inferline_provider.backend import Backend
 from inferline_provider.chunks import ChunkWriter
 from inferline_provider.claim import is_intact
-from inferline_provider.continuation import Splice, continuation, may_continue
+from inferline_provider.continuation import Splice, continuation, draws_of, may_continue
 from inferline_provider.delivered import Delivered, delivered
 from inferline_provider.diagnosis import Diagnosis
 from inferline_provider.leases import Leases, Stop
@@ -36,6 +36,7 @@ from inferline_provider.verdict import (
     Fault,
     Finish,
     HandBack,
+    NotRepeated,
     Silent,
     Unheard,
     after,
@@ -255,9 +256,15 @@ class Attempt:
 
     async def _go_on(self, left: Delivered) -> Finish:
         """Have the backend continue what others began. Raises Fault or Unavailable."""
-        bench, task = self._bench, self.task
         self._stream.follow(left.after)
         self._writer = left.provider
+        for _ in range(1, draws_of(self._request)):
+            with suppress(NotRepeated):
+                return await self._continue(left)
+        return await self._continue(left)
+
+    async def _continue(self, left: Delivered) -> Finish:
+        bench, task = self._bench, self.task
         name = bench.aliases.get(task.model, task.model)
         rest = await continuation(left, task.path, self._request, name, bench.backend)
         if rest.body is None:

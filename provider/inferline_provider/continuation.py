@@ -11,7 +11,7 @@ from inferline.endings import document_of, finish_reason
 from inferline.payload import choices_of, include_usage
 from inferline.sse import Event, data_event
 from inferline_provider.delivered import CHAT, COMPLETIONS, Delivered
-from inferline_provider.verdict import CannotContinue, Unfit
+from inferline_provider.verdict import CannotContinue, NotRepeated, Unfit
 
 #: Fields that bound or shape an answer in ways that its rest alone would not keep.
 _SHAPING: Final = (
@@ -23,6 +23,9 @@ _SHAPING: Final = (
 #: Fields that bound how many tokens an answer has.
 _BOUNDS: Final = ("max_tokens", "max_completion_tokens", "n_predict")
 
+#: How often a server that samples is asked, until what is there already comes again. Half a word
+#: does in about every second draw, and a draw ends with the first token that differs.
+DRAWS_MAX: Final = 6
 #: A text without a space that is longer is of a script that has none.
 _WORD_CHARS_MAX: Final = 100
 
@@ -99,6 +102,13 @@ async def continuation(
         await _extend(document, text, name, backend, chat=path.endswith(CHAT))
     splice = Splice(left, tokens, is_over=is_over, repeat=left.text[len(text) :])
     return Continuation(json.dumps(document).encode(), splice)
+
+
+def draws_of(body: bytes) -> int:
+    """Return how often a backend may be asked to go on: once, where it says the same each time."""
+    document = document_of(body)
+    is_same = document.get("temperature") == 0 or document.get("seed") is not None
+    return 1 if is_same else DRAWS_MAX
 
 
 def _sure_text(left: Delivered, document: Mapping[str, Any]) -> str:
@@ -218,7 +228,7 @@ class Splice:
         """
         An event as it continues the stream; None when it is left out.
 
-        Raises CannotContinue when what is there already comes otherwise than it was.
+        Raises NotRepeated when what is there already comes otherwise than it was.
         """
         document = document_of(event.data)
         choices = document.get("choices")
@@ -255,13 +265,13 @@ class Splice:
         return not is_empty or bool(finish_reason(choice))
 
     def _leave_out(self, said: dict[str, Any], name: str, choice: Mapping[str, Any]) -> None:
-        """Take out of an event what is there already. Raises CannotContinue when it is not."""
+        """Take out of an event what is there already. Raises NotRepeated when it is not."""
         text = said.get(name)
         text = text if isinstance(text, str) else ""
         count = min(len(text), len(self._repeat))
         is_short = bool(finish_reason(choice)) and count < len(self._repeat)
         if text[:count] != self._repeat[:count] or is_short:
-            raise CannotContinue("The backend does not say again what its answer began with.")
+            raise NotRepeated("The backend does not say again what its answer began with.")
         self._repeat = self._repeat[count:]
         if count:
             said[name] = text[count:]

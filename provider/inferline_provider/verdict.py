@@ -114,6 +114,10 @@ class CannotContinue(Fault):
     """Nobody can honestly go on with what earlier attempts have left of the answer."""
 
 
+class NotRepeated(CannotContinue):
+    """The backend did not say again what is there already."""
+
+
 class Unfit(Fault):
     """This backend can't go on with an answer that others began. Another may."""
 

@@ -15,6 +15,7 @@ from inferline.gateway.reader import Reader
 from inferline.memory import MemoryStore
 from inferline.sse import EventParser, is_done
 from inferline.task import Chunk, State, Task
+from inferline_provider.continuation import DRAWS_MAX
 from tests.provider.world import World, until, world
 from tests.support import answers
 from tests.support.answers import Asked
@@ -436,12 +437,32 @@ async def test_usage_without_choices_counts_the_whole_answer_too() -> None:
         assert 3 == around.store.outcomes[row.ref].usage["completion_tokens"]
 
 
-async def test_an_answer_whose_last_word_does_not_come_again_ends_with_an_error() -> None:
+@pytest.mark.parametrize(
+    ("more", "asked"), [({}, DRAWS_MAX), ({"temperature": 0}, 1), ({"seed": 7}, 1)]
+)
+async def test_an_answer_whose_last_word_does_not_come_again_ends_with_an_error(
+    more: dict[str, Any], asked: int
+) -> None:
     async with world(Backend(script=QUICK)) as around:
-        begun = turn(ROLE) + turn({"content": first_word() + " ano"}) + turn({"content": "ther wo"})
-        row = await around.ended(await around.submit(stopped(CHATS), begun=begun))
+        begun = turn(ROLE) + turn({"content": " so ano"}) + turn({"content": "ther wo"})
+        row = await around.ended(await around.submit({**stopped(CHATS), **more}, begun=begun))
 
         assert (State.FAILED, "provider_lost", 2) == (row.state, row.error["code"], row.attempt)
+        assert asked == around.backend.calls[CHATS]
+
+
+async def test_what_is_drawn_is_drawn_again_until_the_last_word_comes_again() -> None:
+    other = turn(ROLE) + turn({"content": " worse"}) + turn({}, "stop") + b"data: [DONE]\n\n"
+    script = {"body": other.decode(), "content_type": "text/event-stream", "times": 2}
+    async with world(Backend(script=QUICK)) as around:
+        body = {**stopped(CHATS), "x_script": script}
+        words = expected(CHATS, {"model": "test-model", **body}).split()
+        begun = turn(ROLE) + turn({"content": f" {words[0]} {words[1][:1]}"})
+        task = await around.submit(body, begun=begun)
+        row = await around.ended(task)
+
+        assert (State.DONE, 3) == (row.state, around.backend.calls[CHATS])
+        assert words == said(await read(around, task))[0].split()
 
 
 async def test_an_answer_under_another_name_goes_on_under_it() -> None:
