@@ -11,6 +11,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from inferline.commands.printing import FAILED, OK, show
+from inferline.http.errors import HttpError
+from inferline.http.origin import place
+from inferline.http.proxies import Proxies
 
 #: How long the gateway may take to answer, seconds.
 _ANSWER_SECONDS_MAX: Final = 20
@@ -68,13 +71,25 @@ def fetch(base_url: str, path: str, environ: Mapping[str, str]) -> Any:
     key = environ.get("INFERLINE_API_KEY", "")
     headers = {"authorization": f"Bearer {key}"} if key else {}
     request = urllib.request.Request(url, headers=headers)  # noqa: S310 (http only, see above)
+    opener = urllib.request.build_opener(_way(url, Proxies.from_env(environ)))
     try:
-        with urllib.request.urlopen(request, timeout=_ANSWER_SECONDS_MAX) as answer:  # noqa: S310
+        with opener.open(request, timeout=_ANSWER_SECONDS_MAX) as answer:
             return json.load(answer)
     except urllib.error.HTTPError as error:
         raise NoAnswerError(f"{url} answered {error.code}: {_message(error)}") from error
     except (OSError, ValueError) as error:
         raise NoAnswerError(f"no answer from {url}: {error}. Is the gateway up?") from error
+
+
+def _way(url: str, proxies: Proxies) -> urllib.request.ProxyHandler:
+    """By way of whom an address is asked: of nobody on this machine. Raises NoAnswerError."""
+    origin, _ = place(url)
+    try:
+        if proxies.of(origin) is None:
+            return urllib.request.ProxyHandler({})
+    except HttpError as error:
+        raise NoAnswerError(str(error)) from error
+    return urllib.request.ProxyHandler({"http": proxies.http, "https": proxies.https})
 
 
 def _message(error: urllib.error.HTTPError) -> str:

@@ -14,6 +14,8 @@ from urllib.parse import quote
 from inferline.clock import Clock
 from inferline.enrolment import Credentials, Enrolment, Grant
 from inferline.http.connections import Connections
+from inferline.http.errors import HttpError
+from inferline.http.proxies import NO_PROXIES, Proxies
 from inferline.task import plain
 
 log = logging.getLogger(__name__)
@@ -111,13 +113,15 @@ class GrantedCredentials:
 class Gateway:
     """The gateway, as this provider sees it. To be used as a context manager."""
 
-    def __init__(self, base_url: str, token: str = "") -> None:
+    def __init__(self, base_url: str, token: str = "", proxies: Proxies = NO_PROXIES) -> None:
         self._url = f"{base_url}/v1/providers"
         self._headers = {"User-Agent": "inferline", "Accept-Encoding": "identity"}
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
         # Enrolments are seconds apart: a kept connection is as often dead as alive.
-        self._connections = Connections(connect_seconds=CALL_SECONDS_MAX, idle_seconds=0)
+        self._connections = Connections(
+            connect_seconds=CALL_SECONDS_MAX, idle_seconds=0, proxies=proxies
+        )
 
     async def __aenter__(self) -> Self:
         """Open it."""
@@ -159,8 +163,10 @@ class Gateway:
                     method, url, headers, body, silence_seconds=seconds_max
                 )
                 return response.status, await response.read()
-        except OSError as error:  # A timeout is one.
-            raise GatewayUnreachable(f"no answer: {type(error).__name__}") from error
+        except HttpError as error:
+            raise GatewayUnreachable(f"no answer: {type(error).__name__}: {error}") from error
+        except TimeoutError as error:
+            raise GatewayUnreachable(f"no answer in {seconds_max:g} s") from error
 
 
 class Enroller:

@@ -319,6 +319,17 @@ def test_a_gateway_is_shown_the_key(run: Run, monkeypatch: pytest.MonkeyPatch) -
     assert (0, "id\nm\n") == without[:2]
 
 
+def test_a_gateway_on_this_machine_is_asked_without_a_proxy(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    with gateway(200, {"data": []}) as (url, _):
+        assert (0, "none\n", "") == run("models", "--base-url", url)
+
+    code, _, told = run("models", "--base-url", "http://gateway.test")
+    assert (1, True) == (code, told.startswith("inferline: no answer from http://gateway.test"))
+
+
 def test_a_refusal_is_told_in_the_gateways_words(run: Run) -> None:
     with gateway(401, {"error": {"message": "No such key."}}) as (url, _):
         code, out, err = run("models", "--base-url", url)
