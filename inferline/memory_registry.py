@@ -13,6 +13,7 @@ from inferline.registry import (
     STRIKE_SECONDS,
     Fleet,
     Model,
+    NameTaken,
     Provider,
     Serving,
     Snapshot,
@@ -49,6 +50,9 @@ class MemoryRegistry:
         if there is not None and there.quarantined_ms:
             raise Quarantined
         before = await self.provider(provider.id)
+        if before is not None and before.nonce > provider.nonce:
+            self._providers[provider.id] = replace(before, twin_ms=self.now_ms())
+            raise NameTaken
         self._providers[provider.id] = replace(provider, seen_ms=self.now_ms())
         return before
 

@@ -22,6 +22,9 @@ NAME: Final = re.compile(r"[A-Za-z0-9_./:@+-]{1,128}")
 #: Longest name of a row of the registry, bytes, as DynamoDB has it.
 NAME_BYTES_MAX: Final = 1024
 
+#: Stands between a provider's name and what tells a process from others by it; in no `NAME`.
+TWIN: Final = "#"
+
 #: What is kept of times and speeds, seconds and tokens a second: less is not told apart from none.
 RESOLUTION: Final = 0.001
 
@@ -32,6 +35,10 @@ QUARANTINE_SECONDS_KEPT: Final = 30 * 24 * 3600
 #: What a census has found holds for longer than a provider may be silent, by this share, so that
 #: another need not write it anew each time.
 SILENT_SLACK: Final = 1 / 3
+
+
+class NameTaken(Exception):
+    """A process that began later is live under a provider's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +176,10 @@ class Provider:
     speeds: Mapping[str, TaskSpeed] = field(default_factory=dict)
     #: When it was last heard of, milliseconds since 1970 by the store's clock.
     seen_ms: int = 0
+    #: Of two processes by one name the one with the larger began later; "" of earlier releases.
+    nonce: str = ""
+    #: When another process enrolled by its name, milliseconds since 1970; 0: none has.
+    twin_ms: int = 0
     #: When it was refused for its breaches, and which was the last; 0 and "" as long as it is not.
     quarantined_ms: int = 0
     breach: str = ""
@@ -176,6 +187,15 @@ class Provider:
     def is_live(self, now_ms: int, silent_seconds: float) -> bool:
         """Whether it was heard of lately."""
         return now_ms <= self.seen_ms + silent_seconds * 1000
+
+
+def twin_id(provider_id: str, nonce: str) -> str:
+    """
+    What the earlier of two processes with one name is known as, so that the slots of both count.
+
+    No provider can enrol by such a name.
+    """
+    return f"{provider_id}{TWIN}{nonce[-8:]}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,7 +251,8 @@ class Registry(Protocol):
         """
         Say that a provider is live; ``seen_ms`` is set by the store's clock.
 
-        Gives it as it was before; None when it was not live. Raises Quarantined.
+        Gives it as it was before; None when it was not live. Raises Quarantined, and NameTaken when
+        a process with a larger nonce is live by that name, which then shows when that was.
         """
 
     async def remove_provider(self, provider_id: str, seen_ms: int | None = None) -> None:
