@@ -84,6 +84,11 @@ class MemoryRegistry:
         self._strikes.pop(provider_id, None)
         return True
 
+    async def remove_model(self, name: str) -> None:
+        """Forget a model."""
+        self._models.pop(name, None)
+        self._servings.pop(name, None)
+
     async def model(self, name: str) -> Model | None:
         """The model called ``name``."""
         return self._counted(self._models[name]) if name in self._models else None

@@ -1,9 +1,9 @@
 """
 The registry: which models there are, where their tasks wait, and who serves them.
 
-A model is known once a provider has enrolled it, and stays known; a provider is live while it is
-heard of. Who asks for a model reads its row alone: the census (`inferline.census`) has counted
-there who serves it.
+A model is known once a provider has enrolled it, and stays known until somebody removes it; a
+provider is live while it is heard of. Who asks for a model reads its row alone: the census
+(`inferline.census`) has counted there who serves it.
 """
 
 from __future__ import annotations
@@ -108,7 +108,8 @@ class Serving:
     pools: tuple[Pool, ...] = ()
     #: Of those that have slots and have run it lately (`inferline.paces`).
     paces: tuple[Pace, ...] = ()
-    #: When one of them was last heard of, milliseconds since 1970.
+    #: When one of them was last heard of, milliseconds since 1970. While there is none: when
+    #: anybody was who has the model, healthy or not, or when it was first counted; 0 before that.
     seen_ms: int = 0
 
     def lasts(self, now_ms: int, silent_seconds: float) -> bool:
@@ -153,7 +154,12 @@ class Model:
         """The model, with nobody who serves it where that is all that one still knows."""
         if self.serving is None or self.serving.lasts(now_ms, silent_seconds):
             return self
-        return replace(self, serving=NOBODY)
+        return replace(self, serving=replace(NOBODY, seen_ms=self.serving.seen_ms))
+
+    def is_past(self, now_ms: int, seconds_kept: float) -> bool:
+        """Whether nobody has had it for so long."""
+        seen_ms = self.serving.seen_ms if self.serving else 0
+        return not self.is_served and 0 < seen_ms < now_ms - seconds_kept * 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -271,6 +277,9 @@ class Registry(Protocol):
 
     async def pardon(self, provider_id: str) -> bool:
         """Take a provider again, and forget its breaches; False where it was not quarantined."""
+
+    async def remove_model(self, name: str) -> None:
+        """Forget a model; its queues stay. Who enrols it again makes it known again."""
 
     async def model(self, name: str) -> Model | None:
         """The model called ``name`` as of now, None where there is none; the cost is one row's."""

@@ -278,6 +278,12 @@ class Settings:
         "How long after its submit a message that nobody could handle, prompt included, may wait "
         "to be buried, seconds; longer than in a queue, 1209600 at the most.",
     )
+    model_seconds_kept: int = _setting(
+        7 * 24 * 3600,
+        "How long a model is listed that no provider has any more and `INFERLINE_MODELS` does not "
+        "name, seconds.",
+        zero=True,
+    )
     usage_days_kept: int = _setting(400, "How long it is known what a tenant has used, days.")
 
     def __post_init__(self) -> None:
@@ -310,6 +316,11 @@ class Settings:
     def proxies(self) -> Proxies:
         """The way to what is not on this machine."""
         return Proxies(self.http_proxy, self.https_proxy, self.no_proxy)
+
+    @property
+    def listed_models(self) -> tuple[str, ...]:
+        """The models that are known before a provider enrols them."""
+        return tuple(filter(None, map(str.strip, self.models.split(","))))
 
     def problems(self) -> list[str]:
         """What of the values can't be used together."""

@@ -147,6 +147,10 @@ class DynamoRegistry:
         await self._call("DeleteItem", Key=_key(STRIKES, provider_id))
         return True
 
+    async def remove_model(self, name: str) -> None:
+        """Forget a model; see `Registry`."""
+        await self._call("DeleteItem", Key=_key(MODELS, name))
+
     async def model(self, name: str) -> Model | None:
         """The model called ``name``; see `Registry`."""
         item = await self._get(MODELS, name)

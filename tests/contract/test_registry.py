@@ -334,3 +334,26 @@ async def test_a_quarantine_is_of_a_name_whatever_the_process(seams: Seams) -> N
     for nonce in ("1-a", "2-b", "3-c"):
         with pytest.raises(Quarantined):
             await seams.registry.put_provider(provider(nonce=nonce))
+
+
+async def test_a_removed_model_is_gone_until_somebody_brings_it(seams: Seams) -> None:
+    await seams.registry.put_models([MODEL])
+    await seams.registry.remove_model("org/m")
+    await seams.registry.remove_model("org/m")
+
+    assert await seams.registry.model("org/m") is None
+    await seams.registry.put_servings(9, {"org/m": replace(NOBODY, seen_ms=1)})
+    assert {} == await seams.registry.models()
+    await seams.registry.put_models([MODEL])
+    assert MODEL == await seams.registry.model("org/m")
+
+
+async def test_when_a_model_was_last_served_is_kept_once_nobody_does(seams: Seams) -> None:
+    await seams.registry.put_models([MODEL])
+    told = replace(SERVING, seen_ms=1_700_000_000_000)
+    await seams.registry.put_servings(1, {"org/m": told})
+
+    model = await seams.registry.model("org/m")
+
+    assert model is not None
+    assert replace(NOBODY, seen_ms=told.seen_ms) == model.serving

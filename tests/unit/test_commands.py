@@ -17,8 +17,9 @@ from inferline.keys import parse
 from inferline.memory_keys import MemoryKeys
 from inferline.memory_registry import MemoryRegistry
 from inferline.memory_tenants import MemoryTenants
-from inferline.registry import Provider
+from inferline.registry import Model, Provider
 from inferline.settings import Settings
+from inferline.task import reserved
 
 
 class Stores(NamedTuple):
@@ -349,3 +350,21 @@ def test_a_quarantined_provider_is_pardoned_once(run: Run, registry: MemoryRegis
     assert (1, "") == again[:2]
     assert "no quarantined provider 'p'" in again[2]
     assert asyncio.run(registry.put_provider(told)) is not None
+
+
+def test_a_model_is_removed_once_no_provider_has_it(run: Run, registry: MemoryRegistry) -> None:
+    names = ("org/m", reserved("org/m", "acme"), "other")
+    asyncio.run(registry.put_models([Model(id=name, queues={}) for name in names]))
+    told = Provider(id="p", models=names[1:2], slots=1, running=0, healthy=False, version="1")
+    asyncio.run(registry.put_provider(told))
+
+    served = run("models", "remove", "org/m")
+    asyncio.run(registry.remove_provider("p"))
+    removed, again = run("models", "remove", "org/m"), run("models", "remove", "org/m")
+
+    assert (1, "") == served[:2]
+    assert "served by p, which would bring it back: stop them" in served[2]
+    assert (0, "") == (removed[0], removed[2])
+    assert {"other"} == set(asyncio.run(registry.models()))
+    assert (1, "") == again[:2]
+    assert "no model 'org/m'" in again[2]
