@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from inferline.http.origin import place
 from inferline.http.proxies import Proxies
 
-from . import model, web
+from . import context, model, web
 from .failures import PartMissing
 from .options import PREFIX, Options
 from .part import Part
@@ -117,13 +117,15 @@ def _model(env: Mapping[str, str]) -> Part:
 def _llm(options: Options, env: Mapping[str, str], after: tuple[str, ...]) -> Part:
     slots = options.slots or SLOTS
     file = options.model or model.cache_dir(env) / model.FILE
-    arguments = ("--model", file, "--alias", alias(options), "--port", options.llm_port)
+    shape = context.shape_of(options.model) if options.model else model.SHAPE
+    tokens = context.chosen(shape, slots, options.context, context.memory_bytes())
+    arguments = ["--model", file, "--alias", alias(options), "--port", options.llm_port]
+    arguments += ["--slots", slots, "--context", tokens, "--threads", options.threads]
+    room = context.told(shape, slots, tokens)
     return Part(
         name="llm",
-        what=f"{alias(options)}, {slots} slots, on {options.backend_url}",
-        argv=_python(
-            "inferline.local.llm", *arguments, "--slots", slots, "--threads", options.threads
-        ),
+        what=f"{alias(options)}, {room}, on {options.backend_url}",
+        argv=_python("inferline.local.llm", *arguments),
         env=env,
         after=after,
         ready=lambda: web.ask(f"{options.backend_url}/health"),

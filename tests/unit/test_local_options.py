@@ -56,6 +56,8 @@ def test_all_problems_are_told_at_once() -> None:
         ("--backend", "http://127.0.0.1:1", "--no-llm"),
         ("--model", "/no/such/file.gguf"),
         ("--model", __file__, "--no-llm"),
+        ("--context", "255"),
+        ("--context", "4096", "--backend", "http://127.0.0.1:1"),
     ],
 )
 def test_what_makes_no_sense_is_refused(arguments: tuple[str, ...]) -> None:
