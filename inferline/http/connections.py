@@ -85,7 +85,7 @@ class Connections:
         response = Response(connection, method, silence_seconds)
         connection.carry(response, head, body)
         await response.begun()
-        if response.status == 407 and proxy is not None and not origin.is_tls:
+        if response.status == 407 and proxy is not None and connection.is_passed_on:
             response.close()
             raise self._logged(refusal(proxy, response.status, origin.authority))
         if self._trouble:
@@ -95,7 +95,7 @@ class Connections:
 
     def keep(self, connection: Connection) -> None:
         """Take back a connection whose response was read."""
-        if not self._is_open or not self._idle_seconds:
+        if not self._is_open or not self._idle_seconds or connection.is_passed_on:
             connection.abort()
             return
         idle = self._idle.setdefault(connection.origin, deque())
@@ -126,6 +126,7 @@ class Connections:
             connection = await self._dialed(origin, proxy)
         except HttpError as error:
             raise self._logged(error) from error.__cause__
+        connection.is_passed_on = proxy is not None and not origin.is_tls
         self.all.add(connection)
         return connection
 

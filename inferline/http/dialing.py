@@ -148,15 +148,15 @@ class _Tunnel(asyncio.Protocol):
 
 def refusal(proxy: Proxy, status: int, place: str) -> ProxyFailed:
     """Say that a proxy does not lead to ``place``, and what to do."""
-    if status == 407:
-        shown = "other ones than were" if proxy.authorization else "that they are"
+    if status == 407 or (status == 401 and proxy.authorization):  # tinyproxy has the latter.
+        what = "other than those that it was shown" if proxy.authorization else "of a user"
         return ProxyFailed(
-            f"The proxy {proxy.address} wants a name and a password, {shown} given: "
-            "http://name:password@host:port in the variable that names the proxy."
+            f"The proxy {proxy.address} wants a name and a password {what}: set them where it is "
+            "set, as in HTTPS_PROXY=http://name:password@host:port."
         )
     return ProxyFailed(
-        f"The proxy {proxy.address} does not lead to {place}: it answered {status}. Have it allow "
-        "that, or name the host in NO_PROXY."
+        f"The proxy {proxy.address} does not lead to {place}: it answered {status}. Its log says "
+        "why; NO_PROXY names hosts that are asked without it."
     )
 
 

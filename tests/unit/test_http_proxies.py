@@ -85,6 +85,14 @@ async def test_http_is_asked_of_the_proxy_by_its_whole_address() -> None:
     assert f"Host: {NAME}:8080\r\n" in proxy.heads
 
 
+async def test_a_proxy_that_passes_on_is_connected_to_each_time() -> None:
+    async with proxied(at, OK, OK) as (connections, server, proxy):
+        for _ in "ab":
+            assert await get(connections, f"http://{NAME}/") == b"hello"
+
+        assert 2 == len(proxy.asked) == server.connections
+
+
 @pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
 def test_a_proxy_may_itself_be_reached_by_tls(
     loop: Callable[[], asyncio.AbstractEventLoop], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -112,7 +120,7 @@ def test_a_proxy_may_itself_be_reached_by_tls(
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.parametrize(
-    ("proxies", "hint"), [(at, "that they are"), (with_password, "other ones")]
+    ("proxies", "hint"), [(at, "of a user"), (with_password, "other than those")]
 )
 async def test_a_proxy_that_wants_a_password_is_told(
     scheme: str, proxies: Callable[[int], Proxies], hint: str
@@ -152,6 +160,17 @@ async def test_a_tunnel_to_who_is_not_trusted_gets_no_request(tmp_path: Path) ->
             await get(connections, f"https://{NAME}/")
 
         assert server.requests == []
+
+
+async def test_a_proxy_that_refuses_a_password_in_its_own_way_is_told() -> None:
+    server = Server(b"HTTP/1.0 401 Unauthorized\r\nServer: tinyproxy/1.11.1\r\n\r\n")
+    async with server.serving():
+        port = int(server.url.split(":")[2].split("/")[0])
+        async with Connections(
+            connect_seconds=5, idle_seconds=0, proxies=with_password(port)
+        ) as connections:
+            with pytest.raises(ProxyFailed, match="other than those"):
+                await get(connections, f"https://{NAME}/")
 
 
 @pytest.mark.parametrize("head", [b"", b"220 mail.example ESMTP\r\n\r\n", b"x" * 70_000])
