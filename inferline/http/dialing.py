@@ -6,7 +6,7 @@ import asyncio
 import ipaddress
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar, cast
 
 from inferline.http.errors import CannotConnect, ProxyFailed, Untrusted
@@ -29,9 +29,9 @@ class Dialer:
 
     def __init__(self) -> None:
         self._tls: ssl.SSLContext | None = None
-        #: By name and port, the address that answered last. It is tried first, so that a dead one
-        #: before it costs its time once and not with each connection.
-        self._answered: dict[tuple[str, int], Any] = {}
+        #: The address that answered last. It is tried first, so that a dead one before it costs its
+        #: time once and not with each connection.
+        self._answered: dict[Origin, Any] = {}
 
     async def dial(self, make: Callable[[], P], origin: Origin, proxy: Proxy | None) -> P:
         """
@@ -70,18 +70,18 @@ class Dialer:
         return connection
 
     async def _direct(self, make: Callable[[], P], origin: Origin) -> P:
-        loop = asyncio.get_running_loop()
+        connect = asyncio.get_running_loop().create_connection
         tls = self._context() if origin.is_tls else None
         name = origin.host if tls else None
         try:
-            if _is_address(origin.host):
-                _, connection = await loop.create_connection(
-                    make, origin.host, origin.port, ssl=tls
-                )
-            else:
-                sock = await self._first_to_answer(origin)
-                _, connection = await loop.create_connection(
-                    make, sock=sock, ssl=tls, server_hostname=name
+            addresses = [] if _is_address(origin.host) else await _resolved(origin)
+            if len(addresses) > 1:
+                sock = await self._first_to_answer(origin, addresses)
+                _, connection = await connect(make, sock=sock, ssl=tls, server_hostname=name)
+            else:  # By the loop itself, which costs the less.
+                host = addresses[0][4][0] if addresses else origin.host
+                _, connection = await connect(
+                    make, host, origin.port, ssl=tls, server_hostname=name
                 )
         except (CannotConnect, TimeoutError):
             raise
@@ -89,18 +89,18 @@ class Dialer:
             raise _translated(error) from error
         return connection
 
-    async def _first_to_answer(self, origin: Origin) -> socket.socket:
+    async def _first_to_answer(
+        self, origin: Origin, addresses: Sequence[AddressInfo]
+    ) -> socket.socket:
         """A socket that is connected to one of a name's addresses."""
         from aiohappyeyeballs import start_connection  # Here, because a function's start is short.
 
-        place = (origin.host, origin.port)
-        addresses = await _resolved(*place)
-        addresses.sort(key=lambda one: one[4] != self._answered.get(place))
-        sock = await start_connection(addresses, happy_eyeballs_delay=NEXT_ADDRESS_SECONDS)
-        if len(addresses) > 1:
-            if len(self._answered) >= NAMES_MAX:
-                self._answered.clear()
-            self._answered[place] = sock.getpeername()
+        last = self._answered.get(origin)
+        ordered = sorted(addresses, key=lambda one: one[4] != last)
+        sock = await start_connection(ordered, happy_eyeballs_delay=NEXT_ADDRESS_SECONDS)
+        if len(self._answered) >= NAMES_MAX:
+            self._answered.clear()
+        self._answered[origin] = sock.getpeername()
         return sock
 
     def _context(self) -> ssl.SSLContext:
@@ -160,13 +160,13 @@ def refusal(proxy: Proxy, status: int, place: str) -> ProxyFailed:
     )
 
 
-async def _resolved(host: str, port: int) -> list[AddressInfo]:
-    loop = asyncio.get_running_loop()
+async def _resolved(origin: Origin) -> list[AddressInfo]:
+    loop, name = asyncio.get_running_loop(), origin.host
     try:
-        return await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        return await loop.getaddrinfo(name, origin.port, type=socket.SOCK_STREAM)
     except (socket.gaierror, UnicodeError) as error:  # The latter for what can be no name.
         why = error.strerror if isinstance(error, OSError) else "it can't be one"
-        raise CannotConnect(f"The host name {host!r} has no address here: {why}.") from error
+        raise CannotConnect(f"The host name {name!r} has no address here: {why}.") from error
 
 
 def _translated(error: Exception, way: str = "") -> CannotConnect:
