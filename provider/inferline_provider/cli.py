@@ -38,7 +38,7 @@ Stands beside an OpenAI-compatible LLM server (vLLM, llama.cpp, Ollama and the l
 pulls tasks for its models from an InferLine gateway's queues, has them answered and
 writes the answers back. It opens no port, unless it is asked for metrics. Each flag
 can be set in the environment instead; the name stands behind it. A flag goes before
-the environment.
+the environment. HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY are honoured.
 """
 
 EPILOG: Final = """\

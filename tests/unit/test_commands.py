@@ -323,12 +323,14 @@ def test_a_gateway_is_shown_the_key(run: Run, monkeypatch: pytest.MonkeyPatch) -
 def test_a_gateway_on_this_machine_is_asked_without_a_proxy(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("HTTP_PROXY", "http://name:canary@127.0.0.1:1")
     with gateway(200, {"data": []}) as (url, _):
         assert (0, "none\n", "") == run("models", "--base-url", url)
 
     code, _, told = run("models", "--base-url", "http://gateway.test")
-    assert (1, True) == (code, told.startswith("inferline: no answer from http://gateway.test"))
+    way = "http://gateway.test/v1/models through the proxy http://127.0.0.1:1:"
+    assert (1, True) == (code, told.startswith(f"inferline: no answer from {way}"))
+    assert "canary" not in told
 
 
 def test_a_refusal_is_told_in_the_gateways_words(run: Run) -> None:
