@@ -39,8 +39,10 @@ FLEET: Final = "FLEET"
 #: Breaches of providers, beside their rows, which each heartbeat writes anew.
 STRIKES: Final = "STRIKE"
 FREE: Final = "attribute_not_exists(quarantined_ms)"
-#: Whether no process is live by that name that began later.
-LATEST: Final = "(attribute_not_exists(nonce) OR nonce <= :nonce OR seen_ms < :silent_ms)"
+#: Whether it is free and no process is live by that name that began later.
+LATEST: Final = (
+    f"{FREE} AND (attribute_not_exists(nonce) OR nonce <= :nonce OR seen_ms < :silent_ms)"
+)
 #: What a census may write to: a model's row that no later one has written.
 EARLIER: Final = "attribute_exists(pk) AND (attribute_not_exists(#turn) OR #turn < :turn)"
 #: How many such rows it writes at once.
@@ -73,7 +75,7 @@ class DynamoRegistry:
                 "PutItem",
                 Item=to_item({**row, "pk": PROVIDERS, "sk": provider.id}),
                 ReturnValues="ALL_OLD",
-                ConditionExpression=f"{FREE} AND {LATEST}",
+                ConditionExpression=LATEST,
                 ExpressionAttributeValues=to_item(
                     {":nonce": provider.nonce, ":silent_ms": silent_ms}
                 ),

@@ -117,10 +117,16 @@ class GrantedCredentials:
 class Gateway:
     """The gateway, as this provider sees it. To be used as a context manager."""
 
-    def __init__(self, base_url: str, token: str = "", proxies: Proxies = NO_PROXIES) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        token: str = "",
+        proxies: Proxies = NO_PROXIES,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
         self._url = f"{base_url}/v1/providers"
         # Of two processes with one id the later has the larger, as long as their clocks are right.
-        self._nonce = f"{time.time_ns() // 1_000_000:013d}-{secrets.token_hex(4)}"
+        self._nonce = f"{int(wall() * 1000):013d}-{secrets.token_hex(4)}"
         self._headers = {"User-Agent": "inferline", "Accept-Encoding": "identity"}
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
