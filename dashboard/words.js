@@ -143,6 +143,7 @@ export function providerState(provider, silentSeconds) {
   }
   if (!provider.healthy) return ["unhealthy", "bad", `It takes no work. ${reasonOf(provider)}`];
   if (isSilent(provider, silentSeconds)) return ["silent", "busy", `Counts as gone after ${span(silentSeconds)}.`];
+  if (provider.warning) return ["ambiguous", "busy", provider.warning];
   if (provider.slots && provider.running >= provider.slots) return ["full", "busy", ""];
   return provider.running ? ["serving", "good", ""] : ["idle", "good", ""];
 }

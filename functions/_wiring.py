@@ -94,7 +94,8 @@ class Opened(Generic[T]):
 @asynccontextmanager
 async def aws() -> AsyncIterator[AwsClient]:
     """A client for functions that work on the stores alone."""
-    async with AwsClient(settings.region, settings.endpoint_url or None) as client:
+    where = settings.region, settings.endpoint_url or None
+    async with AwsClient(*where, proxies=settings.proxies) as client:
         yield client
 
 

@@ -32,7 +32,7 @@ async def _work() -> AsyncIterator[tuple[Sweep, Settlement]]:
             registry=DynamoRegistry(client, settings.registry_table, settings.silent_seconds),
             minutes=minutes,
             queue_maker=SqsQueueMaker(client, settings),
-            models=tuple(filter(None, map(str.strip, settings.models.split(",")))),
+            models=settings.listed_models,
         )
         yield sweep, Settlement(usage=usage, minutes=minutes)
 

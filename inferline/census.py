@@ -110,9 +110,9 @@ class Census:
             return None
         snapshot = await self._registry.snapshot(consistent=True)
         live = snapshot.providers.values()
-        found = counted(live)
+        found, offered = counted(live), _offered(live)
         models = {
-            name: replace(model, serving=found.get(name, NOBODY))
+            name: replace(model, serving=found.get(name) or self._unserved(model, offered))
             for name, model in snapshot.models.items()
         }
         await self._write_news(turn.turn, snapshot.models, models)
@@ -122,6 +122,12 @@ class Census:
             await self._registry.put_fleet(sums)
         await self._forget(snapshot.silent, fleet)
         return models
+
+    def _unserved(self, model: Model, offered: Mapping[str, int]) -> Serving:
+        """Nobody, and since when; those of an earlier release are counted from now on."""
+        last_ms = model.serving.seen_ms if model.serving else 0
+        seen_ms = max(last_ms, offered.get(model.id, 0)) or self._registry.now_ms()
+        return replace(NOBODY, seen_ms=seen_ms)
 
     async def _write_news(
         self, turn: int, old: Mapping[str, Model], new: Mapping[str, Model]
@@ -153,6 +159,15 @@ def counted(providers: Iterable[Provider]) -> dict[str, Serving]:
         for model in provider.models if provider.healthy else ():
             found.setdefault(model, []).append(provider)
     return {model: _serving(model, those) for model, those in found.items()}
+
+
+def _offered(providers: Iterable[Provider]) -> dict[str, int]:
+    """When somebody who has a model was last heard of, healthy or not, by model."""
+    found: dict[str, int] = {}
+    for provider in providers:
+        for model in provider.models:
+            found[model] = max(provider.seen_ms, found.get(model, 0))
+    return found
 
 
 def is_news(old: Serving | None, new: Serving, silent_seconds: float) -> bool:

@@ -12,7 +12,7 @@ from importlib.metadata import entry_points
 from typing import Any, Final
 
 from inferline import __version__, logs
-from inferline.commands import asking, keys, pardon, status, tenants, usage
+from inferline.commands import asking, keys, models, pardon, status, tenants, usage
 from inferline.commands.printing import FAILED, OK, USAGE
 from inferline.errors import InferLineError
 from inferline.otlp import tracing
@@ -74,12 +74,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_asking(parts: Any) -> None:
     environ = os.environ
-    models = parts.add_parser("models", help="list the models")
+    models_parser = parts.add_parser("models", help="list the models, and remove those gone")
     what = "list the live providers and their quarantine; make, rotate and revoke their tokens"
     providers = parts.add_parser("providers", help=what)
-    for parser, path in ((models, "/v1/models"), (providers, "/v1/providers")):
+    for parser, path in ((models_parser, "/v1/models"), (providers, "/v1/providers")):
         asking.add_arguments(parser, environ)
         parser.set_defaults(run=lambda options: asking.run(options, environ), path=path)
+    models.add_models(models_parser, environ)
     pardon.add_pardon(keys.add_tokens(providers, environ), environ)
     shown = parts.add_parser("status", help="show how everything does")
     status.add_arguments(shown, environ)

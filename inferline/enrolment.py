@@ -34,6 +34,9 @@ def _as_told(value: object) -> object:
     return value
 
 
+#: Tells a process from others.
+NONCE: Final = "^[0-9a-z-]{0,64}$"
+
 Name = Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
 AS_TOLD: Final = BeforeValidator(_as_told)
 Whole = Annotated[int, AS_TOLD]
@@ -64,6 +67,9 @@ class Enrolment(BaseModel):
     """What a provider tells of itself."""
 
     id: Name
+    #: Tells this process from others with its id, of which the one with the larger began later;
+    #: earlier releases tell none.
+    nonce: str = Field(default="", pattern=NONCE)
     version: str = Field(max_length=64)
     #: How many tasks it runs at once, and how many it runs now.
     slots: Whole = Field(ge=0, le=SLOTS_MAX)
@@ -150,6 +156,8 @@ class Grant(BaseModel):
     #: None: use those lent before, or when there were none the host's own.
     credentials: Credentials | None = None
     terms: Terms
+    #: What whoever operates the provider should hear; gateways of an earlier release tell nothing.
+    warning: str = ""
 
 
 class Lender(Protocol):

@@ -13,6 +13,7 @@ from inferline.registry import (
     STRIKE_SECONDS,
     Fleet,
     Model,
+    NameTaken,
     Provider,
     Serving,
     Snapshot,
@@ -49,6 +50,9 @@ class MemoryRegistry:
         if there is not None and there.quarantined_ms:
             raise Quarantined
         before = await self.provider(provider.id)
+        if before is not None and before.nonce > provider.nonce:
+            self._providers[provider.id] = replace(before, twin_ms=self.now_ms())
+            raise NameTaken
         self._providers[provider.id] = replace(provider, seen_ms=self.now_ms())
         return before
 
@@ -79,6 +83,11 @@ class MemoryRegistry:
         self._providers[provider_id] = replace(there, quarantined_ms=0, breach="")
         self._strikes.pop(provider_id, None)
         return True
+
+    async def remove_model(self, name: str) -> None:
+        """Forget a model."""
+        self._models.pop(name, None)
+        self._servings.pop(name, None)
 
     async def model(self, name: str) -> Model | None:
         """The model called ``name``."""

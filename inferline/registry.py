@@ -1,9 +1,9 @@
 """
 The registry: which models there are, where their tasks wait, and who serves them.
 
-A model is known once a provider has enrolled it, and stays known; a provider is live while it is
-heard of. Who asks for a model reads its row alone: the census (`inferline.census`) has counted
-there who serves it.
+A model is known once a provider has enrolled it, and stays known until somebody removes it; a
+provider is live while it is heard of. Who asks for a model reads its row alone: the census
+(`inferline.census`) has counted there who serves it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ NAME: Final = re.compile(r"[A-Za-z0-9_./:@+-]{1,128}")
 #: Longest name of a row of the registry, bytes, as DynamoDB has it.
 NAME_BYTES_MAX: Final = 1024
 
+#: Stands between a provider's name and what tells a process from others by it; in no `NAME`.
+TWIN: Final = "#"
+
 #: What is kept of times and speeds, seconds and tokens a second: less is not told apart from none.
 RESOLUTION: Final = 0.001
 
@@ -32,6 +35,10 @@ QUARANTINE_SECONDS_KEPT: Final = 30 * 24 * 3600
 #: What a census has found holds for longer than a provider may be silent, by this share, so that
 #: another need not write it anew each time.
 SILENT_SLACK: Final = 1 / 3
+
+
+class NameTaken(Exception):
+    """A process that began later is live under a provider's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +108,8 @@ class Serving:
     pools: tuple[Pool, ...] = ()
     #: Of those that have slots and have run it lately (`inferline.paces`).
     paces: tuple[Pace, ...] = ()
-    #: When one of them was last heard of, milliseconds since 1970.
+    #: When one of them was last heard of, milliseconds since 1970. While there is none: when
+    #: anybody was who has the model, healthy or not, or when it was first counted; 0 before that.
     seen_ms: int = 0
 
     def lasts(self, now_ms: int, silent_seconds: float) -> bool:
@@ -146,7 +154,12 @@ class Model:
         """The model, with nobody who serves it where that is all that one still knows."""
         if self.serving is None or self.serving.lasts(now_ms, silent_seconds):
             return self
-        return replace(self, serving=NOBODY)
+        return replace(self, serving=replace(NOBODY, seen_ms=self.serving.seen_ms))
+
+    def is_past(self, now_ms: int, seconds_kept: float) -> bool:
+        """Whether nobody has had it for so long."""
+        seen_ms = self.serving.seen_ms if self.serving else 0
+        return not self.is_served and 0 < seen_ms < now_ms - seconds_kept * 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,6 +182,10 @@ class Provider:
     speeds: Mapping[str, TaskSpeed] = field(default_factory=dict)
     #: When it was last heard of, milliseconds since 1970 by the store's clock.
     seen_ms: int = 0
+    #: Of two processes by one name the one with the larger began later; "" of earlier releases.
+    nonce: str = ""
+    #: When another process enrolled by its name, milliseconds since 1970; 0: none has.
+    twin_ms: int = 0
     #: When it was refused for its breaches, and which was the last; 0 and "" as long as it is not.
     quarantined_ms: int = 0
     breach: str = ""
@@ -176,6 +193,15 @@ class Provider:
     def is_live(self, now_ms: int, silent_seconds: float) -> bool:
         """Whether it was heard of lately."""
         return now_ms <= self.seen_ms + silent_seconds * 1000
+
+
+def twin_id(provider_id: str, nonce: str) -> str:
+    """
+    What the earlier of two processes with one name is known as, so that the slots of both count.
+
+    No provider can enrol by such a name.
+    """
+    return f"{provider_id}{TWIN}{nonce[-8:]}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,7 +257,8 @@ class Registry(Protocol):
         """
         Say that a provider is live; ``seen_ms`` is set by the store's clock.
 
-        Gives it as it was before; None when it was not live. Raises Quarantined.
+        Gives it as it was before; None when it was not live. Raises Quarantined, and NameTaken when
+        a process with a larger nonce is live by that name, which then shows when that was.
         """
 
     async def remove_provider(self, provider_id: str, seen_ms: int | None = None) -> None:
@@ -250,6 +277,9 @@ class Registry(Protocol):
 
     async def pardon(self, provider_id: str) -> bool:
         """Take a provider again, and forget its breaches; False where it was not quarantined."""
+
+    async def remove_model(self, name: str) -> None:
+        """Forget a model; its queues stay. Who enrols it again makes it known again."""
 
     async def model(self, name: str) -> Model | None:
         """The model called ``name`` as of now, None where there is none; the cost is one row's."""

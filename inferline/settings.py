@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any, Final, Self, cast
 
+from inferline.http.proxies import Proxies
+
 #: What a value that is no text has to be.
 _KINDS: Final = {int: "whole number", float: "number"}
 #: No queue keeps a message for longer.
@@ -49,6 +51,22 @@ class Settings:
     region: str = _setting("us-east-1", "AWS region.", name="AWS_REGION")
     endpoint_url: str = _setting(
         "", "Where AWS is, if not at AWS: an emulator's address.", name="AWS_ENDPOINT_URL"
+    )
+    http_proxy: str = _setting(
+        "",
+        "Proxy for http addresses, `http://name:password@host:port`; `ALL_PROXY` stands for both, "
+        "and small letters go first, as with curl.",
+        name="HTTP_PROXY",
+        secret=True,
+    )
+    https_proxy: str = _setting(
+        "", "The same for https addresses, AWS's among them.", name="HTTPS_PROXY", secret=True
+    )
+    no_proxy: str = _setting(
+        "",
+        "What is asked without a proxy, separated by commas: hosts and domains, with a port or "
+        "without, addresses, networks such as `10.0.0.0/8`, or `*`. This machine always is.",
+        name="NO_PROXY",
     )
 
     access: str = _setting(
@@ -260,6 +278,12 @@ class Settings:
         "How long after its submit a message that nobody could handle, prompt included, may wait "
         "to be buried, seconds; longer than in a queue, 1209600 at the most.",
     )
+    model_seconds_kept: int = _setting(
+        7 * 24 * 3600,
+        "How long a model is listed that no provider has any more and `INFERLINE_MODELS` does not "
+        "name, seconds.",
+        zero=True,
+    )
     usage_days_kept: int = _setting(400, "How long it is known what a tenant has used, days.")
 
     def __post_init__(self) -> None:
@@ -274,6 +298,7 @@ class Settings:
         """Settings from an environment. Raises SettingsError with every problem in one message."""
         found: dict[str, Any] = {}
         problems: list[str] = []
+        environ = {**environ, **Proxies.from_env(environ).environment()}
         for spec in fields(cls):
             text = environ.get(env_name(spec))
             if text is None or text == "":
@@ -286,6 +311,16 @@ class Settings:
         if problems := problems or settings.problems():
             raise SettingsError("; ".join(problems))
         return settings
+
+    @property
+    def proxies(self) -> Proxies:
+        """The way to what is not on this machine."""
+        return Proxies(self.http_proxy, self.https_proxy, self.no_proxy)
+
+    @property
+    def listed_models(self) -> tuple[str, ...]:
+        """The models that are known before a provider enrols them."""
+        return tuple(filter(None, map(str.strip, self.models.split(","))))
 
     def problems(self) -> list[str]:
         """What of the values can't be used together."""

@@ -39,8 +39,11 @@ CONTEXT: Final = {
     "edge": "buffered",
     "architecture": "arm64" if platform.machine() in ("arm64", "aarch64") else "x86_64",
 }
-#: What a user may have set for a stack of his own.
-_SETTINGS: Final = {"INFERLINE_API_KEY", *(env_name(spec) for spec in fields(Settings))}
+#: What a user may have set for a stack of his own. Of proxies pip and npm have to know.
+_SETTINGS: Final = {
+    "INFERLINE_API_KEY",
+    *(name for spec in fields(Settings) if not (name := env_name(spec)).endswith("_PROXY")),
+}
 #: Between two looks at whether something is up, and how long that may take.
 LOOK_SECONDS: Final = 0.1
 START_SECONDS_MAX: Final = 60.0

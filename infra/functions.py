@@ -267,6 +267,7 @@ class Functions(Construct):
                 idempotency_seconds_kept=str(switches.idempotency_seconds_kept),
                 queue_seconds_kept=str(switches.queue_seconds_kept),
                 dead_letter_seconds_kept=str(switches.dead_letter_seconds_kept),
+                model_seconds_kept=str(switches.model_seconds_kept),
                 usage_days_kept=str(switches.usage_days_kept),
                 tenant_requests_per_minute=str(switches.tenant_requests_per_minute),
                 tenant_concurrent_requests=str(switches.tenant_concurrent_requests),

@@ -71,6 +71,11 @@ class Switches:
     body_days_kept: int = _switch(
         1, "How long request bodies too large for a message stay in their bucket, days."
     )
+    model_seconds_kept: int = _switch(
+        7 * 24 * 3600,
+        "How long a model is listed that no provider has any more and `models` does not name, "
+        "seconds; 0: for ever.",
+    )
     usage_days_kept: int = _switch(400, "How long it is known what a tenant has used, days.")
     log_days: int = _switch(30, "How long logs are kept, days.")
     alarm_email: str = _switch("", "Where alarms are sent; empty: they are only shown.")

@@ -15,6 +15,7 @@ from botocore.exceptions import (
     ConnectTimeoutError,
     EndpointConnectionError,
     HTTPClientError,
+    ProxyConnectionError,
     ReadTimeoutError,
     SSLError,
 )
@@ -24,6 +25,7 @@ from inferline.http.errors import (
     ConnectTimeout,
     HttpError,
     HungUp,
+    ProxyFailed,
     Silence,
     Untrusted,
 )
@@ -77,6 +79,8 @@ def transport_error(error: HttpError, url: str) -> BotoCoreError:
             return ReadTimeoutError(endpoint_url=url, error=error)
         case Untrusted():
             return SSLError(endpoint_url=url, error=error)
+        case ProxyFailed():
+            return ProxyConnectionError(proxy_url=str(error), error=error)
         case CannotConnect():
             return EndpointConnectionError(endpoint_url=url, error=error)
         case HungUp():

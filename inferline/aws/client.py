@@ -35,6 +35,7 @@ from inferline.aws.signing import signed
 from inferline.clock import Clock, SystemClock
 from inferline.http.connections import Connections
 from inferline.http.errors import HttpError
+from inferline.http.proxies import NO_PROXIES, Proxies
 
 Service = Literal["sqs", "dynamodb"]
 #: Services that take forms and answer XML, with the version of their language.
@@ -109,6 +110,7 @@ class AwsClient:
         max_attempts: int = 3,
         connect_seconds: float = 3.0,
         read_seconds: float = 10.0,
+        proxies: Proxies = NO_PROXIES,
     ) -> None:
         #: Attempts made, retries included, by service and operation: what AWS bills.
         self.calls: Counter[tuple[str, str]] = Counter()
@@ -119,7 +121,9 @@ class AwsClient:
         self._server_clock = ServerClock(self._clock.monotonic, wall)
         self._retries = {name: Retries(max_attempts, jitter) for name in _SERVICES}
         self._read_seconds = read_seconds
-        self._connections = Connections(connect_seconds=connect_seconds, idle_seconds=_IDLE_SECONDS)
+        self._connections = Connections(
+            connect_seconds=connect_seconds, idle_seconds=_IDLE_SECONDS, proxies=proxies, to="AWS"
+        )
 
     async def __aenter__(self) -> Self:
         """Open it. Its connections have no limit, because long polls occupy one each."""

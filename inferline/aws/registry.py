@@ -27,6 +27,7 @@ from inferline.registry import (
     STRIKE_SECONDS,
     Fleet,
     Model,
+    NameTaken,
     Provider,
     Serving,
     Snapshot,
@@ -38,6 +39,10 @@ FLEET: Final = "FLEET"
 #: Breaches of providers, beside their rows, which each heartbeat writes anew.
 STRIKES: Final = "STRIKE"
 FREE: Final = "attribute_not_exists(quarantined_ms)"
+#: Whether it is free and no process is live by that name that began later.
+LATEST: Final = (
+    f"{FREE} AND (attribute_not_exists(nonce) OR nonce <= :nonce OR seen_ms < :silent_ms)"
+)
 #: What a census may write to: a model's row that no later one has written.
 EARLIER: Final = "attribute_exists(pk) AND (attribute_not_exists(#turn) OR #turn < :turn)"
 #: How many such rows it writes at once.
@@ -62,14 +67,27 @@ class DynamoRegistry:
 
     async def put_provider(self, provider: Provider) -> Provider | None:
         """Say that a provider is live; see `Registry`."""
-        row = provider_row(replace(provider, seen_ms=self.now_ms()))
-        item = to_item({**row, "pk": PROVIDERS, "sk": provider.id})
+        now_ms = self.now_ms()
+        row = provider_row(replace(provider, seen_ms=now_ms))
+        silent_ms = now_ms - round(self.silent_seconds * 1000)
         try:
             answer = await self._call(
-                "PutItem", Item=item, ReturnValues="ALL_OLD", ConditionExpression=FREE
+                "PutItem",
+                Item=to_item({**row, "pk": PROVIDERS, "sk": provider.id}),
+                ReturnValues="ALL_OLD",
+                ConditionExpression=LATEST,
+                ExpressionAttributeValues=to_item(
+                    {":nonce": provider.nonce, ":silent_ms": silent_ms}
+                ),
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
             )
         except ConditionFailed as refused:
-            raise Quarantined from refused
+            if "quarantined_ms" in refused.item:
+                raise Quarantined from refused
+            with suppress(ConditionFailed):
+                key = _key(PROVIDERS, provider.id)
+                await self._set(key, {"twin_ms": now_ms}, "attribute_exists(pk)")
+            raise NameTaken from refused
         return self._live(answer.get("Attributes"))
 
     async def remove_provider(self, provider_id: str, seen_ms: int | None = None) -> None:
@@ -130,6 +148,10 @@ class DynamoRegistry:
             return False
         await self._call("DeleteItem", Key=_key(STRIKES, provider_id))
         return True
+
+    async def remove_model(self, name: str) -> None:
+        """Forget a model; see `Registry`."""
+        await self._call("DeleteItem", Key=_key(MODELS, name))
 
     async def model(self, name: str) -> Model | None:
         """The model called ``name``; see `Registry`."""

@@ -92,7 +92,7 @@ def provider_row(provider: Provider) -> dict[str, Any]:
 
 
 def provider_of(row: Row) -> Provider:
-    """The provider that a row tells of. Those of an earlier release tell no speed and no reason."""
+    """The provider that a row tells of. Those of an earlier release tell less."""
     return Provider(
         id=row["id"],
         models=tuple(row["models"]),
@@ -103,6 +103,8 @@ def provider_of(row: Row) -> Provider:
         service_seconds=row["service_ms"] / _MILLI,
         tokens_per_second=row.get("millitokens_per_second", 0) / _MILLI,
         reason=row.get("reason", ""),
+        nonce=row.get("nonce", ""),
+        twin_ms=row.get("twin_ms", 0),
         speeds={name: _speed_of(told) for name, told in row.get("speeds", {}).items()},
         seen_ms=row["seen_ms"],
         quarantined_ms=row.get("quarantined_ms", 0),

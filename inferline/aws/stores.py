@@ -31,6 +31,7 @@ from inferline.aws.tenants import DynamoTenants
 from inferline.aws.usage import DynamoUsage
 from inferline.enrolment import Credentials, Grant, Lender
 from inferline.errors import Unavailable
+from inferline.http.proxies import NO_PROXIES, Proxies
 from inferline.settings import Settings, SettingsError
 
 
@@ -72,14 +73,17 @@ class GatewayStores(ProviderStores):
 
 
 @asynccontextmanager
-async def open_provider_stores(grant: Grant, lent: Lent) -> AsyncIterator[ProviderStores]:
+async def open_provider_stores(
+    grant: Grant, lent: Lent, proxies: Proxies = NO_PROXIES
+) -> AsyncIterator[ProviderStores]:
     """
     The stores that ``grant`` names, signed with what is ``lent``, or else with the host's own.
 
     It is asked before each call, so that renewed credentials are used as soon as it has them.
     """
     source = LentCredentials(lent)
-    async with AwsClient(grant.region, grant.endpoint_url or None, source) as client:
+    where = grant.region, grant.endpoint_url or None
+    async with AwsClient(*where, source, proxies=proxies) as client:
         yield ProviderStores(
             client=client,
             store=DynamoTaskStore(client, grant.tasks_table, packs=grant.terms.packs),
@@ -101,7 +105,7 @@ async def open_gateway_stores(
     """
     emulated = _emulated(settings.endpoint_url) and not deployed
     source = await _credentials(emulated=emulated)
-    async with AwsClient(settings.region, settings.endpoint_url or None, source) as client:
+    async with _client(settings, source) as client:
         if emulated:
             with translated(f"There is no AWS at {settings.endpoint_url}: is the emulator up?"):
                 await provision(client, settings)
@@ -137,7 +141,7 @@ async def _lender(
 async def open_operator_stores(settings: Settings) -> AsyncIterator[OperatorStores]:
     """Those of a stack that is there, with the process's own credentials; makes none."""
     source = await _credentials(emulated=_emulated(settings.endpoint_url))
-    async with AwsClient(settings.region, settings.endpoint_url or None, source) as client:
+    async with _client(settings, source) as client:
         table = settings.registry_table
         try:
             yield OperatorStores(
@@ -154,6 +158,11 @@ async def open_operator_stores(settings: Settings) -> AsyncIterator[OperatorStor
                 f"The table {settings.registry_table!r} in {where} can't be used. Is the stack "
                 f"deployed there (--stack, AWS_REGION), and may you use it? {why}"
             ) from error
+
+
+def _client(settings: Settings, source: CredentialSource) -> AwsClient:
+    where = settings.region, settings.endpoint_url or None
+    return AwsClient(*where, source, proxies=settings.proxies)
 
 
 def _usage(client: AwsClient, settings: Settings) -> DynamoUsage:

@@ -11,6 +11,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from inferline.commands.printing import FAILED, OK, show
+from inferline.http.errors import HttpError
+from inferline.http.origin import place
+from inferline.http.proxies import Proxies
 
 #: How long the gateway may take to answer, seconds.
 _ANSWER_SECONDS_MAX: Final = 20
@@ -68,13 +71,32 @@ def fetch(base_url: str, path: str, environ: Mapping[str, str]) -> Any:
     key = environ.get("INFERLINE_API_KEY", "")
     headers = {"authorization": f"Bearer {key}"} if key else {}
     request = urllib.request.Request(url, headers=headers)  # noqa: S310 (http only, see above)
+    proxies, way = _way(url, Proxies.from_env(environ))
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler(proxies))
     try:
-        with urllib.request.urlopen(request, timeout=_ANSWER_SECONDS_MAX) as answer:  # noqa: S310
+        with opener.open(request, timeout=_ANSWER_SECONDS_MAX) as answer:
             return json.load(answer)
     except urllib.error.HTTPError as error:
         raise NoAnswerError(f"{url} answered {error.code}: {_message(error)}") from error
     except (OSError, ValueError) as error:
-        raise NoAnswerError(f"no answer from {url}: {error}. Is the gateway up?") from error
+        raise NoAnswerError(f"no answer from {url}{way}: {error}. Is the gateway up?") from error
+
+
+def _way(url: str, proxies: Proxies) -> tuple[dict[str, str], str]:
+    """
+    The proxy by which an address is asked, for urllib and in words; none for this machine.
+
+    Raises NoAnswerError.
+    """
+    origin, _ = place(url)
+    try:
+        proxy = proxies.of(origin)
+    except HttpError as error:
+        raise NoAnswerError(str(error)) from error
+    if proxy is None:
+        return {}, ""
+    scheme, set_to = ("https", proxies.https) if origin.is_tls else ("http", proxies.http)
+    return {scheme: set_to}, f" through the proxy {proxy.address}"
 
 
 def _message(error: urllib.error.HTTPError) -> str:

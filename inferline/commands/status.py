@@ -127,7 +127,7 @@ def _providers(providers: Sequence[Mapping[str, Any]]) -> list[Row]:
     rows: list[Row] = [
         (
             *("provider", "healthy", "running", "slots", "s a task", "tokens a s", "seen s ago"),
-            *("version", "models", "why no work"),
+            *("version", "models", "what is wrong"),
         )
     ]
     for one in providers:
@@ -135,7 +135,9 @@ def _providers(providers: Sequence[Mapping[str, Any]]) -> list[Row]:
         each, fast = round(one["service_seconds"], 1), round(one["tokens_per_second"], 1)
         models, seen = ", ".join(one["models"]), one["seen_seconds_ago"]
         work = (one["running"], one["slots"], each, fast, seen)
-        rows.append((one["id"], healthy, *work, one["version"], models, one["reason"]))
+        # A gateway of an earlier release warns of nothing.
+        wrong = " ".join(filter(None, (one["reason"], one.get("warning"))))
+        rows.append((one["id"], healthy, *work, one["version"], models, wrong))
     return rows
 
 

@@ -9,6 +9,7 @@ import logging
 import secrets
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
+from math import inf
 from typing import Any, Final
 
 from fastapi import APIRouter, Depends, FastAPI, Request
@@ -87,7 +88,7 @@ async def open_office(
             store=stores.store,
             queue=stores.queue,
             bodies=stores.bodies,
-            catalogue=Catalogue(stores.registry, stores.queue, clock, settings.registry_seconds),
+            catalogue=_catalogue(settings, stores, clock),
             watch=Watch(stores.store),
             ledger=Ledgers([minutes, *ledgers]),
             tracer=tracer,
@@ -134,6 +135,17 @@ async def _background(
     settlement = Settlement(usage=stores.usage, minutes=stores.minutes)
     async with flushing, settlement.running(line.clock) if stores.emulated else nullcontext():
         yield
+
+
+def _catalogue(settings: Settings, stores: GatewayStores, clock: Clock) -> Catalogue:
+    return Catalogue(
+        stores.registry,
+        stores.queue,
+        clock,
+        settings.registry_seconds,
+        model_seconds_kept=settings.model_seconds_kept or inf,
+        listed=settings.listed_models,
+    )
 
 
 def _access(settings: Settings, stores: GatewayStores, clock: Clock) -> Access:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Container, Mapping
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Final, Generic, TypeVar
 
@@ -137,9 +137,19 @@ class Catalogue:
     """
 
     def __init__(
-        self, registry: Registry, queue: TaskQueue, clock: Clock, registry_seconds: float
+        self,
+        registry: Registry,
+        queue: TaskQueue,
+        clock: Clock,
+        registry_seconds: float,
+        *,
+        model_seconds_kept: float = inf,
+        listed: Container[str] = (),
     ) -> None:
+        """``model_seconds_kept``: how long a model is there that nobody has and is not listed."""
         self.registry = registry
+        self._model_seconds_kept = model_seconds_kept
+        self._listed = listed
         self._queue = queue
         self._clock = clock
         self._seconds = registry_seconds
@@ -174,15 +184,23 @@ class Catalogue:
         """
         row = self._row(name)
         [found] = await row.get()
-        if found is None:
+        if found is None or not self._keeps(found):
             [found] = await row.settled(MISSED_SECONDS)
-        if found is None:
+        if found is None or not self._keeps(found):
             raise no_such_model(name)
         return found
 
     async def models(self) -> Mapping[str, Model]:
         """All models, no older than the settings allow. Raises Unavailable."""
-        return await self._models.settled()
+        return self._kept(await self._models.settled())
+
+    def _kept(self, models: Mapping[str, Model]) -> dict[str, Model]:
+        return {name: model for name, model in models.items() if self._keeps(model)}
+
+    def _keeps(self, model: Model) -> bool:
+        if model.is_served or plain(model.id) in self._listed:
+            return True
+        return not model.is_past(self.registry.now_ms(), self._model_seconds_kept)
 
     async def slugs(self, mark: str) -> list[str]:
         """
@@ -195,7 +213,8 @@ class Catalogue:
 
     async def snapshot(self) -> Snapshot:
         """Everything, no older than the settings allow. Raises Unavailable."""
-        return await self._snapshot.settled()
+        snapshot = await self._snapshot.settled()
+        return replace(snapshot, models=self._kept(snapshot.models))
 
     async def fleet(self) -> Fleet:
         """All providers together, no older than the settings allow. Raises Unavailable."""

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Annotated, Any
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
 from inferline import __version__
 from inferline.breach import MEANINGS
 from inferline.caller import Caller
 from inferline.census import Census
 from inferline.enrolment import (
+    NONCE,
     Credentials,
     Enrolment,
     Grant,
@@ -43,18 +44,27 @@ from inferline.patterns import matches
 from inferline.registry import (
     NOBODY,
     RESOLUTION,
+    TWIN,
     Model,
+    NameTaken,
     Provider,
     QueueMaker,
     Registry,
     Snapshot,
     TaskSpeed,
+    twin_id,
 )
 from inferline.task import plain
 from inferline.tenants import TenantStore
 from inferline.usage import UsageStore
 
 log = logging.getLogger(__name__)
+
+#: What is said of two processes that enrol as one provider.
+TWINS: Final = (
+    "Two processes enrol as the provider {}: give each a PROVIDER_ID (--id) of its own, or stop "
+    "one of them."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,12 +114,7 @@ class Office:
             raise lent  # It could not take a task: who waits for one is not to wait for it.
         changed = [model for model in models if known.get(model.id) != model]
         await self.registry.put_models(changed)
-        provider = _provider(told, [model.id for model in models])
-        try:
-            before = await self.registry.put_provider(provider)
-        except Quarantined:
-            log.warning("the provider %s is quarantined, and was refused", told.id)
-            raise
+        provider, before = await self._put(_provider(told, [model.id for model in models]))
         if changed or before is None or _offer(before) != _offer(provider):
             log.info("provider %s serves %d models", told.id, len(models))
             await self._count(renewed=bool(changed))
@@ -117,7 +122,39 @@ class Office:
             await self.census.beat()
         if isinstance(lent, Unavailable):
             raise lent
-        return await self._grant(provider, models, lent)
+        grant = await self._grant(provider, models, lent)
+        is_twin = provider.twin_ms or (before is not None and self._has_twin(before))
+        return grant.model_copy(update={"warning": TWINS.format(told.id)}) if is_twin else grant
+
+    def _has_twin(self, provider: Provider) -> bool:
+        """Whether another process enrolled by its name lately."""
+        if not provider.twin_ms:
+            return False
+        silent_ms = self.registry.silent_seconds * 1000
+        return self.registry.now_ms() <= provider.twin_ms + silent_ms
+
+    async def _put(self, provider: Provider) -> tuple[Provider, Provider | None]:
+        """
+        Make a provider live, under another name where a later process has its own.
+
+        Gives it as it is known now, and as it was before; None when it was not live.
+        """
+        other = twin_id(provider.id, provider.nonce)
+        try:
+            before = await self.registry.put_provider(provider)
+        except Quarantined:
+            log.warning("the provider %s is quarantined, and was refused", provider.id)
+            raise
+        except NameTaken:
+            twin = replace(provider, id=other, twin_ms=self.registry.now_ms())
+            before = await self.registry.put_provider(twin)
+            if before is None:
+                log.warning("%s The earlier one is listed as %s.", TWINS.format(provider.id), other)
+            return twin, before
+        if provider.nonce and (before is None or before.nonce != provider.nonce):
+            # It may have been known as the earlier of two until the later one left.
+            await self.registry.remove_provider(other)
+        return provider, before
 
     async def _grant(
         self, provider: Provider, models: Sequence[Model], lent: Credentials | None
@@ -164,12 +201,14 @@ class Office:
             offered["context_length"] = offered["context_length"] or there.context_length
         return Model(queues=queues, **offered | {"id": name})
 
-    async def leave(self, provider_id: str, caller: Caller) -> None:
+    async def leave(self, provider_id: str, caller: Caller, nonce: str = "") -> None:
         """A provider goes; what it held comes back by itself. Raises NotPermitted."""
         there = await self.registry.provider(provider_id)
         check_models(caller, [plain(model) for model in there.models] if there else ())
-        await self.registry.remove_provider(provider_id)
-        log.info("provider %s left", provider_id)
+        is_twin = there is not None and nonce < there.nonce
+        known_as = twin_id(provider_id, nonce) if nonce and is_twin else provider_id
+        await self.registry.remove_provider(known_as)
+        log.info("provider %s left", known_as)
         await self._count()
 
 
@@ -178,6 +217,7 @@ def _provider(told: Enrolment, models: Sequence[str]) -> Provider:
     named = {*told.speeds, *(name for name in models if plain(name) in told.speeds)}
     return Provider(
         id=told.id,
+        nonce=told.nonce,
         # Named twice, a model would be counted twice.
         models=tuple(dict.fromkeys(models)),
         slots=told.slots,
@@ -262,9 +302,16 @@ async def enrol(told: Enrolment, caller: ProviderCaller, office: At) -> Grant:
 
 
 @joining.delete("/providers/{provider_id:path}", summary="A provider leaves", status_code=204)
-async def leave(provider_id: Name, caller: ProviderCaller, office: At) -> Response:
-    """Idempotent. The tasks that it held come back by themselves."""
-    await office.leave(provider_id, caller)
+async def leave(
+    provider_id: Name,
+    caller: ProviderCaller,
+    office: At,
+    nonce: Annotated[str, Query(pattern=NONCE)] = "",
+) -> Response:
+    """
+    Idempotent. The tasks that it held come back by themselves. `nonce` is that of its enrolment.
+    """
+    await office.leave(provider_id, caller, nonce)
     return Response(status_code=204)
 
 
@@ -284,12 +331,17 @@ def provider_objects(snapshot: Snapshot, now_ms: int) -> list[ProviderObject]:
     calls them.
     """
     refused = [provider for provider in snapshot.silent if provider.quarantined_ms]
-    found = [_provider_object(one, now_ms) for one in (*snapshot.providers.values(), *refused)]
+    shared = {name.partition(TWIN)[0] for name in snapshot.providers if TWIN in name}
+    found = [
+        _provider_object(one, now_ms, shared) for one in (*snapshot.providers.values(), *refused)
+    ]
     return sorted(found, key=lambda provider: provider.id)
 
 
-def _provider_object(provider: Provider, now_ms: int) -> ProviderObject:
-    told = asdict(provider)
+def _provider_object(provider: Provider, now_ms: int, shared: Collection[str]) -> ProviderObject:
+    """``shared`` are the names that two processes go by."""
+    told, name = asdict(provider), provider.id.partition(TWIN)[0]
+    told["warning"] = TWINS.format(name) if name in shared else ""
     if provider.quarantined_ms:
         told |= {"healthy": False, "reason": f"It is quarantined for {MEANINGS[provider.breach]}."}
     ago = round(max(0, now_ms - provider.seen_ms) / 1000, 1)

@@ -87,6 +87,8 @@ class ProviderObject(BaseModel):
     tokens_per_second: float
     #: Why it takes no work; empty when it does.
     reason: str
+    #: What its operator should mend, such as a name that two providers go by; empty for nothing.
+    warning: str
     #: Whether it is refused for what it wrote; then `reason` says what that was.
     quarantined: bool
 

@@ -33,6 +33,8 @@ class Connection(asyncio.Protocol):
     def __init__(self, pool: Pool, origin: Origin) -> None:
         self.origin = origin
         self.used_at = 0.0
+        #: Whether it leads to a proxy that passes requests on: some end theirs after one, unsaid.
+        self.is_passed_on = False
         self._pool = pool
         self._response: Response | None = None
         self._parser: Any = None

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
+import logging
 from collections import deque
 from collections.abc import Mapping
 from typing import Self
 
 from inferline.http.connection import Connection
-from inferline.http.errors import CannotConnect, ConnectTimeout, Untrusted
+from inferline.http.dialing import Dialer, refusal
+from inferline.http.errors import ConnectTimeout, HttpError
 from inferline.http.origin import Origin, place
+from inferline.http.proxies import NO_PROXIES, Proxies, Proxy
 from inferline.http.response import Response
+
+log = logging.getLogger(__name__)
 
 
 class Connections:
@@ -19,17 +23,29 @@ class Connections:
     A pool of them.
 
     For one event loop; use it as a context manager. ``idle_seconds`` is how long a connection may
-    lie unused before another request is trusted to it; 0 keeps none.
+    lie unused before another request is trusted to it; 0 keeps none. ``to`` is who the log says
+    can't be connected to, once each time; without a name it is not logged.
     """
 
-    def __init__(self, *, connect_seconds: float, idle_seconds: float) -> None:
+    def __init__(
+        self,
+        *,
+        connect_seconds: float,
+        idle_seconds: float,
+        proxies: Proxies = NO_PROXIES,
+        to: str = "",
+    ) -> None:
         self.connect_seconds = connect_seconds
         self._idle_seconds = idle_seconds
         #: Those that wait for a request, the one used last at the end.
         self._idle: dict[Origin, deque[Connection]] = {}
         #: Those that are open.
         self.all: set[Connection] = set()
-        self._tls: ssl.SSLContext | None = None
+        self._proxies = proxies
+        self._to = to
+        #: Why there was no connection lately, as it was logged; empty while there is one.
+        self._trouble = ""
+        self._dialer = Dialer()
         self._is_open = False
 
     async def __aenter__(self) -> Self:
@@ -61,16 +77,25 @@ class Connections:
         if not self._is_open:
             raise RuntimeError("The connections are not open: use `async with`.")
         origin, path = place(url)
+        proxy = self._proxies.of(origin)
+        if proxy is not None and not origin.is_tls:
+            path, headers = f"http://{origin.authority}{path}", _shown(headers, proxy)
         head = _head(method, path, origin, headers, len(body))
-        connection = self._kept(origin) or await self._connected(origin)
+        connection = self._kept(origin) or await self._connected(origin, proxy)
         response = Response(connection, method, silence_seconds)
         connection.carry(response, head, body)
         await response.begun()
+        if response.status == 407 and proxy is not None and connection.is_passed_on:
+            response.close()
+            raise self._logged(refusal(proxy, response.status, origin.authority))
+        if self._trouble:
+            self._trouble = ""
+            log.info("There is a connection to %s again.", self._to)
         return response
 
     def keep(self, connection: Connection) -> None:
         """Take back a connection whose response was read."""
-        if not self._is_open or not self._idle_seconds:
+        if not self._is_open or not self._idle_seconds or connection.is_passed_on:
             connection.abort()
             return
         idle = self._idle.setdefault(connection.origin, deque())
@@ -96,27 +121,38 @@ class Connections:
             connection.abort()
         return None
 
-    async def _connected(self, origin: Origin) -> Connection:
-        loop = asyncio.get_running_loop()
-        tls = self._context() if origin.is_tls else None
+    async def _connected(self, origin: Origin, proxy: Proxy | None) -> Connection:
         try:
-            async with asyncio.timeout(self.connect_seconds):
-                _, connection = await loop.create_connection(
-                    lambda: Connection(self, origin), origin.host, origin.port, ssl=tls
-                )
-        except TimeoutError as error:
-            raise ConnectTimeout(f"No connection in {self.connect_seconds:g} s.") from error
-        except ssl.SSLError as error:
-            raise Untrusted(str(error)) from error
-        except OSError as error:
-            raise CannotConnect(str(error)) from error
+            connection = await self._dialed(origin, proxy)
+        except HttpError as error:
+            raise self._logged(error) from error.__cause__
+        connection.is_passed_on = proxy is not None and not origin.is_tls
         self.all.add(connection)
         return connection
 
-    def _context(self) -> ssl.SSLContext:
-        if self._tls is None:
-            self._tls = ssl.create_default_context()
-        return self._tls
+    async def _dialed(self, origin: Origin, proxy: Proxy | None) -> Connection:
+        try:
+            async with asyncio.timeout(self.connect_seconds):
+                return await self._dialer.dial(lambda: Connection(self, origin), origin, proxy)
+        except TimeoutError as error:
+            way = f" through the proxy {proxy.address}" if proxy else ""
+            raise ConnectTimeout(
+                f"No connection to {origin.authority}{way} in {self.connect_seconds:g} s."
+            ) from error
+
+    def _logged(self, error: HttpError) -> HttpError:
+        """The error that there is no connection, logged unless that was the last one."""
+        if self._to and str(error) != self._trouble:
+            self._trouble = str(error)
+            log.warning("There is no connection to %s: %s", self._to, error)
+        return error
+
+
+def _shown(headers: Mapping[str, str], proxy: Proxy) -> Mapping[str, str]:
+    """The headers, with what the proxy wants to see."""
+    if not proxy.authorization:
+        return headers
+    return {**headers, "Proxy-Authorization": proxy.authorization}
 
 
 def _head(method: str, path: str, origin: Origin, headers: Mapping[str, str], length: int) -> bytes:

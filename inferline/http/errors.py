@@ -3,6 +3,7 @@ Why a request got no whole response.
 
     HttpError
     ├── CannotConnect     nobody listens there
+    │   ├── ProxyFailed   the proxy that leads there is not to be used
     │   └── Untrusted     whoever listens is not who the address names
     ├── ConnectTimeout    nobody answered in time whether anybody listens
     ├── Silence           the connection is there, and nothing has come for too long
@@ -19,6 +20,10 @@ class HttpError(OSError):
 
 class CannotConnect(HttpError):
     """Nobody listens there."""
+
+
+class ProxyFailed(CannotConnect):
+    """The proxy that leads there is away, wants a password or refuses; the message names it."""
 
 
 class Untrusted(CannotConnect):

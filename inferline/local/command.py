@@ -19,7 +19,7 @@ def run(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """Run everything on this machine until Ctrl-C; gives one of the exit codes of `failures`."""
     try:
         options = read(args)
-        plan.check(options)
+        plan.check(options, environ)
         return asyncio.run(_supervise(options, environ))
     except LocalError as failure:
         _complain(str(failure))

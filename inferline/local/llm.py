@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+from pathlib import Path
 from types import FrameType
 
+from . import context
 from .options import default_threads
 
 #: llama.cpp keeps finished prompts in memory; its own default is 8 GiB.
@@ -31,7 +33,9 @@ def main(arguments: list[str] | None = None) -> None:
         help="CPU threads (%(default)s)",
     )
     parser.add_argument(
-        "--context", type=int, default=2048, help="tokens for each slot (%(default)s)"
+        "--context",
+        type=lambda text: int(text) if text else None,
+        help="tokens for each slot (the model's own, as far as a quarter of the memory goes)",
     )
     parser.add_argument(
         "--answer-tokens",
@@ -46,17 +50,19 @@ def serve(options: argparse.Namespace) -> None:
     """Load the model and serve it; does not return."""
     import xllamacpp
 
+    shape = context.shape_of(Path(options.model))
+    tokens = context.chosen(shape, options.slots, options.context, context.memory_bytes())
     params = xllamacpp.CommonParams()
     params.model.path = options.model
     params.model_alias = {options.alias}
     params.hostnames = [options.host]
     params.port = options.port
     params.n_parallel = options.slots
-    params.n_ctx = options.slots * options.context
+    params.n_ctx = options.slots * tokens
     params.n_predict = options.answer_tokens
     params.cpuparams.n_threads = options.threads
     params.cpuparams_batch.n_threads = options.threads
-    params.n_batch = params.n_ubatch = min(options.context, EMBEDDING_TOKENS_MAX)
+    params.n_batch = params.n_ubatch = min(tokens, EMBEDDING_TOKENS_MAX)
     params.cache_ram_mib = PROMPT_CACHE_MIB
     params.use_jinja = True
     params.endpoint_metrics = True
@@ -66,7 +72,8 @@ def serve(options: argparse.Namespace) -> None:
     server = xllamacpp.Server(params)
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGINT, _leave)
-    print(f"serving {options.alias} at {server.listening_address}", flush=True)
+    room = context.told(shape, options.slots, tokens)
+    print(f"serving {options.alias}, {room}, at {server.listening_address}", flush=True)
     while True:
         signal.pause()
 

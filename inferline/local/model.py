@@ -17,11 +17,14 @@ import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from .context import Shape
 from .failures import LocalError, PartMissing
 
 #: The model's name in /v1/models.
 ALIAS = "SmolLM2-135M-Instruct"
 FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+#: What its context depends on, before the file is here.
+SHAPE = Shape(tokens=8192, token_bytes=23_040)
 FILE_BYTES = 98_362_432
 FILE_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 

@@ -21,6 +21,11 @@ _HELP: dict[str, tuple[str, str | None]] = {
     "no_llm": ("start neither LLM nor provider", None),
     "model": ("serve this GGUF file instead of fetching a small model", "FILE"),
     "slots": ("answers at a time (4 with the built-in LLM)", "N"),
+    "context": (
+        "tokens of prompt and answer together, for each slot of the built-in LLM (the model's own, "
+        "8192 for the small one, as far as a quarter of the memory goes)",
+        "N",
+    ),
     "threads": ("CPU threads of the built-in LLM (half of the CPUs, 8 at most)", "N"),
     "host": ("where the gateway listens (127.0.0.1, this machine only)", "ADDRESS"),
     "port": ("the gateway's port (8000)", "N"),
@@ -56,6 +61,8 @@ class Options:
     model: Path | None = None
     #: Answers at a time; None leaves it to the provider, or is 4 for the built-in LLM.
     slots: int | None = None
+    #: Tokens of each slot of the built-in LLM; None: the model's own, as far as memory allows.
+    context: int | None = None
     #: CPU threads of the built-in LLM.
     threads: int = 1
 
@@ -131,8 +138,11 @@ def _contradictions(options: Options) -> list[str]:
         problems.append("--port, --llm-port and --emulator-port must differ")
     if options.backend and options.no_llm:
         problems.append("--backend and --no-llm exclude each other")
-    if options.model and not options.built_in:
-        problems.append("--model is of no use with --backend or --no-llm")
+    problems += [
+        f"--{name} is of no use with --backend or --no-llm"
+        for name in ("model", "context")
+        if getattr(options, name) and not options.built_in
+    ]
     return problems
 
 
@@ -179,5 +189,6 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "no_llm": _yes_or_no,
     "model": _file,
     "slots": _number(1, 1024),
+    "context": _number(256, 1_048_576),
     "threads": _number(1, 1024),
 }

@@ -9,7 +9,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from . import model, web
+from inferline.http.origin import place
+from inferline.http.proxies import Proxies
+
+from . import context, model, web
 from .failures import PartMissing
 from .options import PREFIX, Options
 from .part import Part
@@ -47,6 +50,7 @@ def emulated(environ: Mapping[str, str], emulator_url: str) -> dict[str, str]:
         for name, value in environ.items()
         if not name.startswith(("AWS_", PREFIX)) and name not in _SAID_BY_FLAG
     }
+    exempt = ",".join(filter(None, [Proxies.from_env(environ).exempt, "127.0.0.1,localhost"]))
     return kept | {
         "AWS_ENDPOINT_URL": emulator_url,
         "AWS_ACCESS_KEY_ID": "test",
@@ -54,7 +58,9 @@ def emulated(environ: Mapping[str, str], emulator_url: str) -> dict[str, str]:
         "AWS_REGION": "us-east-1",
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_EC2_METADATA_DISABLED": "true",
-        "NO_PROXY": ",".join(filter(None, [environ.get("NO_PROXY"), "127.0.0.1,localhost"])),
+        # Both spellings: programs differ in which one goes first.
+        "NO_PROXY": exempt,
+        "no_proxy": exempt,
         "PYTHONUNBUFFERED": "1",
     }
 
@@ -111,13 +117,15 @@ def _model(env: Mapping[str, str]) -> Part:
 def _llm(options: Options, env: Mapping[str, str], after: tuple[str, ...]) -> Part:
     slots = options.slots or SLOTS
     file = options.model or model.cache_dir(env) / model.FILE
-    arguments = ("--model", file, "--alias", alias(options), "--port", options.llm_port)
+    shape = context.shape_of(options.model) if options.model else model.SHAPE
+    tokens = context.chosen(shape, slots, options.context, context.memory_bytes())
+    arguments = ["--model", file, "--alias", alias(options), "--port", options.llm_port]
+    arguments += ["--slots", slots, "--context", tokens, "--threads", options.threads]
+    room = context.told(shape, slots, tokens)
     return Part(
         name="llm",
-        what=f"{alias(options)}, {slots} slots, on {options.backend_url}",
-        argv=_python(
-            "inferline.local.llm", *arguments, "--slots", slots, "--threads", options.threads
-        ),
+        what=f"{alias(options)}, {room}, on {options.backend_url}",
+        argv=_python("inferline.local.llm", *arguments),
         env=env,
         after=after,
         ready=lambda: web.ask(f"{options.backend_url}/health"),
@@ -160,9 +168,10 @@ def _provider(options: Options, env: Mapping[str, str]) -> Part:
     )
 
 
-def check(options: Options) -> None:
+def check(options: Options, environ: Mapping[str, str]) -> None:
     """See whether all can start. Raises PartMissing with everything that is in the way."""
-    problems = [*_missing_packages(options), *_taken_ports(options), *_silent_backend(options)]
+    problems = [*_missing_packages(options), *_taken_ports(options)]
+    problems += _silent_backend(options, Proxies.from_env(environ))
     if problems:
         raise PartMissing(" ".join(problems))
 
@@ -203,8 +212,8 @@ def _why_not(host: str, port: int) -> str | None:
     return None
 
 
-def _silent_backend(options: Options) -> Iterator[str]:
-    if options.backend is None:
+def _silent_backend(options: Options, proxies: Proxies) -> Iterator[str]:
+    if options.backend is None or proxies.of(place(options.backend)[0]) is not None:
         return
     parts = urlsplit(options.backend)
     port = parts.port or (443 if parts.scheme == "https" else 80)

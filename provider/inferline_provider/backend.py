@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from inferline.enrolment import WHOLE_MAX, OfferedModel
 from inferline.http.connections import Connections
 from inferline.http.errors import CannotConnect, ConnectTimeout, HttpError, Silence
+from inferline.http.proxies import NO_PROXIES, Proxies
 from inferline.http.response import Response
 from inferline_provider import room
 from inferline_provider.room import Room
@@ -48,18 +49,24 @@ class Backend:
     """
     One LLM server. To be used as a context manager.
 
-    Follows no redirects and asks no proxy: it goes where the operator said and nowhere else. Each
-    call has its own connection, because llama.cpp closes those it promised to keep.
+    Follows no redirects: it goes where the operator said, by the proxies that the operator set, and
+    nowhere else. Each call has its own connection, because llama.cpp closes those it promised to
+    keep.
     """
 
-    def __init__(self, root: str, key: str = "") -> None:
+    def __init__(self, root: str, key: str = "", proxies: Proxies = NO_PROXIES) -> None:
         self._root = root
         self._headers = {"User-Agent": "inferline", "Accept-Encoding": "identity"}
         #: Until when no chat of such a kind is tried to be continued.
         self._unable_until: dict[str, float] = {}
         if key:
             self._headers["Authorization"] = f"Bearer {key}"
-        self._connections = Connections(connect_seconds=CONNECT_SECONDS_MAX, idle_seconds=0)
+        self._connections = Connections(
+            connect_seconds=CONNECT_SECONDS_MAX,
+            idle_seconds=0,
+            proxies=proxies,
+            to="the backend",
+        )
 
     async def __aenter__(self) -> Self:
         """Open it."""

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from inferline import __version__, logs
 from inferline.enrolment import Grant
+from inferline.http.proxies import Proxies
 from inferline.otlp import tracing
 from inferline.registry import NAME
 from inferline.settings import SettingsError
@@ -37,7 +38,7 @@ Stands beside an OpenAI-compatible LLM server (vLLM, llama.cpp, Ollama and the l
 pulls tasks for its models from an InferLine gateway's queues, has them answered and
 writes the answers back. It opens no port, unless it is asked for metrics. Each flag
 can be set in the environment instead; the name stands behind it. A flag goes before
-the environment.
+the environment. HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY are honoured.
 """
 
 EPILOG: Final = """\
@@ -237,6 +238,7 @@ def read(arguments: Sequence[str] | None, environ: Mapping[str, str]) -> tuple[S
         metadata_endpoint="" if is_off else found["metadata_endpoint"] or ENDPOINT,
         poll_seconds=min(20, max(1, int(poll_seconds))),
         endpoint_url=found["aws_endpoint_url"],
+        proxies=Proxies.from_env(environ),
         own_credentials=given["own_credentials"] or _switched(found, "own_credentials"),
         alive_file=Path(found["alive_file"]) if found["alive_file"] else None,
         metrics_port=_port(found, "metrics_port"),
@@ -349,7 +351,7 @@ async def _run(settings: Settings, tracer: Tracer) -> None:
         async def open_stores(
             grant: Grant, credentials: GrantedCredentials
         ) -> AsyncIterator[Stores]:
-            async with open_provider_stores(grant, credentials) as stores:
+            async with open_provider_stores(grant, credentials, settings.proxies) as stores:
                 watcher.watch_calls(lambda: stores.client.calls)
                 yield stores
 

@@ -6,6 +6,8 @@ import asyncio
 import json
 import logging
 import random
+import secrets
+import time
 from collections.abc import Callable, Iterable
 from math import inf
 from typing import Any, Final, Self
@@ -14,6 +16,8 @@ from urllib.parse import quote
 from inferline.clock import Clock
 from inferline.enrolment import Credentials, Enrolment, Grant
 from inferline.http.connections import Connections
+from inferline.http.errors import HttpError
+from inferline.http.proxies import NO_PROXIES, Proxies
 from inferline.task import plain
 
 log = logging.getLogger(__name__)
@@ -30,6 +34,8 @@ RENEW_SHARE: Final = 2 / 3
 RENEW_SECONDS_MIN: Final = 1.0
 #: The least time between two enrolments, however much changes.
 APART_SECONDS: Final = 0.2
+#: Between two log lines about what the gateway warns of.
+WARN_SECONDS: Final = 600.0
 
 
 #: The code of the error that says so.
@@ -111,13 +117,23 @@ class GrantedCredentials:
 class Gateway:
     """The gateway, as this provider sees it. To be used as a context manager."""
 
-    def __init__(self, base_url: str, token: str = "") -> None:
+    def __init__(
+        self,
+        base_url: str,
+        token: str = "",
+        proxies: Proxies = NO_PROXIES,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
         self._url = f"{base_url}/v1/providers"
+        # Of two processes with one id the later has the larger, as long as their clocks are right.
+        self._nonce = f"{int(wall() * 1000):013d}-{secrets.token_hex(4)}"
         self._headers = {"User-Agent": "inferline", "Accept-Encoding": "identity"}
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
         # Enrolments are seconds apart: a kept connection is as often dead as alive.
-        self._connections = Connections(connect_seconds=CALL_SECONDS_MAX, idle_seconds=0)
+        self._connections = Connections(
+            connect_seconds=CALL_SECONDS_MAX, idle_seconds=0, proxies=proxies
+        )
 
     async def __aenter__(self) -> Self:
         """Open it."""
@@ -130,7 +146,7 @@ class Gateway:
 
     async def enrol(self, enrolment: Enrolment) -> Grant:
         """Join, or stay. Raises GatewayUnreachable, EnrolmentRefused or Quarantined."""
-        told = enrolment.model_dump_json().encode()
+        told = enrolment.model_copy(update={"nonce": self._nonce}).model_dump_json().encode()
         status, body = await self._call("POST", self._url, told, CALL_SECONDS_MAX)
         if 200 <= status < 300:
             try:
@@ -146,7 +162,7 @@ class Gateway:
 
     async def leave(self, provider_id: str) -> None:
         """Leave. Raises GatewayUnreachable."""
-        address = f"{self._url}/{quote(provider_id, safe='')}"
+        address = f"{self._url}/{quote(provider_id, safe='')}?nonce={self._nonce}"
         await self._call("DELETE", address, b"", LEAVE_SECONDS_MAX)
 
     async def _call(
@@ -159,8 +175,10 @@ class Gateway:
                     method, url, headers, body, silence_seconds=seconds_max
                 )
                 return response.status, await response.read()
-        except OSError as error:  # A timeout is one.
-            raise GatewayUnreachable(f"no answer: {type(error).__name__}") from error
+        except HttpError as error:
+            raise GatewayUnreachable(f"no answer: {type(error).__name__}: {error}") from error
+        except TimeoutError as error:
+            raise GatewayUnreachable(f"no answer in {seconds_max:g} s") from error
 
 
 class Enroller:
@@ -181,6 +199,7 @@ class Enroller:
         #: How long the next enrolment may wait at the most, unless the last one failed.
         self._due_seconds = due_seconds
         self._wake = asyncio.Event()
+        self._warned_at = -inf
 
     def changed(self) -> None:
         """Enrol soon: what we tell has changed."""
@@ -191,7 +210,7 @@ class Enroller:
         pause, longest = PAUSE_SECONDS
         while True:
             try:
-                return await self._gateway.enrol(self._tell())
+                return self._heard(await self._gateway.enrol(self._tell()))
             except GatewayUnreachable as error:
                 log.warning("Waiting for the gateway: %s. pause_seconds=%d", error, pause)
             await self._clock.sleep(_jittered(pause))
@@ -211,7 +230,7 @@ class Enroller:
                 pause = min(enrol_seconds, longest, first * 2 ** (failures - 1))
             await self._wait(_jittered(pause))
             try:
-                grant = await self._gateway.enrol(self._tell())
+                grant = self._heard(await self._gateway.enrol(self._tell()))
             except Quarantined:
                 raise
             except (GatewayUnreachable, EnrolmentRefused) as error:
@@ -220,6 +239,14 @@ class Enroller:
                 continue
             failures, enrol_seconds = 0, grant.terms.enrol_seconds
             self._on_grant(grant)
+
+    def _heard(self, grant: Grant) -> Grant:
+        """Log what the gateway warns of, now and then."""
+        now = self._clock.monotonic()
+        if grant.warning and now - self._warned_at >= WARN_SECONDS:
+            self._warned_at = now
+            log.warning("%s", grant.warning)
+        return grant
 
     async def _wait(self, seconds: float) -> None:
         """Return after ``seconds``, or soon when something has changed."""

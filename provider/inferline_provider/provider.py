@@ -115,8 +115,13 @@ async def run(
             spot = SpotWatch(settings.metadata_endpoint, clock, time.time)
             watching = asyncio.create_task(watch(spot, stopping.ask_within))
             stack.callback(watching.cancel)
-        backend = await stack.enter_async_context(Backend(settings.backend, settings.backend_key))
-        gateway = await stack.enter_async_context(Gateway(settings.base_url, settings.token))
+        proxies = settings.proxies
+        backend = await stack.enter_async_context(
+            Backend(settings.backend, settings.backend_key, proxies)
+        )
+        gateway = await stack.enter_async_context(
+            Gateway(settings.base_url, settings.token, proxies)
+        )
         health = Health(backend, settings, clock)
         provider = Provider(settings, health, gateway, credentials, clock, telemetry)
         grant = await _unless(stopping.drain, provider.join())

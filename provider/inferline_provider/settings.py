@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from inferline.http.proxies import NO_PROXIES, Proxies
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
@@ -39,6 +41,8 @@ class Settings:
     endpoint_url: str = ""
     #: Use the host's own AWS credentials, such as its instance role, and let none be lent.
     own_credentials: bool = False
+    #: The way to the gateway, to AWS and to the backend where they are not on this machine.
+    proxies: Proxies = NO_PROXIES
     #: Touched at each enrolment while the backend is well, for who looks after this process.
     alive_file: Path | None = None
     #: Where Prometheus may ask, with 0 for a free port; None: nowhere.

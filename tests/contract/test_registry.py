@@ -8,7 +8,17 @@ from dataclasses import replace
 import pytest
 
 from inferline.errors import Quarantined, Unavailable
-from inferline.registry import NOBODY, Fleet, Model, Pace, Pool, Provider, Serving, TaskSpeed
+from inferline.registry import (
+    NOBODY,
+    Fleet,
+    Model,
+    NameTaken,
+    Pace,
+    Pool,
+    Provider,
+    Serving,
+    TaskSpeed,
+)
 from tests.support.seams import Seams
 
 MODEL = Model(
@@ -285,3 +295,65 @@ async def test_nobody_is_refused_for_a_model_that_it_does_not_serve(seams: Seams
 
     assert await registry.put_provider(provider()) is not None
     assert await registry.provider("nobody") is None
+
+
+async def test_the_later_of_two_processes_has_the_name(seams: Seams) -> None:
+    earlier, later = provider(nonce="1-a"), provider(nonce="2-b", slots=9)
+    await seams.registry.put_provider(earlier)
+    await seams.registry.put_provider(later)
+
+    with pytest.raises(NameTaken):
+        await seams.registry.put_provider(earlier)
+
+    before = await seams.registry.put_provider(later)
+    assert before is not None
+    assert (9, "2-b", True) == (before.slots, before.nonce, before.twin_ms > 0)
+    (found,) = (await seams.registry.snapshot(consistent=True)).providers.values()
+    assert 0 == found.twin_ms
+
+
+async def test_a_name_is_free_once_its_process_is_silent(seams: Seams) -> None:
+    seams.registry.silent_seconds = -1
+    await seams.registry.put_provider(provider(nonce="2-b"))
+
+    assert await seams.registry.put_provider(provider(nonce="1-a")) is None
+
+
+async def test_a_process_of_an_earlier_release_gives_way(seams: Seams) -> None:
+    await seams.registry.put_provider(provider())
+    assert await seams.registry.put_provider(provider(nonce="1-a")) is not None
+
+    with pytest.raises(NameTaken):
+        await seams.registry.put_provider(provider())
+
+
+async def test_a_quarantine_is_of_a_name_whatever_the_process(seams: Seams) -> None:
+    await seams.registry.put_provider(provider(nonce="2-b"))
+    await seams.registry.strike("p1", "org/m", "no_json", 1)
+
+    for nonce in ("1-a", "2-b", "3-c"):
+        with pytest.raises(Quarantined):
+            await seams.registry.put_provider(provider(nonce=nonce))
+
+
+async def test_a_removed_model_is_gone_until_somebody_brings_it(seams: Seams) -> None:
+    await seams.registry.put_models([MODEL])
+    await seams.registry.remove_model("org/m")
+    await seams.registry.remove_model("org/m")
+
+    assert await seams.registry.model("org/m") is None
+    await seams.registry.put_servings(9, {"org/m": replace(NOBODY, seen_ms=1)})
+    assert {} == await seams.registry.models()
+    await seams.registry.put_models([MODEL])
+    assert MODEL == await seams.registry.model("org/m")
+
+
+async def test_when_a_model_was_last_served_is_kept_once_nobody_does(seams: Seams) -> None:
+    await seams.registry.put_models([MODEL])
+    told = replace(SERVING, seen_ms=1_700_000_000_000)
+    await seams.registry.put_servings(1, {"org/m": told})
+
+    model = await seams.registry.model("org/m")
+
+    assert model is not None
+    assert replace(NOBODY, seen_ms=told.seen_ms) == model.serving

@@ -7,6 +7,7 @@ import tomllib
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -48,6 +49,8 @@ OURS = [one for one in services() if one.values[0]["image"].startswith("inferlin
 THEIRS = [one for one in services() if one not in OURS]
 #: Where spans go, as OpenTelemetry names it.
 TRACES = {"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_HEADERS"}
+#: What every program goes by, in both spellings.
+PROXIES = {"NO_PROXY", "no_proxy"}
 PROVIDERS = [one for one in OURS if one.values[0]["build"]["target"] == "provider"]
 GATEWAYS = [
     one
@@ -283,7 +286,7 @@ def test_what_is_missing_is_asked_for_in_a_sentence(name: str, variable: str) ->
 def test_a_provider_is_told_only_what_it_knows(service: dict[str, Any]) -> None:
     aws = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_EC2_METADATA_DISABLED"}
 
-    assert set(service["environment"]) <= set(ENV.values()) | aws | TRACES
+    assert set(service["environment"]) <= set(ENV.values()) | aws | TRACES | PROXIES
 
 
 def test_the_weights_are_told_by_their_hash() -> None:
@@ -292,3 +295,13 @@ def test_the_weights_are_told_by_their_hash() -> None:
         assert re.search(r"\$\{MODEL_SHA256-[0-9a-f]{64}\}", text)
     assert model.FILE_SHA256 in MANUAL
     assert model.FILE in MANUAL
+
+
+@pytest.mark.parametrize("service", [*PROVIDERS, *GATEWAYS])
+def test_containers_ask_each_other_without_a_proxy(service: dict[str, Any]) -> None:
+    environment = service["environment"]
+    asked = {urlsplit(str(value)).hostname for value in environment.values()} - {None}
+    direct = set(environment["NO_PROXY"].split(","))
+
+    assert {host for host in asked if host.isidentifier()} <= direct
+    assert environment["no_proxy"] == environment["NO_PROXY"]

@@ -6,6 +6,7 @@ for a model costs the read of its row.
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from inferline.gateway.catalogue import MISSED_SECONDS, ROWS_MAX, Cached, Catalo
 from inferline.memory import MemoryQueue
 from inferline.memory_registry import MemoryRegistry
 from inferline.payload import MODEL_CHARS_MAX
-from inferline.registry import Model, Snapshot
+from inferline.registry import Model, Serving, Snapshot
 from inferline.task import mark, reserved, slug
 
 
@@ -178,11 +179,11 @@ class Rows(MemoryRegistry):
         raise AssertionError("nobody needs everything")
 
 
-async def catalogue_of(*models: str) -> tuple[Catalogue, Rows, Clock]:
+async def catalogue_of(*models: str, **kept: Any) -> tuple[Catalogue, Rows, Clock]:
     clock = Clock()
     rows = Rows(clock)
     await rows.put_models([Model(id=model, queues={}) for model in models])
-    return Catalogue(rows, MemoryQueue(), clock, 10.0), rows, clock
+    return Catalogue(rows, MemoryQueue(), clock, 10.0, **kept), rows, clock
 
 
 async def test_requests_for_a_model_read_its_row_and_share_it() -> None:
@@ -266,3 +267,43 @@ async def test_without_a_mark_all_models_are_meant() -> None:
     catalogue, _, _ = await catalogue_of("a", "b")
 
     assert [slug("a"), slug("b")] == await catalogue.slugs("")
+
+
+DAY_SECONDS = 24 * 3600.0
+
+
+async def test_a_model_that_nobody_has_any_more_leaves_after_its_time() -> None:
+    kept = {"model_seconds_kept": DAY_SECONDS, "listed": ("listed",)}
+    catalogue, rows, clock = await catalogue_of("gone", "listed", "served", **kept)
+    old = {"gone": Serving(seen_ms=rows.now_ms()), "listed": Serving(seen_ms=rows.now_ms())}
+    await rows.put_servings(1, old)
+
+    clock.now += DAY_SECONDS + 1
+    now = Serving(providers=1, slots=1, seen_ms=rows.now_ms())
+    await rows.put_servings(2, {"served": now})
+
+    assert {"listed", "served"} == set(await catalogue.models())
+    assert "listed" == (await catalogue.model("listed")).id
+    with pytest.raises(ModelNotFound):
+        await catalogue.model("gone")
+
+
+async def test_a_model_that_comes_back_is_there_again() -> None:
+    catalogue, rows, clock = await catalogue_of("m", model_seconds_kept=DAY_SECONDS)
+    await rows.put_servings(1, {"m": Serving(seen_ms=rows.now_ms())})
+    clock.now += DAY_SECONDS + 1
+    with pytest.raises(ModelNotFound):
+        await catalogue.model("m")
+
+    await rows.put_servings(2, {"m": Serving(providers=1, slots=1, seen_ms=rows.now_ms())})
+    clock.now += MISSED_SECONDS + 0.1
+
+    assert "m" == (await catalogue.model("m")).id
+
+
+async def test_without_a_limit_a_model_stays_for_ever() -> None:
+    catalogue, rows, clock = await catalogue_of("m")
+    await rows.put_servings(1, {"m": Serving(seen_ms=rows.now_ms())})
+    clock.now += 10_000 * DAY_SECONDS
+
+    assert "m" == (await catalogue.model("m")).id

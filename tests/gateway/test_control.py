@@ -398,3 +398,20 @@ async def test_a_quarantined_provider_is_listed_with_the_reason_and_refused(
         [listed] = found["data"] if path == "/v1/providers" else found["providers"]
         assert (True, False) == (listed["quarantined"], listed["healthy"])
         assert "quarantined for a status, a content type" in listed["reason"]
+
+
+async def test_a_removed_model_is_unknown_until_a_provider_brings_it(
+    gateway: Gateway, client: httpx.AsyncClient
+) -> None:
+    asked = {"model": "plain", "prompt": "Hi"}
+    await client.post("/v1/providers", json=TOLD)
+    await gateway.registry.remove_provider("gpu-1")
+    await gateway.registry.remove_model("plain")
+    await gateway.counted()
+
+    missed = await client.post("/v1/completions", json=asked)
+    await client.post("/v1/providers", json=TOLD)
+    again = await client.get("/v1/models/plain")
+
+    assert (404, "model_not_found") == (missed.status_code, missed.json()["error"]["code"])
+    assert (200, 1) == (again.status_code, again.json()["providers"])

@@ -50,6 +50,7 @@ def brief() -> Template:
         queue_seconds_kept=1803,
         dead_letter_seconds_kept=1804,
         body_days_kept=2,
+        model_seconds_kept=1805,
         usage_days_kept=7,
         log_days=3,
     )
@@ -73,6 +74,7 @@ def test_a_switch_says_how_long_each_thing_is_kept(brief: Template) -> None:
         "idempotency_seconds_kept": "1802",
         "queue_seconds_kept": "1803",
         "dead_letter_seconds_kept": "1804",
+        "model_seconds_kept": "1805",
         "usage_days_kept": "7",
     }
     assert {SETTINGS[name]: value for name, value in expected.items()}.items() <= told.items()

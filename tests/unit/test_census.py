@@ -334,3 +334,34 @@ def test_sums_leave_out_who_is_not_healthy() -> None:
     assert ["a"] == [pace.only for pace in found.paces]
     [pool] = found.pools
     assert (4 / 2 + 8 / 4 + 3 / 3, {}) == (pool.rate, pool.rivals)
+
+
+async def test_how_long_a_model_has_been_without_a_provider_is_kept(place: Place) -> None:
+    await place.put("p1", "m")
+    await place.put("ill", "ill", healthy=False)
+    await place.census().changed()
+    left_ms = place.registry.now_ms()
+    await place.registry.remove_provider("p1")
+    for _ in range(3):
+        place.clock.now += 60.0
+        await place.put("ill", "ill", healthy=False)
+        await place.census().changed()
+
+    models = await place.registry.models()
+    serving, ill = models["m"].serving, models["ill"].serving
+    assert serving is not None
+    assert ill is not None
+    assert (0, left_ms) == (serving.providers, serving.seen_ms)
+    assert (0, place.registry.now_ms()) == (ill.providers, ill.seen_ms)
+
+
+async def test_a_model_that_nobody_ever_had_is_counted_from_its_first_census(place: Place) -> None:
+    await place.registry.put_models([Model(id="listed", queues={})])
+    await place.census().changed()
+    first_ms = place.registry.now_ms()
+    place.clock.now += 60.0
+    await place.census().changed()
+
+    serving = (await place.registry.models())["listed"].serving
+    assert serving is not None
+    assert first_ms == serving.seen_ms

@@ -17,8 +17,9 @@ from inferline.keys import parse
 from inferline.memory_keys import MemoryKeys
 from inferline.memory_registry import MemoryRegistry
 from inferline.memory_tenants import MemoryTenants
-from inferline.registry import Provider
+from inferline.registry import Model, Provider
 from inferline.settings import Settings
+from inferline.task import reserved
 
 
 class Stores(NamedTuple):
@@ -319,6 +320,19 @@ def test_a_gateway_is_shown_the_key(run: Run, monkeypatch: pytest.MonkeyPatch) -
     assert (0, "id\nm\n") == without[:2]
 
 
+def test_a_gateway_on_this_machine_is_asked_without_a_proxy(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://name:canary@127.0.0.1:1")
+    with gateway(200, {"data": []}) as (url, _):
+        assert (0, "none\n", "") == run("models", "--base-url", url)
+
+    code, _, told = run("models", "--base-url", "http://gateway.test")
+    way = "http://gateway.test/v1/models through the proxy http://127.0.0.1:1:"
+    assert (1, True) == (code, told.startswith(f"inferline: no answer from {way}"))
+    assert "canary" not in told
+
+
 def test_a_refusal_is_told_in_the_gateways_words(run: Run) -> None:
     with gateway(401, {"error": {"message": "No such key."}}) as (url, _):
         code, out, err = run("models", "--base-url", url)
@@ -338,3 +352,21 @@ def test_a_quarantined_provider_is_pardoned_once(run: Run, registry: MemoryRegis
     assert (1, "") == again[:2]
     assert "no quarantined provider 'p'" in again[2]
     assert asyncio.run(registry.put_provider(told)) is not None
+
+
+def test_a_model_is_removed_once_no_provider_has_it(run: Run, registry: MemoryRegistry) -> None:
+    names = ("org/m", reserved("org/m", "acme"), "other")
+    asyncio.run(registry.put_models([Model(id=name, queues={}) for name in names]))
+    told = Provider(id="p", models=names[1:2], slots=1, running=0, healthy=False, version="1")
+    asyncio.run(registry.put_provider(told))
+
+    served = run("models", "remove", "org/m")
+    asyncio.run(registry.remove_provider("p"))
+    removed, again = run("models", "remove", "org/m"), run("models", "remove", "org/m")
+
+    assert (1, "") == served[:2]
+    assert "served by p, which would bring it back: stop them" in served[2]
+    assert (0, "") == (removed[0], removed[2])
+    assert {"other"} == set(asyncio.run(registry.models()))
+    assert (1, "") == again[:2]
+    assert "no model 'org/m'" in again[2]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -12,10 +11,6 @@ from pathlib import Path
 
 import pytest
 import uvloop
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -30,6 +25,7 @@ from inferline.http.errors import (
     Untrusted,
 )
 from inferline.http.response import UNREAD_BYTES_MAX, Response
+from tests.support.certificates import certificate, server_context
 from tests.support.emulators import free_port
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -341,34 +337,13 @@ async def test_a_line_break_gets_into_no_header(text: str) -> None:
 async def test_a_server_without_a_certificate_that_counts_gets_no_request(tmp_path: Path) -> None:
     server = Server(OK)
     async with (
-        server.serving(_unknown_to_anybody(tmp_path)),
+        server.serving(server_context(certificate(tmp_path, "127.0.0.1"))),
         Connections(connect_seconds=5, idle_seconds=0) as connections,
     ):
         with pytest.raises(Untrusted):
             await ask(connections, server)
 
     assert server.requests == []
-
-
-def _unknown_to_anybody(folder: Path) -> ssl.SSLContext:
-    """A server's own certificate, for its address."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    private = key.private_bytes(
-        pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    (folder / "server.pem").write_bytes(made.public_bytes(pem) + private)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "server.pem")
-    return context
 
 
 # When it is left

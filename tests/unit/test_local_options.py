@@ -56,6 +56,8 @@ def test_all_problems_are_told_at_once() -> None:
         ("--backend", "http://127.0.0.1:1", "--no-llm"),
         ("--model", "/no/such/file.gguf"),
         ("--model", __file__, "--no-llm"),
+        ("--context", "255"),
+        ("--context", "4096", "--backend", "http://127.0.0.1:1"),
     ],
 )
 def test_what_makes_no_sense_is_refused(arguments: tuple[str, ...]) -> None:
@@ -138,7 +140,7 @@ def test_a_taken_port_is_told_with_the_option_that_moves_it() -> None:
         port = taken.getsockname()[1]
 
         with pytest.raises(PartMissing, match=f"Port {port} .* is taken; .* --port"):
-            plan.check(Options(port=port, no_llm=True))
+            plan.check(Options(port=port, no_llm=True), {})
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,9 +150,9 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", find)
 
     with pytest.raises(PartMissing, match=r"Not installed: ministack; run"):
-        plan.check(Options(no_llm=True, port=1))
+        plan.check(Options(no_llm=True, port=1), {})
 
 
 def test_a_backend_that_is_not_there_is_told() -> None:
     with pytest.raises(PartMissing, match="Nothing listens at http"):
-        plan.check(Options(backend="http://127.0.0.1:1"))
+        plan.check(Options(backend="http://127.0.0.1:1"), {})

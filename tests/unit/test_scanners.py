@@ -46,7 +46,7 @@ FOUND: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "B310": (
         "The address is the operator's, CloudFormation's or a constant, and never a client's.",
-        ("functions/publisher.py", "inferline/commands/asking.py", "inferline/local/weights.py"),
+        ("functions/publisher.py", "inferline/local/weights.py"),
     ),
     "B311": (
         "It spreads pauses, and tells traces apart.",

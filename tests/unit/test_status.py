@@ -61,11 +61,12 @@ def test_a_provider_is_told_with_its_speed_and_why_it_takes_no_work() -> None:
     }  # fmt: skip
     well = told | {"healthy": True, "tokens_per_second": 12.34, "reason": ""}
     ill = told | {"healthy": False, "tokens_per_second": 0.0, "reason": "It does not answer."}
+    ill |= {"warning": "It has a twin."}
 
     found = lines(status.text(overview(providers=[well, ill])), "Providers")
 
     assert "p1 yes 1 4 2 12.3 3.5 1 m" == found[1]
-    assert "p1 NO 1 4 2 0 3.5 1 m It does not answer." == found[2]
+    assert "p1 NO 1 4 2 0 3.5 1 m It does not answer. It has a twin." == found[2]
 
 
 def test_times_are_seconds_and_errors_and_calls_are_told_for_each_request() -> None:
