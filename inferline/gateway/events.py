@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Final
 
-from inferline.errors import InferLineError
+from inferline.breach import is_media
+from inferline.errors import BackendFailed, InferLineError
 from inferline.sse import data_event
 
 MESSAGES_PATH: Final = "/v1/messages"
@@ -24,8 +25,14 @@ def error_event(path: str, error: InferLineError) -> bytes:
     return b"event: error\n" + data_event(json.dumps(told).encode())
 
 
-def only_event(body: bytes) -> bytes:
-    """A whole answer as the one event of a stream: JSON, and what is none as a JSON string."""
+def only_event(body: bytes, content_type: str) -> bytes:
+    """
+    A whole answer as the one event of a stream: JSON, and what is none as a JSON string.
+
+    Raises BackendFailed for what is media.
+    """
+    if is_media(content_type):
+        raise BackendFailed("The answer is no stream. Ask for it without one.")
     try:
         document = json.loads(body)
     except ValueError:

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, Final
 
-from inferline.breach import is_answers
+from inferline.breach import is_document, is_media, may_be_media
 from inferline.endings import Ending
 from inferline.enrolment import Terms
 from inferline.errors import BackendFailed
@@ -19,10 +19,21 @@ from inferline.store import Outcome
 from inferline_provider.chunks import ChunkStream
 from inferline_provider.continuation import Splice
 from inferline_provider.usage import Meter, is_refusal
-from inferline_provider.verdict import Answer, Broken, Finish, Unfit, Unheard, judge, parse
+from inferline_provider.verdict import (
+    Answer,
+    Broken,
+    Finish,
+    Unfit,
+    Unheard,
+    judge,
+    judge_media,
+    parse,
+)
 
 _EVENTS: Final = "text/event-stream"
 _JSON: Final = "application/json"
+_PAGE: Final = "text/html"
+_TEXT: Final = "text/plain; charset=utf-8"
 
 #: How an answer's bytes, or one event's data, are changed on their way; see `alias.rename`.
 Rename = Callable[[bytes], bytes]
@@ -45,6 +56,7 @@ class Relay:
         can_go_on: Callable[[], bool] = lambda: False,
     ) -> None:
         self._terms = terms
+        self._path = path
         self._ending = Ending(path, choices=_choices(path, body))
         self._stream = stream
         self._rename = rename
@@ -64,7 +76,7 @@ class Relay:
 
         Raises Fault, or the store's Unavailable.
         """
-        content_type = _content_type(response.headers.get("content-type", _JSON))
+        content_type = _content_type(response.headers.get("content-type", _JSON), self._path)
         try:
             if response.status == 200 and content_type.lower().startswith(_EVENTS):
                 self._stream.head(200, content_type)
@@ -158,7 +170,10 @@ class Relay:
         return bytes(body)
 
     def _whole(self, answer: Answer, headers: Mapping[str, str]) -> Finish:
-        told = judge(answer, headers)
+        if 200 <= answer.status < 300 and is_media(answer.content_type):
+            told = judge_media(answer)
+        else:
+            told = judge(answer, headers)
         if told.status < 300:
             self._meter.see(told.body)
         outcome = replace(self._outcome(told.status, told.content_type), headers=dict(told.headers))
@@ -168,10 +183,15 @@ class Relay:
         return finish
 
 
-def _content_type(told: str) -> str:
+def _content_type(told: str, path: str) -> str:
     """Return a type that the gateway takes; what is none may still be JSON, which is judged."""
-    if is_answers(told):
+    if is_document(told):
         return told
+    if may_be_media(path):
+        if told.lower().startswith(_PAGE):  # whisper.cpp calls its texts so.
+            return _TEXT
+        if is_media(told):
+            return told
     return _EVENTS if told.lower().startswith(_EVENTS) else _JSON
 
 
