@@ -59,7 +59,7 @@ class Server(Backend):
         return self._engine.waiting if self._tells else None
 
     @asynccontextmanager
-    async def post(self, path: str, body: bytes, *_: object) -> AsyncIterator[Any]:
+    async def post(self, path: str, body: bytes, *_: object, **__: object) -> AsyncIterator[Any]:
         asked = json.loads(body)
         yield _Response(self._engine, asked["number"], streamed=asked["stream"])
 

@@ -40,7 +40,7 @@ class Server(HealthyServer):
         self._number = number
 
     @asynccontextmanager
-    async def post(self, path: str, body: bytes, *_: object) -> AsyncIterator[Any]:
+    async def post(self, path: str, body: bytes, *_: object, **__: object) -> AsyncIterator[Any]:
         asked = json.loads(body)
         self._world.begun(asked["number"], self._number)
         speed = self._world.fleet[self._number].tokens_per_second

@@ -63,7 +63,7 @@ class Server(HealthyServer):
         self._world = world
 
     @asynccontextmanager
-    async def post(self, path: str, body: bytes, *_: object) -> AsyncIterator[Any]:
+    async def post(self, path: str, body: bytes, *_: object, **__: object) -> AsyncIterator[Any]:
         asked = self._world.asked[json.loads(body)["number"]]
         asked.begun_at = asyncio.get_running_loop().time()
         try:

@@ -29,7 +29,7 @@ class Server(HealthyServer):
         self._chance = chance
 
     @asynccontextmanager
-    async def post(self, path: str, body: bytes, *_: object) -> AsyncIterator[Any]:
+    async def post(self, path: str, body: bytes, *_: object, **__: object) -> AsyncIterator[Any]:
         await asyncio.sleep(self._chance.uniform(*ANSWER_SECONDS))
         yield Response(ANSWER)
 

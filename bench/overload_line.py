@@ -135,7 +135,7 @@ class Server(HealthyServer):
         self.begun_late = 0
 
     @asynccontextmanager
-    async def post(self, path: str, body: bytes, *_: object) -> AsyncIterator[Any]:
+    async def post(self, path: str, body: bytes, *_: object, **__: object) -> AsyncIterator[Any]:
         clock = asyncio.get_running_loop().time
         begun = clock()
         request = self._trace.requests[json.loads(body)["number"]]

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from inferline.errors import ProviderFault
+from inferline.forwarding import may_pass
 from inferline.registry import NAME
 from inferline.task import CHUNK_BYTES_MAX, TAIL_BYTES_MAX, Chunk, Head, Task
 
@@ -34,11 +35,14 @@ _NUMBERS: Final = (
     *("claimed_ms", "lapsed_ms", "status", "chunks"),
 )
 _TEXTS: Final = (
-    *("model", "tier", "tenant", "path", "body_sha256", "traceparent", "reader", "owner"),
-    *("content_type", "unfit"),
+    *("model", "tier", "tenant", "path", "body_sha256", "identity", "traceparent", "reader"),
+    *("owner", "content_type", "unfit"),
 )
 #: What the gateway wrote, and nobody may change.
-_GIVEN: Final = (*("model", "tier", "tenant", "path", "body_sha256", "created_ms", "deadline_ms"),)
+_GIVEN: Final = (
+    *("model", "tier", "tenant", "path", "query", "request_headers", "body_sha256"),
+    *("identity", "created_ms", "deadline_ms"),
+)
 #: The headers of a failure that a provider may tell of, and what they may say.
 _HEADERS: Final = {
     "retry-after": re.compile("[0-9]{1,5}"),
@@ -47,15 +51,42 @@ _HEADERS: Final = {
 #: Larger, and it is no count, date or duration of ours.
 _NUMBER_MAX: Final = 2**53
 _STATUSES: Final = range(200, 600)
-#: What backends answer with. A browser would show a page of any other kind.
-_CONTENT_TYPE: Final = re.compile(
-    r"(?:application/(?:[a-z0-9.-]+\+)?json|text/event-stream)(?: ?;[ -~]{0,100})?", re.IGNORECASE
+#: What may stand behind a content type.
+_PARAMETERS: Final = r"(?: ?;[ -~]{0,100})?"
+#: What backends answer with, nearly all of them.
+_DOCUMENT: Final = re.compile(
+    rf"(?:application/(?:[a-z0-9.-]+\+)?json|text/event-stream){_PARAMETERS}", re.IGNORECASE
 )
+#: Texts as speech becomes, sounds, and bytes. No browser shows any of these as a page, as long as
+#: it is told not to guess.
+_MEDIA: Final = re.compile(
+    r"(?:text/(?:plain|vtt|srt)|application/(?:octet-stream|x-subrip)|audio/(?:mpeg|mp3|mp4|x-m4a"
+    r"|(?:x-|vnd\.)?wav|wave|ogg|opus|webm|(?:x-)?flac|(?:x-)?aac|(?:x-)?pcm|l16|l24|basic))"
+    + _PARAMETERS,
+    re.IGNORECASE,
+)
+#: What answers with those. All else is JSON or events, or the backend is not what it seems.
+_MEDIA_PATHS: Final = ("/v1/audio/", "/pooling", "/v1/embeddings")
 
 
 def is_answers(content_type: str) -> bool:
-    """Whether an answer may have this content type: JSON or events, and nothing odd behind it."""
-    return _CONTENT_TYPE.fullmatch(content_type) is not None
+    """Whether an answer may have this content type, and nothing odd behind it."""
+    return is_document(content_type) or is_media(content_type)
+
+
+def is_document(content_type: str) -> bool:
+    """Whether it is that of JSON or events."""
+    return _DOCUMENT.fullmatch(content_type) is not None
+
+
+def is_media(content_type: str) -> bool:
+    """Whether it is that of a text, a sound or mere bytes."""
+    return _MEDIA.fullmatch(content_type) is not None
+
+
+def may_be_media(path: str) -> bool:
+    """Whether a backend's ``path`` may answer with one of those."""
+    return path.startswith(_MEDIA_PATHS)
 
 
 def check_row(task: Task) -> None:
@@ -63,6 +94,8 @@ def check_row(task: Task) -> None:
     for name in _NUMBERS:
         _check_count(getattr(task, name), "row")
     is_told = all(type(getattr(task, name)) is str for name in _TEXTS)
+    if (task.query or task.request_headers) and not may_pass(task.query, task.request_headers):
+        raise ProviderFault("row")
     is_packed = type(task.tail) is bytes and len(task.tail) <= TAIL_BYTES_MAX
     if not (is_told and is_packed and type(task.error) is dict and type(task.usage) is dict):
         raise ProviderFault("row")

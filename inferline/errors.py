@@ -167,7 +167,10 @@ class Quarantined(RequestError):
 
 
 class NotFound(RequestError):
-    """There is nothing at this address. GET /docs lists what there is."""
+    """
+    InferLine has nothing at this address, and passes none such on to LLM servers. GET /docs lists
+    what there is.
+    """
 
     status = 404
     code = "not_found"

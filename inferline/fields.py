@@ -93,6 +93,13 @@ class Fields:
         if respelled or has_long or not _SUSPECT.isdisjoint(outline.names):
             _Search(self, respelled, has_long).object(document, None)
 
+    def check_field(self, document: Mapping[str, Any], outline: Outline) -> None:
+        """
+        The same of a field of a form or a query, which may be all that names an address there.
+        """
+        has_long = outline.pattern_chars > self.grammar_chars_max
+        _Search(self, True, has_long).object(document, None, inside=True)
+
     def check_grammar(self, text: str, path: Path) -> None:
         """Raise LimitExceeded when a regular expression or grammar is too long."""
         if len(text) > self.grammar_chars_max:

@@ -10,7 +10,8 @@ from inferline.errors import InferLineError
 #: `gen_ai.provider.name`: what answers, as a client of this API sees it.
 PROVIDER: Final = "inferline"
 
-#: `gen_ai.operation.name` of each path. The last three are not in the conventions, which allow it.
+#: `gen_ai.operation.name` of each path. From the fourth on they are not in the conventions, which
+#: allow it.
 _OPERATIONS: Final = {
     "/v1/chat/completions": "chat",
     "/v1/responses": "chat",
@@ -19,7 +20,21 @@ _OPERATIONS: Final = {
     "/v1/embeddings": "embeddings",
     "/v1/rerank": "rerank",
     "/v1/score": "score",
+    "/classify": "classify",
+    "/pooling": "pooling",
+    "/v1/chat/completions/input_tokens": "count_tokens",
+    "/v1/responses/input_tokens": "count_tokens",
     "/tokenize": "tokenize",
+    "/detokenize": "detokenize",
+    "/tokenizer_info": "tokenizer_info",
+    "/infill": "infill",
+    "/apply-template": "apply_template",
+    "/v1/audio/transcriptions": "transcription",
+    "/v1/audio/translations": "translation",
+    "/v1/audio/speech": "speech",
+    "/v1/images/generations": "image_generation",
+    "/v1/images/edits": "image_edit",
+    "/v1/images/variations": "image_variation",
 }
 #: For whatever is not in a closed set: a label must not have as many values as somebody likes.
 OTHER: Final = "_OTHER"

@@ -8,6 +8,7 @@ one request takes the host for itself.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ _TOOLS: Final = ("tools", "functions", "mcp_servers")
 #: Fields of the outermost object that decide where a task goes or have a limit. Backends in Go take
 #: them in any case, and of two the last.
 _LOWER: Final = frozenset({"model", "stream", "service_tier", *_BOUNDED, *_LISTS, *_TOOLS})
+#: Between the names in that of a form's field.
+_INNER: Final = re.compile(r"[\[\].]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +85,20 @@ class Guard:
         if outline.longest > min(self.messages_max, self.parts_max, self.tools_max):
             self._check_lengths(document)
         self.fields.check(document, outline)
+
+    def check_field(self, name: str, value: Any) -> None:
+        """
+        Let pass a field of a form or a query; raises as `check`.
+
+        Its name may hold others, as in ``image[url]``, and its value, where that was JSON.
+        """
+        for key in filter(None, _INNER.split(name)):
+            document = {key: value}
+            outline = Outline.of(document, self.depth_max)
+            _check_spelling(document)
+            if key in _NUMBERS:
+                self._check_number(key, value)
+            self.fields.check_field(document, outline)
 
     def _check_number(self, name: str, value: Any) -> None:
         bound = _BOUNDED[name]

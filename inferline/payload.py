@@ -55,6 +55,9 @@ class Payload:
     output_tokens_max: int | None = None
     #: Whether the client itself asked for the usage of a stream.
     include_usage: bool = False
+    #: Of a form: how long its texts are, bytes, and how many files it has. None: it is no form.
+    text_bytes: int | None = None
+    files: int = 0
 
     @property
     def tier(self) -> Tier:
@@ -62,21 +65,22 @@ class Payload:
         return SERVICE_TIERS[self.service_tier or "auto"]
 
 
-def read(body: bytes, guard: Guard = STANDARD) -> Payload:
+def read(body: bytes, guard: Guard = STANDARD, *, needs_model: bool = True) -> Payload:
     """
     Read what a request is routed on, if ``guard`` lets it pass.
 
     Raises RequestError and nothing else, whatever the bytes. The message says what to mend and
-    quotes nothing of the body but the names of fields.
+    quotes nothing of the body but the names of fields. Unless it ``needs_model``, the name of one
+    that is not named is empty.
     """
     document = _parse(body)
     outline = Outline.of(document, guard.depth_max)
     _check_repeated(body, outline)
     guard.check(document, outline)
     return Payload(
-        model=_model(document),
+        model=model_of(document) if needs_model or document.get("model") is not None else "",
         stream=_stream(document),
-        service_tier=_service_tier(document),
+        service_tier=service_tier_of(document),
         choices=choices_of(document),
         output_tokens_max=_output_tokens_max(document),
         include_usage=include_usage(document),
@@ -118,19 +122,22 @@ def _check_repeated(body: bytes, outline: Outline) -> None:
     """
     names = "".join(outline.names) + "".join(outline.schema_names)
     if "\\" in names or len(_COLON.findall(body)) != outline.fields:
-        json.loads(body, object_pairs_hook=_check_pairs)
+        json.loads(body, object_pairs_hook=check_pairs)
 
 
-def _check_pairs(pairs: list[tuple[str, Any]]) -> None:
+def check_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these fields, none of them there twice. Raises InvalidRequest."""
     seen: set[str] = set()
     for name, _ in pairs:
         if name in seen:
             told = name[:_NAME_CHARS_MAX]
             raise InvalidRequest(f"Send `{told}` once.", param=told)
         seen.add(name)
+    return dict(pairs)
 
 
-def _model(document: dict[str, Any]) -> str:
+def model_of(document: Mapping[str, Any]) -> str:
+    """The model that a request names. Raises InvalidRequest."""
     model = document.get("model")
     if model is None:
         raise InvalidRequest("Name the model in the field `model`.", param="model")
@@ -142,16 +149,17 @@ def _model(document: dict[str, Any]) -> str:
     return model
 
 
-def _stream(document: dict[str, Any]) -> bool:
+def _stream(document: Mapping[str, Any]) -> bool:
     stream = document.get("stream")
     if stream is None:
-        return False
+        return document.get("stream_format") == "sse"  # Of speech.
     if not isinstance(stream, bool):
         raise InvalidRequest("`stream` must be true, false or null.", param="stream")
     return stream
 
 
-def _service_tier(document: dict[str, Any]) -> str | None:
+def service_tier_of(document: Mapping[str, Any]) -> str | None:
+    """The tier that a request names, None for none. Raises InvalidRequest."""
     tier = document.get("service_tier")
     if tier is None:
         return None

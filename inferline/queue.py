@@ -8,6 +8,7 @@ Every method raises `Unavailable` when the queue does not answer.
 from __future__ import annotations
 
 import json
+from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -15,8 +16,10 @@ from typing import Final, Protocol
 from inferline.errors import InferLineError
 from inferline.task import TaskRef
 
-#: The message schema this release writes. It reads this one only, being the first.
+#: The schema of a message whose body is JSON, which every release can serve.
 MESSAGE_VERSION: Final = 1
+#: That of others: forms, in base64, and requests without a body. Earlier releases leave them alone.
+BYTES_VERSION: Final = 2
 #: The most a single receive brings.
 RECEIVE_MAX: Final = 10
 
@@ -29,20 +32,29 @@ class UnreadableMessage(InferLineError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """Where to look, and the client's own JSON: inline, or its S3 key when it is large."""
+    """Where to look, and the client's own body: inline, or its S3 key when it is large."""
 
     ref: TaskRef
     body: bytes | None = None
     body_key: str | None = None
+    #: Whether the body is JSON; else it is a form, or empty.
+    is_json: bool = True
 
     def dumps(self) -> str:
         """The message as ASCII JSON: SQS refuses some characters, and escaped there are none."""
-        where = {"key": self.body_key} if self.body is None else {"body": self.body.decode()}
-        return json.dumps({"v": MESSAGE_VERSION, "task": self.ref.pk, **where})
+        if self.body is None:
+            where = {"key": self.body_key}
+        elif self.is_json:
+            where = {"body": self.body.decode()}
+        else:
+            where = {"base64": b64encode(self.body).decode()}
+        version = MESSAGE_VERSION if self.is_json else BYTES_VERSION
+        return json.dumps({"v": version, "task": self.ref.pk, **where})
 
     def fits(self, bytes_max: int) -> bool:
         """Whether ``dumps`` is at most ``bytes_max`` long; measured only when it is near."""
-        # Escaped, a byte of UTF-8 becomes three characters at most; the rest is the envelope.
+        # Escaped, a byte of UTF-8 becomes three characters at most, in base64 less than two; the
+        # rest is the envelope.
         if self.body is None or 3 * len(self.body) + 256 <= bytes_max:
             return True
         return len(self.body) <= bytes_max and len(self.dumps()) <= bytes_max
@@ -52,14 +64,16 @@ class Message:
         """The message that ``text`` is. Raises UnreadableMessage."""
         try:
             found = json.loads(text)
-            if found["v"] != MESSAGE_VERSION:
+            if found["v"] not in (MESSAGE_VERSION, BYTES_VERSION):
                 raise UnreadableMessage(
                     f"A message of schema version {found['v']!r} can't be read."
                 )
-            ref = TaskRef.from_pk(found["task"])
+            ref, is_json = TaskRef.from_pk(found["task"]), found["v"] == MESSAGE_VERSION
             if "key" in found:
-                return cls(ref=ref, body_key=str(found["key"]))
-            return cls(ref=ref, body=found["body"].encode())
+                return cls(ref=ref, body_key=str(found["key"]), is_json=is_json)
+            if is_json:
+                return cls(ref=ref, body=found["body"].encode())
+            return cls(ref=ref, body=b64decode(found["base64"], validate=True), is_json=False)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UnreadableMessage from error
 

@@ -151,8 +151,14 @@ class Task:
     key_id: str = ""
     #: The path at the backend, such as ``/v1/chat/completions``.
     path: str
+    #: The query that goes with it, and the headers, by name in lower case; empty in older rows. No
+    #: content type means JSON. See `inferline.forwarding`.
+    query: str = ""
+    request_headers: dict[str, str] = field(default_factory=dict)
     #: SHA-256 of the client's body, hex: what was submitted is what is run.
     body_sha256: str
+    #: By what a repeat of the request is known, where that is not the body alone; else empty.
+    identity: str = ""
     created_ms: int
     deadline_ms: int
     #: The last attempt that may be made. It grows by one for each attempt that does not count,
@@ -196,6 +202,11 @@ class Task:
         """What the registry calls its model."""
         is_reserved = self.ref.slug.startswith(RESERVED_SLUG)
         return reserved(self.model, self.tenant) if is_reserved else self.model
+
+    @property
+    def request(self) -> str:
+        """What was asked for: the same of a request and its repeat."""
+        return f"{self.path} {self.identity or self.body_sha256}"
 
     @property
     def attempts_left(self) -> int:

@@ -25,6 +25,12 @@ STREAM_SECONDS: Final = 900
 BUFFERED_SECONDS: Final = 29
 #: What is no key at all is refused before a function has to look at it.
 KEY_FORM: Final = "^[Bb]earer +il[pa]?_[0-9A-Za-z]+_[0-9A-Za-z]+$"
+#: What API Gateway passes on as bytes, in base64: forms that come in, and sounds that go out where
+#: answers are not streamed, to clients that accept them by name. JSON is no third longer for it.
+BINARY: Final = (
+    *("multipart/form-data", "application/octet-stream", "audio/mpeg", "audio/wav", "audio/ogg"),
+    *("audio/flac", "audio/aac", "audio/pcm"),
+)
 #: One line for each request: who, what, how long; never a body, a key or a query.
 ACCESS_LOG: Final = {
     "request": "$context.requestId",
@@ -78,6 +84,7 @@ class Api(Construct):
             rest_api_name=switches.stack,
             description="InferLine: an LLM router with OpenAI's API",
             endpoint_types=[apigateway.EndpointType.REGIONAL],
+            binary_media_types=list(BINARY),
             cloud_watch_role=switches.api_log_role,
             cloud_watch_role_removal_policy=(
                 RemovalPolicy.DESTROY if switches.api_log_role else None
@@ -101,20 +108,20 @@ class Api(Construct):
         inference = self._integration(
             self._functions.inference, stream=self._switches.edge == "stream"
         )
-        inferred = {PurePosixPath(p + e.path) for p in ("", "/v1") for e in ENDPOINTS}
-        for path in sorted(inferred):
-            resource = self.rest.root.resource_for_path(str(path))
-            self._method(resource, "POST", inference)
-            self._method(resource, "ANY", control)
+        inferred = {PurePosixPath(p + e.path): e.method for p in ("", "/v1") for e in ENDPOINTS}
+        for path, verb in inferred.items():
+            self._method(self.rest.root.resource_for_path(str(path)), verb, inference)
         for prefix in ("/", "/v1"):
             tasks = self.rest.root.resource_for_path(str(PurePosixPath(prefix, "tasks")))
             self._method(tasks, "ANY", control)
             self._method(tasks.add_proxy(any_method=False), "ANY", inference)
         # A resource hides from the proxy above it what is below.
-        for path in sorted({above for one in inferred for above in one.parents}):
+        above = {parent for path in inferred for parent in path.parents}
+        for path in sorted({*inferred, *above}):
             resource = self.rest.root.resource_for_path(str(path))
             self._method(resource, "ANY", control)
-            self._method(resource.add_proxy(any_method=False), "ANY", control)
+            if path in above:
+                self._method(resource.add_proxy(any_method=False), "ANY", control)
 
     def _integration(
         self, function: lambda_.IFunction, *, stream: bool

@@ -28,6 +28,10 @@ _TOO_MANY: Final = QueueFull(
 _NO_QUOTA: Final = QueueFull(
     "The key's quota is used up. Ask the operator for more.", code="insufficient_quota"
 )
+#: What Lambda takes, less what API Gateway adds; a form comes in base64.
+_TOO_LARGE: Final = BodyTooLarge(
+    "The request body is too large: AWS takes 6 MB at the most, of a form 4.5 MB. Send less."
+)
 _FIREWALL: Final = NotPermitted("The firewall does not let this request pass.")
 
 #: By API Gateway's name for the case. Where no status follows it is API Gateway's own: that of a
@@ -42,7 +46,7 @@ REFUSALS: Final[Mapping[str, tuple[apigateway.ResponseType, InferLineError, bool
     "RESOURCE_NOT_FOUND": (_kind.RESOURCE_NOT_FOUND, NotFound(), True),
     "THROTTLED": (_kind.THROTTLED, _TOO_MANY, True),
     "QUOTA_EXCEEDED": (_kind.QUOTA_EXCEEDED, _NO_QUOTA, True),
-    "REQUEST_TOO_LARGE": (_kind.REQUEST_TOO_LARGE, BodyTooLarge(), True),
+    "REQUEST_TOO_LARGE": (_kind.REQUEST_TOO_LARGE, _TOO_LARGE, True),
     "BAD_REQUEST_BODY": (_kind.BAD_REQUEST_BODY, InvalidRequest(), True),
     "INTEGRATION_TIMEOUT": (_kind.INTEGRATION_TIMEOUT, DeadlineExceeded(), True),
     "INTEGRATION_FAILURE": (_kind.INTEGRATION_FAILURE, Unavailable(), True),

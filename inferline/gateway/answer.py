@@ -14,6 +14,7 @@ from typing import Any, Final
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from inferline.breach import is_media, may_be_media
 from inferline.endings import Ending
 from inferline.errors import (
     DeadlineExceeded,
@@ -182,7 +183,7 @@ class Answer(Response):
         head = self._reader.head
         assert head is not None  # The answer is whole.
         if self._started and self._streamed and not self._flows:  # Then this is its only event.
-            body = only_event(self._task.path, head.status, body)
+            body = only_event(self._task.path, head, body)
         elif self._started and not self._streamed and head.status != OK:
             self._break_off(f"backend_{head.status}")
             return
@@ -284,7 +285,7 @@ class Answer(Response):
             start, every = settings.head_seconds_max, settings.ping_seconds
             kind, nothing = f"{EVENT_STREAM}; charset=utf-8", PING
         else:
-            start = every = settings.blank_seconds
+            start = every = inf if may_be_media(self._task.path) else settings.blank_seconds
             kind, nothing = "application/json", BLANK
         if not self._started and now - self._begun > start:
             await self._start(send, Head(200, kind, "", 0))
@@ -330,6 +331,8 @@ class Answer(Response):
             headers["x-inferline-provider"] = head.provider
         if head.status >= 400 and self._reader.task is not None:
             headers |= backends_headers(self._reader.task)
+        if is_media(head.content_type):
+            headers["x-content-type-options"] = "nosniff"
         if length is not None:
             headers["content-length"] = str(length)
         elif head.content_type.startswith(EVENT_STREAM):

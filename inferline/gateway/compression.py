@@ -15,6 +15,8 @@ from starlette.types import Message, Send
 _LEVEL: Final = 5
 #: Of a gzip stream, with the largest window.
 _WINDOW: Final = 31
+#: Answers that nothing makes smaller.
+_PACKED: Final = ("audio/", "application/octet-stream")
 #: Of a whole answer, bytes: less is sent in one packet anyway.
 WHOLE_BYTES_MIN: Final = 1024
 
@@ -48,7 +50,8 @@ class Gzipped:
         headers = MutableHeaders(raw=list(message["headers"]))
         headers.add_vary_header("accept-encoding")
         length = headers.get("content-length")
-        self._packs = length is None or int(length) >= WHOLE_BYTES_MIN
+        is_packed = headers.get("content-type", "").startswith(_PACKED)
+        self._packs = (length is None or int(length) >= WHOLE_BYTES_MIN) and not is_packed
         if self._packs:
             headers["content-encoding"] = "gzip"
             del headers["content-length"]

@@ -15,7 +15,7 @@ BYTES_PER_TOKEN: Final = 4
 #: Of an image, a sound or a file, whatever its size; models differ widely.
 MEDIA_TOKENS: Final = 1000
 #: What has answers as long as it is told, by `genai.operation`.
-_WRITES: Final = frozenset({"chat", "text_completion"})
+_WRITES: Final = frozenset({"chat", "text_completion", "infill"})
 #: A string without a space that is longer than any word: base64, with or without its `data:`.
 _MEDIA_CHARS_MIN: Final = 2000
 _MEDIA: Final = re.compile(
@@ -25,9 +25,12 @@ _MEDIA: Final = re.compile(
 
 def tokens_of(path: str, payload: Payload, body: bytes, settings: Settings) -> int:
     """The prompt by its bytes, and for each answer as many tokens as it may have at the most."""
-    media = _MEDIA.findall(body) if len(body) > _MEDIA_CHARS_MIN else []
-    text = len(body) - sum(map(len, media))
-    prompt = ceil(text / BYTES_PER_TOKEN) + len(media) * MEDIA_TOKENS
+    if payload.text_bytes is not None:
+        text, media = payload.text_bytes, payload.files
+    else:
+        found = _MEDIA.findall(body) if len(body) > _MEDIA_CHARS_MIN else []
+        text, media = len(body) - sum(map(len, found)), len(found)
+    prompt = ceil(text / BYTES_PER_TOKEN) + media * MEDIA_TOKENS
     if genai.operation(path) not in _WRITES:
         return prompt
     most = payload.output_tokens_max

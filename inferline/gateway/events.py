@@ -6,9 +6,11 @@ import json
 from http import HTTPStatus
 
 from inferline import reported
-from inferline.errors import InferLineError
+from inferline.breach import is_media
+from inferline.errors import BackendFailed, InferLineError
 from inferline.reported import kind_of
 from inferline.sse import data_event
+from inferline.task import Head
 
 
 def error_event(path: str, error: InferLineError) -> bytes:
@@ -16,18 +18,21 @@ def error_event(path: str, error: InferLineError) -> bytes:
     return reported.error_event(kind_of(path), error.body()["error"], error.status)
 
 
-def only_event(path: str, status: int, body: bytes) -> bytes:
+def only_event(path: str, head: Head, body: bytes) -> bytes:
     """
     A whole answer as the one event of a stream: JSON, and what is none as a JSON string.
 
-    What is told with the ``status`` of an error elsewhere is one to this stream's clients too.
+    What is told with the status of an error elsewhere is one to this stream's clients too. Raises
+    BackendFailed for what is media.
     """
+    if is_media(head.content_type):
+        raise BackendFailed("The answer is no stream. Ask for it without one.")
     try:
         document = json.loads(body)
     except ValueError:
         document = body.decode(errors="replace")
     kind = kind_of(path)
     is_read = kind in ("choices", "other") and reported.is_nested(document)
-    if status < HTTPStatus.BAD_REQUEST or is_read:
+    if head.status < HTTPStatus.BAD_REQUEST or is_read:
         return data_event(json.dumps(document).encode())
-    return reported.error_event(kind, reported.error_of(document) or {}, status)
+    return reported.error_event(kind, reported.error_of(document) or {}, head.status)

@@ -1,22 +1,32 @@
 """
-The inference routes: one pass-through path for everything that a backend answers as JSON or SSE.
+The inference routes: one pass-through path for everything that a backend answers.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from fastapi import APIRouter, Request, Response
 from starlette._utils import get_route_path
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from inferline import payload
+from inferline import form, payload
 from inferline.caller import Caller
 from inferline.errors import BodyTooLarge, InferLineError, InvalidRequest, TaskCancelled
+from inferline.forwarding import (
+    ANTHROPIC,
+    CONTENT_TYPE,
+    NOTHING,
+    Forwarded,
+    parameters_of,
+    query_of,
+    value_of,
+)
 from inferline.gateway import repeat
 from inferline.gateway.access import client
 from inferline.gateway.answer import Answer
@@ -26,6 +36,9 @@ from inferline.gateway.line import Line
 from inferline.gateway.objects import ERRORS, error_response
 from inferline.gateway.quota import Quotas
 from inferline.gateway.visit import Visit
+from inferline.guard import Guard
+from inferline.multipart import is_form
+from inferline.payload import Payload
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,23 +50,76 @@ class Endpoint:
     summary: str
     #: What a body must have besides `model`, for the documentation; the backend is the judge.
     example: dict[str, Any]
+    method: Literal["POST", "GET"] = "POST"
+    #: Whether the body may be a form, in which this part is a file.
+    file: str = ""
+    #: Whether it has to name its model. Where servers have one model, clients name none.
+    needs_model: bool = True
+    #: The client's headers that go on to the backend.
+    headers: tuple[str, ...] = ()
 
 
 _CHAT: Final = {"messages": [{"role": "user", "content": "Hello!"}], "stream": True}
+_TEXT: Final = {"input": "a text"}
+_PICTURE: Final = {"prompt": "a red cup"}
 
 ENDPOINTS: Final = (
     Endpoint("/chat/completions", "/v1/chat/completions", "Answer a chat", _CHAT),
     Endpoint("/completions", "/v1/completions", "Continue a text", {"prompt": "Once upon a time"}),
-    Endpoint("/embeddings", "/v1/embeddings", "Embed texts", {"input": "a text"}),
+    Endpoint("/embeddings", "/v1/embeddings", "Embed texts", _TEXT),
     Endpoint("/responses", "/v1/responses", "Answer, as the Responses API", {"input": "Hello!"}),
     Endpoint(
-        "/messages", "/v1/messages", "Answer, as the Messages API", {**_CHAT, "max_tokens": 64}
+        *("/messages", "/v1/messages", "Answer, as the Messages API", {**_CHAT, "max_tokens": 64}),
+        headers=ANTHROPIC,
     ),
     Endpoint(
         "/rerank", "/v1/rerank", "Rank documents", {"query": "tea", "documents": ["leaf", "bean"]}
     ),
     Endpoint("/score", "/v1/score", "Score pairs of texts", {"text_1": "tea", "text_2": ["leaf"]}),
-    Endpoint("/tokenize", "/tokenize", "Count tokens", {"prompt": "a text", "content": "a text"}),
+    Endpoint("/classify", "/classify", "Classify texts", _TEXT),
+    Endpoint("/pooling", "/pooling", "Embed texts, in the model's own form", _TEXT),
+    Endpoint(
+        *("/chat/completions/input_tokens", "/v1/chat/completions/input_tokens"),
+        *("Count the tokens of a chat", _CHAT),
+    ),
+    Endpoint(
+        *("/responses/input_tokens", "/v1/responses/input_tokens"),
+        *("Count the tokens of a response's input", {"input": "Hello!"}),
+    ),
+    Endpoint(
+        *("/tokenize", "/tokenize", "Count tokens", {"prompt": "a text", "content": "a text"}),
+        needs_model=False,
+    ),
+    Endpoint(
+        *("/detokenize", "/detokenize", "Turn tokens into text", {"tokens": [1, 2]}),
+        needs_model=False,
+    ),
+    Endpoint(
+        *("/tokenizer_info", "/tokenizer_info", "Tell of the tokenizer", {}),
+        method="GET",
+        needs_model=False,
+    ),
+    Endpoint(
+        *("/infill", "/infill", "Fill in code"),
+        {"input_prefix": "def add(", "input_suffix": "return a + b"},
+        needs_model=False,
+    ),
+    Endpoint(
+        *("/apply-template", "/apply-template", "Write a chat as its model reads it", _CHAT),
+        needs_model=False,
+    ),
+    Endpoint(
+        *("/audio/transcriptions", "/v1/audio/transcriptions", "Write down speech", {}),
+        file="file",
+    ),
+    Endpoint(
+        *("/audio/translations", "/v1/audio/translations", "Write down speech in English", {}),
+        file="file",
+    ),
+    Endpoint("/audio/speech", "/v1/audio/speech", "Read a text out", {**_TEXT, "voice": "alloy"}),
+    Endpoint("/images/generations", "/v1/images/generations", "Make a picture", _PICTURE),
+    Endpoint("/images/edits", "/v1/images/edits", "Change a picture", _PICTURE, file="image"),
+    Endpoint("/images/variations", "/v1/images/variations", "Vary a picture", {}, file="image"),
 )
 
 #: Of a Content-Length that are looked at: Python makes no number of some thousands.
@@ -61,7 +127,12 @@ _LENGTH_DIGITS_MAX: Final = 20
 
 _ANSWER: Final[dict[str, Any]] = {
     "description": "The backend's answer, as it is.",
-    "content": {"application/json": {}, "text/event-stream": {}},
+    "content": {
+        "application/json": {},
+        "text/event-stream": {},
+        "text/plain": {},
+        "application/octet-stream": {},
+    },
     "links": {
         name: {
             "operationRef": f"#/paths/~1v1~1tasks~1{{task_id}}{path}",
@@ -100,7 +171,9 @@ async def serve(endpoint: Endpoint, request: Request) -> Response:
     visit = Visit(line, endpoint.backend_path, caller, told[0] if len(told) == 1 else "")
     try:
         body = await read_body(request, line.settings.body_bytes_max)
-        asked = payload.read(body, line.guard)
+        body = b"" if endpoint.method == "GET" else body
+        forwarded = _forwarded(endpoint, request, line.guard)
+        asked = await _asked(endpoint, line, caller, forwarded, body)
         patience = Patience.told(request.headers, line.settings, streamed=asked.stream)
         edge_seconds = getattr(request.state, "seconds_max", inf)
         draft = await line.draft(
@@ -108,6 +181,7 @@ async def serve(endpoint: Endpoint, request: Request) -> Response:
             caller=caller,
             seconds_max=min(edge_seconds, patience.total_seconds),
             traceparent=visit.traceparent,
+            forwarded=forwarded,
         )
         visit.payload = asked
         held = visit.reservation = await quotas.reserve(caller, endpoint.backend_path, asked, body)
@@ -134,6 +208,48 @@ async def serve(endpoint: Endpoint, request: Request) -> Response:
     )
 
 
+def _forwarded(endpoint: Endpoint, request: Request, guard: Guard) -> Forwarded:
+    """What goes on to the backend beside the body. Raises RequestError."""
+    query = query_of(raw) if (raw := request.scope["query_string"]) else ""
+    headers = {}
+    for name in endpoint.headers:
+        if lines := request.headers.getlist(name):
+            headers[name] = value_of(name, lines)
+    if endpoint.file:
+        content_type = value_of(CONTENT_TYPE, request.headers.getlist(CONTENT_TYPE) or ["none"])
+        if is_form(content_type):
+            headers[CONTENT_TYPE] = content_type
+    if not (query or headers):
+        return NOTHING
+    for name, value in parameters_of(query):
+        guard.check_field(name, value)
+    return Forwarded(query, headers)
+
+
+async def _asked(
+    endpoint: Endpoint, line: Line, caller: Caller, forwarded: Forwarded, body: bytes
+) -> Payload:
+    """What the request asks for. Raises RequestError or Unavailable."""
+    if form_type := forwarded.headers.get(CONTENT_TYPE):
+        return await asyncio.to_thread(form.read, form_type, body, line.guard)
+    if endpoint.method == "GET":
+        asked = Payload(model="")
+    else:
+        asked = payload.read(body, line.guard, needs_model=endpoint.needs_model)
+    return asked if asked.model else replace(asked, model=await _model(line, caller, forwarded))
+
+
+async def _model(line: Line, caller: Caller, forwarded: Forwarded) -> str:
+    """The model that the query names, else the only one there is for the caller."""
+    named = [value for name, value in parameters_of(forwarded.query) if name == "model"]
+    if not named:
+        models = await line.catalogue.models()
+        named = [shown for shown in map(caller.shown, models) if shown]
+    if len(named) != 1:
+        raise InvalidRequest("Name the model, as in `?model=…`.", param="model")
+    return payload.model_of({"model": named[0]})
+
+
 class Shortcut:
     """
     The short way of the requests that are most of all: past the framework's routing and
@@ -143,7 +259,8 @@ class Shortcut:
     def __init__(self, app: ASGIApp, prefixes: Iterable[str]) -> None:
         """``prefixes`` are those of the router below, whose routes are for the documentation."""
         self._app = app
-        self._endpoints = {p + endpoint.path: endpoint for p in prefixes for endpoint in ENDPOINTS}
+        posts = [endpoint for endpoint in ENDPOINTS if endpoint.method == "POST"]
+        self._endpoints = {p + endpoint.path: endpoint for p in prefixes for endpoint in posts}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -199,19 +316,30 @@ def _too_large(bytes_max: int) -> BodyTooLarge:
     return BodyTooLarge(f"The request body may have {bytes_max} bytes at the most. Send less.")
 
 
-def _request_body(endpoint: Endpoint) -> dict[str, Any]:
+def _request(endpoint: Endpoint) -> dict[str, Any]:
+    """The request of an endpoint, as OpenAPI has it."""
+    model = {"type": "string", "minLength": 1, "maxLength": 256}
+    of_query = {"name": "model", "in": "query", "required": False, "schema": model}
+    parameters = {} if endpoint.needs_model else {"parameters": [of_query]}
+    if endpoint.method == "GET":
+        return parameters
     schema = {
         "type": "object",
-        "required": ["model"],
+        "required": ["model"] if endpoint.needs_model else [],
         "additionalProperties": True,
         "properties": {
-            "model": {"type": "string", "minLength": 1, "maxLength": 256},
+            "model": model,
             "stream": {"type": ["boolean", "null"]},
             "service_tier": {"enum": [*payload.SERVICE_TIERS, None]},
         },
         "example": {"model": "a-model", **endpoint.example},
     }
-    return {"required": True, "content": {"application/json": {"schema": schema}}}
+    content: dict[str, Any] = {"application/json": {"schema": schema}}
+    if endpoint.file:
+        file = {"type": "string", "format": "binary"}
+        fields = {"model": model, "stream": {"type": "boolean"}, endpoint.file: file}
+        content = {"multipart/form-data": {"schema": {**schema, "properties": fields}}, **content}
+    return {**parameters, "requestBody": {"required": True, "content": content}}
 
 
 router = APIRouter(tags=["inference"], responses={**ERRORS, 200: _ANSWER})
@@ -219,9 +347,9 @@ for _endpoint in ENDPOINTS:
     router.add_api_route(
         _endpoint.path,
         _handler(_endpoint),
-        methods=["POST"],
+        methods=[_endpoint.method],
         summary=_endpoint.summary,
         response_model=None,
         name=_endpoint.path.strip("/").replace("/", "_"),
-        openapi_extra={"requestBody": _request_body(_endpoint)},
+        openapi_extra=_request(_endpoint),
     )

@@ -16,6 +16,7 @@ from inferline.bodies import BodyStore, body_key
 from inferline.caller import ANYONE, Caller
 from inferline.clock import Clock
 from inferline.errors import InferLineError, NotPermitted, ProviderFault, Unavailable
+from inferline.forwarding import CONTENT_TYPE, NOTHING, Forwarded
 from inferline.gateway.admission import Admission
 from inferline.gateway.catalogue import Catalogue
 from inferline.gateway.waiting import Waiting
@@ -71,6 +72,7 @@ class Line:
         caller: Caller = ANYONE,
         seconds_max: float = inf,
         traceparent: str = "",
+        forwarded: Forwarded = NOTHING,
     ) -> Task:
         """
         The task that a request would be; it is nowhere yet.
@@ -93,7 +95,10 @@ class Line:
             tenant=caller.tenant,
             key_id=caller.key_id,
             path=path,
+            query=forwarded.query,
+            request_headers=dict(forwarded.headers),
             body_sha256=hashlib.sha256(body).hexdigest(),
+            identity=forwarded.identity(body),
             created_ms=now,
             deadline_ms=deadline,
             attempt_limit=self.settings.attempts_max,
@@ -139,7 +144,7 @@ class Line:
         """
         model = await self.catalogue.model(task.registered)
         queue = model.queues[self._lane(model, task, tenant_open)]
-        await self.queue.send(queue, await self._message(task.ref, body), task.tenant)
+        await self.queue.send(queue, await self._message(task, body), task.tenant)
 
     async def abandon(self, task: Task) -> None:
         """
@@ -188,7 +193,7 @@ class Line:
         seconds = (task.deadline_ms - task.created_ms) / 1000
         lane = self._lane(model, task, tenant_open)
         await self.admission.admit(model, lane, seconds)
-        return model.queues[lane], await self._message(task.ref, body)
+        return model.queues[lane], await self._message(task, body)
 
     def _lane(self, model: Model, task: Task, tenant_open: int) -> Tier:
         return self.admission.lane(model, task.tier, task.tenant, tenant_open)
@@ -201,13 +206,14 @@ class Line:
                 await self.store.expire(task.ref)
             raise
 
-    async def _message(self, ref: TaskRef, body: bytes) -> Message:
-        inline = Message(ref=ref, body=body)
+    async def _message(self, task: Task, body: bytes) -> Message:
+        is_json = bool(body) and CONTENT_TYPE not in task.request_headers
+        inline = Message(ref=task.ref, body=body, is_json=is_json)
         if inline.fits(self.settings.inline_bytes_max):
             return inline
-        key = body_key(ref)
+        key = body_key(task.ref)
         await self.bodies.put(key, body)
-        return Message(ref=ref, body_key=key)
+        return Message(ref=task.ref, body_key=key, is_json=is_json)
 
 
 def _other_tier(tier: Tier, caller: Caller) -> NotPermitted:

@@ -15,7 +15,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from inferline.errors import GatewayStopping, IdempotencyKeyReused, TaskCancelled, Unavailable
+from inferline.forwarding import CONTENT_TYPE
 from inferline.gateway.line import Line
+from inferline.multipart import rebound
 from inferline.store import Bound, Wanted
 from inferline.task import LIVE, State, Task, TaskRef
 
@@ -68,7 +70,7 @@ async def submit(
         return await _once(line, task, body, key, tenant_open)
     if is_retry and (orphan := await _orphan(line, task, is_gone)) is not None:
         if orphan.state is State.QUEUED:
-            await line.send_again(orphan, body, tenant_open=tenant_open)
+            await line.send_again(orphan, _body_of(orphan, task, body), tenant_open=tenant_open)
         return Seat(orphan)
     await line.submit(task, body, tenant_open=tenant_open)
     return Seat(task)
@@ -93,13 +95,13 @@ async def _once(line: Line, task: Task, body: bytes, key: str, tenant_open: int)
     task = replace(task, ttl=max(task.ttl, kept))
     # A tenant's keys are its own.
     digest = hashlib.sha256(f"{task.tenant}\0{key}".encode()).hexdigest()
-    request = f"{task.path} {task.body_sha256}"
+    request = task.request
     bound = await line.store.binding(task.ref.slug, digest)
     for _ in range(TRIES_MAX):
         if bound is not None:
             earlier = await _bound_to(line, task, bound, request)
             if earlier is not None:
-                return await _attached(line, earlier, body, tenant_open)
+                return await _attached(line, earlier, _body_of(earlier, task, body), tenant_open)
         instead_of = bound.task_id if bound else ""
         bound = await line.submit_once(
             *(task, body, digest, request, instead_of), tenant_open=tenant_open
@@ -107,6 +109,12 @@ async def _once(line: Line, task: Task, body: bytes, key: str, tenant_open: int)
         if bound is None:
             return Seat(task)
     raise Unavailable
+
+
+def _body_of(earlier: Task, task: Task, body: bytes) -> bytes:
+    """The body of an earlier task as it was: that of its repeat, with the boundary that it had."""
+    had, has = earlier.request_headers.get(CONTENT_TYPE), task.request_headers.get(CONTENT_TYPE)
+    return rebound(body, has, had) if has and had and has != had else body
 
 
 async def _bound_to(line: Line, task: Task, bound: Bound, request: str) -> Task | None:
@@ -170,14 +178,14 @@ async def _same(line: Line, task: Task) -> list[Task]:
     if not refs:
         return []
     rows = [found.task for found in await line.store.read([Wanted(ref) for ref in refs])]
-    asked = task.tenant, task.path, task.body_sha256
+    asked = task.tenant, task.request
     now = line.store.now_ms()
     return [
         row
         for row in rows
         if row is not None
         and not row.state.terminal
-        and (row.tenant, row.path, row.body_sha256) == asked
+        and (row.tenant, row.request) == asked
         and row.reader_ms
         and (row.reader_ms < now or not line.reads(row))
     ]

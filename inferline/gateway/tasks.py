@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from inferline import genai
+from inferline.breach import is_document
 from inferline.caller import Caller
 from inferline.errors import TaskNotFound, Unavailable
 from inferline.gateway.access import ClientCaller
@@ -137,8 +138,10 @@ async def _told(line: Line, task: Task) -> TaskObject:
 
 
 async def _result(line: Line, task: Task) -> Any:
-    """The answer of a task that is DONE and no stream, else None. Raises Unavailable."""
-    if task.state is not State.DONE or task.content_type.startswith(EVENT_STREAM):
+    """The answer of a task that is DONE, if it is JSON or a text. Raises Unavailable."""
+    is_text = is_document(task.content_type) or task.content_type.lower().startswith("text/")
+    is_stream = task.content_type.startswith(EVENT_STREAM)
+    if task.state is not State.DONE or is_stream or (task.content_type and not is_text):
         return None
     reader, pieces = Reader(task.ref, streamed=False), list[bytes]()
     contract = Contract(line.settings, task)

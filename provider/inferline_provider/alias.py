@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 from typing import Any, Final
+from urllib.parse import quote, unquote_plus
 
+from inferline.multipart import parts_of, replaced
 from inferline_provider import edits
 
 #: Where an answer may name its model besides its top level: the first event of the Responses API
@@ -31,6 +33,28 @@ def rename(document: bytes, old: str, new: str) -> bytes:
     if changed is not None:
         return changed
     return json.dumps(wanted, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def rename_in_request(body: bytes, content_type: str, old: str, new: str) -> bytes:
+    """Return a request's body with its model renamed; it is JSON unless its type says otherwise."""
+    if not content_type:
+        return rename(body, old, new)
+    for part in parts_of(content_type, body):
+        if part.name == "model" and body[part.start : part.end] == old.encode():
+            return replaced(body, part, new.encode())
+    return body
+
+
+def rename_in_query(query: str, old: str, new: str) -> str:
+    """Return a request's query with its model renamed."""
+    pairs = (pair.partition("=") for pair in query.split("&"))
+    renamed = (
+        f"{name}={quote(new, safe='')}"
+        if (name, unquote_plus(value)) == ("model", old)
+        else f"{name}{sign}{value}"
+        for name, sign, value in pairs
+    )
+    return "&".join(renamed)
 
 
 def _renamed(document: Any, old: str, new: str) -> dict[str, Any] | None:

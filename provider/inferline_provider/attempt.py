@@ -14,10 +14,11 @@ from inferline.bodies import BodyStore
 from inferline.clock import Clock
 from inferline.enrolment import Terms
 from inferline.errors import BackendFailed, LeaseLost, ProviderLost, Unavailable
+from inferline.forwarding import CONTENT_TYPE
 from inferline.queue import Delivery, Message, TaskQueue
 from inferline.store import Outcome, TaskStore
 from inferline.task import Task
-from inferline_provider.alias import rename
+from inferline_provider.alias import rename, rename_in_query, rename_in_request
 from inferline_provider.backend import Backend
 from inferline_provider.chunks import ChunkWriter
 from inferline_provider.claim import is_intact
@@ -249,7 +250,9 @@ class Attempt:
             return Finish(failure(BackendFailed(DAMAGED, code="damaged_request")))
         self._request = body
         # Of an answer that is no stream nobody has seen anything.
-        may_be_begun = task.attempt > 1 and b'"stream"' in body
+        may_be_begun = task.attempt > 1 and (
+            b'"stream' in body or CONTENT_TYPE in task.request_headers
+        )
         if may_be_begun and (left := await delivered(bench.store, task)) is not None:
             return await self._go_on(left)
         return await self._put(body)
@@ -290,8 +293,11 @@ class Attempt:
         """Put a body to the backend and relay its answer. Raises Fault or Unavailable."""
         bench, task, trail = self._bench, self.task, self._trail
         name, outward = bench.aliases.get(task.model), None
+        query = task.query
         if name is not None:
-            body = rename(body, task.model, name)
+            content_type = task.request_headers.get(CONTENT_TYPE, "")
+            body = rename_in_request(body, content_type, task.model, name)
+            query = rename_in_query(query, task.model, name)
             outward = partial(rename, old=name, new=task.model)
         relay = Relay(
             *(bench.terms, task.path, body, self._stream, outward, self._event),
@@ -302,7 +308,11 @@ class Attempt:
         )
         with trail.asking(body) as traceparent:
             silence = bench.terms.first_byte_seconds_max
-            async with bench.backend.post(task.path, body, silence, traceparent) as response:
+            async with bench.backend.post(
+                *(task.path, body, silence, traceparent),
+                query=query,
+                forwarded=task.request_headers,
+            ) as response:
                 finish = await relay.run(response)
             bench.diagnosis.breakers.alive(task.model, task.ref)
             trail.answered(finish.outcome)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
 from inferline.enrolment import WHOLE_MAX, OfferedModel
+from inferline.forwarding import CONTENT_TYPE, NOTHING
 from inferline.http.connections import Connections
 from inferline.http.errors import CannotConnect, ConnectTimeout, HttpError, Silence
 from inferline.http.proxies import NO_PROXIES, Proxies
@@ -27,6 +28,8 @@ BEGUN: Final = "One, two,"
 #: For how long it is remembered that a backend can't continue answers, seconds.
 UNABLE_SECONDS: Final = 60.0
 
+_ABSENT: Final = 404
+_JSON: Final = {CONTENT_TYPE: "application/json"}
 #: The names under which servers tell a model's context length.
 _LENGTHS: Final = ("max_model_len", "context_length", "n_ctx", "n_ctx_train")
 
@@ -172,20 +175,31 @@ class Backend:
 
     @asynccontextmanager
     async def post(
-        self, path: str, body: bytes, silence_seconds: float, traceparent: str = ""
+        self,
+        path: str,
+        body: bytes,
+        silence_seconds: float,
+        traceparent: str = "",
+        *,
+        query: str = "",
+        forwarded: Mapping[str, str] = NOTHING.headers,
     ) -> AsyncIterator[Response]:
         """
-        Send a client's JSON and yield the response as its body begins.
+        Send a client's request and yield the response as its body begins; without a body a GET.
+
+        ``forwarded`` are the client's headers, by name in lower case; the body is JSON unless they
+        say otherwise.
 
         Never sent twice: who hangs up may have done the work. ``silence_seconds`` bound the wait
         for it, and then each for more of its body. Raises Broken.
         """
-        headers = {"Content-Type": "application/json", **self._headers}
+        headers = {**(_JSON if body else {}), **forwarded, **self._headers}
         if traceparent:
             headers["traceparent"] = traceparent
         if not path.startswith("/"):
             raise Broken("The task's path is not one.")
-        response = await self._send("POST", path, headers, body, silence_seconds)
+        method, address = "POST" if body else "GET", f"{path}?{query}" if query else path
+        response = await self._send_where_it_is(method, address, headers, body, silence_seconds)
         try:
             yield response
         finally:
@@ -203,6 +217,19 @@ class Backend:
                     response.close()
         except OSError as error:  # A timeout is one.
             raise _silent(error) from error
+
+    async def _send_where_it_is(
+        self, method: str, path: str, headers: dict[str, str], body: bytes, silence_seconds: float
+    ) -> Response:
+        """Send a request; what most servers have beside their `/v1`, some have in it."""
+        response = await self._send(method, path, headers, body, silence_seconds)
+        if response.status != _ABSENT or path.startswith("/v1/"):
+            return response
+        other = await self._send(method, f"/v1{path}", headers, body, silence_seconds)
+        if other.status == _ABSENT:  # Neither has it: the first one's word counts.
+            response, other = other, response
+        response.close()
+        return other
 
     async def _send(
         self, method: str, path: str, headers: dict[str, str], body: bytes, silence_seconds: float

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from inferline.breach import is_answers
+from inferline.breach import is_document, is_media, may_be_media
 from inferline.errors import BackendFailed
 from inferline.reported import Kind
 from inferline.sse import Event, EventParser, is_done
@@ -12,6 +12,8 @@ from inferline_provider.verdict import Broken, parse
 
 EVENTS: Final = "text/event-stream"
 JSON: Final = "application/json"
+_PAGE: Final = "text/html"
+_TEXT: Final = "text/plain; charset=utf-8"
 #: What events are called to the client that came under another name.
 _RENAMED: Final = "text/event-stream; charset=utf-8"
 #: JSON a line, which some servers call a stream.
@@ -34,7 +36,7 @@ class Framing:
         #: The content type that the client is told; empty for an answer that is no stream.
         self.content_type = ""
         if label.startswith(EVENTS):
-            self.content_type = labelled if is_answers(labelled) else EVENTS
+            self.content_type = labelled if is_document(labelled) else EVENTS
         elif self._is_lines or (is_text and _is_field(first)):
             self.content_type = _RENAMED
 
@@ -50,9 +52,17 @@ class Framing:
         return [one for one in self._parser.close() if is_done(one) or parse(one.data) is not None]
 
 
-def json_type(labelled: str) -> str:
-    """Return a content type that the gateway takes; what is none may still be JSON."""
-    return labelled if is_answers(labelled) and not labelled.lower().startswith(EVENTS) else JSON
+def whole_type(labelled: str, path: str) -> str:
+    """Return a content type that the gateway takes; what has none may still be JSON."""
+    label = labelled.lower()
+    if is_document(labelled) and not label.startswith(EVENTS):
+        return labelled
+    if may_be_media(path):
+        if label.startswith(_PAGE):  # whisper.cpp calls its texts so.
+            return _TEXT
+        if is_media(labelled):
+            return labelled
+    return JSON
 
 
 def lines(kind: Kind, body: bytes) -> Framing | None:

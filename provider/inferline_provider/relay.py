@@ -7,6 +7,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, Final
 
+from inferline.breach import is_media
 from inferline.endings import Ending, document_of
 from inferline.enrolment import Terms
 from inferline.http.errors import HttpError, Silence
@@ -17,9 +18,18 @@ from inferline.sse import Event, is_done
 from inferline.store import Outcome
 from inferline_provider.chunks import ChunkStream
 from inferline_provider.continuation import Splice
-from inferline_provider.framing import JSON, Framing, json_type, lines, reported
+from inferline_provider.framing import JSON, Framing, lines, reported, whole_type
 from inferline_provider.usage import Meter, UsageAsker, is_refusal
-from inferline_provider.verdict import Answer, Broken, Finish, Unfit, Unheard, judge, parse
+from inferline_provider.verdict import (
+    Answer,
+    Broken,
+    Finish,
+    Unfit,
+    Unheard,
+    judge,
+    judge_media,
+    parse,
+)
 
 OK: Final = 200
 
@@ -45,6 +55,7 @@ class Relay:
         can_go_on: Callable[[], bool] = lambda: False,
     ) -> None:
         self._terms = terms
+        self._path = path
         self._kind = kind_of(path)
         is_over = splice is not None and splice.is_finished
         self._ending = Ending(path, choices=0 if is_over else _choices(path, body))
@@ -88,7 +99,8 @@ class Relay:
             body = first + b"".join([piece async for piece in pieces])
             framing = lines(self._kind, body) if response.status == OK else None
             if framing is None:
-                return Answer(response.status, json_type(labelled), reported(self._kind, body))
+                kind = whole_type(labelled, self._path)
+                return Answer(response.status, kind, reported(self._kind, body))
             first = body
         self._stream.head(OK, framing.content_type)
         error = await self._relay_events(framing, first, pieces)
@@ -192,7 +204,10 @@ class Relay:
         return not is_clients and self._can_go_on()
 
     def _whole(self, answer: Answer, headers: Mapping[str, str]) -> Finish:
-        told = judge(answer, headers)
+        if 200 <= answer.status < 300 and is_media(answer.content_type):
+            told = judge_media(answer)
+        else:
+            told = judge(answer, headers)
         if told.status < 300:
             self._meter.see(told.body)
         outcome = replace(self._outcome(told.status, told.content_type), headers=dict(told.headers))

@@ -54,6 +54,10 @@ RETRY_SECONDS: Final = (0, 1)
 #: Larger answers are judged by their first and last byte: parsing them would hold up the others.
 PARSED_BYTES_MAX: Final = 256 * 1024
 
+#: How a proxy's page begins, which is no answer.
+_PAGES: Final = (b"<!doctype html", b"<html")
+_PAGE_BYTES: Final = 64
+
 
 class Fault(Exception):
     """The backend gave no usable answer."""
@@ -214,6 +218,13 @@ def judge(answer: Answer, headers: Mapping[str, str] = {}) -> Answer:
     if (400 <= status < 500 and status != _TIMED_OUT) or status in _TOLD:
         return answer if parse(answer.body) is not None else _in_json(answer)
     raise Broken(f"The backend answered {status}.", _readable(answer))
+
+
+def judge_media(answer: Answer) -> Answer:
+    """Return a success that is a text, a sound or mere bytes. Raises Broken for a proxy's page."""
+    if answer.body[:_PAGE_BYTES].lstrip().lower().startswith(_PAGES):
+        raise Broken(f"The backend answered {answer.status} with a page.")
+    return answer
 
 
 def after(fault: Fault, seen: Circumstances) -> Finish | HandBack:

@@ -46,6 +46,18 @@ async def test_a_message_comes_back_as_it_was_sent(seams: Seams, url: str, body:
     assert abs(delivery.sent_ms - seams.store.now_ms()) < 60_000
 
 
+@pytest.mark.parametrize("body", [bytes(range(256)), b""])
+async def test_a_body_that_is_no_json_comes_back_as_it_was_sent(
+    seams: Seams, url: str, body: bytes
+) -> None:
+    sent = Message(ref=TaskRef("m-0", "t1"), body=body, is_json=False)
+    await seams.queue.send(url, sent, "tenant")
+
+    [delivery] = await receive(seams, url)
+
+    assert sent == Message.loads(delivery.text)
+
+
 async def test_a_received_message_is_hidden_until_it_is_handed_back(seams: Seams, url: str) -> None:
     await seams.queue.send(url, message(), "tenant")
     (first,) = await receive(seams, url)
@@ -142,6 +154,9 @@ async def test_each_tier_of_each_model_has_a_queue_of_its_own(seams: Seams) -> N
         '{"v": 99, "task": "m#t", "body": "{}"}',
         '{"v":1,"task":3,"body":"x"}',
         '{"v":1,"task":"m#t","body":5}',
+        '{"v":2,"task":"m#t","body":"{}"}',
+        '{"v":2,"task":"m#t","base64":"é"}',
+        '{"v":2,"task":"m#t","base64":"a"}',
         "[" * 100_000,
     ],
 )
@@ -156,3 +171,19 @@ def test_whether_a_message_fits_is_told_as_it_is_written(size: int, letter: str)
     one = Message(ref=REF, body=(letter * (size // len(letter.encode()))).encode())
 
     assert (len(one.dumps()) <= 192 * 1024) is one.fits(192 * 1024)
+
+
+def test_a_message_is_of_a_later_version_only_where_earlier_releases_could_not_serve_it() -> None:
+    of_json, of_bytes = Message(ref=REF, body=b"{}"), Message(ref=REF, body=b"x", is_json=False)
+    beside = Message(ref=REF, body_key="k", is_json=False)
+
+    assert '{"v": 1, "task": "m-0#t1", "body": "{}"}' == of_json.dumps()
+    assert '{"v": 2, "task": "m-0#t1", "base64": "eA=="}' == of_bytes.dumps()
+    assert beside == Message.loads(beside.dumps())
+
+
+@pytest.mark.parametrize("size", [0, 1, 700, 749, 750, 5000])
+def test_whether_bytes_fit_is_told_as_they_are_written(size: int) -> None:
+    one = Message(ref=REF, body=b"\xff" * size, is_json=False)
+
+    assert one.fits(1000) == (len(one.dumps()) <= 1000)

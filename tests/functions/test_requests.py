@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from base64 import b64decode, b64encode
 from collections.abc import Callable
+from hashlib import sha256
 from typing import Any
 
 import pytest
 
 from inferline.store import Outcome
 from tests.support.cloud import CANARY, MODEL, Cloud, chat, invoked, metrics, recorded
+from tests.support.forms import FORM, SOUND, field, file, form
 from tests.support.runtime_api import Function, Result
 
 
@@ -77,6 +80,24 @@ async def test_a_stream_comes_whole_where_nothing_streams(
 
     assert 'data: {"choices": []}\n\ndata: [DONE]\n\n' == value["body"]
     assert value["headers"]["content-type"].startswith("text/event-stream")
+
+
+async def test_bytes_come_and_go_in_base64(cloud: Cloud, function: Callable[..., Function]) -> None:
+    await cloud.know()
+    sent = form(file(), field("model", MODEL))
+    event = post("/v1/audio/transcriptions", {})
+    event |= {"body": b64encode(sent).decode(), "isBase64Encoded": True}
+    event["multiValueHeaders"] |= {"Content-Type": [FORM]}
+    event["headers"] |= {"Content-Type": FORM}
+    asked = asyncio.create_task(invoked(function("inference"), event))
+    task = await cloud.take()
+    await cloud.store.finish(task, Outcome(status=200, content_type="audio/wav", tail=SOUND))
+
+    value = (await asked).value
+
+    assert sha256(sent).hexdigest() == task.body_sha256
+    assert {"content-type": FORM} == task.request_headers
+    assert (True, SOUND) == (value["isBase64Encoded"], b64decode(value["body"]))
 
 
 async def test_another_process_tells_of_a_task_and_goes_on_with_its_stream(

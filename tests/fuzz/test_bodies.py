@@ -6,13 +6,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from inferline.gateway.inference import ENDPOINTS
+from tests.support.forms import FORM, field, file, form
 from tests.support.fuzzing import fuzz
 from tests.support.gateway import MODEL
 from tests.support.hostile import CHAT, bodies, dumped
 from tests.support.judged import judge
 from tests.support.served import Served
 
-paths = st.sampled_from([endpoint.path.encode() for endpoint in ENDPOINTS])
+paths = st.sampled_from([one.path.encode() for one in ENDPOINTS if one.method == "POST"])
 CONTROL = {
     b"/keys": {"name": "a", "models": ["a*"], "tiers": ["flex"], "expires_seconds": 60},
     b"/keys/0123456789A/rotate": {"overlap_seconds": 60},
@@ -46,6 +47,35 @@ def test_any_body_of_a_request_is_answered_or_refused(
 ) -> None:
     answer = open_gateway.ask(
         "bodies of requests", "POST", b"/v1" + path, headers=[(b"Content-Type", kind)], body=body
+    )
+
+    judge(answer)
+    assert answer.status in (200, 400, 404, 429)
+
+
+#: Names that mean something, as text and as a client may write them, and values of both kinds.
+NAMES = st.sampled_from(["model", "stream", "file", "n", "model[]", "options"]) | st.text(
+    max_size=9
+)
+WORDS = st.sampled_from([MODEL, "true", "1", '{"a": [1]}', "[[", "http://192.0.2.1/a"])
+PARTS = st.builds(field, NAMES, WORDS) | st.builds(file, NAMES, st.binary(max_size=40))
+
+
+@fuzz(300)
+@given(st.lists(PARTS, max_size=6), st.binary(max_size=3), st.integers(0, 400))
+@example([field("model", MODEL), file()], b"", 0)
+def test_any_form_is_answered_or_refused(
+    open_gateway: Served, parts: list[bytes], noise: bytes, at: int
+) -> None:
+    sent = form(*parts)
+    sent = sent[:at] + noise + sent[at + len(noise) :]
+
+    answer = open_gateway.ask(
+        "forms",
+        "POST",
+        b"/v1/audio/transcriptions",
+        headers=[(b"Content-Type", FORM.encode())],
+        body=sent,
     )
 
     judge(answer)

@@ -52,7 +52,7 @@ def bucket(template: Template, noun: str) -> tuple[dict[str, object], list[dict[
     return template.named("AWS::S3::Bucket", "BucketName")[name], statements
 
 
-INFERENCE = {f"POST {prefix}{e.path}" for e in ENDPOINTS for prefix in ("", "/v1")}
+INFERENCE = {f"{e.method} {prefix}{e.path}" for e in ENDPOINTS for prefix in ("", "/v1")}
 INFERENCE |= {"ANY /tasks/{proxy+}", "ANY /v1/tasks/{proxy+}"}
 
 

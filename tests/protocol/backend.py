@@ -103,7 +103,7 @@ class Backend:
 
     @asynccontextmanager
     async def post(
-        self, path: str, body: bytes, silence: float, traceparent: str = ""
+        self, path: str, body: bytes, silence: float, traceparent: str = "", **forwarded: Any
     ) -> AsyncIterator[Any]:
         asked = json.loads(body)
         given = asked["prompt"].removeprefix(PROMPT)

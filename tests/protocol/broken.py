@@ -77,11 +77,13 @@ class Forgiving(Reader):
 class Forgetful(Backend):
     """Is asked to go on from less than there is."""
 
-    def post(self, path: str, body: bytes, silence: float, traceparent: str = "") -> Any:
+    def post(
+        self, path: str, body: bytes, silence: float, traceparent: str = "", **forwarded: Any
+    ) -> Any:
         asked = json.loads(body)
         words = asked["prompt"].removeprefix(PROMPT).split()
         asked["prompt"] = " ".join([PROMPT, *words[:-1]])
-        return super().post(path, json.dumps(asked).encode(), silence, traceparent)
+        return super().post(path, json.dumps(asked).encode(), silence, traceparent, **forwarded)
 
 
 class ChunksOfNoAttempt(Protocol):

@@ -129,11 +129,14 @@ class World:
         traceparent: str = "",
         begun: bytes = b"",
         is_reserved: bool = False,
+        form: bytes | None = None,
+        headers: dict[str, str] | None = None,
+        query: str = "",
     ) -> Task:
         """Do what a gateway does with a request; a lost provider has answered ``begun`` of it."""
         name = reserved(model, "t") if is_reserved else model
         asked = {"model": model, "messages": [{"role": "user", "content": uuid.uuid4().hex}]}
-        raw = json.dumps({**asked, **(body or {})}).encode()
+        raw = json.dumps({**asked, **(body or {})}).encode() if form is None else form
         now_ms = self.store.now_ms()
         task = Task(
             ref=TaskRef(slug(name), uuid.uuid4().hex),
@@ -141,6 +144,8 @@ class World:
             tier=tier,
             tenant="t",
             path=path,
+            query=query,
+            request_headers=headers or {},
             body_sha256=sha256 or hashlib.sha256(raw).hexdigest(),
             created_ms=now_ms,
             deadline_ms=now_ms + round(seconds * 1000),
@@ -154,7 +159,7 @@ class World:
             head = Head(200, "text/event-stream", "lost", 0)
             await self.store.write_chunks([Chunk(task.ref, 1, 0, begun, task.ttl, head)])
             await self.store.hand_back(claimed.task, spared=False)
-        message = Message(ref=task.ref, body=raw)
+        message = Message(ref=task.ref, body=raw, is_json=form is None)
         if keyed:
             await self.bodies.put(body_key(task.ref), raw)
             message = Message(ref=task.ref, body_key=body_key(task.ref))

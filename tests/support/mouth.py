@@ -53,7 +53,8 @@ class Mouth:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         self._aviary.saw(HEADERS, json.dumps(dict(request.headers)))
-        scene = (await request.json())["x_scene"]
+        is_form = request.content_type == "multipart/form-data"
+        scene = "plain" if is_form else (await request.json())["x_scene"]
         self.heard[scene] = self.heard.get(scene, 0) + 1
         return await self._scenes[scene](request)
 

@@ -14,6 +14,8 @@ from inferline.errors import InferLineError
 from inferline.queue import Message
 from inferline.task import TaskRef
 from tests.support.cloud import recorded
+from tests.support.forms import FORM, field, file, form
+from tests.support.mouth import HEADERS
 from tests.support.stage import (
     BAD,
     BUCKET,
@@ -268,8 +270,12 @@ def answers(stage: Stage) -> None:
         "x-forwarded-for",
     )
     unread = {name: f"k={stage.aviary.fly(f'the header {name}')}" for name in names}
-    query = f"{CHAT}?q={stage.aviary.fly('a query of a success')}"
+    query = f"{CHAT}?q={stage.aviary.fly('a query of a success', TASKS)}&key="
+    query += stage.aviary.fly("a key in a query")
     stage.post(stage.chat("a success", user="me"), headers=unread, path=query)
+    beta = {"anthropic-beta": stage.aviary.fly("a forwarded header", TASKS, HEADERS)}
+    stage.post(stage.chat("a message", max_tokens=9), headers=beta, path="/v1/messages")
+    forms(stage)
     whole = stage.post(stage.chat("a stream", "stream", stream=True))
     task = f"/v1/tasks/{whole.headers['x-request-id']}"
     for key in ("client", "other"):
@@ -280,6 +286,20 @@ def answers(stage: Stage) -> None:
     word = stage.aviary.fly("a large prompt", BUCKET)
     stage.post({"model": MODEL, "x_scene": "plain", "prompt": word + "x" * LARGE_BYTES})
     stage.post(stage.chat("nonsense", "garbled"))
+
+
+def forms(stage: Stage) -> None:
+    """A form that is passed on, a large one, and one that is broken."""
+    path, headers = "/v1/audio/transcriptions", {"content-type": FORM}
+    for scene, more, place in (
+        ("a form", b"", QUEUE),
+        ("a large form", b"x" * LARGE_BYTES, BUCKET),
+    ):
+        prompt = field("prompt", stage.aviary.fly(f"the prompt of {scene}", place))
+        sound = file(value=stage.aviary.fly(f"the sound of {scene}", place).encode() + more)
+        sent = form(prompt, field("model", MODEL), sound)
+        stage.post(sent, headers=headers, path=path)
+    stage.post(field("model", stage.aviary.fly("a broken form")), headers=headers, path=path)
 
 
 def refusals(stage: Stage) -> None:

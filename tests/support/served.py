@@ -185,8 +185,9 @@ async def _work(gateway: Gateway) -> None:
             claim = await gateway.store.claim(message.ref, PROVIDER.id, 30)
             if isinstance(claim, Claimed):
                 body = message.body or await gateway.bodies.get(message.body_key or "")
+                is_stream = message.is_json and json.loads(body).get("stream") is True
                 with suppress(LeaseLost):  # Its client is gone.
-                    await _answer(gateway, claim.task, json.loads(body).get("stream") is True)
+                    await _answer(gateway, claim.task, is_stream)
             await gateway.queue.delete([delivery])
 
 
