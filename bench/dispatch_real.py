@@ -29,7 +29,7 @@ from bench.processes import (
     python,
     running,
 )
-from bench.stack import emulator
+from bench.stack import LITELLM_ENVIRONMENT, emulator
 
 #: A client gives up after so long; a request that no slot began with counts as having waited it.
 PATIENCE_SECONDS = 60.0
@@ -114,14 +114,8 @@ async def litellm(urls: Sequence[str], fleet: Sequence[Host], strategy: str) -> 
         config.write_text(json.dumps(litellm_config(urls, fleet, strategy)))
         command = [str(LITELLM_PYTHON.with_name("litellm")), "--config", str(config)]
         command += ["--host", "127.0.0.1", "--port", str(port), "--num_workers", "1"]
-        environment = {
-            "LITELLM_LOG": "ERROR",
-            "LITELLM_MODE": "PRODUCTION",
-            "LITELLM_LOCAL_MODEL_COST_MAP": "True",
-            "NO_DOCS": "True",
-        }
         ready = f"{url}/health/readiness"
-        async with running("litellm", command, environment=environment, ready_url=ready):
+        async with running("litellm", command, environment=LITELLM_ENVIRONMENT, ready_url=ready):
             yield url
 
 
