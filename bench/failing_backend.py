@@ -113,10 +113,9 @@ class Peers:
     tries: dict[str, Try] = field(default_factory=dict)
     log: list[Json] = field(default_factory=list)
 
-    def meet(self, name: str, number: str, server: int) -> Behaviour:
-        """How a server behaves to an attempt of a try."""
+    def meet(self, name: str, number: str, server: int, now: float) -> Behaviour:
+        """How a server behaves to an attempt of a try; ``now`` in seconds of one clock."""
         behaviour = BEHAVIOURS[name]
-        now = time.monotonic()
         one = self.tries.setdefault(f"{name} {number}", Try(server, now))
         if server != one.failing:
             return well(behaviour)
@@ -166,9 +165,10 @@ class Server:
         first, last = body["messages"][0], body["messages"][-1]
         named = _NAMED.match(str(first["content"]))
         name, number = named.groups() if named else ("good", "0")
-        behaviour = self._peers.meet(name, number, self._place)
+        now = time.monotonic()
+        behaviour = self._peers.meet(name, number, self._place, now)
         begun = str(last["content"]) if last["role"] == "assistant" else ""
-        attempt = {"try": f"{name} {number}", "server": self._place, "at": time.monotonic()}
+        attempt = {"try": f"{name} {number}", "server": self._place, "at": now}
         self._peers.log.append({**attempt, "begun": len(begun.split())})
         if behaviour.status is not None:
             return _refusal(behaviour)
