@@ -96,8 +96,8 @@ async def inferline(
             one = running(f"provider {number}", command, environment=environment)
             providers.append(await stack.enter_async_context(one))
         # All at once, since each that ends waits for its receives.
-        stack.callback(_ask_to_end, providers)
-        await _enrolled(url, providers)
+        stack.callback(ask_to_end, providers)
+        await enrolled(url, providers)
         yield url
 
 
@@ -193,7 +193,7 @@ async def _ask(
         return sent, None
 
 
-async def _enrolled(url: str, providers: Sequence[Running]) -> None:
+async def enrolled(url: str, providers: Sequence[Running]) -> None:
     """Return once all providers are listed."""
     patience = time.monotonic() + START_SECONDS_MAX
     async with aiohttp.ClientSession() as session:
@@ -207,6 +207,7 @@ async def _enrolled(url: str, providers: Sequence[Running]) -> None:
     raise BenchError(f"not all providers enrolled in {START_SECONDS_MAX:g} s")
 
 
-def _ask_to_end(processes: Sequence[Running]) -> None:
+def ask_to_end(processes: Sequence[Running]) -> None:
+    """Have processes end at the same time, who would be waited for one after another."""
     for one in processes:
         one.process.send_signal(signal.SIGTERM)

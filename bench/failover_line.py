@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import signal
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -14,18 +12,12 @@ from typing import Any
 import aiohttp
 
 from bench.backend import MODEL
+from bench.dispatch_real import ask_to_end, enrolled
 from bench.failing_backend import ATTEMPTS_PATH
 from bench.failover_scenes import Attempt, Told
 from bench.loader import chat
 from bench.machine import LITELLM_PYTHON
-from bench.processes import (
-    AWS_ENVIRONMENT,
-    START_SECONDS_MAX,
-    BenchError,
-    free_port,
-    python,
-    running,
-)
+from bench.processes import AWS_ENVIRONMENT, BenchError, free_port, python, running
 from bench.stack import LITELLM_ENVIRONMENT, PEERS, emulator
 
 #: How long either of them may wait for a server: for the first of an answer, and for more of it.
@@ -82,27 +74,14 @@ async def inferline(*, continues: bool) -> AsyncIterator[Line]:
             one = running(f"provider {place}", command, environment=environment)
             providers.append(await stack.enter_async_context(one))
         # Both at once, since each that ends waits for its receives.
-        stack.callback(
-            lambda: [one.process.send_signal(signal.SIGTERM) for one in providers] and None
-        )
-        await _enrolled(url, len(providers))
+        stack.callback(ask_to_end, providers)
+        await enrolled(url, providers)
         yield Line(url, urls, _provider)
 
 
 def _provider(headers: Mapping[str, str]) -> int | None:
     told = headers.get("x-inferline-provider", "")
     return int(told.removeprefix("bench-")) if told.startswith("bench-") else None
-
-
-async def _enrolled(url: str, count: int) -> None:
-    patience = time.monotonic() + START_SECONDS_MAX
-    async with aiohttp.ClientSession() as session:
-        while time.monotonic() < patience:
-            async with session.get(f"{url}/v1/providers") as response:
-                if len((await response.json())["data"]) == count:
-                    return
-            await asyncio.sleep(0.1)
-    raise BenchError(f"not all providers enrolled in {START_SECONDS_MAX:g} s")
 
 
 @asynccontextmanager
