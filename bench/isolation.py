@@ -168,7 +168,11 @@ async def _short(url: str) -> float:
 
 
 async def _behind(rounds: int) -> Raw:
-    """Seconds of short requests beside a long stream, without and with a failure before it."""
+    """
+    Seconds of short requests beside a long stream, without and with a failure before it.
+
+    By contender and what was before, a list for each stream.
+    """
     found: Raw = {}
     async with contenders(STREAM_SLOTS) as those:
         for _ in range(rounds):
@@ -176,7 +180,7 @@ async def _behind(rounds: int) -> Raw:
                 for before in ("nothing", "500"):
                     await _well(contender.url)
                     took = await _beside_stream(contender.url, is_behind=before == "500")
-                    found.setdefault(contender.name, {}).setdefault(before, []).extend(took)
+                    found.setdefault(contender.name, {}).setdefault(before, []).append(took)
                     progress(f"a stream behind {before}, {contender.name}: {took}")
     return found
 
@@ -288,22 +292,26 @@ def _table(by_who: Raw, pause: str) -> Table:
 
 
 def _stream_goal(raw: Raw) -> Goal:
-    without, behind = (median(raw[OURS][before]) for before in ("nothing", "500"))
+    # The first of them waits for what the others then find done.
+    without, behind = (
+        median([took[0] for took in raw[OURS][before]]) for before in ("nothing", "500")
+    )
     times = behind / without
     told = f"{times:.2f} ({behind * 1000:.0f} ms)"
-    what = "a short request beside a stream of 900 tokens, behind a 500"
+    what = "the first short request beside a stream of 900 tokens, behind a 500"
     return Goal(what, f"<= {P99_TIMES_MAX:g} x without", told, times <= P99_TIMES_MAX)
 
 
 def _stream_table(raw: Raw) -> Table:
     rows = [
-        [name, before, spread([seconds * 1000 for seconds in took])]
+        [name, before, *(spread([seconds * 1000 for seconds in took]) for took in (firsts, others))]
         for name, by_before in raw.items()
-        for before, took in by_before.items()
+        for before, runs in by_before.items()
+        for firsts, others in [([run[0] for run in runs], [s for run in runs for s in run[1:]])]
     ]
     return Table(
         "Isolation: a short request while somebody streams 900 tokens",
-        ["asked", "before the stream", "answered in ms (least to greatest)"],
+        ["asked", "before the stream", "the first, ms (least to greatest)", "those behind it"],
         rows,
         f"The server has {STREAM_SLOTS} slots, of which the stream holds one. Where one client's "
         "request has failed before, the others should wait no longer than without.",

@@ -18,7 +18,7 @@ def raw(worst: int) -> dict[str, Any]:
     by_who[MORE_GOOD] = blocks(20, 100.0)
     by_who["429"] = blocks(worst, 200.0)
     both = {who: {OURS: found, PEER: found} for who, found in by_who.items()}
-    stream = {name: {"nothing": [0.1, 0.1], "500": [0.1, 0.1]} for name in (OURS, PEER)}
+    stream = {name: {"nothing": [[0.1, 0.1]], "500": [[0.1, 9.0]]} for name in (OURS, PEER)}
     return {"blocks": {"0.5 s": both}, "stream": stream}
 
 
