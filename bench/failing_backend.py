@@ -279,8 +279,8 @@ async def _whole(
 
 
 def _failed() -> dict[str, Any]:
-    told = {"message": "scripted failure", "type": "server_error", "param": None, "code": 500}
-    return {"error": told}
+    error = {"message": "scripted failure", "type": "server_error", "param": None, "code": 500}
+    return {"error": error}
 
 
 async def serve(ports: list[int], *, continues: bool) -> None:

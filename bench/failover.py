@@ -30,9 +30,9 @@ from bench.failover_scenes import (
     Attempt,
     Flap,
     Judged,
+    Reply,
     Scene,
     Seen,
-    Told,
     judge,
     judge_flap,
 )
@@ -51,6 +51,9 @@ STREAMED, WHOLE_ANSWERS = "streamed", "not streamed"
 GOALS = {CAN: 16, CANNOT: 14}
 #: Requests that meet a server that is down for a while: how many, how many seconds apart, which.
 FLAPPING, FLAPPING_QUICK = (20, 4.0, "down"), (10, 1.2, "down shortly")
+#: Between two scenes, so that none bears on the next: LiteLLM leaves a server that has failed alone
+#: for 5 s.
+SETTLED_SECONDS = 6.0
 #: Between two further requests until that server is in use again.
 RETURN_SECONDS = 2.0
 FLAP_SECONDS_MAX = 30.0
@@ -61,37 +64,39 @@ Raw = dict[str, Any]
 async def measure(load: Loader, *, quick: bool) -> Raw:
     """All contenders at once, each before servers of its own: nearly all of it is waiting."""
     ways = (STREAMED,) if quick else (STREAMED, WHOLE_ANSWERS)
-    found = await asyncio.gather(
+    measured = await asyncio.gather(
         *(_contender(name, ways, FLAPPING_QUICK if quick else FLAPPING) for name in CONTENDERS)
     )
-    return dict(zip(CONTENDERS, found, strict=True))
+    return dict(zip(CONTENDERS, measured, strict=True))
 
 
 async def _contender(name: str, ways: tuple[str, ...], flapping: tuple[int, float, str]) -> Raw:
     numbers = itertools.count(1)
     async with CONTENDERS[name]() as line:
         await ask(line, f"good {next(numbers)}", stream=True, seconds_max=60)
-        found: Raw = {}
+        runs: Raw = {}
         for way in ways:
             stream = way == STREAMED
             scenes = {key: one for key, one in SCENES.items() if stream or not one.streams_only}
-            found[way] = {}
+            runs[way] = {}
             for key, scene in scenes.items():
                 seen = await _play(line, scene, numbers, stream=stream)
-                found[way][key] = _kept(seen)
+                runs[way][key] = _kept(seen)
                 progress(f"{name}, {way}, {key}: {judge(scene, seen)}")
             flap = await _flap(line, flapping, next(numbers), stream=stream)
-            found[way][FLAPS] = {**asdict(flap), "told": [_told(told) for told in flap.told]}
+            runs[way][FLAPS] = {**asdict(flap), "replies": [_reply(one) for one in flap.replies]}
             progress(f"{name}, {way}, {FLAPS}: {judge_flap(flap)}")
-        return found
+        return runs
 
 
 async def _play(line: Line, scene: Scene, numbers: Iterator[int], *, stream: bool) -> Seen:
     name = f"{scene.behaviour} {next(numbers)}"
-    told = await ask(line, name, stream=stream, seconds_max=scene.seconds_max, model=scene.model)
+    reply = await ask(line, name, stream=stream, seconds_max=scene.seconds_max, model=scene.model)
     good = f"good {next(numbers)}"
     behind = await ask(line, good, stream=stream, seconds_max=ALIVE_SECONDS_MAX)
-    return Seen(told, await attempts(line, name), behind.is_whole)
+    seen = Seen(reply, await attempts(line, name), behind.is_whole)
+    await asyncio.sleep(SETTLED_SECONDS)
+    return seen
 
 
 async def _flap(line: Line, flapping: tuple[int, float, str], number: int, *, stream: bool) -> Flap:
@@ -99,14 +104,14 @@ async def _flap(line: Line, flapping: tuple[int, float, str], number: int, *, st
     count, pause, behaviour = flapping
     lasts = BEHAVIOURS[behaviour].lasts or 0.0
     name, begun = f"{behaviour} {number}", time.monotonic()
-    told: list[Told] = []
+    replies: list[Reply] = []
     seen: list[Attempt] = []
     recovered: float | None = None
     during = 0
     for at in itertools.count():
         due = begun + pause * min(at, count) + RETURN_SECONDS * max(0, at - count)
         await asyncio.sleep(due - time.monotonic())
-        told.append(await ask(line, name, stream=stream, seconds_max=FLAP_SECONDS_MAX))
+        replies.append(await ask(line, name, stream=stream, seconds_max=FLAP_SECONDS_MAX))
         seen += await attempts(line, name)
         back = seen[0].at + lasts
         during += time.monotonic() < back
@@ -115,32 +120,34 @@ async def _flap(line: Line, flapping: tuple[int, float, str], number: int, *, st
         is_late = time.monotonic() > back + RECOVERED_SECONDS_MAX
         if at + 1 >= count and (recovered is not None or is_late):
             break
-    return Flap(told, during, recovered)
+    return Flap(replies, during, recovered)
 
 
 def _kept(seen: Seen) -> Raw:
-    return {**asdict(seen), "told": _told(seen.told)}
+    return {**asdict(seen), "reply": _reply(seen.reply)}
 
 
-def _told(told: Told) -> Raw:
+def _reply(reply: Reply) -> Raw:
     """For the file: the whole answer, which many are, is kept as nothing."""
-    return {**asdict(told), "text": None if told.text == WHOLE else told.text}
+    return {**asdict(reply), "text": None if reply.text == WHOLE else reply.text}
 
 
-def _read_told(raw: Raw) -> Told:
-    return Told(**{**raw, "text": WHOLE if raw["text"] is None else raw["text"]})
+def _read_reply(raw: Raw) -> Reply:
+    return Reply(**{**raw, "text": WHOLE if raw["text"] is None else raw["text"]})
 
 
 def judged(key: str, raw: Raw) -> tuple[Judged, str]:
     """What came of a scene, and in figures how."""
     if key == FLAPS:
-        told = [_read_told(one) for one in raw["told"]]
-        flap = Flap(told, raw["during"], raw["recovered"])
-        good = sum(one.is_whole for one in told[: flap.during])
+        replies = [_read_reply(one) for one in raw["replies"]]
+        flap = Flap(replies, raw["during"], raw["recovered"])
+        good = sum(one.is_whole for one in replies[: flap.during])
         back = "never" if flap.recovered is None else f"{flap.recovered:.0f} s"
         return judge_flap(flap), f"{good} of {flap.during} answered; back after {back}"
-    seen = Seen(_read_told(raw["told"]), [Attempt(**one) for one in raw["attempts"]], raw["alive"])
-    figures = f"{len(seen.failing)} + {len(seen.others)} in {seen.told.seconds:.1f} s"
+    seen = Seen(
+        _read_reply(raw["reply"]), [Attempt(**one) for one in raw["attempts"]], raw["alive"]
+    )
+    figures = f"{len(seen.failing)} + {len(seen.others)} in {seen.reply.seconds:.1f} s"
     return judge(SCENES[key], seen), figures
 
 

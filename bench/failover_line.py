@@ -14,7 +14,7 @@ import aiohttp
 from bench.backend import MODEL
 from bench.dispatch_real import ask_to_end, enrolled
 from bench.failing_backend import ATTEMPTS_PATH
-from bench.failover_scenes import Attempt, Told
+from bench.failover_scenes import Attempt, Reply
 from bench.loader import chat
 from bench.machine import LITELLM_PYTHON
 from bench.processes import AWS_ENVIRONMENT, BenchError, free_port, python, running
@@ -80,8 +80,8 @@ async def inferline(*, continues: bool) -> AsyncIterator[Line]:
 
 
 def _provider(headers: Mapping[str, str]) -> int | None:
-    told = headers.get("x-inferline-provider", "")
-    return int(told.removeprefix("bench-")) if told.startswith("bench-") else None
+    provider = headers.get("x-inferline-provider", "")
+    return int(provider.removeprefix("bench-")) if provider.startswith("bench-") else None
 
 
 @asynccontextmanager
@@ -106,8 +106,8 @@ async def litellm() -> AsyncIterator[Line]:
 
 
 def _address(headers: Mapping[str, str], urls: tuple[str, str]) -> int | None:
-    told = headers.get("x-litellm-model-api-base", "")
-    return next((place for place, url in enumerate(urls) if told.startswith(url)), None)
+    address = headers.get("x-litellm-model-api-base", "")
+    return next((place for place, url in enumerate(urls) if address.startswith(url)), None)
 
 
 async def attempts(line: Line, name: str) -> list[Attempt]:
@@ -122,7 +122,7 @@ async def attempts(line: Line, name: str) -> list[Attempt]:
 
 async def ask(
     line: Line, name: str, *, stream: bool, seconds_max: float, model: str = MODEL
-) -> Told:
+) -> Reply:
     """What a client is told that asks for a try, and gives up after so long."""
     content = f"[{name}] Explain why a router earns trust only when a server behind it fails."
     body: dict[str, Any] = {"model": model, "messages": [{"role": "user", "content": content}]}
@@ -147,7 +147,7 @@ async def ask(
         hung = True
     except (aiohttp.ClientError, OSError) as failed:
         error = f"a broken connection: {type(failed).__name__}"
-    return Told(
+    return Reply(
         seconds=round(time.monotonic() - begun, 3),
         status=status,
         text=reading.text,
@@ -193,11 +193,11 @@ class Reading:
 
     def _parsed(self, data: bytes) -> dict[str, Any]:
         try:
-            found = json.loads(data)
+            document = json.loads(data)
         except ValueError:
-            found = None
-        self.garbage |= not isinstance(found, dict)
-        return found if isinstance(found, dict) else {}
+            document = None
+        self.garbage |= not isinstance(document, dict)
+        return document if isinstance(document, dict) else {}
 
 
 def _message(error: object) -> str:

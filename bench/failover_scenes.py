@@ -24,7 +24,7 @@ Verdict = Literal["passed", "partial", "safe", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Reply:
     """What a client was told."""
 
     #: Seconds until the end, or until it gave up.
@@ -59,7 +59,7 @@ class Attempt:
 class Seen:
     """One run of a scene, from both ends."""
 
-    told: Told
+    reply: Reply
     attempts: Sequence[Attempt]
     #: Whether a good request was answered behind it.
     alive: bool = True
@@ -121,21 +121,21 @@ def _hammers(most: int, seconds: float) -> Check:
 
 
 def _ends(seconds: float, what: str) -> Check:
-    return Check(what, lambda seen: seen.told.seconds <= seconds)
+    return Check(what, lambda seen: seen.reply.seconds <= seconds)
 
 
 _ALIVE = Check("goes on afterwards", lambda seen: seen.alive)
 _USAGE = Check(
     "tells the usage of the answer alone",
-    lambda seen: (seen.told.usage or {}).get("completion_tokens") == WORDS,
+    lambda seen: (seen.reply.usage or {}).get("completion_tokens") == WORDS,
 )
 _UNMASKED = Check(
     "does not tell that a server can't continue instead of what failed",
-    lambda seen: PREFILL_REFUSED not in (seen.told.error or ""),
+    lambda seen: PREFILL_REFUSED not in (seen.reply.error or ""),
 )
 _NAMED = Check(
     "names the server that answered",
-    lambda seen: not seen.told.is_whole or seen.told.server == seen.attempts[-1].server,
+    lambda seen: not seen.reply.is_whole or seen.reply.server == seen.attempts[-1].server,
 )
 #: A silent server is asked three times at the most, each for so long as the limit is.
 _LIMIT_SECONDS = 10.0
@@ -240,29 +240,29 @@ class Judged:
 
 def judge(scene: Scene, seen: Seen) -> Judged:
     """Say what came of a scene."""
-    told = seen.told
-    if harm := _harm(told):
+    reply = seen.reply
+    if harm := _harm(reply):
         return Judged("failed", harm)
     if missed := _missed(scene.required, seen):
         return Judged("failed", missed)
-    if scene.wants == "answer" and told.error is not None:
-        return Judged("safe", f"told {told.error}")
-    if scene.wants == "error" and told.error is None:
+    if scene.wants == "answer" and reply.error is not None:
+        return Judged("safe", f"told {reply.error}")
+    if scene.wants == "error" and reply.error is None:
         return Judged("partial", "answered by another server")
     if missed := _missed(scene.advised, seen):
         return Judged("partial", missed)
     return Judged("passed")
 
 
-def _harm(told: Told) -> str:
+def _harm(reply: Reply) -> str:
     """What must not happen to any client; empty if it did not."""
-    if told.hung:
-        return f"did not end in {told.seconds:.0f} s"
-    if told.garbage:
+    if reply.hung:
+        return f"did not end in {reply.seconds:.0f} s"
+    if reply.garbage:
         return "passes on what no client can read"
-    if not _is_beginning(told.text):
+    if not _is_beginning(reply.text):
         return "is mixed of two answers"
-    if told.error is None and not told.is_whole:
+    if reply.error is None and not reply.is_whole:
         return "half an answer is taken for whole"
     return ""
 
@@ -292,7 +292,7 @@ RECOVERED_SECONDS_MAX = 30.0
 class Flap:
     """What came of the sixteenth scene."""
 
-    told: Sequence[Told]
+    replies: Sequence[Reply]
     #: How many of them began while the server was down.
     during: int
     #: Seconds from when it was well until it was asked again; None: never.
@@ -301,12 +301,12 @@ class Flap:
 
 def judge_flap(flap: Flap) -> Judged:
     """Say what came of the sixteenth scene."""
-    for told in flap.told:
-        if harm := _harm(told):
+    for reply in flap.replies:
+        if harm := _harm(reply):
             return Judged("failed", harm)
     if flap.recovered is None or flap.recovered > RECOVERED_SECONDS_MAX:
         return Judged("failed", f"not in use again in {RECOVERED_SECONDS_MAX:g} s")
-    lost = sum(not told.is_whole for told in flap.told)
+    lost = sum(not reply.is_whole for reply in flap.replies)
     if lost:
-        return Judged("safe", f"{lost} of {len(flap.told)} requests were told an error")
+        return Judged("safe", f"{lost} of {len(flap.replies)} requests were told an error")
     return Judged("passed")

@@ -95,13 +95,13 @@ PARTS = {
     "isolation": Part(
         "Isolation",
         "what good clients lose beside clients whose requests always fail, beside LiteLLM",
-        700,
-        150,
+        1080,
+        300,
     ),
     "failover": Part(
         "Failover",
         "what a client is told when one of two servers fails, beside LiteLLM",
-        420,
-        180,
+        660,
+        280,
     ),
 }

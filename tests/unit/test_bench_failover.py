@@ -16,22 +16,22 @@ from bench.failover_scenes import (
     WORDS,
     Attempt,
     Flap,
+    Reply,
     Seen,
-    Told,
     judge,
     judge_flap,
 )
 
 USAGE = {"completion_tokens": WORDS}
-GOOD = Told(1.0, 200, WHOLE, usage=USAGE, server=1)
-REFUSED = Told(0.1, 400, error="context_length_exceeded: too long")
-BROKEN = Told(1.0, 200, "".join(said(40)), error="provider_lost: gone")
+GOOD = Reply(1.0, 200, WHOLE, usage=USAGE, server=1)
+REFUSED = Reply(0.1, 400, error="context_length_exceeded: too long")
+BROKEN = Reply(1.0, 200, "".join(said(40)), error="provider_lost: gone")
 #: The first server is asked so often, two seconds apart, then the other.
 ONCE, PASSED_ON, AGAIN = ([0], [0, 1], [0, 0])
 
 
-def seen(told: Told, servers: list[int], *, alive: bool = True) -> Seen:
-    return Seen(told, [Attempt(server, 2.0 * at) for at, server in enumerate(servers)], alive)
+def seen(reply: Reply, servers: list[int], *, alive: bool = True) -> Seen:
+    return Seen(reply, [Attempt(server, 2.0 * at) for at, server in enumerate(servers)], alive)
 
 
 @pytest.mark.parametrize(
@@ -45,20 +45,20 @@ def seen(told: Told, servers: list[int], *, alive: bool = True) -> Seen:
         ("S03", seen(GOOD, PASSED_ON), "partial"),
         ("S06", seen(GOOD, PASSED_ON), "passed"),
         ("S06", seen(GOOD, [0, 0, 1]), "partial"),
-        ("S07", seen(Told(20, 200, WHOLE), ONCE), "partial"),
+        ("S07", seen(Reply(20, 200, WHOLE), ONCE), "partial"),
         ("S08", seen(GOOD, PASSED_ON), "passed"),
         ("S08", seen(BROKEN, PASSED_ON), "safe"),
-        ("S08", seen(Told(40, 200, "", hung=True), ONCE), "failed"),
+        ("S08", seen(Reply(40, 200, "", hung=True), ONCE), "failed"),
         ("S09", seen(BROKEN, ONCE, alive=False), "failed"),
-        ("S10", seen(Told(1, 200, WHOLE, garbage=True), ONCE), "failed"),
-        ("S11", seen(Told(1, 200, WHOLE), ONCE), "partial"),
+        ("S10", seen(Reply(1, 200, WHOLE, garbage=True), ONCE), "failed"),
+        ("S11", seen(Reply(1, 200, WHOLE), ONCE), "partial"),
         ("S12", seen(REFUSED, ONCE), "safe"),
         ("S12", seen(REFUSED, AGAIN), "failed"),
         ("S13", seen(REFUSED, ONCE), "passed"),
         ("S13", seen(GOOD, PASSED_ON), "partial"),
-        ("S14", seen(Told(1, 400, error=f"{PREFILL_REFUSED}: no"), PASSED_ON), "failed"),
+        ("S14", seen(Reply(1, 400, error=f"{PREFILL_REFUSED}: no"), PASSED_ON), "failed"),
         ("S16", seen(GOOD, PASSED_ON), "passed"),
-        ("S16", seen(Told(1, 200, WHOLE, usage=USAGE, server=0), PASSED_ON), "failed"),
+        ("S16", seen(Reply(1, 200, WHOLE, usage=USAGE, server=0), PASSED_ON), "failed"),
     ],
 )
 def test_an_outcome_has_its_verdict(scene: str, run: Seen, verdict: str) -> None:
@@ -68,23 +68,23 @@ def test_an_outcome_has_its_verdict(scene: str, run: Seen, verdict: str) -> None
 @pytest.mark.parametrize("scene", SCENES)
 @pytest.mark.parametrize("text", ["".join(said(40)), WHOLE + WHOLE, "".join(said(40)) + WHOLE, ""])
 def test_no_scene_passes_a_wrong_answer_for_whole(scene: str, text: str) -> None:
-    assert "failed" == judge(SCENES[scene], seen(Told(1, 200, text), PASSED_ON)).verdict
+    assert "failed" == judge(SCENES[scene], seen(Reply(1, 200, text), PASSED_ON)).verdict
 
 
 @pytest.mark.parametrize(
-    ("told", "recovered", "verdict"),
+    ("replies", "recovered", "verdict"),
     [
         ([GOOD, GOOD], 4.0, "passed"),
         ([GOOD, REFUSED], 4.0, "safe"),
         ([GOOD, GOOD], None, "failed"),
         ([GOOD, GOOD], 31.0, "failed"),
-        ([GOOD, Told(30, hung=True)], 4.0, "failed"),
+        ([GOOD, Reply(30, hung=True)], 4.0, "failed"),
     ],
 )
 def test_a_server_that_was_down_has_to_be_used_again(
-    told: list[Told], recovered: float | None, verdict: str
+    replies: list[Reply], recovered: float | None, verdict: str
 ) -> None:
-    assert verdict == judge_flap(Flap(told, 1, recovered)).verdict
+    assert verdict == judge_flap(Flap(replies, 1, recovered)).verdict
 
 
 def test_there_are_sixteen_situations_and_each_has_its_behaviour() -> None:
@@ -138,8 +138,8 @@ def test_a_client_reads_text_usage_and_errors_of_a_stream() -> None:
     ):
         reading.line(line)
 
-    told = (reading.text, reading.error, reading.usage, reading.garbage)
-    assert ("the", "provider_lost: Gone.", {"completion_tokens": 1}, False) == told
+    seen = (reading.text, reading.error, reading.usage, reading.garbage)
+    assert ("the", "provider_lost: Gone.", {"completion_tokens": 1}, False) == seen
 
 
 def test_a_client_sees_what_it_can_t_read() -> None:
@@ -152,8 +152,8 @@ def test_a_client_sees_what_it_can_t_read() -> None:
 
 def test_what_is_kept_of_a_run_is_judged_as_the_run() -> None:
     attempts = [{"server": 0, "at": 0.0}, {"server": 1, "at": 0.1}]
-    told: dict[str, Any] = {"seconds": 0.2, "status": 200, "text": None, "usage": USAGE}
+    reply: dict[str, Any] = {"seconds": 0.2, "status": 200, "text": None, "usage": USAGE}
 
-    verdict, figures = judged("S08", {"told": told, "attempts": attempts, "alive": True})
+    verdict, figures = judged("S08", {"reply": reply, "attempts": attempts, "alive": True})
 
     assert ("passed", "1 + 1 in 0.2 s") == (verdict.verdict, figures)

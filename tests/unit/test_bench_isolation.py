@@ -9,7 +9,7 @@ from bench.stack import OURS, PEER
 
 
 def blocks(answers: int, ms: float) -> list[dict[str, Any]]:
-    same = {"seconds": 1.0, "failed": 0, "told": {"500": 2}}
+    same = {"seconds": 1.0, "failed": 0, "statuses": {"500": 2}}
     return [{**same, "answers": answers, "total": [ms] * answers}]
 
 
@@ -17,7 +17,7 @@ def raw(worst: int) -> dict[str, Any]:
     by_who = {who: blocks(10, 100.0) for who in (ALONE, *FAILURES)}
     by_who[MORE_GOOD] = blocks(20, 100.0)
     by_who["429"] = blocks(worst, 200.0)
-    both = {who: {OURS: found, PEER: found} for who, found in by_who.items()}
+    both = {who: {OURS: runs, PEER: runs} for who, runs in by_who.items()}
     stream = {name: {"nothing": [[0.1, 0.1]], "500": [[0.1, 9.0]]} for name in (OURS, PEER)}
     return {"blocks": {"0.5 s": both}, "stream": stream}
 
@@ -25,9 +25,9 @@ def raw(worst: int) -> dict[str, Any]:
 def test_the_worst_company_decides_whether_the_goals_are_met() -> None:
     goals = tell(raw(worst=8))[0]
 
-    found = {row[0]: (row[2], row[3]) for row in goals.rows}
+    shown = {row[0]: (row[2], row[3]) for row in goals.rows}
     assert [("0.80 (429)", "NOT MET"), ("2.00 (429)", "NOT MET"), ("1.00 (100 ms)", "met")] == [
-        *found.values()
+        *shown.values()
     ]
 
 
