@@ -75,10 +75,10 @@ class Connection(asyncio.Protocol):
         """Hang up."""
         self._transport.close()
 
-    async def ask(self, request: bytes) -> Answer:
+    async def ask(self, request: bytes, seconds_max: float = ANSWER_SECONDS_MAX) -> Answer:
         """The whole answer to a request. Raises Broken, OSError and TimeoutError."""
         future = self.begin(request)
-        async with asyncio.timeout(ANSWER_SECONDS_MAX):
+        async with asyncio.timeout(seconds_max):
             await future
         return self.answer
 

@@ -29,7 +29,7 @@ from bench.processes import (
     python,
     running,
 )
-from bench.stack import emulator
+from bench.stack import LITELLM_ENVIRONMENT, emulator
 
 #: A client gives up after so long; a request that no slot began with counts as having waited it.
 PATIENCE_SECONDS = 60.0
@@ -96,8 +96,8 @@ async def inferline(
             one = running(f"provider {number}", command, environment=environment)
             providers.append(await stack.enter_async_context(one))
         # All at once, since each that ends waits for its receives.
-        stack.callback(_ask_to_end, providers)
-        await _enrolled(url, providers)
+        stack.callback(ask_to_end, providers)
+        await enrolled(url, providers)
         yield url
 
 
@@ -114,14 +114,8 @@ async def litellm(urls: Sequence[str], fleet: Sequence[Host], strategy: str) -> 
         config.write_text(json.dumps(litellm_config(urls, fleet, strategy)))
         command = [str(LITELLM_PYTHON.with_name("litellm")), "--config", str(config)]
         command += ["--host", "127.0.0.1", "--port", str(port), "--num_workers", "1"]
-        environment = {
-            "LITELLM_LOG": "ERROR",
-            "LITELLM_MODE": "PRODUCTION",
-            "LITELLM_LOCAL_MODEL_COST_MAP": "True",
-            "NO_DOCS": "True",
-        }
         ready = f"{url}/health/readiness"
-        async with running("litellm", command, environment=environment, ready_url=ready):
+        async with running("litellm", command, environment=LITELLM_ENVIRONMENT, ready_url=ready):
             yield url
 
 
@@ -199,7 +193,7 @@ async def _ask(
         return sent, None
 
 
-async def _enrolled(url: str, providers: Sequence[Running]) -> None:
+async def enrolled(url: str, providers: Sequence[Running]) -> None:
     """Return once all providers are listed."""
     patience = time.monotonic() + START_SECONDS_MAX
     async with aiohttp.ClientSession() as session:
@@ -213,6 +207,7 @@ async def _enrolled(url: str, providers: Sequence[Running]) -> None:
     raise BenchError(f"not all providers enrolled in {START_SECONDS_MAX:g} s")
 
 
-def _ask_to_end(processes: Sequence[Running]) -> None:
+def ask_to_end(processes: Sequence[Running]) -> None:
+    """Have processes end at the same time, who would be waited for one after another."""
     for one in processes:
         one.process.send_signal(signal.SIGTERM)

@@ -17,7 +17,7 @@ from typing import Any
 
 import uvloop
 
-from bench.client import Answer, Broken, Connection, post
+from bench.client import ANSWER_SECONDS_MAX, Answer, Broken, Connection, post
 
 ERRORS_KEPT = 5
 #: Gaps are told rounded, milliseconds: up to so much, to this.
@@ -42,6 +42,8 @@ class Order:
         self._requests: int = order.get("requests") or sys.maxsize
         self._seconds: float = order.get("seconds") or float("inf")
         self._spread: float = order.get("spread", 0.0)
+        #: Who has waited for an answer for so long, seconds, has none.
+        self._patience: float = order.get("patience") or ANSWER_SECONDS_MAX
         #: So many samples are told at the most.
         self._samples_max: int = order.get("samples_max") or sys.maxsize
         self._samples: list[Sample] = []
@@ -77,8 +79,10 @@ class Order:
             try:
                 if connection is None or not connection.is_open:
                     connection = await Connection.to(self._url)
-                self._note(await connection.ask(self._request))
+                self._note(await connection.ask(self._request, self._patience))
             except (Broken, OSError, ValueError) as error:
+                if connection is not None:
+                    connection.close()
                 connection = None
                 self._failed += 1
                 if len(self._errors) < ERRORS_KEPT:

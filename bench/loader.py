@@ -15,6 +15,8 @@ from bench.processes import ROOT, BenchError, cpu_ms, python
 
 #: A line of samples may be long.
 _LINE_BYTES_MAX = 256 * 1024 * 1024
+#: Of the requests of a block, so many may fail.
+FAILED_SHARE_MAX = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +56,19 @@ class Loader:
         """Return the CPU time that it has used so far."""
         return cpu_ms(self._process.pid)
 
-    async def run(self, url: str, body: dict[str, Any], streams: int, **order: Any) -> Block:
+    async def run(
+        self,
+        url: str,
+        body: dict[str, Any],
+        streams: int,
+        *,
+        failed_share_max: float = FAILED_SHARE_MAX,
+        **order: Any,
+    ) -> Block:
         """
         Put a load on the chat completions of ``url``; see `bench.load.Order`.
 
-        Raises BenchError when more than one request in a hundred failed.
+        Raises BenchError when more than such a share of requests failed.
         """
         told = await self._do(do="run", url=chat(url), body=body, streams=streams, **order)
         first = [first for first, _ in told["samples"]]
@@ -70,7 +80,7 @@ class Loader:
                 f"{url}: {block.failed} failed, {block.answers} not: {block.errors}",
                 file=sys.stderr,
             )
-        if block.failed * 100 > block.answers:
+        if block.failed > failed_share_max * (block.failed + block.answers):
             raise BenchError(f"{block.failed} requests to {url} failed: {block.errors}")
         return block
 

@@ -92,4 +92,16 @@ PARTS = {
         2100,
         500,
     ),
+    "isolation": Part(
+        "Isolation",
+        "what good clients lose beside clients whose requests always fail, beside LiteLLM",
+        1080,
+        300,
+    ),
+    "failover": Part(
+        "Failover",
+        "what a client is told when one of two servers fails, beside LiteLLM",
+        660,
+        280,
+    ),
 }

@@ -30,6 +30,14 @@ PEERS = Path(__file__).parent / "peers"
 #: What InferLine is called in tables, and what with AWS's latencies.
 OURS, FAR, PEER, DIRECT = "InferLine", "InferLine, far", "LiteLLM", "direct"
 
+#: As its page on production has it, with no look at the internet; see `peers/litellm.yaml`.
+LITELLM_ENVIRONMENT = {
+    "LITELLM_LOG": "ERROR",
+    "LITELLM_MODE": "PRODUCTION",
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    "NO_DOCS": "True",
+}
+
 #: The header by which a function knows who asks.
 CALLER = {
     "x-amzn-request-context": json.dumps(
@@ -161,13 +169,7 @@ async def litellm(backend_url: str, *, server: str = "uvicorn") -> AsyncIterator
     command = [str(LITELLM_PYTHON.with_name("litellm")), "--config", str(PEERS / "litellm.yaml")]
     command += ["--host", "127.0.0.1", "--port", str(port), "--num_workers", "1"]
     command += ["--run_granian"] if server == "granian" else []
-    environment = {
-        "BENCH_BACKEND_URL": f"{backend_url}/v1",
-        "LITELLM_LOG": "ERROR",
-        "LITELLM_MODE": "PRODUCTION",
-        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
-        "NO_DOCS": "True",
-    }
+    environment = {**LITELLM_ENVIRONMENT, "BENCH_BACKEND_URL": f"{backend_url}/v1"}
     ready = f"{url}/health/readiness"
     async with running("litellm", command, environment=environment, ready_url=ready) as process:
         yield Contender(PEER if server == "uvicorn" else f"{PEER}, {server}", url, process)
