@@ -11,7 +11,7 @@ from typing import Self
 from inferline.http.connection import Connection
 from inferline.http.errors import CannotConnect, ConnectTimeout, Untrusted
 from inferline.http.origin import Origin, place
-from inferline.http.response import Response
+from inferline.http.response import Outlasts, Response
 
 
 class Connections:
@@ -52,18 +52,20 @@ class Connections:
         body: bytes,
         *,
         silence_seconds: float,
+        outlasts: Outlasts | None = None,
     ) -> Response:
         """
         Send a request and return the response once its headers are here. Raises HttpError.
 
-        ``url`` goes out as it is written. The response is to be read to its end, or closed.
+        ``url`` goes out as it is written. The response is to be read to its end, or closed. Of
+        ``silence_seconds`` and ``outlasts`` see `Response`.
         """
         if not self._is_open:
             raise RuntimeError("The connections are not open: use `async with`.")
         origin, path = place(url)
         head = _head(method, path, origin, headers, len(body))
         connection = self._kept(origin) or await self._connected(origin)
-        response = Response(connection, method, silence_seconds)
+        response = Response(connection, method, silence_seconds, outlasts)
         connection.carry(response, head, body)
         await response.begun()
         return response

@@ -26,7 +26,7 @@ from inferline_provider.delivered import Delivered, delivered
 from inferline_provider.leases import Leases, Stop
 from inferline_provider.passes import Passes
 from inferline_provider.relay import Relay
-from inferline_provider.trail import UNTOLD, Ending, Telemetry, Trail
+from inferline_provider.trail import UNTOLD, Ending, Telemetry, Trail, asks_stream
 from inferline_provider.usage import UsageAsker, is_refusal
 from inferline_provider.verdict import Fault, Finish, HandBack, after, failure, usage_of
 
@@ -167,6 +167,18 @@ class Attempt:
     def _can_go_on(self) -> bool:
         return self.task.attempts_left > 0 and not self._is_stuck
 
+    def _first_seconds(self, body: bytes) -> float:
+        """
+        How long the backend may be silent at first: less where another could have the stream.
+
+        Once for each task: else a long prefill would be begun everywhere and ended nowhere.
+        """
+        terms, task = self._bench.terms, self.task
+        is_movable = task.attempt == 1 and task.attempts_left and self._bench.passes.peers(task.ref)
+        if is_movable and asks_stream(body):
+            return min(terms.first_event_seconds_max, terms.first_byte_seconds_max)
+        return terms.first_byte_seconds_max
+
     async def _ask(self) -> Finish:
         """Put the task to the backend and relay its answer. Raises Fault or Unavailable."""
         bench, task = self._bench, self.task
@@ -221,8 +233,10 @@ class Attempt:
             can_go_on=self._can_go_on,
         )
         with trail.asking(body) as traceparent:
-            silence = bench.terms.first_byte_seconds_max
-            async with bench.backend.post(task.path, body, silence, traceparent) as response:
+            silence, outlasts = self._first_seconds(body), bench.backend.works
+            async with bench.backend.post(
+                task.path, body, silence, traceparent, outlasts
+            ) as response:
                 finish = await relay.run(response)
             bench.on_answer()
             trail.answered(finish.outcome)

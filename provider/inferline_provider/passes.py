@@ -31,6 +31,10 @@ class Passes:
         """Take note of how many others serve each model."""
         self._peers = {slug(model): count for model, count in peers.items()}
 
+    def peers(self, ref: TaskRef) -> int:
+        """Return how many others serve a task's model."""
+        return self._peers.get(ref.slug, 0)
+
     def add(self, ref: TaskRef) -> None:
         """A task was failed here."""
         self._until.pop(ref, None)
@@ -49,6 +53,6 @@ class Passes:
 
     def __contains__(self, ref: object) -> bool:
         """Whether another provider should have a task."""
-        if not isinstance(ref, TaskRef) or not self._peers.get(ref.slug):
+        if not isinstance(ref, TaskRef) or not self.peers(ref):
             return False
         return self._until.get(ref, 0) > self._clock.monotonic()

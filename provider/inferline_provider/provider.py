@@ -173,8 +173,13 @@ class Provider:
         return Standing(self._slots.limit, self._slots.used, self._health.is_healthy)
 
     async def join(self) -> Grant:
-        """Wait for the backend, then for the gateway. Raises EnrolmentRefused."""
-        await self._health.wait()
+        """
+        Wait for the gateway, which hears why if the backend can't work. Raises EnrolmentRefused.
+        """
+        await self._health.look()
+        if self._health.reason:
+            address, why = self._settings.backend, self._health.reason
+            log.warning("Waiting for the backend: %s address=%s", why, address)
         self._make_room()
         grant = await self._enroller.join()
         self._granted(grant)

@@ -73,6 +73,10 @@ class Broken(Fault):
         self.answer = answer
 
 
+class Unlisted(Broken):
+    """The backend has no list of its models."""
+
+
 class CannotContinue(Fault):
     """Nobody can honestly go on with what earlier attempts have left of the answer."""
 
