@@ -147,13 +147,11 @@ class Response:
             self._waiter.set_result(True)
 
     async def _wait(self) -> None:
-        """Return when something has come. Raises what the connection failed with, and Silence."""
+        """Return when something may have come. Raises what the connection failed with, and Silence."""
         if self._error is not None:
             raise self._error
-        while not await self._is_woken():
-            if not await self._is_worth_waiting():
-                self.fail(Silence(f"Nothing came in {self.silence_seconds:g} s."))
-                break
+        if not (await self._is_woken() or await self._is_worth_waiting()):
+            self.fail(Silence(f"Nothing came in {self.silence_seconds:g} s."))
         if self._error is not None and not self._pieces:
             raise self._error
 

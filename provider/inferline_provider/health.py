@@ -19,7 +19,9 @@ log = logging.getLogger(__name__)
 
 #: Between two looks at the backend's health; a failed task brings the next one forward.
 LOOK_SECONDS: Final = 3.0
-#: The same where the backend has no `/health`, and was well: its answers and its faults tell more.
+#: The same while it is not well,
+UNWELL_SECONDS: Final = 1.0
+#: and where the backend has no `/health` and is well: its answers and its faults tell more.
 SELDOM_SECONDS: Final = 15.0
 #: The shortest time between two looks.
 LOOK_SECONDS_MIN: Final = 0.2
@@ -77,8 +79,11 @@ class Health:
 
     async def _wait(self) -> None:
         """Return when a look is due, or wanted."""
-        is_seldom = self.is_healthy and self._backend.has_health is False
-        seconds = SELDOM_SECONDS if is_seldom else LOOK_SECONDS
+        seconds = LOOK_SECONDS
+        if not self.is_healthy:
+            seconds = min(UNWELL_SECONDS, LOOK_SECONDS)
+        elif self._backend.has_health is False:
+            seconds = SELDOM_SECONDS
         due = asyncio.ensure_future(self._clock.sleep(seconds))
         wanted = asyncio.create_task(self._wake.wait())
         try:

@@ -10,9 +10,9 @@ from inferline.enrolment import WHOLE_MAX, OfferedModel
 #: is as it is served.
 _LENGTHS: Final = (
     *("max_model_len", "context_length", "loaded_context_length", "context_window", "n_ctx"),
-    *("context_size", "max_context_length", "max_context_window", "max_context_tokens"),
-    *("max_input_tokens", "max_input_length", "max_total_tokens", "max_sequence_length"),
-    *("max_seq_len", "n_ctx_train", "max_position_embeddings"),
+    *("context_size", "max_context_length", "max_context_window", "max_context_window_tokens"),
+    *("max_context_tokens", "max_total_tokens", "max_input_tokens", "max_input_length"),
+    *("max_seq_len", "max_sequence_length", "n_ctx_train", "max_position_embeddings"),
 )
 
 
