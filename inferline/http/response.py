@@ -147,7 +147,7 @@ class Response:
             self._waiter.set_result(True)
 
     async def _wait(self) -> None:
-        """Return when something may have come. Raises what the connection failed with, and Silence."""
+        """Return when something may have come. Raises Silence, or what the connection met."""
         if self._error is not None:
             raise self._error
         if not (await self._is_woken() or await self._is_worth_waiting()):

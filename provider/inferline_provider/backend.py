@@ -126,23 +126,30 @@ class Backend:
                         self._prefix = prefix
                         return
 
-    async def check(self, *, anew: bool = False) -> None:
+    async def check(self) -> None:
         """
-        Return if the backend can work now.
+        Return if the backend can work now; where it has no `/health`, if it answers at all.
 
-        Where it has no `/health`, any answer will do, to what costs it nothing; ``anew`` asks for
-        one again. Raises Fault.
+        Raises Fault.
         """
-        if self.has_health is False and not anew:
-            async with self._look("/", "HEAD") as response:
-                status = response.status
-            if status in _GONE:
-                raise Unwell(status)
-            return
+        if self.has_health is False:
+            return await self._knock()
         async with self._look("/health") as response:
             status = response.status
         self.has_health = not _is_absent(status)
         if self.has_health and status != 200:
+            raise Unwell(status)
+        return None
+
+    async def _knock(self) -> None:
+        """Ask for what costs the backend nothing, whatever it says to that. Raises Fault."""
+        try:
+            async with self._look("/", "HEAD") as response:
+                status = response.status
+        except Fault:
+            self.has_health = None  # Another server may come in its place.
+            raise
+        if status in _GONE:
             raise Unwell(status)
 
     async def room(self) -> Room:

@@ -123,7 +123,7 @@ class Health:
     async def _check(self) -> str:
         """Why the backend can't work; empty if it can, or answers tasks and only this is late."""
         try:
-            await self._backend.check(anew=not self.is_healthy)
+            await self._backend.check()
         except Unwell as fault:
             return UNWELL.format(fault.status)
         except Fault:
