@@ -20,6 +20,8 @@ from inferline_provider.verdict import Broken, Fault, KeyRefused, Silent, Unlist
 #: For every look at the backend that is no task.
 LOOK_SECONDS_MAX: Final = 10.0
 CONNECT_SECONDS_MAX: Final = 10.0
+#: For the question whether it works, which somebody waits for who has waited for long.
+WORKING_SECONDS_MAX: Final = 3.0
 #: What is said of a backend that takes a request and then sends nothing.
 UNHEARD: Final = "The backend was silent for too long."
 #: How an answer may begin that is to be continued.
@@ -173,9 +175,13 @@ class Backend:
         return await asyncio.shield(self._working)
 
     async def _works(self) -> bool:
-        count = room.working(await self._metrics())
-        if count is None:
-            count = room.working_of_slots(await self._told("/slots"))
+        try:
+            async with asyncio.timeout(WORKING_SECONDS_MAX):
+                count = room.working(await self._metrics())
+                if count is None:
+                    count = room.working_of_slots(await self._told("/slots"))
+        except TimeoutError:
+            return False
         return bool(count)
 
     def _looked(self, look: asyncio.Task[bool]) -> None:

@@ -265,6 +265,19 @@ async def test_whether_it_works_is_read_where_each_server_tells_it(
         assert works is await backend.works()
 
 
+async def test_a_server_that_does_not_say_in_time_whether_it_works_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def late(*_: object) -> web.Response:
+        await asyncio.sleep(60)
+        return web.Response()
+
+    monkeypatch.setattr(client, "WORKING_SECONDS_MAX", 0.05)
+    monkeypatch.setattr(Backend, "_metrics", late)
+    async with serving(Backend()) as port, client.Backend(f"http://127.0.0.1:{port}") as backend:
+        assert not await backend.works()
+
+
 async def test_of_a_server_that_is_not_there_nothing_says_that_it_works() -> None:
     async with client.Backend("http://127.0.0.1:9") as backend:
         assert [False, False] == await asyncio.gather(backend.works(), backend.works())
