@@ -224,7 +224,8 @@ class Settings:
     first_byte_seconds_max: float = _setting(
         600.0,
         "How long a backend may take until the first byte of an answer; the first of an answer "
-        "that is not streamed comes when all of it is there.",
+        "that is not streamed comes when all of it is there. A backend that tells that it works is "
+        "waited for until the request's deadline.",
     )
     first_event_seconds_max: float = _setting(
         5.0,
