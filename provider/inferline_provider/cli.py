@@ -106,9 +106,7 @@ def _add_gateway(group: argparse._ArgumentGroup) -> None:
 
 def _add_backend(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--backend",
-        metavar="URL",
-        help="its address, with or without /v1, below any path [OPENAI_BASE_URL]",
+        "--backend", metavar="URL", help="its address, with or without /v1 [OPENAI_BASE_URL]"
     )
     group.add_argument(
         "--backend-key", metavar="KEY", help="its API key, if it wants one [OPENAI_API_KEY]"
@@ -119,10 +117,7 @@ def _add_backend(group: argparse._ArgumentGroup) -> None:
         help="between two looks at its models; default: 60 [MODEL_REFRESH_INTERVAL]",
     )
     group.add_argument(
-        "--models",
-        metavar="A,B",
-        help="serve only these, or just these where it lists none; default: all that it has "
-        "[MODELS]",
+        "--models", metavar="A,B", help="serve just these; default: all that it lists [MODELS]"
     )
     group.add_argument(
         "--alias",
