@@ -47,6 +47,8 @@ class Health:
         self._is_doubted = False
         #: How much of answers had come at the last look.
         self._answer_bytes = 0
+        #: When more of them was seen to have come.
+        self._heard_at = float("-inf")
         self._refused_at: float | None = None
         self._listed_at = float("-inf")
         #: Why there is nothing to offer, as of the last list; empty when there is.
@@ -102,12 +104,15 @@ class Health:
         now = self._clock.monotonic()
         if self._refused_at is not None and now - self._refused_at < KEY_SECONDS:
             return
-        is_proven = self._is_heard() and self.is_healthy and not self._is_doubted
-        self._is_doubted = False
-        if self._backend.is_delicate:
+        is_heard, is_doubted, self._is_doubted = self._is_heard(), self._is_doubted, False
+        flows = now - self._heard_at < LOOK_SECONDS
+        if self._backend.is_delicate and (flows or not is_doubted):
             return
+        is_proven = is_heard and self.is_healthy and not is_doubted
         if not is_proven and (reason := await self._check()):
             self._set(False, self.models, self.room, reason)
+            return
+        if self._backend.is_delicate:
             return
         is_old = now - self._listed_at >= self._settings.refresh_seconds
         if is_old or not self.is_healthy:
@@ -118,7 +123,10 @@ class Health:
     def _is_heard(self) -> bool:
         """Whether more of answers has come since this was asked last."""
         before, self._answer_bytes = self._answer_bytes, self._backend.answer_bytes
-        return self._answer_bytes > before
+        if self._answer_bytes == before:
+            return False
+        self._heard_at = self._clock.monotonic()
+        return True
 
     async def _check(self) -> str:
         """Why the backend can't work; empty if it can, or answers tasks and only this is late."""

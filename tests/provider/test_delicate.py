@@ -125,11 +125,35 @@ async def test_its_death_is_seen() -> None:
 
         health.doubt()
 
-        await seen(clock, lambda: health.reason == SILENT)
+        await until_passing(clock, lambda: health.reason == SILENT)
         assert not health.is_healthy
 
 
-async def seen(clock: FakeClock, holds: Callable[[], bool]) -> None:
+async def test_its_silence_is_looked_into_once_a_task_has_failed_by_it() -> None:
+    server, clock = Delicate(script=Script(hang=True)), FakeClock()
+    async with (
+        looking(server, clock, refresh_seconds=1.0) as (health, backend),
+        asyncio.TaskGroup() as tasks,
+    ):
+        asking = tasks.create_task(ask(backend))
+        await until(lambda: server.running)
+        server.looks.clear()
+        await passes(clock, SELDOM_SECONDS + 1)
+        assert [] == server.looks
+
+        health.doubt()
+        await until_passing(clock, lambda: server.looks)
+
+        assert (["HEAD /"], True) == (server.looks, health.is_healthy)
+        asking.cancel()
+
+
+async def ask(backend: client.Backend) -> None:
+    async with backend.post("/v1/chat/completions", BUSY, 60):
+        pass
+
+
+async def until_passing(clock: FakeClock, holds: Callable[[], Any]) -> None:
     """Let time pass until something holds."""
     async with asyncio.timeout(10):
         while not holds():
