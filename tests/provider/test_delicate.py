@@ -96,7 +96,8 @@ async def test_nothing_is_asked_while_it_works() -> None:
     async with looking(server, clock, refresh_seconds=1.0) as (health, backend):
         server.looks.clear()
         async with backend.post("/v1/chat/completions", BUSY, 5) as response:
-            await anext(response.pieces())
+            pieces = response.pieces()
+            await anext(pieces)
 
             await passes(clock, 4 * SELDOM_SECONDS)
             health.doubt()
@@ -193,7 +194,8 @@ async def test_a_late_health_check_is_no_reason_while_answers_come(monkeypatch: 
         looking(server, clock) as (health, backend),
         backend.post("/v1/chat/completions", BUSY, 5) as response,
     ):
-        await anext(response.pieces())
+        pieces = response.pieces()
+        await anext(pieces)
         await health.look()
         monkeypatch.setattr(Backend, "_health", late)
         health.doubt()
