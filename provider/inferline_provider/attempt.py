@@ -233,10 +233,8 @@ class Attempt:
             can_go_on=self._can_go_on,
         )
         with trail.asking(body) as traceparent:
-            silence, outlasts = self._first_seconds(body), bench.backend.works
-            async with bench.backend.post(
-                task.path, body, silence, traceparent, outlasts
-            ) as response:
+            silence = self._first_seconds(body)
+            async with bench.backend.post(task.path, body, silence, traceparent) as response:
                 finish = await relay.run(response)
             bench.on_answer()
             trail.answered(finish.outcome)

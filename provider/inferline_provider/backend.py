@@ -257,19 +257,14 @@ class Backend:
 
     @asynccontextmanager
     async def post(
-        self,
-        path: str,
-        body: bytes,
-        silence_seconds: float,
-        traceparent: str = "",
-        outlasts: Outlasts | None = None,
+        self, path: str, body: bytes, silence_seconds: float, traceparent: str = ""
     ) -> AsyncIterator[Response]:
         """
         Send a client's JSON and yield the response as its body begins.
 
         Never sent twice: who hangs up may have done the work. ``silence_seconds`` bound the wait
-        for it, and then each for more of its body, unless ``outlasts`` says to wait on. Raises
-        Broken.
+        for it, and then each for more of its body; while the backend tells that it works, its
+        silence is waited out. Raises Broken.
         """
         headers = {"Content-Type": "application/json", **self._headers}
         if traceparent:
@@ -280,7 +275,7 @@ class Backend:
             path = self._prefix + path.removeprefix("/v1")
         self.running += 1
         try:
-            response = await self._send("POST", path, headers, body, silence_seconds, outlasts)
+            response = await self._send("POST", path, headers, body, silence_seconds, self.works)
             with self._hearing(response):
                 yield response
         finally:
@@ -349,5 +344,5 @@ def _silent(error: OSError) -> Silent:
 
 
 def _is_absent(status: int) -> bool:
-    """Say whether a status means that there is no such route."""
-    return status == 501 or (400 <= status < 500 and status not in _REFUSED)
+    """Say whether a status means that there is no such route; it may lead elsewhere."""
+    return status == 501 or (300 <= status < 500 and status not in _REFUSED)

@@ -118,6 +118,7 @@ async def test_no_list_of_models_is_a_fault(answer: Any) -> None:
     "routes",
     [
         {"/models": {"data": [{"id": "m"}]}},
+        {"/v1/models": 302, "/models": {"data": [{"id": "m"}]}},
         {"/v1/models": 405, "/models": {"data": [{"id": "m"}]}},
         {"/v1/models": "<html>", "/models": [{"id": "m"}]},
     ],
