@@ -31,14 +31,19 @@ MEANINGS: Final[Mapping[str, str]] = {
 #: What a row counts, and says.
 _NUMBERS: Final = (
     *("created_ms", "deadline_ms", "attempt_limit", "ttl", "reader_ms", "attempt", "lease_ms"),
-    *("claimed_ms", "status", "chunks"),
+    *("claimed_ms", "lapsed_ms", "status", "chunks"),
 )
 _TEXTS: Final = (
     *("model", "tier", "tenant", "path", "body_sha256", "traceparent", "reader", "owner"),
-    "content_type",
+    *("content_type", "unfit"),
 )
 #: What the gateway wrote, and nobody may change.
 _GIVEN: Final = (*("model", "tier", "tenant", "path", "body_sha256", "created_ms", "deadline_ms"),)
+#: The headers of a failure that a provider may tell of, and what they may say.
+_HEADERS: Final = {
+    "retry-after": re.compile("[0-9]{1,5}"),
+    "x-should-retry": re.compile("true|false"),
+}
 #: Larger, and it is no count, date or duration of ours.
 _NUMBER_MAX: Final = 2**53
 _STATUSES: Final = range(200, 600)
@@ -61,6 +66,7 @@ def check_row(task: Task) -> None:
     is_packed = type(task.tail) is bytes and len(task.tail) <= TAIL_BYTES_MAX
     if not (is_told and is_packed and type(task.error) is dict and type(task.usage) is dict):
         raise ProviderFault("row")
+    _check_headers(task.headers)
 
 
 def check_chunk(chunk: Chunk) -> None:
@@ -97,6 +103,13 @@ def check_task(task: Task, asked: Task) -> None:
         raise ProviderFault("attempt")
     if task.owner and not NAME.fullmatch(task.owner):
         raise ProviderFault("row")
+
+
+def _check_headers(headers: object) -> None:
+    for name, value in headers.items() if type(headers) is dict else [("", "")]:
+        form = _HEADERS.get(name)
+        if form is None or type(value) is not str or not form.fullmatch(value):
+            raise ProviderFault("row")
 
 
 def _check_count(value: object, breach: str) -> None:

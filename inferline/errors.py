@@ -39,7 +39,11 @@ Every way InferLine says no, with the HTTP status and the OpenAI error fields ea
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
+
+#: The longest that a client is told to wait, seconds: told of more, some SDKs give up at once, some
+#: ask again at once, and some wait for an hour without a word.
+RETRY_AFTER_SECONDS_MAX: Final = 60
 
 
 class InferLineError(Exception):
@@ -91,7 +95,9 @@ class InferLineError(Exception):
         """The response headers that tell a client when, and whether, to try again."""
         found: dict[str, str] = {}
         if self.retry_after_seconds is not None:
-            found["retry-after"] = str(min(60, max(1, self.retry_after_seconds)))
+            found["retry-after"] = str(
+                max(1, min(RETRY_AFTER_SECONDS_MAX, self.retry_after_seconds))
+            )
         if self.should_retry is not None:
             found["x-should-retry"] = "true" if self.should_retry else "false"
         return found

@@ -99,6 +99,7 @@ class MemoryStore:
                 owner=owner,
                 lease_ms=now_ms + round(lease_seconds * 1000),
                 claimed_ms=now_ms,
+                lapsed_ms=task.lease_ms,
             )
         )
 
@@ -106,10 +107,13 @@ class MemoryStore:
         """Prolong the lease."""
         self._put(self._held(task), lease_ms=self.now_ms() + round(lease_seconds * 1000))
 
-    async def hand_back(self, task: Task, *, spared: bool) -> None:
+    async def hand_back(
+        self, task: Task, *, spared: bool, unfit: frozenset[str] = frozenset()
+    ) -> None:
         """End the lease now."""
         held = self._held(task)
-        self._put(held, lease_ms=0, attempt_limit=held.attempt_limit + spared)
+        names = " ".join(sorted(unfit)) or held.unfit
+        self._put(held, lease_ms=0, attempt_limit=held.attempt_limit + spared, unfit=names)
 
     async def finish(self, task: Task, outcome: Outcome) -> None:
         """End the task."""
@@ -127,6 +131,7 @@ class MemoryStore:
             tail=outcome.tail,
             error=outcome.error,
             usage=outcome.usage,
+            headers=outcome.headers,
         )
 
     async def attend(self, task: Task, reader: str, seconds: float) -> bool:

@@ -238,6 +238,11 @@ class Settings:
         "How long a backend's answer may stay silent once it has begun. A backend that tells that "
         "it works is waited for until the request's deadline.",
     )
+    busy_seconds_max: float = _setting(
+        30.0,
+        "How long a request waits for a backend that refuses it with 429 or 503, where no other "
+        "provider takes it. Then its client gets the backend's own answer.",
+    )
     answer_bytes_max: int = _setting(64 * 1024 * 1024, "Largest answer of a backend, bytes.")
     strikes_max: int = _setting(
         5,

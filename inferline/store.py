@@ -45,6 +45,8 @@ class Outcome:
     tail: bytes = b""
     error: dict[str, Any] = field(default_factory=dict)
     usage: dict[str, int] = field(default_factory=dict)
+    #: What a failure's client is told of when, and whether, to ask again: see `Task.headers`.
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +134,13 @@ class TaskStore(Protocol):
         Prolong the lease of ``task``'s attempt. Raises LeaseLost when it is no longer the owner's.
         """
 
-    async def hand_back(self, task: Task, *, spared: bool) -> None:
+    async def hand_back(
+        self, task: Task, *, spared: bool, unfit: frozenset[str] = frozenset()
+    ) -> None:
         """
         End the lease now, so that anyone may claim. ``spared``: the attempt does not count.
 
-        Raises LeaseLost.
+        ``unfit`` are all providers that can't go on with its answer. Raises LeaseLost.
         """
 
     async def finish(self, task: Task, outcome: Outcome) -> None:

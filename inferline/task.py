@@ -171,6 +171,10 @@ class Task:
     owner: str = ""
     lease_ms: int = 0
     claimed_ms: int = 0
+    #: The lease that the newest claim found lapsed, as `lease_ms`; 0 where none had been held.
+    lapsed_ms: int = 0
+    #: The providers that can't go on with its answer, separated by blanks.
+    unfit: str = ""
     #: What the backend answered, once DONE.
     status: int = 0
     content_type: str = ""
@@ -182,6 +186,8 @@ class Task:
     error: dict[str, Any] = field(default_factory=dict)
     #: Token counts by the backend's own names for them; unproven, as all that a provider writes.
     usage: dict[str, int] = field(default_factory=dict)
+    #: Of a failure that the backend tells: `retry-after` and `x-should-retry`, as it sent them.
+    headers: dict[str, str] = field(default_factory=dict)
     #: When it ended, 0 before that; whoever ends it writes the time when that write began.
     ended_ms: int = 0
 

@@ -111,6 +111,7 @@ class DynamoTaskStore:
                 changes,
                 token=token,
                 plus={"attempt": 1},
+                copies={"lapsed_ms": "lease_ms"},
                 where="#lease_ms < :now AND #deadline_ms > :now AND #attempt < #attempt_limit",
                 values={"now": now},
                 names=("deadline_ms", "attempt_limit"),
@@ -146,10 +147,15 @@ class DynamoTaskStore:
         """Prolong the lease; see `TaskStore`."""
         await self._fenced(task, RENEW, {"lease_ms": self.now_ms() + _ms(lease_seconds)})
 
-    async def hand_back(self, task: Task, *, spared: bool) -> None:
+    async def hand_back(
+        self, task: Task, *, spared: bool, unfit: frozenset[str] = frozenset()
+    ) -> None:
         """End the lease now; see `TaskStore`."""
         plus = {"attempt_limit": 1} if spared else {}
-        await self._fenced(task, HAND_BACK, {"lease_ms": 0}, plus=plus)
+        changes: dict[str, Any] = {"lease_ms": 0}
+        if unfit:
+            changes["unfit"] = " ".join(sorted(unfit))
+        await self._fenced(task, HAND_BACK, changes, plus=plus)
 
     async def finish(self, task: Task, outcome: Outcome) -> None:
         """End the task; see `TaskStore`."""
@@ -164,6 +170,8 @@ class DynamoTaskStore:
             changes["error"] = outcome.error
         if outcome.usage:
             changes["usage"] = outcome.usage
+        if outcome.headers:
+            changes["headers"] = outcome.headers
         move = FAIL if outcome.error else FINISH
         try:
             await self._fenced(task, move, changes)
@@ -255,6 +263,7 @@ class DynamoTaskStore:
         changes: Mapping[str, Any],
         *,
         plus: Mapping[str, int] = {},
+        copies: Mapping[str, str] = {},
         where: str = "",
         values: Mapping[str, Any] = {},
         names: Iterable[str] = (),
@@ -263,16 +272,17 @@ class DynamoTaskStore:
         """
         Make one move as one conditional write: the only place where a state changes.
 
-        ``changes`` are set, ``plus`` is added, ``where`` is a further condition with its
-        ``values`` and ``names``. A repeat of our own write, whose response was lost, is told by
-        its token and is no failure. A task that has ended goes from the index of live ones into
-        that of ended ones. Raises ConditionFailed with the row as it was.
+        ``changes`` are set, ``plus`` is added, ``copies`` are set to what other attributes were
+        before, ``where`` is a further condition with its ``values`` and ``names``. A repeat of our
+        own write, whose response was lost, is told by its token and is no failure. A task that has
+        ended goes from the index of live ones into that of ended ones. Raises ConditionFailed with
+        the row as it was.
         """
         token = token or self._new_token()
         changed = {**changes, "state": move.target, "token": token}
         if move.target.terminal:
             changed |= ending(ref, self.now_ms())
-        form = _form(move, tuple(changed), tuple(plus), where, tuple(names))
+        form = _form(move, tuple(changed), tuple(plus), tuple(copies.items()), where, tuple(names))
         sources = {f"from_{state}": state for state in move.sources}
         every = {**changed, **{f"plus_{k}": v for k, v in plus.items()}, **sources, **values}
         try:
@@ -352,15 +362,22 @@ class DynamoTaskStore:
 
 @lru_cache(maxsize=256)
 def _form(
-    move: Move, changed: tuple[str, ...], plus: tuple[str, ...], where: str, names: tuple[str, ...]
+    move: Move,
+    changed: tuple[str, ...],
+    plus: tuple[str, ...],
+    copies: tuple[tuple[str, str], ...],
+    where: str,
+    names: tuple[str, ...],
 ) -> Mapping[str, Any]:
     """What the write of a move has besides its key and values; there are as many as callers."""
     sets = [f"#{name} = :{name}" for name in changed]
     sets += [f"#{name} = #{name} + :plus_{name}" for name in plus]
+    sets += [f"#{name} = #{source}" for name, source in copies]
     sources = ", ".join(f":from_{state}" for state in sorted(move.sources))
     condition = f"#state IN ({sources})"
     gone = f" REMOVE #{LIVE_KEY}" if move.target.terminal else ""
-    named = {*changed, *plus, *names, *((LIVE_KEY,) if gone else ())}
+    copied = (name for copy in copies for name in copy)
+    named = {*changed, *plus, *names, *copied, *((LIVE_KEY,) if gone else ())}
     return {
         "UpdateExpression": "SET " + ", ".join(sets) + gone,
         "ConditionExpression": f"{condition} AND ({where})" if where else condition,

@@ -33,7 +33,7 @@ from inferline.gateway.events import error_event, only_event
 from inferline.gateway.line import Line
 from inferline.gateway.naming import Naming
 from inferline.gateway.objects import error_response
-from inferline.gateway.reader import Reader
+from inferline.gateway.reader import Reader, backends_headers
 from inferline.gateway.smoothing import Smoother
 from inferline.gateway.visit import Visit
 from inferline.gateway.watch import Pace
@@ -328,6 +328,8 @@ class Answer(Response):
         }
         if head.provider:
             headers["x-inferline-provider"] = head.provider
+        if head.status >= 400 and self._reader.task is not None:
+            headers |= backends_headers(self._reader.task)
         if length is not None:
             headers["content-length"] = str(length)
         elif head.content_type.startswith(EVENT_STREAM):

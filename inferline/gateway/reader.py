@@ -6,6 +6,7 @@ import re
 from typing import Final
 
 from inferline.errors import (
+    RETRY_AFTER_SECONDS_MAX,
     BackendFailed,
     DeadlineExceeded,
     InferLineError,
@@ -193,6 +194,15 @@ def ended_without_answer(task: Task) -> InferLineError:
     return FailedTask(task)
 
 
+def backends_headers(task: Task) -> dict[str, str]:
+    """What a failure's client is told of when, and whether, to ask again; SDKs wait 1 to 60 s."""
+    headers = dict(task.headers)
+    if "retry-after" in headers:
+        seconds = int(headers["retry-after"])
+        headers["retry-after"] = str(max(1, min(RETRY_AFTER_SECONDS_MAX, seconds)))
+    return headers
+
+
 class FailedTask(TaskError):
     """What a provider wrote of why it could not answer."""
 
@@ -205,3 +215,5 @@ class FailedTask(TaskError):
         )
         if isinstance(status, int) and 400 <= status <= 599:
             self.status = status
+        if "x-should-retry" in task.headers:
+            self.should_retry = task.headers["x-should-retry"] == "true"

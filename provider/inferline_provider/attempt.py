@@ -23,12 +23,25 @@ from inferline_provider.chunks import ChunkWriter
 from inferline_provider.claim import is_intact
 from inferline_provider.continuation import Splice, continuation, may_continue
 from inferline_provider.delivered import Delivered, delivered
+from inferline_provider.diagnosis import Diagnosis
 from inferline_provider.leases import Leases, Stop
 from inferline_provider.passes import Passes
 from inferline_provider.relay import Relay
 from inferline_provider.trail import UNTOLD, Ending, Telemetry, Trail, asks_stream
 from inferline_provider.usage import UsageAsker, is_refusal
-from inferline_provider.verdict import Fault, Finish, HandBack, after, failure, usage_of
+from inferline_provider.verdict import (
+    Broken,
+    Busy,
+    Circumstances,
+    Fault,
+    Finish,
+    HandBack,
+    Silent,
+    Unheard,
+    after,
+    failure,
+    usage_of,
+)
 
 log = logging.getLogger(__name__)
 
@@ -56,12 +69,10 @@ class Bench:
     leases: Leases
     #: Backend's name of a model by the name that clients use.
     aliases: Mapping[str, str] = field(default_factory=dict)
-    #: Hears of each fault of the backend.
-    on_fault: Callable[[Fault], None] = lambda fault: None
     #: Tasks that were failed here.
     passes: Passes
-    #: Hears of each answer of the backend.
-    on_answer: Callable[[], None] = lambda: None
+    #: Hears of each fault and of each sign of life.
+    diagnosis: Diagnosis
     usage: UsageAsker = field(default_factory=UsageAsker)
     telemetry: Telemetry = UNTOLD
 
@@ -85,10 +96,16 @@ class Attempt:
         self._stream = bench.writer.open(task)
         self._trail = Trail(bench.telemetry, task, bench.provider, bench.clock, bench.store.now_ms)
         self._ending: Ending = "broken"
+        #: Whether it has an answer that is no failure and no refusal, once it has been served.
+        self.is_answered = False
         self._stopped: Stop | None = None
         #: The client's body, once it is at hand.
         self._request = b""
         self._is_served = False
+        #: Whether the backend has sent a first event.
+        self._is_alive = False
+        #: The provider that wrote the last of what there is of its answer; empty for none.
+        self._writer = ""
         self._serving: asyncio.Task[_End] | None = None
 
     def abort(self, stop: Stop) -> None:
@@ -110,6 +127,7 @@ class Attempt:
         try:
             try:
                 end = await self._serve_or_stop()
+                self.is_answered = _is_answer(end)
             finally:
                 self._is_served = True
                 served()
@@ -132,32 +150,85 @@ class Attempt:
         return self._serving.result()
 
     async def _serve(self) -> _End:
-        left_seconds = (self.task.deadline_ms - self._bench.store.now_ms()) / 1000
+        task, breakers = self.task, self._bench.diagnosis.breakers
+        left_seconds = (task.deadline_ms - self._bench.store.now_ms()) / 1000
+        breakers.begin(task.model, task.ref)
         try:
             async with asyncio.timeout(left_seconds) as deadline:
-                return await self._ask()
+                return await self._ask_twice()
         except TimeoutError:
             if not deadline.expired():
                 raise
             return None
         except Fault as fault:
-            self._stream.hold()
-            self._bench.passes.add(self.task.ref)
-            log.warning("An attempt failed. %s task=%s", fault, self.task.ref.id)
-            self._bench.on_fault(fault)
-            return after(
-                fault,
-                attempt=self.task.attempt,
-                attempts_left=self.task.attempts_left,
-                begun=self._stream.begun,
-                stuck=self._is_stuck,
-            )
+            return self._after(fault)
         except Unavailable:
             self._stream.hold()
-            log.warning("An attempt failed: a store does not answer. task=%s", self.task.ref.id)
+            log.warning("An attempt failed: a store does not answer. task=%s", task.ref.id)
             if self._is_stuck:
                 return Finish(failure(ProviderLost()))
             return HandBack(spared=False, hide_seconds=1)
+        finally:
+            breakers.end(task.model, task.ref)
+
+    async def _ask_twice(self) -> Finish:
+        """
+        Ask the backend, and where nobody else could be asked, once more after a failure.
+
+        What a server that is well fails in the same way twice is the request's own failure: Raises
+        Fault or Unavailable.
+        """
+        try:
+            return await self._ask()
+        except (Silent, Unheard):
+            raise  # What it did to the request is not known, or would take as long again.
+        except Broken as first:
+            self._stream.hold()
+            is_passed_on = self._peers and self.task.attempt == 1
+            if self._stream.begun or is_passed_on or not await self._bench.diagnosis.is_well():
+                raise
+            self._stream.discard()
+            failed = first
+        try:
+            return await self._ask()
+        except Broken as second:
+            second.is_repeated = str(second) == str(failed)
+            raise
+
+    def _after(self, fault: Fault) -> _End:
+        """Return what follows a fault, after all who have to know of it have heard."""
+        bench, task = self._bench, self.task
+        self._stream.hold()
+        begun = self._stream.begun
+        refused = bench.passes.refuse(task.ref) if isinstance(fault, Busy) else None
+        bench.passes.add(task.ref, begun=begun)
+        log.warning("An attempt failed. %s task=%s", fault, task.ref.id)
+        has_good_key = bench.diagnosis.has_good_key
+        bench.diagnosis.conclude(task, fault, again=refused is not None)
+        seen = Circumstances(
+            attempt=task.attempt,
+            attempts_left=task.attempts_left,
+            begun=begun,
+            stuck=self._is_stuck,
+            peers=self._peers,
+            refused_seconds=refused,
+            busy_seconds_max=bench.terms.busy_seconds_max,
+            has_good_key=has_good_key,
+            unfit=self._unfit,
+            others=bench.passes.others(task.ref, self._unfit - {bench.provider}, self._writer),
+        )
+        return after(fault, seen)
+
+    @property
+    def _peers(self) -> int:
+        """How many other providers serve the model."""
+        return self._bench.passes.peers(self.task.ref)
+
+    @property
+    def _unfit(self) -> frozenset[str]:
+        """Those who can't go on with the answer: who have said so, and who was lost with it."""
+        lost = {self._writer} if self._writer and self.task.lapsed_ms else set()
+        return frozenset({self._bench.provider, *self.task.unfit.split(), *lost})
 
     @property
     def _is_stuck(self) -> bool:
@@ -198,6 +269,7 @@ class Attempt:
         """Have the backend continue what others began. Raises Fault or Unavailable."""
         bench, task = self._bench, self.task
         self._stream.follow(left.after)
+        self._writer = left.provider
         name = bench.aliases.get(task.model, task.model)
         rest = await continuation(left, task.path, self._request, name, bench.backend)
         if rest.body is None:
@@ -227,7 +299,7 @@ class Attempt:
             body = rename(body, task.model, name)
             outward = partial(rename, old=name, new=task.model)
         relay = Relay(
-            *(bench.terms, task.path, body, self._stream, outward, trail.event),
+            *(bench.terms, task.path, body, self._stream, outward, self._event),
             hides_usage=hides_usage,
             splice=splice,
             can_go_on=self._can_go_on,
@@ -236,9 +308,16 @@ class Attempt:
             silence = self._first_seconds(body)
             async with bench.backend.post(task.path, body, silence, traceparent) as response:
                 finish = await relay.run(response)
-            bench.on_answer()
+            bench.diagnosis.breakers.alive(task.model, task.ref)
             trail.answered(finish.outcome)
         return finish
+
+    def _event(self) -> None:
+        """Note that the backend has sent an event of its answer: the first shows that it lives."""
+        self._trail.event()
+        if not self._is_alive:
+            self._is_alive = True
+            self._bench.diagnosis.breakers.alive(self.task.model, self.task.ref)
 
     async def _seal(self, end: _End) -> _End:
         """Write the answer but for its last piece, which rides on the write that ends the task."""
@@ -283,7 +362,7 @@ class Attempt:
     async def _write_end(self, end: _End) -> None:
         store, queue = self._bench.store, self._bench.queue
         if isinstance(end, HandBack):
-            await store.hand_back(self.task, spared=end.spared)
+            await store.hand_back(self.task, spared=end.spared, unfit=end.unfit)
             self._ending = "handed_back"
             return await queue.hide([self.delivery], end.hide_seconds)
         if end is None:
@@ -304,3 +383,7 @@ class Attempt:
                 await self._bench.queue.delete([self.delivery])
         except Unavailable:
             pass  # Whoever receives the message next will see.
+
+
+def _is_answer(end: _End) -> bool:
+    return isinstance(end, Finish) and not end.outcome.error and end.outcome.status < 400

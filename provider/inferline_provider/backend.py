@@ -11,21 +11,30 @@ from urllib.parse import urlsplit
 
 from inferline.enrolment import OfferedModel
 from inferline.http.connections import Connections
-from inferline.http.errors import HttpError, Silence
+from inferline.http.errors import CannotConnect, ConnectTimeout, HttpError, Silence
 from inferline.http.response import Outlasts, Response
 from inferline_provider import listing, room
 from inferline_provider.room import Room
-from inferline_provider.verdict import Broken, Fault, KeyRefused, Silent, Unlisted, Unwell
+from inferline_provider.verdict import (
+    Broken,
+    Fault,
+    KeyRefused,
+    Silent,
+    Unheard,
+    Unlisted,
+    Unwell,
+)
 
 #: For every look at the backend that is no task.
 LOOK_SECONDS_MAX: Final = 10.0
 CONNECT_SECONDS_MAX: Final = 10.0
 #: For the question whether it works, which somebody waits for who has waited for long.
 WORKING_SECONDS_MAX: Final = 3.0
-#: What is said of a backend that takes a request and then sends nothing.
-UNHEARD: Final = "The backend was silent for too long."
 #: How an answer may begin that is to be continued.
 BEGUN: Final = "One, two,"
+
+#: For how long it is remembered that a backend can't continue answers, seconds.
+UNABLE_SECONDS: Final = 60.0
 
 #: Where the API of an OpenAI-compatible server is, below its address: nearly always, or else.
 PREFIXES: Final = ("/v1", "")
@@ -66,6 +75,8 @@ class Backend:
     def __init__(self, root: str, key: str = "") -> None:
         self._root = root
         self._headers = {"User-Agent": "inferline", "Accept-Encoding": "identity"}
+        #: Until when no chat of such a kind is tried to be continued.
+        self._unable_until: dict[str, float] = {}
         if key:
             self._headers["Authorization"] = f"Bearer {key}"
         self._connections = Connections(connect_seconds=CONNECT_SECONDS_MAX, idle_seconds=0)
@@ -217,6 +228,9 @@ class Backend:
         continued when they are told not to think. Raises Silent.
         """
         begun = BEGUN + text[len(text.rstrip()) :]
+        key, now = json.dumps([model, begun, shape]), asyncio.get_running_loop().time()
+        if self.is_delicate or self._unable_until.get(key, 0.0) > now:
+            return None
         asked = {"role": "user", "content": "Count."}
         chat: dict[str, Any] = {"model": model}
         chat["messages"] = [asked, {"role": "assistant", "content": begun}]
@@ -231,6 +245,8 @@ class Backend:
             told = await self._try("/detokenize", {"model": model, "tokens": told["tokens"]})
             if str(told.get("prompt", "")).endswith(begun):
                 return fields
+        self._unable_until = {k: v for k, v in self._unable_until.items() if v > now}
+        self._unable_until[key] = now + UNABLE_SECONDS
         return None
 
     async def count_tokens(self, model: str, text: str) -> int | None:
@@ -321,10 +337,12 @@ class Backend:
             return await self._connections.send(
                 method, url, headers, body, silence_seconds=limit, outlasts=outlasts
             )
-        except Silence as error:
-            raise Broken(UNHEARD) from error
-        except HttpError as error:
+        except (CannotConnect, ConnectTimeout) as error:
             raise _silent(error) from error
+        except Silence as error:
+            raise Unheard from error
+        except HttpError as error:  # It was there, and may have hung up on this request alone.
+            raise Broken(f"The backend broke off: {type(error).__name__}.") from error
 
     async def _look_json(self, path: str) -> Any:
         async with self._look(path) as response:

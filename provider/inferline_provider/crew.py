@@ -64,7 +64,8 @@ class Crew:
             self._slots.give()
             if attempt is not None:
                 self._attempts.discard(attempt)
-                self._took(bench.clock.monotonic() - begun_at)
+                if attempt.is_answered:
+                    self._took(bench.clock.monotonic() - begun_at)
 
         try:
             lease_seconds = bench.terms.lease_seconds

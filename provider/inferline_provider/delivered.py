@@ -32,6 +32,8 @@ class Delivered:
     #: Of which attempts it is, as `Head.after` has it.
     after: tuple[tuple[int, int], ...]
     content_type: str
+    #: Who wrote the last part of it.
+    provider: str = ""
     text: str = ""
     #: Events with text: nearly all servers send one for each token.
     text_events: int = 0
@@ -67,7 +69,7 @@ async def delivered(store: TaskStore, task: Task) -> Delivered | None:
     if len(pieces) != sum(count for _, count in head.after):
         raise CannotContinue("A part of the answer is missing in the store.")
     after = (*head.after, (chunks[0].attempt, len(chunks)))
-    found = Delivered(after=after, content_type=head.content_type)
+    found = Delivered(after=after, content_type=head.content_type, provider=head.provider)
     data = b"".join(chunk.data for chunk in [*pieces, *chunks])
     if len(data) > PARSED_BYTES_MAX:  # Seconds for a very long one: the others must not wait.
         await asyncio.to_thread(_read, found, task.path, data)

@@ -19,8 +19,10 @@ from inferline.store import TaskStore
 from inferline.task import plain
 from inferline_provider.attempt import Bench
 from inferline_provider.backend import Backend
+from inferline_provider.breaker import Breakers
 from inferline_provider.chunks import ChunkWriter
 from inferline_provider.crew import Crew
+from inferline_provider.diagnosis import Diagnosis
 from inferline_provider.enrolment import (
     Enroller,
     Gateway,
@@ -41,7 +43,6 @@ from inferline_provider.spot import SpotWatch, watch
 from inferline_provider.task_speed import TaskSpeeds
 from inferline_provider.trail import UNTOLD, Standing, Telemetry, Watcher, Watchers
 from inferline_provider.tuner import Tuner
-from inferline_provider.verdict import Broken, Busy, Fault, KeyRefused
 
 log = logging.getLogger(__name__)
 
@@ -156,7 +157,8 @@ class Provider:
             self._tuner = Tuner(self._slots, gauge, clock)
             watchers.append(gauge)
         self._telemetry = replace(telemetry, watcher=Watchers(*watchers))
-        self._rota = Rota()
+        self._breakers = Breakers(self._slots, clock, self._slots_changed)
+        self._rota = Rota(lambda model: not self._breakers.is_open(model))
         self._passes = Passes(clock)
         self._enroller = Enroller(
             gateway, clock, self._tell, self._granted, lambda: credentials.due_seconds
@@ -216,8 +218,7 @@ class Provider:
             leases=self._leases,
             aliases=self._settings.aliases,
             passes=self._passes,
-            on_fault=self._fault,
-            on_answer=self._slots.answered,
+            diagnosis=Diagnosis(self._slots, self._breakers, self._health, self._tuner),
             telemetry=self._telemetry,
         )
         self._crew = Crew(bench, self._slots, self._rota.ran)
@@ -229,6 +230,7 @@ class Provider:
             self._clock,
             self._handicaps,
             self._passes,
+            self._breakers,
             stores.store.now_ms,
             poll_seconds=self._settings.poll_seconds,
             hidden_seconds=self._leases.hidden_seconds,
@@ -361,17 +363,6 @@ class Provider:
         self._make_room()
         self._puller.set_open(self._health.is_healthy)
         self._enroller.changed()
-
-    def _fault(self, fault: Fault) -> None:
-        if isinstance(fault, Busy):
-            if self._slots.cut(fault.retry_after_seconds or 0) and self._tuner is not None:
-                self._tuner.refused()
-        elif isinstance(fault, Broken):
-            self._slots.fail()
-        if isinstance(fault, KeyRefused):
-            self._health.refuse_key()
-        else:
-            self._health.doubt()
 
 
 async def _unless(event: asyncio.Event, doing: Awaitable[T]) -> T | None:

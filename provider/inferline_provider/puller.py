@@ -10,6 +10,7 @@ from typing import Final
 from inferline.clock import Clock
 from inferline.errors import Unavailable
 from inferline.queue import RECEIVE_MAX, Delivery, TaskQueue
+from inferline_provider.breaker import Breakers
 from inferline_provider.crew import Crew
 from inferline_provider.handicap import Handicaps
 from inferline_provider.passes import ASIDE_SECONDS, Passes
@@ -42,6 +43,7 @@ class Puller:
         clock: Clock,
         handicaps: Handicaps,
         passes: Passes,
+        breakers: Breakers,
         now_ms: Callable[[], int],
         *,
         poll_seconds: int,
@@ -54,6 +56,7 @@ class Puller:
         self._clock = clock
         self._handicaps = handicaps
         self._passes = passes
+        self._breakers = breakers
         self._now_ms = now_ms
         self._poll_seconds = poll_seconds
         self._hidden_seconds = hidden_seconds
@@ -144,6 +147,8 @@ class Puller:
             self._rota.leave(receive.place, self._clock.monotonic() + ASIDE_SECONDS)
         if not self._is_open or self._leaves(receive.place, wanted, asked_ms):
             passed, wanted = [*passed, *wanted], []
+        room = self._breakers[receive.place.model].room
+        passed, wanted = [*passed, *wanted[room:]], wanted[:room]
         if len(wanted) > taken:
             taken += self._slots.take(len(wanted) - taken)
         begun = min(len(wanted), taken)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any, Final
 
 from inferline.breach import is_answers
@@ -15,11 +16,10 @@ from inferline.http.response import Response
 from inferline.payload import choices_of
 from inferline.sse import Event, EventParser, is_done
 from inferline.store import Outcome
-from inferline_provider.backend import UNHEARD
 from inferline_provider.chunks import ChunkStream
 from inferline_provider.continuation import Splice
 from inferline_provider.usage import Meter, is_refusal
-from inferline_provider.verdict import Answer, Broken, Finish, Unfit, judge, parse
+from inferline_provider.verdict import Answer, Broken, Finish, Unfit, Unheard, judge, parse
 
 _EVENTS: Final = "text/event-stream"
 _JSON: Final = "application/json"
@@ -75,10 +75,10 @@ class Relay:
             else:
                 answer = Answer(response.status, content_type, await self._read(response))
         except Silence as error:
-            raise Broken(UNHEARD) from error
+            raise Unheard from error
         except HttpError as error:
             raise Broken(f"The backend's answer broke off: {type(error).__name__}.") from error
-        return self._whole(answer, response.headers.get("retry-after"))
+        return self._whole(answer, response.headers)
 
     def _outcome(self, status: int, content_type: str) -> Outcome:
         return Outcome(status=status, content_type=content_type, usage=self._meter.usage)
@@ -157,11 +157,11 @@ class Relay:
                     raise Broken("The backend's answer is too large.")
         return bytes(body)
 
-    def _whole(self, answer: Answer, retry_after: str | None) -> Finish:
-        told = judge(answer, retry_after)
+    def _whole(self, answer: Answer, headers: Mapping[str, str]) -> Finish:
+        told = judge(answer, headers)
         if told.status < 300:
             self._meter.see(told.body)
-        outcome = self._outcome(told.status, told.content_type)
+        outcome = replace(self._outcome(told.status, told.content_type), headers=dict(told.headers))
         finish = Finish(outcome, self._rename(told.body) if self._rename else told.body)
         if self._splice is not None and not (self._hides_usage and is_refusal(finish)):
             raise Unfit("The backend does not go on with an answer that was begun elsewhere.")

@@ -4,7 +4,7 @@ Whose turn it is: which of its queues a provider asks next, since SQS can't be a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import inf
 from typing import Final
@@ -77,7 +77,9 @@ class Rota:
     before there is work of a lower tier, it has its turn as if it were hot.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, is_open: Callable[[str], bool] = lambda model: True) -> None:
+        """``is_open`` says whether tasks of a model may begin; else its queues are left alone."""
+        self._is_open = is_open
         self._places: dict[str, Place] = {}
         self._turn = 0
         self._loaded = ""
@@ -154,11 +156,12 @@ class Rota:
         self._loaded = model
 
     def _ready(self, now: float) -> list[Place]:
-        return [place for place in self._places.values() if place.ask_at <= now]
+        places = self._places.values()
+        return [p for p in places if p.ask_at <= now and self._is_open(p.model)]
 
     def _turns(self, now: float) -> list[Place]:
         """Those that are asked in turns: the hot ones, and the better ones that nobody hears."""
-        places = self._places.values()
+        places = [place for place in self._places.values() if self._is_open(place.model)]
         lowest = max((TIERS.index(place.tier) for place in places if place.hot), default=0)
         return [p for p in places if p.hot or (TIERS.index(p.tier) < lowest and p.unheard(now))]
 

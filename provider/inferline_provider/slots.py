@@ -1,4 +1,4 @@
-"""Room at the backend: how many tasks may run at once, less while it is busy or fails."""
+"""Room at the backend: how many tasks may run at once, less while it is busy or not there."""
 
 from __future__ import annotations
 
@@ -7,24 +7,25 @@ from typing import Final
 
 from inferline.clock import Clock
 
-#: For how long nothing new starts after a backend said that it is busy, and after it failed: else
-#: one that refuses everything would be asked as fast as it refuses. One overload shows in many
-#: answers and counts once. It doubles each time that nothing was answered in between, up to a
-#: limit, so that a backend that is back is asked soon.
-CUT_SECONDS: Final = 1.0
+#: For how long nothing new starts after the backend could not be reached, and at the most: it
+#: doubles each time that nothing was answered in between, so that one that is back is asked soon.
 FAIL_SECONDS: Final = 0.5
 REST_SECONDS_MAX: Final = 16.0
-#: After the last cut, a sixteenth of the slots comes back in each such time.
-RECOVER_SECONDS: Final = 10.0
+#: After a cut, a sixteenth of the slots comes back in each such time, seconds: the first, which
+#: doubles, up to the second, whenever what had come back is refused.
+RECOVER_SECONDS: Final = (0.5, 10.0)
 RECOVER_SHARE: Final = 16
+#: One overload shows in many answers; within so long they count once, seconds.
+OVERLOAD_SECONDS: Final = 1.0
 #: While work waits, so much of the slots is in use at least; the rest is on its way to the next.
 PRESSED_SHARE: Final = 0.75
 
 
 class Slots:
     """
-    A counter. It is halved when the backend is busy and grows back little by little. While the
-    backend fails again and again it is one: whoever has that finds out whether it still does.
+    A counter. It falls to what the backend has room for when that is busy, and grows back little by
+    little. While the backend can't be reached again and again it is one: whoever has that finds out
+    whether it still can't.
 
     `on_change` is called whenever more is free, or less is offered, than before.
     """
@@ -35,6 +36,10 @@ class Slots:
         self._full = limit
         self._allowed = limit
         self._moved_at = clock.monotonic()
+        self._recover_seconds = RECOVER_SECONDS[0]
+        #: Whether slots have come back since the last cut.
+        self._grew = False
+        self._overloaded_at = float("-inf")
         self._closed_until = self._moved_at
         #: Rests since the backend last answered.
         self._rests = 0
@@ -83,24 +88,37 @@ class Slots:
             self._full = self._allowed = limit
             self._on_change()
 
-    def cut(self, seconds: float = 0.0) -> bool:
+    def cut(self, running: int) -> bool:
         """
-        Halve the slots, because the backend is busy; for ``seconds``, if it says so.
+        Have no more slots than ``running``, because the backend refused one more.
 
-        False if it is being left alone already: one overload counts once.
+        False if it has no more already, or if that is still the overload of the last cut.
         """
         self._recover()
-        if not self._rest(max(CUT_SECONDS, seconds)):
+        if running >= self._allowed:
             return False
-        self._allowed = max(1, self._allowed // 2)
-        self._moved_at = self._clock.monotonic()
+        (first, longest), was_full = RECOVER_SECONDS, self._allowed == self._full
+        if was_full:
+            self._recover_seconds = first
+        elif self._grew:
+            self._recover_seconds = min(longest, 2 * self._recover_seconds)
+        self._grew = False
+        self._allowed = max(1, running)
+        self._moved_at = now = self._clock.monotonic()
+        is_new = now - self._overloaded_at >= OVERLOAD_SECONDS
+        if is_new:
+            self._overloaded_at = now
         self._on_change()
-        return True
+        return is_new
 
     def fail(self) -> None:
-        """Leave the backend alone for a while, because it failed."""
-        if self._rest(FAIL_SECONDS):
-            self._on_change()
+        """Leave the backend alone for a while, because it could not be reached."""
+        now = self._clock.monotonic()
+        if now < self._closed_until:
+            return
+        self._closed_until = now + min(REST_SECONDS_MAX, FAIL_SECONDS * 2**self._rests)
+        self._rests = min(self._rests + 1, 10)
+        self._on_change()
 
     def answered(self) -> None:
         """The backend has answered: it is well."""
@@ -108,18 +126,10 @@ class Slots:
             self._rests = 0
             self._on_change()
 
-    def _rest(self, seconds: float) -> bool:
-        """Start nothing new for a while; False if that is so already."""
-        now = self._clock.monotonic()
-        if now < self._closed_until:
-            return False
-        self._closed_until = now + min(REST_SECONDS_MAX, seconds * 2**self._rests)
-        self._rests = min(self._rests + 1, 10)
-        return True
-
     def _recover(self) -> None:
-        steps = int((self._clock.monotonic() - self._moved_at) / RECOVER_SECONDS)
+        steps = int((self._clock.monotonic() - self._moved_at) / self._recover_seconds)
         if steps and self._allowed < self._full:
             gained = steps * max(1, self._full // RECOVER_SHARE)
             self._allowed = min(self._full, self._allowed + gained)
-            self._moved_at += steps * RECOVER_SECONDS
+            self._grew = True
+            self._moved_at += steps * self._recover_seconds

@@ -3,39 +3,52 @@
 from __future__ import annotations
 
 import json
+import math
 import random
-from dataclasses import dataclass
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 from inferline import genai
-from inferline.errors import BackendFailed, BackendRefused, InferLineError, ProviderLost
+from inferline.errors import (
+    RETRY_AFTER_SECONDS_MAX,
+    BackendFailed,
+    BackendRefused,
+    InferLineError,
+    ProviderLost,
+)
 from inferline.store import Outcome
 
 #: Statuses that say "wait", not "no".
 _BUSY: Final = frozenset({429, 503})
 #: Statuses that speak of the provider's own key, never of the client's request.
 _KEY: Final = frozenset({401, 403})
+_FORBIDDEN: Final = 403
 #: Statuses outside of the 4xx that are about the request all the same.
 _TOLD: Final = frozenset({501})
 #: A 4xx that another attempt may mend.
 _TIMED_OUT: Final = 408
+
+_RETRY_AFTER: Final = "retry-after"
+_SHOULD_RETRY: Final = "x-should-retry"
 
 #: The fields that hold what was asked for, in the answers of all endpoints.
 _RESULTS: Final = frozenset(
     {"choices", "data", "output", "content", "results", "tokens", "count", "score"}
 )
 
+#: What a 429 says that no waiting mends, as its error's `code` or `type`.
+_SPENT: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
+#: A code of an error that may be shown even where its words may not.
+_CODE: Final = re.compile(r"[a-z][a-z_]{0,63}")
+
 #: How long a task waits after a busy backend that did not say for how long, seconds.
 BUSY_SECONDS: Final = (1, 5)
-#: The longest wait that a backend may ask for, seconds.
-RETRY_AFTER_SECONDS_MAX: Final = 60
 #: How long a task waits after a failed attempt, seconds.
 RETRY_SECONDS: Final = (0, 1)
-
-#: So often an attempt that its backend could not go on with does not count: another may be free.
-UNFIT_ATTEMPTS_MAX: Final = 8
-#: How long a task waits after such an attempt, seconds: it may come back to the same backend.
-UNFIT_SECONDS: Final = (1, 2)
 
 #: Larger answers are judged by their first and last byte: parsing them would hold up the others.
 PARSED_BYTES_MAX: Final = 256 * 1024
@@ -46,15 +59,34 @@ class Fault(Exception):
 
 
 class Busy(Fault):
-    """The backend has no room now. The attempt does not count."""
+    """
+    The backend has no room now. The attempt does not count.
 
-    def __init__(self, retry_after_seconds: int | None) -> None:
+    `answer` is what the client is told when waiting no longer helps; with `is_final` it never does.
+    """
+
+    def __init__(
+        self,
+        retry_after_seconds: int | None,
+        answer: Answer | None = None,
+        *,
+        is_final: bool = False,
+    ) -> None:
         super().__init__("The backend is busy.")
         self.retry_after_seconds = retry_after_seconds
+        self.answer = answer
+        self.is_final = is_final
 
 
 class KeyRefused(Fault):
-    """The backend refused this provider's key. Its answer is never shown: it may hold secrets."""
+    """
+    The backend refused this provider's key, or what it may do. Its answer is never shown: it may
+    hold secrets. `told` is what a client may hear if it was about the request after all.
+    """
+
+    def __init__(self, reason: str, told: Answer | None = None) -> None:
+        super().__init__(reason)
+        self.told = told
 
 
 class Unwell(Fault):
@@ -71,6 +103,10 @@ class Broken(Fault):
     def __init__(self, reason: str, answer: Answer | None = None) -> None:
         super().__init__(reason)
         self.answer = answer
+        #: Whether a server that is well has failed the task in the same way twice.
+        self.is_repeated = False
+        #: Whether the backend itself says that repeating does not help.
+        self.is_final = answer is not None and answer.headers.get(_SHOULD_RETRY) == "false"
 
 
 class Unlisted(Broken):
@@ -89,6 +125,13 @@ class Silent(Broken):
     """The backend does not answer at all."""
 
 
+class Unheard(Broken):
+    """The backend took the request and then sent nothing for too long."""
+
+    def __init__(self) -> None:
+        super().__init__("The backend was silent for too long.")
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A whole answer of the backend."""
@@ -96,6 +139,8 @@ class Answer:
     status: int
     content_type: str
     body: bytes
+    #: Those of its headers that tell a client when, and whether, to ask again.
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,17 +153,45 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class HandBack:
-    """Give the task back; others may look at it after `hide_seconds`."""
+    """
+    Give the task back; others may look at it after `hide_seconds`. `spared`: the attempt does not
+    count. `unfit`: those who can't go on with its answer, who need not look again.
+    """
 
     spared: bool
     hide_seconds: int
+    unfit: frozenset[str] = frozenset()
 
 
-def judge(answer: Answer, retry_after: str | None = None) -> Answer:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Circumstances:
+    """What else decides what follows a fault."""
+
+    attempt: int = 1
+    attempts_left: int = 0
+    #: Whether a reader may have what was written; then only a continuation may follow,
+    begun: bool = False
+    #: and whether there can be none.
+    stuck: bool = False
+    #: How many other providers serve the model.
+    peers: int = 0
+    #: For how long the backend has refused the task, seconds; None when it does so first.
+    refused_seconds: float | None = None
+    #: For how long it may.
+    busy_seconds_max: float = 30.0
+    #: Whether others were answered with the provider's key of late.
+    has_good_key: bool = False
+    #: Those who can't go on with what was begun, this provider among them, and how many others may.
+    unfit: frozenset[str] = frozenset()
+    others: int = 0
+
+
+def judge(answer: Answer, headers: Mapping[str, str] = {}) -> Answer:
     """
     Return the answer that the client is told. Raises Fault when it is none to tell.
 
-    A 200 around nothing but an error is an error: some SDKs would take it for an empty answer.
+    ``headers`` are the response's. A 200 around nothing but an error is an error: some SDKs would
+    take it for an empty answer.
     """
     status = answer.status
     if 200 <= status < 300:
@@ -128,41 +201,65 @@ def judge(answer: Answer, retry_after: str | None = None) -> Answer:
         if not _is_only_error(document):
             return answer
         status = _error_status(document.get("error") or document)
-        answer = Answer(status, answer.content_type, answer.body)
+    answer = replace(answer, status=status, headers=_kept(headers))
     if status in _BUSY:
-        raise Busy(_seconds(retry_after))
+        raise _busy(answer)
     if status in _KEY:
-        raise KeyRefused(f"The backend answered {status}: it refuses this provider's key.")
+        reason = f"The backend answered {status}: it refuses this provider's key."
+        # A 401 would have the client look for its own key.
+        raise KeyRefused(reason, _not_shown(answer) if status == _FORBIDDEN else None)
     if (400 <= status < 500 and status != _TIMED_OUT) or status in _TOLD:
         return answer if parse(answer.body) is not None else _in_json(answer)
     raise Broken(f"The backend answered {status}.", answer if _is_error(answer) else None)
 
 
-def after(
-    fault: Fault, *, attempt: int = 1, attempts_left: int, begun: bool, stuck: bool
-) -> Finish | HandBack:
-    """
-    Say what follows a fault.
-
-    A reader may have what was written (`begun`); then only a continuation may follow, and nothing
-    at all where there can be none (`stuck`): two answers must not mix.
-    """
-    if stuck or isinstance(fault, CannotContinue):
+def after(fault: Fault, seen: Circumstances) -> Finish | HandBack:
+    """Say what follows a fault. Two answers must not mix, and no client must wait for nothing."""
+    if seen.stuck or isinstance(fault, CannotContinue):
         return Finish(failure(ProviderLost()))
+    # Another provider is asked first, at once.
+    is_passed_on = seen.peers > 0 and seen.attempt == 1
     if isinstance(fault, Busy):
-        asked = fault.retry_after_seconds
-        return HandBack(True, random.randint(*BUSY_SECONDS) if asked is None else asked)
-    if isinstance(fault, Unfit) and attempt < UNFIT_ATTEMPTS_MAX:
-        return HandBack(True, random.randint(*UNFIT_SECONDS))
-    if attempts_left > 0:
-        spread = (0, 0) if isinstance(fault, KeyRefused) else RETRY_SECONDS
-        return HandBack(False, random.randint(*spread))
-    if begun:
+        return _after_busy(fault, seen)
+    if isinstance(fault, Unfit):
+        if seen.others > 0:
+            return HandBack(True, 0, seen.unfit)
         return Finish(failure(ProviderLost()))
-    if isinstance(fault, Broken) and fault.answer is not None:
-        answer = fault.answer
-        return Finish(Outcome(status=answer.status, content_type=answer.content_type), answer.body)
-    return Finish(failure(BackendFailed()))
+    if isinstance(fault, KeyRefused) and seen.has_good_key and not is_passed_on:
+        return _told(fault.told, seen, helps=False)
+    if isinstance(fault, Broken) and (fault.is_repeated or (fault.is_final and not is_passed_on)):
+        return _told(fault.answer, seen, helps=False)
+    if seen.attempts_left > 0:
+        is_urgent = is_passed_on or isinstance(fault, KeyRefused)
+        return HandBack(False, 0 if is_urgent else random.randint(*RETRY_SECONDS))
+    return _told(fault.answer if isinstance(fault, Broken) else None, seen)
+
+
+def _after_busy(fault: Busy, seen: Circumstances) -> Finish | HandBack:
+    """Another provider may have room at once; else the task waits, but not for ever."""
+    is_first = seen.refused_seconds is None
+    if is_first and seen.peers > 0:
+        return HandBack(True, 0)
+    if fault.is_final:
+        return _told(fault.answer, seen)
+    left = seen.busy_seconds_max - (seen.refused_seconds or 0.0)
+    asked = fault.retry_after_seconds
+    if left <= 0 or (asked or 0) > left:
+        return _told(fault.answer, seen)
+    pause = random.randint(*BUSY_SECONDS) if asked is None else asked
+    return HandBack(True, max(1, min(pause, math.ceil(left))))
+
+
+def _told(answer: Answer | None, seen: Circumstances, *, helps: bool = True) -> Finish:
+    """End the task with the backend's own answer, where there is one; ``helps``: repeating may."""
+    if seen.begun:
+        return Finish(failure(ProviderLost()))
+    headers = {} if helps else {_SHOULD_RETRY: "false"}
+    if answer is None:
+        return Finish(replace(failure(BackendFailed()), headers=headers))
+    headers = {**headers, **answer.headers}
+    told = Outcome(status=answer.status, content_type=answer.content_type, headers=headers)
+    return Finish(told, answer.body)
 
 
 def failure(error: InferLineError) -> Outcome:
@@ -200,16 +297,17 @@ def _is_only_error(document: Any) -> bool:
     return bool(document.get("error")) and not _RESULTS & document.keys()
 
 
-def _in_json(answer: Answer) -> Answer:
+def _in_json(answer: Answer, why: str = "") -> Answer:
     """Return a refusal that is no JSON, such as a proxy's page, as an error clients can read."""
-    error = BackendRefused(f"The LLM server refused the request with status {answer.status}.")
-    return Answer(answer.status, "application/json", json.dumps(error.body()).encode())
+    words = f"The LLM server refused the request with status {answer.status}. {why}".strip()
+    body = json.dumps(BackendRefused(words).body()).encode()
+    return replace(answer, content_type="application/json", body=body)
 
 
 def _is_error(answer: Answer) -> bool:
     """Say whether this is an error as OpenAI writes it, which a client can read."""
     document = parse(answer.body)
-    if answer.status < 500 or not isinstance(document, dict):
+    if not isinstance(document, dict):
         return False
     error = document.get("error")
     return isinstance(error, dict) and isinstance(error.get("message"), str)
@@ -220,7 +318,51 @@ def _error_status(error: Any) -> int:
     return code if isinstance(code, int) and 400 <= code <= 599 else BackendFailed.status
 
 
+def _kept(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers of a failure that its client is told, as SDKs read them."""
+    kept = {}
+    if (seconds := _seconds(headers.get(_RETRY_AFTER))) is not None:
+        kept[_RETRY_AFTER] = str(seconds)
+    if (retries := headers.get(_SHOULD_RETRY, "").strip().lower()) in ("true", "false"):
+        kept[_SHOULD_RETRY] = retries
+    return kept
+
+
+def _busy(answer: Answer) -> Busy:
+    """Return what a busy backend says: when there may be room, or that waiting won't help."""
+    seconds = int(answer.headers[_RETRY_AFTER]) if _RETRY_AFTER in answer.headers else None
+    told = answer if _is_error(answer) else _in_json(answer, "It is busy.")
+    is_final = answer.headers.get(_SHOULD_RETRY) == "false" or not _SPENT.isdisjoint(_codes(answer))
+    return Busy(seconds, told, is_final=is_final)
+
+
+def _codes(answer: Answer) -> set[str]:
+    """Return what an error calls itself."""
+    document = parse(answer.body)
+    error = document.get("error") if isinstance(document, dict) else None
+    values = [error.get(name) for name in ("code", "type")] if isinstance(error, dict) else []
+    return {value for value in values if isinstance(value, str)}
+
+
+def _not_shown(answer: Answer) -> Answer:
+    """Return a refusal with none of its own words, which may hold a secret, but for its code."""
+    codes = sorted(code for code in _codes(answer) if _CODE.fullmatch(code))
+    why = f" ({codes[0]})" if codes else ""
+    error = BackendRefused(
+        f"The LLM server refused the request with status {answer.status}{why}.",
+        code=codes[0] if codes else None,
+    )
+    return Answer(answer.status, "application/json", json.dumps(error.body()).encode())
+
+
 def _seconds(retry_after: str | None) -> int | None:
-    if retry_after is None or not retry_after.strip().isdecimal():
+    """Return how many whole seconds a Retry-After tells; None where it tells none."""
+    text = (retry_after or "").strip()
+    try:
+        if text[:1].isdecimal():
+            seconds = float(text)
+        else:
+            seconds = parsedate_to_datetime(text).timestamp() - time.time()
+        return max(1, min(RETRY_AFTER_SECONDS_MAX, math.ceil(seconds)))
+    except (ValueError, OverflowError):
         return None
-    return max(1, min(RETRY_AFTER_SECONDS_MAX, int(retry_after)))

@@ -288,6 +288,40 @@ async def test_a_spared_attempt_does_not_count(store: Any) -> None:
     assert (2, 0) == (again.attempt, again.attempts_left)
 
 
+async def test_a_claim_shows_whether_the_lease_before_it_lapsed(store: Any) -> None:
+    task = await submitted(store)
+    lapsing = await store.claim(task.ref, "p1", -1)
+    after_a_lapse = await claimed(store, task, "p2")
+    await store.hand_back(after_a_lapse, spared=True)
+    after_a_hand_back = await claimed(store, task, "p3")
+
+    assert 0 == lapsing.task.lapsed_ms
+    assert lapsing.task.lease_ms == after_a_lapse.lapsed_ms
+    assert 0 == after_a_hand_back.lapsed_ms
+
+
+async def test_who_can_not_go_on_with_an_answer_is_known_to_the_next(store: Any) -> None:
+    task = await claimed(store, await submitted(store))
+    await store.hand_back(task, spared=True, unfit=frozenset({"p1", "p0"}))
+    second = await claimed(store, task, "p2")
+    await store.hand_back(second, spared=True)
+
+    third = await claimed(store, task, "p3")
+
+    assert ("p0 p1", "p0 p1") == (second.unfit, third.unfit)
+
+
+async def test_a_failure_keeps_what_its_backend_said_of_asking_again(store: Any) -> None:
+    task = await claimed(store, await submitted(store))
+    headers = {"retry-after": "7", "x-should-retry": "false"}
+    await store.finish(task, Outcome(status=429, headers=headers))
+
+    row = await row_of(store, task.ref)
+
+    assert row is not None
+    assert headers == row.headers
+
+
 async def test_a_task_without_attempts_left_fails_at_the_next_claim(store: Any) -> None:
     task = await claimed(store, await submitted(store, attempts=1))
     await store.hand_back(task, spared=False)

@@ -72,6 +72,33 @@ async def test_a_backends_refusal_reaches_the_client_as_it_is(
     assert (status, b'{"error":{"message":"no"}}') == (response.status_code, response.content)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_client_hears_when_and_whether_to_ask_a_busy_backend_again(
+    gateway: Gateway, client: httpx.AsyncClient, stream: bool
+) -> None:
+    headers = {"retry-after": "3600", "x-should-retry": "false"}
+    asked = asyncio.create_task(client.post(PATH, json={**ASKED, "stream": stream}))
+    await (await gateway.take()).finish(status=429, tail=b'{"error":{}}', headers=headers)
+
+    response = await asked
+
+    # Told of more than a minute, some SDKs give up and others ask again at once.
+    assert ("60", "false") == tuple(response.headers[name] for name in headers)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_client_hears_that_repeating_what_failed_twice_does_not_help(
+    gateway: Gateway, client: httpx.AsyncClient, stream: bool
+) -> None:
+    error = {"message": "broken", "type": "server_error", "param": None, "code": "x", "status": 502}
+    asked = asyncio.create_task(client.post(PATH, json={**ASKED, "stream": stream}))
+    await (await gateway.take()).finish(error=error, headers={"x-should-retry": "false"})
+
+    response = await asked
+
+    assert (502, "false") == (response.status_code, response.headers["x-should-retry"])
+
+
 async def test_a_stream_arrives_piece_by_piece_as_it_is_written(
     gateway: Gateway, client: httpx.AsyncClient
 ) -> None:

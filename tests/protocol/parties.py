@@ -25,8 +25,10 @@ from inferline.registry import Model, Provider
 from inferline.settings import Settings
 from inferline.task import Task
 from inferline_provider.attempt import Bench
+from inferline_provider.breaker import Breakers
 from inferline_provider.chunks import ChunkWriter
 from inferline_provider.crew import Crew
+from inferline_provider.diagnosis import Diagnosis
 from inferline_provider.leases import Leases
 from inferline_provider.passes import Passes
 from inferline_provider.slots import Slots
@@ -172,6 +174,21 @@ class Client:
         self.ended = not message.get("more_body")
 
 
+class WellHealth:
+    """What is known of a backend that is well."""
+
+    is_healthy = True
+
+    async def look(self) -> None:
+        """Find that it is."""
+
+    def doubt(self) -> None:
+        """Do nothing."""
+
+    def refuse_key(self) -> None:
+        """Do nothing."""
+
+
 class Host(Process):
     """One provider."""
 
@@ -198,6 +215,7 @@ class Host(Process):
             flush_bytes=TERMS.flush_bytes,
             patience_seconds=0.2,
         )
+        self._slots = Slots(SLOTS, wire.clock, lambda: None)
         limits = TERMS.lease_seconds, TERMS.orphan_seconds, TERMS.cancel_seconds
         self.leases = Leases(seam, self._queue, wire.clock, *limits)
         bench = Bench(
@@ -211,8 +229,13 @@ class Host(Process):
             writer=writer,
             leases=self.leases,
             passes=Passes(wire.clock),
+            diagnosis=Diagnosis(
+                self._slots,
+                Breakers(self._slots, wire.clock, lambda: None),
+                WellHealth(),  # type: ignore[arg-type]
+                None,
+            ),
         )
-        self._slots = Slots(SLOTS, wire.clock, lambda: None)
         self.crew = Crew(bench, self._slots, lambda model: None)
         for work in (writer.run, self.leases.renewing, self.leases.watching, self.leases.fencing):
             self.start(work())

@@ -37,19 +37,38 @@ async def test_a_refusal_of_the_request_reaches_the_client_as_it_is(status: int)
 
 
 @pytest.mark.parametrize("status", [500, 502, 504])
-async def test_a_failed_attempt_is_followed_by_another(status: int) -> None:
+async def test_a_lone_failure_is_not_seen(status: int) -> None:
     async with world(Backend(script=QUICK)) as around:
         row = await ask(around, {"status": status, "times": 1})
 
-        assert (row.state, row.status, row.attempt) == (State.DONE, 200, 2)
+        assert (row.state, row.status, row.attempt) == (State.DONE, 200, 1)
+        assert around.backend.calls["/v1/chat/completions"] == 2
 
 
-async def test_the_last_failure_is_told_in_the_backends_words() -> None:
+async def test_a_failure_that_repeats_at_a_server_that_is_well_is_told_in_its_words() -> None:
     async with world(Backend(script=QUICK)) as around:
         row = await ask(around, {"status": 500})
 
-        assert (row.state, row.status, row.attempt) == (State.DONE, 500, 3)
+        assert (row.state, row.status, row.attempt) == (State.DONE, 500, 1)
         assert json.loads(row.tail)["error"]["message"] == "scripted 500"
+        assert row.headers == {"x-should-retry": "false"}
+        assert around.backend.calls["/v1/chat/completions"] == 2
+
+
+async def test_where_another_serves_the_model_a_failed_task_is_that_ones() -> None:
+    async with world(Backend(script=QUICK), peers={"test-model": 1}) as around:
+        task = await around.submit({"x_script": {"status": 500, "times": 1}})
+        await until(lambda: around.row(task).attempt == 1 and around.row(task).lease_ms == 0)
+
+        assert around.backend.calls["/v1/chat/completions"] == 1
+        assert around.row(task).attempts_left == 2
+
+
+async def test_a_server_says_that_repeating_does_not_help_and_is_believed() -> None:
+    async with world(Backend(script=QUICK)) as around:
+        row = await ask(around, {"status": 500, "headers": {"x-should-retry": "false"}})
+
+        assert (row.status, row.headers) == (500, {"x-should-retry": "false"})
 
 
 async def test_a_proxys_error_page_is_not_shown() -> None:
@@ -67,7 +86,8 @@ async def test_a_success_without_json_fails(body: str) -> None:
     async with world(Backend(script=QUICK)) as around:
         row = await ask(around, {"body": body})
 
-        assert (row.state, row.attempt) == (State.FAILED, 3)
+        assert (row.state, row.attempt) == (State.FAILED, 1)
+        assert row.headers == {"x-should-retry": "false"}
 
 
 async def test_a_success_around_an_error_becomes_that_error() -> None:
@@ -85,7 +105,52 @@ async def test_a_busy_backend_costs_no_attempt(status: int) -> None:
 
         assert (row.state, row.status) == (State.DONE, 200)
         assert (row.attempt, row.attempt_limit) == (2, 2)
-        assert around.gateway.enrolments[-1]["slots"] < around.backend.slots
+
+
+async def test_a_backend_that_stays_busy_is_told_with_its_own_words_and_time() -> None:
+    async with world(Backend(script=QUICK), terms={"busy_seconds_max": 1.0}) as around:
+        row = await ask(around, {"status": 429, "retry_after": 7})
+
+        assert (row.state, row.status) == (State.DONE, 429)
+        assert json.loads(row.tail)["error"]["message"] == "scripted 429"
+        assert row.headers == {"retry-after": "7"}
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        {"body": {"error": {"message": "m", "type": "t", "code": "insufficient_quota"}}},
+        {"body": {"error": {"message": "m", "type": "insufficient_quota", "code": None}}},
+        {"headers": {"x-should-retry": "false"}},
+    ],
+)
+async def test_what_no_waiting_mends_is_told_at_once(script: dict[str, Any]) -> None:
+    async with world(Backend(script=QUICK)) as around:
+        row = await ask(around, {"status": 429, **script})
+
+        assert (row.state, row.status, row.attempt) == (State.DONE, 429, 1)
+
+
+async def test_a_busy_backend_leaves_the_task_to_another_at_once() -> None:
+    async with world(Backend(script=QUICK), peers={"test-model": 1}) as around:
+        queue = (await around.queue.make("test-model"))["default"]
+        task = await around.submit({"x_script": {"status": 429, "retry_after": 30}})
+        await until(lambda: around.row(task).attempt == 1 and around.row(task).lease_ms == 0)
+
+        assert (await around.queue.depth(queue)).waiting == 1
+        assert around.row(task).attempts_left == 3
+
+
+async def test_a_403_about_one_request_stops_nobody_else() -> None:
+    async with world(Backend(script=QUICK)) as around:
+        await ask(around, {})
+        body = {"error": {"message": "secret words", "code": "content_filter"}}
+        row = await ask(around, {"status": 403, "body": body})
+
+        assert (row.state, row.status, row.attempt) == (State.DONE, 403, 1)
+        assert json.loads(row.tail)["error"]["code"] == "content_filter"
+        assert b"secret" not in row.tail
+        assert (await ask(around, {})).status == 200
 
 
 async def test_a_refused_key_stops_the_provider_and_shows_nothing() -> None:
@@ -115,7 +180,8 @@ async def test_a_reset_before_the_answer_is_tried_again() -> None:
     async with world(Backend(script=QUICK)) as around:
         row = await ask(around, {"abort_after_tokens": 0}, body={"stream": True})
 
-        assert (row.state, row.attempt) == (State.FAILED, 3)
+        assert (row.state, row.attempt) == (State.FAILED, 1)
+        assert around.backend.calls["/v1/chat/completions"] == 2
         assert row.error["code"] == "backend_failed"
 
 
@@ -273,7 +339,8 @@ async def test_an_error_as_the_first_event_is_tried_again() -> None:
     async with world(Backend(script=QUICK)) as around:
         row = await ask(around, script, body={"stream": True})
 
-        assert (row.state, row.status, row.attempt) == (State.DONE, 500, 3)
+        assert (row.state, row.status, row.attempt) == (State.DONE, 500, 1)
+        assert around.backend.calls["/v1/chat/completions"] == 2
         assert b"engine dead" in row.tail
 
 

@@ -31,7 +31,6 @@ PATHS = [(CHATS, CHAT), (TEXTS, TEXT)]
 @pytest.fixture(autouse=True)
 def no_pause_between_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("inferline_provider.verdict.RETRY_SECONDS", (0, 0))
-    monkeypatch.setattr("inferline_provider.verdict.UNFIT_SECONDS", (0, 0))
 
 
 async def read(around: World, task: Task) -> bytes:

@@ -1,7 +1,13 @@
 from __future__ import annotations
 
 from inferline.task import TaskRef, slug
-from inferline_provider.passes import PASS_SECONDS, TASKS_MAX, Passes
+from inferline_provider.passes import (
+    BEGUN_PASS_SECONDS,
+    LEFT_SECONDS,
+    PASS_SECONDS,
+    TASKS_MAX,
+    Passes,
+)
 from tests.provider.fakes import FakeClock
 
 REF = TaskRef(slug("m"), "t")
@@ -38,3 +44,46 @@ def test_no_more_are_remembered_than_the_limit() -> None:
 
     assert TaskRef(REF.slug, "0") not in found
     assert TaskRef(REF.slug, str(TASKS_MAX)) in found
+
+
+def test_an_answer_that_has_begun_is_left_to_others_for_less_long() -> None:
+    clock = FakeClock()
+    found = passes(clock, peers=1)
+    found.add(REF, begun=True)
+
+    clock.advance(BEGUN_PASS_SECONDS)
+
+    assert REF not in found
+
+
+def test_it_is_known_for_how_long_a_task_has_been_refused() -> None:
+    clock = FakeClock()
+    found = passes(clock, peers=0)
+
+    assert found.refuse(REF) is None
+    clock.advance(7)
+    assert 7 == found.refuse(REF)
+
+
+def test_who_else_may_go_on_with_an_answer_is_counted_without_those_that_cannot() -> None:
+    found = passes(FakeClock(), peers=3)
+
+    assert 2 == found.others(REF, {"p2"}, "")
+
+
+def test_who_was_lost_with_an_answer_is_not_waited_for_while_it_still_counts_as_serving() -> None:
+    clock = FakeClock()
+    found = passes(clock, peers=1)
+
+    assert 0 == found.others(REF, {"lost"}, "lost")
+
+
+def test_who_was_lost_and_has_left_the_count_takes_nobody_elses_place() -> None:
+    clock = FakeClock()
+    found = passes(clock, peers=2)
+    clock.advance(1)
+    found.know({"m": 1})
+
+    assert 1 == found.others(REF, {"lost"}, "lost")
+    clock.advance(LEFT_SECONDS + 1)
+    assert 0 == found.others(REF, {"lost"}, "lost")

@@ -401,6 +401,19 @@ async def test_a_slot_is_filled_again_at_once() -> None:
         assert (asyncio.get_running_loop().time() - begun_at) / 50 < 0.05
 
 
+async def test_what_fails_at_once_says_nothing_of_how_long_a_task_takes() -> None:
+    async with world() as around:
+        await around.ended(await around.submit())
+        await until(lambda: around.gateway.enrolments[-1]["service_seconds"])
+        seconds = around.gateway.enrolments[-1]["service_seconds"]
+        for _ in range(5):
+            await around.ended(await around.submit({"x_script": {"status": 500}}))
+        count = len(around.gateway.enrolments)
+        await until(lambda: len(around.gateway.enrolments) > count)
+
+        assert seconds == around.gateway.enrolments[-1]["service_seconds"]
+
+
 async def test_a_part_that_dies_ends_the_provider(monkeypatch: pytest.MonkeyPatch) -> None:
     async def look(self: object) -> None:
         raise RuntimeError("a fault of ours")

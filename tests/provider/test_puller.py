@@ -14,6 +14,7 @@ from inferline.enrolment import Faster
 from inferline.memory import MemoryQueue
 from inferline.queue import Delivery, Message
 from inferline.task import TaskRef, Tier, slug
+from inferline_provider.breaker import Breakers
 from inferline_provider.crew import Crew
 from inferline_provider.handicap import Handicaps
 from inferline_provider.passes import ASIDE_SECONDS, PASS_SECONDS, Passes
@@ -106,6 +107,7 @@ class Line:
         self.slots = Slots(slots, clock, lambda: self.puller.poke())
         self.puller = Puller(
             *(queue, rota, self.slots, cast(Crew, self), clock, handicaps, passes),
+            Breakers(self.slots, clock, lambda: None),
             queue._dates.now_ms,
             poll_seconds=20,
             hidden_seconds=31,

@@ -3,8 +3,8 @@ from __future__ import annotations
 from itertools import pairwise
 
 from inferline_provider.slots import (
-    CUT_SECONDS,
     FAIL_SECONDS,
+    OVERLOAD_SECONDS,
     RECOVER_SECONDS,
     REST_SECONDS_MAX,
     Slots,
@@ -31,47 +31,47 @@ def test_a_slot_given_back_is_told_of() -> None:
     assert slots.free == 1
 
 
-def test_a_busy_backend_gets_half_and_nothing_for_a_moment() -> None:
-    clock = FakeClock()
-    slots = Slots(16, clock, lambda: None)
-
-    slots.cut()
-
-    assert (slots.limit, slots.free) == (8, 0)
-    clock.advance(CUT_SECONDS)
-    assert slots.free == 8
-
-
-def test_one_overload_is_one_cut() -> None:
+def test_a_backend_that_refuses_one_more_gets_no_more_than_it_runs() -> None:
     slots = Slots(16, FakeClock(), lambda: None)
+    slots.take(16)
 
-    for _ in range(5):
-        slots.cut()
+    slots.cut(9)
+    slots.give(8)
 
-    assert slots.limit == 8
+    assert (9, 1) == (slots.limit, slots.free)
 
 
 def test_one_slot_always_stays() -> None:
-    clock = FakeClock()
-    slots = Slots(2, clock, lambda: None)
+    slots = Slots(2, FakeClock(), lambda: None)
 
-    for _ in range(5):
-        slots.cut()
-        clock.advance(CUT_SECONDS)
+    slots.cut(0)
 
-    assert slots.limit == 1
+    assert 1 == slots.limit
 
 
-def test_slots_come_back_slowly_and_not_beyond_all() -> None:
+def test_what_was_cut_comes_back_soon_and_not_beyond_all() -> None:
     clock = FakeClock()
     slots = Slots(16, clock, lambda: None)
-    slots.cut()
+    slots.cut(8)
 
-    clock.advance(RECOVER_SECONDS * 3)
-    assert slots.limit == 11
+    clock.advance(RECOVER_SECONDS[0] * 3)
+    assert 11 == slots.limit
 
-    clock.advance(RECOVER_SECONDS * 100)
-    assert slots.limit == 16
+    clock.advance(RECOVER_SECONDS[0] * 100)
+    assert 16 == slots.limit
+
+
+def test_what_is_refused_as_often_as_it_comes_back_comes_back_ever_more_slowly() -> None:
+    clock = FakeClock()
+    slots, waits = Slots(16, clock, lambda: None), []
+    for _ in range(8):
+        slots.cut(8)
+        began = clock.now
+        while slots.limit == 8:
+            clock.advance(0.25)
+        waits.append(clock.now - began)
+
+    assert [0.5, 1, 2, 4, 8, 10, 10, 10] == waits
 
 
 def tries(slots: Slots, clock: FakeClock, seconds: float) -> list[float]:
@@ -116,17 +116,6 @@ def test_an_answer_ends_the_rests() -> None:
     slots.fail()
     clock.advance(FAIL_SECONDS)
     assert 8 == slots.free
-
-
-def test_a_backend_that_says_for_how_long_it_is_busy_is_left_alone_so_long() -> None:
-    clock = FakeClock()
-    slots = Slots(8, clock, lambda: None)
-    slots.cut(5)
-
-    clock.advance(4.9)
-    assert 0 == slots.free
-    clock.advance(0.1)
-    assert 4 == slots.free
 
 
 def fill(slots: Slots, wanted: int, came: int) -> None:
@@ -177,10 +166,11 @@ def test_more_room_is_pressed_once_it_is_full() -> None:
     assert slots.pressed
 
 
-def test_only_the_first_refusal_of_an_overload_counts() -> None:
+def test_one_overload_shows_in_many_refusals_and_counts_once() -> None:
     clock = FakeClock()
     slots = Slots(16, clock, lambda: None)
 
-    assert [True, False] == [slots.cut(), slots.cut()]
-    clock.advance(CUT_SECONDS)
-    assert slots.cut()
+    assert [True, False, False] == [slots.cut(running) for running in (10, 9, 8)]
+    assert 8 == slots.limit
+    clock.advance(OVERLOAD_SECONDS)
+    assert slots.cut(7)

@@ -89,7 +89,7 @@ class Bay:
     async def _serve(self) -> None:
         if self.slots.used > self.refuses_above:
             self.slots.give()
-            if self.slots.cut():
+            if self.slots.cut(self.slots.used):
                 self.tuner.refused()
             return
         record = Record(model="m", tier="default", path="/p", queue_ms=0, streamed=self._streamed)
@@ -300,7 +300,7 @@ def test_a_refusal_of_what_was_held_leaves_less() -> None:
         bay = Bay(sharing(40))
         bay.tuner.know(Room(16, None, "its cache holds so many"))
 
-        bay.slots.cut()
+        bay.slots.cut(12)
         bay.tuner.refused()
 
         assert 16 * REFUSED_SHARE == bay.tuner.limit == bay.slots.limit

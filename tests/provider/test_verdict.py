@@ -8,6 +8,7 @@ from inferline_provider.verdict import (
     Answer,
     Broken,
     Busy,
+    Circumstances,
     Fault,
     Finish,
     HandBack,
@@ -98,7 +99,7 @@ def test_an_answer_with_an_error_among_other_things_is_an_answer() -> None:
 @pytest.mark.parametrize(("told", "seconds"), [("7", 7), ("0", 1), ("3600", 60), ("soon", None)])
 def test_a_busy_backend_says_for_how_long(told: str, seconds: int | None) -> None:
     with pytest.raises(Busy) as busy:
-        judge(answer(503), told)
+        judge(answer(503), {"retry-after": told})
 
     assert busy.value.retry_after_seconds == seconds
 
@@ -109,30 +110,80 @@ def test_a_refused_key_is_the_providers_affair(status: int) -> None:
         judge(answer(status))
 
 
+def busy(retry_after: int | None = None, *, is_final: bool = False) -> Busy:
+    return Busy(retry_after, Answer(429, "application/json", ERROR), is_final=is_final)
+
+
 def test_a_busy_backend_costs_no_attempt() -> None:
-    assert after(Busy(9), attempts_left=0, begun=False, stuck=False) == HandBack(
-        spared=True, hide_seconds=9
-    )
+    assert after(busy(9), Circumstances(attempts_left=0)) == HandBack(True, 9)
 
 
 def test_a_task_comes_back_after_one_to_five_seconds() -> None:
     for _ in range(50):
-        end = after(Busy(None), attempts_left=1, begun=False, stuck=False)
+        end = after(busy(), Circumstances())
         assert isinstance(end, HandBack)
         assert 1 <= end.hide_seconds <= 5
 
 
-def test_a_refused_key_gives_the_task_to_others_at_once() -> None:
-    end = after(KeyRefused(), attempts_left=1, begun=False, stuck=False)
+def test_a_task_that_one_backend_refuses_is_at_once_anothers() -> None:
+    assert after(busy(9), Circumstances(peers=1)) == HandBack(True, 0)
 
-    assert end == HandBack(spared=False, hide_seconds=0)
+
+@pytest.mark.parametrize(
+    ("fault", "refused_seconds"),
+    [(busy(), 30.0), (busy(31), None), (busy(20), 10.5), (busy(is_final=True), None)],
+)
+def test_a_refusal_is_told_once_waiting_is_no_use(
+    fault: Busy, refused_seconds: float | None
+) -> None:
+    end = after(fault, Circumstances(refused_seconds=refused_seconds, busy_seconds_max=30.0))
+
+    assert isinstance(end, Finish)
+    assert (end.outcome.status, end.rest, end.outcome.error) == (429, ERROR, {})
+
+
+def test_another_may_have_what_this_server_has_spent() -> None:
+    assert after(busy(is_final=True), Circumstances(peers=1)) == HandBack(True, 0)
+
+
+def test_nobody_waits_longer_than_the_bound() -> None:
+    end = after(busy(), Circumstances(refused_seconds=29.5, busy_seconds_max=30.0))
+
+    assert end == HandBack(True, 1)
+
+
+def test_a_refused_key_gives_the_task_to_others_at_once() -> None:
+    end = after(KeyRefused("r"), Circumstances(attempts_left=1))
+
+    assert end == HandBack(False, 0)
+
+
+def test_a_refusal_with_a_good_key_is_about_the_request() -> None:
+    with pytest.raises(KeyRefused) as refused:
+        judge(answer(403))
+    end = after(refused.value, Circumstances(attempts_left=1, has_good_key=True))
+
+    assert isinstance(end, Finish)
+    assert (403, {"x-should-retry": "false"}) == (end.outcome.status, end.outcome.headers)
+    assert b"scripted" not in end.rest
+
+
+def test_a_failure_that_repeats_is_told_and_that_repeating_does_not_help() -> None:
+    with pytest.raises(Broken) as broken:
+        judge(answer(500))
+    broken.value.is_repeated = True
+
+    end = after(broken.value, Circumstances(attempts_left=2))
+
+    assert isinstance(end, Finish)
+    assert (500, {"x-should-retry": "false"}) == (end.outcome.status, end.outcome.headers)
 
 
 def test_the_last_attempt_tells_the_backends_own_error() -> None:
     with pytest.raises(Broken) as broken:
         judge(answer(500))
 
-    end = after(broken.value, attempts_left=0, begun=False, stuck=False)
+    end = after(broken.value, Circumstances())
 
     assert isinstance(end, Finish)
     assert (end.outcome.status, end.rest, end.outcome.error) == (500, ERROR, {})
@@ -140,16 +191,16 @@ def test_the_last_attempt_tells_the_backends_own_error() -> None:
 
 @pytest.mark.parametrize("fault", [Broken("x"), KeyRefused("secret")])
 def test_the_last_attempt_without_an_error_to_tell_fails(fault: Fault) -> None:
-    end = after(fault, attempts_left=0, begun=False, stuck=False)
+    end = after(fault, Circumstances())
 
     assert isinstance(end, Finish)
     assert (end.outcome.error["status"], end.outcome.error["code"]) == (502, "backend_failed")
     assert "secret" not in str(end.outcome.error)
 
 
-@pytest.mark.parametrize("fault", [Broken("x"), Busy(1), KeyRefused()])
+@pytest.mark.parametrize("fault", [Broken("x"), Busy(1), KeyRefused("r")])
 def test_an_answer_that_has_begun_and_can_go_on_nowhere_fails(fault: Fault) -> None:
-    end = after(fault, attempts_left=2, begun=True, stuck=True)
+    end = after(fault, Circumstances(attempts_left=2, begun=True, stuck=True))
 
     assert isinstance(end, Finish)
     assert end.outcome.error["code"] == "provider_lost"
@@ -171,7 +222,7 @@ def test_usage_is_read_where_it_stands(document: object, usage: dict[str, int]) 
 
 
 def test_an_answer_that_has_begun_goes_on_in_another_attempt() -> None:
-    end = after(Broken("x"), attempts_left=2, begun=True, stuck=False)
+    end = after(Broken("x"), Circumstances(attempts_left=2, begun=True))
 
     assert isinstance(end, HandBack)
     assert not end.spared
@@ -180,18 +231,22 @@ def test_an_answer_that_has_begun_goes_on_in_another_attempt() -> None:
 def test_of_a_begun_answer_the_last_failure_is_never_told_as_its_end() -> None:
     told = Broken("x", Answer(500, "application/json", b"{}"))
 
-    end = after(told, attempts_left=0, begun=True, stuck=False)
+    end = after(told, Circumstances(begun=True))
 
     assert isinstance(end, Finish)
     assert "provider_lost" == end.outcome.error["code"]
 
 
-def test_a_backend_that_can_not_continue_is_not_asked_at_once_and_not_for_ever() -> None:
-    def follows(attempt: int) -> Finish | HandBack:
-        return after(Unfit(""), attempt=attempt, attempts_left=1, begun=True, stuck=False)
+def test_what_this_backend_can_not_continue_others_may_at_once() -> None:
+    names = frozenset({"p1"})
 
-    first, last = follows(2), follows(8)
-    assert isinstance(first, HandBack)
-    assert (True, True) == (first.spared, first.hide_seconds >= 1)
-    assert isinstance(last, HandBack)
-    assert not last.spared
+    end = after(Unfit(""), Circumstances(begun=True, others=1, unfit=names))
+
+    assert end == HandBack(True, 0, names)
+
+
+def test_what_no_backend_can_continue_is_lost_at_once() -> None:
+    end = after(Unfit(""), Circumstances(begun=True, attempts_left=2, others=0))
+
+    assert isinstance(end, Finish)
+    assert "provider_lost" == end.outcome.error["code"]

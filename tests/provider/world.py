@@ -50,6 +50,8 @@ class FakeGateway:
     peers: dict[str, int] = field(default_factory=dict)
     #: Who is faster than the provider, by model.
     faster: dict[str, Faster] = field(default_factory=dict)
+    #: How many others serve each model.
+    peers: dict[str, int] = field(default_factory=dict)
 
     async def enrol(self, request: web.Request) -> web.Response:
         told = await request.json()
@@ -191,12 +193,14 @@ async def world(
     clock: Clock | None = None,
     lends: Callable[[], Credentials | None] = lambda: None,
     telemetry: Telemetry = UNTOLD,
+    peers: dict[str, int] | None = None,
     **settings: Any,
 ) -> AsyncIterator[World]:
     """A provider that has enrolled, in its world; stopped at once at the end."""
     backend = backend or Backend()
     around = World(backend, terms=TERMS.model_copy(update=terms or {}))
     around.gateway.lends = lends
+    around.gateway.peers = peers or {}
     around.store = store or around.store
     around.queue = around.gateway.queue = queue or around.queue
     async with serving(backend) as port, around.gateway.serving() as base_url:

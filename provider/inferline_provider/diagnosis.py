@@ -1,0 +1,62 @@
+"""What a fault at one task says of the backend: nothing, that it is busy, or is not well."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from inferline.task import Task
+from inferline_provider.breaker import Breakers
+from inferline_provider.health import Health
+from inferline_provider.slots import Slots
+from inferline_provider.tuner import Tuner
+from inferline_provider.verdict import Broken, Busy, Fault, KeyRefused, Silent
+
+#: A backend that has just answered need not be looked at, seconds.
+ALIVE_SECONDS: Final = 1.0
+#: A key that somebody was answered with so long ago or less is good, seconds.
+KEY_SECONDS: Final = 60.0
+
+
+class Diagnosis:
+    """Draws the conclusions for slots, breakers, tuner and health."""
+
+    def __init__(
+        self, slots: Slots, breakers: Breakers, health: Health, tuner: Tuner | None
+    ) -> None:
+        self._slots = slots
+        self.breakers = breakers
+        self._health = health
+        self._tuner = tuner
+
+    async def is_well(self) -> bool:
+        """Say whether the backend works, a look at it included unless it has just answered."""
+        if not self.breakers.is_alive(ALIVE_SECONDS):
+            await self._health.look()
+        return self._health.is_healthy
+
+    @property
+    def has_good_key(self) -> bool:
+        """Whether the backend has answered others of late, so that it takes the provider's key."""
+        return self.breakers.is_alive(KEY_SECONDS)
+
+    def conclude(self, task: Task, fault: Fault, *, again: bool) -> None:
+        """Take note of a fault at a task; ``again``: the backend refuses it as it did before."""
+        breaker = self.breakers[task.model]
+        if isinstance(fault, Silent):
+            self._slots.fail()
+        elif isinstance(fault, Busy):
+            if not fault.is_final:
+                self._refused(task, fault.retry_after_seconds or 0, again=again)
+        elif isinstance(fault, KeyRefused):
+            # With a key that others were answered with, it is the request that was refused.
+            if not self.has_good_key or breaker.strike(task.ref):
+                self._health.refuse_key()
+                return
+        elif isinstance(fault, Broken):
+            breaker.strike(task.ref)
+        self._health.doubt()
+
+    def _refused(self, task: Task, seconds: int, *, again: bool) -> None:
+        is_cut = self.breakers.refused(task.model, task.ref, seconds, again=again)
+        if is_cut and self._tuner is not None:
+            self._tuner.refused()
