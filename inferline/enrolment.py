@@ -119,6 +119,7 @@ class Terms(BaseModel):
     #: Gateways of an earlier release do not tell it.
     orphan_seconds: float = 60.0
     cancel_seconds: float = 0.4
+    first_event_seconds_max: float = 5.0
     busy_seconds_max: float = 30.0
     #: Whether answers may be written packed: gateways of an earlier release can't read them.
     packs: bool = False

@@ -242,14 +242,25 @@ class Settings:
     first_byte_seconds_max: float = _setting(
         600.0,
         "How long a backend may take until the first byte of an answer; the first of an answer "
-        "that is not streamed comes when all of it is there.",
+        "that is not streamed comes when all of it is there. A backend that tells that it works is "
+        "waited for until the request's deadline.",
+    )
+    first_event_seconds_max: float = _setting(
+        5.0,
+        "How long a backend may take until the first event of a stream, where another provider "
+        "serves the model: then that gets the task, once. A backend that tells that it works is "
+        "left to go on; see `docs/running-a-provider.md`.",
+    )
+    gap_seconds_max: float = _setting(
+        300.0,
+        "How long a backend's answer may stay silent once it has begun. A backend that tells that "
+        "it works is waited for until the request's deadline.",
     )
     busy_seconds_max: float = _setting(
         30.0,
         "How long a request waits for a backend that refuses it with 429 or 503, where no other "
         "provider takes it. Then its client gets the backend's own answer.",
     )
-    gap_seconds_max: float = _setting(60.0, "How long a backend's stream may stay silent.")
     answer_bytes_max: int = _setting(64 * 1024 * 1024, "Largest answer of a backend, bytes.")
     strikes_max: int = _setting(
         5,

@@ -13,7 +13,7 @@ from inferline.http.dialing import Dialer, refusal
 from inferline.http.errors import ConnectTimeout, HttpError
 from inferline.http.origin import Origin, place
 from inferline.http.proxies import NO_PROXIES, Proxies, Proxy
-from inferline.http.response import Response
+from inferline.http.response import Outlasts, Response
 
 log = logging.getLogger(__name__)
 
@@ -68,11 +68,13 @@ class Connections:
         body: bytes,
         *,
         silence_seconds: float,
+        outlasts: Outlasts | None = None,
     ) -> Response:
         """
         Send a request and return the response once its headers are here. Raises HttpError.
 
-        ``url`` goes out as it is written. The response is to be read to its end, or closed.
+        ``url`` goes out as it is written. The response is to be read to its end, or closed. Of
+        ``silence_seconds`` and ``outlasts`` see `Response`.
         """
         if not self._is_open:
             raise RuntimeError("The connections are not open: use `async with`.")
@@ -82,7 +84,7 @@ class Connections:
             path, headers = f"http://{origin.authority}{path}", _shown(headers, proxy)
         head = _head(method, path, origin, headers, len(body))
         connection = self._kept(origin) or await self._connected(origin, proxy)
-        response = Response(connection, method, silence_seconds)
+        response = Response(connection, method, silence_seconds, outlasts)
         connection.carry(response, head, body)
         await response.begun()
         if response.status == 407 and proxy is not None and connection.is_passed_on:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Final, Protocol
 
 from inferline.http.errors import HttpError, Silence
 
 #: What of a response may lie here unread, bytes; then its sender has to wait.
 UNREAD_BYTES_MAX: Final = 256 * 1024
+
+#: Says, when nothing has come for too long, whether to wait for as long again.
+Outlasts = Callable[[], Awaitable[bool]]
 
 
 class Source(Protocol):
@@ -26,26 +29,38 @@ class Response:
     """
     A response, its body as it comes.
 
-    ``silence_seconds``, which may be changed, bounds each wait for something to come; what does not
-    come in that time, or with the connection's end, raises HttpError.
+    ``silence_seconds``, which may be changed, bounds each wait for something to come, unless
+    ``outlasts`` says to wait on; what does not come in that time, or with the connection's end,
+    raises HttpError.
     """
 
     __slots__ = (
         "_ended",
         "_error",
+        "_outlasts",
         "_pieces",
         "_size",
         "_source",
         "_waiter",
         "headers",
         "method",
+        "received_bytes",
         "silence_seconds",
         "status",
     )
 
-    def __init__(self, source: Source, method: str, silence_seconds: float) -> None:
+    def __init__(
+        self,
+        source: Source,
+        method: str,
+        silence_seconds: float,
+        outlasts: Outlasts | None = None,
+    ) -> None:
         self.silence_seconds = silence_seconds
+        self._outlasts = outlasts
         self.status = 0
+        #: How much of the body has come so far.
+        self.received_bytes = 0
         #: By name in lower case. Of lines with the same name the last counts.
         self.headers: dict[str, str] = {}
         self.method = method
@@ -54,7 +69,7 @@ class Response:
         self._size = 0
         self._ended = False
         self._error: HttpError | None = None
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiter: asyncio.Future[bool] | None = None
 
     async def begun(self) -> None:
         """Return once the headers are here."""
@@ -113,6 +128,7 @@ class Response:
         """Take a piece of the body; False when it is to be the last for a while."""
         self._pieces.append(data)
         self._size += len(data)
+        self.received_bytes += len(data)
         self._wake()
         return self._size < UNREAD_BYTES_MAX
 
@@ -128,23 +144,42 @@ class Response:
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+            self._waiter.set_result(True)
 
     async def _wait(self) -> None:
-        """Return when something has come. Raises what the connection failed with, and Silence."""
+        """Return when something may have come. Raises Silence, or what the connection met."""
         if self._error is not None:
             raise self._error
-        loop = asyncio.get_running_loop()
-        self._waiter = loop.create_future()
-        timer = loop.call_later(self.silence_seconds, self._silent, self._waiter)
-        try:
-            await self._waiter
-        finally:
-            timer.cancel()
-            self._waiter = None
+        if not (await self._is_woken() or await self._is_worth_waiting()):
+            self.fail(Silence(f"Nothing came in {self.silence_seconds:g} s."))
         if self._error is not None and not self._pieces:
             raise self._error
 
-    def _silent(self, waiter: asyncio.Future[None]) -> None:
-        if not waiter.done():
-            self.fail(Silence(f"Nothing came in {self.silence_seconds:g} s."))
+    async def _is_woken(self) -> bool:
+        """Return True when something has come, or False after too long."""
+        loop = asyncio.get_running_loop()
+        self._waiter = loop.create_future()
+        timer = loop.call_later(self.silence_seconds, _give_up, self._waiter)
+        try:
+            return await self._waiter
+        finally:
+            timer.cancel()
+            self._waiter = None
+
+    async def _is_worth_waiting(self) -> bool:
+        """Ask whether to wait on; what comes meanwhile is the better answer."""
+        if self._outlasts is None:
+            return False
+        asking = asyncio.ensure_future(self._outlasts())
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await asyncio.wait({asking, self._waiter}, return_when=asyncio.FIRST_COMPLETED)
+            return self._waiter.done() or asking.result()
+        finally:
+            asking.cancel()
+            self._waiter = None
+
+
+def _give_up(waiter: asyncio.Future[bool]) -> None:
+    if not waiter.done():
+        waiter.set_result(False)

@@ -4,32 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
-from inferline.bodies import BodyStore
-from inferline.clock import Clock
-from inferline.enrolment import Terms
 from inferline.errors import BackendFailed, LeaseLost, ProviderLost, Unavailable
 from inferline.forwarding import CONTENT_TYPE
-from inferline.queue import Delivery, Message, TaskQueue
-from inferline.store import Outcome, TaskStore
+from inferline.queue import Delivery, Message
+from inferline.store import Outcome
 from inferline.task import Task
 from inferline_provider.alias import rename, rename_in_query, rename_in_request
-from inferline_provider.backend import Backend
-from inferline_provider.chunks import ChunkWriter
+from inferline_provider.attempt_context import AttemptContext
 from inferline_provider.claim import is_intact
 from inferline_provider.continuation import Splice, continuation, draws_of, may_continue
 from inferline_provider.delivered import Delivered, delivered
-from inferline_provider.diagnosis import Diagnosis
-from inferline_provider.leases import Leases, Stop
-from inferline_provider.passes import Passes
+from inferline_provider.leases import Stop
 from inferline_provider.relay import Relay
-from inferline_provider.trail import UNTOLD, Ending, Telemetry, Trail
-from inferline_provider.usage import UsageAsker, is_refusal
+from inferline_provider.trail import Ending, Trail, asks_stream
+from inferline_provider.usage import is_refusal
 from inferline_provider.verdict import (
     Broken,
     Busy,
@@ -56,29 +50,6 @@ DAMAGED: Final = "The request was damaged on its way to the provider. Send it ag
 _End = Finish | HandBack | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Bench:
-    """What every attempt of a provider works with."""
-
-    provider: str
-    terms: Terms
-    clock: Clock
-    store: TaskStore
-    queue: TaskQueue
-    bodies: BodyStore
-    backend: Backend
-    writer: ChunkWriter
-    leases: Leases
-    #: Backend's name of a model by the name that clients use.
-    aliases: Mapping[str, str] = field(default_factory=dict)
-    #: Tasks that were failed here.
-    passes: Passes
-    #: Hears of each fault and of each sign of life.
-    diagnosis: Diagnosis
-    usage: UsageAsker = field(default_factory=UsageAsker)
-    telemetry: Telemetry = UNTOLD
-
-
 class Attempt:
     """
     One attempt, from its claim to the end of its message.
@@ -88,15 +59,22 @@ class Attempt:
     """
 
     def __init__(
-        self, bench: Bench, task: Task, message: Message, delivery: Delivery, confirmed_at: float
+        self,
+        context: AttemptContext,
+        task: Task,
+        message: Message,
+        delivery: Delivery,
+        confirmed_at: float,
     ) -> None:
         self.task = task
         self.delivery = delivery
         self.confirmed_at = confirmed_at
-        self._bench = bench
+        self._context = context
         self._message = message
-        self._stream = bench.writer.open(task)
-        self._trail = Trail(bench.telemetry, task, bench.provider, bench.clock, bench.store.now_ms)
+        self._stream = context.writer.open(task)
+        self._trail = Trail(
+            context.telemetry, task, context.provider, context.clock, context.store.now_ms
+        )
         self._ending: Ending = "broken"
         #: Whether it has an answer that is no failure and no refusal, once it has been served.
         self.is_answered = False
@@ -125,7 +103,7 @@ class Attempt:
 
     async def run(self, served: Callable[[], None]) -> None:
         """Run the attempt. `served` is called as soon as the backend has room again."""
-        self._bench.leases.hold(self)
+        self._context.leases.hold(self)
         try:
             try:
                 end = await self._serve_or_stop()
@@ -135,7 +113,7 @@ class Attempt:
                 served()
             await self._end(await self._seal(end))
         finally:
-            self._bench.leases.drop(self)
+            self._context.leases.drop(self)
             self._trail.ended(self._ending)
 
     async def _serve_or_stop(self) -> _End:
@@ -152,8 +130,8 @@ class Attempt:
         return self._serving.result()
 
     async def _serve(self) -> _End:
-        task, breakers = self.task, self._bench.diagnosis.breakers
-        left_seconds = (task.deadline_ms - self._bench.store.now_ms()) / 1000
+        task, breakers = self.task, self._context.diagnosis.breakers
+        left_seconds = (task.deadline_ms - self._context.store.now_ms()) / 1000
         breakers.begin(task.model, task.ref)
         try:
             async with asyncio.timeout(left_seconds) as deadline:
@@ -187,7 +165,7 @@ class Attempt:
         except Broken as first:
             self._stream.hold()
             is_passed_on = self._peers and self.task.attempt == 1
-            if self._stream.begun or is_passed_on or not await self._bench.diagnosis.is_well():
+            if self._stream.begun or is_passed_on or not await self._context.diagnosis.is_well():
                 raise
             self._stream.discard()
             failed = first
@@ -199,14 +177,14 @@ class Attempt:
 
     def _after(self, fault: Fault) -> _End:
         """Return what follows a fault, after all who have to know of it have heard."""
-        bench, task = self._bench, self.task
+        context, task = self._context, self.task
         self._stream.hold()
         begun = self._stream.begun
-        refused = bench.passes.refuse(task.ref) if isinstance(fault, Busy) else None
-        bench.passes.add(task.ref, begun=begun)
+        refused = context.passes.refuse(task.ref) if isinstance(fault, Busy) else None
+        context.passes.add(task.ref, begun=begun)
         log.warning("An attempt failed. %s task=%s", fault, task.ref.id)
-        has_good_key = bench.diagnosis.has_good_key
-        bench.diagnosis.conclude(task, fault, again=refused is not None)
+        has_good_key = context.diagnosis.has_good_key
+        context.diagnosis.conclude(task, fault, again=refused is not None)
         seen = Circumstances(
             attempt=task.attempt,
             attempts_left=task.attempts_left,
@@ -214,23 +192,23 @@ class Attempt:
             stuck=self._is_stuck,
             peers=self._peers,
             refused_seconds=refused,
-            busy_seconds_max=bench.terms.busy_seconds_max,
+            busy_seconds_max=context.terms.busy_seconds_max,
             has_good_key=has_good_key,
             unfit=self._unfit,
-            others=bench.passes.others(task.ref, self._unfit - {bench.provider}, self._writer),
+            others=context.passes.others(task.ref, self._unfit - {context.provider}, self._writer),
         )
         return after(fault, seen)
 
     @property
     def _peers(self) -> int:
         """How many other providers serve the model."""
-        return self._bench.passes.peers(self.task.ref)
+        return self._context.passes.peers(self.task.ref)
 
     @property
     def _unfit(self) -> frozenset[str]:
         """Those who can't go on with the answer: who have said so, and who was lost with it."""
         lost = {self._writer} if self._writer and self.task.lapsed_ms else set()
-        return frozenset({self._bench.provider, *self.task.unfit.split(), *lost})
+        return frozenset({self._context.provider, *self.task.unfit.split(), *lost})
 
     @property
     def _is_stuck(self) -> bool:
@@ -240,12 +218,26 @@ class Attempt:
     def _can_go_on(self) -> bool:
         return self.task.attempts_left > 0 and not self._is_stuck
 
+    def _first_seconds(self, body: bytes) -> float:
+        """
+        How long the backend may be silent at first: less where another could have the stream.
+
+        Once for each task: else a long prefill would be begun everywhere and ended nowhere.
+        """
+        terms, task = self._context.terms, self.task
+        is_movable = (
+            task.attempt == 1 and task.attempts_left and self._context.passes.peers(task.ref)
+        )
+        if is_movable and asks_stream(body):
+            return min(terms.first_event_seconds_max, terms.first_byte_seconds_max)
+        return terms.first_byte_seconds_max
+
     async def _ask(self) -> Finish:
         """Put the task to the backend and relay its answer. Raises Fault or Unavailable."""
-        bench, task = self._bench, self.task
+        context, task = self._context, self.task
         body = self._message.body
         if body is None:
-            body = await bench.bodies.get(self._message.body_key or "")
+            body = await context.bodies.get(self._message.body_key or "")
         if not is_intact(task, body):
             return Finish(failure(BackendFailed(DAMAGED, code="damaged_request")))
         self._request = body
@@ -253,7 +245,7 @@ class Attempt:
         may_be_begun = task.attempt > 1 and (
             b'"stream' in body or CONTENT_TYPE in task.request_headers
         )
-        if may_be_begun and (left := await delivered(bench.store, task)) is not None:
+        if may_be_begun and (left := await delivered(context.store, task)) is not None:
             return await self._go_on(left)
         return await self._put(body)
 
@@ -267,9 +259,9 @@ class Attempt:
         return await self._continue(left)
 
     async def _continue(self, left: Delivered) -> Finish:
-        bench, task = self._bench, self.task
-        name = bench.aliases.get(task.model, task.model)
-        rest = await continuation(left, task.path, self._request, name, bench.backend)
+        context, task = self._context, self.task
+        name = context.aliases.get(task.model, task.model)
+        rest = await continuation(left, task.path, self._request, name, context.backend)
         if rest.body is None:
             self._stream.head(200, left.content_type)
             usage = usage_of({"usage": left.usage})
@@ -280,7 +272,7 @@ class Attempt:
 
     async def _put(self, body: bytes, splice: Splice | None = None) -> Finish:
         """Put a body to the backend, with the question for its usage unless it refuses that."""
-        usage = self._bench.usage
+        usage = self._context.usage
         asking = usage.ask(self.task.path, body)
         if asking is not None and not is_refusal(finish := await self._post(asking, True, splice)):
             return finish
@@ -291,8 +283,8 @@ class Attempt:
 
     async def _post(self, body: bytes, hides_usage: bool, splice: Splice | None) -> Finish:
         """Put a body to the backend and relay its answer. Raises Fault or Unavailable."""
-        bench, task, trail = self._bench, self.task, self._trail
-        name, outward = bench.aliases.get(task.model), None
+        context, task, trail = self._context, self.task, self._trail
+        name, outward = context.aliases.get(task.model), None
         query = task.query
         if name is not None:
             content_type = task.request_headers.get(CONTENT_TYPE, "")
@@ -300,21 +292,21 @@ class Attempt:
             query = rename_in_query(query, task.model, name)
             outward = partial(rename, old=name, new=task.model)
         relay = Relay(
-            *(bench.terms, task.path, body, self._stream, outward, self._event),
+            *(context.terms, task.path, body, self._stream, outward, self._event),
             hides_usage=hides_usage,
-            usage_asker=bench.usage,
+            usage_asker=context.usage,
             splice=splice,
             can_go_on=self._can_go_on,
         )
         with trail.asking(body) as traceparent:
-            silence = bench.terms.first_byte_seconds_max
-            async with bench.backend.post(
+            silence = self._first_seconds(body)
+            async with context.backend.post(
                 *(task.path, body, silence, traceparent),
                 query=query,
                 forwarded=task.request_headers,
             ) as response:
                 finish = await relay.run(response)
-            bench.diagnosis.breakers.alive(task.model, task.ref)
+            context.diagnosis.breakers.alive(task.model, task.ref)
             trail.answered(finish.outcome)
         return finish
 
@@ -323,7 +315,7 @@ class Attempt:
         self._trail.event()
         if not self._is_alive:
             self._is_alive = True
-            self._bench.diagnosis.breakers.alive(self.task.model, self.task.ref)
+            self._context.diagnosis.breakers.alive(self.task.model, self.task.ref)
 
     async def _seal(self, end: _End) -> _End:
         """Write the answer but for its last piece, which rides on the write that ends the task."""
@@ -357,7 +349,7 @@ class Attempt:
                 return await self._let_go()
             except Unavailable:
                 log.warning("The end of a task can't be written yet. task=%s", self.task.ref.id)
-            await self._bench.clock.sleep(pause)
+            await self._context.clock.sleep(pause)
             pause = min(longest, pause * 2)
         log.info("An attempt stopped: %s. task=%s", self._stopped.value, self.task.ref.id)
         self._ending = "ended" if self._stopped is Stop.ENDED else "lost"
@@ -366,7 +358,7 @@ class Attempt:
         return None
 
     async def _write_end(self, end: _End) -> None:
-        store, queue = self._bench.store, self._bench.queue
+        store, queue = self._context.store, self._context.queue
         if isinstance(end, HandBack):
             await store.hand_back(self.task, spared=end.spared, unfit=end.unfit)
             self._ending = "handed_back"
@@ -384,9 +376,9 @@ class Attempt:
         """Leave a task that is not ours alone; only the message of an ended one goes."""
         ref = self.task.ref
         try:
-            found = (await self._bench.store.states([ref])).get(ref)
+            found = (await self._context.store.states([ref])).get(ref)
             if found is not None and found.state.terminal:
-                await self._bench.queue.delete([self.delivery])
+                await self._context.queue.delete([self.delivery])
         except Unavailable:
             pass  # Whoever receives the message next will see.
 

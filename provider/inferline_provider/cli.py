@@ -118,7 +118,7 @@ def _add_backend(group: argparse._ArgumentGroup) -> None:
         help="between two looks at its models; default: 60 [MODEL_REFRESH_INTERVAL]",
     )
     group.add_argument(
-        "--models", metavar="A,B", help="serve only these; default: all that it has [MODELS]"
+        "--models", metavar="A,B", help="serve just these; default: all that it lists [MODELS]"
     )
     group.add_argument(
         "--alias",

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Final
 
 from inferline.queue import Delivery
-from inferline_provider.attempt import Attempt, Bench
+from inferline_provider.attempt import Attempt
+from inferline_provider.attempt_context import AttemptContext
 from inferline_provider.claim import claim
 from inferline_provider.leases import Stop
 from inferline_provider.slots import Slots
@@ -22,8 +23,10 @@ NEWEST_WEIGHT: Final = 0.1
 class Crew:
     """Runs attempts, each in a task of its own, and gives the slot of each back."""
 
-    def __init__(self, bench: Bench, slots: Slots, on_ran: Callable[[str], None]) -> None:
-        self._bench = bench
+    def __init__(
+        self, context: AttemptContext, slots: Slots, on_ran: Callable[[str], None]
+    ) -> None:
+        self._context = context
         self._slots = slots
         self._on_ran = on_ran
         self._tasks: set[asyncio.Task[None]] = set()
@@ -56,8 +59,8 @@ class Crew:
             attempt.abort(Stop.DRAINED)
 
     async def _deal_with(self, delivery: Delivery) -> None:
-        bench = self._bench
-        begun_at = bench.clock.monotonic()
+        context = self._context
+        begun_at = context.clock.monotonic()
         attempt: Attempt | None = None
 
         def served() -> None:
@@ -65,18 +68,18 @@ class Crew:
             if attempt is not None:
                 self._attempts.discard(attempt)
                 if attempt.is_answered:
-                    self._took(bench.clock.monotonic() - begun_at)
+                    self._took(context.clock.monotonic() - begun_at)
 
         try:
-            lease_seconds = bench.terms.lease_seconds
-            owner = bench.provider
-            claimed = await claim(bench.store, bench.queue, delivery, owner, lease_seconds)
+            lease_seconds = context.terms.lease_seconds
+            owner = context.provider
+            claimed = await claim(context.store, context.queue, delivery, owner, lease_seconds)
         except BaseException:
             served()
             raise
         if claimed is None:
             return served()
-        attempt = Attempt(bench, *claimed, delivery, begun_at)
+        attempt = Attempt(context, *claimed, delivery, begun_at)
         self._attempts.add(attempt)
         self._on_ran(attempt.task.model)
         if self._stopping:

@@ -17,7 +17,7 @@ from inferline.enrolment import TOKENS_PER_SECOND_MAX, Enrolment, Grant
 from inferline.queue import TaskQueue
 from inferline.store import TaskStore
 from inferline.task import plain
-from inferline_provider.attempt import Bench
+from inferline_provider.attempt_context import AttemptContext
 from inferline_provider.backend import Backend
 from inferline_provider.breaker import Breakers
 from inferline_provider.chunks import ChunkWriter
@@ -180,8 +180,13 @@ class Provider:
         return Standing(self._slots.limit, self._slots.used, self._health.is_healthy)
 
     async def join(self) -> Grant:
-        """Wait for the backend, then for the gateway. Raises EnrolmentRefused."""
-        await self._health.wait()
+        """
+        Wait for the gateway, which hears why if the backend can't work. Raises EnrolmentRefused.
+        """
+        await self._health.look()
+        if self._health.reason:
+            address, why = self._settings.backend, self._health.reason
+            log.warning("Waiting for the backend: %s address=%s", why, address)
         self._make_room()
         grant = await self._enroller.join()
         self._granted(grant)
@@ -206,7 +211,7 @@ class Provider:
             flush_bytes=terms.flush_bytes,
             patience_seconds=terms.lease_seconds / 2,
         )
-        bench = Bench(
+        context = AttemptContext(
             provider=self._settings.id,
             terms=terms,
             clock=self._clock,
@@ -221,7 +226,7 @@ class Provider:
             diagnosis=Diagnosis(self._slots, self._breakers, self._health, self._tuner),
             telemetry=self._telemetry,
         )
-        self._crew = Crew(bench, self._slots, self._rota.ran)
+        self._crew = Crew(context, self._slots, self._rota.ran)
         self._puller = Puller(
             stores.queue,
             self._rota,

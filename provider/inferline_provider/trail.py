@@ -141,6 +141,11 @@ class Telemetry:
 UNTOLD: Final = Telemetry()
 
 
+def asks_stream(body: bytes) -> bool:
+    """Say whether a request asks for a stream."""
+    return _STREAMED.search(body) is not None
+
+
 class Trail:
     """One attempt as its spans and its record have it. Dates are the store's, as everywhere."""
 
@@ -170,7 +175,7 @@ class Trail:
         span = self._telemetry.tracer.begin("client", self._span.context, self._now_ms())
         self._asked_at = self._clock.monotonic()
         record = self._record
-        record.streamed = _STREAMED.search(body) is not None
+        record.streamed = asks_stream(body)
         self._telemetry.watcher.asked(record)
         try:
             yield str(span.context)

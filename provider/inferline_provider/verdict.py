@@ -114,6 +114,10 @@ class Broken(Fault):
         self.is_final = answer is not None and answer.headers.get(_SHOULD_RETRY) == "false"
 
 
+class Unlisted(Broken):
+    """The backend has no list of its models."""
+
+
 class CannotContinue(Fault):
     """Nobody can honestly go on with what earlier attempts have left of the answer."""
 

@@ -113,7 +113,7 @@ def pair(both: Pair) -> Iterator[Pair]:
         pytest.param({"status": 500, "times": 1}, id="500 once"),
         pytest.param({"abort_after_tokens": 0}, id="reset before the answer"),
         pytest.param({"hang": True}, id="no answer at all"),
-        pytest.param({"first": 4}, id="first token beyond the limit"),
+        pytest.param({"hang": True, "stall_seconds": 4}, id="first token beyond the limit"),
     ],
 )
 def test_what_fails_before_the_answer_began_is_not_seen(

@@ -50,7 +50,7 @@ class Careless(Attempt):
 
     async def _let_go(self) -> None:
         with suppress(Unavailable):
-            await self._bench.queue.delete([self.delivery])
+            await self._context.queue.delete([self.delivery])
 
 
 class Newest(Reader):

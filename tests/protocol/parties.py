@@ -24,7 +24,7 @@ from inferline.queue import Delivery, Depth
 from inferline.registry import Model, Provider
 from inferline.settings import Settings
 from inferline.task import Task
-from inferline_provider.attempt import Bench
+from inferline_provider.attempt_context import AttemptContext
 from inferline_provider.breaker import Breakers
 from inferline_provider.chunks import ChunkWriter
 from inferline_provider.crew import Crew
@@ -218,7 +218,7 @@ class Host(Process):
         self._slots = Slots(SLOTS, wire.clock, lambda: None)
         limits = TERMS.lease_seconds, TERMS.orphan_seconds, TERMS.cancel_seconds
         self.leases = Leases(seam, self._queue, wire.clock, *limits)
-        bench = Bench(
+        context = AttemptContext(
             provider=name,
             terms=TERMS,
             clock=wire.clock,
@@ -236,7 +236,7 @@ class Host(Process):
                 None,
             ),
         )
-        self.crew = Crew(bench, self._slots, lambda model: None)
+        self.crew = Crew(context, self._slots, lambda model: None)
         for work in (writer.run, self.leases.renewing, self.leases.watching, self.leases.fencing):
             self.start(work())
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -9,7 +10,7 @@ from aiohttp import web
 
 from inferline.enrolment import OfferedModel
 from inferline_provider import backend as client
-from inferline_provider.verdict import Broken, Fault, KeyRefused, Silent
+from inferline_provider.verdict import Broken, Fault, KeyRefused, Silent, Unlisted
 from tests.support.backend import Backend, serving
 
 VLLM = """\
@@ -18,14 +19,28 @@ VLLM = """\
 vllm:cache_config_info{block_size="16",cache_dtype="auto",num_gpu_blocks="%s"} 1.0
 vllm:num_requests_running{model_name="m"} 0.0
 """
+#: Two engines of a vLLM 0.32, of what each tells: its own cache, and the blocks of both.
+VLLM_032 = "".join(
+    f'vllm:cache_config_info{{block_size="16",engine="{engine}",kv_cache_max_concurrency="32.0",'
+    'kv_cache_size_tokens="65536",num_gpu_blocks="8192"} 1.0\n'
+    for engine in range(2)
+)
+#: The same in its development mode.
+SERVER_INFO = {
+    "vllm_config": {
+        "scheduler_config": {"max_num_seqs": 6, "max_num_active_seqs": None},
+        "parallel_config": {"data_parallel_size": 2},
+    }
+}
 
 
 @asynccontextmanager
-async def backend_of(routes: dict[str, Any]) -> AsyncIterator[client.Backend]:
-    """A backend that answers GETs with what is given: a status, a text or JSON."""
+async def backend_of(routes: dict[str, Any], base: str = "") -> AsyncIterator[client.Backend]:
+    """A backend that answers GETs, or as named, with what is given: a status, a text or JSON."""
 
-    def route(answer: Any) -> Any:
+    def route(path: str) -> Any:
         async def get(request: web.Request) -> web.Response:
+            answer = routes[path]
             if isinstance(answer, int):
                 return web.Response(status=answer, headers={"location": "/elsewhere"})
             return (
@@ -35,13 +50,15 @@ async def backend_of(routes: dict[str, Any]) -> AsyncIterator[client.Backend]:
         return get
 
     app = web.Application()
-    for path, answer in routes.items():
-        app.router.add_get(path, route(answer))
+    for path in routes:
+        method, _, rest = path.rpartition(" ")
+        app.router.add_route(method or "GET", rest, route(path))
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
-        async with client.Backend(f"http://127.0.0.1:{runner.addresses[0][1]}") as found:
+        root = client.root_of(f"http://127.0.0.1:{runner.addresses[0][1]}{base}")
+        async with client.Backend(root) as found:
             yield found
     finally:
         await runner.cleanup()
@@ -54,6 +71,12 @@ async def backend_of(routes: dict[str, Any]) -> AsyncIterator[client.Backend]:
         ({"meta": {"n_ctx": 512, "n_ctx_train": 2048}}, 512),
         ({"meta": {"n_ctx_train": 2048}}, 2048),
         ({"context_length": 8}, 8),
+        ({"context_window": 2048, "max_context_window": 4096}, 2048),  # fastllm
+        ({"max_context_length": 32768, "loaded_context_length": 4096}, 4096),  # LM Studio
+        ({"max_input_tokens": 1000, "max_total_tokens": 3000}, 3000),
+        ({"n_ctx": 0, "max_input_tokens": 512}, 512),
+        ({"limits": {"max_context_length": 64}}, 64),
+        ({"permission": [{"n_ctx": 3}]}, None),
         ({"max_model_len": None, "meta": None}, None),
         ({"max_model_len": "many"}, None),
     ],
@@ -91,6 +114,53 @@ async def test_no_list_of_models_is_a_fault(answer: Any) -> None:
             await backend.models()
 
 
+@pytest.mark.parametrize(
+    "routes",
+    [
+        {"/models": {"data": [{"id": "m"}]}},
+        {"/v1/models": 302, "/models": {"data": [{"id": "m"}]}},
+        {"/v1/models": 405, "/models": {"data": [{"id": "m"}]}},
+        {"/v1/models": "<html>", "/models": [{"id": "m"}]},
+    ],
+)
+async def test_tasks_go_to_the_prefix_at_which_the_models_are(routes: dict[str, Any]) -> None:
+    async with backend_of({**routes, "POST /embeddings": {"data": []}}) as backend:
+        (model,) = await backend.models()
+
+        async with backend.post("/v1/embeddings", b"{}", 5) as response:
+            assert ("m", 200) == (model.id, response.status)
+        async with backend.post("/tokenize", b"{}", 5) as response:
+            assert 404 == response.status
+
+
+async def test_a_server_that_moves_its_routes_is_found_again() -> None:
+    routes: dict[str, Any] = {"/v1/models": {"data": [{"id": "m"}]}, "/models": 404}
+    async with backend_of(routes) as backend:
+        await backend.models()
+        routes.update({"/v1/models": 404, "/models": {"data": [{"id": "moved"}]}})
+
+        assert ["moved"] == [model.id for model in await backend.models()]
+
+
+@pytest.mark.parametrize("prefix", ["/v1", ""])
+async def test_without_a_list_tasks_go_where_there_is_a_route_for_them(prefix: str) -> None:
+    async with backend_of({f"POST {prefix}/chat/completions": {"choices": []}}) as backend:
+        with pytest.raises(Unlisted):
+            await backend.models()
+
+        async with backend.post("/v1/chat/completions", b"{}", 5) as response:
+            assert 200 == response.status
+
+
+async def test_a_base_address_may_have_any_path() -> None:
+    routes = {"/api/v3/models": {"data": [{"id": "m"}]}, "POST /api/v3/completions": {}}
+    async with backend_of(routes, "/api/v3/") as backend:
+        (model,) = await backend.models()
+
+        async with backend.post("/v1/completions", b"{}", 5) as response:
+            assert ("m", 200) == (model.id, response.status)
+
+
 @pytest.mark.parametrize("status", [401, 403])
 async def test_a_list_that_needs_another_key_says_so(status: int) -> None:
     async with backend_of({"/v1/models": status}) as backend:
@@ -103,12 +173,12 @@ async def test_a_list_that_needs_another_key_says_so(status: int) -> None:
     [
         ({"/health": 200}, True),
         ({"/health": 503}, False),
-        ({"/v1/models": {"data": []}}, True),
-        ({"/v1/models": 500}, False),
-        ({}, False),
+        ({"/health": 401}, False),
+        ({"/v1/models": 500}, True),
+        ({}, True),
     ],
 )
-async def test_health_is_what_the_backend_says_or_what_its_models_say(
+async def test_health_is_what_the_backend_says_or_that_it_says_anything(
     routes: dict[str, Any], healthy: bool
 ) -> None:
     async with backend_of(routes) as backend:
@@ -136,6 +206,9 @@ async def test_nobody_there_is_not_healthy() -> None:
         ({"/props": {"total_slots": 0}}, 1, 1),
         ({"/props": 404, "/metrics": VLLM % 2560}, 10, None),
         ({"/metrics": VLLM % 1_000_000}, 256, None),
+        ({"/metrics": VLLM_032}, 32, None),
+        ({"/server_info": SERVER_INFO, "/metrics": VLLM_032}, 12, 12),
+        ({"/server_info": {"vllm_config": "max_num_seqs=9"}, "/metrics": VLLM_032}, 32, None),
         ({"/metrics": VLLM % 1}, 1, None),
         ({"/metrics": VLLM % "None"}, 1, None),
         ({"/props": {}, "/metrics": "x 1"}, 1, None),
@@ -171,6 +244,46 @@ async def test_how_many_tasks_wait_inside_is_read_where_each_server_tells_it(
         assert await backend.waiting() == waiting
 
 
+@pytest.mark.parametrize(
+    ("routes", "works"),
+    [
+        ({}, False),
+        ({"/metrics": 'vllm:num_requests_running{engine="0",model_name="m"} 1.0\n'}, True),
+        ({"/metrics": "vllm:num_requests_running 0.0\nvllm:num_requests_waiting 2.0\n"}, True),
+        ({"/metrics": "vllm:num_requests_running 0.0\nvllm:num_requests_waiting 0.0\n"}, False),
+        ({"/metrics": "llamacpp:requests_processing 1\n"}, True),
+        ({"/metrics": 'sglang:num_running_reqs{model_name="m"} 2.0\n'}, True),
+        ({"/metrics": 501, "/slots": [{"id": 0, "is_processing": True}]}, True),
+        ({"/metrics": 501, "/slots": [{"id": 0, "is_processing": False}]}, False),
+        ({"/metrics": 501, "/slots": {"error": {"code": 501}}}, False),
+        ({"/metrics": "llamacpp:requests_processing 0\n", "/slots": [1]}, False),
+    ],
+)
+async def test_whether_it_works_is_read_where_each_server_tells_it(
+    routes: dict[str, Any], works: bool
+) -> None:
+    async with backend_of(routes) as backend:
+        assert works is await backend.works()
+
+
+async def test_a_server_that_does_not_say_in_time_whether_it_works_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def late(*_: object) -> web.Response:
+        await asyncio.sleep(60)
+        return web.Response()
+
+    monkeypatch.setattr(client, "WORKING_SECONDS_MAX", 0.05)
+    monkeypatch.setattr(Backend, "_metrics", late)
+    async with serving(Backend()) as port, client.Backend(f"http://127.0.0.1:{port}") as backend:
+        assert not await backend.works()
+
+
+async def test_of_a_server_that_is_not_there_nothing_says_that_it_works() -> None:
+    async with client.Backend("http://127.0.0.1:9") as backend:
+        assert [False, False] == await asyncio.gather(backend.works(), backend.works())
+
+
 async def test_the_scripted_backend_tells_of_itself() -> None:
     scripted = Backend(models=["a", "b"], slots=3)
     async with (
@@ -191,6 +304,8 @@ async def test_the_scripted_backend_tells_of_itself() -> None:
         ("http://h:1/v1", "http://h:1"),
         ("https://h/openai/v1/", "https://h/openai"),
         ("http://[::1]:8001/v1", "http://[::1]:8001"),
+        ("http://h/api/v3", "http://h/api/v3"),
+        ("https://h/v1beta/openai/", "https://h/v1beta/openai"),
     ],
 )
 def test_an_address_may_end_with_v1(url: str, root: str) -> None:

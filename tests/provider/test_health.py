@@ -7,6 +7,7 @@ from aiohttp import web
 
 from inferline.clock import SystemClock
 from inferline.enrolment import REASON_CHARS_MAX
+from inferline.task import State
 from inferline_provider import backend as client
 from inferline_provider import health
 from inferline_provider.health import Health
@@ -62,6 +63,42 @@ async def test_a_refused_key_is_told() -> None:
 async def test_none_of_the_wanted_models_is_told() -> None:
     assert health.UNWANTED == (await look(Backend(), models=("other",))).reason
     assert health.EMPTY == (await look(Backend(models=[]))).reason
+
+
+class Nameless(Backend):
+    """Has no list of its models."""
+
+    async def _models(self, request: web.Request) -> web.Response:
+        return web.json_response({"detail": "Not Found"}, status=404)
+
+
+async def test_a_server_without_a_list_serves_the_models_that_are_given_by_hand() -> None:
+    found = await look(Nameless(), models=("a", "org/b"))
+
+    assert (True, "") == (found.is_healthy, found.reason)
+    assert ["a", "org/b"] == [model.id for model in found.models]
+
+
+async def test_a_server_without_a_list_and_without_models_by_hand_says_so() -> None:
+    found = await look(Nameless())
+
+    assert (False, health.UNLISTED, ()) == (found.is_healthy, found.reason, found.models)
+
+
+async def test_models_given_by_hand_are_offered_while_the_server_is_down() -> None:
+    settings = Settings(base_url=NOWHERE, backend=NOWHERE, id="p", models=("a",))
+    async with client.Backend(NOWHERE) as backend:
+        found = Health(backend, settings, SystemClock())
+        await found.look()
+
+    assert (["a"], health.SILENT) == ([model.id for model in found.models], found.reason)
+
+
+async def test_a_task_is_answered_by_a_server_without_a_list() -> None:
+    async with world(Nameless(script=Script(first=0.01)), models=("test-model",)) as around:
+        row = await around.ended(await around.submit())
+
+        assert State.DONE is row.state
 
 
 async def test_a_key_that_a_task_finds_refused_is_told_to_the_gateway() -> None:

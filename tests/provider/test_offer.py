@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from inferline.enrolment import MODELS_MAX, OfferedModel
-from inferline_provider.offer import offered
+from inferline_provider.offer import by_hand, offered
 
 LISTED = [OfferedModel.model_construct(id=name) for name in ("a", "org/b", "/m/My Model.gguf")]
 
@@ -31,6 +31,21 @@ def test_an_alias_stands_in_for_the_name() -> None:
 @pytest.mark.parametrize("wanted", [("b",), ("org/b",)])
 def test_only_what_is_wanted_is_offered(wanted: tuple[str, ...]) -> None:
     assert names(wanted=wanted, aliases={"b": "org/b"}) == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "aliases", "listed"),
+    [
+        (("a", "b"), {}, ["a", "b"]),
+        (("mine",), {"mine": "/m/g.gguf"}, ["/m/g.gguf"]),
+        ((), {"mine": "/m/g.gguf", "too": "/m/g.gguf"}, ["/m/g.gguf"]),
+        ((), {}, []),
+    ],
+)
+def test_what_is_named_by_hand_stands_in_for_a_list(
+    wanted: tuple[str, ...], aliases: dict[str, str], listed: list[str]
+) -> None:
+    assert listed == [model.id for model in by_hand(wanted, aliases)]
 
 
 def test_there_is_a_most() -> None:

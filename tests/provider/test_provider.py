@@ -13,7 +13,7 @@ from inferline.memory import MemoryQueue, MemoryStore
 from inferline.queue import Delivery, Message
 from inferline.store import Outcome, Standing
 from inferline.task import TIERS, State, Task, TaskRef
-from inferline_provider import provider
+from inferline_provider import health, provider
 from inferline_provider.enrolment import EnrolmentRefused, Quarantined
 from inferline_provider.settings import Settings
 from tests.provider.world import TERMS, World, until, world
@@ -136,19 +136,24 @@ async def test_a_provider_that_is_quarantined_ends_at_its_next_heartbeat() -> No
     assert ended.value.subgroup(Quarantined)
 
 
-async def test_a_backend_that_is_down_is_waited_for() -> None:
+async def test_a_backend_that_is_down_is_told_and_waited_for() -> None:
     backend = Backend()
     backend.healthy = False
     around = World(backend)
     async with serving(backend) as port, around.gateway.serving() as base_url:
         settings = Settings(base_url=base_url, backend=f"http://127.0.0.1:{port}", id="p1")
         running = asyncio.create_task(provider.run(settings, around.open_stores, around.stopping))
-        await asyncio.sleep(0.2)
-        assert around.gateway.enrolments == []
+        await until(lambda: around.gateway.enrolments)
+        told = around.gateway.enrolments[0]
+        assert (told["healthy"], told["models"]) == (False, [])
+        assert told["reason"] == health.UNWELL.format(503)
 
         backend.healthy = True
-        await until(lambda: around.gateway.enrolments)
+        await until(lambda: around.gateway.enrolments[-1]["models"])
 
+        assert around.gateway.enrolments[-1]["healthy"]
+        task = await around.submit({"x_script": {"first": 0.01, "interval": 0.0}})
+        assert State.DONE is (await around.ended(task)).state
         around.stopping.ask()
         around.stopping.ask()
         await running

@@ -46,10 +46,10 @@ class FakeGateway:
     lends: Callable[[], Credentials | None] = lambda: None
     #: For which tenants each of its models is reserved, as far as it takes such tasks.
     reserved: list[str] = field(default_factory=list)
-    #: Who is faster than the provider, by model.
-    faster: dict[str, Faster] = field(default_factory=dict)
     #: How many others serve each model.
     peers: dict[str, int] = field(default_factory=dict)
+    #: Who is faster than the provider, by model.
+    faster: dict[str, Faster] = field(default_factory=dict)
 
     async def enrol(self, request: web.Request) -> web.Response:
         told = await request.json()

@@ -66,6 +66,8 @@ class Backend:
         self.unknown: frozenset[str] = frozenset()
         self.healthy = True
         self.running = 0
+        #: How many of them it has lost: nobody works on them.
+        self.lost = 0
         self.running_max = 0
         self.calls: Counter[str] = Counter()
         self.disconnects = 0
@@ -125,7 +127,12 @@ class Backend:
                 )
             if self.refuses_stream_options and "stream_options" in body:
                 return error(400, "Unknown field: stream_options", "invalid_request_error")
-            return await self._play(request, body, script)
+            is_lost = (script.hang or script.stall_after_tokens is not None) and not script.works
+            self.lost += is_lost
+            try:
+                return await self._play(request, body, script)
+            finally:
+                self.lost -= is_lost
 
     @asynccontextmanager
     async def _counted(self, request: web.Request) -> AsyncIterator[None]:
@@ -240,10 +247,11 @@ class Backend:
 
     async def _metrics(self, request: web.Request) -> web.Response:
         label = f'{{engine="0",model_name="{self.models[0]}"}}'
-        waiting = max(0, self.running - self.slots)
+        inside = self.running - self.lost
+        waiting = max(0, inside - self.slots)
         return web.Response(
             text="# TYPE vllm:num_requests_running gauge\n"
-            f"vllm:num_requests_running{label} {self.running - waiting}.0\n"
+            f"vllm:num_requests_running{label} {inside - waiting}.0\n"
             "# TYPE vllm:num_requests_waiting gauge\n"
             f"vllm:num_requests_waiting{label} {waiting}.0\n"
         )

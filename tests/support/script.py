@@ -54,6 +54,9 @@ class Script:
     empty_reasons: bool = False
     stall_after_tokens: int | None = None
     stall_seconds: float = 3600.0
+    #: While it hangs or stalls its metrics say that it works on the request, as those of a server
+    #: do that holds back what it writes; else it has lost the request.
+    works: bool = False
     #: Leave out the event that ends the answer.
     no_done: bool = False
     #: Send an event that is not JSON after the first token.

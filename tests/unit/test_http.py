@@ -310,6 +310,45 @@ async def test_a_silence_is_bounded_each_time_anew() -> None:
         assert await response.read() == b"hello, again...."
 
 
+async def test_a_silence_is_waited_out_for_as_long_as_that_is_worth_it() -> None:
+    verdicts = [True, True, False]
+
+    async def outlasts() -> bool:
+        return verdicts.pop(0)
+
+    async with opened(OK[:-1]) as (connections, server):
+        response = await connections.send(
+            "GET", server.url, {}, b"", silence_seconds=0.02, outlasts=outlasts
+        )
+        with pytest.raises(Silence):
+            await response.read()
+
+    assert not verdicts
+
+
+async def test_what_comes_while_it_is_asked_is_not_kept_waiting() -> None:
+    asked = asyncio.Event()
+
+    async def outlasts() -> bool:
+        asked.set()
+        await asyncio.Event().wait()
+        return False
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await _request(reader)
+        await asked.wait()
+        writer.write(OK)
+
+    server = Server()
+    server.serve = serve  # type: ignore[method-assign]
+    async with server.serving(), Connections(connect_seconds=5, idle_seconds=0) as connections:
+        response = await connections.send(
+            "GET", server.url, {"X-Sent": "1"}, b"", silence_seconds=0.02, outlasts=outlasts
+        )
+
+        assert await response.read() == b"hello"
+
+
 @pytest.mark.parametrize(
     "answer",
     [
