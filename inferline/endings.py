@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
-from inferline.sse import Event, is_done
+from inferline.sse import Event, EventParser, is_done
 
 Kind = Literal["choices", "responses", "messages", "other"]
 
@@ -86,6 +86,17 @@ class Ending:
             self.done = self.done or event.event in last
         elif any(name in event.data for name in last):
             self.done = self.done or str(document_of(event.data).get("type")).encode() in last
+
+
+def said_all(path: str, sent: bytes) -> bool:
+    """
+    Whether the last event of a stream is in what was ``sent`` last: then the answer is whole,
+    whatever became of its task, and some clients would show what came after it.
+    """
+    ending = Ending(path)
+    for event in EventParser().feed(sent):
+        ending.see(event)
+    return ending.done
 
 
 def may_finish(data: bytes) -> bool:

@@ -6,6 +6,7 @@ import json
 from typing import Final
 
 from inferline.errors import InferLineError
+from inferline.gateway import anthropic
 from inferline.sse import data_event
 
 MESSAGES_PATH: Final = "/v1/messages"
@@ -20,12 +21,15 @@ def error_event(path: str, error: InferLineError) -> bytes:
     """
     if path != MESSAGES_PATH:
         return data_event(json.dumps(error.body()).encode())
-    told = {"type": "error", "error": {"type": "api_error", "message": str(error)}}
+    error_object = error.body()["error"] | {"type": anthropic.error_type(error.status)}
+    told = {"type": "error", "error": error_object}
     return b"event: error\n" + data_event(json.dumps(told).encode())
 
 
-def only_event(body: bytes) -> bytes:
+def only_event(path: str, status: int, body: bytes) -> bytes:
     """A whole answer as the one event of a stream: JSON, and what is none as a JSON string."""
+    if path == MESSAGES_PATH and status >= 400:
+        return b"event: error\n" + data_event(anthropic.error_body(status, body, path))
     try:
         document = json.loads(body)
     except ValueError:

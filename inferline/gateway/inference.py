@@ -50,6 +50,12 @@ ENDPOINTS: Final = (
         "/messages", "/v1/messages", "Answer, as the Messages API", {**_CHAT, "max_tokens": 64}
     ),
     Endpoint(
+        "/messages/count_tokens",
+        "/v1/messages/count_tokens",
+        "Count the tokens of a Messages request",
+        {"messages": _CHAT["messages"]},
+    ),
+    Endpoint(
         "/rerank", "/v1/rerank", "Rank documents", {"query": "tea", "documents": ["leaf", "bean"]}
     ),
     Endpoint("/score", "/v1/score", "Score pairs of texts", {"text_1": "tea", "text_2": ["leaf"]}),
@@ -100,7 +106,7 @@ async def serve(endpoint: Endpoint, request: Request) -> Response:
     visit = Visit(line, endpoint.backend_path, caller, told[0] if len(told) == 1 else "")
     try:
         body = await read_body(request, line.settings.body_bytes_max)
-        asked = payload.read(body, line.guard)
+        asked = payload.read(body, line.guard, path=endpoint.backend_path)
         patience = Patience.told(request.headers, line.settings, streamed=asked.stream)
         edge_seconds = getattr(request.state, "seconds_max", inf)
         draft = await line.draft(
@@ -131,6 +137,7 @@ async def serve(endpoint: Endpoint, request: Request) -> Response:
         joined=seat.joined,
         first_seconds=first_seconds,
         gzips=line.settings.compression == "gzip" and takes_gzip(request.headers),
+        seconds_max=edge_seconds,
     )
 
 
