@@ -30,9 +30,10 @@ from inferline.gateway.attendance import Attendance
 from inferline.gateway.compression import Gzipped
 from inferline.gateway.contract import Contract
 from inferline.gateway.events import error_event, only_event
+from inferline.gateway.heads import EVENT_STREAM, headers_of
 from inferline.gateway.line import Line
 from inferline.gateway.naming import Naming
-from inferline.gateway.objects import EVENT_STREAM, error_response, headers_of
+from inferline.gateway.objects import error_response
 from inferline.gateway.reader import Reader, backends_headers
 from inferline.gateway.smoothing import Smoother
 from inferline.gateway.visit import Visit

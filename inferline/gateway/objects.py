@@ -12,10 +12,9 @@ from starlette.responses import Response
 from inferline.caller import Role
 from inferline.errors import InferLineError
 from inferline.keys import Validity
-from inferline.task import Head, State, Tier
+from inferline.task import State, Tier
 from inferline.usage import Outcome
 
-EVENT_STREAM: Final = "text/event-stream"
 #: The last that a date of RFC 3339 can name, seconds since 1970; backends may tell of any.
 _LAST_SECOND: Final = 253_402_300_799
 
@@ -371,22 +370,6 @@ class Health(BaseModel):
 ERRORS: Final[dict[int | str, dict[str, Any]]] = {
     "default": {"model": ErrorBody, "description": "An error; the message says what to do."}
 }
-
-
-def headers_of(head: Head, attempt: int, length: int | None) -> dict[str, str]:
-    """The headers of a backend's answer; ``length`` is None for what is sent as it comes."""
-    headers = {
-        "content-type": head.content_type or "application/json",
-        "x-inferline-attempt": str(attempt),
-        "x-inferline-queue-ms": str(head.queue_ms),
-    }
-    if head.provider:
-        headers["x-inferline-provider"] = head.provider
-    if length is not None:
-        headers["content-length"] = str(length)
-    elif head.content_type.startswith(EVENT_STREAM):
-        headers |= {"cache-control": "no-cache", "x-accel-buffering": "no"}
-    return headers
 
 
 def error_response(error: InferLineError) -> Response:

@@ -17,9 +17,10 @@ from inferline.gateway.access import ClientCaller
 from inferline.gateway.answer import Answer
 from inferline.gateway.compression import takes_gzip
 from inferline.gateway.contract import Contract
+from inferline.gateway.heads import EVENT_STREAM
 from inferline.gateway.line import Line
 from inferline.gateway.naming import Naming
-from inferline.gateway.objects import ERRORS, EVENT_STREAM, ErrorObject, TaskObject
+from inferline.gateway.objects import ERRORS, ErrorObject, TaskObject
 from inferline.gateway.reader import Reader, ended_without_answer
 from inferline.gateway.repeat import take_seat
 from inferline.gateway.visit import Visit
