@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from math import inf
-from typing import Any
+from typing import Any, Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from functions import _edge
 from functions._metrics import EmfLedger
 from functions._wiring import Opened, settings
+from inferline import logs
 from inferline.gateway.app import FIGURES_SECONDS, create_app, open_office
 from inferline.minutes import MinuteLedger
+
+log = logging.getLogger(__name__)
+
+#: A function ends itself five seconds before Lambda ends it, and twice something is to be done.
+DONE_SECONDS_MAX: Final = 2.0
 
 
 @asynccontextmanager
@@ -25,12 +33,26 @@ async def _gateway() -> AsyncIterator[ASGIApp]:
 
 
 def before_its_end(app: ASGIApp, do: Callable[[], Awaitable[None]]) -> ASGIApp:
-    """``app``, but something is done before an answer ends, for then Lambda may freeze it."""
+    """
+    ``app``, but something is done before an answer ends, for then Lambda may freeze it.
+
+    An answer's end waits for that `DONE_SECONDS_MAX`, and comes also if it fails: without its last
+    piece a stream would pass for a whole answer.
+    """
+    going_on = set[asyncio.Future[None]]()
+
+    async def done() -> None:
+        doing = asyncio.ensure_future(do())
+        going_on.add(doing)
+        doing.add_done_callback(going_on.discard)
+        finished, _ = await asyncio.wait({doing}, timeout=DONE_SECONDS_MAX)
+        if finished and (error := doing.exception()):
+            log.error("what is done before an answer's end failed: %s", logs.where(error))
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         async def send_after(message: Message) -> None:
             if message["type"] == "http.response.body" and not message.get("more_body"):
-                await do()
+                await done()
             await send(message)
 
         await app(scope, receive, send_after)

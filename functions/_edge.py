@@ -85,7 +85,7 @@ def caller(request: Mapping[str, Any]) -> Caller | None:
 
 class AtEdge:
     """
-    Fills ``scope["state"]`` with ``caller`` and ``seconds_max``.
+    Fills ``scope["state"]`` with ``caller``, ``seconds_max`` and ``takes_packed``.
 
     The app is opened with the first request, or before it where the server says so: under uvicorn
     that is before Lambda counts the function as started.
@@ -103,6 +103,8 @@ class AtEdge:
         told = self._told(scope)
         state = scope.setdefault("state", {})
         state["seconds_max"] = max(0.0, told.seconds_left)
+        # API Gateway takes a body for text, which what is compressed does not survive.
+        state["takes_packed"] = False
         if (found := caller(told.request)) is not None:
             state["caller"] = found
         scope["headers"] = [

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from inferline.caller import Caller, Role
+from inferline.keys import KEY_HEADERS, shown_key
 
 #: Where providers enrol and leave, below a stage, under every prefix that the routes have.
 PROVIDER_ROUTES: Final = ("POST/*providers", "DELETE/*providers/*")
@@ -24,14 +25,14 @@ _ALLOWED: Final[Mapping[Role, Sequence[str]]] = {
 }
 
 
-def bearer(event: Mapping[str, Any]) -> str:
-    """The key that a request shows, empty for none."""
-    shown = event.get("authorizationToken")
-    if shown is None:
-        headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
-        shown = headers.get("authorization") or ""
-    scheme, _, text = shown.partition(" ")
-    return text.strip() if scheme.lower() == "bearer" else shown
+def shown(event: Mapping[str, Any]) -> str:
+    """The key that a request shows, empty for none. Raises NotAuthenticated for several."""
+    headers: dict[str, list[str]] = event.get("multiValueHeaders") or {
+        name: [value] for name, value in (event.get("headers") or {}).items()
+    }
+    return shown_key(
+        value for name, values in headers.items() if name.lower() in KEY_HEADERS for value in values
+    )
 
 
 def policy(caller: Caller, method_arn: str) -> dict[str, Any]:

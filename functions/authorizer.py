@@ -7,22 +7,25 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from functions._metrics import emit_failure
-from functions._policy import bearer, policy
+from functions._policy import policy, shown
 from functions._wiring import Opened, aws, run, settings
 from inferline.aws.keys import DynamoKeys
 from inferline.aws.tenants import DynamoTenants
+from inferline.clock import SystemClock
 from inferline.errors import NotAuthenticated, Unavailable
 from inferline.keyring import Keyring
+from inferline.known import Known
 
 
 @asynccontextmanager
-async def _keyring() -> AsyncIterator[Keyring]:
+async def _known() -> AsyncIterator[Known]:
     async with aws() as client:
         table = settings.registry_table
-        yield Keyring(DynamoKeys(client, table), DynamoTenants(client, table), client.now_ms)
+        keys, tenants = DynamoKeys(client, table), DynamoTenants(client, table)
+        yield Known(Keyring(keys, tenants, client.now_ms), SystemClock())
 
 
-_opened = Opened(_keyring).at_start()
+_opened = Opened(_known).at_start()
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
@@ -37,5 +40,5 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
 
 
 async def _authorize(event: dict[str, Any]) -> dict[str, Any]:
-    keyring = await _opened()
-    return policy(await keyring.caller(bearer(event)), event["methodArn"])
+    known = await _opened()
+    return policy(await known.caller(shown(event)), event["methodArn"])

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from inferline.reported import Kind, error_of, kind_of
-from inferline.sse import Event, is_done
+from inferline.sse import Event, EventParser, is_done
 
 #: Names of the events after which nothing comes.
 _LAST: Final[Mapping[Kind, frozenset[bytes]]] = {
@@ -127,6 +127,17 @@ def finish_reason(choice: Mapping[str, Any]) -> str:
     reason = choice.get("finish_reason")
     told = reason.strip() if isinstance(reason, str) else ""
     return "" if told.lower() in ("null", "none") else told
+
+
+def said_all(path: str, sent: bytes) -> bool:
+    """
+    Whether the last event of a stream is in what was ``sent`` last: then the answer is whole,
+    whatever became of its task, and some clients would show what came after it.
+    """
+    ending = Ending(path)
+    for event in EventParser().feed(sent):
+        ending.see(event)
+    return ending.done
 
 
 def may_finish(data: bytes) -> bool:

@@ -16,7 +16,9 @@ Every way InferLine says no, with the HTTP status and the OpenAI error fields ea
     │   │   ├── TaskNotFound       404  invalid_request_error  task_not_found
     │   │   └── KeyNotFound        404  invalid_request_error  key_not_found
     │   ├── MethodNotAllowed       405  invalid_request_error  method_not_allowed
-    │   └── BodyTooLarge           413  invalid_request_error  request_too_large
+    │   ├── BodyTooLarge           413  invalid_request_error  request_too_large
+    │   ├── EncodingNotSupported   415  invalid_request_error  encoding_not_supported
+    │   └── UpgradeRefused         426  invalid_request_error  upgrade_refused
     ├── CapacityError              nobody can mend it now; later it may work
     │   ├── QueueFull              429  rate_limit_error       queue_full
     │   ├── LimitReached           a key or a tenant has had as much as it may
@@ -44,6 +46,8 @@ from typing import Any, ClassVar, Final
 #: The longest that a client is told to wait, seconds: told of more, some SDKs give up at once, some
 #: ask again at once, and some wait for an hour without a word.
 RETRY_AFTER_SECONDS_MAX: Final = 60
+#: How a request body may be compressed.
+ENCODINGS: Final = ("gzip", "zstd", "deflate")
 
 
 class InferLineError(Exception):
@@ -140,11 +144,12 @@ class IdempotencyKeyReused(RequestError):
 
 
 class NotAuthenticated(RequestError):
-    """The API key is missing or not valid. Send `Authorization: Bearer <key>`."""
+    """The API key is missing or not valid. Send `Authorization: Bearer <key>` or `x-api-key`."""
 
     status = 401
     type = "authentication_error"
     code = "invalid_api_key"
+    should_retry = False
 
 
 class NotPermitted(RequestError):
@@ -153,6 +158,7 @@ class NotPermitted(RequestError):
     status = 403
     type = "permission_error"
     code = "permission_denied"
+    should_retry = False
 
 
 class Quarantined(RequestError):
@@ -164,6 +170,7 @@ class Quarantined(RequestError):
     status = 403
     type = "permission_error"
     code = "provider_quarantined"
+    should_retry = False
 
 
 class NotFound(RequestError):
@@ -206,6 +213,29 @@ class BodyTooLarge(RequestError):
 
     status = 413
     code = "request_too_large"
+
+
+class EncodingNotSupported(RequestError):
+    """The body is compressed in a way that is not read here. Send it as it is."""
+
+    status = 415
+    code = "encoding_not_supported"
+
+    def headers(self) -> dict[str, str]:
+        """The encodings that are read, as HTTP has it."""
+        return super().headers() | {"accept-encoding": ", ".join(ENCODINGS)}
+
+
+class UpgradeRefused(RequestError):
+    """There is no WebSocket at this address. Send the request as a POST."""
+
+    status = 426
+    code = "upgrade_refused"
+    should_retry = False
+
+    def headers(self) -> dict[str, str]:
+        """What to speak instead, as HTTP has it."""
+        return super().headers() | {"upgrade": "HTTP/1.1", "connection": "Upgrade"}
 
 
 class CapacityError(InferLineError):

@@ -18,6 +18,7 @@ _OPERATIONS: Final = {
     "/v1/messages": "chat",
     "/v1/completions": "text_completion",
     "/v1/embeddings": "embeddings",
+    "/v1/messages/count_tokens": "tokenize",
     "/v1/rerank": "rerank",
     "/v1/score": "score",
     "/classify": "classify",

@@ -14,16 +14,19 @@ import hmac
 import re
 import secrets
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, Literal, NamedTuple, Protocol
 
 from inferline.caller import Role
+from inferline.errors import NotAuthenticated
 from inferline.limits import UNSET, Limits
 from inferline.patterns import EVERY
 from inferline.task import TIERS, Tier
 
 PREFIXES: Final[dict[Role, str]] = {"client": "il", "provider": "ilp", "admin": "ila"}
+#: Where a request may show its key: the SDKs of OpenAI, of Anthropic and for Azure each have one.
+KEY_HEADERS: Final = ("authorization", "x-api-key", "api-key")
 #: How long the old secret of a rotated key works on unless told otherwise, and at the most,
 #: seconds.
 OVERLAP_SECONDS: Final = 24 * 3600
@@ -179,6 +182,28 @@ def parse(text: str) -> Shown | None:
     if found is None or not hmac.compare_digest(_check(text[:-_CHECK_CHARS]), found[4]):
         return None
     return Shown(_ROLES[found[1]], found[2], found[3])
+
+
+def shown_key(values: Iterable[str]) -> str:
+    """
+    The key that a request shows in the ``values`` of its `KEY_HEADERS`, empty for none.
+
+    What has another scheme than `Bearer` is for somebody on the way here. Raises NotAuthenticated
+    where there are different keys: whose request it is would depend on who reads it.
+    """
+    shown = {text for value in values if (text := _without_scheme(value))}
+    if len(shown) > 1:
+        raise NotAuthenticated(
+            f"The request shows different keys in {', '.join(KEY_HEADERS)}. Send one."
+        )
+    return shown.pop() if shown else ""
+
+
+def _without_scheme(value: str) -> str:
+    scheme, _, text = value.strip().partition(" ")
+    if scheme.lower() == "bearer":
+        return text.strip()
+    return "" if text else scheme
 
 
 def sha256(secret: str) -> str:

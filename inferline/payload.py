@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from pydantic_core import from_json
 
-from inferline.errors import InvalidRequest
+from inferline.errors import FieldNotAllowed, InvalidRequest
 from inferline.guard import STANDARD, Guard
 from inferline.outline import Outline
 from inferline.task import Tier
@@ -37,6 +37,13 @@ _NAME_CHARS_MAX: Final = 64
 #: The colon of a field: behind a quotation mark that is not escaped, or behind white space. A few
 #: colons of texts look the same.
 _COLON: Final = re.compile(rb':(?<=[^\\]":|.[ \t\n\r]:)', re.DOTALL)
+
+#: Of the Responses API what only a server can do that keeps answers; ours may be another each time.
+_KEPT_ANSWERS: Final[Mapping[str, str]] = {
+    "background": "Answers are not made in the background here. Leave it out, and read a stream.",
+    "conversation": "Conversations are not kept here. Send their items in `input`.",
+    "previous_response_id": "Responses are not kept here. Send what went before in `input`.",
+}
 
 _OTHER_ENCODINGS: Final = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff", b"\x00")
 
@@ -65,9 +72,11 @@ class Payload:
         return SERVICE_TIERS[self.service_tier or "auto"]
 
 
-def read(body: bytes, guard: Guard = STANDARD, *, needs_model: bool = True) -> Payload:
+def read(
+    body: bytes, guard: Guard = STANDARD, *, path: str = "", needs_model: bool = True
+) -> Payload:
     """
-    Read what a request is routed on, if ``guard`` lets it pass.
+    Read what a request to the backend's ``path`` is routed on, if ``guard`` lets it pass.
 
     Raises RequestError and nothing else, whatever the bytes. The message says what to mend and
     quotes nothing of the body but the names of fields. Unless it ``needs_model``, the name of one
@@ -77,6 +86,8 @@ def read(body: bytes, guard: Guard = STANDARD, *, needs_model: bool = True) -> P
     outline = Outline.of(document, guard.depth_max)
     _check_repeated(body, outline)
     guard.check(document, outline)
+    if path.startswith("/v1/responses"):
+        _check_kept(document)
     return Payload(
         model=model_of(document) if needs_model or document.get("model") is not None else "",
         stream=_stream(document),
@@ -110,6 +121,13 @@ def _plainly(refused: str) -> str:
     elif "unicode code point" in what:
         what = "a text holds bytes that are not UTF-8"
     return what + at + where
+
+
+def _check_kept(document: Mapping[str, Any]) -> None:
+    """Raise FieldNotAllowed for what a backend would overlook in silence, or begin and lose."""
+    for name, instead in _KEPT_ANSWERS.items():
+        if document.get(name) not in (None, False):
+            raise FieldNotAllowed(instead, param=name)
 
 
 def _check_repeated(body: bytes, outline: Outline) -> None:

@@ -75,6 +75,11 @@ def kind_of(path: str) -> Kind:
     return _KINDS.get(path.rstrip("/").rpartition("/")[2], "other")
 
 
+def anthropic_type(status: int) -> str:
+    """Return what the Messages API calls an error with a status."""
+    return _ANTHROPICS.get(status, "invalid_request_error" if status < 500 else "api_error")
+
+
 def error_of(document: Any) -> dict[str, Any] | None:
     """Return the error that a document, or one event's data, reports; None for none."""
     if isinstance(document, list) and len(document) == 1 and is_nested(document[0]):
@@ -194,9 +199,8 @@ def _words(told: Any) -> str:
 
 def _anthropics(error: Mapping[str, Any], status: int) -> str:
     """Return the type of an error as the Messages API calls it."""
-    if error["type"] in _ANTHROPICS.values():
-        return str(error["type"])
-    return _ANTHROPICS.get(status, "invalid_request_error" if status < 500 else "api_error")
+    is_known = error["type"] in _ANTHROPICS.values()
+    return str(error["type"]) if is_known else anthropic_type(status)
 
 
 def _json(document: Any) -> bytes:

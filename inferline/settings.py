@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any, Final, Self, cast
@@ -10,6 +11,8 @@ from inferline.http.proxies import Proxies
 
 #: What a value that is no text has to be.
 _KINDS: Final = {int: "whole number", float: "number"}
+#: What a browser calls a page's place: no path, not even a slash.
+ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s,*]+")
 #: No queue keeps a message for longer.
 SQS_SECONDS_MAX: Final = 14 * 24 * 3600
 
@@ -82,6 +85,11 @@ class Settings:
         secret=True,
     )
 
+    cors_origins: str = _setting(
+        "",
+        "Origins whose pages may ask from a browser, as `https://app.example`, separated by "
+        "commas; `*` for any. Their preflights need no key.",
+    )
     models: str = _setting(
         "", "Models that are known before a provider enrols them, separated by commas."
     )
@@ -248,8 +256,7 @@ class Settings:
     first_event_seconds_max: float = _setting(
         5.0,
         "How long a backend may take until the first event of a stream, where another provider "
-        "serves the model: then that gets the task, once. A backend that tells that it works is "
-        "left to go on; see `docs/running-a-provider.md`.",
+        "serves the model: then that gets the task, once, unless the backend tells that it works.",
     )
     gap_seconds_max: float = _setting(
         300.0,
@@ -335,14 +342,25 @@ class Settings:
 
     def problems(self) -> list[str]:
         """What of the values can't be used together."""
+        found = [
+            f"INFERLINE_CORS_ORIGINS must be origins or *, got {origin!r}"
+            for origin in self.origins
+            if origin != "*" and not ORIGIN.fullmatch(origin)
+        ]
         kept = self.queue_seconds_kept, self.dead_letter_seconds_kept
         if self.request_seconds_max <= kept[0] <= kept[1] <= SQS_SECONDS_MAX and kept[0] >= 60:
-            return []
+            return found
         return [
+            *found,
             "INFERLINE_QUEUE_SECONDS_KEPT must be at least 60 and INFERLINE_REQUEST_SECONDS_MAX, "
             "and INFERLINE_DEAD_LETTER_SECONDS_KEPT no less than that and at most "
-            f"{SQS_SECONDS_MAX}, got {kept[0]} and {kept[1]}"
+            f"{SQS_SECONDS_MAX}, got {kept[0]} and {kept[1]}",
         ]
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """Those of `cors_origins`."""
+        return tuple(one.strip() for one in self.cors_origins.split(",") if one.strip())
 
 
 def env_name(spec: Field[Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Final
 
@@ -11,8 +12,9 @@ from aws_cdk import aws_apigateway as apigateway
 from aws_cdk import aws_lambda as lambda_
 from constructs import Construct
 
+from inferline.gateway import cors
 from inferline.gateway.inference import ENDPOINTS
-from infra.functions import CACHED_SECONDS, Functions
+from infra.functions import Functions
 from infra.journal import journal
 from infra.refusals import refuse
 from infra.storage import Storage
@@ -23,8 +25,6 @@ STAGE: Final = "api"
 #: API Gateway's limits on an answer that is streamed, and on one that is not.
 STREAM_SECONDS: Final = 900
 BUFFERED_SECONDS: Final = 29
-#: What is no key at all is refused before a function has to look at it.
-KEY_FORM: Final = "^[Bb]earer +il[pa]?_[0-9A-Za-z]+_[0-9A-Za-z]+$"
 #: What API Gateway passes on as bytes, in base64: forms that come in, and sounds that go out where
 #: answers are not streamed, to clients that accept them by name. JSON is no third longer for it.
 BINARY: Final = (
@@ -63,14 +63,20 @@ class Api(Construct):
         self._switches = switches
         self._functions = functions
         self.rest = self._rest(storage)
-        self._authorizer = apigateway.TokenAuthorizer(
+        # It is asked each time: API Gateway keeps an answer by headers that must all be there, and
+        # a key may stand in any one of three.
+        self._authorizer = apigateway.RequestAuthorizer(
             self,
             "Authorizer",
             handler=functions.authorizer,
-            validation_regex=KEY_FORM,
-            results_cache_ttl=Duration.seconds(CACHED_SECONDS),
+            identity_sources=[],
+            results_cache_ttl=Duration.seconds(0),
         )
-        refuse(self.rest)
+        declared = self._authorizer.node.default_child
+        assert isinstance(declared, apigateway.CfnAuthorizer)
+        # The construct says that they are an empty text, which is not to say nothing.
+        declared.add_property_deletion_override("IdentitySource")
+        refuse(self.rest, switches.cors_origins)
         self._route()
 
     def _rest(self, storage: Storage) -> apigateway.RestApi:
@@ -85,6 +91,7 @@ class Api(Construct):
             description="InferLine: an LLM router with OpenAI's API",
             endpoint_types=[apigateway.EndpointType.REGIONAL],
             binary_media_types=list(BINARY),
+            default_cors_preflight_options=_preflights(switches.cors_origins),
             cloud_watch_role=switches.api_log_role,
             cloud_watch_role_removal_policy=(
                 RemovalPolicy.DESTROY if switches.api_log_role else None
@@ -143,3 +150,15 @@ class Api(Construct):
             authorizer=self._authorizer,
             authorization_type=apigateway.AuthorizationType.CUSTOM,
         )
+
+
+def _preflights(origins: Sequence[str]) -> apigateway.CorsOptions | None:
+    """What a browser is told before a page's request. A star stands for all headers but keys."""
+    if not origins:
+        return None
+    return apigateway.CorsOptions(
+        allow_origins=["*"] if "*" in origins else list(origins),
+        allow_methods=list(cors.METHODS),
+        allow_headers=["*", "authorization"],
+        max_age=Duration.seconds(cors.MAX_AGE_SECONDS),
+    )

@@ -55,8 +55,6 @@ LOOKS: Final = {
 }
 #: How long `inference` may take, by the edge. API Gateway waits 29 s for what is not streamed.
 EDGE_SECONDS: Final = {"stream": 900, "buffered": 30}
-#: How long an authorizer's answer holds, and thereby a revoked key, seconds.
-CACHED_SECONDS: Final = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,6 +271,7 @@ class Functions(Construct):
                 tenant_concurrent_requests=str(switches.tenant_concurrent_requests),
                 flush_seconds=f"{switches.flush_milliseconds / 1000:g}",
                 **({"compression": "gzip"} if switches.compress else {}),
+                cors_origins=",".join(switches.cors_origins),
                 registry_seconds=str(REGISTRY_SECONDS),
                 **LOOKS,
                 **(LONG_ANSWERS if switches.edge == "stream" else {}),

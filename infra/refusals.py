@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from aws_cdk import aws_apigateway as apigateway
@@ -19,6 +19,7 @@ from inferline.errors import (
     QueueFull,
     Unavailable,
 )
+from inferline.gateway import cors
 
 _kind = apigateway.ResponseType
 
@@ -54,15 +55,16 @@ REFUSALS: Final[Mapping[str, tuple[apigateway.ResponseType, InferLineError, bool
 }
 
 
-def refuse(api: apigateway.RestApi) -> None:
-    """Give ``api`` the body of each refusal."""
+def refuse(api: apigateway.RestApi, origins: Sequence[str] = ()) -> None:
+    """Give ``api`` the body of each refusal, which pages of ``origins`` may read."""
     for name, (kind, error, own_status) in REFUSALS.items():
         api.add_gateway_response(
             name,
             type=kind,
             status_code=str(error.status) if own_status else None,
-            response_headers=_headers(error),
-            templates={"application/json": json.dumps(error.body())},
+            response_headers=_headers(error) | _readable(origins),
+            # Anthropic's SDKs want to see that it is one.
+            templates={"application/json": json.dumps({"type": "error", **error.body()})},
         )
 
 
@@ -74,5 +76,18 @@ def _headers(error: InferLineError) -> dict[str, str]:
         told["x-should-retry"] = "false"
     return {
         "x-request-id": "context.requestId",
+        "request-id": "context.requestId",
         **{name: f"'{value}'" for name, value in told.items()},
+    }
+
+
+def _readable(origins: Sequence[str]) -> dict[str, str]:
+    """What lets a page read a refusal. Of several origins that which asks: it tells nothing."""
+    if not origins:
+        return {}
+    several = len(origins) > 1 and "*" not in origins
+    allowed = "method.request.header.Origin" if several else f"'{origins[0]}'"
+    return {
+        "access-control-allow-origin": "'*'" if "*" in origins else allowed,
+        "access-control-expose-headers": f"'{', '.join(cors.EXPOSED)}'",
     }

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Final, Self
 
-from inferline.settings import SQS_SECONDS_MAX
+from inferline.settings import ORIGIN, SQS_SECONDS_MAX
 
 #: What is no switch of ours: the CDK's own flags and what it looked up.
 _FOREIGN: Final = re.compile(r"[@:/]")
@@ -94,6 +94,11 @@ class Switches:
         "Answers go out compressed to clients that take it: a tenth of the traffic, which is a "
         "third of what a streamed request costs.",
     )
+    cors_origins: tuple[str, ...] = _switch(
+        (),
+        "Origins whose pages may ask from a browser, as `https://app.example`; `*` for any. Their "
+        "preflights need no key, and API Gateway answers them itself.",
+    )
     requests_per_second: int = _switch(100, "Of all callers together. More: 429.")
     requests_burst: int = _switch(200, "How many may come at once. More: 429.")
     tenant_requests_per_minute: int = _switch(
@@ -168,6 +173,9 @@ class Switches:
             "models must be 1 to 256 characters each, without commas, and each only once": (
                 not all(0 < len(m) <= _MODEL_CHARS_MAX and "," not in m for m in self.models)
                 or len(set(self.models)) < len(self.models)
+            ),
+            "cors_origins must be origins without a path, or *": (
+                not all(o == "*" or ORIGIN.fullmatch(o) for o in self.cors_origins)
             ),
             "edge must be stream or buffered": self.edge not in ("stream", "buffered"),
             "architecture must be arm64 or x86_64": self.architecture not in ("arm64", "x86_64"),

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine
 from functools import partial
 from math import inf
 from typing import Any, Final
@@ -14,8 +14,8 @@ from typing import Any, Final
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from inferline.breach import is_media, may_be_media
-from inferline.endings import Ending
+from inferline.breach import may_be_media
+from inferline.endings import said_all
 from inferline.errors import (
     DeadlineExceeded,
     GatewayStopping,
@@ -31,6 +31,7 @@ from inferline.gateway.attendance import Attendance
 from inferline.gateway.compression import Gzipped
 from inferline.gateway.contract import Contract
 from inferline.gateway.events import error_event, only_event
+from inferline.gateway.heads import EVENT_STREAM, headers_of
 from inferline.gateway.line import Line
 from inferline.gateway.naming import Naming
 from inferline.gateway.objects import error_response
@@ -38,17 +39,18 @@ from inferline.gateway.reader import Reader, backends_headers
 from inferline.gateway.smoothing import Smoother
 from inferline.gateway.visit import Visit
 from inferline.gateway.watch import Pace
-from inferline.sse import EventParser, Rest, comment
+from inferline.sse import Rest, comment
 from inferline.store import Found, Wanted
 from inferline.task import Head, Task
 
 log = logging.getLogger(__name__)
 
-EVENT_STREAM: Final = "text/event-stream"
 #: How long past its deadline a task may be before the gateway ends it itself, seconds.
 DEADLINE_GRACE_SECONDS: Final = 1.0
 #: Between two checks of what else may be due while nothing comes; looks are far more frequent.
 CHECK_SECONDS: Final = 0.1
+#: How long a client may take to hear that its call is cut off, seconds.
+CUT_OFF_SECONDS: Final = 0.5
 #: How many looks may fail in a row before the client is told.
 LOOKS_FAILED_MAX: Final = 5
 PING: Final = comment("ping")
@@ -76,11 +78,13 @@ class Answer(Response):
         after: int = 0,
         first_seconds: float = inf,
         gzips: bool = False,
+        seconds_max: float = inf,
     ) -> None:
         """
         ``joined``: somebody else may still read it, so this client's leaving ends nothing.
         ``after``: how many events of a stream the client has. ``first_seconds``: how long it waits
-        for the first byte. ``gzips``: whether the body goes out compressed.
+        for the first byte. ``gzips``: whether the body goes out compressed. ``seconds_max``: how
+        long after the request came this process may go on with it.
         """
         self.background = None
         self._line = line
@@ -99,12 +103,16 @@ class Answer(Response):
         self._naming = Naming(task.model) if asked else None
         self._smoother = Smoother(line.settings.smooth_seconds)
         self._started = False
+        #: Whether the last of it is out, or on its way.
+        self._over = False
         #: What was sent last.
         self._sent = b""
         self._news = self._begun = line.clock.monotonic()
         self._pinged = self._begun
         self._served = self._begun
         self._check_at = self._begun + CHECK_SECONDS
+        #: When its client is handed on; a deadline of the same moment is told as one.
+        self._hand_on_at = visit.arrived + seconds_max + 2 * DEADLINE_GRACE_SECONDS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """
@@ -112,7 +120,8 @@ class Answer(Response):
 
         Where it is the server that cuts the call off, the task goes on.
         """
-        deliver = asyncio.ensure_future(self._deliver(Gzipped(send) if self._gzips else send))
+        sending = Gzipped(send) if self._gzips else send
+        deliver = asyncio.ensure_future(self._deliver(sending))
         gone = asyncio.ensure_future(_disconnected(receive))
         try:
             with self._attendance:
@@ -128,6 +137,7 @@ class Answer(Response):
                 await asyncio.shield(self._leave())
             elif unfinished:
                 self._ended(OK if self._started else GatewayStopping.status, GatewayStopping.code)
+                await self._tell_cut_off(deliver, sending)
                 await asyncio.shield(self._attendance.end())
             self._ended(InferLineError.status, InferLineError.code)  # Else nobody foresaw its end.
 
@@ -153,6 +163,19 @@ class Answer(Response):
             await self._fail(send, error)
         except InferLineError as error:
             await self._fail(send, error)
+        except Exception:
+            # Whoever is outside of this can still tell it as a status, and not in a stream.
+            if self._started:
+                await self._fail(send, InferLineError())
+            raise
+
+    async def _tell_cut_off(self, deliver: asyncio.Future[None], send: Send) -> None:
+        """Say in a stream that it ends here, unless its client takes nothing any more."""
+        await asyncio.wait({deliver}, timeout=CUT_OFF_SECONDS)
+        if self._started and self._streamed and not self._over:
+            telling = asyncio.ensure_future(self._fail(send, GatewayStopping()))
+            await asyncio.wait({telling}, timeout=CUT_OFF_SECONDS)
+            telling.cancel()
 
     async def _end_contract(self) -> None:
         """Judge what fails no answer; before its last piece, with which the call may end."""
@@ -209,7 +232,7 @@ class Answer(Response):
 
     async def _look(self, send: Send) -> list[bytes]:
         """The bytes that have come since the last look. Raises GatewayStopping and Unavailable."""
-        if self._line.closing.is_set():
+        if self._line.closing.is_set() or self._line.clock.monotonic() >= self._hand_on_at:
             raise GatewayStopping
         wanted = self._reader.wanted()
         found = await self._while_smoothing(send, self._found(wanted))
@@ -314,6 +337,7 @@ class Answer(Response):
         assert head is not None  # A stream's came first, any other's at its end.
         self._visit.sends(body)
         self._sent = body
+        self._over = not more
         if not more:  # Before the last piece: once that is out, a Lambda may be frozen.
             self._ended(head.status, f"backend_{head.status}" if head.status >= 400 else "")
         if not self._started:
@@ -322,22 +346,11 @@ class Answer(Response):
 
     async def _start(self, send: Send, head: Head, length: int | None = None) -> None:
         self._started = True
-        headers = {
-            "content-type": head.content_type or "application/json",
-            "x-inferline-attempt": str(self._reader.attempt),
-            "x-inferline-queue-ms": str(head.queue_ms),
-        }
-        if head.provider:
-            headers["x-inferline-provider"] = head.provider
+        headers = headers_of(head, self._reader.attempt, length)
         if head.status >= 400 and self._reader.task is not None:
             headers |= backends_headers(self._reader.task)
-        if is_media(head.content_type):
-            headers["x-content-type-options"] = "nosniff"
-        if length is not None:
-            headers["content-length"] = str(length)
-        elif head.content_type.startswith(EVENT_STREAM):
-            headers |= {"cache-control": "no-cache", "x-accel-buffering": "no"}
-        await _start(send, head.status, headers)
+        raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+        await send({"type": "http.response.start", "status": head.status, "headers": raw})
 
     async def _fail(self, send: Send, error: InferLineError) -> None:
         """Tell of ``error``: as the HTTP response, or in the stream when that has begun."""
@@ -346,7 +359,8 @@ class Answer(Response):
             return
         if rest := self._smoother.rest():
             await self._send(send, rest, more=True)
-        if self._started and self._has_said_all():
+        self._over = True
+        if self._started and said_all(self._task.path, self._sent):
             self._ended(OK, "")
             await send({"type": "http.response.body", "body": b""})
             return
@@ -361,16 +375,6 @@ class Answer(Response):
         start = {"status": told.status_code, "headers": told.raw_headers}
         await send({"type": "http.response.start", **start})
         await send({"type": "http.response.body", "body": told.body})
-
-    def _has_said_all(self) -> bool:
-        """
-        Whether the stream's last event is out: then the answer is whole, whatever became of its
-        task, and some clients would show what came after it.
-        """
-        ending = Ending(self._task.path)
-        for event in EventParser().feed(self._sent):
-            ending.see(event)
-        return ending.done
 
     def _break_off(self, code: str) -> None:
         """
@@ -387,11 +391,6 @@ class Answer(Response):
         self._visit.ended(
             *(status, code), head=reader.head, attempt=reader.attempt, latest=latest, usage=usage
         )
-
-
-async def _start(send: Send, status: int, headers: Mapping[str, str]) -> None:
-    raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": status, "headers": raw})
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Final
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.security import HTTPBearer
+from fastapi.security import APIKeyHeader, HTTPBearer
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match
@@ -33,14 +33,17 @@ from inferline.errors import (
     MethodNotAllowed,
     NotFound,
 )
-from inferline.gateway import control, inference, keys, overview, tasks, usage
+from inferline.gateway import control, cors, inference, keys, overview, tasks, usage
 from inferline.gateway.access import Access, KeyAccess, OpenAccess, admin, client, provider
+from inferline.gateway.advice import advised
 from inferline.gateway.catalogue import Catalogue
 from inferline.gateway.control import Office
+from inferline.gateway.front import Front
 from inferline.gateway.line import Line
 from inferline.gateway.objects import error_response
 from inferline.gateway.watch import Watch
 from inferline.keyring import Keyring
+from inferline.keys import KEY_HEADERS
 from inferline.keys import PREFIXES as KEY_PREFIXES
 from inferline.ledger import Ledger, Ledgers
 from inferline.minutes import MinuteLedger
@@ -176,7 +179,7 @@ def create_app(office: Office) -> FastAPI:
         for router, role in _ROUTERS:
             callers = [Depends(_CALLERS[role])] if role else []
             if role in office.access.asks:
-                callers.append(Depends(_KEYS[role]))
+                callers += [Depends(scheme) for scheme in _keys(role)]
             app.include_router(
                 router, prefix=prefix, include_in_schema=documented, dependencies=callers
             )
@@ -192,13 +195,25 @@ class _Gateway(FastAPI):
 
     def __init__(self, line: Line, **about: Any) -> None:
         super().__init__(**about)
-        framework = _bounded(super().__call__, line.settings.body_bytes_max)
-        self._edge = Edge(inference.Shortcut(framework, PREFIXES), line.closing)
+        bytes_max = line.settings.body_bytes_max
+        framework = _bounded(super().__call__, bytes_max)
+        front = Front(inference.Shortcut(framework, PREFIXES), bytes_max)
+        self._edge: ASGIApp = Edge(front, line.closing)
+        if origins := line.settings.origins:
+            self._edge = cors.opened(self._edge, origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         scope["app"] = self
         await self._edge(scope, receive, send)
+
+
+class _Refused(HTTPException):
+    """Why a body can't be read, in the one form that the framework passes on."""
+
+    def __init__(self, error: InferLineError) -> None:
+        super().__init__(error.status)
+        self.error = error
 
 
 def _bounded(app: ASGIApp, bytes_max: int) -> ASGIApp:
@@ -209,7 +224,10 @@ def _bounded(app: ASGIApp, bytes_max: int) -> ASGIApp:
 
         async def receive_some() -> Message:
             nonlocal left
-            message = await receive()
+            try:
+                message = await receive()
+            except InferLineError as error:
+                raise _Refused(error) from None
             left -= len(message.get("body", b""))
             if left < 0:
                 raise HTTPException(BodyTooLarge.status)
@@ -232,11 +250,15 @@ _ROUTERS: Final[Sequence[tuple[APIRouter, Role | None]]] = (
     (control.public, None),
 )
 _CALLERS: Final[Mapping[Role, Any]] = {"client": client, "provider": provider, "admin": admin}
-#: What the documentation says of keys; it is `_CALLERS` that look at them.
-_KEYS: Final[Mapping[Role, Any]] = {
-    role: HTTPBearer(scheme_name=role, bearerFormat=f"{prefix}_…", auto_error=False)
-    for role, prefix in KEY_PREFIXES.items()
-}
+
+
+def _keys(role: Role) -> Iterator[Any]:
+    """What the documentation says of keys; it is `_CALLERS` that look at them."""
+    form = f"{KEY_PREFIXES[role]}_…"
+    yield HTTPBearer(scheme_name=role, bearerFormat=form, auto_error=False)
+    for name in KEY_HEADERS[1:]:
+        yield APIKeyHeader(name=name, scheme_name=f"{role}, in {name}", auto_error=False)
+
 
 _documents: Final = APIRouter(dependencies=[Depends(client)], include_in_schema=False)
 
@@ -283,6 +305,8 @@ class Edge:
                 told = {**state.get("headers", {}), "x-request-id": state["request_id"]}
                 added = [(name.encode(), value.encode()) for name, value in told.items()]
                 message["headers"] = [*message["headers"], *added]
+                if message["status"] >= 400:
+                    message["headers"] = advised(message["status"], message["headers"])
             await send(message)
 
         try:
@@ -312,6 +336,8 @@ async def _on_error(request: Request, error: Exception) -> Response:
 
 
 async def _on_http_error(request: Request, error: Exception) -> Response:
+    if isinstance(error, _Refused):
+        return error_response(error.error)
     status = error.status_code if isinstance(error, HTTPException) else 500
     other = InvalidRequest if 400 <= status < 500 else InferLineError
     response = error_response(_HTTP_ERRORS.get(status, other)())
@@ -326,10 +352,10 @@ def _methods(request: Request) -> Iterator[str]:
     """What the request's address takes, of which each of its routes knows a part."""
     where = ("type", "path", "root_path", "headers")
     asked = {name: request.scope[name] for name in where if name in request.scope}
-    for method in ("GET", "HEAD", "POST", "DELETE"):
+    for method in ("GET", "POST", "DELETE"):
         scope = {**asked, "method": method}
         if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes):
-            yield method
+            yield from ("GET", "HEAD") if method == "GET" else (method,)
 
 
 async def _on_invalid(request: Request, error: Exception) -> Response:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from operator import itemgetter
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -260,15 +261,29 @@ public = APIRouter(tags=["control"], responses=ERRORS)
 
 
 @router.get("/models", summary="List the models")
-async def list_models(caller: ClientCaller, office: At) -> ModelList:
+async def list_models(
+    caller: ClientCaller,
+    office: At,
+    limit: Annotated[int | None, Query(ge=1, le=1000)] = None,
+    after_id: str | None = None,
+    before_id: str | None = None,
+) -> ModelList:
     """
-    OpenAI's fields of each model that the key is for, its context length and how many live
-    providers it has.
+    OpenAI's and Anthropic's fields of each model that the key is for, its context length and how
+    many live providers it has; all of them, or a page of `limit` after or before one.
     """
     models = await office.line.catalogue.models()
     shown = ((caller.shown(name), model) for name, model in models.items())
-    data = [_model_object(name, model) for name, model in shown if name]
-    return ModelList(data=sorted(data, key=lambda model: model.id))
+    every = sorted(((name, model) for name, model in shown if name), key=itemgetter(0))
+    if after_id is not None:
+        every = [one for one in every if one[0] > after_id]
+    if before_id is not None:
+        every = [one for one in every if one[0] < before_id]
+    page = every[:limit]
+    if limit is not None and before_id is not None and after_id is None:
+        page = every[-limit:]
+    data = [_model_object(name, model) for name, model in page]
+    return ModelList(data=data, has_more=len(page) < len(every))
 
 
 @router.get("/models/{model_id:path}", summary="Tell of one model")

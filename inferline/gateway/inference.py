@@ -73,6 +73,12 @@ ENDPOINTS: Final = (
         headers=ANTHROPIC,
     ),
     Endpoint(
+        "/messages/count_tokens",
+        "/v1/messages/count_tokens",
+        "Count the tokens of a Messages request",
+        {"messages": _CHAT["messages"]},
+    ),
+    Endpoint(
         "/rerank", "/v1/rerank", "Rank documents", {"query": "tea", "documents": ["leaf", "bean"]}
     ),
     Endpoint("/score", "/v1/score", "Score pairs of texts", {"text_1": "tea", "text_2": ["leaf"]}),
@@ -205,6 +211,7 @@ async def serve(endpoint: Endpoint, request: Request) -> Response:
         joined=seat.joined,
         first_seconds=first_seconds,
         gzips=line.settings.compression == "gzip" and takes_gzip(request.headers),
+        seconds_max=edge_seconds,
     )
 
 
@@ -235,7 +242,9 @@ async def _asked(
     if endpoint.method == "GET":
         asked = Payload(model="")
     else:
-        asked = payload.read(body, line.guard, needs_model=endpoint.needs_model)
+        asked = payload.read(
+            *(body, line.guard), path=endpoint.backend_path, needs_model=endpoint.needs_model
+        )
     return asked if asked.model else replace(asked, model=await _model(line, caller, forwarded))
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, computed_field
 from starlette.responses import Response
 
 from inferline.caller import Role
@@ -13,6 +14,9 @@ from inferline.errors import InferLineError
 from inferline.keys import Validity
 from inferline.task import State, Tier
 from inferline.usage import Outcome
+
+#: The last that a date of RFC 3339 can name, seconds since 1970; backends may tell of any.
+_LAST_SECOND: Final = 253_402_300_799
 
 
 class ErrorObject(BaseModel):
@@ -42,13 +46,44 @@ class ModelObject(BaseModel):
     context_length: int | None
     #: How many live and healthy providers serve it.
     providers: int
+    # The rest is what Anthropic's SDKs read, of what is above.
+    type: Literal["model"] = "model"
+    lifecycle: Literal["active"] = "active"
+
+    @computed_field
+    def display_name(self) -> str:
+        """The model's id."""
+        return self.id
+
+    @computed_field
+    def created_at(self) -> datetime:
+        """When it was made, as RFC 3339 has it; the epoch where nobody knows."""
+        is_date = 0 <= self.created <= _LAST_SECOND
+        return datetime.fromtimestamp(self.created if is_date else 0, UTC)
+
+    @computed_field
+    def max_input_tokens(self) -> int | None:
+        """The context length."""
+        return self.context_length
 
 
 class ModelList(BaseModel):
-    """All models."""
+    """All models, or those that were asked for."""
 
     object: Literal["list"] = "list"
     data: list[ModelObject]
+    #: Whether there are more, in the direction that was asked for.
+    has_more: bool = False
+
+    @computed_field
+    def first_id(self) -> str | None:
+        """The first one's id."""
+        return self.data[0].id if self.data else None
+
+    @computed_field
+    def last_id(self) -> str | None:
+        """The last one's id."""
+        return self.data[-1].id if self.data else None
 
 
 class QueueObject(BaseModel):

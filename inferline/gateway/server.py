@@ -17,6 +17,7 @@ import uvicorn
 from inferline.gateway import metrics, page
 from inferline.gateway.app import create_app, open_office
 from inferline.gateway.line import Line
+from inferline.gateway.protocol import Protocol
 from inferline.settings import Settings
 from inferline.trace import NO_TRACER, Tracer
 
@@ -95,6 +96,7 @@ def run(settings: Settings, host: str, port: int, tracer: Tracer = NO_TRACER) ->
                 server_header=False,
                 # There are none, whatever happens to be installed.
                 ws="none",
+                http=Protocol,
                 # Who asks is told by a key, never by an address that a header claims.
                 proxy_headers=False,
                 timeout_graceful_shutdown=math.ceil(settings.drain_seconds) + CUT_OFF_SECONDS,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from math import inf
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -14,9 +15,10 @@ from inferline.breach import is_document
 from inferline.caller import Caller
 from inferline.errors import TaskNotFound, Unavailable
 from inferline.gateway.access import ClientCaller
-from inferline.gateway.answer import EVENT_STREAM, Answer
+from inferline.gateway.answer import Answer
 from inferline.gateway.compression import takes_gzip
 from inferline.gateway.contract import Contract
+from inferline.gateway.heads import EVENT_STREAM
 from inferline.gateway.line import Line
 from inferline.gateway.naming import Naming
 from inferline.gateway.objects import ERRORS, ErrorObject, TaskObject
@@ -68,7 +70,7 @@ async def resume(
     caller: ClientCaller,
     line: At,
     after: Annotated[int, Query(ge=0, le=10**9)] = 0,
-) -> Answer:
+) -> Response:
     """
     A streamed answer after its first `after` events, as it comes if it is still under way.
 
@@ -77,13 +79,20 @@ async def resume(
     """
     task = await _found(line, task_id, caller)
     request.state.request_id = task.ref.id
+    if getattr(request.state, "is_head", False):  # To look is not to take it over.
+        return Response(media_type=EVENT_STREAM)
     seat = await take_seat(line, task)
     # It was a request once; going on with it is none.
     unrecorded = replace(line, ledger=NO_LEDGER, tracer=NO_TRACER)
     visit = Visit(unrecorded, task.path, caller)
     gzips = line.settings.compression == "gzip" and takes_gzip(request.headers)
     return Answer(
-        *(line, seat.task, visit), streamed=True, joined=seat.joined, after=after, gzips=gzips
+        *(line, seat.task, visit),
+        streamed=True,
+        joined=seat.joined,
+        after=after,
+        gzips=gzips,
+        seconds_max=getattr(request.state, "seconds_max", inf),
     )
 
 

@@ -29,7 +29,8 @@ class Visit:
         self.adopted = False
         self._line = line
         self._path = path
-        self._arrived = line.clock.monotonic()
+        #: By the line's clock, seconds.
+        self.arrived = line.clock.monotonic()
         self._arrived_ms = line.store.now_ms()
         told = TraceParent.parse(traceparent)
         self._span = line.tracer.begin("server", told, self._arrived_ms)
@@ -137,4 +138,4 @@ class Visit:
         self._span.end(name, self._arrived_ms + entry.total_ms, attributes, entry.code)
 
     def _elapsed_ms(self) -> int:
-        return round((self._line.clock.monotonic() - self._arrived) * 1000)
+        return round((self._line.clock.monotonic() - self.arrived) * 1000)

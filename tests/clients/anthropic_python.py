@@ -67,6 +67,24 @@ def timeout() -> Seen:
     return {}
 
 
+def count() -> Seen:
+    """The scripted backend has no such address."""
+    return {"tokens": client.messages.count_tokens(model=observer.model, messages=QUESTION)}
+
+
+def models() -> Seen:
+    found = [model.model_dump(mode="json") for model in client.models.list(limit=1)]
+    return {"models": found, "one": client.models.retrieve(observer.model).display_name}
+
+
+def shape() -> Seen:
+    try:
+        ask(model="no-such-model")
+    except anthropic.NotFoundError as error:
+        return {"body": error.body, "request_id": error.request_id, "kind": error.type}
+    return {}
+
+
 observer.see_meanwhile("no_provider", no_provider)
 observer.see("chat", chat)
 observer.see("stream", stream)
@@ -74,6 +92,9 @@ observer.see("emoji", lambda: chat({"emoji": True}))
 observer.see("emoji_stream", lambda: stream({"emoji": True}))
 observer.see("unknown_model", lambda: {"text": str(ask(model="no-such-model"))})
 observer.see("refused", lambda: chat(REFUSED))
+observer.see("count", count)
+observer.see("models", models)
+observer.see("shape", shape)
 observer.see("dies", lambda: stream(DIES))
 observer.see_timeout(timeout)
 observer.see("fails_once", lambda: chat(FAILS_ONCE))

@@ -31,6 +31,7 @@ CLIENTS = {
     "litellm": (str(ROOT / ".venv-clients/bin/python"), "litellm_sdk.py"),
     "anthropic": (str(ROOT / ".venv-clients/bin/python"), "anthropic_python.py"),
     "openai-node": ("node", "node/openai_node.mjs"),
+    "ai-sdk": ("node", "node/ai_sdk.mjs"),
 }
 
 #: How long a request may take before the gateway gives up, seconds: the tests wait for that.
@@ -112,7 +113,7 @@ def environment() -> dict[str, str]:
 def require(client: str) -> None:
     """Skip where a client is not installed; fail on CI, where every one has to be."""
     there = shutil.which(CLIENTS[client][0]) is not None
-    if client == "openai-node":
+    if CLIENTS[client][0] == "node":
         there = there and (HERE / "node/node_modules/openai").is_dir()
     if there:
         return

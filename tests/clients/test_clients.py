@@ -248,3 +248,48 @@ def test_the_messages_api_tells_of_a_backend_that_dies_in_its_answer(sights_of: 
 
     assert "APIError" in seen["kinds"]
     assert "provider was lost" in seen["message"]
+
+
+def test_anthropics_sdk_reads_its_own_shape_of_errors_and_the_requests_id(
+    sights_of: SightsOf,
+) -> None:
+    seen = sights_of("anthropic")["shape"]
+
+    assert ("error", "not_found_error") == (seen["body"]["type"], seen["body"]["error"]["type"])
+    assert "not_found_error" == seen["kind"]
+    assert seen["request_id"] == seen["body"]["request_id"]
+
+
+def test_anthropics_sdk_lists_models(sights_of: SightsOf) -> None:
+    seen = sights_of("anthropic")["models"]
+
+    assert {"test-model", "unserved-model"} <= {model["id"] for model in seen["models"]}
+    assert {("model", "active")} == {(m["type"], m["lifecycle"]) for m in seen["models"]}
+    assert "test-model" == seen["one"]
+
+
+def test_a_server_that_cannot_count_tokens_is_named_as_such(sights_of: SightsOf) -> None:
+    seen = sights_of("anthropic")["count"]
+
+    assert "NotFoundError" in seen["kinds"]
+    assert "nothing at /v1/messages/count_tokens" in seen["message"]
+
+
+@pytest.mark.parametrize("provider", ["compatible", "anthropic"])
+def test_the_ai_sdk_gets_answers_and_streams(sights_of: SightsOf, provider: str) -> None:
+    sights = sights_of("ai-sdk")
+    whole, streamed = sights[f"{provider}, whole"], sights[f"{provider}, streamed"]
+
+    assert 16 == len(words(whole["text"]))
+    assert whole == streamed
+    assert "stop" == whole["finish"]
+    assert 8 == sights["embedding"]["length"]
+
+
+@pytest.mark.parametrize("case", ["unknown", "unknown stream"])
+@pytest.mark.parametrize("provider", ["compatible", "anthropic"])
+def test_the_ai_sdk_shows_why_it_was_refused(sights_of: SightsOf, provider: str, case: str) -> None:
+    error = sights_of("ai-sdk")[f"{provider}, {case}"]["error"]
+
+    assert ("AI_APICallError", 404) == (error["kind"], error["status"])
+    assert "no-such-model" in error["message"]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
 from starlette.responses import PlainTextResponse
 
 from functions._app import before_its_end, written
@@ -58,3 +60,23 @@ async def test_something_is_done_before_an_answers_last_piece_and_not_before() -
     await before_its_end(app, do)({"type": "http"}, None, send)  # type: ignore[arg-type]
 
     assert ["1", "2", "done", "3"] == done
+
+
+@pytest.mark.parametrize("fault", ["it fails", "it takes for ever"])
+async def test_an_answers_last_piece_is_sent_whatever_becomes_of_that(
+    fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("functions._app.DONE_SECONDS_MAX", 0.01)
+    sent = list[bytes]()
+
+    async def do() -> None:
+        if fault == "it fails":
+            raise RuntimeError("made up")
+        await asyncio.sleep(60)
+
+    async def send(message: Any) -> None:
+        sent.append(message.get("body"))
+
+    await before_its_end(PlainTextResponse("x"), do)({"type": "http"}, None, send)  # type: ignore[arg-type]
+
+    assert b"x" == sent[-1]

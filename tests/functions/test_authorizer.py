@@ -20,7 +20,13 @@ STAGE = "arn:aws:execute-api:us-east-1:123456789012:a1b2c3d4e5/api"
 
 
 def asking(text: str, name: str = "Authorization") -> dict[str, Any]:
-    return recorded("authorizer", headers={name: f"Bearer {text}"})
+    return showing({name: [f"Bearer {text}"]})
+
+
+def showing(headers: dict[str, list[str]]) -> dict[str, Any]:
+    """The event of a request with these headers."""
+    last = {name: values[-1] for name, values in headers.items()}
+    return recorded("authorizer", headers=last, multiValueHeaders=headers)
 
 
 def allows(policy: dict[str, Any], route: str) -> bool:
@@ -119,6 +125,46 @@ async def test_a_providers_token_is_good_for_enrolment_alone(
     assert [False] * 4 == [allows(policy, route) for route in INFERENCE]
 
 
+@pytest.mark.parametrize("name", ["x-api-key", "X-Api-Key", "api-key", "Authorization"])
+async def test_a_key_may_stand_where_each_sdk_puts_it(
+    cloud: Cloud, function: Callable[..., Function], name: str
+) -> None:
+    key_id, text = await cloud.key()
+
+    beside = {"Authorization": ["Bearer "], name: [text]}
+    policy = (await invoked(function("authorizer"), showing(beside))).value
+
+    assert key_id == policy["principalId"]
+
+
+async def test_two_different_keys_are_unauthorized(
+    cloud: Cloud, function: Callable[..., Function]
+) -> None:
+    (_, one), (_, other) = await cloud.key(), await cloud.key()
+    told = {"Authorization": [f"Bearer {one}"], "x-api-key": [other]}
+
+    result = await invoked(function("authorizer"), showing(told))
+
+    assert result.error is not None
+    assert "Unauthorized" == result.error["errorMessage"]
+
+
+async def test_a_key_is_looked_up_once_a_minute(
+    cloud: Cloud, function: Callable[..., Function]
+) -> None:
+    key_id, text = await cloud.key()
+    authorizer = function("authorizer")
+    await invoked(authorizer, asking(text))
+    await cloud.keys.revoke(key_id, cloud.client.now_ms())
+
+    remembered, anew = [
+        await invoked(each, asking(text)) for each in (authorizer, function("authorizer"))
+    ]
+
+    assert key_id == remembered.value["principalId"]
+    assert anew.error is not None
+
+
 @pytest.mark.parametrize("fault", ["unknown", "broken", "revoked", "none"])
 async def test_what_is_no_key_in_force_is_unauthorized(
     cloud: Cloud, function: Callable[..., Function], fault: str
@@ -130,7 +176,7 @@ async def test_what_is_no_key_in_force_is_unauthorized(
         _, text = new_key("client", "a-key", tenant="acme", now_ms=0)
     if fault == "broken":
         text = text[:-1]
-    event = recorded("authorizer", headers={}) if fault == "none" else asking(text)
+    event = showing({}) if fault == "none" else asking(text)
 
     authorizer = function("authorizer")
     result = await invoked(authorizer, event)

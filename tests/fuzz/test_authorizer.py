@@ -10,11 +10,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from functions._policy import bearer, policy
+from functions._policy import policy, shown
 from inferline.caller import Role
 from inferline.errors import NotAuthenticated
 from inferline.keyring import Keyring
-from inferline.keys import new_key
+from inferline.keys import KEY_HEADERS, new_key
 from inferline.memory_keys import MemoryKeys
 from inferline.memory_tenants import MemoryTenants
 from tests.support.fuzzing import fuzz, tried
@@ -25,8 +25,11 @@ KEYS = MemoryKeys()
 KEYRING = Keyring(KEYS, MemoryTenants(), lambda: 0)
 
 texts = st.text(st.characters(), max_size=60) | st.text(max_size=60)
-names = st.sampled_from(["Authorization", "authorization", "AUTHORIZATION", "x"]) | texts
-shown = texts | texts.map("Bearer {}".format)
+names = (
+    st.sampled_from(["Authorization", "AUTHORIZATION", "x-api-key", "Api-Key", "X-API-KEY", "x"])
+    | texts
+)
+values = texts | texts.map("Bearer {}".format)
 
 
 def known(role: Role) -> str:
@@ -43,8 +46,9 @@ TEXTS = {role: known(role) for role in ROLES}
     st.fixed_dictionaries(
         {"methodArn": texts},
         optional={
-            "authorizationToken": st.none() | shown,
-            "headers": st.none() | st.dictionaries(names, shown, max_size=4),
+            "headers": st.none() | st.dictionaries(names, values, max_size=4),
+            "multiValueHeaders": st.none()
+            | st.dictionaries(names, st.lists(values, max_size=3), max_size=4),
             "path": texts,
         },
     )
@@ -52,7 +56,7 @@ TEXTS = {role: known(role) for role in ROLES}
 def test_no_event_without_a_key_has_a_policy(event: dict[str, Any]) -> None:
     tried["events of the authorizer"] += 1
     with pytest.raises(NotAuthenticated):
-        asyncio.run(KEYRING.caller(bearer(event)))
+        asyncio.run(KEYRING.caller(shown(event)))
 
 
 @fuzz(200)
@@ -65,7 +69,7 @@ def test_no_key_that_is_nearly_right_has_a_policy(role: Role, data: st.DataObjec
     assume(changed.strip() != text)
 
     with pytest.raises(NotAuthenticated):
-        asyncio.run(KEYRING.caller(bearer({"headers": {"Authorization": f"Bearer {changed}"}})))
+        asyncio.run(KEYRING.caller(shown({"headers": {"Authorization": f"Bearer {changed}"}})))
 
 
 @fuzz(200)
@@ -74,10 +78,10 @@ def test_a_policy_is_the_same_whatever_else_is_asked(
     role: Role, path: str, headers: dict[str, str]
 ) -> None:
     tried["events of the authorizer"] += 1
-    assume("authorization" not in {name.lower() for name in headers})
+    assume({name.lower() for name in headers}.isdisjoint(KEY_HEADERS))
     event = {"headers": {**headers, "Authorization": f"Bearer {TEXTS[role]}"}}
 
-    caller = asyncio.run(KEYRING.caller(bearer(event)))
+    caller = asyncio.run(KEYRING.caller(shown(event)))
     found = [policy(caller, f"{STAGE}/{rest}") for rest in ("GET/v1/models", f"GET/{path}")]
 
     assert found[0] == found[1]

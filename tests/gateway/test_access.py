@@ -12,10 +12,11 @@ from starlette.types import Receive, Scope, Send
 
 from inferline.caller import Caller
 from inferline.errors import NotAuthenticated
-from inferline.gateway.access import CACHE_SECONDS, KeyAccess
+from inferline.gateway.access import KeyAccess
 from inferline.gateway.app import PREFIXES, create_app
 from inferline.keyring import Keyring
 from inferline.keys import new_key
+from inferline.known import CACHE_SECONDS
 from inferline.memory_keys import MemoryKeys
 from inferline.memory_tenants import MemoryTenants
 from inferline.minutes import MINUTE_MS, Minute
@@ -305,7 +306,7 @@ async def test_a_key_is_looked_up_once_a_minute_and_a_revocation_seen_by_then() 
 
 
 async def test_so_many_keys_are_remembered_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("inferline.gateway.access.CACHE_KEYS_MAX", 2)
+    monkeypatch.setattr("inferline.known.CACHE_KEYS_MAX", 2)
     keys = MemoryKeys()
     access = KeyAccess(Keyring(keys, MemoryTenants(), lambda: 1), Hand())
 
@@ -314,4 +315,67 @@ async def test_so_many_keys_are_remembered_and_no_more(monkeypatch: pytest.Monke
         await keys.put_key(key)
         await access.caller(text, "client")
 
-    assert 2 == len(access._known)
+    assert 2 == len(access._known._callers)
+
+
+@pytest.mark.parametrize("role", ["client", "admin", "provider"])
+@pytest.mark.parametrize("name", ["x-api-key", "API-Key", "Authorization"])
+async def test_a_key_may_stand_where_each_sdk_puts_it(
+    locked: Gateway, client: httpx.AsyncClient, role: str, name: str
+) -> None:
+    text = (await bearer(locked, role))["authorization"].removeprefix("Bearer ")
+
+    asked = {
+        "client": client.get("/v1/models", headers={name: text}),
+        "admin": client.get("/v1/keys", headers={name: text}),
+        "provider": client.post("/v1/providers", json=TOLD, headers={name: text}),
+    }
+    response = await asked.pop(role)
+    for unasked in asked.values():
+        unasked.close()
+
+    assert 200 == response.status_code
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"authorization": "Bearer"},
+        {"authorization": ""},
+        {"authorization": "Basic dXNlcjpwYXNz"},
+        {"api-key": ""},
+        {},
+    ],
+)
+async def test_what_shows_no_key_may_stand_beside_one(
+    locked: Gateway, client: httpx.AsyncClient, beside: dict[str, str]
+) -> None:
+    text = (await bearer(locked))["authorization"].removeprefix("Bearer ")
+
+    response = await client.get("/v1/models", headers={**beside, "x-api-key": text})
+
+    assert 200 == response.status_code
+
+
+async def test_the_same_key_may_be_shown_three_times_and_not_two_different_ones(
+    locked: Gateway, client: httpx.AsyncClient
+) -> None:
+    one, other = [(await bearer(locked))["authorization"] for _ in range(2)]
+    text = one.removeprefix("Bearer ")
+
+    same = {"authorization": one, "x-api-key": text, "api-key": f"Bearer {text}"}
+    thrice = await client.get("/v1/models", headers=same)
+    both = await client.get("/v1/models", headers={"authorization": other, "x-api-key": text})
+    twice = await client.get("/v1/models", headers=[("x-api-key", text), ("x-api-key", other)])
+
+    assert [200, 401, 401] == [response.status_code for response in (thrice, both, twice)]
+    assert "different keys" in both.json()["error"]["message"]
+    assert text not in both.text
+
+
+async def test_where_nobody_asks_for_keys_nobody_minds_two(client: httpx.AsyncClient) -> None:
+    async with running_gateway() as gateway:
+        headers = {"authorization": "Bearer x", "api-key": "y"}
+        response = await client.get(f"{gateway.url}/v1/models", headers=headers)
+
+    assert 200 == response.status_code

@@ -28,3 +28,9 @@ def guarded() -> Template:
     """For production: kept, watched over, traced and behind a firewall."""
     watched = {"alarm_email": "ops@example.com", "waf": True, "traces": True}
     return synthesised(protect=True, api_log_role=False, **watched)
+
+
+@pytest.fixture(scope="session")
+def opened() -> Template:
+    """For applications that run in browsers."""
+    return synthesised(cors_origins=["https://a.example", "https://b.example"])

@@ -32,6 +32,7 @@ def test_the_command_line_gives_text_for_everything() -> None:
     ("told", "problem"),
     [
         ({"modles": ["a"]}, "modles is no switch"),
+        ({"cors_origins": ["https://a.example/"]}, "cors_origins must be origins"),
         ({"edge": "streaming"}, "edge must be stream or buffered"),
         ({"waf": "yes"}, "waf must be true or false, got 'yes'"),
         ({"log_days": 8}, "log_days must be one of"),

@@ -219,11 +219,46 @@ class TestRoutes:
             assert method["AuthorizationType"] == "CUSTOM"
             assert method["AuthorizerId"] == authorizer
 
-    def test_an_answer_of_the_authorizer_holds_for_a_minute(self, template: Template) -> None:
+    def test_the_authorizer_is_asked_each_time(self, template: Template) -> None:
         authorizer = template.one("AWS::ApiGateway::Authorizer")
 
-        assert authorizer["AuthorizerResultTtlInSeconds"] == 60
-        assert authorizer["IdentitySource"] == "method.request.header.Authorization"
+        # Kept by headers, its answer would want all of them to be there.
+        assert ("REQUEST", 0) == (authorizer["Type"], authorizer["AuthorizerResultTtlInSeconds"])
+        assert "IdentitySource" not in authorizer
+        assert "IdentityValidationExpression" not in authorizer
+
+
+class TestOtherOrigins:
+    def test_unless_it_is_asked_for_there_are_no_preflights(self, template: Template) -> None:
+        assert not [name for name in methods(template) if name.startswith("OPTIONS")]
+
+    def test_api_gateway_answers_preflights_of_every_address_itself(self, opened: Template) -> None:
+        found = methods(opened)
+        preflights = {name: one for name, one in found.items() if name.startswith("OPTIONS")}
+
+        assert {name.split()[1:] == [] or name.split()[1] for name in found} == {
+            name.split()[1:] == [] or name.split()[1] for name in preflights
+        }
+        for method in preflights.values():
+            assert ("MOCK", "NONE") == (
+                method["Integration"]["Type"],
+                method["AuthorizationType"],
+            )
+        others = [one for name, one in found.items() if name not in preflights]
+        assert {"CUSTOM"} == {one["AuthorizationType"] for one in others}
+
+    def test_a_page_can_read_a_refusal(self, opened: Template) -> None:
+        for refusal in opened.of("AWS::ApiGateway::GatewayResponse").values():
+            headers = refusal["ResponseParameters"]
+            allowed = headers["gatewayresponse.header.access-control-allow-origin"]
+            assert allowed == "method.request.header.Origin"
+            assert "x-request-id" in headers["gatewayresponse.header.access-control-expose-headers"]
+
+    def test_the_functions_let_it_read_answers(self, opened: Template) -> None:
+        for name in ("inference", "control"):
+            environment: Any = functions(opened)[name]["Environment"]
+            told = environment["Variables"]["INFERLINE_CORS_ORIGINS"]
+            assert told == "https://a.example,https://b.example"
 
 
 class TestApi:
@@ -297,6 +332,26 @@ class TestRefusals:
             assert set(error) == {"message", "type", "param", "code"}
             told[name] = (refusal.get("StatusCode"), error["type"], error["code"])
         assert self.EXPECTED == told
+
+    def test_each_tells_its_id_to_every_sdk_and_a_refused_key_that_it_stays_so(
+        self, template: Template
+    ) -> None:
+        refusals = template.named("AWS::ApiGateway::GatewayResponse", "ResponseType")
+
+        for refusal in refusals.values():
+            headers = refusal["ResponseParameters"]
+            for name in ("x-request-id", "request-id"):
+                assert "context.requestId" == headers[f"gatewayresponse.header.{name}"]
+            body = json.loads(refusal["ResponseTemplates"]["application/json"])
+            assert "error" == body["type"]
+        for name in ("UNAUTHORIZED", "ACCESS_DENIED", "WAF_FILTERED"):
+            headers = refusals[name]["ResponseParameters"]
+            assert headers["gatewayresponse.header.x-should-retry"] == "'false'"
+
+    def test_no_wait_is_longer_than_sdks_take(self, template: Template) -> None:
+        for refusal in template.of("AWS::ApiGateway::GatewayResponse").values():
+            told = refusal["ResponseParameters"].get("gatewayresponse.header.retry-after", "'1'")
+            assert 1 <= int(told.strip("'")) <= 60
 
     def test_what_failed_on_our_side_is_not_tried_again(self, template: Template) -> None:
         refusals = template.named("AWS::ApiGateway::GatewayResponse", "ResponseType")

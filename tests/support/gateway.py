@@ -18,6 +18,7 @@ from inferline.gateway.app import create_app
 from inferline.gateway.catalogue import Catalogue
 from inferline.gateway.control import Office
 from inferline.gateway.line import Line
+from inferline.gateway.protocol import Protocol
 from inferline.gateway.watch import Watch
 from inferline.keyring import Keyring
 from inferline.ledger import Entry, Ledgers
@@ -171,7 +172,7 @@ async def running_gateway(
     app = create_app(office)
     page.add(app)
     metrics.add(app, counted)
-    config = uvicorn.Config(app, port=0, log_level="warning", ws="none")
+    config = uvicorn.Config(app, port=0, log_level="warning", ws="none", http=Protocol)
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server._serve())
     while not server.started:  # noqa: ASYNC110  # uvicorn sets a flag and tells nobody

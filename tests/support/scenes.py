@@ -80,6 +80,11 @@ def too_many_answers(stage: Stage) -> httpx.Response:
 
 @meets(errors.NotAuthenticated)
 def an_unknown_key(stage: Stage) -> httpx.Response:
+    for name in ("x-api-key", "api-key"):
+        text = f"il_{stage.aviary.fly(f'a made-up key in {name}')}"
+        stage.post({"model": MODEL}, headers={"authorization": "", name: text})
+    other = {"x-api-key": f"il_{stage.aviary.fly('another key than before')}"}
+    stage.post({"model": MODEL}, headers=other)
     return stage.post({"model": MODEL}, key=f"il_{stage.aviary.fly('a made-up key')}")
 
 
@@ -119,6 +124,20 @@ def a_wrong_method(stage: Stage) -> httpx.Response:
 @meets(errors.BodyTooLarge)
 def too_large(stage: Stage) -> httpx.Response:
     return stage.post({"prompt": stage.aviary.fly("far too much") * 60_000})
+
+
+@meets(errors.EncodingNotSupported)
+def an_unknown_encoding(stage: Stage) -> httpx.Response:
+    word = stage.aviary.fly("what is called compressed").encode()
+    stage.post(b"\x1f\x8b" + word, headers={"content-encoding": "gzip"})
+    return stage.post(word, headers={"content-encoding": "br"})
+
+
+@meets(errors.UpgradeRefused)
+def a_websocket(stage: Stage) -> httpx.Response:
+    word = stage.aviary.fly("the name of a subprotocol")
+    offer = {"connection": "Upgrade", "upgrade": "websocket", "sec-websocket-protocol": word}
+    return stage.call("GET", f"/v1/responses?q={word}", headers=offer)
 
 
 @meets(errors.QueueFull)

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferline.keys import Key, Shown, new_key, parse, rotated
+from inferline.errors import NotAuthenticated
+from inferline.keys import Key, Shown, new_key, parse, rotated, shown_key
 
 NOW_MS = 1_000_000
 
@@ -82,3 +83,16 @@ def test_rotated_a_key_stays_itself_but_for_its_secret() -> None:
     assert (key.id, "client") == (shown.id, shown.role)
     assert hashlib.sha256(shown.secret.encode()).hexdigest() == changed.secret_sha256
     assert new != old
+
+
+@pytest.mark.parametrize(
+    "none", ["", " ", "Bearer", "bearer  ", "Basic dXNlcjpwYXNz", "Digest a b"]
+)
+def test_what_shows_no_key_counts_for_nothing(none: str) -> None:
+    assert "" == shown_key([none])
+    assert "il_1" == shown_key([none, "Bearer il_1", " il_1 ", none])
+
+
+def test_two_keys_are_one_too_many() -> None:
+    with pytest.raises(NotAuthenticated, match="different keys"):
+        shown_key(["Bearer il_1", "il_2"])

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferline.errors import InvalidRequest, RequestError
+from inferline.errors import FieldNotAllowed, InvalidRequest, RequestError
 from inferline.payload import Payload, read
 
 VALID: dict[str, Any] = {
@@ -244,3 +244,34 @@ def test_no_mutation_of_a_valid_body_surprises(data: st.DataObject) -> None:
 )
 def test_no_value_of_a_known_field_surprises(document: dict[str, Any]) -> None:
     refused_or_read(json.dumps(document).encode())
+
+
+@pytest.mark.parametrize("path", ["/v1/responses", "/v1/responses/input_tokens"])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("background", True),
+        ("conversation", "conv_1"),
+        ("conversation", {"id": "conv_1"}),
+        ("previous_response_id", "resp_1"),
+        ("background", "true"),
+    ],
+)
+def test_what_only_a_server_that_keeps_answers_can_do_is_refused_by_name(
+    path: str, field: str, value: object
+) -> None:
+    with pytest.raises(FieldNotAllowed) as caught:
+        read(body(input="Hi", **{field: value}), path=path)
+
+    assert (400, field) == (caught.value.status, caught.value.param)
+
+
+@pytest.mark.parametrize("value", [None, False])
+def test_fields_that_ask_for_none_of_it_pass(value: object) -> None:
+    fields = dict.fromkeys(("background", "conversation", "previous_response_id"), value)
+
+    assert "m" == read(body(input="Hi", **fields), path="/v1/responses").model
+
+
+def test_of_other_addresses_they_mean_something_else() -> None:
+    assert "m" == read(body(background=True, conversation="x"), path="/v1/completions").model
