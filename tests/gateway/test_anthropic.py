@@ -12,8 +12,9 @@ import anthropic
 import httpx
 import pytest
 
-from inferline.gateway.anthropic import error_body, error_type
+from inferline.gateway.anthropic import error_body
 from inferline.registry import Model
+from inferline.reported import anthropic_type
 from inferline.store import Outcome
 from tests.support.gateway import MODEL, Gateway, running_gateway
 
@@ -65,7 +66,7 @@ class TestErrors:
         ],
     )
     def test_each_status_has_their_name_for_it(self, status: int, name: str) -> None:
-        assert name == error_type(status)
+        assert name == anthropic_type(status)
 
     async def test_ours_have_their_shape_and_both_names_of_the_id(
         self, client: httpx.AsyncClient

@@ -46,8 +46,6 @@ class FakeGateway:
     lends: Callable[[], Credentials | None] = lambda: None
     #: For which tenants each of its models is reserved, as far as it takes such tasks.
     reserved: list[str] = field(default_factory=list)
-    #: How many others serve each model.
-    peers: dict[str, int] = field(default_factory=dict)
     #: Who is faster than the provider, by model.
     faster: dict[str, Faster] = field(default_factory=dict)
 
