@@ -13,7 +13,7 @@ from typing import Annotated, Final, Protocol
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from inferline.registry import NAME, Model
+from inferline.registry import NAME, TWIN, Model
 from inferline.task import Tier
 
 MODELS_MAX: Final = 200
@@ -38,6 +38,8 @@ def _as_told(value: object) -> object:
 NONCE: Final = "^[0-9a-z-]{0,64}$"
 
 Name = Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
+#: As a provider is listed, which is another name for the earlier of two processes.
+ListedName = Annotated[str, Field(pattern=f"^{NAME.pattern}({TWIN}[0-9a-z-]{{0,8}})?$")]
 AS_TOLD: Final = BeforeValidator(_as_told)
 Whole = Annotated[int, AS_TOLD]
 Real = Annotated[float, AS_TOLD]

@@ -20,7 +20,7 @@ from inferline.enrolment import (
     Enrolment,
     Grant,
     Lender,
-    Name,
+    ListedName,
     Terms,
     ToldSpeed,
 )
@@ -318,7 +318,7 @@ async def enrol(told: Enrolment, caller: ProviderCaller, office: At) -> Grant:
 
 @joining.delete("/providers/{provider_id:path}", summary="A provider leaves", status_code=204)
 async def leave(
-    provider_id: Name,
+    provider_id: ListedName,
     caller: ProviderCaller,
     office: At,
     nonce: Annotated[str, Query(pattern=NONCE)] = "",

@@ -176,7 +176,8 @@ class Gateway:
                 )
                 return response.status, await response.read()
         except HttpError as error:
-            raise GatewayUnreachable(f"no answer: {type(error).__name__}: {error}") from error
+            why = f"{type(error).__name__}: {error}".rstrip(".")
+            raise GatewayUnreachable(f"no answer: {why}") from error
         except TimeoutError as error:
             raise GatewayUnreachable(f"no answer in {seconds_max:g} s") from error
 

@@ -23,7 +23,7 @@ MODEL = "test-model"
 NOW = 1_800_000_000
 #: What an older gateway does not tell, by part of the overview.
 NEWER = {
-    "providers": ("tokens_per_second", "reason"),
+    "providers": ("tokens_per_second", "reason", "warning"),
     "queues": ("tenants", "largest_share", "yours"),
     "hour": ("input_tokens", "output_tokens", "oldest_seconds"),
 }
@@ -75,6 +75,7 @@ def provider(**told: Any) -> Json:
         "seen_seconds_ago": 1.0,
         "tokens_per_second": 0.0,
         "reason": "",
+        "warning": "",
         "quarantined": False,
     } | told
 

@@ -63,6 +63,18 @@ async def test_providers_of_an_earlier_release_are_taken_as_before(
     assert ["", ""] == await enrolled(client, old, old)
 
 
+async def test_the_earlier_one_can_be_taken_off_by_the_name_that_it_is_listed_by(
+    gateway: Gateway, client: httpx.AsyncClient
+) -> None:
+    await enrolled(client, EARLIER, LATER, EARLIER)
+
+    answer = await client.delete("/v1/providers/gpu-1%23aaaaaaaa")
+
+    assert 204 == answer.status_code
+    found = await listed(gateway, client)
+    assert {"gpu-1": (8, False)} == {n: told for n, told in found.items() if n.startswith("gpu-1")}
+
+
 @pytest.mark.parametrize(
     ("gone", "stays", "slots"), [(EARLIER, LATER, 8), (LATER, EARLIER, 4)], ids=["first", "second"]
 )

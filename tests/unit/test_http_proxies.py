@@ -11,7 +11,7 @@ import pytest
 import uvloop
 
 from inferline.http.connections import Connections
-from inferline.http.errors import CannotConnect, ProxyFailed, Untrusted
+from inferline.http.errors import CannotConnect, ConnectTimeout, ProxyFailed, Untrusted
 from inferline.http.origin import place
 from inferline.http.proxies import NO_PROXIES, Proxies, is_exempt
 from tests.support.certificates import certificate, server_context
@@ -160,6 +160,25 @@ async def test_a_tunnel_to_who_is_not_trusted_gets_no_request(tmp_path: Path) ->
             await get(connections, f"https://{NAME}/")
 
         assert server.requests == []
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_proxy_that_says_nothing_is_named_and_left(
+    loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    async def run() -> None:
+        server = Server()
+        async with server.serving():
+            port = int(server.url.split(":")[2].split("/")[0])
+            async with Connections(
+                connect_seconds=0.2, idle_seconds=0, proxies=with_password(port)
+            ) as connections:
+                with pytest.raises(ConnectTimeout, match=f"proxy http://127.0.0.1:{port} in"):
+                    await get(connections, f"https://{NAME}/")
+            await server.left.wait()
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(run())
 
 
 async def test_a_proxy_that_refuses_a_password_in_its_own_way_is_told() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from inferline.http.proxies import Proxies
 from inferline.settings import Settings, SettingsError, env_name, markdown
 
 PAGE = Path(__file__).parents[2] / "docs/settings.md"
@@ -86,3 +87,13 @@ def test_what_has_no_name_is_named_after_the_stack() -> None:
 def test_a_choice_is_one_of_those_there_are() -> None:
     with pytest.raises(SettingsError, match="INFERLINE_ACCESS must be open or keys, got 'key'"):
         Settings.from_env({"INFERLINE_ACCESS": "key"})
+
+
+def test_proxies_are_read_as_other_programs_read_them() -> None:
+    found = Settings.from_env(
+        {"ALL_PROXY": "http://a", "https_proxy": "http://n:canary@b", "no_proxy": ".corp"}
+    )
+
+    assert Proxies("http://a", "http://n:canary@b", ".corp") == found.proxies
+    assert "canary" not in repr(found)
+    assert "" == Settings.from_env({"HTTP_PROXY": "http://a", "REQUEST_METHOD": "GET"}).http_proxy
