@@ -70,7 +70,7 @@ async def test_a_sound_comes_back_byte_for_byte() -> None:
 
 async def test_a_text_that_a_server_calls_a_page_goes_out_as_a_text() -> None:
     backend = MediaBackend()
-    backend.told = web.Response(text=" And so, my fellow\n", content_type="text/html")
+    backend.told = lambda: web.Response(text=" And so, my fellow\n", content_type="text/html")
     async with world(backend) as around:
         row = await hear(around)
 
@@ -80,7 +80,7 @@ async def test_a_text_that_a_server_calls_a_page_goes_out_as_a_text() -> None:
 @pytest.mark.parametrize("content_type", ["text/html", "text/plain"])
 async def test_a_proxys_page_is_no_transcript(content_type: str) -> None:
     backend = MediaBackend()
-    backend.told = web.Response(text="\n<!DOCTYPE html><p>", content_type=content_type)
+    backend.told = lambda: web.Response(text="\n<!DOCTYPE html><p>", content_type=content_type)
     async with world(backend) as around:
         row = await hear(around, attempts=1)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from email import message_from_bytes
 from email.message import Message
@@ -41,7 +42,7 @@ class MediaBackend(Backend):
         super().__init__(**told)
         self.received: list[Received] = []
         #: What the next requests are answered with; None: as their endpoint does.
-        self.told: web.Response | None = None
+        self.told: Callable[[], web.Response] | None = None
 
     def app(self) -> web.Application:
         app = super().app()
@@ -63,7 +64,7 @@ class MediaBackend(Backend):
     async def _heard(self, request: web.Request) -> web.StreamResponse:
         form = fields(request.headers["content-type"], await self._note(request))
         if self.told is not None:
-            return self.told
+            return self.told()
         text = f"{form['model']} heard {len(form['file'])} characters"
         if form.get("stream") == "true":
             return await self._events(request, "transcript.text", text)
@@ -76,7 +77,7 @@ class MediaBackend(Backend):
     async def _spoken(self, request: web.Request) -> web.StreamResponse:
         asked = json.loads(await self._note(request))
         if self.told is not None:
-            return self.told
+            return self.told()
         if asked.get("stream_format") == "sse":
             return await self._events(request, "speech.audio", "UklGRg==")
         response = web.StreamResponse(headers={"content-type": "audio/mpeg"})
@@ -89,11 +90,11 @@ class MediaBackend(Backend):
     async def _painted(self, request: web.Request) -> web.StreamResponse:
         await self._note(request)
         picture = {"b64_json": "iVBORw0KGgo" * 20_000}
-        return self.told or web.json_response({"created": 1, "data": [picture]})
+        return web.json_response({"created": 1, "data": [picture]})
 
     async def _tokenizer(self, request: web.Request) -> web.StreamResponse:
         await self._note(request)
-        return self.told or web.json_response({"tokenizer_class": "scripted"})
+        return web.json_response({"tokenizer_class": "scripted"})
 
     async def _events(self, request: web.Request, kind: str, text: str) -> web.StreamResponse:
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})

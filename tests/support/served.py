@@ -184,7 +184,9 @@ async def _work(gateway: Gateway) -> None:
             message = Message.loads(delivery.text)
             claim = await gateway.store.claim(message.ref, PROVIDER.id, 30)
             if isinstance(claim, Claimed):
-                body = message.body or await gateway.bodies.get(message.body_key or "")
+                body = message.body
+                if body is None:
+                    body = await gateway.bodies.get(message.body_key or "")
                 is_stream = message.is_json and json.loads(body).get("stream") is True
                 with suppress(LeaseLost):  # Its client is gone.
                     await _answer(gateway, claim.task, is_stream)
