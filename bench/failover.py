@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import textwrap
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -57,6 +58,8 @@ SETTLED_SECONDS = 6.0
 #: Between two further requests until that server is in use again.
 RETURN_SECONDS = 2.0
 FLAP_SECONDS_MAX = 30.0
+#: Of what an error says.
+WHY_CHARS_MAX = 90
 
 Raw = dict[str, Any]
 
@@ -218,5 +221,5 @@ def _table(raw: Raw, way: str) -> Table:
 
 
 def _cell(text: str) -> str:
-    """As it may stand in a table."""
-    return text.replace("|", "/").replace("\n", " ")
+    """As much of a text as a table has room for."""
+    return textwrap.shorten(text.replace("|", "/"), WHY_CHARS_MAX, placeholder=" ...")
