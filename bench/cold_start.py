@@ -97,7 +97,7 @@ def _columns(starts: list[tuple[float, float]], imports: list[float]) -> dict[st
 def _event(name: str, key: str) -> dict[str, Any]:
     event: dict[str, Any] = json.loads((EVENTS / f"{name}.json").read_text())
     if name == "authorizer":
-        event["headers"] = {"Authorization": f"Bearer {key}"}
+        event["multiValueHeaders"] = {"Authorization": [f"Bearer {key}"]}
     if name == "rest":
         event |= {"path": "/v1/models", "httpMethod": "GET"}
     return event

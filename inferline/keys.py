@@ -14,7 +14,7 @@ import hmac
 import re
 import secrets
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal, NamedTuple, Protocol
 
@@ -184,13 +184,15 @@ def parse(text: str) -> Shown | None:
     return Shown(_ROLES[found[1]], found[2], found[3])
 
 
-def shown_key(values: Iterable[str]) -> str:
+def shown_key(values: Sequence[str]) -> str:
     """
     The key that a request shows in the ``values`` of its `KEY_HEADERS`, empty for none.
 
     What has another scheme than `Bearer` is for somebody on the way here. Raises NotAuthenticated
     where there are different keys: whose request it is would depend on who reads it.
     """
+    if len(values) == 1:  # As in nearly every request.
+        return _without_scheme(values[0])
     shown = {text for value in values if (text := _without_scheme(value))}
     if len(shown) > 1:
         raise NotAuthenticated(

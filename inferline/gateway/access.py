@@ -111,5 +111,5 @@ async def _admitted(request: Request, wanted: Role) -> Caller:
 
 
 def _shown(request: Request) -> str:
-    headers: list[tuple[bytes, bytes]] = request.scope["headers"]
-    return shown_key(value.decode("latin-1") for name, value in headers if name in _KEY_HEADERS)
+    values = [value for name, value in request.scope["headers"] if name in _KEY_HEADERS]
+    return shown_key([value.decode("latin-1") for value in values])

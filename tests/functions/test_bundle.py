@@ -71,7 +71,7 @@ def test_each_function_starts_on_the_bundle_alone(code: Path, name: str) -> None
 
 async def test_a_function_answers_from_the_bundle(cloud: Cloud, code: Path) -> None:
     key_id, text = await cloud.key()
-    event = recorded("authorizer", headers={"Authorization": f"Bearer {text}"})
+    event = recorded("authorizer", multiValueHeaders={"Authorization": [f"Bearer {text}"]})
 
     with runtime_api.running("functions.authorizer.handler", cloud.environ, code) as function:
         result = await invoked(function, event)

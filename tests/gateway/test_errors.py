@@ -140,10 +140,10 @@ async def test_what_is_not_there_is_told_in_the_same_shape(
     ("method", "path", "allowed"),
     [
         ("GET", PATH, "POST"),
-        ("PUT", "/v1/providers", "GET, POST"),
-        ("DELETE", "/api/keys", "GET, POST"),
+        ("PUT", "/v1/providers", "GET, HEAD, POST"),
+        ("DELETE", "/api/keys", "GET, HEAD, POST"),
         ("GET", "/v1/keys/x", "DELETE"),
-        ("POST", "/v1/models/a/b", "GET"),
+        ("POST", "/v1/models/a/b", "GET, HEAD"),
         ("POST", "/dashboard", "GET, HEAD"),
     ],
 )

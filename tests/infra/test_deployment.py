@@ -141,6 +141,15 @@ def test_models_and_providers_are_listed(made: Made) -> None:
     assert ["emulated"] == [provider["id"] for provider in providers]
 
 
+@pytest.mark.parametrize("name", ["x-api-key", "api-key"])
+def test_a_key_may_stand_where_each_sdk_puts_it(made: Made, name: str) -> None:
+    told = httpx.get(f"{made.url}/v1//models/", headers={name: made.key})
+    head = httpx.head(f"{made.url}/v1/models", headers={name: made.key})
+
+    assert [200, 200] == [told.status_code, head.status_code]
+    assert "model" == told.json()["data"][0]["type"]
+
+
 def test_a_request_sent_again_with_its_key_is_one_task_that_can_be_asked_for(made: Made) -> None:
     headers = {"authorization": f"Bearer {made.key}", "idempotency-key": "sent-twice"}
 

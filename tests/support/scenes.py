@@ -384,7 +384,7 @@ def dead_letters(stage: Stage) -> None:
 
 def authorizer(stage: Stage) -> None:
     shown = [stage.keys["client"], f"il_{stage.aviary.fly('a key at the edge')}"]
-    told = [{"headers": {"Authorization": f"Bearer {text}"}} for text in shown]
+    told = [{"multiValueHeaders": {"x-api-key": [text]}} for text in shown]
     stage.invoke("authorizer", *(recorded("authorizer", **one) for one in told))
 
 
