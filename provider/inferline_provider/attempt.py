@@ -153,9 +153,9 @@ class Attempt:
 
     async def _ask_twice(self) -> Finish:
         """
-        Ask the backend, and where nobody else could be asked, once more after a failure.
+        Ask the backend, and once more after a failure, since most have no second one.
 
-        What a server that is well fails in the same way twice is the request's own failure: Raises
+        What a server that is well fails in the same way twice is the request's own failure. Raises
         Fault or Unavailable.
         """
         try:
@@ -164,8 +164,7 @@ class Attempt:
             raise  # What it did to the request is not known, or would take as long again.
         except Broken as first:
             self._stream.hold()
-            is_passed_on = self._peers and self.task.attempt == 1
-            if self._stream.begun or is_passed_on or not await self._context.diagnosis.is_well():
+            if self._stream.begun or not await self._context.diagnosis.is_well():
                 raise
             self._stream.discard()
             failed = first

@@ -15,8 +15,10 @@ STRIKES_MAX: Final = 3
 #: For how long a model rests then, seconds. It doubles each time that nothing was answered in
 #: between, up to the second.
 REST_SECONDS: Final = (0.5, 16.0)
-#: For how long an answer vouches for those that were running already when others began to fail,
-#: seconds: they are answered more slowly than others fail.
+#: For how long an answer shows that the others are not answered for reasons of their own, seconds,
+ALIVE_SECONDS: Final = 1.0
+#: and for how long where some run that had begun before others began to fail: they are answered
+#: more slowly than others fail.
 VOUCH_SECONDS: Final = 10.0
 #: The same for slow models: so many times as long as an answer took.
 VOUCH_TIMES: Final = 3.0
@@ -89,7 +91,9 @@ class Breaker:
         return True
 
     def _is_vouched_for(self, now: float) -> bool:
-        """Whether others are being answered: they ran before the failures, and it has answered."""
+        """Whether others are answered: they just were, or ran before the failures began."""
+        if now - self.alive_at < ALIVE_SECONDS:
+            return True
         if now - self.alive_at >= self._vouch_seconds:
             return False
         return any(begun_at < self._struck_at for begun_at in self.running.values())

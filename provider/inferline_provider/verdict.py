@@ -6,7 +6,6 @@ import json
 import math
 import random
 import re
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
@@ -245,7 +244,7 @@ def after(fault: Fault, seen: Circumstances) -> Finish | HandBack:
         return Finish(failure(ProviderLost()))
     if isinstance(fault, KeyRefused) and seen.has_good_key and not is_passed_on:
         return _told(fault.told, seen, helps=False)
-    if isinstance(fault, Broken) and (fault.is_repeated or (fault.is_final and not is_passed_on)):
+    if isinstance(fault, Broken) and (fault.is_repeated or fault.is_final) and not is_passed_on:
         return _told(fault.answer, seen, helps=False)
     if seen.attempts_left > 0:
         is_urgent = is_passed_on or isinstance(fault, KeyRefused)
@@ -337,7 +336,7 @@ def _in_shape(answer: Answer, error: Mapping[str, Any]) -> Answer:
 def _kept(headers: Mapping[str, str]) -> dict[str, str]:
     """Return the headers of a failure that its client is told, as SDKs read them."""
     kept = {}
-    if (seconds := _seconds(headers.get(_RETRY_AFTER))) is not None:
+    if (seconds := _seconds(headers.get(_RETRY_AFTER), headers.get("date"))) is not None:
         kept[_RETRY_AFTER] = str(seconds)
     if (retries := headers.get(_SHOULD_RETRY, "").strip().lower()) in ("true", "false"):
         kept[_SHOULD_RETRY] = retries
@@ -371,14 +370,15 @@ def _not_shown(answer: Answer) -> Answer:
     return Answer(answer.status, "application/json", json.dumps(error.body()).encode())
 
 
-def _seconds(retry_after: str | None) -> int | None:
-    """Return how many whole seconds a Retry-After tells; None where it tells none."""
+def _seconds(retry_after: str | None, date: str | None) -> int | None:
+    """Return how many whole seconds a Retry-After of a ``date`` tells; None where it tells none."""
     text = (retry_after or "").strip()
     try:
         if text[:1].isdecimal():
             seconds = float(text)
         else:
-            seconds = parsedate_to_datetime(text).timestamp() - time.time()
+            told = parsedate_to_datetime(text) - parsedate_to_datetime(date or "")
+            seconds = told.total_seconds()
         return max(1, min(RETRY_AFTER_SECONDS_MAX, math.ceil(seconds)))
     except (ValueError, OverflowError):
         return None

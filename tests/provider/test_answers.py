@@ -55,12 +55,12 @@ async def test_a_failure_that_repeats_at_a_server_that_is_well_is_told_in_its_wo
         assert around.backend.calls["/v1/chat/completions"] == 2
 
 
-async def test_where_another_serves_the_model_a_failed_task_is_that_ones() -> None:
+async def test_where_another_serves_the_model_what_fails_twice_is_that_ones() -> None:
     async with world(Backend(script=QUICK), peers={"test-model": 1}) as around:
-        task = await around.submit({"x_script": {"status": 500, "times": 1}})
+        task = await around.submit({"x_script": {"status": 500, "times": 2}})
         await until(lambda: around.row(task).attempt == 1 and around.row(task).lease_ms == 0)
 
-        assert around.backend.calls["/v1/chat/completions"] == 1
+        assert around.backend.calls["/v1/chat/completions"] == 2
         assert around.row(task).attempts_left == 2
 
 

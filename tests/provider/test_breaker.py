@@ -79,6 +79,15 @@ def test_failures_beside_those_that_are_being_answered_stop_nobody(server: Serve
     assert UNLIMITED == server.breakers["m"].room
 
 
+def test_failures_between_short_answers_stop_nobody(server: Server) -> None:
+    server.answer("short")
+    server.clock.advance(0.03)
+
+    server.fail(*range(20))
+
+    assert UNLIMITED == server.breakers["m"].room
+
+
 def test_what_was_begun_long_ago_and_shows_no_life_vouches_for_nobody(server: Server) -> None:
     server.answer("first")
     server.breakers.begin("m", ref("stuck"))

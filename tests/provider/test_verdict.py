@@ -126,6 +126,17 @@ def test_a_busy_backend_says_for_how_long(told: str, seconds: int | None) -> Non
     assert busy.value.retry_after_seconds == seconds
 
 
+def test_a_date_to_come_back_at_is_so_long_after_the_answers_own() -> None:
+    headers = {
+        "date": "Tue, 01 Dec 2026 10:00:00 GMT",
+        "retry-after": "Tue, 01 Dec 2026 10:00:07 GMT",
+    }
+    with pytest.raises(Busy) as busy:
+        judge(answer(503), headers)
+
+    assert busy.value.retry_after_seconds == 7
+
+
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_refused_key_is_the_providers_affair(status: int) -> None:
     with pytest.raises(KeyRefused):
