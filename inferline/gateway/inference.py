@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from inferline import form, payload
+from inferline.breach import may_be_media
 from inferline.caller import Caller
 from inferline.errors import BodyTooLarge, InferLineError, InvalidRequest, TaskCancelled
 from inferline.forwarding import (
@@ -77,6 +78,7 @@ ENDPOINTS: Final = (
         "/v1/messages/count_tokens",
         "Count the tokens of a Messages request",
         {"messages": _CHAT["messages"]},
+        headers=ANTHROPIC,
     ),
     Endpoint(
         "/rerank", "/v1/rerank", "Rank documents", {"query": "tea", "documents": ["leaf", "bean"]}
@@ -133,12 +135,7 @@ _LENGTH_DIGITS_MAX: Final = 20
 
 _ANSWER: Final[dict[str, Any]] = {
     "description": "The backend's answer, as it is.",
-    "content": {
-        "application/json": {},
-        "text/event-stream": {},
-        "text/plain": {},
-        "application/octet-stream": {},
-    },
+    "content": {"application/json": {}, "text/event-stream": {}},
     "links": {
         name: {
             "operationRef": f"#/paths/~1v1~1tasks~1{{task_id}}{path}",
@@ -166,6 +163,10 @@ _ANSWER: Final[dict[str, Any]] = {
         )
     },
 }
+
+
+#: What else the answers of some endpoints may be.
+_MEDIA: Final[dict[str, Any]] = {"text/plain": {}, "application/octet-stream": {}}
 
 
 async def serve(endpoint: Endpoint, request: Request) -> Response:
@@ -351,7 +352,13 @@ def _request(endpoint: Endpoint) -> dict[str, Any]:
     return {**parameters, "requestBody": {"required": True, "content": content}}
 
 
-router = APIRouter(tags=["inference"], responses={**ERRORS, 200: _ANSWER})
+def _answer(endpoint: Endpoint) -> dict[str, Any]:
+    if not may_be_media(endpoint.backend_path):
+        return _ANSWER
+    return {**_ANSWER, "content": {**_ANSWER["content"], **_MEDIA}}
+
+
+router = APIRouter(tags=["inference"], responses=ERRORS)
 for _endpoint in ENDPOINTS:
     router.add_api_route(
         _endpoint.path,
@@ -359,6 +366,7 @@ for _endpoint in ENDPOINTS:
         methods=[_endpoint.method],
         summary=_endpoint.summary,
         response_model=None,
+        responses={200: _answer(_endpoint)},
         name=_endpoint.path.strip("/").replace("/", "_"),
         openapi_extra=_request(_endpoint),
     )
