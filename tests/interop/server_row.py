@@ -1,0 +1,289 @@
+"""Puts one LLM server behind a real provider, and finds the cells of its row."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from tests.interop.asking import Asking, Stream, seconds_since
+from tests.interop.cells import Cell, Wrong, check, tried, yes
+from tests.interop.environments import Places, Unavailable
+from tests.interop.servers import Server, prepare
+from tests.support.emulators import end, free_port
+from tests.support.line import Line, empty_line, until
+
+COLUMNS = ("list", "plain", "stream", "tools", "error", "cancel", "continuation")
+#: A provider that is killed is missed after this long.
+LEASE_SECONDS = 3
+#: A backend whose client has gone is idle within this long.
+IDLE_SECONDS_MAX = 5.0
+#: After somebody's wrong request another one is answered within its own time and this long.
+HARM_SECONDS_MAX = 2.0
+LONG = "Tell me a long story about a conveyor belt."
+#: How many tokens the answer that is broken in its middle has, and after how many events.
+LONG_TOKENS, BROKEN_AFTER = 120, 20
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "The weather in a city.",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string"}},
+            "required": ["city"],
+        },
+    },
+}
+NAMED_TOOL = {"type": "function", "function": {"name": "get_weather"}}
+
+
+def row(server: Server, places: Places) -> dict[str, Cell]:
+    """The cells of one server. Raises Unavailable where it can't be installed or started."""
+    prepare(server, places)
+    with ExitStack() as stack:
+        url = stack.enter_context(started(server, places))
+        line = stack.enter_context(empty_line())
+        line.start_gateway(INFERLINE_LEASE_SECONDS=str(LEASE_SECONDS))
+        trial = Trial(line, server, url)
+        enrolled = tried(trial.enrol, 60)
+        if enrolled.verdict != "yes":
+            return {"list": enrolled}
+        cells = {}
+        for name in COLUMNS:
+            cells[name] = tried(trial.cell(name))
+            print(f"    {name}: {cells[name].verdict} {cells[name].note}", flush=True)
+        return cells
+
+
+@contextmanager
+def started(server: Server, places: Places) -> Iterator[str]:
+    """Run the server until the block ends; gives its URL."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    command, more = server.start(places, port)
+    places.logs.mkdir(parents=True, exist_ok=True)
+    log_path = places.logs / f"{server.name.replace(' ', '-')}.log"
+    with log_path.open("wb") as log:
+        process = subprocess.Popen(
+            ["nice", *command],
+            cwd=places.logs,
+            env=places.environ(**more),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        _wait(server, process, url, log_path.read_text)
+        yield url
+    finally:
+        end(process, 30)
+
+
+def _wait(
+    server: Server, process: subprocess.Popen[bytes], url: str, log: Callable[..., str]
+) -> None:
+    limit = time.monotonic() + server.start_seconds_max
+    while time.monotonic() < limit:
+        if process.poll() is not None:
+            raise Unavailable(f"it ends at its start: {log(errors='replace')[-300:]}")
+        try:
+            if httpx.get(url + server.ready, timeout=5).is_success:
+                return
+        except httpx.HTTPError:
+            pass
+        time.sleep(0.5)
+    raise Unavailable(f"it is not up after {server.start_seconds_max:.0f} s")
+
+
+@dataclass
+class Trial:
+    """One server behind one provider, and what is asked of both."""
+
+    line: Line
+    server: Server
+    direct_url: str
+
+    @property
+    def direct(self) -> Asking:
+        """The server itself."""
+        return Asking(self.direct_url, self.server.model)
+
+    @property
+    def through(self) -> Asking:
+        """The same server behind the gateway."""
+        return Asking(self.line.url, self.server.model)
+
+    def cell(self, name: str) -> Callable[[], Cell]:
+        """What finds the cell of a column."""
+        if self.server.kind == "embeddings" and name not in ("list", "error"):
+            return self.embeddings if name == "plain" else lambda: Cell("n/a")
+        finding: Callable[[], Cell] = getattr(self, {"list": "listed"}.get(name, name))
+        return finding
+
+    def enrol(self) -> Cell:
+        """Start a provider; it has to enrol and its model to be listed."""
+        flags = ("--slots", "2", *self.server.provider)
+        self.line.start_provider("p1", self.direct_url, *flags)
+        until(lambda: self._listed(), f"{self.server.model} is listed", 20)
+        return yes()
+
+    def _listed(self) -> dict[str, Any] | None:
+        data = httpx.get(f"{self.line.url}/v1/models", timeout=10).json()["data"]
+        return next((model for model in data if model["id"] == self.server.model), None)
+
+    def listed(self) -> Cell:
+        model = self._listed()
+        check(model, "its model is not listed")
+        length = (model or {}).get("max_model_len") or (model or {}).get("context_length")
+        return yes(f"context {length}" if length else "")
+
+    def plain(self) -> Cell:
+        expected = self.direct.say("Who carries the tasks?")
+        text = self.through.say("Who carries the tasks?")
+        check(text, "an empty answer")
+        check(text == expected, f"{text!r} instead of {expected!r}")
+        return yes("the same words as from the server itself")
+
+    def embeddings(self) -> Cell:
+        body = {"model": self.server.model, "input": ["the belt", "a host"]}
+        expected = self.direct.post("/embeddings", body).json()
+        answer = self.through.post("/v1/embeddings", body)
+        check(answer.is_success, f"{answer.status_code}: {answer.text[:200]}")
+        check(answer.json()["data"] == expected["data"], "other vectors than from the server")
+        return yes("embeddings: the same vectors as from the server itself")
+
+    def stream(self) -> Cell:
+        with self.direct.stream("Count to ten.") as expected:
+            expected.end()
+        with self.through.stream("Count to ten.") as seen:
+            seen.end()
+        check(seen.text, "an empty answer")
+        check(seen.text == expected.text, f"{seen.text!r} instead of {expected.text!r}")
+        check(seen.finish == expected.finish, f"ends with {seen.finish}, not {expected.finish}")
+        same = seen.comparable() == expected.comparable()
+        ends = "" if expected.done else "; the server sends no [DONE]"
+        return yes(("the same events" if same else "the same words, other events") + ends)
+
+    def tools(self) -> Cell:
+        """The answer to a request with a tool is the server's own, whichever that is."""
+        body = self.direct.chat("The weather in Oslo?", tools=[TOOL], tool_choice=NAMED_TOOL)
+        expected = self.direct.post("/v1/chat/completions", body)
+        answer = self.through.post("/v1/chat/completions", body)
+        told = f"{answer.status_code} instead of {expected.status_code}: {answer.text[:150]}"
+        if expected.status_code >= 500:
+            check(answer.status_code >= 400, told)
+            return yes(f"the server fails with {expected.status_code}; the client is told")
+        check(answer.status_code == expected.status_code, told)
+        if not expected.is_success:
+            return yes(f"the server refuses a named tool ({expected.status_code}), word for word")
+        theirs, ours = (_message(one) for one in (expected, answer))
+        check(_calls(ours) == _calls(theirs), f"calls {_calls(ours)}, not {_calls(theirs)}")
+        check(ours.get("content") == theirs.get("content"), "other words than from the server")
+        return yes("the same call" if _calls(ours) else "this model answers in words; the same")
+
+    def error(self) -> Cell:
+        """A wrong request is told in OpenAI's shape, and the next one is answered at once."""
+        start = time.monotonic()
+        self._good()
+        usual = time.monotonic() - start
+        wrong = {"input": 7} if self.server.kind == "embeddings" else {"max_tokens": "abc"}
+        path = "/embeddings" if self.server.kind == "embeddings" else "/v1/chat/completions"
+        body = {**self.direct.chat("Hello."), **wrong}
+        theirs = self.direct.post(path, body).status_code
+        start = time.monotonic()
+        answer = self.through.post("/v1" + path.removeprefix("/v1"), body)
+        told = f"the server says {theirs}, the client gets {answer.status_code}"
+        told += f" in {seconds_since(start)}"
+        if theirs == 200:
+            check(answer.is_success, told)
+            return yes(f"{told} (this server reads max_tokens as it likes)")
+        check(answer.status_code >= 400 and _openai_error(answer), f"{told}: {answer.text[:120]}")
+        check(theirs >= 500 or answer.status_code == theirs, told)
+        start = time.monotonic()
+        self._good()
+        harm = time.monotonic() - start - usual
+        told += f"; the next request waits {max(0.0, harm):.1f} s longer than before"
+        check(harm < HARM_SECONDS_MAX, told)
+        return yes(told)
+
+    def _good(self) -> None:
+        if self.server.kind == "embeddings":
+            self.embeddings()
+        else:
+            self.through.say("Hello.", max_tokens=4)
+
+    def cancel(self) -> Cell:
+        with self.through.stream(LONG, max_tokens=1000) as stream:
+            stream.until(4)
+            check(not stream.finish, "the answer ended before it could be cancelled")
+        start = time.monotonic()
+        while self._running():
+            check(time.monotonic() - start < IDLE_SECONDS_MAX, f"{self._running()} still running")
+            time.sleep(0.05)
+        whose = "by the server's own count" if self.server.gauge else "by the provider's count"
+        return yes(f"idle after {seconds_since(start)}, {whose}")
+
+    def _running(self) -> float:
+        if not self.server.gauge:
+            return float(sum(one.get("running", 0) for one in self.line.providers().values()))
+        path, name = self.server.gauge
+        figures = httpx.get(self.direct_url + path, timeout=10).text
+        return sum(map(float, re.findall(rf"^{name}\b\S* (\S+)$", figures, re.MULTILINE)))
+
+    def continuation(self) -> Cell:
+        """The provider is killed in mid-stream, with another one there."""
+        expected = self.direct.say(LONG, max_tokens=LONG_TOKENS)
+        parts = {"p1": next(part for part in self.line.parts if part.name == "provider")}
+        flags = ("--slots", "2", *self.server.provider)
+        parts["p2"] = self.line.start_provider("p2", self.direct_url, *flags)
+        with self.through.stream(LONG, max_tokens=LONG_TOKENS) as stream:
+            stream.until(BROKEN_AFTER)
+            check(not stream.finish, "the answer ended before its provider could be killed")
+            start = time.monotonic()
+            parts[stream.response.headers["x-inferline-provider"]].kill()
+            stream.end()
+        return _continued(stream, expected, seconds_since(start))
+
+
+def _continued(stream: Stream, expected: str, took: str) -> Cell:
+    if error := stream.error:
+        return Cell("told", f"ends with {error.get('code')} {took} after the kill")
+    check(stream.finish, "ends without a reason and without an error")
+    if stream.text == expected:
+        return yes(f"the same words as without the kill, whole {took} after it")
+    same = next(
+        (at for at, pair in enumerate(zip(stream.text, expected, strict=False)) if len({*pair}) > 1),
+        min(len(stream.text), len(expected)),
+    )
+    note = f"goes on to its end; other words from character {same} of {len(expected)}"
+    return Cell("partly", note)
+
+
+def _message(answer: httpx.Response) -> dict[str, Any]:
+    message: dict[str, Any] = answer.json()["choices"][0]["message"]
+    return message
+
+
+def _calls(message: dict[str, Any]) -> list[tuple[str, str]]:
+    calls = message.get("tool_calls") or []
+    return [(call["function"]["name"], call["function"]["arguments"]) for call in calls]
+
+
+def _openai_error(answer: httpx.Response) -> bool:
+    try:
+        error = answer.json()["error"]
+    except (json.JSONDecodeError, KeyError, TypeError):
+        return False
+    return isinstance(error, dict) and bool(error.get("message"))
+
+
+__all__ = ["COLUMNS", "Wrong", "row"]
