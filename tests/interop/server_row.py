@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 
 from tests.interop.asking import Asking, Stream, seconds_since
-from tests.interop.cells import Cell, Wrong, check, tried, yes
+from tests.interop.cells import Cell, check, tried, yes
 from tests.interop.environments import Places, Unavailable
 from tests.interop.servers import Server, prepare
 from tests.support.emulators import end, free_port
@@ -55,6 +55,7 @@ def row(server: Server, places: Places) -> dict[str, Cell]:
         trial = Trial(line, server, url)
         enrolled = tried(trial.enrol, 60)
         if enrolled.verdict != "yes":
+            print(f"    list: {enrolled.verdict} {enrolled.note}", flush=True)
             return {"list": enrolled}
         cells = {}
         for name in COLUMNS:
@@ -284,6 +285,3 @@ def _openai_error(answer: httpx.Response) -> bool:
     except (json.JSONDecodeError, KeyError, TypeError):
         return False
     return isinstance(error, dict) and bool(error.get("message"))
-
-
-__all__ = ["COLUMNS", "Wrong", "row"]

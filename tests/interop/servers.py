@@ -79,6 +79,7 @@ def _vllm(places: Places, port: int) -> tuple[list[str], dict[str, str]]:
     command = [places.program(VLLM, "vllm"), "serve", str(places.top / "models/smol")]
     command += ["--host", "127.0.0.1", "--port", str(port), "--served-model-name", "smol"]
     command += ["--enforce-eager", "--dtype", "float32", "--max-model-len", "2048"]
+    command += ["--enable-auto-tool-choice", "--tool-call-parser", "hermes"]
     more = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
     return command, more | {"VLLM_NO_USAGE_STATS": "1"}
 
