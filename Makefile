@@ -85,6 +85,10 @@ bench: $(DEV) $(BENCH) ## Measure, also against LiteLLM's proxy, for two hours (
 chaos: $(DEV) ## Kill processes and break AWS under load, and judge every answer (ARGS="--requests 10000")
 	@.venv/bin/python -m tests.chaos $(ARGS)
 
+.PHONY: interop
+interop: $(DEV) ## Try real LLM servers, clients and AWS emulators, and write docs/compatibility.md (ARGS="--only vLLM")
+	@.venv/bin/python -m tests.interop $(ARGS)
+
 .PHONY: fuzz
 fuzz: export FUZZ_TIMES ?= 20
 fuzz: export FUZZ_SEED ?= $(shell echo $$RANDOM)
@@ -127,7 +131,7 @@ lock: | $(UV) ## Write requirements/*.txt anew
 
 .PHONY: clean
 clean: ## Remove all that make, the tests and the checks made
-	rm -rf .venv .venv-clients .venv-bench .venv-scanners .venv-schemathesis .tools build dist cdk.out
+	rm -rf .interop .venv .venv-clients .venv-bench .venv-scanners .venv-schemathesis .tools build dist cdk.out
 	rm -rf $(NODE)/node_modules infra/node_modules tests/infra/node_modules tests/dashboard/node/node_modules
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find inferline provider functions infra tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -102,9 +102,12 @@ class Places:
         (folder / ".ready").touch()
 
     def _node(self, folder: Path, environment: Environment) -> None:
-        options = ("--no-audit", "--no-fund", "--silent", "--prefix", str(folder))
+        options = ("--no-audit", "--no-fund", "--loglevel", "error", "--prefix", str(folder))
         (folder / "package.json").write_text('{"private": true, "type": "module"}')
-        _run(str(NODE), str(NPM), "install", *options, *environment.packages, env=self.environ())
+        # With the settings of whoever runs this: they may name another registry.
+        path = os.pathsep.join((str(NODE.parent), os.environ.get("PATH", os.defpath)))
+        env = {**os.environ, "PATH": path}
+        _run(str(NODE), str(NPM), "install", *options, *environment.packages, env=env)
 
     def _python(self, folder: Path, environment: Environment) -> None:
         _run(*uv("venv", "--quiet", "--seed", "--allow-existing", "--python", PYTHON, str(folder)))

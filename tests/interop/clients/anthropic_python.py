@@ -19,6 +19,8 @@ from asking import (
 )
 
 client = anthropic.Anthropic(base_url=ROOT_URL, api_key="test", timeout=90)
+#: Its second major version has no parameter of that name any more.
+COLD = {"extra_body": {"temperature": 0}}
 TOOL = {"name": "get_weather", "description": "The weather.", "input_schema": TOOL_SCHEMA}
 
 
@@ -27,13 +29,13 @@ def said(text: str) -> list:
 
 
 def ask(messages=None, model: str = MODEL, **more):
-    options = {"max_tokens": TOKENS, "temperature": 0, **more}
+    options = {"max_tokens": TOKENS, **COLD, **more}
     return client.messages.create(model=model, messages=messages or said(PROMPT), **options)
 
 
 def read(stop_after: int = sys.maxsize, text: str = PROMPT, tokens: int = TOKENS) -> Seen:
     seen: Seen = {"text": "", "pieces": 0}
-    asked = {"model": MODEL, "messages": said(text), "max_tokens": tokens, "temperature": 0}
+    asked = {"model": MODEL, "messages": said(text), "max_tokens": tokens, **COLD}
     with client.messages.stream(**asked) as stream:
         for piece in stream.text_stream:
             seen["text"] += piece
