@@ -27,6 +27,8 @@ class Call:
     environ: Mapping[str, str] = field(default_factory=dict)
     #: What its output says: the client's own words, or what its script saw.
     read: Callable[[str], dict[str, Any]] = lambda said: {"text": said.strip()}
+    #: Whether it closes a stream by itself in the case `cancel`, and then waits for its input's end.
+    waits: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +86,7 @@ def _scripted(environment: Environment, script: str, cases: str, **more: str) ->
         else:
             command = [str(folder / "bin/python"), str(SCRIPTS / script), case]
         where = {"INTEROP_BASE_URL": desk.base_url, "INTEROP_MODEL": desk.model}
-        return Call(command=command, environ={**where, **more}, read=_last_line)
+        return Call(command=command, environ={**where, **more}, read=_last_line, waits=True)
 
     return ask
 

@@ -60,8 +60,10 @@ def _address(emulator: Emulator, url: str, line: Line) -> str:
     if not emulator.services:
         return url
     port = free_port()
-    targets = {"other": line.emulator_url} | dict.fromkeys(emulator.services, url)
+    targets = dict.fromkeys(("sqs", "dynamodb", "other"), line.emulator_url)
+    targets |= dict.fromkeys(emulator.services, url)
     words = [word for name, to in targets.items() for word in ("--to", f"{name}={to}")]
+    words += ["--provisioned"] * emulator.provisioned
     line.start("switchboard", "tests.interop.switchboard", "--port", str(port), *words)
     address = f"http://127.0.0.1:{port}"
     until(lambda: _speaks(address), "the switchboard is up")

@@ -14,6 +14,8 @@ FAUXQS = Environment(name="fauxqs", packages=["fauxqs@2.4.1"], node=True)
 DYNALITE = Environment(name="dynalite", packages=["dynalite@4.0.0"], node=True)
 LOCALSTACK = Environment(
     name="localstack",
+    # Its sources have the syntax of 3.12, and the annotations of one module that of 3.13.
+    python=(3, 13),
     packages=[
         *("localstack-core[base-runtime,runtime]==4.14.0", "cbor2<5.8", "pyopenssl==25.0.0"),
         *("cryptography==44.0.3", "service_identity==24.2.0"),
@@ -38,6 +40,8 @@ class Emulator:
     environment: Environment | None = None
     #: Of "sqs", "dynamodb" and "other"; empty for everything, at its own address.
     services: Sequence[str] = ()
+    #: Whether it knows neither tables on demand nor UpdateTimeToLive: both are done for it.
+    provisioned: bool = False
     #: The contract tests of what it stands for.
     contract: Sequence[str] = ("tests/contract",)
 
@@ -106,6 +110,7 @@ EMULATORS = (
         environment=DYNALITE,
         command=_dynalite,
         services=("dynamodb",),
+        provisioned=True,
         contract=TABLES,
     ),
 )

@@ -14,7 +14,6 @@ from infra import NODE
 
 ROOT = Path(__file__).resolve().parents[2]
 NPM = NODE.parent.parent / "lib/node_modules/npm/bin/npm-cli.js"
-PYTHON = str(Path(sys.executable).resolve())
 #: The longest that one installation may take: a slow line and 3 GB.
 INSTALL_SECONDS_MAX = 1800
 #: None of what is tried may talk to anybody but this machine, or to its maker.
@@ -48,6 +47,8 @@ class Environment:
     overrides: Sequence[str] = ()
     #: Packages of the npm registry instead of Python's.
     node: bool = False
+    #: The oldest Python that it runs on, if newer than the project's.
+    python: tuple[int, int] = (3, 11)
     #: A Python file of `models/` that is run in it once, with the environment's own Python.
     finish: str = ""
 
@@ -110,7 +111,8 @@ class Places:
         _run(str(NODE), str(NPM), "install", *options, *environment.packages, env=env)
 
     def _python(self, folder: Path, environment: Environment) -> None:
-        _run(*uv("venv", "--quiet", "--seed", "--allow-existing", "--python", PYTHON, str(folder)))
+        own = _python(environment.python)
+        _run(*uv("venv", "--quiet", "--seed", "--allow-existing", "--python", own, str(folder)))
         python = str(folder / "bin/python")
         if environment.first:
             _run(python, "-m", "pip", "install", "--quiet", *environment.first)
@@ -122,6 +124,21 @@ class Places:
             _run(*install, "--no-deps", *environment.bare)
         if environment.finish:
             _run(python, str(ROOT / "tests/interop/models" / environment.finish))
+
+
+def _python(oldest: tuple[int, int]) -> str:
+    """A Python that is new enough. Raises Unavailable where this machine has none."""
+    if sys.version_info >= oldest:
+        return str(Path(sys.executable).resolve())
+    names = [f"python3.{minor}" for minor in range(oldest[1], oldest[1] + 4)]
+    for name in filter(None, [os.environ.get("INTEROP_PYTHON"), *map(shutil.which, names)]):
+        code = f"import sys; sys.exit(sys.version_info < {oldest})"
+        if subprocess.run([name, "-c", code], capture_output=True).returncode == 0:
+            return name
+    raise Unavailable(
+        f"it needs Python {oldest[0]}.{oldest[1]}, which this machine does not have;"
+        " INTEROP_PYTHON names one"
+    )
 
 
 def uv(*arguments: str) -> list[str]:

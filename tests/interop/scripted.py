@@ -123,10 +123,17 @@ def _wanted(body: Json) -> tuple[str, str] | None:
         schema = function.get("parameters") or function.get("input_schema")
         if function.get("name") and schema:
             offered[function["name"]] = schema
-    name = next((shell for shell in SHELLS if shell in offered), None)
+    name = _named(body.get("tool_choice")) or next(filter(offered.get, SHELLS), None)
     if name is None or body.get("tool_choice") == "none" or _has_result(body):
         return None
     return name, json.dumps(_arguments(offered[name]))
+
+
+def _named(choice: Any) -> str | None:
+    """The tool that the request insists on."""
+    if not isinstance(choice, dict):
+        return None
+    return (choice.get("function") or choice).get("name")
 
 
 def _has_result(body: Json) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 
 from aiohttp import ClientSession, TCPConnector, web
 
@@ -20,13 +21,35 @@ def service_of(request: web.Request) -> str:
     return SERVICES.get(target, "other")
 
 
-def app(addresses: dict[str, str]) -> web.Application:
+def provisioned(operation: str, body: bytes) -> bytes | None:
+    """A call for an emulator without tables on demand; None for one that it can do without."""
+    if operation == "UpdateTimeToLive":
+        return None
+    if operation not in ("CreateTable", "UpdateTable"):
+        return body
+    asked = json.loads(body)
+    units = {"ReadCapacityUnits": 1000, "WriteCapacityUnits": 1000}
+    if asked.pop("BillingMode", None):
+        asked["ProvisionedThroughput"] = units
+    indexes = asked.get("GlobalSecondaryIndexes") or []
+    updates = asked.get("GlobalSecondaryIndexUpdates") or []
+    for index in [*indexes, *(update["Create"] for update in updates)]:
+        index["ProvisionedThroughput"] = units
+    return json.dumps(asked).encode()
+
+
+def app(addresses: dict[str, str], *, provisioning: bool = False) -> web.Application:
     """What passes each call on to ``addresses`` by service; "other" is for all the rest."""
 
     async def passed(request: web.Request) -> web.Response:
         base = addresses.get(service_of(request), addresses["other"])
         headers = {k: v for k, v in request.headers.items() if k.lower() not in _PER_HOP}
-        body = await request.read()
+        body: bytes | None = await request.read()
+        if provisioning and service_of(request) == "dynamodb":
+            operation = request.headers["x-amz-target"].rpartition(".")[2]
+            body = provisioned(operation, body or b"")
+            if body is None:
+                return web.json_response({})
         call = request.app[_SESSION].request(
             request.method, base + request.raw_path, data=body, headers=headers
         )
@@ -51,10 +74,11 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--to", action="append", required=True, metavar="SERVICE=URL")
+    parser.add_argument("--provisioned", action="store_true", help="no tables on demand there")
     flags = parser.parse_args()
     where = dict(word.split("=", 1) for word in flags.to)
     web.run_app(
-        app(where),
+        app(where, provisioning=flags.provisioned),
         host="127.0.0.1",
         port=flags.port,
         access_log=None,
