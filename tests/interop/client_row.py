@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -310,10 +310,8 @@ class Trial:
 
 def _end_all(process: subprocess.Popen[str]) -> None:
     """End a client and what it has started."""
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     end(process)  # type: ignore[arg-type]
     for pipe in (process.stdin, process.stdout, process.stderr):
         if pipe:

@@ -27,7 +27,7 @@ class Call:
     environ: Mapping[str, str] = field(default_factory=dict)
     #: What its output says: the client's own words, or what its script saw.
     read: Callable[[str], dict[str, Any]] = lambda said: {"text": said.strip()}
-    #: Whether it closes a stream by itself in the case `cancel`, and then waits for its input's end.
+    #: Whether it closes its stream by itself in the case `cancel`, and then waits for more input.
     waits: bool = False
 
 

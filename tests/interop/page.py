@@ -1,4 +1,4 @@
-"""Writes docs/compatibility.md from docs/compatibility.json, which holds what the runs have seen."""
+"""Writes docs/compatibility.md from docs/compatibility.json, which holds what was seen."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "docs/compatibility.json"
 PAGE = ROOT / "docs/compatibility.md"
 
-#: Each table: its title, what is said before it, and its columns in order, with their heads.
+#: Each table: its title, what is said before it, and its columns in order with their heads.
 TABLES: Mapping[str, tuple[str, str, Mapping[str, str]]] = {
     "servers": (
         "LLM servers",
-        "Each behind a real provider, and asked directly as well. The chat servers have SmolLM2-135M"
-        " (litserve a model that counts), infinity a small BERT of random weights.",
+        "Each behind a real provider, and asked directly as well. Those for chats have"
+        " SmolLM2-135M (litserve a model that counts), infinity a small BERT of random weights.",
         {
             "list": "models",
             "plain": "whole answer",
@@ -29,9 +29,10 @@ TABLES: Mapping[str, tuple[str, str, Mapping[str, str]]] = {
     ),
     "clients": (
         "Clients",
-        "Each before a real gateway. Whole answers and streams come from llama.cpp with SmolLM2-135M;"
-        " tool calls, and what has to be broken at a certain word, from a scripted server. So does all"
-        " that coding agents ask, because their instructions do not fit into such a small model.",
+        "Each before a real gateway. Whole answers and streams come from llama.cpp with"
+        " SmolLM2-135M; tool calls, and what has to be broken at a certain word, from a scripted"
+        " server. So does all that coding agents ask: their instructions do not fit into such a"
+        " small model.",
         {
             "list": "models",
             "plain": "whole answer",
@@ -44,8 +45,8 @@ TABLES: Mapping[str, tuple[str, str, Mapping[str, str]]] = {
     ),
     "emulators": (
         "Emulators of AWS",
-        "The whole line on each, with a scripted LLM server. What an emulator does not have comes from"
-        " MiniStack beside it.",
+        "The whole line on each, with a scripted LLM server. What an emulator does not have comes"
+        " from MiniStack beside it.",
         {
             "contract": "contract tests",
             "list": "set-up",
@@ -60,27 +61,8 @@ TABLES: Mapping[str, tuple[str, str, Mapping[str, str]]] = {
     ),
 }
 
-HEAD = """\
-# Compatibility
-
-What `make interop` saw: real LLM servers, clients and emulators of AWS, in the versions named here, with InferLine as it was
-on the day of the row. This page is written by that command; do not edit it.
-
-- **yes**: as it should be. **partly**: with what the note says. **told**: it can't be done there, and the client gets an error that
-  says so. **no**: wrong. **-**: there is nothing to try.
-- *whole answer* and *stream* of a server: the same as what the server says itself. *wrong request*: its refusal reaches the client,
-  and the next request does not wait for it. *hang-up*: the server stops soon after its client has gone. *provider killed*: `kill -9`
-  in the middle of a stream, with a second provider there; *yes* is the same text as without.
-
-```
-make interop                                    # everything
-make interop ARGS="--only vLLM,Codex"           # some rows; the others stay as they are
-make interop ARGS=--list                        # what there is
-```
-
-It installs some 12 GB into a folder of its own (`INTEROP_DIR`, `.interop` unless set), once; needs Linux and npm's and Python's
-package registries, and no GPU. Nothing that it runs is sent anywhere else.
-"""
+#: What stands before the tables.
+HEAD = (Path(__file__).parent / "head.md").read_text()
 
 
 def read() -> dict[str, Any]:

@@ -277,7 +277,11 @@ def _continued(stream: Stream, expected: str, took: str) -> Cell:
     if stream.text == expected:
         return yes(f"the same words as without the kill, whole {took} after it")
     same = next(
-        (at for at, pair in enumerate(zip(stream.text, expected, strict=False)) if len({*pair}) > 1),
+        (
+            at
+            for at, pair in enumerate(zip(stream.text, expected, strict=False))
+            if len({*pair}) > 1
+        ),
         min(len(stream.text), len(expected)),
     )
     note = f"goes on to its end; other words from character {same} of {len(expected)}"

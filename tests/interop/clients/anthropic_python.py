@@ -51,7 +51,10 @@ def tools() -> Seen:
     result = {"type": "tool_result", "tool_use_id": call.id, "content": get_weather(**call.input)}
     messages = [
         *said(PROMPT),
-        {"role": "assistant", "content": [call.model_dump(include={"type", "id", "name", "input"})]},
+        {
+            "role": "assistant",
+            "content": [call.model_dump(include={"type", "id", "name", "input"})],
+        },
         {"role": "user", "content": [result]},
     ]
     return {"text": ask(messages, tools=[TOOL]).content[0].text}
