@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from infra import NODE
@@ -64,8 +64,11 @@ class Places:
     """The folder of everything that `make interop` installs, makes and writes."""
 
     top: Path
-    #: Where logs go.
-    logs: Path = field(default_factory=lambda: Path("/tmp/inferline-interop"))
+
+    @property
+    def logs(self) -> Path:
+        """Where what is tried runs and writes its logs."""
+        return self.top / "logs"
 
     def of(self, environment: Environment) -> Path:
         """Where an environment is, once it is ready."""

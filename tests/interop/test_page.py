@@ -43,7 +43,7 @@ def test_the_page_is_what_its_results_say() -> None:
 
 
 def wrong() -> Cell:
-    check(False, "other words at /tmp/x/y.py and 127.0.0.1:4711")
+    check(False, "other words at /home/x/y.py and 127.0.0.1:4711")
     return Cell("yes")
 
 

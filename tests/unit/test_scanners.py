@@ -68,6 +68,7 @@ FOUND_AT_WORK: dict[str, tuple[str, tuple[str, ...]]] = {
     "B404": ("They start what they test.", WORK),
     "B603": ("Without a shell, from lists of their own.", WORK),
     "B607": ("Tools are where the machine has them.", ("tests",)),
+    "B615": ("The model lies in a folder here.", ("tests/interop/models",)),
 }
 
 pytestmark = [
