@@ -191,7 +191,9 @@ class Trial:
         seen = self._see("stream", model)
         check(seen.get("text"), f"no words: {seen}")
         check(seen.get("pieces", 2) > 1, f"one piece only: {seen}")
-        if self._call("plain", model) is not None:
+        if not self.client.real:
+            check(len(seen["text"].split()) == TOKENS, f"not the whole answer: {seen}")
+        elif self._call("plain", model) is not None:
             whole = self._see("plain", model)["text"]
             check(seen["text"].strip() == whole.strip(), f"{seen['text']!r}, not {whole!r}")
 
@@ -235,8 +237,12 @@ class Trial:
             self.hall.kill_the_busy_one()
             said, complained = process.communicate(timeout=RUN_SECONDS_MAX)
         seen = self._read("long", said, complained, process.returncode)
-        if seen.get("text", "").strip() == expected.strip() and not seen.get("error"):
+        text = seen.get("text", "").strip()
+        if text == expected.strip() and not seen.get("error"):
             return yes("the same words as without the kill")
+        if not self.client.real and len(text.split()) == TOKENS:
+            # An agent says something new in each request, and the scripted server with it.
+            return yes("a whole answer")
         if told := seen.get("error"):
             return Cell("told", tidy(told))
         check("provider_lost" not in said + complained, "told, but not as an error")
