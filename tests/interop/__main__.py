@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -76,6 +78,8 @@ class OnceOpened:
 
 def main() -> None:
     flags = _flags()
+    # So that nothing that was started outlives it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     places = Places(flags.dir)
     start = time.monotonic()
     with ExitStack() as stack:

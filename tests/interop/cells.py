@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from types import FrameType
 from typing import Any, Literal
 
 import pytest
+
+from tests.support.emulators import end
 
 #: `told`: it cannot be done there, and the client is told so. `n/a`: there is nothing to try.
 Verdict = Literal["yes", "partly", "told", "no", "n/a"]
@@ -73,6 +77,14 @@ def at_most(seconds: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+def end_all(process: subprocess.Popen[Any], seconds: float = 10.0) -> None:
+    """Ask a process to end, and kill it and all that it has started if it has not by then."""
+    end(process, seconds)
+    # Servers leave workers behind.
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def tidy(text: Any) -> str:

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from tests.interop.cells import Cell, Wrong, check, tidy, tried, yes
+from tests.interop.cells import Cell, Wrong, check, end_all, tidy, tried, yes
 from tests.interop.clients import Call, Client, Desk
 from tests.interop.environments import Places
 from tests.interop.server_row import started
 from tests.interop.servers import SERVERS, make_model, prepare
-from tests.support.emulators import end
+from tests.support.emulators import free_port
 from tests.support.line import MODEL as SCRIPTED
 from tests.support.line import Line, Part, empty_line, until
 
@@ -83,8 +82,6 @@ class Hall:
 
 
 def _scripted_server(line: Line, *arguments: str) -> str:
-    from tests.support.emulators import free_port
-
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     part = line.start("backend", "tests.interop.scripted", "--port", str(port), *arguments)
@@ -311,14 +308,6 @@ class Trial:
         try:
             yield process
         finally:
-            _end_all(process)
-
-
-def _end_all(process: subprocess.Popen[str]) -> None:
-    """End a client and what it has started."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    end(process)  # type: ignore[arg-type]
-    for pipe in (process.stdin, process.stdout, process.stderr):
-        if pipe:
-            pipe.close()
+            end_all(process, 1)
+            for pipe in filter(None, (process.stdin, process.stdout, process.stderr)):
+                pipe.close()

@@ -16,10 +16,10 @@ from typing import Any
 import httpx
 
 from tests.interop.asking import Asking, seconds_since
-from tests.interop.cells import Cell, check, tried, yes
+from tests.interop.cells import Cell, check, end_all, tried, yes
 from tests.interop.emulators import Emulator
 from tests.interop.environments import ROOT, Places, Unavailable
-from tests.support.emulators import answers, end, free_port
+from tests.support.emulators import answers, free_port
 from tests.support.line import MODEL, Line, empty_line, until
 
 COLUMNS = (
@@ -104,7 +104,7 @@ def _started(emulator: Emulator, places: Places) -> Iterator[str]:
             raise Unavailable(f"it does not start: {said[-300:]}")
         yield f"http://127.0.0.1:{port}"
     finally:
-        end(process)
+        end_all(process)
 
 
 @dataclass

@@ -15,10 +15,10 @@ from typing import Any
 import httpx
 
 from tests.interop.asking import Asking, Stream, seconds_since
-from tests.interop.cells import Cell, check, tried, yes
+from tests.interop.cells import Cell, check, end_all, tried, yes
 from tests.interop.environments import Places, Unavailable
 from tests.interop.servers import Server, prepare
-from tests.support.emulators import end, free_port
+from tests.support.emulators import free_port
 from tests.support.line import Line, empty_line, until
 
 COLUMNS = ("list", "plain", "stream", "tools", "error", "cancel", "continuation")
@@ -87,7 +87,7 @@ def started(server: Server, places: Places) -> Iterator[str]:
         _wait(server, process, url, log_path.read_text)
         yield url
     finally:
-        end(process, 30)
+        end_all(process, 30)
 
 
 def _wait(
@@ -171,13 +171,14 @@ class Trial:
         check(seen.text, "an empty answer")
         check(seen.text == expected.text, f"{seen.text!r} instead of {expected.text!r}")
         check(seen.finish == expected.finish, f"ends with {seen.finish}, not {expected.finish}")
-        same = seen.comparable() == expected.comparable()
         ends = "" if expected.done else "; the server sends no [DONE]"
-        return yes(("the same events" if same else "the same words, other events") + ends)
+        return yes(_compared(seen.comparable(), expected.comparable()) + ends)
 
     def tools(self) -> Cell:
         """The answer to a request with a tool is the server's own, whichever that is."""
-        body = self.direct.chat("The weather in Oslo?", tools=[TOOL], tool_choice=NAMED_TOOL)
+        body = self.direct.chat(
+            "The weather in Oslo?", tools=[TOOL], tool_choice=NAMED_TOOL, max_tokens=80
+        )
         expected = self.direct.post("/v1/chat/completions", body)
         answer = self.through.post("/v1/chat/completions", body)
         told = f"{answer.status_code} instead of {expected.status_code}: {answer.text[:150]}"
@@ -268,6 +269,20 @@ class Trial:
             parts[stream.response.headers["x-inferline-provider"]].kill()
             stream.end()
         return _continued(stream, expected, seconds_since(start))
+
+
+def _compared(seen: list[dict[str, Any]], expected: list[dict[str, Any]]) -> str:
+    if seen == expected:
+        return "the same events"
+    if len(seen) != len(expected):
+        return f"the same words in {len(seen)} events, not in {len(expected)}"
+    fields = {
+        name
+        for ours, theirs in zip(seen, expected, strict=True)
+        for name in {*ours, *theirs}
+        if ours.get(name) != theirs.get(name)
+    }
+    return f"the same words, other {', '.join(sorted(fields))}"
 
 
 def _continued(stream: Stream, expected: str, took: str) -> Cell:
