@@ -124,6 +124,8 @@ def _litserve(places: Places, port: int) -> tuple[list[str], dict[str, str]]:
 def _llama_cpp(places: Places, port: int) -> tuple[list[str], dict[str, str]]:
     command = [sys.executable, "-m", "inferline.local.llm", "--model", str(_gguf(places))]
     command += ["--alias", "smol", "--port", str(port), "--slots", "2", "--threads", "1"]
+    # Some clients set no limit.
+    command += ["--answer-tokens", "128"]
     return command, {}
 
 
