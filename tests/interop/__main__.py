@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import sys
 import time
@@ -98,7 +99,7 @@ def main() -> None:
 
 def _flags() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make interop", description=__doc__)
-    parser.add_argument("--only", help="rows whose names hold one of these words, by commas")
+    parser.add_argument("--only", help="rows with a word that begins so, by commas")
     parser.add_argument("--list", action="store_true", help="list the rows and do nothing")
     default = Path(os.environ.get("INTEROP_DIR") or ROOT / ".interop")
     parser.add_argument(
@@ -113,8 +114,10 @@ def _flags() -> argparse.Namespace:
 
 
 def _wanted(row: Row, only: str | None) -> bool:
-    words = [word.strip().lower() for word in (only or "").split(",") if word.strip()]
-    return not words or any(word in f"{row.table} {row.name}".lower() for word in words)
+    """Whether a word of the row's begins with one of those of ``only``; all rows without."""
+    words = [word.strip() for word in (only or "").split(",") if word.strip()]
+    name = f"{row.table} {row.name}"
+    return not words or any(re.search(rf"\b{re.escape(word)}", name, re.I) for word in words)
 
 
 def _keep(row: Row, result: dict[str, Any], order: list[str]) -> None:
