@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -219,7 +220,8 @@ class Trial:
                 # It has closed its stream by itself, and waits.
                 check(process.poll() is None, "it ended before its stream was closed")
             else:
-                process.send_signal(signal.SIGINT)
+                # As ^C at a terminal: to all that it has started.
+                os.killpg(process.pid, signal.SIGINT)
             while any(self.hall.running()):
                 check(time.monotonic() - start < IDLE_SECONDS_MAX, "the server goes on")
                 time.sleep(0.02)

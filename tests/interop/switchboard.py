@@ -7,6 +7,7 @@ import asyncio
 import json
 
 from aiohttp import ClientSession, TCPConnector, web
+from yarl import URL
 
 #: What the JSON protocols name in `x-amz-target`, and what it is called here.
 SERVICES = {"AmazonSQS": "sqs", "DynamoDB_20120810": "dynamodb"}
@@ -51,7 +52,7 @@ def app(addresses: dict[str, str], *, provisioning: bool = False) -> web.Applica
             if body is None:
                 return web.json_response({})
         call = request.app[_SESSION].request(
-            request.method, base + request.raw_path, data=body, headers=headers
+            request.method, URL(base + request.raw_path, encoded=True), data=body, headers=headers
         )
         async with call as answer:
             kept = {k: v for k, v in answer.headers.items() if k.lower() not in _PER_HOP}
