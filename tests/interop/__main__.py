@@ -8,6 +8,7 @@ import re
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from bench.machine import describe
 from tests.interop import client_row, emulator_row, page, server_row
@@ -43,6 +46,9 @@ class Row:
         except Unavailable as why:
             found["unavailable"] = tidy(str(why))
             print(f"    {why}", flush=True)
+        except (Exception, pytest.fail.Exception) as why:  # noqa: BLE001 - the next row goes on
+            found["cells"] = {"list": Cell("no", tidy(f"the line does not start: {why}")).as_json()}
+            traceback.print_exc()
         found["date"] = datetime.now(UTC).date().isoformat()
         found["seconds"] = round(time.monotonic() - start)
         return found
