@@ -220,8 +220,8 @@ class Trial:
                 # It has closed its stream by itself, and waits.
                 check(process.poll() is None, "it ended before its stream was closed")
             else:
-                # As ^C at a terminal: to all that it has started.
-                os.killpg(process.pid, signal.SIGINT)
+                # Not ^C: some programs end their work before they end.
+                os.killpg(process.pid, signal.SIGKILL)
             while any(self.hall.running()):
                 check(time.monotonic() - start < IDLE_SECONDS_MAX, "the server goes on")
                 time.sleep(0.02)
