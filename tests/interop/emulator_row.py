@@ -222,4 +222,4 @@ class Trial:
 
 
 def _named(emulator: Emulator) -> str:
-    return {("sqs",): "queues", ("dynamodb",): "tables"}.get(tuple(emulator.services), "all stores")
+    return {"sqs": "queues", "dynamodb": "tables"}.get("".join(emulator.services[:1]), "all stores")
