@@ -69,7 +69,7 @@ async def unserved(world: World, ask: AskFor) -> None:
 
 
 async def tried_again(world: World, ask: AskFor) -> None:
-    is_answer(await ask(script=(("status", 500), ("times", 1))))
+    is_answer(await ask(script=(("status", 429), ("times", 1), ("retry_after", 1))))
 
 
 async def continued(world: World, ask: AskFor) -> None:
