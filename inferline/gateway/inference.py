@@ -246,18 +246,25 @@ async def _asked(
         asked = payload.read(
             *(body, line.guard), path=endpoint.backend_path, needs_model=endpoint.needs_model
         )
-    return asked if asked.model else replace(asked, model=await _model(line, caller, forwarded))
+    if endpoint.needs_model:
+        return asked
+    return replace(asked, model=await _model(line, caller, forwarded, asked.model))
 
 
-async def _model(line: Line, caller: Caller, forwarded: Forwarded) -> str:
-    """The model that the query names, else the only one there is for the caller."""
-    named = [value for name, value in parameters_of(forwarded.query) if name == "model"]
+async def _model(line: Line, caller: Caller, forwarded: Forwarded, in_body: str) -> str:
+    """
+    The model that the body names, else the query, else the only one there is for the caller.
+    """
+    queried = (value for name, value in parameters_of(forwarded.query) if name == "model")
+    named = [payload.model_of({"model": value}) for value in queried]
+    if in_body:
+        return in_body
     if not named:
         models = await line.catalogue.models()
         named = [shown for shown in map(caller.shown, models) if shown]
     if len(named) != 1:
         raise InvalidRequest("Name the model, as in `?model=…`.", param="model")
-    return payload.model_of({"model": named[0]})
+    return named[0]
 
 
 class Shortcut:

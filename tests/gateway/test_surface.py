@@ -221,6 +221,14 @@ async def test_of_several_models_the_query_names_one(
     assert (200, b"") == ((await asked).status_code, taken.body)
 
 
+async def test_a_query_that_names_no_model_is_refused_though_the_body_names_one(
+    client: httpx.AsyncClient,
+) -> None:
+    refused = await client.post(f"/tokenize?model={'m' * 257}", json={"model": MODEL})
+
+    assert (400, "model") == (refused.status_code, refused.json()["error"]["param"])
+
+
 async def test_the_only_model_is_the_only_one_that_the_key_is_for() -> None:
     async with running_gateway(access="keys") as gateway:
         await gateway.know()

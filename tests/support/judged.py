@@ -6,7 +6,7 @@ import re
 
 from inferline import errors
 from inferline.errors import InferLineError
-from inferline.gateway import anthropic
+from inferline.reported import anthropic_type
 from tests.support.fuzzing import log
 from tests.support.served import Answer
 
@@ -71,7 +71,7 @@ def judge(answer: Answer, *, secret: bytes = b"", may_be_no_http: bool = False) 
         assert error["message"]
         assert error["param"] is None or isinstance(error["param"], str)
         if "request-id" in answer.headers:  # At Anthropic's addresses errors are called otherwise.
-            assert error["type"] == anthropic.error_type(answer.status)
+            assert error["type"] == anthropic_type(answer.status)
             assert answer.headers["request-id"] == answer.json()["request_id"]
             assert (answer.status, error["code"]) in {(one[0], one[2]) for one in ERRORS}
         else:
