@@ -338,6 +338,7 @@ def _request(endpoint: Endpoint) -> dict[str, Any]:
     model = {"type": "string", "minLength": 1, "maxLength": 256}
     of_query = {"name": "model", "in": "query", "required": False, "schema": model}
     parameters = {} if endpoint.needs_model else {"parameters": [of_query]}
+    model = model if endpoint.needs_model else {**model, "type": ["string", "null"]}
     if endpoint.method == "GET":
         return parameters
     schema = {
