@@ -183,7 +183,7 @@ class Attempt:
         context.passes.add(task.ref, begun=begun)
         log.warning("An attempt failed. %s task=%s", fault, task.ref.id)
         has_good_key = context.diagnosis.has_good_key
-        context.diagnosis.conclude(task, fault, again=refused is not None)
+        context.diagnosis.conclude(task, fault, again=refused is not None, peers=self._peers)
         seen = Circumstances(
             attempt=task.attempt,
             attempts_left=task.attempts_left,

@@ -19,11 +19,11 @@ from inferline.errors import (
     InferLineError,
     ProviderLost,
 )
-from inferline.reported import error_body, error_of, is_nested, status_of
+from inferline.reported import error_body, error_of, in_shape, is_nested, status_of
 from inferline.store import Outcome
 
-#: Statuses that say "wait", not "no".
-_BUSY: Final = frozenset({429, 503})
+#: Statuses that say "wait", not "no"; Anthropic's servers say 529.
+_BUSY: Final = frozenset({429, 503, 529})
 #: Statuses that speak of the provider's own key, never of the client's request.
 _KEY: Final = frozenset({401, 403})
 _FORBIDDEN: Final = 403
@@ -220,7 +220,8 @@ def judge(answer: Answer, headers: Mapping[str, str] = {}) -> Answer:
         raise KeyRefused(reason, _not_shown(answer) if status == _FORBIDDEN else None)
     if (400 <= status < 500 and status != _TIMED_OUT) or status in _TOLD:
         return answer if parse(answer.body) is not None else _in_json(answer)
-    raise Broken(f"The backend answered {status}.", _readable(answer))
+    told = _readable(answer) if 400 <= status < 600 else None
+    raise Broken(f"The backend answered {status}.", told)
 
 
 def judge_media(answer: Answer) -> Answer:
@@ -242,7 +243,8 @@ def after(fault: Fault, seen: Circumstances) -> Finish | HandBack:
         if seen.others > 0:
             return HandBack(True, 0, seen.unfit)
         return Finish(failure(ProviderLost()))
-    if isinstance(fault, KeyRefused) and seen.has_good_key and not is_passed_on:
+    is_refused = isinstance(fault, KeyRefused) and (seen.has_good_key or fault.told is not None)
+    if isinstance(fault, KeyRefused) and is_refused and not is_passed_on:
         return _told(fault.told, seen, helps=False)
     if isinstance(fault, Broken) and (fault.is_repeated or fault.is_final) and not is_passed_on:
         return _told(fault.answer, seen, helps=False)
@@ -271,7 +273,8 @@ def _told(answer: Answer | None, seen: Circumstances, *, helps: bool = True) -> 
     """End the task with the backend's own answer, where there is one; ``helps``: repeating may."""
     if seen.begun:
         return Finish(failure(ProviderLost()))
-    headers = {} if helps else {_SHOULD_RETRY: "false"}
+    is_later = answer is not None and _RETRY_AFTER in answer.headers
+    headers = {} if helps or is_later else {_SHOULD_RETRY: "false"}
     if answer is None:
         return Finish(replace(failure(BackendFailed()), headers=headers))
     headers = {**headers, **answer.headers}
@@ -316,8 +319,8 @@ def _only_error(document: Any) -> dict[str, Any] | None:
 def _in_json(answer: Answer, why: str = "") -> Answer:
     """Return a refusal that is no JSON, such as a proxy's page, as an error clients can read."""
     words = f"The LLM server refused the request with status {answer.status}. {why}".strip()
-    body = json.dumps(BackendRefused(words).body()).encode()
-    return replace(answer, content_type="application/json", body=body)
+    error = in_shape({"message": words, "code": BackendRefused.code}, answer.status)
+    return _in_shape(answer, error)
 
 
 def _readable(answer: Answer) -> Answer | None:

@@ -201,6 +201,43 @@ def test_a_refusal_with_a_good_key_is_about_the_request() -> None:
     assert b"scripted" not in end.rest
 
 
+def test_a_403_is_told_whether_the_key_is_known_to_be_good_or_not() -> None:
+    with pytest.raises(KeyRefused) as refused:
+        judge(answer(403))
+    end = after(refused.value, Circumstances(attempts_left=1))
+
+    assert isinstance(end, Finish)
+    assert 403 == end.outcome.status
+
+
+@pytest.mark.parametrize("status", [429, 503, 529])
+def test_what_says_wait_is_busy_and_no_fault_of_the_request(status: int) -> None:
+    with pytest.raises(Busy) as busy:
+        judge(answer(status, b"<html>"))
+
+    assert busy.value.answer is not None
+    kind = json.loads(busy.value.answer.body)["error"]["type"]
+    assert kind == ("rate_limit_error" if status == 429 else "server_error")
+
+
+@pytest.mark.parametrize("status", [302, 600])
+def test_a_status_that_is_no_error_is_told_to_nobody(status: int) -> None:
+    with pytest.raises(Broken) as broken:
+        judge(answer(status, ERROR))
+
+    assert broken.value.answer is None
+
+
+def test_who_says_when_to_come_back_is_not_said_to_be_beyond_help() -> None:
+    with pytest.raises(Broken) as broken:
+        judge(answer(500, ERROR), {"retry-after": "5"})
+    broken.value.is_repeated = True
+    end = after(broken.value, Circumstances(attempts_left=1))
+
+    assert isinstance(end, Finish)
+    assert {"retry-after": "5"} == end.outcome.headers
+
+
 def test_a_failure_that_repeats_is_told_and_that_repeating_does_not_help() -> None:
     with pytest.raises(Broken) as broken:
         judge(answer(500))
