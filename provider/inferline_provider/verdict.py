@@ -8,6 +8,7 @@ import random
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
@@ -33,6 +34,8 @@ _TOLD: Final = frozenset({501})
 _TIMED_OUT: Final = 408
 
 _RETRY_AFTER: Final = "retry-after"
+#: The same in milliseconds, which OpenAI's SDKs prefer.
+_RETRY_AFTER_MS: Final = "retry-after-ms"
 _SHOULD_RETRY: Final = "x-should-retry"
 
 #: The fields that hold what was asked for, in the answers of all endpoints.
@@ -40,8 +43,9 @@ _RESULTS: Final = frozenset(
     {"choices", "data", "output", "content", "results", "tokens", "count", "score"}
 )
 
-#: What a 429 says that no waiting mends, as its error's `code` or `type`.
-_SPENT: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
+#: What a 429 says that no waiting mends, as a part of its error's `code` or `type`: there are as
+#: many names for an account without money as there are vendors.
+_SPENT: Final = re.compile("insufficient|billing|balance|credit|arrear|current_quota")
 #: A code of an error that may be shown even where its words may not.
 _CODE: Final = re.compile(r"[a-z][a-z_]{0,63}")
 
@@ -339,7 +343,7 @@ def _in_shape(answer: Answer, error: Mapping[str, Any]) -> Answer:
 def _kept(headers: Mapping[str, str]) -> dict[str, str]:
     """Return the headers of a failure that its client is told, as SDKs read them."""
     kept = {}
-    if (seconds := _seconds(headers.get(_RETRY_AFTER), headers.get("date"))) is not None:
+    if (seconds := _seconds(headers)) is not None:
         kept[_RETRY_AFTER] = str(seconds)
     if (retries := headers.get(_SHOULD_RETRY, "").strip().lower()) in ("true", "false"):
         kept[_SHOULD_RETRY] = retries
@@ -350,15 +354,16 @@ def _busy(answer: Answer) -> Busy:
     """Return what a busy backend says: when there may be room, or that waiting won't help."""
     seconds = int(answer.headers[_RETRY_AFTER]) if _RETRY_AFTER in answer.headers else None
     told = _readable(answer) or _in_json(answer, "It is busy.")
-    is_final = answer.headers.get(_SHOULD_RETRY) == "false" or not _SPENT.isdisjoint(_codes(answer))
+    is_final = answer.headers.get(_SHOULD_RETRY) == "false" or any(
+        map(_SPENT.search, _codes(answer))
+    )
     return Busy(seconds, told, is_final=is_final)
 
 
 def _codes(answer: Answer) -> set[str]:
     """Return what an error calls itself."""
-    document = parse(answer.body)
-    error = document.get("error") if isinstance(document, dict) else None
-    values = [error.get(name) for name in ("code", "type")] if isinstance(error, dict) else []
+    error = error_of(parse(answer.body)) or {}
+    values = [error.get(name) for name in ("code", "type")]
     return {value for value in values if isinstance(value, str)}
 
 
@@ -373,15 +378,23 @@ def _not_shown(answer: Answer) -> Answer:
     return Answer(answer.status, "application/json", json.dumps(error.body()).encode())
 
 
-def _seconds(retry_after: str | None, date: str | None) -> int | None:
-    """Return how many whole seconds a Retry-After of a ``date`` tells; None where it tells none."""
-    text = (retry_after or "").strip()
+def _seconds(headers: Mapping[str, str]) -> int | None:
+    """Return for how many whole seconds to wait, by the headers; None where they do not tell."""
+    text = headers.get(_RETRY_AFTER, "").strip()
+    milliseconds = headers.get(_RETRY_AFTER_MS, "").strip()
     try:
-        if text[:1].isdecimal():
+        if milliseconds[:1].isdecimal():
+            seconds = float(milliseconds) / 1000
+        elif text[:1].isdecimal():
             seconds = float(text)
         else:
-            told = parsedate_to_datetime(text) - parsedate_to_datetime(date or "")
-            seconds = told.total_seconds()
+            seconds = (_date(text) - _date(headers.get("date", ""))).total_seconds()
         return max(1, min(RETRY_AFTER_SECONDS_MAX, math.ceil(seconds)))
     except (ValueError, OverflowError):
         return None
+
+
+def _date(text: str) -> datetime:
+    """Return what a header's date means: one without a zone is UTC. Raises ValueError for none."""
+    date = parsedate_to_datetime(text)
+    return date if date.tzinfo else date.replace(tzinfo=UTC)

@@ -126,15 +126,46 @@ def test_a_busy_backend_says_for_how_long(told: str, seconds: int | None) -> Non
     assert busy.value.retry_after_seconds == seconds
 
 
-def test_a_date_to_come_back_at_is_so_long_after_the_answers_own() -> None:
-    headers = {
-        "date": "Tue, 01 Dec 2026 10:00:00 GMT",
-        "retry-after": "Tue, 01 Dec 2026 10:00:07 GMT",
-    }
+@pytest.mark.parametrize(
+    "retry_after",
+    [
+        {"retry-after": "Tue, 01 Dec 2026 10:00:07 GMT"},
+        {"retry-after": "Tue, 01 Dec 2026 10:00:07 -0000"},
+        {"retry-after": "Tue, 01 Dec 2026 11:00:07 +0100"},
+        {"retry-after": "6.5"},
+        {"retry-after-ms": "6100", "retry-after": "30"},
+    ],
+)
+def test_each_form_of_a_time_to_come_back_is_understood(retry_after: dict[str, str]) -> None:
     with pytest.raises(Busy) as busy:
-        judge(answer(503), headers)
+        judge(answer(503), {"date": "Tue, 01 Dec 2026 10:00:00 GMT", **retry_after})
 
     assert busy.value.retry_after_seconds == 7
+
+
+@pytest.mark.parametrize("retry_after", ["-5", "1e999", "nan", "", "Tue, 99 Dec 2026 10:00:07"])
+def test_what_tells_no_time_is_not_taken_for_one(retry_after: str) -> None:
+    with pytest.raises(Busy) as busy:
+        judge(answer(503), {"retry-after": retry_after})
+
+    assert busy.value.retry_after_seconds is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": {"message": "m", "code": "insufficient_quota"}},
+        {"error": {"message": "m", "type": "billing_not_active"}},
+        {"error": {"message": "m", "type": "exceeded_current_quota_error"}},
+        {"code": "insufficient_balance", "message": "m"},
+        {"type": "error", "error": {"type": "billing_error", "message": "m"}},
+    ],
+)
+def test_an_account_without_money_is_not_waited_for(body: dict[str, object]) -> None:
+    with pytest.raises(Busy) as busy:
+        judge(answer(429, json.dumps(body).encode()))
+
+    assert busy.value.is_final
 
 
 @pytest.mark.parametrize("status", [401, 403])
