@@ -39,12 +39,11 @@ class Diagnosis:
         """Whether the backend has answered others, so that it takes the provider's key."""
         return self.breakers.alive_at > self._refused_at
 
-    def conclude(self, task: Task, fault: Fault, *, again: bool, peers: int) -> None:
+    def conclude(self, task: Task, fault: Fault, *, again: bool) -> None:
         """
         Take note of a fault at a task.
 
-        ``again``: the backend refuses it as it did before, which says nothing new. ``peers``: how
-        many others serve the model; they could have its tasks while it rests here.
+        ``again``: the backend refuses it as it did before, which says nothing new.
         """
         breaker = self.breakers[task.model]
         if isinstance(fault, Silent):
@@ -60,7 +59,7 @@ class Diagnosis:
                 self._refused_at = self.breakers.alive_at
                 self._health.refuse_key()
                 return
-        elif isinstance(fault, Broken) and (peers or not fault.is_repeated):
+        elif isinstance(fault, Broken) and not fault.is_repeated:
             breaker.strike(task.ref)
         self._health.doubt()
 

@@ -260,8 +260,7 @@ def after(fault: Fault, seen: Circumstances) -> Finish | HandBack:
 
 def _after_busy(fault: Busy, seen: Circumstances) -> Finish | HandBack:
     """Another provider may have room at once; else the task waits, but not for ever."""
-    is_first = seen.refused_seconds is None
-    if is_first and seen.peers > 0:
+    if seen.refused_seconds is None and seen.attempt <= seen.peers:
         return HandBack(True, 0)
     if fault.is_final:
         return _told(fault.answer, seen)

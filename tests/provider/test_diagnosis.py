@@ -40,10 +40,10 @@ class Bay:
         self.clock, self.breakers = clock, Breakers(slots, clock, lambda: None)
         self.diagnosis = Diagnosis(slots, self.breakers, cast(Health, self.health), None)
 
-    def fail(self, fault: Fault, *, again: bool = False, peers: int = 0) -> None:
+    def fail(self, fault: Fault, *, again: bool = False) -> None:
         """Have as many different tasks fail as a model rests after, none is answered beside."""
         for _ in range(STRIKES_MAX):
-            self.diagnosis.conclude(new_task(self), fault, again=again, peers=peers)
+            self.diagnosis.conclude(new_task(self), fault, again=again)
 
     def answer(self) -> None:
         task = new_task(self)
@@ -75,12 +75,6 @@ def test_requests_that_fail_twice_at_a_server_that_is_well_close_nothing(bay: Ba
     assert not bay.rests
 
 
-def test_where_others_could_have_the_tasks_a_model_rests_that_fails_all(bay: Bay) -> None:
-    bay.fail(repeated(), peers=1)
-
-    assert bay.rests
-
-
 def test_a_model_rests_that_fails_all_in_other_ways(bay: Bay) -> None:
     bay.fail(Broken("The backend's answer broke off."))
 
@@ -98,14 +92,14 @@ def test_a_key_that_was_good_long_ago_is_not_refused_with_one_request(bay: Bay) 
     bay.answer()
     bay.clock.advance(3600)
 
-    bay.diagnosis.conclude(new_task(bay), KeyRefused("401"), again=False, peers=0)
+    bay.diagnosis.conclude(new_task(bay), KeyRefused("401"), again=False)
 
     assert 0 == bay.health.keys_refused
 
 
 def test_a_403_that_may_be_about_its_request_closes_nothing_at_first(bay: Bay) -> None:
     fault = KeyRefused("403", TOLD)
-    bay.diagnosis.conclude(new_task(bay), fault, again=False, peers=0)
+    bay.diagnosis.conclude(new_task(bay), fault, again=False)
     assert 0 == bay.health.keys_refused
 
     bay.fail(fault)

@@ -193,6 +193,10 @@ def test_a_task_that_one_backend_refuses_is_at_once_anothers() -> None:
     assert after(busy(9), Circumstances(peers=1)) == HandBack(True, 0)
 
 
+def test_a_task_that_all_backends_have_refused_is_out_of_the_way_for_a_while() -> None:
+    assert after(busy(9), Circumstances(attempt=2, peers=1)) == HandBack(True, 9)
+
+
 @pytest.mark.parametrize(
     ("fault", "refused_seconds"),
     [(busy(), 30.0), (busy(31), None), (busy(20), 10.5), (busy(is_final=True), None)],
