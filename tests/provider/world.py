@@ -48,6 +48,8 @@ class FakeGateway:
     reserved: list[str] = field(default_factory=list)
     #: Who is faster than the provider, by model.
     faster: dict[str, Faster] = field(default_factory=dict)
+    #: How many others serve each model.
+    peers: dict[str, int] = field(default_factory=dict)
 
     async def enrol(self, request: web.Request) -> web.Response:
         told = await request.json()
