@@ -180,7 +180,7 @@ class Attempt:
         self._stream.hold()
         begun = self._stream.begun
         refused = context.passes.refuse(task.ref) if isinstance(fault, Busy) else None
-        context.passes.add(task.ref, begun=begun)
+        context.passes.add(task.ref, briefly=begun or isinstance(fault, Busy))
         log.warning("An attempt failed. %s task=%s", fault, task.ref.id)
         has_good_key = context.diagnosis.has_good_key
         context.diagnosis.conclude(task, fault, again=refused is not None)

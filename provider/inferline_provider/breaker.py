@@ -13,8 +13,8 @@ from inferline_provider.slots import Slots
 #: and not of them: with fewer, a few clients whose requests always fail would stop all others.
 STRIKES_MAX: Final = 3
 #: For how long a model rests then, seconds. It doubles each time that nothing was answered in
-#: between, up to the second.
-REST_SECONDS: Final = (0.5, 16.0)
+#: between, up to the second: short, since who comes then may well be answered.
+REST_SECONDS: Final = (0.5, 2.0)
 #: For how long an answer shows that the others are not answered for reasons of their own, seconds,
 ALIVE_SECONDS: Final = 1.0
 #: and for how long where some run that had begun before others began to fail: they are answered
@@ -33,8 +33,9 @@ class Breaker:
     The breaker of one model.
 
     It opens after some different tasks have failed in a row, unless the model answers others. Then
-    nothing begins for a while; after that one task at a time may try, and the first sign of life,
-    which may be the first event of a long stream, closes it again.
+    nothing begins for a while; after that one task may try, another each time that the longest
+    rest has passed, and the first sign of life, which may be the first event of a long stream,
+    closes it again.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -55,10 +56,11 @@ class Breaker:
         """How many more tasks may begin: none while it is open, then one, then as many as wish."""
         if not self._rests:
             return UNLIMITED
-        if self._clock.monotonic() < self._open_until:
+        now = self._clock.monotonic()
+        if now < self._open_until:
             return 0
-        is_tried = any(begun_at >= self._open_until for begun_at in self.running.values())
-        return 0 if is_tried else 1
+        since = max(self._open_until, now - REST_SECONDS[1])
+        return 0 if any(begun_at >= since for begun_at in self.running.values()) else 1
 
     def alive(self, ref: TaskRef) -> bool:
         """Note that a task is answered; True when that closes the breaker."""
@@ -70,12 +72,8 @@ class Breaker:
         was_open, self._rests = bool(self._rests), 0
         return was_open
 
-    def strike(self, ref: TaskRef, seconds: float = 0.0) -> bool:
-        """
-        Note that a task has failed; True when that opens the breaker.
-
-        It stays open for ``seconds``, if the server has asked for more than the usual time.
-        """
+    def strike(self, ref: TaskRef) -> bool:
+        """Note that a task has failed; True when that opens the breaker."""
         now = self._clock.monotonic()
         if now < self._open_until:
             return False
@@ -85,7 +83,7 @@ class Breaker:
         if not self._rests and (len(self._strikes) < STRIKES_MAX or self._is_vouched_for(now)):
             return False
         first, longest = REST_SECONDS
-        self._open_until = now + max(seconds, min(longest, first * 2**self._rests))
+        self._open_until = now + min(longest, first * 2**self._rests)
         self._rests = min(self._rests + 1, 10)
         self._strikes.clear()
         return True
@@ -144,22 +142,23 @@ class Breakers:
         self._beside.pop(ref, None)
         self[model].running.pop(ref, None)
 
-    def refused(self, model: str, ref: TaskRef, seconds: float, *, again: bool) -> bool:
-        """
-        Note that the server said that it is busy; True when it therefore has fewer slots.
-
-        ``again``: it has refused this very task before, which says nothing new of its slots.
-        """
-        self[model].strike(ref, seconds)
+    def refused(self, model: str, ref: TaskRef) -> bool:
+        """Note that the server said that it is busy; True when it therefore has fewer slots."""
+        self[model].strike(ref)
         beside = self._running - 1
-        if again or beside < 1 or self._has_accepted(beside):
+        if beside < 1 or self._has_accepted(beside):
             return False
         return self._slots.cut(beside)
 
+    @property
+    def alive_at(self) -> float:
+        """When the server last answered a task; negative infinity for never."""
+        times = (breaker.alive_at for breaker in self._models.values())
+        return max(times, default=float("-inf"))
+
     def is_alive(self, seconds: float) -> bool:
         """Say whether the server has answered a task in the last ``seconds``."""
-        since = self._clock.monotonic() - seconds
-        return any(breaker.alive_at > since for breaker in self._models.values())
+        return self._clock.monotonic() - self.alive_at < seconds
 
     @property
     def _running(self) -> int:

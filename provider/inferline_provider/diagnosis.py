@@ -13,8 +13,6 @@ from inferline_provider.verdict import Broken, Busy, Fault, KeyRefused, Silent
 
 #: A backend that has just answered need not be looked at, seconds.
 ALIVE_SECONDS: Final = 1.0
-#: A key that somebody was answered with so long ago or less is good, seconds.
-KEY_SECONDS: Final = 60.0
 
 
 class Diagnosis:
@@ -27,6 +25,8 @@ class Diagnosis:
         self.breakers = breakers
         self._health = health
         self._tuner = tuner
+        #: The last answer before the backend was last taken to refuse the provider's key.
+        self._refused_at = float("-inf")
 
     async def is_well(self) -> bool:
         """Say whether the backend works, a look at it included unless it has just answered."""
@@ -36,27 +36,34 @@ class Diagnosis:
 
     @property
     def has_good_key(self) -> bool:
-        """Whether the backend has answered others of late, so that it takes the provider's key."""
-        return self.breakers.is_alive(KEY_SECONDS)
+        """Whether the backend has answered others, so that it takes the provider's key."""
+        return self.breakers.alive_at > self._refused_at
 
     def conclude(self, task: Task, fault: Fault, *, again: bool) -> None:
-        """Take note of a fault at a task; ``again``: the backend refuses it as it did before."""
+        """
+        Take note of a fault at a task.
+
+        ``again``: the backend refuses it as it did before, which says nothing new.
+        """
         breaker = self.breakers[task.model]
         if isinstance(fault, Silent):
             self._slots.fail()
         elif isinstance(fault, Busy):
-            if not fault.is_final:
-                self._refused(task, fault.retry_after_seconds or 0, again=again)
+            if not fault.is_final and not again:
+                self._refused(task)
         elif isinstance(fault, KeyRefused):
-            # With a key that others were answered with, it is the request that was refused.
-            if not self.has_good_key or breaker.strike(task.ref):
+            # With a key that others were answered with, it is the request that was refused; and
+            # what can be told to a client need not be about the key.
+            is_key = not self.has_good_key and fault.told is None
+            if is_key or breaker.strike(task.ref):
+                self._refused_at = self.breakers.alive_at
                 self._health.refuse_key()
                 return
-        elif isinstance(fault, Broken):
+        elif isinstance(fault, Broken) and not fault.is_repeated:
             breaker.strike(task.ref)
         self._health.doubt()
 
-    def _refused(self, task: Task, seconds: int, *, again: bool) -> None:
-        is_cut = self.breakers.refused(task.model, task.ref, seconds, again=again)
+    def _refused(self, task: Task) -> None:
+        is_cut = self.breakers.refused(task.model, task.ref)
         if is_cut and self._tuner is not None:
             self._tuner.refused()

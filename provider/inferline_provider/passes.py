@@ -12,8 +12,9 @@ from inferline.task import TaskRef, slug
 #: For how long a task that was failed here is left to others, seconds. They may be busy; but who
 #: all have failed a task must not wait for each other for ever.
 PASS_SECONDS: Final = 10.0
-#: The same for an answer that has begun, whose reader sees it stand still, seconds.
-BEGUN_PASS_SECONDS: Final = 1.0
+#: The same for an answer that has begun, whose reader sees it stand still, and for a task for which
+#: there may be room again, seconds.
+BRIEF_PASS_SECONDS: Final = 1.0
 #: For how long after a provider has left it is taken to be one that was lost with an answer,
 #: seconds: that is found out only when its lease has lapsed.
 LEFT_SECONDS: Final = 60.0
@@ -62,9 +63,9 @@ class Passes:
     def _left_until(self, ref: TaskRef) -> float:
         return self._fell_at.get(ref.slug, float("-inf")) + LEFT_SECONDS
 
-    def add(self, ref: TaskRef, *, begun: bool = False) -> None:
-        """Note that a task was failed here; ``begun``: some of its answer is out."""
-        seconds = BEGUN_PASS_SECONDS if begun else PASS_SECONDS
+    def add(self, ref: TaskRef, *, briefly: bool = False) -> None:
+        """Note that a task was failed here; ``briefly``: it is left to others for a short time."""
+        seconds = BRIEF_PASS_SECONDS if briefly else PASS_SECONDS
         self._until.pop(ref, None)
         _remember(self._until, ref, self._clock.monotonic() + seconds)
 

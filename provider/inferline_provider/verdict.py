@@ -8,6 +8,7 @@ import random
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
@@ -19,11 +20,11 @@ from inferline.errors import (
     InferLineError,
     ProviderLost,
 )
-from inferline.reported import error_body, error_of, is_nested, status_of
+from inferline.reported import error_body, error_of, in_shape, is_nested, status_of
 from inferline.store import Outcome
 
-#: Statuses that say "wait", not "no".
-_BUSY: Final = frozenset({429, 503})
+#: Statuses that say "wait", not "no"; Anthropic's servers say 529.
+_BUSY: Final = frozenset({429, 503, 529})
 #: Statuses that speak of the provider's own key, never of the client's request.
 _KEY: Final = frozenset({401, 403})
 _FORBIDDEN: Final = 403
@@ -33,6 +34,8 @@ _TOLD: Final = frozenset({501})
 _TIMED_OUT: Final = 408
 
 _RETRY_AFTER: Final = "retry-after"
+#: The same in milliseconds, which OpenAI's SDKs prefer.
+_RETRY_AFTER_MS: Final = "retry-after-ms"
 _SHOULD_RETRY: Final = "x-should-retry"
 
 #: The fields that hold what was asked for, in the answers of all endpoints.
@@ -40,8 +43,9 @@ _RESULTS: Final = frozenset(
     {"choices", "data", "output", "content", "results", "tokens", "count", "score"}
 )
 
-#: What a 429 says that no waiting mends, as its error's `code` or `type`.
-_SPENT: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
+#: What a 429 says that no waiting mends, as a part of its error's `code` or `type`: there are as
+#: many names for an account without money as there are vendors.
+_SPENT: Final = re.compile("insufficient|billing|balance|credit|arrear|current_quota")
 #: A code of an error that may be shown even where its words may not.
 _CODE: Final = re.compile(r"[a-z][a-z_]{0,63}")
 
@@ -220,7 +224,8 @@ def judge(answer: Answer, headers: Mapping[str, str] = {}) -> Answer:
         raise KeyRefused(reason, _not_shown(answer) if status == _FORBIDDEN else None)
     if (400 <= status < 500 and status != _TIMED_OUT) or status in _TOLD:
         return answer if parse(answer.body) is not None else _in_json(answer)
-    raise Broken(f"The backend answered {status}.", _readable(answer))
+    told = _readable(answer) if 400 <= status < 600 else None
+    raise Broken(f"The backend answered {status}.", told)
 
 
 def judge_media(answer: Answer) -> Answer:
@@ -242,7 +247,8 @@ def after(fault: Fault, seen: Circumstances) -> Finish | HandBack:
         if seen.others > 0:
             return HandBack(True, 0, seen.unfit)
         return Finish(failure(ProviderLost()))
-    if isinstance(fault, KeyRefused) and seen.has_good_key and not is_passed_on:
+    is_refused = isinstance(fault, KeyRefused) and (seen.has_good_key or fault.told is not None)
+    if isinstance(fault, KeyRefused) and is_refused and not is_passed_on:
         return _told(fault.told, seen, helps=False)
     if isinstance(fault, Broken) and (fault.is_repeated or fault.is_final) and not is_passed_on:
         return _told(fault.answer, seen, helps=False)
@@ -254,8 +260,7 @@ def after(fault: Fault, seen: Circumstances) -> Finish | HandBack:
 
 def _after_busy(fault: Busy, seen: Circumstances) -> Finish | HandBack:
     """Another provider may have room at once; else the task waits, but not for ever."""
-    is_first = seen.refused_seconds is None
-    if is_first and seen.peers > 0:
+    if seen.refused_seconds is None and seen.attempt <= seen.peers:
         return HandBack(True, 0)
     if fault.is_final:
         return _told(fault.answer, seen)
@@ -271,7 +276,8 @@ def _told(answer: Answer | None, seen: Circumstances, *, helps: bool = True) -> 
     """End the task with the backend's own answer, where there is one; ``helps``: repeating may."""
     if seen.begun:
         return Finish(failure(ProviderLost()))
-    headers = {} if helps else {_SHOULD_RETRY: "false"}
+    is_later = answer is not None and _RETRY_AFTER in answer.headers
+    headers = {} if helps or is_later else {_SHOULD_RETRY: "false"}
     if answer is None:
         return Finish(replace(failure(BackendFailed()), headers=headers))
     headers = {**headers, **answer.headers}
@@ -316,8 +322,8 @@ def _only_error(document: Any) -> dict[str, Any] | None:
 def _in_json(answer: Answer, why: str = "") -> Answer:
     """Return a refusal that is no JSON, such as a proxy's page, as an error clients can read."""
     words = f"The LLM server refused the request with status {answer.status}. {why}".strip()
-    body = json.dumps(BackendRefused(words).body()).encode()
-    return replace(answer, content_type="application/json", body=body)
+    error = in_shape({"message": words, "code": BackendRefused.code}, answer.status)
+    return _in_shape(answer, error)
 
 
 def _readable(answer: Answer) -> Answer | None:
@@ -336,7 +342,7 @@ def _in_shape(answer: Answer, error: Mapping[str, Any]) -> Answer:
 def _kept(headers: Mapping[str, str]) -> dict[str, str]:
     """Return the headers of a failure that its client is told, as SDKs read them."""
     kept = {}
-    if (seconds := _seconds(headers.get(_RETRY_AFTER), headers.get("date"))) is not None:
+    if (seconds := _seconds(headers)) is not None:
         kept[_RETRY_AFTER] = str(seconds)
     if (retries := headers.get(_SHOULD_RETRY, "").strip().lower()) in ("true", "false"):
         kept[_SHOULD_RETRY] = retries
@@ -347,15 +353,16 @@ def _busy(answer: Answer) -> Busy:
     """Return what a busy backend says: when there may be room, or that waiting won't help."""
     seconds = int(answer.headers[_RETRY_AFTER]) if _RETRY_AFTER in answer.headers else None
     told = _readable(answer) or _in_json(answer, "It is busy.")
-    is_final = answer.headers.get(_SHOULD_RETRY) == "false" or not _SPENT.isdisjoint(_codes(answer))
+    is_final = answer.headers.get(_SHOULD_RETRY) == "false" or any(
+        map(_SPENT.search, _codes(answer))
+    )
     return Busy(seconds, told, is_final=is_final)
 
 
 def _codes(answer: Answer) -> set[str]:
     """Return what an error calls itself."""
-    document = parse(answer.body)
-    error = document.get("error") if isinstance(document, dict) else None
-    values = [error.get(name) for name in ("code", "type")] if isinstance(error, dict) else []
+    error = error_of(parse(answer.body)) or {}
+    values = [error.get(name) for name in ("code", "type")]
     return {value for value in values if isinstance(value, str)}
 
 
@@ -370,15 +377,23 @@ def _not_shown(answer: Answer) -> Answer:
     return Answer(answer.status, "application/json", json.dumps(error.body()).encode())
 
 
-def _seconds(retry_after: str | None, date: str | None) -> int | None:
-    """Return how many whole seconds a Retry-After of a ``date`` tells; None where it tells none."""
-    text = (retry_after or "").strip()
+def _seconds(headers: Mapping[str, str]) -> int | None:
+    """Return for how many whole seconds to wait, by the headers; None where they do not tell."""
+    text = headers.get(_RETRY_AFTER, "").strip()
+    milliseconds = headers.get(_RETRY_AFTER_MS, "").strip()
     try:
-        if text[:1].isdecimal():
+        if milliseconds[:1].isdecimal():
+            seconds = float(milliseconds) / 1000
+        elif text[:1].isdecimal():
             seconds = float(text)
         else:
-            told = parsedate_to_datetime(text) - parsedate_to_datetime(date or "")
-            seconds = told.total_seconds()
+            seconds = (_date(text) - _date(headers.get("date", ""))).total_seconds()
         return max(1, min(RETRY_AFTER_SECONDS_MAX, math.ceil(seconds)))
     except (ValueError, OverflowError):
         return None
+
+
+def _date(text: str) -> datetime:
+    """Return what a header's date means: one without a zone is UTC. Raises ValueError for none."""
+    date = parsedate_to_datetime(text)
+    return date if date.tzinfo else date.replace(tzinfo=UTC)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from inferline.task import CHUNK_BYTES_MAX, State, Task
+from inferline_provider.breaker import REST_SECONDS
 from tests.provider.world import World, until, world
 from tests.support.backend import Backend
 from tests.support.script import Script
@@ -129,6 +130,14 @@ async def test_what_no_waiting_mends_is_told_at_once(script: dict[str, Any]) -> 
         row = await ask(around, {"status": 429, **script})
 
         assert (row.state, row.status, row.attempt) == (State.DONE, 429, 1)
+
+
+async def test_tasks_that_are_refused_again_and_again_close_nothing_for_a_new_one() -> None:
+    async with world(Backend(script=QUICK)) as around:
+        refused = [await around.submit({"x_script": {"status": 503}}) for _ in range(4)]
+        await until(lambda: min(around.row(task).attempt for task in refused) > 1)
+
+        assert (await asyncio.wait_for(ask(around, {}), 5 * REST_SECONDS[1])).status == 200
 
 
 async def test_a_busy_backend_leaves_the_task_to_another_at_once() -> None:

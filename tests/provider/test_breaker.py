@@ -126,16 +126,15 @@ def test_the_first_event_of_a_long_stream_ends_a_rest(server: Server) -> None:
     assert (UNLIMITED, 1) == (server.breakers["m"].room, server.closed)
 
 
-def test_a_rest_is_as_long_as_the_server_asked(server: Server) -> None:
-    for number in range(STRIKES_MAX):
-        server.breakers.begin("m", ref(number))
-        server.breakers.refused("m", ref(number), 7, again=False)
-        server.breakers.end("m", ref(number))
-
-    server.clock.advance(6.9)
+def test_a_try_that_shows_no_life_does_not_keep_others_from_trying(server: Server) -> None:
+    server.fail(*range(STRIKES_MAX))
+    server.clock.advance(REST_SECONDS[0])
+    server.breakers.begin("m", ref("silent"))
     assert server.breakers.is_open("m")
-    server.clock.advance(0.1)
-    assert not server.breakers.is_open("m")
+
+    server.clock.advance(REST_SECONDS[1] + 0.1)
+
+    assert 1 == server.breakers["m"].room
 
 
 def test_a_reserved_models_tasks_are_its_models(server: Server) -> None:
@@ -152,7 +151,7 @@ def begin(server: Server, *names: object) -> None:
 def test_a_server_that_is_full_gets_no_more_than_it_runs(server: Server) -> None:
     begin(server, *range(6))
 
-    is_cut = server.breakers.refused("m", ref(5), 0, again=False)
+    is_cut = server.breakers.refused("m", ref(5))
 
     assert (True, 5) == (is_cut, server.slots.limit)
 
@@ -165,18 +164,12 @@ def test_who_is_refused_beside_fewer_than_others_were_accepted_takes_no_slots(
     server.breakers.end("m", ref(5))
     begin(server, "bad")
 
-    assert not server.breakers.refused("m", ref("bad"), 0, again=False)
+    assert not server.breakers.refused("m", ref("bad"))
     assert 8 == server.slots.limit
-
-
-def test_who_is_refused_again_takes_no_slots(server: Server) -> None:
-    begin(server, *range(6))
-
-    assert not server.breakers.refused("m", ref(5), 0, again=True)
 
 
 def test_who_is_refused_alone_takes_no_slots(server: Server) -> None:
     begin(server, "alone")
 
-    assert not server.breakers.refused("m", ref("alone"), 0, again=False)
+    assert not server.breakers.refused("m", ref("alone"))
     assert 8 == server.slots.limit

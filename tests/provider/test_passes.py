@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from inferline.task import TaskRef, slug
 from inferline_provider.passes import (
-    BEGUN_PASS_SECONDS,
+    BRIEF_PASS_SECONDS,
     LEFT_SECONDS,
     PASS_SECONDS,
     TASKS_MAX,
@@ -49,9 +49,9 @@ def test_no_more_are_remembered_than_the_limit() -> None:
 def test_an_answer_that_has_begun_is_left_to_others_for_less_long() -> None:
     clock = FakeClock()
     found = passes(clock, peers=1)
-    found.add(REF, begun=True)
+    found.add(REF, briefly=True)
 
-    clock.advance(BEGUN_PASS_SECONDS)
+    clock.advance(BRIEF_PASS_SECONDS)
 
     assert REF not in found
 

@@ -126,15 +126,46 @@ def test_a_busy_backend_says_for_how_long(told: str, seconds: int | None) -> Non
     assert busy.value.retry_after_seconds == seconds
 
 
-def test_a_date_to_come_back_at_is_so_long_after_the_answers_own() -> None:
-    headers = {
-        "date": "Tue, 01 Dec 2026 10:00:00 GMT",
-        "retry-after": "Tue, 01 Dec 2026 10:00:07 GMT",
-    }
+@pytest.mark.parametrize(
+    "retry_after",
+    [
+        {"retry-after": "Tue, 01 Dec 2026 10:00:07 GMT"},
+        {"retry-after": "Tue, 01 Dec 2026 10:00:07 -0000"},
+        {"retry-after": "Tue, 01 Dec 2026 11:00:07 +0100"},
+        {"retry-after": "6.5"},
+        {"retry-after-ms": "6100", "retry-after": "30"},
+    ],
+)
+def test_each_form_of_a_time_to_come_back_is_understood(retry_after: dict[str, str]) -> None:
     with pytest.raises(Busy) as busy:
-        judge(answer(503), headers)
+        judge(answer(503), {"date": "Tue, 01 Dec 2026 10:00:00 GMT", **retry_after})
 
     assert busy.value.retry_after_seconds == 7
+
+
+@pytest.mark.parametrize("retry_after", ["-5", "1e999", "nan", "", "Tue, 99 Dec 2026 10:00:07"])
+def test_what_tells_no_time_is_not_taken_for_one(retry_after: str) -> None:
+    with pytest.raises(Busy) as busy:
+        judge(answer(503), {"retry-after": retry_after})
+
+    assert busy.value.retry_after_seconds is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": {"message": "m", "code": "insufficient_quota"}},
+        {"error": {"message": "m", "type": "billing_not_active"}},
+        {"error": {"message": "m", "type": "exceeded_current_quota_error"}},
+        {"code": "insufficient_balance", "message": "m"},
+        {"type": "error", "error": {"type": "billing_error", "message": "m"}},
+    ],
+)
+def test_an_account_without_money_is_not_waited_for(body: dict[str, object]) -> None:
+    with pytest.raises(Busy) as busy:
+        judge(answer(429, json.dumps(body).encode()))
+
+    assert busy.value.is_final
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -160,6 +191,10 @@ def test_a_task_comes_back_after_one_to_five_seconds() -> None:
 
 def test_a_task_that_one_backend_refuses_is_at_once_anothers() -> None:
     assert after(busy(9), Circumstances(peers=1)) == HandBack(True, 0)
+
+
+def test_a_task_that_all_backends_have_refused_is_out_of_the_way_for_a_while() -> None:
+    assert after(busy(9), Circumstances(attempt=2, peers=1)) == HandBack(True, 9)
 
 
 @pytest.mark.parametrize(
@@ -199,6 +234,43 @@ def test_a_refusal_with_a_good_key_is_about_the_request() -> None:
     assert isinstance(end, Finish)
     assert (403, {"x-should-retry": "false"}) == (end.outcome.status, end.outcome.headers)
     assert b"scripted" not in end.rest
+
+
+def test_a_403_is_told_whether_the_key_is_known_to_be_good_or_not() -> None:
+    with pytest.raises(KeyRefused) as refused:
+        judge(answer(403))
+    end = after(refused.value, Circumstances(attempts_left=1))
+
+    assert isinstance(end, Finish)
+    assert 403 == end.outcome.status
+
+
+@pytest.mark.parametrize("status", [429, 503, 529])
+def test_what_says_wait_is_busy_and_no_fault_of_the_request(status: int) -> None:
+    with pytest.raises(Busy) as busy:
+        judge(answer(status, b"<html>"))
+
+    assert busy.value.answer is not None
+    kind = json.loads(busy.value.answer.body)["error"]["type"]
+    assert kind == ("rate_limit_error" if status == 429 else "server_error")
+
+
+@pytest.mark.parametrize("status", [302, 600])
+def test_a_status_that_is_no_error_is_told_to_nobody(status: int) -> None:
+    with pytest.raises(Broken) as broken:
+        judge(answer(status, ERROR))
+
+    assert broken.value.answer is None
+
+
+def test_who_says_when_to_come_back_is_not_said_to_be_beyond_help() -> None:
+    with pytest.raises(Broken) as broken:
+        judge(answer(500, ERROR), {"retry-after": "5"})
+    broken.value.is_repeated = True
+    end = after(broken.value, Circumstances(attempts_left=1))
+
+    assert isinstance(end, Finish)
+    assert {"retry-after": "5"} == end.outcome.headers
 
 
 def test_a_failure_that_repeats_is_told_and_that_repeating_does_not_help() -> None:
