@@ -110,7 +110,8 @@ class Reader:
         elif self.task is not None and self.task.state.terminal:
             # What was not asked for is there; what was and is not comes late, if it comes.
             self.behind = wanted.seq + wanted.count == self._seq < self.task.chunks
-            if self._seq >= self.task.chunks:
+            # Of what may not be given out it does not matter how much was written.
+            if self._seq >= self.task.chunks or not self._may_give:
                 pieces += self._end(self.task, given=bool(pieces))
         return pieces
 

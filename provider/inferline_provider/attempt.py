@@ -178,7 +178,7 @@ class Attempt:
         """Return what follows a fault, after all who have to know of it have heard."""
         context, task = self._context, self.task
         self._stream.hold()
-        begun = self._stream.begun
+        begun = self._is_seen
         refused = context.passes.refuse(task.ref) if isinstance(fault, Busy) else None
         context.passes.add(task.ref, briefly=begun or isinstance(fault, Busy))
         log.warning("An attempt failed. %s task=%s", fault, task.ref.id)
@@ -212,7 +212,12 @@ class Attempt:
     @property
     def _is_stuck(self) -> bool:
         """Whether a reader may have some of the answer, and no other attempt could go on."""
-        return self._stream.begun and not may_continue(self.task.path, self._request)
+        return self._is_seen and not may_continue(self.task.path, self._request)
+
+    @property
+    def _is_seen(self) -> bool:
+        """Whether a reader may have some of the answer: of one that is no stream nobody has any."""
+        return self._stream.begun and asks_stream(self._request)
 
     def _can_go_on(self) -> bool:
         return self.task.attempts_left > 0 and not self._is_stuck

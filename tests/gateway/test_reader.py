@@ -195,3 +195,11 @@ def test_an_unstreamed_reader_gives_nothing_of_an_attempt_that_is_not_done() -> 
     assert [b"whole"] == reader.take(reader.wanted(), Found(done, ()))
     assert reader.head is not None
     assert (201, "y") == (reader.head.status, reader.head.content_type)
+
+
+def test_an_unstreamed_reader_hears_of_a_failure_however_much_was_written() -> None:
+    reader = Reader(REF, streamed=False)
+    failed = row(state=State.FAILED, chunks=3, error={"message": "no", "code": "x", "status": 502})
+
+    with pytest.raises(FailedTask):
+        reader.take(reader.wanted(), Found(failed, ()))

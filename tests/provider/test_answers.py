@@ -204,6 +204,16 @@ async def test_an_answer_that_breaks_off_in_every_attempt_fails(how: str) -> Non
         assert around.backend.calls["/v1/chat/completions"] == 3
 
 
+async def test_an_answer_that_nobody_reads_as_a_stream_begins_anew_when_it_breaks_off() -> None:
+    sent = 'data: {"choices": [{"index": 0, "delta": {"content": "a"}}]}\n\n'
+    script = {"body": sent, "content_type": "text/event-stream", "times": 1}
+    async with world(Backend(script=QUICK)) as around:
+        row = await ask(around, script)
+
+        assert (row.state, row.status) == (State.DONE, 200)
+        assert around.backend.calls["/v1/chat/completions"] == 2
+
+
 async def test_an_event_that_is_cut_in_its_middle_is_not_passed_on() -> None:
     sent = 'data: {"choices": [{"delta": {"content": "a"}}]}\n\ndata: {"choices": [{"del'
     script = {"body": sent, "content_type": "text/event-stream"}
