@@ -209,7 +209,7 @@ class MethodNotAllowed(RequestError):
 
 
 class BodyTooLarge(RequestError):
-    """The request body is too large."""
+    """The request body is too large. Send less, or in several requests."""
 
     status = 413
     code = "request_too_large"

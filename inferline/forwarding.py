@@ -26,13 +26,17 @@ QUERY_CHARS_MAX: Final = 2048
 _VALUE: Final = re.compile(rf"[ -~]{{1,{HEADER_CHARS_MAX}}}")
 #: Visible characters but the one that would end it.
 _QUERY: Final = re.compile(rf"[!\"$-~]{{0,{QUERY_CHARS_MAX}}}")
-#: Parameters that hold what opens a gateway or a server; theirs is the provider's to show.
-_CREDENTIALS: Final = frozenset(
-    {"key", "apikey", "api-key", "api_key", "x-api-key", "access-key", "access_key", "token"}
-    | {"access_token", "auth", "auth_token", "authorization", "bearer", "client_secret", "secret"}
-    | {"password", "sig", "signature", "subscription-key", "x-amz-credential", "x-amz-signature"}
-    | {"x-amz-security-token"}
+#: Parameters that hold what opens a gateway or a server, without marks between their words; theirs
+#: is the provider's to show.
+_CREDENTIAL: Final = re.compile(
+    r"(.*(api|access|account|auth|bearer|client|id|private|refresh|secret|security|session"
+    r"|subscription))?(key|token|secret)"
+    r"|(.*(client|user|db))?(password|passwd|pwd|passphrase)"
+    r"|auth|authorization|bearer|credentials?|jwt|sig|signature"
+    r"|(xamz|xgoog)(credential|signature)"
 )
+#: What stands between the words of a name.
+_MARKS: Final = re.compile(r"[-_. ]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,4 +100,5 @@ def may_pass(query: object, headers: object) -> bool:
 
 
 def _is_credential(pair: str) -> bool:
-    return any(name.strip().casefold() in _CREDENTIALS for name, _ in parameters_of(pair))
+    names = (_MARKS.sub("", name).casefold() for name, _ in parameters_of(pair))
+    return any(map(_CREDENTIAL.fullmatch, names))

@@ -50,7 +50,8 @@ class Keyring:
         if shown is None:
             raise NotAuthenticated(
                 "The API key is missing, or not a whole InferLine key. Send "
-                "`Authorization: Bearer il_…`; `inferline keys create` makes one."
+                "`Authorization: Bearer il_…` or `x-api-key: il_…`; `inferline keys create` makes "
+                "one."
             )
         key = await self._keys.key(shown.id)
         is_new, is_old = _compared(shown, key)

@@ -188,12 +188,15 @@ def shown_key(values: Sequence[str]) -> str:
     """
     The key that a request shows in the ``values`` of its `KEY_HEADERS`, empty for none.
 
-    What has another scheme than `Bearer` is for somebody on the way here. Raises NotAuthenticated
-    where there are different keys: whose request it is would depend on who reads it.
+    What has another scheme than `Bearer` is for somebody on the way here, and what can be no key
+    counts for nothing beside one. Raises NotAuthenticated where there are different keys: whose
+    request it is would depend on who reads it.
     """
     if len(values) == 1:  # As in nearly every request.
         return _without_scheme(values[0])
     shown = {text for value in values if (text := _without_scheme(value))}
+    if len(shown) > 1:  # SDKs that have to be given a key send a word instead of one.
+        shown = {text for text in shown if parse(text)} or shown
     if len(shown) > 1:
         raise NotAuthenticated(
             f"The request shows different keys in {', '.join(KEY_HEADERS)}. Send one."

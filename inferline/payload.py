@@ -126,7 +126,8 @@ def _plainly(refused: str) -> str:
 def _check_kept(document: Mapping[str, Any]) -> None:
     """Raise FieldNotAllowed for what a backend would overlook in silence, or begin and lose."""
     for name, instead in _KEPT_ANSWERS.items():
-        if document.get(name) not in (None, False):
+        value = document.get(name)
+        if value is not None and value is not False:
             raise FieldNotAllowed(instead, param=name)
 
 

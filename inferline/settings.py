@@ -343,7 +343,7 @@ class Settings:
     def problems(self) -> list[str]:
         """What of the values can't be used together."""
         found = [
-            f"INFERLINE_CORS_ORIGINS must be origins or *, got {origin!r}"
+            f"INFERLINE_CORS_ORIGINS must be origins (https://a.example) or *, got {origin!r}"
             for origin in self.origins
             if origin != "*" and not ORIGIN.fullmatch(origin)
         ]

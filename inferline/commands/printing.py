@@ -10,6 +10,10 @@ from typing import Any, Final
 OK: Final = 0
 FAILED: Final = 1
 USAGE: Final = 2
+#: Fields of lists that SDKs want, and that tell people nothing new.
+_FOR_SDKS: Final = frozenset(
+    {"object", "type", "lifecycle", "display_name", "created_at", "max_input_tokens"}
+)
 
 
 def show(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
@@ -21,7 +25,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """``rows`` as aligned columns under their names."""
     if not rows:
         return "none"
-    names = [name for name in rows[0] if name != "object"]
+    names = [name for name in rows[0] if name not in _FOR_SDKS]
     cells = [names, *([_cell(row.get(name)) for name in names] for row in rows)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(names))]
     lines = ("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) for line in cells)

@@ -57,7 +57,10 @@ def _error_of(document: Any) -> dict[str, Any]:
 
 
 class AnthropicSend:
-    """A `Send` for its addresses. What is no error passes, as it comes."""
+    """
+    A `Send` for its addresses and its SDKs. What is no error passes, as it comes, and so does what
+    a backend has said at an address of OpenAI's.
+    """
 
     def __init__(self, send: Send, path: str, state: Mapping[str, Any]) -> None:
         """``state`` is the request's, whose id may change until its answer begins."""
@@ -75,7 +78,8 @@ class AnthropicSend:
             headers["request-id"] = self._state["request_id"]
             message = {**message, "headers": headers.raw}
             is_json = headers.get("content-type", "").startswith("application/json")
-            if message["status"] >= 400 and is_json:
+            is_ours = is_anthropics(self._path) or "x-inferline-attempt" not in headers
+            if message["status"] >= 400 and is_json and is_ours:
                 self._start = message
                 return
         elif self._start is not None:

@@ -32,4 +32,6 @@ def opened(app: ASGIApp, origins: Collection[str]) -> ASGIApp:
         allow_headers=("*",),
         expose_headers=EXPOSED,
         max_age=MAX_AGE_SECONDS,
+        # Some browsers ask for leave as well where the gateway's address is not a public one.
+        allow_private_network=True,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from inferline.errors import UpgradeRefused
 from inferline.gateway.anthropic import AnthropicSend, is_anthropics
 from inferline.gateway.objects import error_response
-from inferline.gateway.unpacking import unpacked
+from inferline.gateway.unpacking import encoding_of, unpacked
 
 #: What may follow here is a name, which may have slashes of its own.
 _NAMED: Final = re.compile(r"(.*/(?:models|providers))/+(.*[^/].*)", re.DOTALL)
@@ -40,23 +40,23 @@ class Front:
         if path.endswith("/") or "//" in path:
             path = tidy(path)
             scope = {**scope, "path": path}
-        told = {name: value for name, value in scope["headers"] if name in _READ}
-        if is_anthropics(path) or (b"anthropic-version" in told and "/models" in path):
+        told = _together(header for header in scope["headers"] if header[0] in _READ)
+        if scope["method"] == "HEAD":
+            scope, send = _as_get(scope), _without_body(send)
+        if is_anthropics(path) or b"anthropic-version" in told:
             send = AnthropicSend(send, path, scope["state"])
         if told:
             if _asks_for_websocket(scope, told):
                 await error_response(UpgradeRefused())(scope, receive, send)
                 return
             scope, receive = self._unpacked(scope, receive, told)
-        if scope["method"] == "HEAD":
-            scope, send = _as_get(scope), _without_body(send)
         await self._app(scope, receive, send)
 
     def _unpacked(
         self, scope: Scope, receive: Receive, told: Mapping[bytes, bytes]
     ) -> tuple[Scope, Receive]:
         """The request as it would be without its encoding; only of a POST anybody reads a body."""
-        encoding = told.get(b"content-encoding", b"").decode("latin-1")
+        encoding = encoding_of(told.get(b"content-encoding", b"").decode("latin-1"))
         if not encoding or scope["method"] != "POST":
             return scope, receive
         if not scope["state"].get("takes_packed", True):
@@ -73,6 +73,14 @@ def tidy(path: str) -> str:
     before, name = (named[1], f"/{named[2].rstrip('/')}") if named else (path, "")
     tidied = "".join(f"/{part}" for part in before.split("/") if part) + name
     return f"{_PAGE}/" if tidied == _PAGE and path.endswith("/") else tidied or "/"
+
+
+def _together(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """The headers by name; one that comes on several lines is the list of them."""
+    found: dict[bytes, bytes] = {}
+    for name, value in headers:
+        found[name] = b", ".join((found[name], value)) if name in found else value
+    return found
 
 
 def _as_get(scope: Scope) -> Scope:

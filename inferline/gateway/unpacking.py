@@ -43,7 +43,8 @@ class _Unpacker(Protocol):
 
 def unpacked(receive: Receive, encoding: str, bytes_max: int) -> Receive:
     """
-    ``receive``, whose body is in the Content-Encoding ``encoding``, with the body as it was meant.
+    ``receive``, whose body is in the ``encoding`` that `encoding_of` tells, with the body as it was
+    meant.
 
     It raises EncodingNotSupported, InvalidRequest for damaged data, and BodyTooLarge.
     """
@@ -69,11 +70,14 @@ def unpacked(receive: Receive, encoding: str, bytes_max: int) -> Receive:
     return receive_unpacked
 
 
+def encoding_of(told: str) -> str:
+    """What a Content-Encoding tells of a body, without what changes nothing; empty for nothing."""
+    codings = (coding.strip().lower() for coding in told.split(","))
+    return ", ".join(coding for coding in codings if coding not in ("", "identity"))
+
+
 def unpack(packed: bytes, encoding: str, bytes_max: int) -> bytes:
     """What ``packed`` was made of; raises as `unpacked` does."""
-    encoding = encoding.strip().lower()
-    if encoding in ("", "identity"):
-        return packed
     begin = _UNPACKERS.get(encoding)
     if begin is None:
         raise EncodingNotSupported

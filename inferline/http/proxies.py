@@ -44,7 +44,8 @@ class Proxies:
 
         def first(*names: str) -> str:
             spellings = (one for name in names for one in (name.lower(), name))
-            return next((environ[one] for one in spellings if environ.get(one)), "")
+            texts = (environ.get(one, "").strip() for one in spellings)
+            return next(filter(None, texts), "")
 
         # A client of a CGI program sets HTTP_PROXY there, with a header `Proxy`.
         http = environ.get("http_proxy", "") if "REQUEST_METHOD" in environ else first("HTTP_PROXY")

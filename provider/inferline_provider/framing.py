@@ -14,6 +14,9 @@ EVENTS: Final = "text/event-stream"
 JSON: Final = "application/json"
 _PAGE: Final = "text/html"
 _TEXT: Final = "text/plain; charset=utf-8"
+#: How the type of a sound may begin that clients need not know: they get it as mere bytes.
+_SOUNDS: Final = ("audio/", "video/", "application/ogg", "application/x-flac", "binary/")
+_BYTES: Final = "application/octet-stream"
 #: What events are called to the client that came under another name.
 _RENAMED: Final = "text/event-stream; charset=utf-8"
 #: JSON a line, which some servers call a stream.
@@ -62,6 +65,8 @@ def whole_type(labelled: str, path: str) -> str:
             return _TEXT
         if is_media(labelled):
             return labelled
+        if label.startswith(_SOUNDS):
+            return _BYTES
     return JSON
 
 

@@ -23,7 +23,12 @@ def entries(document: Any) -> list[Any] | None:
 
 
 def model(entry: Any) -> OfferedModel | None:
-    """Return the model that an entry of the backend's list tells of; None when it has no name."""
+    """
+    Return the model that an entry of the backend's list tells of, which may be its name alone; None
+    when it has none.
+    """
+    if isinstance(entry, str):
+        entry = {"id": entry}
     if not isinstance(entry, dict) or not isinstance(entry.get("id"), str) or not entry["id"]:
         return None
     owner = entry.get("owned_by")

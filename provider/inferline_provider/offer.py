@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 def by_hand(wanted: Collection[str], aliases: Mapping[str, str]) -> list[OfferedModel]:
     """
-    Return what to take for the models of a backend that lists none: those that an operator names.
+    Return what to take for the models of a backend without a list: those that an operator names.
     """
     names = dict.fromkeys(aliases.get(name, name) for name in wanted or aliases)
     return [OfferedModel.model_construct(id=name) for name in names]

@@ -27,7 +27,7 @@ class Settings:
     first_token_seconds: float = 5.0
     #: Between two looks at the backend's list of models.
     refresh_seconds: float = 60.0
-    #: Serve only these, and these where the backend lists none; empty: all that it has.
+    #: Serve only these, and these where the backend has no list; empty: all that it has.
     models: tuple[str, ...] = ()
     #: Backend's name of a model by the name that clients use.
     aliases: Mapping[str, str] = field(default_factory=dict)

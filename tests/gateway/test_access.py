@@ -343,6 +343,8 @@ async def test_a_key_may_stand_where_each_sdk_puts_it(
         {"authorization": "Bearer"},
         {"authorization": ""},
         {"authorization": "Basic dXNlcjpwYXNz"},
+        {"authorization": "Bearer unused"},
+        {"authorization": "Bearer sk-none", "api-key": "EMPTY"},
         {"api-key": ""},
         {},
     ],

@@ -134,6 +134,15 @@ class TestErrors:
 
         assert body == (await asking).content
 
+    async def test_its_sdk_can_read_what_is_wrong_at_any_address(
+        self, sdk: anthropic.AsyncAnthropic
+    ) -> None:
+        with pytest.raises(anthropic.NotFoundError) as caught:
+            await sdk.beta.files.list()
+
+        assert "not_found_error" == caught.value.type
+        assert (caught.value.request_id or "").startswith("req_")
+
     @pytest.mark.parametrize(
         "body",
         [

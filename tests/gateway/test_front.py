@@ -96,6 +96,15 @@ class TestHead:
         assert [b""] * 2 == [response.content for response in responses]
         assert "GET, HEAD" == (await client.post("/v1/models")).headers["allow"]
 
+    async def test_an_error_is_as_long_as_a_get_would_tell_it(
+        self, client: httpx.AsyncClient
+    ) -> None:
+        for path in ("/v1/nope", PATH, "/v1/messages", "/v1/messages/nope"):
+            got, head = await client.get(path), await client.head(path)
+
+            assert got.status_code == head.status_code >= 400
+            assert got.headers["content-length"] == head.headers["content-length"]
+
     async def test_a_look_at_a_stream_takes_it_from_nobody(
         self, gateway: Gateway, client: httpx.AsyncClient
     ) -> None:
@@ -201,6 +210,27 @@ class TestCompressedBodies:
         with pytest.raises(EncodingNotSupported):
             unpack(gzip.compress(gzip.compress(b"x")), "gzip, gzip", 10)
 
+    @pytest.mark.parametrize("lines", [["gzip", "gzip"], ["gzip, br"], ["gzip", "identity, br"]])
+    async def test_they_are_told_together_and_on_several_lines(
+        self, client: httpx.AsyncClient, lines: list[str]
+    ) -> None:
+        headers = [("content-encoding", line) for line in lines]
+
+        response = await client.post(PATH, content=gzip.compress(BODY), headers=headers)
+
+        assert 415 == response.status_code
+
+    @pytest.mark.parametrize("lines", [["identity, GZIP"], ["gzip,"], ["gzip", "identity"]])
+    async def test_what_changes_nothing_may_stand_beside_one(
+        self, gateway: Gateway, client: httpx.AsyncClient, lines: list[str]
+    ) -> None:
+        headers = [("content-encoding", line) for line in lines]
+
+        asking = client.post(PATH, content=gzip.compress(BODY), headers=headers)
+        body, response = await answered(gateway, asking)
+
+        assert (BODY, 200) == (body, response.status_code)
+
     async def test_where_there_is_no_body_its_encoding_does_not_matter(
         self, client: httpx.AsyncClient
     ) -> None:
@@ -222,7 +252,9 @@ class TestCompressedBodies:
             headers = {"content-encoding": "gzip"}
             response = await client.post(PATH, content=gzip.compress(BODY), headers=headers)
 
-        assert 415 == response.status_code
+            plain = await client.post(PATH, content=b"?", headers={"content-encoding": "identity"})
+
+        assert [415, 400] == [response.status_code, plain.status_code]
 
     async def test_too_much_of_it_is_told_as_too_much(self) -> None:
         async with running_gateway(body_bytes_max=1000) as gateway:
@@ -235,6 +267,7 @@ class TestCompressedBodies:
                 ]
 
         assert [413, 413] == [response.status_code for response in responses]
+        assert all("Send less" in response.text for response in responses)
 
 
 ORIGIN = "https://app.example"
@@ -264,6 +297,17 @@ class TestOtherOrigins:
         assert 401 == refused.status_code
         assert refused.headers["access-control-allow-origin"] in (ORIGIN, "*")
         assert set(EXPOSED) == set(refused.headers["access-control-expose-headers"].split(", "))
+
+    async def test_a_browser_may_ask_whether_a_gateway_at_home_takes_it(self) -> None:
+        async with (
+            running_gateway(cors_origins=ORIGIN) as gateway,
+            httpx.AsyncClient(base_url=gateway.url) as client,
+        ):
+            headers = {**PREFLIGHT, "access-control-request-private-network": "true"}
+            response = await client.options(PATH, headers=headers)
+
+        assert 200 == response.status_code
+        assert "true" == response.headers["access-control-allow-private-network"]
 
     async def test_an_origin_that_is_not_named_gets_no_leave(self) -> None:
         async with (

@@ -98,6 +98,14 @@ async def test_odd_entries_of_the_list_do_no_harm() -> None:
         assert (model.id, model.created, model.owned_by) == ("m", 0, "inferline")
 
 
+@pytest.mark.parametrize("listed", [["m"], {"data": ["m"]}])
+async def test_a_list_may_be_one_of_names(listed: Any) -> None:
+    async with backend_of({"/v1/models": listed}) as backend:
+        (model,) = await backend.models()
+
+    assert ("m", "inferline") == (model.id, model.owned_by)
+
+
 @pytest.mark.parametrize("odd", [True, -1, 10**40, 1.5, "5"])
 async def test_no_number_of_a_backend_keeps_its_models_out(odd: Any) -> None:
     entry = {"id": "m", "created": odd, "max_model_len": odd}

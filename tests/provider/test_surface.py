@@ -68,6 +68,16 @@ async def test_a_sound_comes_back_byte_for_byte() -> None:
         assert ("audio/mpeg", SOUND) == (row.content_type, around.answer(row))
 
 
+@pytest.mark.parametrize("content_type", ["application/ogg", "audio/x-aiff", "video/mp4"])
+async def test_a_sound_of_an_unusual_kind_goes_out_as_bytes(content_type: str) -> None:
+    backend = MediaBackend()
+    backend.told = lambda: web.Response(body=SOUND, content_type=content_type)
+    async with world(backend) as around:
+        row = await around.ended(await around.submit({"input": "Hi"}, path=SPOKEN))
+
+        assert ("application/octet-stream", SOUND) == (row.content_type, around.answer(row))
+
+
 async def test_a_text_that_a_server_calls_a_page_goes_out_as_a_text() -> None:
     backend = MediaBackend()
     backend.told = lambda: web.Response(text=" And so, my fellow\n", content_type="text/html")

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from inferline.cli import main
+from inferline.commands.printing import show
 from inferline.keys import parse
 from inferline.memory_keys import MemoryKeys
 from inferline.memory_registry import MemoryRegistry
@@ -74,6 +75,17 @@ def test_a_key_is_printed_once_and_alone_with_what_to_do_beside_it(run: Run) -> 
     _, listed, _ = run("keys", "list")
     assert [shown.id, "my-app", "my-app", "valid"] == listed.splitlines()[1].split()[:4]
     assert shown.secret not in listed
+
+
+def test_a_table_is_for_people_and_json_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"id": "m", "object": "model", "type": "model", "created": 5, "display_name": "m"}
+
+    show([row], as_json=False)
+    show([row], as_json=True)
+
+    out = capsys.readouterr().out.splitlines()
+    assert ["id  created", "m   5"] == out[:2]
+    assert [row] == json.loads("".join(out[2:]))
 
 
 def test_a_token_is_for_the_models_that_were_named(run: Run) -> None:

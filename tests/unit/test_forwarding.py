@@ -30,6 +30,13 @@ def task() -> Task:
         (b"%6bey=x&a=1", "a=1"),
         (b"a=1;access_token=x&b=2", "b=2"),
         (b"keyword=1&monkey=2", "keyword=1&monkey=2"),
+        (b"apiToken=x&auth-token=x&id_token=x&x-goog-api-key=x&jwt=x&user.password=x", ""),
+        (b"Ocp-Apim-Subscription-Key=x&X-Goog-Signature=x&client_secret=x&private-key=x", ""),
+        (b"X-Amz-Security-Token=x&X-Amz-Credential=x&sessionToken=x&passwd=x&pwd=x", ""),
+        (
+            b"max_tokens=5&stop_token=x&sort_key=a&model=m",
+            "max_tokens=5&stop_token=x&sort_key=a&model=m",
+        ),
     ],
 )
 def test_a_query_goes_on_without_credentials(raw: bytes, expected: str) -> None:

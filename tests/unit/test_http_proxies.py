@@ -230,6 +230,7 @@ async def test_this_machine_is_asked_without_a_proxy() -> None:
         ({"HTTPS_PROXY": "a", "HTTP_PROXY": "b"}, "b", "a"),
         ({"https_proxy": "a", "HTTPS_PROXY": "b"}, "", "a"),
         ({"https_proxy": "", "HTTPS_PROXY": "b"}, "", "b"),
+        ({"https_proxy": " ", "HTTPS_PROXY": " b\r"}, "", "b"),
         ({"ALL_PROXY": "a"}, "a", "a"),
         ({"all_proxy": "a", "HTTPS_PROXY": "b"}, "a", "b"),
         ({"HTTP_PROXY": "a", "REQUEST_METHOD": "GET"}, "", ""),

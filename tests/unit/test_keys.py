@@ -94,5 +94,14 @@ def test_what_shows_no_key_counts_for_nothing(none: str) -> None:
 
 
 def test_two_keys_are_one_too_many() -> None:
-    with pytest.raises(NotAuthenticated, match="different keys"):
-        shown_key(["Bearer il_1", "il_2"])
+    one, other = a_key()[1], a_key()[1]
+
+    for shown in ([f"Bearer {one}", other], ["Bearer il_1", "il_2"]):
+        with pytest.raises(NotAuthenticated, match="different keys"):
+            shown_key(shown)
+
+
+def test_what_can_be_no_key_counts_for_nothing_beside_one() -> None:
+    text = a_key()[1]
+
+    assert text == shown_key(["Bearer unused", text, "il_cut"])

@@ -246,6 +246,10 @@ def test_no_value_of_a_known_field_surprises(document: dict[str, Any]) -> None:
     refused_or_read(json.dumps(document).encode())
 
 
+#: What some programs write for none, and servers take for a name.
+EMPTY: tuple[object, ...] = ("", 0, {}, [])
+
+
 @pytest.mark.parametrize("path", ["/v1/responses", "/v1/responses/input_tokens"])
 @pytest.mark.parametrize(
     ("field", "value"),
@@ -255,6 +259,7 @@ def test_no_value_of_a_known_field_surprises(document: dict[str, Any]) -> None:
         ("conversation", {"id": "conv_1"}),
         ("previous_response_id", "resp_1"),
         ("background", "true"),
+        *((field, value) for field in ("conversation", "previous_response_id") for value in EMPTY),
     ],
 )
 def test_what_only_a_server_that_keeps_answers_can_do_is_refused_by_name(
