@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
+from inferline.endings import document_of
 from inferline.errors import BackendFailed, LeaseLost, ProviderLost, Unavailable
 from inferline.forwarding import CONTENT_TYPE
 from inferline.queue import Delivery, Message
@@ -217,7 +218,13 @@ class Attempt:
     @property
     def _is_seen(self) -> bool:
         """Whether a reader may have some of the answer: of one that is no stream nobody has any."""
-        return self._stream.begun and asks_stream(self._request)
+        return self._stream.begun and self._may_be_stream
+
+    @property
+    def _may_be_stream(self) -> bool:
+        """Whether the request asks for a stream; a form, which is not read here, may."""
+        is_form = CONTENT_TYPE in self.task.request_headers
+        return is_form or document_of(self._request).get("stream") is True
 
     def _can_go_on(self) -> bool:
         return self.task.attempts_left > 0 and not self._is_stuck
@@ -229,9 +236,7 @@ class Attempt:
         Once for each task: else a long prefill would be begun everywhere and ended nowhere.
         """
         terms, task = self._context.terms, self.task
-        is_movable = (
-            task.attempt == 1 and task.attempts_left and self._context.passes.peers(task.ref)
-        )
+        is_movable = task.attempt == 1 and task.attempts_left and self._peers
         if is_movable and asks_stream(body):
             return min(terms.first_event_seconds_max, terms.first_byte_seconds_max)
         return terms.first_byte_seconds_max
@@ -246,9 +251,7 @@ class Attempt:
             return Finish(failure(BackendFailed(DAMAGED, code="damaged_request")))
         self._request = body
         # Of an answer that is no stream nobody has seen anything.
-        may_be_begun = task.attempt > 1 and (
-            b'"stream' in body or CONTENT_TYPE in task.request_headers
-        )
+        may_be_begun = task.attempt > 1 and self._may_be_stream
         if may_be_begun and (left := await delivered(context.store, task)) is not None:
             return await self._go_on(left)
         return await self._put(body)

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from inferline.task import Task
-from inferline_provider.breaker import Breakers
+from inferline_provider.breaker import ALIVE_SECONDS, Breakers
 from inferline_provider.health import Health
 from inferline_provider.slots import Slots
 from inferline_provider.tuner import Tuner
 from inferline_provider.verdict import Broken, Busy, Fault, KeyRefused, Silent
-
-#: A backend that has just answered need not be looked at, seconds.
-ALIVE_SECONDS: Final = 1.0
 
 
 class Diagnosis:

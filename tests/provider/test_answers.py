@@ -214,6 +214,16 @@ async def test_an_answer_that_nobody_reads_as_a_stream_begins_anew_when_it_break
         assert around.backend.calls["/v1/chat/completions"] == 2
 
 
+async def test_a_stream_is_one_however_its_request_spells_that() -> None:
+    script = b'{"abort_after_tokens": 3, "tokens": 40, "interval": 0.05}'
+    asked = b'{"model": "test-model", "messages": [], "str\\u0065am": true, "x_script": %b}'
+    async with world(Backend(script=QUICK)) as around:
+        task = await around.submit(form=asked % script, attempts=1)
+        row = await around.ended(task)
+
+        assert (row.state, row.error["code"]) == (State.FAILED, "provider_lost")
+
+
 async def test_an_event_that_is_cut_in_its_middle_is_not_passed_on() -> None:
     sent = 'data: {"choices": [{"delta": {"content": "a"}}]}\n\ndata: {"choices": [{"del'
     script = {"body": sent, "content_type": "text/event-stream"}
