@@ -14,7 +14,7 @@ import pytest
 
 from inferline.aws.lending import session_policy
 from inferline.settings import Settings
-from inferline.task import reserved, slug
+from inferline.tasks.task import reserved, slug
 from tests.support.template import ACCOUNT, REGION, Template, listed
 
 HERE = Path(__file__).parent

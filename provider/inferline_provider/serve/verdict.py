@@ -1,0 +1,399 @@
+"""What an answer of the backend means for its task: told, tried again, or given up."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
+
+from inferline.errors import (
+    RETRY_AFTER_SECONDS_MAX,
+    BackendFailed,
+    BackendRefused,
+    InferLineError,
+    ProviderLost,
+)
+from inferline.streams.reported_error import error_body, error_of, in_shape, is_nested, status_of
+from inferline.tasks.store import Outcome
+from inferline.telemetry import genai
+
+#: Statuses that say "wait", not "no"; Anthropic's servers say 529.
+_BUSY: Final = frozenset({429, 503, 529})
+#: Statuses that speak of the provider's own key, never of the client's request.
+_KEY: Final = frozenset({401, 403})
+_FORBIDDEN: Final = 403
+#: Statuses outside of the 4xx that are about the request all the same.
+_TOLD: Final = frozenset({501})
+#: A 4xx that another attempt may mend.
+_TIMED_OUT: Final = 408
+
+_RETRY_AFTER: Final = "retry-after"
+#: The same in milliseconds, which OpenAI's SDKs prefer.
+_RETRY_AFTER_MS: Final = "retry-after-ms"
+_SHOULD_RETRY: Final = "x-should-retry"
+
+#: The fields that hold what was asked for, in the answers of all endpoints.
+_RESULTS: Final = frozenset(
+    {"choices", "data", "output", "content", "results", "tokens", "count", "score"}
+)
+
+#: What a 429 says that no waiting mends, as a part of its error's `code` or `type`: there are as
+#: many names for an account without money as there are vendors.
+_SPENT: Final = re.compile("insufficient|billing|balance|credit|arrear|current_quota")
+#: A code of an error that may be shown even where its words may not.
+_CODE: Final = re.compile(r"[a-z][a-z_]{0,63}")
+
+#: How long a task waits after a busy backend that did not say for how long, seconds.
+BUSY_SECONDS: Final = (1, 5)
+#: How long a task waits after a failed attempt, seconds.
+RETRY_SECONDS: Final = (0, 1)
+
+#: Larger answers are judged by their first and last byte: parsing them would hold up the others.
+PARSED_BYTES_MAX: Final = 256 * 1024
+
+#: How a proxy's page begins, which is no answer.
+_PAGES: Final = (b"<!doctype html", b"<html")
+_PAGE_BYTES: Final = 64
+
+
+class Fault(Exception):
+    """The backend gave no usable answer."""
+
+
+class Busy(Fault):
+    """
+    The backend has no room now. The attempt does not count.
+
+    `answer` is what the client is told when waiting no longer helps; with `is_final` it never does.
+    """
+
+    def __init__(
+        self,
+        retry_after_seconds: int | None,
+        answer: Answer | None = None,
+        *,
+        is_final: bool = False,
+    ) -> None:
+        super().__init__("The backend is busy.")
+        self.retry_after_seconds = retry_after_seconds
+        self.answer = answer
+        self.is_final = is_final
+
+
+class KeyRefused(Fault):
+    """
+    The backend refused this provider's key, or what it may do. Its answer is never shown: it may
+    hold secrets. `told` is what a client may hear if it was about the request after all.
+    """
+
+    def __init__(self, reason: str, told: Answer | None = None) -> None:
+        super().__init__(reason)
+        self.told = told
+
+
+class Unwell(Fault):
+    """The backend answers its health check with another status than 200."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"The backend answered {status} to GET /health.")
+        self.status = status
+
+
+class Broken(Fault):
+    """The backend failed. `answer` is what a client may be told of it when no attempt is left."""
+
+    def __init__(self, reason: str, answer: Answer | None = None) -> None:
+        super().__init__(reason)
+        self.answer = answer
+        #: Whether a server that is well has failed the task in the same way twice.
+        self.is_repeated = False
+        #: Whether the backend itself says that repeating does not help.
+        self.is_final = answer is not None and answer.headers.get(_SHOULD_RETRY) == "false"
+
+
+class Unlisted(Broken):
+    """The backend has no list of its models."""
+
+
+class CannotContinue(Fault):
+    """Nobody can honestly go on with what earlier attempts have left of the answer."""
+
+
+class NotRepeated(CannotContinue):
+    """The backend did not say again what is there already."""
+
+
+class Unfit(Fault):
+    """This backend can't go on with an answer that others began. Another may."""
+
+
+class Silent(Broken):
+    """The backend does not answer at all."""
+
+
+class Unheard(Broken):
+    """The backend took the request and then sent nothing for too long."""
+
+    def __init__(self) -> None:
+        super().__init__("The backend was silent for too long.")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer of the backend."""
+
+    status: int
+    content_type: str
+    body: bytes
+    #: Those of its headers that tell a client when, and whether, to ask again.
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """End the task with this outcome, after `rest` of the answer has been written."""
+
+    outcome: Outcome
+    rest: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class HandBack:
+    """
+    Give the task back; others may look at it after `hide_seconds`. `spared`: the attempt does not
+    count. `unfit`: those who can't go on with its answer, who need not look again.
+    """
+
+    spared: bool
+    hide_seconds: int
+    unfit: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Circumstances:
+    """What else decides what follows a fault."""
+
+    attempt: int = 1
+    attempts_left: int = 0
+    #: Whether a reader may have what was written; then only a continuation may follow,
+    begun: bool = False
+    #: and whether there can be none.
+    stuck: bool = False
+    #: How many other providers serve the model.
+    peers: int = 0
+    #: For how long the backend has refused the task, seconds; None when it does so first.
+    refused_seconds: float | None = None
+    #: For how long it may.
+    busy_seconds_max: float = 30.0
+    #: Whether others were answered with the provider's key of late.
+    has_good_key: bool = False
+    #: Those who can't go on with what was begun, this provider among them, and how many others may.
+    unfit: frozenset[str] = frozenset()
+    others: int = 0
+
+
+def judge(answer: Answer, headers: Mapping[str, str] = {}) -> Answer:
+    """
+    Return the answer that the client is told. Raises Fault when it is none to tell.
+
+    ``headers`` are the response's. A 200 around nothing but an error is an error: some SDKs would
+    take it for an empty answer.
+    """
+    status = answer.status
+    if 200 <= status < 300:
+        document = parse(answer.body)
+        if document is None:
+            raise Broken(f"The backend answered {status} without JSON.")
+        error = _only_error(document)
+        if error is None:
+            return answer
+        status = status_of(error)
+        answer = answer if is_nested(document) else _in_shape(answer, error)
+    answer = replace(answer, status=status, headers=_kept(headers))
+    if status in _BUSY:
+        raise _busy(answer)
+    if status in _KEY:
+        reason = f"The backend answered {status}: it refuses this provider's key."
+        # A 401 would have the client look for its own key.
+        raise KeyRefused(reason, _not_shown(answer) if status == _FORBIDDEN else None)
+    if (400 <= status < 500 and status != _TIMED_OUT) or status in _TOLD:
+        return answer if parse(answer.body) is not None else _in_json(answer)
+    told = _readable(answer) if 400 <= status < 600 else None
+    raise Broken(f"The backend answered {status}.", told)
+
+
+def judge_media(answer: Answer) -> Answer:
+    """Return a success that is a text, a sound or mere bytes. Raises Broken for a proxy's page."""
+    if answer.body[:_PAGE_BYTES].lstrip().lower().startswith(_PAGES):
+        raise Broken(f"The backend answered {answer.status} with a page.")
+    return answer
+
+
+def after(fault: Fault, seen: Circumstances) -> Finish | HandBack:
+    """Say what follows a fault. Two answers must not mix, and no client must wait for nothing."""
+    if seen.stuck or isinstance(fault, CannotContinue):
+        return Finish(failure(ProviderLost()))
+    # Another provider is asked first, at once.
+    is_passed_on = seen.peers > 0 and seen.attempt == 1
+    if isinstance(fault, Busy):
+        return _after_busy(fault, seen)
+    if isinstance(fault, Unfit):
+        if seen.others > 0:
+            return HandBack(True, 0, seen.unfit)
+        return Finish(failure(ProviderLost()))
+    is_refused = isinstance(fault, KeyRefused) and (seen.has_good_key or fault.told is not None)
+    if isinstance(fault, KeyRefused) and is_refused and not is_passed_on:
+        return _told(fault.told, seen, helps=False)
+    if isinstance(fault, Broken) and (fault.is_repeated or fault.is_final) and not is_passed_on:
+        return _told(fault.answer, seen, helps=False)
+    if seen.attempts_left > 0:
+        is_urgent = is_passed_on or isinstance(fault, KeyRefused)
+        return HandBack(False, 0 if is_urgent else random.randint(*RETRY_SECONDS))
+    return _told(fault.answer if isinstance(fault, Broken) else None, seen)
+
+
+def _after_busy(fault: Busy, seen: Circumstances) -> Finish | HandBack:
+    """Another provider may have room at once; else the task waits, but not for ever."""
+    if seen.refused_seconds is None and seen.attempt <= seen.peers:
+        return HandBack(True, 0)
+    if fault.is_final:
+        return _told(fault.answer, seen)
+    left = seen.busy_seconds_max - (seen.refused_seconds or 0.0)
+    asked = fault.retry_after_seconds
+    if left <= 0 or (asked or 0) > left:
+        return _told(fault.answer, seen)
+    pause = random.randint(*BUSY_SECONDS) if asked is None else asked
+    return HandBack(True, max(1, min(pause, math.ceil(left))))
+
+
+def _told(answer: Answer | None, seen: Circumstances, *, helps: bool = True) -> Finish:
+    """End the task with the backend's own answer, where there is one; ``helps``: repeating may."""
+    if seen.begun:
+        return Finish(failure(ProviderLost()))
+    is_later = answer is not None and _RETRY_AFTER in answer.headers
+    headers = {} if helps or is_later else {_SHOULD_RETRY: "false"}
+    if answer is None:
+        return Finish(replace(failure(BackendFailed()), headers=headers))
+    headers = {**headers, **answer.headers}
+    told = Outcome(status=answer.status, content_type=answer.content_type, headers=headers)
+    return Finish(told, answer.body)
+
+
+def failure(error: InferLineError) -> Outcome:
+    """Return the outcome of a task that failed with `error`."""
+    return Outcome(error=error.told())
+
+
+def parse(body: bytes) -> Any:
+    """Return the JSON that `body` is; None for none. A large one is only looked at: see above."""
+    text = body.strip()
+    if len(text) > PARSED_BYTES_MAX:
+        closed = {b"{": b"}", b"[": b"]"}.get(text[:1])
+        return {} if closed == text[-1:] else None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def usage_of(document: Any) -> dict[str, int]:
+    """Return the token counts that an answer, or the last event with any, tells of."""
+    if not isinstance(document, dict):
+        return {}
+    inner = document.get("response") or document.get("message")
+    usage = document.get("usage") or (inner.get("usage") if isinstance(inner, dict) else None)
+    return genai.counts(usage)
+
+
+def _only_error(document: Any) -> dict[str, Any] | None:
+    """Return the error that a document tells of and of nothing else that a client could use."""
+    if not isinstance(document, dict):
+        return error_of(document)
+    results = {name for name in _RESULTS & document.keys() if document[name] or name != "choices"}
+    return None if results and document.get("object") != "error" else error_of(document)
+
+
+def _in_json(answer: Answer, why: str = "") -> Answer:
+    """Return a refusal that is no JSON, such as a proxy's page, as an error clients can read."""
+    words = f"The LLM server refused the request with status {answer.status}. {why}".strip()
+    error = in_shape({"message": words, "code": BackendRefused.code}, answer.status)
+    return _in_shape(answer, error)
+
+
+def _readable(answer: Answer) -> Answer | None:
+    """Return a failure as OpenAI's clients read it; None when it is no error in JSON."""
+    document = parse(answer.body)
+    error = error_of(document)
+    if error is None or is_nested(document):
+        return None if error is None else answer
+    return _in_shape(answer, error)
+
+
+def _in_shape(answer: Answer, error: Mapping[str, Any]) -> Answer:
+    return replace(answer, content_type="application/json", body=error_body(error))
+
+
+def _kept(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers of a failure that its client is told, as SDKs read them."""
+    kept = {}
+    if (seconds := _seconds(headers)) is not None:
+        kept[_RETRY_AFTER] = str(seconds)
+    if (retries := headers.get(_SHOULD_RETRY, "").strip().lower()) in ("true", "false"):
+        kept[_SHOULD_RETRY] = retries
+    return kept
+
+
+def _busy(answer: Answer) -> Busy:
+    """Return what a busy backend says: when there may be room, or that waiting won't help."""
+    seconds = int(answer.headers[_RETRY_AFTER]) if _RETRY_AFTER in answer.headers else None
+    told = _readable(answer) or _in_json(answer, "It is busy.")
+    is_final = answer.headers.get(_SHOULD_RETRY) == "false" or any(
+        map(_SPENT.search, _codes(answer))
+    )
+    return Busy(seconds, told, is_final=is_final)
+
+
+def _codes(answer: Answer) -> set[str]:
+    """Return what an error calls itself."""
+    error = error_of(parse(answer.body)) or {}
+    values = [error.get(name) for name in ("code", "type")]
+    return {value for value in values if isinstance(value, str)}
+
+
+def _not_shown(answer: Answer) -> Answer:
+    """Return a refusal with none of its own words, which may hold a secret, but for its code."""
+    codes = sorted(code for code in _codes(answer) if _CODE.fullmatch(code))
+    why = f" ({codes[0]})" if codes else ""
+    error = BackendRefused(
+        f"The LLM server refused the request with status {answer.status}{why}.",
+        code=codes[0] if codes else None,
+    )
+    return Answer(answer.status, "application/json", json.dumps(error.body()).encode())
+
+
+def _seconds(headers: Mapping[str, str]) -> int | None:
+    """Return for how many whole seconds to wait, by the headers; None where they do not tell."""
+    text = headers.get(_RETRY_AFTER, "").strip()
+    milliseconds = headers.get(_RETRY_AFTER_MS, "").strip()
+    try:
+        if milliseconds[:1].isdecimal():
+            seconds = float(milliseconds) / 1000
+        elif text[:1].isdecimal():
+            seconds = float(text)
+        else:
+            seconds = (_date(text) - _date(headers.get("date", ""))).total_seconds()
+        return max(1, min(RETRY_AFTER_SECONDS_MAX, math.ceil(seconds)))
+    except (ValueError, OverflowError):
+        return None
+
+
+def _date(text: str) -> datetime:
+    """Return what a header's date means: one without a zone is UTC. Raises ValueError for none."""
+    date = parsedate_to_datetime(text)
+    return date if date.tzinfo else date.replace(tzinfo=UTC)
