@@ -19,7 +19,7 @@ from functions._wiring import MARGIN_SECONDS, Opened
 from inferline.accounts.caller import Caller
 from inferline.accounts.limits import Limits
 from inferline.errors import Unavailable
-from inferline.gateway.routes.objects import error_response
+from inferline.gateway.errors import error_response
 from inferline.tasks.task import TIERS
 
 #: API Gateway waits 29 s for an answer that is not streamed. A new process takes some of them

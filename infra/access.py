@@ -16,7 +16,7 @@ from inferline.aws.dynamodb.registry import PROVIDERS
 from inferline.aws.dynamodb.tenants import TENANTS
 from inferline.aws.dynamodb.usage import USAGE
 from inferline.aws.lending import BODY_ACTIONS, KEY_ACTIONS, QUEUE_ACTIONS, TASK_ACTIONS
-from inferline.tasks.task import RESERVED_SLUG
+from inferline.names import RESERVED_SLUG
 from infra.functions import INFERENCE
 from infra.queues import Queues
 from infra.rights import queue_arns, through_services

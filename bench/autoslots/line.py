@@ -16,9 +16,10 @@ from bench.sim import virtual_time
 from bench.sim.virtual_time import VirtualClock
 from inferline.fleet.enrolment import Enrolment, Faster, Grant, OfferedModel, Terms
 from inferline.memory.tasks import MemoryBodies, MemoryQueue
+from inferline.names import slug
 from inferline.settings import Settings as GatewaySettings
 from inferline.tasks.queue import Message
-from inferline.tasks.task import Task, TaskRef, slug
+from inferline.tasks.task import Task, TaskRef
 from inferline_provider import provider
 from inferline_provider.backend.capacity import UNKNOWN, Room
 from inferline_provider.backend.client import Backend

@@ -26,8 +26,9 @@ from inferline.aws.dynamodb.minutes import DynamoMinutes
 from inferline.aws.dynamodb.task_rows import ENDED_KEY
 from inferline.aws.dynamodb.tasks import DynamoTaskStore
 from inferline.aws.dynamodb.usage import DynamoUsage
+from inferline.names import slug
 from inferline.tasks.store import Claimed, Outcome
-from inferline.tasks.task import Task, TaskRef, slug
+from inferline.tasks.task import Task, TaskRef
 from inferline.usage.aggregation import Settlement
 from inferline.usage.ledger import Entry
 from inferline.usage.minutes import MinuteLedger

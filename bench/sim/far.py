@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from bench.harness.distance import DYNAMODB, SEND_TO_RECEIVE, Distance
 from bench.sim.virtual_time import VirtualClock
 from inferline.memory.tasks import MemoryStore
+from inferline.names import slug
 from inferline.tasks.queue import Delivery, Depth, Message
 from inferline.tasks.store import Claimed, Outcome, Refused
-from inferline.tasks.task import TIERS, Task, TaskRef, Tier, slug
+from inferline.tasks.task import TIERS, Task, TaskRef, Tier
 
 #: Of a call of SQS, which takes as long as from SendMessage to a receive, the way there, seconds.
 WAY_SECONDS = 0.004

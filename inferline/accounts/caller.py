@@ -7,7 +7,8 @@ from typing import Final, Literal
 
 from inferline.accounts.limits import UNSET, Limits
 from inferline.accounts.patterns import EVERY, matches
-from inferline.tasks.task import TIERS, Tier, plain, reserved
+from inferline.names import plain, reserved
+from inferline.tasks.task import TIERS, Tier
 
 #: What a key is for: `client` asks for answers, `provider` enrols, `admin` makes keys and takes
 #: them back; each does nothing else.

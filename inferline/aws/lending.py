@@ -16,8 +16,8 @@ from inferline.aws.api.errors import translated
 from inferline.errors import InvalidRequest
 from inferline.fleet.enrolment import Credentials
 from inferline.fleet.registry import Model
+from inferline.names import slug
 from inferline.settings import Settings
-from inferline.tasks.task import slug
 
 #: STS's limit on a session policy.
 POLICY_CHARS_MAX: Final = 2048

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from inferline.accounts import patterns
 from inferline.commands.printing import OK
-from inferline.fleet.registry import NAME
+from inferline.names import NAME
 from inferline.settings import Settings, SettingsError
 
 if TYPE_CHECKING:

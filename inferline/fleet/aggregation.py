@@ -28,7 +28,7 @@ from inferline.fleet.registry import (
     Serving,
 )
 from inferline.fleet.speeds import paces
-from inferline.tasks.task import mark, slug
+from inferline.names import mark, slug
 
 log = logging.getLogger(__name__)
 

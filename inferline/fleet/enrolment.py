@@ -13,7 +13,8 @@ from typing import Annotated, Final, Protocol
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from inferline.fleet.registry import NAME, TWIN, Model
+from inferline.fleet.registry import TWIN, Model
+from inferline.names import NAME
 from inferline.tasks.task import Tier
 
 MODELS_MAX: Final = 200

@@ -8,19 +8,12 @@ provider is live while it is heard of. Who asks for a model reads its row alone:
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
-from inferline.tasks.task import Tier, mark, slug
-
-#: What a model or a provider may be called: no markup, no control characters, no spaces.
-NAME: Final = re.compile(r"[A-Za-z0-9_./:@+-]{1,128}")
-
-
-#: Longest name of a row of the registry, bytes, as DynamoDB has it.
-NAME_BYTES_MAX: Final = 1024
+from inferline.names import mark, slug
+from inferline.tasks.task import Tier
 
 #: Stands between a provider's name and what tells a process from others by it; in no `NAME`.
 TWIN: Final = "#"

@@ -40,11 +40,11 @@ from inferline.gateway.catalogue import Catalogue
 from inferline.gateway.edge import cors
 from inferline.gateway.edge.normalization import Front
 from inferline.gateway.edge.retry_advice import advised
+from inferline.gateway.errors import error_response
 from inferline.gateway.polling import Watch
 from inferline.gateway.routes import control, inference, keys, overview, tasks, usage
 from inferline.gateway.routes.access import Access, KeyAccess, OpenAccess, admin, client, provider
 from inferline.gateway.routes.control import Office
-from inferline.gateway.routes.objects import error_response
 from inferline.gateway.submit.submission import Line
 from inferline.settings import Settings
 from inferline.telemetry.trace import NO_TRACER, Tracer

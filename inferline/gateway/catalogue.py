@@ -13,9 +13,9 @@ from typing import Final, Generic, TypeVar
 from inferline.accounts.caller import Caller
 from inferline.clock import Clock
 from inferline.errors import ModelNotFound
-from inferline.fleet.registry import NAME_BYTES_MAX, Fleet, Model, Registry, Snapshot
+from inferline.fleet.registry import Fleet, Model, Registry, Snapshot
+from inferline.names import NAME_BYTES_MAX, plain
 from inferline.tasks.queue import Depth, TaskQueue
-from inferline.tasks.task import plain
 from inferline.validation.payload import MODEL_CHARS_MAX
 
 log = logging.getLogger(__name__)

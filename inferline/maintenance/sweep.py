@@ -16,8 +16,9 @@ from inferline.errors import InferLineError
 from inferline.fleet.aggregation import Census
 from inferline.fleet.registry import Model, QueueMaker, Registry
 from inferline.maintenance.live_tasks import LiveTasks, Tasks
+from inferline.names import plain
 from inferline.tasks.store import TaskStore, Wanted
-from inferline.tasks.task import State, TaskRef, plain
+from inferline.tasks.task import State, TaskRef
 from inferline.usage.minutes import MINUTE_MS, Minute, MinuteStore
 
 log = logging.getLogger(__name__)

@@ -16,9 +16,10 @@ from typing import Any
 
 from inferline.clock import Clock, SystemClock
 from inferline.errors import BackendFailed, LeaseLost, Unavailable
+from inferline.names import slug
 from inferline.tasks.queue import Delivery, Depth, Message
 from inferline.tasks.store import Bound, Claimed, Found, Outcome, Refused, Standing, Wanted
-from inferline.tasks.task import TIERS, Chunk, State, Task, TaskRef, Tier, slug
+from inferline.tasks.task import TIERS, Chunk, State, Task, TaskRef, Tier
 from inferline.usage.minutes import Figures, Minute
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from inferline.errors import ProviderFault
-from inferline.fleet.registry import NAME
+from inferline.names import NAME
 from inferline.tasks.task import CHUNK_BYTES_MAX, TAIL_BYTES_MAX, Chunk, Head, Task
 from inferline.validation.forwarding import may_pass
 

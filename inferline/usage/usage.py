@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import astuple, dataclass, fields
 from typing import Any, Final, Literal, NamedTuple, Protocol, Self
 
-from inferline.fleet.registry import NAME
+from inferline.names import NAME
 from inferline.tasks.task import State
 from inferline.telemetry import genai
 

@@ -19,8 +19,8 @@ from urllib.parse import urlsplit
 
 from inferline import __version__, logs
 from inferline.fleet.enrolment import Grant
-from inferline.fleet.registry import NAME
 from inferline.http.proxies import Proxies
+from inferline.names import NAME
 from inferline.settings import SettingsError
 from inferline.telemetry.otlp import tracing
 from inferline.telemetry.trace import Tracer

@@ -18,7 +18,7 @@ from inferline.fleet.enrolment import Credentials, Enrolment, Grant
 from inferline.http.connections import Connections
 from inferline.http.errors import HttpError
 from inferline.http.proxies import NO_PROXIES, Proxies
-from inferline.tasks.task import plain
+from inferline.names import plain
 
 log = logging.getLogger(__name__)
 

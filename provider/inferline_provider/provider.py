@@ -13,10 +13,10 @@ from typing import Final, Protocol, TypeVar
 from inferline import __version__
 from inferline.clock import Clock, SystemClock
 from inferline.fleet.enrolment import TOKENS_PER_SECOND_MAX, Enrolment, Grant
+from inferline.names import plain
 from inferline.tasks.bodies import BodyStore
 from inferline.tasks.queue import TaskQueue
 from inferline.tasks.store import TaskStore
-from inferline.tasks.task import plain
 from inferline_provider.autoslots.gauge import Gauge
 from inferline_provider.autoslots.tuner import Tuner
 from inferline_provider.backend.breaker import Breakers

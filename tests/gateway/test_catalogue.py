@@ -16,7 +16,7 @@ from inferline.fleet.registry import Model, Serving, Snapshot
 from inferline.gateway.catalogue import MISSED_SECONDS, ROWS_MAX, Cached, Catalogue
 from inferline.memory.registry import MemoryRegistry
 from inferline.memory.tasks import MemoryQueue
-from inferline.tasks.task import mark, reserved, slug
+from inferline.names import mark, reserved, slug
 from inferline.validation.payload import MODEL_CHARS_MAX
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from inferline.aws.api.credentials import Keys, LentCredentials, StaticCredentials
 from inferline.fleet.enrolment import Credentials, Grant
-from inferline.tasks.task import State, reserved
+from inferline.names import reserved
+from inferline.tasks.task import State
 from inferline_provider import cli
 from inferline_provider.enrolment import GrantedCredentials
 from tests.provider.fakes import FakeClock

@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from tests.unit.test_http import Server
 
 from inferline.aws.api.client import AwsClient
 from inferline.aws.api.credentials import StaticCredentials
@@ -19,6 +18,7 @@ from inferline_provider.enrolment import Gateway, GatewayUnreachable
 from tests.support.certificates import certificate, server_context
 from tests.support.emulators import free_port
 from tests.support.forward_proxy import ForwardProxy
+from tests.unit.http.test_http import Server
 
 
 def answer(body: bytes) -> bytes:

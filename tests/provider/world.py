@@ -16,10 +16,11 @@ from aiohttp import web
 from inferline.clock import Clock
 from inferline.fleet.enrolment import Credentials, Faster, Grant, Terms
 from inferline.memory.tasks import MemoryBodies, MemoryQueue, MemoryStore
+from inferline.names import reserved, slug
 from inferline.settings import Settings as GatewaySettings
 from inferline.tasks.bodies import body_key
 from inferline.tasks.queue import Message
-from inferline.tasks.task import Chunk, Head, Task, TaskRef, Tier, reserved, slug
+from inferline.tasks.task import Chunk, Head, Task, TaskRef, Tier
 from inferline_provider import provider
 from inferline_provider.settings import Settings
 from inferline_provider.telemetry.attempts import UNTOLD, Telemetry

@@ -26,8 +26,9 @@ from inferline.memory.registry import MemoryRegistry
 from inferline.memory.tasks import MemoryBodies, MemoryMinutes, MemoryQueue, MemoryStore
 from inferline.memory.tenants import MemoryTenants
 from inferline.memory.usage import MemoryUsage
+from inferline.names import slug
 from inferline.settings import Settings
-from inferline.tasks.task import Task, TaskRef, slug
+from inferline.tasks.task import Task, TaskRef
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,8 @@ from typing import Any, NoReturn, TypeVar, cast
 from inferline.accounts.caller import Role
 from inferline.accounts.keys import new_key
 from inferline.errors import LeaseLost
-from inferline.fleet.registry import NAME_BYTES_MAX, Provider
+from inferline.fleet.registry import Provider
+from inferline.names import NAME_BYTES_MAX
 from inferline.tasks.queue import Message
 from inferline.tasks.store import Claimed, Outcome
 from inferline.tasks.task import Chunk, Head, Task

@@ -10,7 +10,7 @@ from inferline.aws.api.client import AwsClient
 from inferline.aws.api.errors import translated
 from inferline.aws.api.items import to_item
 from inferline.aws.dynamodb.registry import rows
-from inferline.tasks.task import slug
+from inferline.names import slug
 from inferline.usage.minutes import MINUTE_MS, Figures, Minute
 
 MINUTES: Final = "MINUTE"

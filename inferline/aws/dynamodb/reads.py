@@ -19,7 +19,7 @@ from inferline.aws.dynamodb.task_rows import (
     wanted_keys,
 )
 from inferline.errors import ProviderFault
-from inferline.fleet.registry import NAME
+from inferline.names import NAME
 from inferline.tasks.store import Found, Wanted
 from inferline.tasks.task import Chunk, Task
 

@@ -33,8 +33,8 @@ from inferline.gateway.answer.reader import Reader, backends_headers
 from inferline.gateway.answer.reader_lease import Attendance
 from inferline.gateway.answer.request_log import Visit
 from inferline.gateway.answer.smoothing import Smoother
+from inferline.gateway.errors import error_response
 from inferline.gateway.polling import Pace
-from inferline.gateway.routes.objects import error_response
 from inferline.gateway.submit.submission import Line
 from inferline.streams.endings import said_all
 from inferline.streams.pacing import interval

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from inferline.errors import ProviderFault
-from inferline.fleet.registry import NAME
+from inferline.names import NAME
 from inferline.settings import Settings
 from inferline.tasks.output_rules import check_head, check_task
 from inferline.tasks.store import Found

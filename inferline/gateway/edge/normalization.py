@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from inferline.errors import UpgradeRefused
 from inferline.gateway.edge.anthropic import AnthropicSend, is_anthropics
 from inferline.gateway.edge.decompression import encoding_of, unpacked
-from inferline.gateway.routes.objects import error_response
+from inferline.gateway.errors import error_response
 
 #: What may follow here is a name, which may have slashes of its own.
 _NAMED: Final = re.compile(r"(.*/(?:models|providers))/+(.*[^/].*)", re.DOTALL)

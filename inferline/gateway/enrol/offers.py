@@ -14,7 +14,7 @@ from inferline.accounts.tenants import TenantStore
 from inferline.clock import Clock
 from inferline.fleet.enrolment import Enrolment, Lender, OfferedModel
 from inferline.gateway.catalogue import Cached
-from inferline.tasks.task import reserved
+from inferline.names import reserved
 
 log = logging.getLogger(__name__)
 

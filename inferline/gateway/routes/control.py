@@ -43,9 +43,9 @@ from inferline.fleet.registry import (
 )
 from inferline.gateway.enrol import peers
 from inferline.gateway.enrol.offers import Offers
+from inferline.gateway.errors import ERRORS
 from inferline.gateway.routes.access import Access, ClientCaller, ProviderCaller
 from inferline.gateway.routes.objects import (
-    ERRORS,
     Health,
     ModelList,
     ModelObject,
@@ -54,8 +54,8 @@ from inferline.gateway.routes.objects import (
 )
 from inferline.gateway.submit.quota import Quotas
 from inferline.gateway.submit.submission import Line
+from inferline.names import plain
 from inferline.tasks.output_rules import MEANINGS
-from inferline.tasks.task import plain
 from inferline.usage.minutes import MinuteLedger
 from inferline.usage.usage import UsageStore
 

@@ -20,8 +20,8 @@ from inferline.errors import BodyTooLarge, InferLineError, InvalidRequest, TaskC
 from inferline.gateway.answer.answer import Answer
 from inferline.gateway.answer.compression import takes_gzip
 from inferline.gateway.answer.request_log import Visit
+from inferline.gateway.errors import ERRORS, error_response
 from inferline.gateway.routes.access import client
-from inferline.gateway.routes.objects import ERRORS, error_response
 from inferline.gateway.submit import repeat
 from inferline.gateway.submit.hints import Patience, idempotency_key, is_retry
 from inferline.gateway.submit.quota import Quotas

@@ -15,9 +15,10 @@ from inferline.accounts.keys import OVERLAP_SECONDS, OVERLAP_SECONDS_MAX, Key, n
 from inferline.accounts.limits import LIMIT_MAX, Limits
 from inferline.accounts.patterns import EVERY, PATTERN, check
 from inferline.fleet.enrolment import AS_TOLD, Name
+from inferline.gateway.errors import ERRORS
 from inferline.gateway.routes.access import AdminCaller
 from inferline.gateway.routes.control import At, Office
-from inferline.gateway.routes.objects import ERRORS, KeyList, KeyObject, LimitsObject, ShownKey
+from inferline.gateway.routes.objects import KeyList, KeyObject, LimitsObject, ShownKey
 from inferline.tasks.task import TIERS, Tier
 
 log = logging.getLogger(__name__)

@@ -2,36 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel, computed_field
-from starlette.responses import Response
 
 from inferline.accounts.caller import Role
 from inferline.accounts.keys import Validity
-from inferline.errors import InferLineError
+from inferline.gateway.errors import ErrorObject
 from inferline.tasks.task import State, Tier
 from inferline.usage.usage import Outcome
 
 #: The last that a date of RFC 3339 can name, seconds since 1970; backends may tell of any.
 _LAST_SECOND: Final = 253_402_300_799
-
-
-class ErrorObject(BaseModel):
-    """What went wrong and what to do, as OpenAI writes it."""
-
-    message: str
-    type: str
-    param: str | None
-    code: str | None
-
-
-class ErrorBody(BaseModel):
-    """The body of every error."""
-
-    error: ErrorObject
 
 
 class ModelObject(BaseModel):
@@ -366,19 +349,3 @@ class Health(BaseModel):
     version: str
     models: int
     providers: int
-
-
-#: Every route's errors, for the OpenAPI page.
-ERRORS: Final[dict[int | str, dict[str, Any]]] = {
-    "default": {"model": ErrorBody, "description": "An error; the message says what to do."}
-}
-
-
-def error_response(error: InferLineError) -> Response:
-    """``error`` as its HTTP response."""
-    return Response(
-        json.dumps(error.body()),
-        status_code=error.status,
-        headers=error.headers(),
-        media_type="application/json",
-    )

@@ -15,10 +15,10 @@ from inferline.accounts.caller import Caller
 from inferline.fleet.aggregation import counted
 from inferline.fleet.registry import NOBODY, Model, Serving
 from inferline.gateway.catalogue import Cached, no_such_model
+from inferline.gateway.errors import ERRORS
 from inferline.gateway.routes.access import ClientCaller
 from inferline.gateway.routes.control import Office, provider_objects, shown_to
 from inferline.gateway.routes.objects import (
-    ERRORS,
     FiguresObject,
     HourObject,
     MinuteObject,

@@ -19,13 +19,15 @@ from inferline.gateway.answer.headers import EVENT_STREAM
 from inferline.gateway.answer.model_name import Naming
 from inferline.gateway.answer.reader import Reader, ended_without_answer
 from inferline.gateway.answer.request_log import Visit
+from inferline.gateway.errors import ERRORS, ErrorObject
 from inferline.gateway.routes.access import ClientCaller
-from inferline.gateway.routes.objects import ERRORS, ErrorObject, TaskObject
+from inferline.gateway.routes.objects import TaskObject
 from inferline.gateway.submit.repeat import take_seat
 from inferline.gateway.submit.submission import Line
+from inferline.names import MARK_CHARS
 from inferline.tasks.output_rules import is_document
 from inferline.tasks.store import Wanted
-from inferline.tasks.task import MARK_CHARS, State, Task, TaskRef
+from inferline.tasks.task import State, Task, TaskRef
 from inferline.telemetry import genai
 from inferline.telemetry.trace import NO_TRACER
 from inferline.usage.ledger import NO_LEDGER

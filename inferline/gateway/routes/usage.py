@@ -6,15 +6,10 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Query
 
+from inferline.gateway.errors import ERRORS
 from inferline.gateway.routes.access import ClientCaller
 from inferline.gateway.routes.control import At
-from inferline.gateway.routes.objects import (
-    ERRORS,
-    RequestList,
-    RequestObject,
-    UsageList,
-    UsageObject,
-)
+from inferline.gateway.routes.objects import RequestList, RequestObject, UsageList, UsageObject
 from inferline.usage.report import (
     AGO,
     DIMENSIONS,

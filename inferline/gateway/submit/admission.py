@@ -14,8 +14,9 @@ from inferline.fleet.registry import NOBODY, Model
 from inferline.gateway.catalogue import Catalogue, Reading
 from inferline.gateway.submit import fairness
 from inferline.gateway.submit.active_tenants import Crowd
+from inferline.names import plain
 from inferline.settings import Settings
-from inferline.tasks.task import TIERS, Tier, plain
+from inferline.tasks.task import TIERS, Tier
 
 #: How much of its time a request must have left for the backend, in mean times that one takes
 #: there: a quarter is for what nobody can know. `python -m bench overload` shows what that gives.

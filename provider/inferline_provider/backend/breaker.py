@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Final
 
 from inferline.clock import Clock
-from inferline.tasks.task import TaskRef, plain
+from inferline.names import plain
+from inferline.tasks.task import TaskRef
 from inferline_provider.pull.slots import Slots
 
 #: So many different tasks of a model have to fail in a row before that says something of the model

@@ -17,15 +17,7 @@ from inferline.http.response import Outlasts, Response
 from inferline.validation.forwarding import CONTENT_TYPE, NOTHING
 from inferline_provider.backend import capacity, listing
 from inferline_provider.backend.capacity import Room
-from inferline_provider.serve.verdict import (
-    Broken,
-    Fault,
-    KeyRefused,
-    Silent,
-    Unheard,
-    Unlisted,
-    Unwell,
-)
+from inferline_provider.faults import Broken, Fault, KeyRefused, Silent, Unheard, Unlisted, Unwell
 
 #: For every look at the backend that is no task.
 LOOK_SECONDS_MAX: Final = 10.0

@@ -12,7 +12,7 @@ from inferline.fleet.enrolment import OfferedModel
 from inferline_provider.backend.capacity import UNKNOWN, Room
 from inferline_provider.backend.client import Backend
 from inferline_provider.backend.offer import by_hand, offered
-from inferline_provider.serve.verdict import Fault, KeyRefused, Silent, Unlisted, Unwell
+from inferline_provider.faults import Fault, KeyRefused, Silent, Unlisted, Unwell
 from inferline_provider.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Collection, Mapping, Sequence
 
 from inferline.fleet.enrolment import MODELS_MAX, OfferedModel
-from inferline.fleet.registry import NAME
+from inferline.names import NAME
 
 log = logging.getLogger(__name__)
 

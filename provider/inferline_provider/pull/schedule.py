@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from math import inf
 from typing import Final
 
+from inferline.names import plain
 from inferline.tasks.queue import RECEIVE_MAX
-from inferline.tasks.task import TIERS, Tier, plain
+from inferline.tasks.task import TIERS, Tier
 
 #: Every so many turns the queue that waited longest has its turn, whatever its tier.
 FAIR_TURNS: Final = 10

@@ -9,7 +9,7 @@ from math import log2
 from typing import Final
 
 from inferline.fleet.enrolment import Faster
-from inferline.tasks.task import plain
+from inferline.names import plain
 
 #: For the best of the others being twice as fast, and again for each time twice, seconds: a few
 #: receives, so that a message that is given back reaches the faster ones that wait for it, and

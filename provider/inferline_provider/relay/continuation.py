@@ -10,8 +10,8 @@ from typing import Any, Final, Protocol
 from inferline.streams.endings import document_of, finish_reason
 from inferline.streams.sse import Event, data_event
 from inferline.validation.payload import choices_of, include_usage
+from inferline_provider.faults import CannotContinue, NotRepeated, Unfit
 from inferline_provider.relay.delivered import CHAT, COMPLETIONS, Delivered
-from inferline_provider.serve.verdict import CannotContinue, NotRepeated, Unfit
 
 #: Fields that bound or shape an answer in ways that its rest alone would not keep.
 _SHAPING: Final = (

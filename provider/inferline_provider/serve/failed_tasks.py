@@ -6,8 +6,9 @@ from collections.abc import Mapping, Set
 from typing import Final
 
 from inferline.clock import Clock
+from inferline.names import slug
 from inferline.tasks.queue import Delivery, Message, UnreadableMessage
-from inferline.tasks.task import TaskRef, slug
+from inferline.tasks.task import TaskRef
 
 #: For how long a task that was failed here is left to others, seconds. They may be busy; but who
 #: all have failed a task must not wait for each other for ever.

@@ -7,7 +7,7 @@ import math
 import random
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
@@ -22,6 +22,16 @@ from inferline.errors import (
 from inferline.streams.reported_error import error_body, error_of, in_shape, is_nested, status_of
 from inferline.tasks.store import Outcome
 from inferline.telemetry import genai
+from inferline_provider.faults import (
+    SHOULD_RETRY,
+    Answer,
+    Broken,
+    Busy,
+    CannotContinue,
+    Fault,
+    KeyRefused,
+    Unfit,
+)
 
 #: Statuses that say "wait", not "no"; Anthropic's servers say 529.
 _BUSY: Final = frozenset({429, 503, 529})
@@ -36,7 +46,6 @@ _TIMED_OUT: Final = 408
 _RETRY_AFTER: Final = "retry-after"
 #: The same in milliseconds, which OpenAI's SDKs prefer.
 _RETRY_AFTER_MS: Final = "retry-after-ms"
-_SHOULD_RETRY: Final = "x-should-retry"
 
 #: The fields that hold what was asked for, in the answers of all endpoints.
 _RESULTS: Final = frozenset(
@@ -60,99 +69,6 @@ PARSED_BYTES_MAX: Final = 256 * 1024
 #: How a proxy's page begins, which is no answer.
 _PAGES: Final = (b"<!doctype html", b"<html")
 _PAGE_BYTES: Final = 64
-
-
-class Fault(Exception):
-    """The backend gave no usable answer."""
-
-
-class Busy(Fault):
-    """
-    The backend has no room now. The attempt does not count.
-
-    `answer` is what the client is told when waiting no longer helps; with `is_final` it never does.
-    """
-
-    def __init__(
-        self,
-        retry_after_seconds: int | None,
-        answer: Answer | None = None,
-        *,
-        is_final: bool = False,
-    ) -> None:
-        super().__init__("The backend is busy.")
-        self.retry_after_seconds = retry_after_seconds
-        self.answer = answer
-        self.is_final = is_final
-
-
-class KeyRefused(Fault):
-    """
-    The backend refused this provider's key, or what it may do. Its answer is never shown: it may
-    hold secrets. `told` is what a client may hear if it was about the request after all.
-    """
-
-    def __init__(self, reason: str, told: Answer | None = None) -> None:
-        super().__init__(reason)
-        self.told = told
-
-
-class Unwell(Fault):
-    """The backend answers its health check with another status than 200."""
-
-    def __init__(self, status: int) -> None:
-        super().__init__(f"The backend answered {status} to GET /health.")
-        self.status = status
-
-
-class Broken(Fault):
-    """The backend failed. `answer` is what a client may be told of it when no attempt is left."""
-
-    def __init__(self, reason: str, answer: Answer | None = None) -> None:
-        super().__init__(reason)
-        self.answer = answer
-        #: Whether a server that is well has failed the task in the same way twice.
-        self.is_repeated = False
-        #: Whether the backend itself says that repeating does not help.
-        self.is_final = answer is not None and answer.headers.get(_SHOULD_RETRY) == "false"
-
-
-class Unlisted(Broken):
-    """The backend has no list of its models."""
-
-
-class CannotContinue(Fault):
-    """Nobody can honestly go on with what earlier attempts have left of the answer."""
-
-
-class NotRepeated(CannotContinue):
-    """The backend did not say again what is there already."""
-
-
-class Unfit(Fault):
-    """This backend can't go on with an answer that others began. Another may."""
-
-
-class Silent(Broken):
-    """The backend does not answer at all."""
-
-
-class Unheard(Broken):
-    """The backend took the request and then sent nothing for too long."""
-
-    def __init__(self) -> None:
-        super().__init__("The backend was silent for too long.")
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A whole answer of the backend."""
-
-    status: int
-    content_type: str
-    body: bytes
-    #: Those of its headers that tell a client when, and whether, to ask again.
-    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,7 +193,7 @@ def _told(answer: Answer | None, seen: Circumstances, *, helps: bool = True) -> 
     if seen.begun:
         return Finish(failure(ProviderLost()))
     is_later = answer is not None and _RETRY_AFTER in answer.headers
-    headers = {} if helps or is_later else {_SHOULD_RETRY: "false"}
+    headers = {} if helps or is_later else {SHOULD_RETRY: "false"}
     if answer is None:
         return Finish(replace(failure(BackendFailed()), headers=headers))
     headers = {**headers, **answer.headers}
@@ -344,8 +260,8 @@ def _kept(headers: Mapping[str, str]) -> dict[str, str]:
     kept = {}
     if (seconds := _seconds(headers)) is not None:
         kept[_RETRY_AFTER] = str(seconds)
-    if (retries := headers.get(_SHOULD_RETRY, "").strip().lower()) in ("true", "false"):
-        kept[_SHOULD_RETRY] = retries
+    if (retries := headers.get(SHOULD_RETRY, "").strip().lower()) in ("true", "false"):
+        kept[SHOULD_RETRY] = retries
     return kept
 
 
@@ -353,7 +269,7 @@ def _busy(answer: Answer) -> Busy:
     """Return what a busy backend says: when there may be room, or that waiting won't help."""
     seconds = int(answer.headers[_RETRY_AFTER]) if _RETRY_AFTER in answer.headers else None
     told = _readable(answer) or _in_json(answer, "It is busy.")
-    is_final = answer.headers.get(_SHOULD_RETRY) == "false" or any(
+    is_final = answer.headers.get(SHOULD_RETRY) == "false" or any(
         map(_SPENT.search, _codes(answer))
     )
     return Busy(seconds, told, is_final=is_final)

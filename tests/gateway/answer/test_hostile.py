@@ -18,8 +18,9 @@ import pytest
 from inferline.aws.api.items import to_item
 from inferline.aws.dynamodb.task_rows import STATE_KEY, chunk_key
 from inferline.fleet.registry import Model, Provider
+from inferline.names import slug
 from inferline.tasks.store import Claimed, Outcome
-from inferline.tasks.task import Task, slug
+from inferline.tasks.task import Task
 from tests.support.emulators import running
 from tests.support.gateway import MODEL, Gateway, running_gateway
 from tests.support.seams import Seams, opened

@@ -8,13 +8,13 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.gateway.test_inference import until
-from tests.gateway.test_repeat import KEYED, orphaned, rows
 
 from inferline.accounts.keys import new_key
 from inferline.gateway.routes.inference import ENDPOINTS
 from inferline.tasks.queue import Message
 from inferline.tasks.task import State
+from tests.gateway.routes.test_inference import until
+from tests.gateway.submit.test_repeat import KEYED, orphaned, rows
 from tests.support.forms import BOUNDARY, FORM, SOUND, field, file, form
 from tests.support.gateway import MODEL, Gateway, Taken, running_gateway
 

@@ -15,7 +15,8 @@ import pytest
 
 from inferline.accounts.keys import new_key
 from inferline.fleet.registry import Model
-from inferline.tasks.task import CHUNK_BYTES_MAX, State, TaskRef, mark, slug
+from inferline.names import mark, slug
+from inferline.tasks.task import CHUNK_BYTES_MAX, State, TaskRef
 from tests.support.gateway import MODEL, Gateway, Taken, running_gateway
 from tests.support.seams import new_task
 

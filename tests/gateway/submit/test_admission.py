@@ -16,9 +16,10 @@ from inferline.gateway.submit.active_tenants import AWAY_SECONDS
 from inferline.gateway.submit.admission import Admission
 from inferline.memory.registry import MemoryRegistry
 from inferline.memory.tasks import MemoryQueue
+from inferline.names import reserved
 from inferline.settings import Settings
 from inferline.tasks.queue import Depth
-from inferline.tasks.task import Tier, reserved
+from inferline.tasks.task import Tier
 from tests.support.clocks import StandingClock
 
 

@@ -13,8 +13,8 @@ from inferline.accounts.keys import new_key
 from inferline.accounts.tenants import Tenant
 from inferline.fleet.enrolment import Credentials
 from inferline.fleet.registry import Model
+from inferline.names import reserved, slug
 from inferline.tasks.queue import Message
-from inferline.tasks.task import reserved, slug
 from tests.support.gateway import MODEL, Gateway, running_gateway
 
 CHAT = {"model": MODEL, "messages": []}

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from inferline.fleet.enrolment import OfferedModel
 from inferline_provider.backend import client
-from inferline_provider.serve.verdict import Broken, Fault, KeyRefused, Silent, Unlisted
+from inferline_provider.faults import Broken, Fault, KeyRefused, Silent, Unlisted
 from tests.support.backend import Backend, serving
 
 VLLM = """\

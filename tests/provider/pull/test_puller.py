@@ -12,8 +12,9 @@ from bench.sim import virtual_time
 from bench.sim.virtual_time import VirtualClock
 from inferline.fleet.enrolment import Faster
 from inferline.memory.tasks import MemoryQueue
+from inferline.names import slug
 from inferline.tasks.queue import Delivery, Message
-from inferline.tasks.task import TaskRef, Tier, slug
+from inferline.tasks.task import TaskRef, Tier
 from inferline_provider.backend.breaker import Breakers
 from inferline_provider.pull.puller import Puller
 from inferline_provider.pull.runner import Crew

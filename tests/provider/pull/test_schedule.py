@@ -4,7 +4,8 @@ from collections import Counter
 
 import pytest
 
-from inferline.tasks.task import TIERS, reserved
+from inferline.names import reserved
+from inferline.tasks.task import TIERS
 from inferline_provider.pull.schedule import FAIR_TURNS, PROMPT_SECONDS, RECEIVES_MAX, Place, Rota
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from inferline.fleet.enrolment import Faster
 from inferline.memory.tasks import MemoryQueue
+from inferline.names import reserved
 from inferline.tasks.queue import Delivery
-from inferline.tasks.task import reserved
 from inferline_provider.pull.yielding import (
     EAGER_HANDICAPS,
     HANDICAP_SECONDS_MAX,

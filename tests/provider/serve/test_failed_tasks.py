@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from inferline.tasks.task import TaskRef, slug
+from inferline.names import slug
+from inferline.tasks.task import TaskRef
 from inferline_provider.serve.failed_tasks import (
     BRIEF_PASS_SECONDS,
     LEFT_SECONDS,

@@ -4,20 +4,8 @@ import json
 
 import pytest
 
-from inferline_provider.serve.verdict import (
-    Answer,
-    Broken,
-    Busy,
-    Circumstances,
-    Fault,
-    Finish,
-    HandBack,
-    KeyRefused,
-    Unfit,
-    after,
-    judge,
-    usage_of,
-)
+from inferline_provider.faults import Answer, Broken, Busy, Fault, KeyRefused, Unfit
+from inferline_provider.serve.verdict import Circumstances, Finish, HandBack, after, judge, usage_of
 
 ERROR = json.dumps({"error": {"message": "m", "type": "t", "param": None, "code": "c"}}).encode()
 

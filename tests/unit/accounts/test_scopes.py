@@ -13,9 +13,9 @@ from inferline.accounts.caller import Caller
 from inferline.accounts.patterns import PATTERNS_CHARS_MAX, check, matches
 from inferline.aws.lending import session_policy
 from inferline.aws.sqs import queue_name
-from inferline.fleet.registry import NAME
+from inferline.names import NAME, plain, reserved, slug
 from inferline.settings import Settings
-from inferline.tasks.task import TIERS, plain, reserved, slug
+from inferline.tasks.task import TIERS
 
 names = st.from_regex(NAME, fullmatch=True)
 SETTINGS = Settings(provider_role="arn:aws:iam::123456789012:role/p", stack="inferline")

@@ -14,8 +14,8 @@ from inferline.aws.api.credentials import StaticCredentials
 from inferline.aws.lending import RoleLender, session_name, session_policy
 from inferline.errors import InvalidRequest, Unavailable
 from inferline.fleet.registry import Model
+from inferline.names import slug
 from inferline.settings import Settings
-from inferline.tasks.task import slug
 from tests.support.aws_server import ScriptedAws, sends
 
 ROLE = "arn:aws-cn:iam::123456789012:role/inferline-provider"

@@ -19,8 +19,8 @@ from inferline.fleet.registry import Model, Provider
 from inferline.memory.keys import MemoryKeys
 from inferline.memory.registry import MemoryRegistry
 from inferline.memory.tenants import MemoryTenants
+from inferline.names import reserved
 from inferline.settings import Settings
-from inferline.tasks.task import reserved
 
 
 class Stores(NamedTuple):

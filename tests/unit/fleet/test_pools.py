@@ -11,7 +11,7 @@ import pytest
 
 from inferline.fleet.aggregation import POOLS_MAX, RIVALS_MAX, counted
 from inferline.fleet.registry import Provider
-from inferline.tasks.task import mark, slug
+from inferline.names import mark, slug
 
 
 def provider(name: str, *models: str, **told: Any) -> Provider:

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 import uvloop
-from tests.unit.test_http import OK, Server
 
 from inferline.http.connections import Connections
 from inferline.http.dialing import NEXT_ADDRESS_SECONDS
 from inferline.http.errors import CannotConnect, HttpError
+from tests.unit.http.test_http import OK, Server
 
 BOTH_LOOPS = pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
 Loop = Callable[[], asyncio.AbstractEventLoop]

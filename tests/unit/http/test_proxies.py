@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import uvloop
-from tests.unit.test_http import CHUNKED, OK, Server
 
 from inferline.http.connections import Connections
 from inferline.http.errors import CannotConnect, ConnectTimeout, ProxyFailed, Untrusted
@@ -18,6 +17,7 @@ from inferline.http.proxies import NO_PROXIES, Proxies, is_exempt
 from tests.support.certificates import certificate, server_context
 from tests.support.emulators import free_port
 from tests.support.forward_proxy import ForwardProxy
+from tests.unit.http.test_http import CHUNKED, OK, Server
 
 NAME = "server.test"
 BASIC = "Basic bmFtZTpwQHNz"  # name:p@ss

@@ -15,7 +15,8 @@ from inferline.fleet.registry import Model, Provider
 from inferline.maintenance.sweep import TASKS_MAX, Figures, Sweep
 from inferline.memory.registry import MemoryRegistry
 from inferline.memory.tasks import MemoryMinutes, MemoryQueue, MemoryStore
-from inferline.tasks.task import State, Task, Tier, reserved, slug
+from inferline.names import reserved, slug
+from inferline.tasks.task import State, Task, Tier
 from inferline.usage.minutes import MINUTE_MS, Minute
 from tests.support.seams import new_task
 

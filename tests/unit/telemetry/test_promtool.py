@@ -14,7 +14,8 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Metric
-from tests.unit.test_observability import MANUAL, expressions, gateway, provider
+
+from tests.unit.telemetry.test_observability import MANUAL, expressions, gateway, provider
 
 
 def promtool(*arguments: str, text: str = "") -> None:
