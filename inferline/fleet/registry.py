@@ -263,7 +263,7 @@ class Registry(Protocol):
 
     async def strike(self, provider_id: str, model: str, breach: str, limit: int) -> int:
         """
-        Count a breach (`inferline.tasks.output_rules`) of a provider that serves ``model``.
+        Count a breach (`inferline.validation.output_rules`) of a provider that serves ``model``.
 
         Gives how many there were in the last hour or so. At the ``limit`` it is quarantined.
         """

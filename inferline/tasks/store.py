@@ -67,7 +67,7 @@ class Found:
     What there was: ``chunks`` are those asked for that exist, in order, gaps left out.
 
     What a provider wrote that can't be read is left out; then ``breach`` says what (see
-    `inferline.tasks.output_rules`), and ``suspect`` who holds the task, if that can be read.
+    `inferline.validation.output_rules`), and ``suspect`` who holds the task, if that can be read.
     """
 
     task: Task | None

@@ -21,8 +21,8 @@ from inferline_provider.autoslots.gauge import Gauge
 from inferline_provider.autoslots.tuner import Tuner
 from inferline_provider.backend.breaker import Breakers
 from inferline_provider.backend.client import Backend
-from inferline_provider.backend.diagnosis import Diagnosis
 from inferline_provider.backend.health import Health
+from inferline_provider.backend.slots import Slots
 from inferline_provider.enrolment import (
     Enroller,
     Gateway,
@@ -32,10 +32,10 @@ from inferline_provider.enrolment import (
 from inferline_provider.pull.puller import Puller
 from inferline_provider.pull.runner import Crew
 from inferline_provider.pull.schedule import Rota
-from inferline_provider.pull.slots import Slots
 from inferline_provider.pull.yielding import Handicaps
 from inferline_provider.relay.chunks import ChunkWriter
 from inferline_provider.serve.attempt_context import AttemptContext
+from inferline_provider.serve.diagnosis import Diagnosis
 from inferline_provider.serve.failed_tasks import Passes
 from inferline_provider.serve.leases import Leases
 from inferline_provider.settings import Settings

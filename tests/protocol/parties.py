@@ -25,11 +25,11 @@ from inferline.tasks.queue import Delivery, Depth
 from inferline.tasks.task import Task
 from inferline.validation.payload import read
 from inferline_provider.backend.breaker import Breakers
-from inferline_provider.backend.diagnosis import Diagnosis
+from inferline_provider.backend.slots import Slots
 from inferline_provider.pull.runner import Crew
-from inferline_provider.pull.slots import Slots
 from inferline_provider.relay.chunks import ChunkWriter
 from inferline_provider.serve.attempt_context import AttemptContext
+from inferline_provider.serve.diagnosis import Diagnosis
 from inferline_provider.serve.failed_tasks import Passes
 from inferline_provider.serve.leases import Leases
 from tests.protocol.backend import PROMPT, Backend

@@ -9,8 +9,8 @@ import sys
 from inferline.cli import main
 from inferline.gateway.submit.submission import Line
 from inferline.tasks.task import Task
+from inferline_provider.backend.classification import Finish
 from inferline_provider.serve.attempt import Attempt
-from inferline_provider.serve.verdict import Finish
 
 log = logging.getLogger("inferline.gateway.submit.submission")
 submit, ask = Line.submit, Attempt._ask

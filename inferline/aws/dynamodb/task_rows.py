@@ -10,10 +10,10 @@ from zlib import crc32
 from inferline.aws.api.items import from_item
 from inferline.errors import ProviderFault
 from inferline.streams.packing import PLAIN_BYTES_MAX, pack, unpack
-from inferline.tasks.output_rules import check_chunk, check_row
 from inferline.tasks.store import Standing, Wanted
 from inferline.tasks.task import CHUNK_BYTES_MAX, TAIL_BYTES_MAX, Chunk, Head, State, Task, TaskRef
 from inferline.usage.usage import SLICE_MS
+from inferline.validation.output_rules import check_chunk, check_row
 
 #: The row's schema, so that a later release can tell.
 ROW_VERSION: Final = 1

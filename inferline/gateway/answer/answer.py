@@ -39,9 +39,9 @@ from inferline.gateway.submit.submission import Line
 from inferline.streams.endings import said_all
 from inferline.streams.pacing import interval
 from inferline.streams.sse import Rest, comment
-from inferline.tasks.output_rules import may_be_media
 from inferline.tasks.store import Found, Wanted
 from inferline.tasks.task import Head, Task
+from inferline.validation.output_rules import may_be_media
 
 log = logging.getLogger(__name__)
 

@@ -8,10 +8,10 @@ from typing import Final
 from inferline.errors import ProviderFault
 from inferline.names import NAME
 from inferline.settings import Settings
-from inferline.tasks.output_rules import check_head, check_task
 from inferline.tasks.store import Found
 from inferline.tasks.task import CHUNK_BYTES_MAX, Head, State, Task
 from inferline.telemetry import genai
+from inferline.validation.output_rules import check_head, check_task
 
 #: How much longer than a backend's answer its client's may be: a model may be renamed in it, and an
 #: attempt that goes on with another's may repeat some of it.

@@ -9,8 +9,8 @@ from inferline.errors import BackendFailed, InferLineError
 from inferline.streams import reported_error
 from inferline.streams.reported_error import kind_of
 from inferline.streams.sse import data_event
-from inferline.tasks.output_rules import is_media
 from inferline.tasks.task import Head
+from inferline.validation.output_rules import is_media
 
 
 def error_event(path: str, error: InferLineError) -> bytes:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from inferline.tasks.output_rules import is_media
 from inferline.tasks.task import Head
+from inferline.validation.output_rules import is_media
 
 EVENT_STREAM: Final = "text/event-stream"
 

@@ -55,9 +55,9 @@ from inferline.gateway.routes.objects import (
 from inferline.gateway.submit.quota import Quotas
 from inferline.gateway.submit.submission import Line
 from inferline.names import plain
-from inferline.tasks.output_rules import MEANINGS
 from inferline.usage.minutes import MinuteLedger
 from inferline.usage.usage import UsageStore
+from inferline.validation.output_rules import MEANINGS
 
 log = logging.getLogger(__name__)
 

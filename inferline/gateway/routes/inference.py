@@ -26,7 +26,6 @@ from inferline.gateway.submit import repeat
 from inferline.gateway.submit.hints import Patience, idempotency_key, is_retry
 from inferline.gateway.submit.quota import Quotas
 from inferline.gateway.submit.submission import Line
-from inferline.tasks.output_rules import may_be_media
 from inferline.validation import form, payload
 from inferline.validation.forwarding import (
     ANTHROPIC,
@@ -39,6 +38,7 @@ from inferline.validation.forwarding import (
 )
 from inferline.validation.guard import Guard
 from inferline.validation.multipart import is_form
+from inferline.validation.output_rules import may_be_media
 from inferline.validation.payload import Payload
 
 

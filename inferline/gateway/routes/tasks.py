@@ -25,12 +25,12 @@ from inferline.gateway.routes.objects import TaskObject
 from inferline.gateway.submit.repeat import take_seat
 from inferline.gateway.submit.submission import Line
 from inferline.names import MARK_CHARS
-from inferline.tasks.output_rules import is_document
 from inferline.tasks.store import Wanted
 from inferline.tasks.task import State, Task, TaskRef
 from inferline.telemetry import genai
 from inferline.telemetry.trace import NO_TRACER
 from inferline.usage.ledger import NO_LEDGER
+from inferline.validation.output_rules import is_document
 
 _ID: Final = re.compile(rf"req_[0-9a-f]{{32}}(?P<mark>[0-9a-f]{{{MARK_CHARS}}}|)")
 #: How often a whole answer is asked for whose last pieces may be seen late, and how far apart.

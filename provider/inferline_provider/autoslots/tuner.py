@@ -14,7 +14,7 @@ from inferline_provider.autoslots.gauge import Gauge
 from inferline_provider.autoslots.reading import Reading, worth
 from inferline_provider.autoslots.search import STEP_ANEW, STEP_FIRST, Search
 from inferline_provider.backend.capacity import UNKNOWN, Room
-from inferline_provider.pull.slots import Slots
+from inferline_provider.backend.slots import Slots
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from typing import Final
 from inferline.clock import Clock
 from inferline.names import plain
 from inferline.tasks.task import TaskRef
-from inferline_provider.pull.slots import Slots
+from inferline_provider.backend.slots import Slots
 
 #: So many different tasks of a model have to fail in a row before that says something of the model
 #: and not of them: with fewer, a few clients whose requests always fail would stop all others.

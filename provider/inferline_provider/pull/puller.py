@@ -11,9 +11,9 @@ from inferline.clock import Clock
 from inferline.errors import Unavailable
 from inferline.tasks.queue import RECEIVE_MAX, Delivery, TaskQueue
 from inferline_provider.backend.breaker import Breakers
+from inferline_provider.backend.slots import Slots
 from inferline_provider.pull.runner import Crew
 from inferline_provider.pull.schedule import Place, Receive, Rota
-from inferline_provider.pull.slots import Slots
 from inferline_provider.pull.yielding import Handicaps
 from inferline_provider.serve.failed_tasks import ASIDE_SECONDS, Passes
 

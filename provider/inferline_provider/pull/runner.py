@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from inferline.tasks.queue import Delivery
-from inferline_provider.pull.slots import Slots
+from inferline_provider.backend.slots import Slots
 from inferline_provider.serve.attempt import Attempt
 from inferline_provider.serve.attempt_context import AttemptContext
 from inferline_provider.serve.claim import claim

@@ -13,8 +13,8 @@ from inferline.streams.endings import document_of, finish_reason
 from inferline.streams.sse import EventParser, is_done
 from inferline.tasks.store import TaskStore
 from inferline.tasks.task import Task
+from inferline_provider.backend.classification import PARSED_BYTES_MAX
 from inferline_provider.faults import CannotContinue
-from inferline_provider.serve.verdict import PARSED_BYTES_MAX
 
 #: The endings of the paths whose streams can be continued.
 CHAT: Final = "/chat/completions"

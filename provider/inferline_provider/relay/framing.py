@@ -7,9 +7,9 @@ from typing import Final
 from inferline.errors import BackendFailed
 from inferline.streams.reported_error import Kind
 from inferline.streams.sse import Event, EventParser, is_done
-from inferline.tasks.output_rules import is_document, is_media, may_be_media
+from inferline.validation.output_rules import is_document, is_media, may_be_media
+from inferline_provider.backend.classification import parse
 from inferline_provider.faults import Broken
-from inferline_provider.serve.verdict import parse
 
 EVENTS: Final = "text/event-stream"
 JSON: Final = "application/json"

@@ -19,15 +19,15 @@ from inferline.streams.reported_error import (
     status_of,
 )
 from inferline.streams.sse import Event, is_done
-from inferline.tasks.output_rules import is_media
 from inferline.tasks.store import Outcome
+from inferline.validation.output_rules import is_media
 from inferline.validation.payload import choices_of
+from inferline_provider.backend.classification import Finish, judge, judge_media, parse
 from inferline_provider.faults import Answer, Broken, Unfit, Unheard
 from inferline_provider.relay.chunks import ChunkStream
 from inferline_provider.relay.continuation import Splice
 from inferline_provider.relay.framing import JSON, Framing, lines, reported, whole_type
 from inferline_provider.relay.usage import Meter, UsageAsker, is_refusal
-from inferline_provider.serve.verdict import Finish, judge, judge_media, parse
 
 OK: Final = 200
 

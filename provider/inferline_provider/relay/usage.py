@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from inferline.streams.endings import may_finish
 from inferline.streams.sse import Event, is_done
+from inferline_provider.backend.classification import PARSED_BYTES_MAX, Finish, parse, usage_of
 from inferline_provider.relay import edits
-from inferline_provider.serve.verdict import PARSED_BYTES_MAX, Finish, parse, usage_of
 
 #: The endpoints whose streams tell of their usage only to who asks; the others always do.
 _PATHS: Final = ("/chat/completions", "/v1/completions")

@@ -16,6 +16,7 @@ from inferline.tasks.queue import Delivery, Message
 from inferline.tasks.store import Outcome
 from inferline.tasks.task import Task
 from inferline.validation.forwarding import CONTENT_TYPE
+from inferline_provider.backend.classification import Finish, failure, usage_of
 from inferline_provider.faults import Broken, Busy, Fault, NotRepeated, Silent, Unheard
 from inferline_provider.relay.alias import rename, rename_in_query, rename_in_request
 from inferline_provider.relay.continuation import Splice, continuation, draws_of, may_continue
@@ -25,14 +26,7 @@ from inferline_provider.relay.usage import is_refusal
 from inferline_provider.serve.attempt_context import AttemptContext
 from inferline_provider.serve.claim import is_intact
 from inferline_provider.serve.leases import Stop
-from inferline_provider.serve.verdict import (
-    Circumstances,
-    Finish,
-    HandBack,
-    after,
-    failure,
-    usage_of,
-)
+from inferline_provider.serve.next_step import Circumstances, HandBack, after
 from inferline_provider.telemetry.attempts import Ending, Trail, asks_stream
 
 log = logging.getLogger(__name__)

@@ -11,9 +11,9 @@ from inferline.tasks.bodies import BodyStore
 from inferline.tasks.queue import TaskQueue
 from inferline.tasks.store import TaskStore
 from inferline_provider.backend.client import Backend
-from inferline_provider.backend.diagnosis import Diagnosis
 from inferline_provider.relay.chunks import ChunkWriter
 from inferline_provider.relay.usage import UsageAsker
+from inferline_provider.serve.diagnosis import Diagnosis
 from inferline_provider.serve.failed_tasks import Passes
 from inferline_provider.serve.leases import Leases
 from inferline_provider.telemetry.attempts import UNTOLD, Telemetry

@@ -16,7 +16,7 @@ from bench.sim.virtual_time import VirtualClock
 from inferline_provider.autoslots.gauge import Gauge
 from inferline_provider.autoslots.tuner import REFUSED_SHARE, SLOTS_MAX, Tuner
 from inferline_provider.backend.capacity import UNKNOWN, Room
-from inferline_provider.pull.slots import REST_SECONDS_MAX, Slots
+from inferline_provider.backend.slots import REST_SECONDS_MAX, Slots
 from inferline_provider.telemetry.attempts import Record
 
 BOUND = 3.0

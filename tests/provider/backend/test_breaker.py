@@ -12,7 +12,7 @@ from inferline_provider.backend.breaker import (
     VOUCH_SECONDS,
     Breakers,
 )
-from inferline_provider.pull.slots import Slots
+from inferline_provider.backend.slots import Slots
 from tests.provider.fakes import FakeClock
 
 

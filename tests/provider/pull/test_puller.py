@@ -16,10 +16,10 @@ from inferline.names import slug
 from inferline.tasks.queue import Delivery, Message
 from inferline.tasks.task import TaskRef, Tier
 from inferline_provider.backend.breaker import Breakers
+from inferline_provider.backend.slots import Slots
 from inferline_provider.pull.puller import Puller
 from inferline_provider.pull.runner import Crew
 from inferline_provider.pull.schedule import RECEIVES_MAX, Rota
-from inferline_provider.pull.slots import Slots
 from inferline_provider.pull.yielding import Handicaps
 from inferline_provider.serve.failed_tasks import ASIDE_SECONDS, PASS_SECONDS, Passes
 from tests.provider.world import world

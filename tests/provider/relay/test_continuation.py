@@ -32,7 +32,7 @@ PATHS = [(CHATS, CHAT), (TEXTS, TEXT)]
 
 @pytest.fixture(autouse=True)
 def no_pause_between_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("inferline_provider.serve.verdict.RETRY_SECONDS", (0, 0))
+    monkeypatch.setattr("inferline_provider.serve.next_step.RETRY_SECONDS", (0, 0))
 
 
 async def read(around: World, task: Task) -> bytes:

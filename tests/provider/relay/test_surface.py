@@ -21,7 +21,7 @@ SENT = form(file(), field("model", "test-model"))
 
 @pytest.fixture(autouse=True)
 def no_pause_between_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("inferline_provider.serve.verdict.RETRY_SECONDS", (0, 0))
+    monkeypatch.setattr("inferline_provider.serve.next_step.RETRY_SECONDS", (0, 0))
 
 
 async def hear(around: World, sent: bytes = SENT, **more: Any) -> Task:

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from inferline.streams.sse import Event, EventParser
 from inferline.tasks.store import Outcome
+from inferline_provider.backend.classification import PARSED_BYTES_MAX, Finish
 from inferline_provider.relay import edits
 from inferline_provider.relay.usage import Meter, UsageAsker, is_refusal
-from inferline_provider.serve.verdict import PARSED_BYTES_MAX, Finish
 
 CHAT = "/v1/chat/completions"
 ASKED = b'"stream_options":{"include_usage":true}'

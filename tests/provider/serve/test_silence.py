@@ -37,7 +37,7 @@ async def stream(around: World, **script: Any) -> Task:
 
 @pytest.fixture(autouse=True)
 def no_pause_between_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("inferline_provider.serve.verdict.RETRY_SECONDS", (0, 0))
+    monkeypatch.setattr("inferline_provider.serve.next_step.RETRY_SECONDS", (0, 0))
 
 
 async def test_a_stream_is_waited_for_while_the_backend_says_that_it_works() -> None:

@@ -8,9 +8,9 @@ import pytest
 
 from inferline.errors import InvalidRequest, ProviderFault
 from inferline.memory.tasks import MemoryStore
-from inferline.tasks.output_rules import check_row, check_task
 from inferline.tasks.task import Task
 from inferline.validation.forwarding import QUERY_CHARS_MAX, Forwarded, query_of, value_of
+from inferline.validation.output_rules import check_row, check_task
 from tests.support.forms import BOUNDARY, FORM, field, form
 from tests.support.seams import new_task
 

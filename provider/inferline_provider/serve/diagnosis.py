@@ -6,8 +6,8 @@ from inferline.tasks.task import Task
 from inferline_provider.autoslots.tuner import Tuner
 from inferline_provider.backend.breaker import ALIVE_SECONDS, Breakers
 from inferline_provider.backend.health import Health
+from inferline_provider.backend.slots import Slots
 from inferline_provider.faults import Broken, Busy, Fault, KeyRefused, Silent
-from inferline_provider.pull.slots import Slots
 
 
 class Diagnosis:

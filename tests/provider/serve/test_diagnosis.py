@@ -7,10 +7,10 @@ from typing import cast
 import pytest
 
 from inferline_provider.backend.breaker import STRIKES_MAX, Breakers
-from inferline_provider.backend.diagnosis import Diagnosis
 from inferline_provider.backend.health import Health
+from inferline_provider.backend.slots import Slots
 from inferline_provider.faults import Answer, Broken, Busy, Fault, KeyRefused
-from inferline_provider.pull.slots import Slots
+from inferline_provider.serve.diagnosis import Diagnosis
 from tests.provider.fakes import FakeClock
 from tests.support.seams import new_task
 

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
+from inferline_provider.backend.classification import Finish, judge, usage_of
 from inferline_provider.faults import Answer, Broken, Busy, Fault, KeyRefused, Unfit
-from inferline_provider.serve.verdict import Circumstances, Finish, HandBack, after, judge, usage_of
+from inferline_provider.serve.next_step import Circumstances, HandBack, after
 
 ERROR = json.dumps({"error": {"message": "m", "type": "t", "param": None, "code": "c"}}).encode()
 

@@ -1,10 +1,9 @@
-"""What an answer of the backend means for its task: told, tried again, or given up."""
+"""Classification of what a backend answered: an answer for the client, or a fault."""
 
 from __future__ import annotations
 
 import json
 import math
-import random
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -14,10 +13,8 @@ from typing import Any, Final
 
 from inferline.errors import (
     RETRY_AFTER_SECONDS_MAX,
-    BackendFailed,
     BackendRefused,
     InferLineError,
-    ProviderLost,
 )
 from inferline.streams.reported_error import error_body, error_of, in_shape, is_nested, status_of
 from inferline.tasks.store import Outcome
@@ -27,10 +24,7 @@ from inferline_provider.faults import (
     Answer,
     Broken,
     Busy,
-    CannotContinue,
-    Fault,
     KeyRefused,
-    Unfit,
 )
 
 #: Statuses that say "wait", not "no"; Anthropic's servers say 529.
@@ -43,7 +37,7 @@ _TOLD: Final = frozenset({501})
 #: A 4xx that another attempt may mend.
 _TIMED_OUT: Final = 408
 
-_RETRY_AFTER: Final = "retry-after"
+RETRY_AFTER: Final = "retry-after"
 #: The same in milliseconds, which OpenAI's SDKs prefer.
 _RETRY_AFTER_MS: Final = "retry-after-ms"
 
@@ -58,10 +52,6 @@ _SPENT: Final = re.compile("insufficient|billing|balance|credit|arrear|current_q
 #: A code of an error that may be shown even where its words may not.
 _CODE: Final = re.compile(r"[a-z][a-z_]{0,63}")
 
-#: How long a task waits after a busy backend that did not say for how long, seconds.
-BUSY_SECONDS: Final = (1, 5)
-#: How long a task waits after a failed attempt, seconds.
-RETRY_SECONDS: Final = (0, 1)
 
 #: Larger answers are judged by their first and last byte: parsing them would hold up the others.
 PARSED_BYTES_MAX: Final = 256 * 1024
@@ -77,41 +67,6 @@ class Finish:
 
     outcome: Outcome
     rest: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class HandBack:
-    """
-    Give the task back; others may look at it after `hide_seconds`. `spared`: the attempt does not
-    count. `unfit`: those who can't go on with its answer, who need not look again.
-    """
-
-    spared: bool
-    hide_seconds: int
-    unfit: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Circumstances:
-    """What else decides what follows a fault."""
-
-    attempt: int = 1
-    attempts_left: int = 0
-    #: Whether a reader may have what was written; then only a continuation may follow,
-    begun: bool = False
-    #: and whether there can be none.
-    stuck: bool = False
-    #: How many other providers serve the model.
-    peers: int = 0
-    #: For how long the backend has refused the task, seconds; None when it does so first.
-    refused_seconds: float | None = None
-    #: For how long it may.
-    busy_seconds_max: float = 30.0
-    #: Whether others were answered with the provider's key of late.
-    has_good_key: bool = False
-    #: Those who can't go on with what was begun, this provider among them, and how many others may.
-    unfit: frozenset[str] = frozenset()
-    others: int = 0
 
 
 def judge(answer: Answer, headers: Mapping[str, str] = {}) -> Answer:
@@ -149,56 +104,6 @@ def judge_media(answer: Answer) -> Answer:
     if answer.body[:_PAGE_BYTES].lstrip().lower().startswith(_PAGES):
         raise Broken(f"The backend answered {answer.status} with a page.")
     return answer
-
-
-def after(fault: Fault, seen: Circumstances) -> Finish | HandBack:
-    """Say what follows a fault. Two answers must not mix, and no client must wait for nothing."""
-    if seen.stuck or isinstance(fault, CannotContinue):
-        return Finish(failure(ProviderLost()))
-    # Another provider is asked first, at once.
-    is_passed_on = seen.peers > 0 and seen.attempt == 1
-    if isinstance(fault, Busy):
-        return _after_busy(fault, seen)
-    if isinstance(fault, Unfit):
-        if seen.others > 0:
-            return HandBack(True, 0, seen.unfit)
-        return Finish(failure(ProviderLost()))
-    is_refused = isinstance(fault, KeyRefused) and (seen.has_good_key or fault.told is not None)
-    if isinstance(fault, KeyRefused) and is_refused and not is_passed_on:
-        return _told(fault.told, seen, helps=False)
-    if isinstance(fault, Broken) and (fault.is_repeated or fault.is_final) and not is_passed_on:
-        return _told(fault.answer, seen, helps=False)
-    if seen.attempts_left > 0:
-        is_urgent = is_passed_on or isinstance(fault, KeyRefused)
-        return HandBack(False, 0 if is_urgent else random.randint(*RETRY_SECONDS))
-    return _told(fault.answer if isinstance(fault, Broken) else None, seen)
-
-
-def _after_busy(fault: Busy, seen: Circumstances) -> Finish | HandBack:
-    """Another provider may have room at once; else the task waits, but not for ever."""
-    if seen.refused_seconds is None and seen.attempt <= seen.peers:
-        return HandBack(True, 0)
-    if fault.is_final:
-        return _told(fault.answer, seen)
-    left = seen.busy_seconds_max - (seen.refused_seconds or 0.0)
-    asked = fault.retry_after_seconds
-    if left <= 0 or (asked or 0) > left:
-        return _told(fault.answer, seen)
-    pause = random.randint(*BUSY_SECONDS) if asked is None else asked
-    return HandBack(True, max(1, min(pause, math.ceil(left))))
-
-
-def _told(answer: Answer | None, seen: Circumstances, *, helps: bool = True) -> Finish:
-    """End the task with the backend's own answer, where there is one; ``helps``: repeating may."""
-    if seen.begun:
-        return Finish(failure(ProviderLost()))
-    is_later = answer is not None and _RETRY_AFTER in answer.headers
-    headers = {} if helps or is_later else {SHOULD_RETRY: "false"}
-    if answer is None:
-        return Finish(replace(failure(BackendFailed()), headers=headers))
-    headers = {**headers, **answer.headers}
-    told = Outcome(status=answer.status, content_type=answer.content_type, headers=headers)
-    return Finish(told, answer.body)
 
 
 def failure(error: InferLineError) -> Outcome:
@@ -259,7 +164,7 @@ def _kept(headers: Mapping[str, str]) -> dict[str, str]:
     """Return the headers of a failure that its client is told, as SDKs read them."""
     kept = {}
     if (seconds := _seconds(headers)) is not None:
-        kept[_RETRY_AFTER] = str(seconds)
+        kept[RETRY_AFTER] = str(seconds)
     if (retries := headers.get(SHOULD_RETRY, "").strip().lower()) in ("true", "false"):
         kept[SHOULD_RETRY] = retries
     return kept
@@ -267,7 +172,7 @@ def _kept(headers: Mapping[str, str]) -> dict[str, str]:
 
 def _busy(answer: Answer) -> Busy:
     """Return what a busy backend says: when there may be room, or that waiting won't help."""
-    seconds = int(answer.headers[_RETRY_AFTER]) if _RETRY_AFTER in answer.headers else None
+    seconds = int(answer.headers[RETRY_AFTER]) if RETRY_AFTER in answer.headers else None
     told = _readable(answer) or _in_json(answer, "It is busy.")
     is_final = answer.headers.get(SHOULD_RETRY) == "false" or any(
         map(_SPENT.search, _codes(answer))
@@ -295,7 +200,7 @@ def _not_shown(answer: Answer) -> Answer:
 
 def _seconds(headers: Mapping[str, str]) -> int | None:
     """Return for how many whole seconds to wait, by the headers; None where they do not tell."""
-    text = headers.get(_RETRY_AFTER, "").strip()
+    text = headers.get(RETRY_AFTER, "").strip()
     milliseconds = headers.get(_RETRY_AFTER_MS, "").strip()
     try:
         if milliseconds[:1].isdecimal():

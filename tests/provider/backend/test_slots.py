@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from inferline_provider.pull.slots import (
+from inferline_provider.backend.slots import (
     FAIL_SECONDS,
     OVERLOAD_SECONDS,
     RECOVER_SECONDS,
