@@ -12,8 +12,8 @@ from importlib.metadata import entry_points
 from typing import Any, Final
 
 from inferline import __version__, logs
-from inferline.commands import asking, keys, models, pardon, status, tenants, usage
-from inferline.commands.printing import FAILED, OK, USAGE
+from inferline.commands import gateway, keys, models, pardon, status, tenants, usage
+from inferline.commands.printing import FAILED, OK, USAGE, print_error
 from inferline.errors import InferLineError
 from inferline.settings import Settings, SettingsError, markdown
 from inferline.telemetry.otlp import tracing
@@ -41,10 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return run(options)
     except SettingsError as error:
-        print(f"inferline: {error}", file=sys.stderr)
+        print_error(error)
         return USAGE
     except InferLineError as error:
-        print(f"inferline: {error}", file=sys.stderr)
+        print_error(error)
         return FAILED
 
 
@@ -78,14 +78,14 @@ def _add_asking(parts: Any) -> None:
     what = "list the live providers and their quarantine; make, rotate and revoke their tokens"
     providers = parts.add_parser("providers", help=what)
     for parser, path in ((models_parser, "/v1/models"), (providers, "/v1/providers")):
-        asking.add_arguments(parser, environ)
-        parser.set_defaults(run=lambda options: asking.run(options, environ), path=path)
+        gateway.add_arguments(parser, environ)
+        parser.set_defaults(run=lambda options: gateway.run(options, environ), path=path)
     models.add_models(models_parser, environ)
     pardon.add_pardon(keys.add_tokens(providers, environ), environ)
-    shown = parts.add_parser("status", help="show how everything does")
+    shown = parts.add_parser("status", help="show queues, providers and the last hour")
     status.add_arguments(shown, environ)
     shown.set_defaults(run=lambda options: status.run(options, environ))
-    used = parts.add_parser("usage", help="show who has used what")
+    used = parts.add_parser("usage", help="show usage by tenant, key or model")
     usage.add_arguments(used, environ)
     used.set_defaults(run=lambda options: usage.run(options, environ))
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from inferline.commands import asking, status
+from inferline.commands import gateway, status
 
 NONE = {"p50": None, "p95": None, "p99": None}
 
@@ -122,7 +122,7 @@ def test_a_watch_goes_on_until_it_is_ended(monkeypatch: pytest.MonkeyPatch) -> N
         if len(pauses) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(asking, "fetch", fetch)
+    monkeypatch.setattr(gateway, "fetch", fetch)
     out = io.StringIO()
 
     code = status.run(options(watch=2.0), {"INFERLINE_API_KEY": "k"}, out, sleep)
@@ -133,7 +133,7 @@ def test_a_watch_goes_on_until_it_is_ended(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_json_is_what_the_gateway_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "fetch", lambda *_: overview())
+    monkeypatch.setattr(gateway, "fetch", lambda *_: overview())
     out = io.StringIO()
 
     status.run(options(json=True), {}, out)

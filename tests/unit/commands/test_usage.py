@@ -88,7 +88,7 @@ def test_what_was_not_counted_yet_is_told_beside_the_sums(
 
     told = capsys.readouterr()
     assert "" == told.out
-    assert "ended after 1970-01-01 00:00 UTC are not in it yet" in told.err
+    assert "ended after 1970-01-01 00:00 UTC are not counted yet" in told.err
 
 
 def test_csv_is_for_spreadsheets_and_json_for_programs(
