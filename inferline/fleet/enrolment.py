@@ -8,10 +8,12 @@ leaves.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Annotated, Final, Protocol
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
+from pydantic_core import PydanticCustomError
 
 from inferline.fleet.registry import TWIN, Model
 from inferline.names import NAME
@@ -28,22 +30,40 @@ WHOLE_MAX: Final = 2**53
 REASON_CHARS_MAX: Final = 200
 
 
-def _as_told(value: object) -> object:
-    """Refuse what JSON has as a text or a truth value and pydantic would make a number of."""
+def _number(value: object) -> object:
+    """Refuse a JSON string or boolean, which pydantic would make a number of."""
     if isinstance(value, str | bool):
         raise ValueError("should be a number")
+    return value
+
+
+#: No character that controls a terminal, where operators read these texts, and none that changes
+#: their direction or can't be seen.
+PRINTABLE: Final = (
+    r"^[^\u0000-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]*$"
+)
+
+
+def _printable(value: str, info: ValidationInfo) -> str:
+    """Refuse unprintable characters, with a clearer message than that of a pattern."""
+    if not re.fullmatch(PRINTABLE, value):
+        message = "`{field}` should have printable characters only"
+        raise PydanticCustomError("unprintable", message, {"field": info.field_name})
     return value
 
 
 #: Tells a process from others.
 NONCE: Final = "^[0-9a-z-]{0,64}$"
 
+Printable = Annotated[
+    str, AfterValidator(_printable), Field(json_schema_extra={"pattern": PRINTABLE})
+]
 Name = Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
 #: As a provider is listed, which is another name for the earlier of two processes.
 ListedName = Annotated[str, Field(pattern=f"^{NAME.pattern}({TWIN}[0-9a-z-]{{0,8}})?$")]
-AS_TOLD: Final = BeforeValidator(_as_told)
-Whole = Annotated[int, AS_TOLD]
-Real = Annotated[float, AS_TOLD]
+STRICT_NUMBER: Final = BeforeValidator(_number)
+Whole = Annotated[int, STRICT_NUMBER]
+Real = Annotated[float, STRICT_NUMBER]
 Flag = Annotated[bool, Field(strict=True)]
 
 
@@ -51,10 +71,10 @@ class OfferedModel(BaseModel):
     """A model that the provider's backend serves, with what the backend tells of it."""
 
     id: Name
-    owned_by: str = Field(default="inferline", max_length=128)
+    owned_by: Printable = Field(default="inferline", max_length=128)
     created: Whole = Field(default=0, ge=0, le=WHOLE_MAX)
     #: Tokens.
-    context_length: Annotated[int, Field(ge=1, le=WHOLE_MAX), AS_TOLD] | None = None
+    context_length: Annotated[int, Field(ge=1, le=WHOLE_MAX), STRICT_NUMBER] | None = None
 
 
 class ToldSpeed(BaseModel):
@@ -73,7 +93,7 @@ class Enrolment(BaseModel):
     #: Tells this process from others with its id, of which the one with the larger began later;
     #: earlier releases tell none.
     nonce: str = Field(default="", pattern=NONCE)
-    version: str = Field(max_length=64)
+    version: Printable = Field(max_length=64)
     #: How many tasks it runs at once, and how many it runs now.
     slots: Whole = Field(ge=0, le=SLOTS_MAX)
     running: Whole = Field(default=0, ge=0, le=SLOTS_MAX)
@@ -83,7 +103,7 @@ class Enrolment(BaseModel):
     #: Output tokens a second over its last minute; 0 where its backend does not tell.
     tokens_per_second: Real = Field(default=0.0, ge=0, le=TOKENS_PER_SECOND_MAX)
     #: Why it takes no work; empty when it does.
-    reason: str = Field(default="", max_length=REASON_CHARS_MAX)
+    reason: Printable = Field(default="", max_length=REASON_CHARS_MAX)
     models: list[OfferedModel] = Field(max_length=MODELS_MAX)
     #: By model, of those that it has run.
     speeds: dict[Name, ToldSpeed] = Field(

@@ -28,6 +28,9 @@ from tests.support.served import Served
 ITEM_BYTES_MAX = 400_000
 DIGITS_MAX = 38
 
+#: Most are printable, so that most enrolments are read to their end.
+texts = st.text(st.characters(categories=["L", "N", "P", "S"]), max_size=20)
+hostile_texts = st.text(max_size=20)
 names = st.sampled_from([MODEL, "a", "b/c:d@e", "+.fifo", "x" * 128])
 positive = st.floats(0, 1e9) | st.sampled_from([5e-324, 1e-308, 0.0005, 1e9, 1e308, -0.0])
 counts = st.integers(0, 100_000) | st.sampled_from([2**63, 10**40, 10**400, -1])
@@ -36,13 +39,13 @@ offered = st.fixed_dictionaries(
     optional={
         "created": st.integers(0, 2**31) | counts,
         "context_length": st.integers(1, 10**6) | counts,
-        "owned_by": st.text(max_size=20) | st.just("\ud800"),
+        "owned_by": texts | texts | hostile_texts | st.just("\ud800"),
     },
 )
 speeds = st.fixed_dictionaries({"task_seconds": positive}, optional={"tokens_per_second": positive})
 enrolments = st.fixed_dictionaries(
     {
-        "version": st.text(max_size=10),
+        "version": texts | texts | hostile_texts,
         "slots": st.integers(0, 100_000) | counts,
         "models": st.lists(offered, max_size=4),
     },
@@ -51,7 +54,10 @@ enrolments = st.fixed_dictionaries(
         "healthy": st.booleans(),
         "service_seconds": positive,
         "tokens_per_second": positive,
-        "reason": st.text(max_size=20) | st.sampled_from(["\ud800", "\x00\x1b[2J", "x" * 300]),
+        "reason": texts
+        | texts
+        | hostile_texts
+        | st.sampled_from(["\ud800", "\x00\x1b[2J", "x" * 300]),
         "speeds": st.dictionaries(names, speeds, max_size=3),
         "takes_reserved": st.booleans(),
         "x": values,

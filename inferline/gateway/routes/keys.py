@@ -14,7 +14,7 @@ from inferline.accounts.issuing import Issuer
 from inferline.accounts.keys import OVERLAP_SECONDS, OVERLAP_SECONDS_MAX, Key, new_key
 from inferline.accounts.limits import LIMIT_MAX, Limits
 from inferline.accounts.patterns import EVERY, PATTERN, check
-from inferline.fleet.enrolment import AS_TOLD, Name
+from inferline.fleet.enrolment import STRICT_NUMBER, Name
 from inferline.gateway.errors import ERRORS
 from inferline.gateway.routes.access import AdminCaller
 from inferline.gateway.routes.control import At, Office
@@ -45,7 +45,7 @@ _ROLES_DIFFER: Final[list[Any]] = [
 ]
 
 
-Number = Annotated[int, Field(ge=0, le=LIMIT_MAX), AS_TOLD]
+Number = Annotated[int, Field(ge=0, le=LIMIT_MAX), STRICT_NUMBER]
 
 
 class NewLimits(BaseModel):
@@ -74,7 +74,9 @@ class NewKey(BaseModel):
     #: How much may be asked for with it.
     limits: NewLimits = NewLimits()
     #: After which it is refused; null: never.
-    expires_seconds: Annotated[int, Field(gt=0, le=EXPIRES_SECONDS_MAX), AS_TOLD] | None = None
+    expires_seconds: Annotated[int, Field(gt=0, le=EXPIRES_SECONDS_MAX), STRICT_NUMBER] | None = (
+        None
+    )
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"anyOf": _ROLES_DIFFER})
 
@@ -96,7 +98,9 @@ class Rotation(BaseModel):
     """How a key is rotated."""
 
     #: How long its old secret works on.
-    overlap_seconds: Annotated[int, Field(ge=0, le=OVERLAP_SECONDS_MAX), AS_TOLD] = OVERLAP_SECONDS
+    overlap_seconds: Annotated[int, Field(ge=0, le=OVERLAP_SECONDS_MAX), STRICT_NUMBER] = (
+        OVERLAP_SECONDS
+    )
 
     model_config = ConfigDict(extra="forbid")
 

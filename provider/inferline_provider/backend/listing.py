@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from inferline.fleet.enrolment import WHOLE_MAX, OfferedModel
+from inferline.terminal import printable
 
 #: The names under which servers tell a model's context length, those first that tell how long it
 #: is as it is served.
@@ -35,7 +36,8 @@ def model(entry: Any) -> OfferedModel | None:
     # The name is checked when it is offered: an alias may stand in for one that clients can't use.
     return OfferedModel.model_construct(
         id=entry["id"],
-        owned_by=owner[:128] if isinstance(owner, str) else "inferline",
+        # The gateway takes no other characters, and a name is no reason to stay out.
+        owned_by=printable(owner[:128]) if isinstance(owner, str) else "inferline",
         created=_whole(entry.get("created")),
         context_length=_context_length(entry),
     )

@@ -440,3 +440,19 @@ async def test_a_removed_model_is_unknown_until_a_provider_brings_it(
 
     assert (404, "model_not_found") == (missed.status_code, missed.json()["error"]["code"])
     assert (200, 1) == (again.status_code, again.json()["providers"])
+
+
+async def test_a_provider_whose_texts_a_terminal_would_obey_is_refused(
+    gateway: Gateway, client: httpx.AsyncClient
+) -> None:
+    for change, param in (
+        ({"version": "1\x1b[2J"}, "version"),
+        ({"reason": "\x9b2J"}, "reason"),
+        ({"models": [{"id": "m", "owned_by": "a\rb"}]}, "models.0.owned_by"),
+    ):
+        refused = await client.post("/v1/providers", json={**TOLD, **change})
+
+        error = refused.json()["error"]
+        assert (400, param) == (refused.status_code, error["param"])
+        field = param.rpartition(".")[2]
+        assert f"`{field}` should have printable characters only." == error["message"]
