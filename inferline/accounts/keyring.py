@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
-from collections import OrderedDict
 from collections.abc import Callable
-from math import inf
 from typing import Final
 
 from inferline.accounts.caller import Caller, Role
 from inferline.accounts.keys import Key, KeyStore, Shown, parse, sha256
 from inferline.accounts.tenants import Tenant, TenantStore
 from inferline.errors import NotAuthenticated, Unavailable
+from inferline.expiring import ExpiringMap
 
 log = logging.getLogger(__name__)
 
@@ -96,20 +95,16 @@ class Uses:
     def __init__(self, keys: KeyStore, now_ms: Callable[[], int]) -> None:
         self._keys = keys
         self._now_ms = now_ms
-        #: When this process has noted it last, by the key's id, oldest first.
-        self._noted: OrderedDict[str, int] = OrderedDict()
+        #: The keys whose use this process has written lately, by id.
+        self._noted = ExpiringMap[str, bool](USES_MAX, lambda: now_ms() / 1000, USE_SECONDS)
         self._writes: set[asyncio.Task[None]] = set()
 
     def note(self, key_id: str) -> None:
         """Note that a key is used now; returns at once."""
-        now_ms = self._now_ms()
-        if now_ms - self._noted.get(key_id, -inf) < USE_SECONDS * 1000:
+        if self._noted.get(key_id):
             return
-        self._noted[key_id] = now_ms
-        self._noted.move_to_end(key_id)
-        if len(self._noted) > USES_MAX:
-            self._noted.popitem(last=False)
-        write = asyncio.get_running_loop().create_task(self._write(key_id, now_ms))
+        self._noted.put(key_id, True)
+        write = asyncio.get_running_loop().create_task(self._write(key_id, self._now_ms()))
         self._writes.add(write)
         write.add_done_callback(self._writes.discard)
 
@@ -117,7 +112,7 @@ class Uses:
         try:
             await self._keys.note_use(key_id, now_ms, USE_SECONDS)
         except Unavailable:
-            self._noted.pop(key_id, None)
+            self._noted.pop(key_id)
             log.warning("could not note that the key %s is used", key_id)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Container, Mapping
 from dataclasses import dataclass, replace
 from math import inf
@@ -13,6 +12,7 @@ from typing import Final, Generic, TypeVar
 from inferline.accounts.caller import Caller
 from inferline.clock import Clock
 from inferline.errors import ModelNotFound
+from inferline.expiring import ExpiringMap
 from inferline.fleet.registry import Fleet, Model, Registry, Snapshot
 from inferline.names import NAME_BYTES_MAX, base_name
 from inferline.tasks.queue import Depth, TaskQueue
@@ -154,7 +154,7 @@ class Catalogue:
         self._clock = clock
         self._seconds = registry_seconds
         #: By name, the one asked for longest ago first. One that is missed has no model.
-        self._rows: OrderedDict[str, Cached[tuple[Model | None]]] = OrderedDict()
+        self._rows = ExpiringMap[str, Cached[tuple[Model | None]]](ROWS_MAX)
         self._models: Cached[Mapping[str, Model]] = Cached(registry.models, clock, registry_seconds)
         self._snapshot = Cached(registry.snapshot, clock, registry_seconds)
         self._fleet = Cached(registry.fleet, clock, registry_seconds)
@@ -236,12 +236,9 @@ class Catalogue:
         async def read() -> tuple[Model | None]:
             return (await self.registry.model(name),)
 
-        if name not in self._rows:
-            self._rows[name] = Cached(read, self._clock, self._seconds)
-            if len(self._rows) > ROWS_MAX:
-                self._rows.popitem(last=False)
-        self._rows.move_to_end(name)
-        return self._rows[name]
+        row = self._rows.get(name) or Cached(read, self._clock, self._seconds)
+        self._rows.put(name, row)
+        return row
 
     def depth(self, queue: str) -> DepthReading | None:
         """How long a queue was lately; None when that is not known yet."""

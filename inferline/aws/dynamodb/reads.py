@@ -19,6 +19,7 @@ from inferline.aws.dynamodb.task_rows import (
     wanted_keys,
 )
 from inferline.errors import ProviderFault
+from inferline.expiring import ExpiringMap
 from inferline.names import NAME
 from inferline.tasks.store import TaskRead, Wanted
 from inferline.tasks.task import Chunk, Task
@@ -37,7 +38,7 @@ class TaskReads:
         self._table = table
         self._batches = Batches(client, table)
         #: The tasks last seen, by key, with the version of their rows.
-        self._seen: dict[str, tuple[tuple[str, str], Task]] = {}
+        self._seen = ExpiringMap[str, tuple[tuple[str, str], Task]](SEEN_MAX)
 
     async def read(self, wanted: Sequence[Wanted], *, consistent: bool = False) -> list[TaskRead]:
         """Read rows and chunks of many tasks at once; see `TaskStore`."""
@@ -54,9 +55,7 @@ class TaskReads:
 
     def remember(self, item: Item, task: Task) -> None:
         """Know ``task`` by its row until that moves."""
-        if len(self._seen) >= SEEN_MAX:
-            del self._seen[next(iter(self._seen))]
-        self._seen[task.ref.pk] = _version(item), task
+        self._seen.put(task.ref.pk, (_version(item), task))
 
     async def _rest(self, want: Wanted, strictly: Mapping[str, Any]) -> list[Item]:
         """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -13,6 +12,7 @@ from inferline.accounts.limits import NAMES, Limits
 from inferline.accounts.rate_counters import CounterStore, Owner, RateCounters, Refusal, Reservation
 from inferline.clock import Clock
 from inferline.errors import Unavailable
+from inferline.expiring import ExpiringMap
 from inferline.gateway.submit.estimate import tokens_of
 from inferline.gateway.submit.rates import LimitHit, Rate, headers, rates
 from inferline.settings import Settings
@@ -43,7 +43,7 @@ class Quotas:
         self._defaults = {kind: _defaults(settings, kind) for kind in ("key", "tenant")}
         self._closings: set[asyncio.Task[None]] = set()
         #: Until when each holds, oldest first.
-        self._refused: OrderedDict[Owner, tuple[LimitHit, float]] = OrderedDict()
+        self._refused = ExpiringMap[Owner, LimitHit](REFUSED_MAX, clock.monotonic, REFUSED_SECONDS)
 
     async def reserve(
         self, caller: Caller, path: str, payload: Payload, body: bytes
@@ -68,10 +68,7 @@ class Quotas:
 
     def refused(self, reached: LimitHit) -> None:
         """Remember a refusal for `REFUSED_SECONDS`."""
-        self._refused[reached.owner] = reached, self._clock.monotonic() + REFUSED_SECONDS
-        self._refused.move_to_end(reached.owner)
-        if len(self._refused) > REFUSED_MAX:
-            self._refused.popitem(last=False)
+        self._refused.put(reached.owner, reached)
 
     def close(self, hold: Reservation, closing: Closing) -> None:
         """Have a hold closed in the background."""
@@ -88,7 +85,7 @@ class Quotas:
         for pause in (*PAUSES_SECONDS, None):
             try:
                 await closing(hold)
-                self._refused.pop(hold.owner, None)  # There is room again.
+                self._refused.pop(hold.owner)  # There is room again.
                 return
             except Unavailable:
                 if pause is not None:
@@ -98,8 +95,8 @@ class Quotas:
     def _check_refused(self, owners: list[tuple[Owner, Limits]], tokens: int) -> None:
         """Raise LimitReached for who was refused just now, and asks for as much again."""
         for owner, limits in owners:
-            reached, until = self._refused.get(owner, (None, 0.0))
-            if reached is None or self._clock.monotonic() >= until:
+            reached = self._refused.get(owner)
+            if reached is None:
                 continue
             now_ms = self.meters.now_ms()
             if reached.holds(limits, tokens, now_ms):
