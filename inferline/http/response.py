@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Final, Protocol
 
+from inferline.background import first_of
 from inferline.http.errors import HttpError, Silence
 
 #: What of a response may lie here unread, bytes; then its sender has to wait.
@@ -170,13 +171,11 @@ class Response:
         """Ask whether to wait on; what comes meanwhile is the better answer."""
         if self._outlasts is None:
             return False
-        asking = asyncio.ensure_future(self._outlasts())
-        self._waiter = asyncio.get_running_loop().create_future()
+        self._waiter = waiter = asyncio.get_running_loop().create_future()
         try:
-            await asyncio.wait({asking, self._waiter}, return_when=asyncio.FIRST_COMPLETED)
-            return self._waiter.done() or asking.result()
+            waits = await first_of(self._outlasts(), waiter)
+            return waits or not waiter.cancelled()
         finally:
-            asking.cancel()
             self._waiter = None
 
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from inferline.background import first_of
 from inferline.clock import Clock, SystemClock
 from inferline.errors import BackendFailed, LeaseLost, Unavailable
 from inferline.names import slug
@@ -355,15 +356,7 @@ class MemoryQueue:
 
     async def _wait(self, seconds: float) -> None:
         """Return after ``seconds`` of the clock or at the next change, whatever comes first."""
-        either = [
-            asyncio.ensure_future(self._change.wait()),
-            asyncio.ensure_future(self._clock.sleep(seconds)),
-        ]
-        try:
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for one in either:
-                one.cancel()
+        await first_of(self._clock.sleep(seconds), self._change.wait())
 
 
 class MemoryBodies:

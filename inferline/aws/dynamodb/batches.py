@@ -9,6 +9,7 @@ from typing import Any, Final
 from inferline.aws.api.client import AwsClient
 from inferline.aws.api.errors import call
 from inferline.aws.dynamodb.task_rows import Item
+from inferline.background import Backoff
 from inferline.errors import Unavailable
 
 #: DynamoDB's limits on one call, items.
@@ -16,7 +17,7 @@ WRITE_MAX: Final = 25
 READ_MAX: Final = 100
 #: How often what DynamoDB left undone of a batch is asked again, and the first pause, seconds.
 BATCH_TRIES_MAX: Final = 6
-BATCH_PAUSE_SECONDS: Final = 0.05
+BATCH_PAUSES: Final = Backoff(0.05)
 
 
 class Batches:
@@ -45,7 +46,7 @@ class Batches:
             puts = answer.get("UnprocessedItems", {}).get(self._table, [])
             if not puts:
                 return
-            await asyncio.sleep(BATCH_PAUSE_SECONDS * 2**tried)
+            await asyncio.sleep(BATCH_PAUSES.seconds(tried))
         raise Unavailable("The task table is too busy to take the answer.")
 
     async def _get(self, keys: list[Item], projection: Mapping[str, Any]) -> list[Item]:
@@ -57,5 +58,5 @@ class Batches:
             keys = answer.get("UnprocessedKeys", {}).get(self._table, {}).get("Keys", [])
             if not keys:
                 return found
-            await asyncio.sleep(BATCH_PAUSE_SECONDS * 2**tried)
+            await asyncio.sleep(BATCH_PAUSES.seconds(tried))
         raise Unavailable("The task table is too busy to be read.")

@@ -11,6 +11,7 @@ from inferline.aws.api.errors import TransactionRefused, call
 from inferline.aws.api.items import from_item, to_item
 from inferline.aws.dynamodb.batches import Batches
 from inferline.aws.dynamodb.task_rows import row_key
+from inferline.background import Backoff
 from inferline.errors import Unavailable
 from inferline.tasks.store import Bound
 from inferline.tasks.task import Task, TaskRef
@@ -20,7 +21,7 @@ KEY_KEY: Final = "KEY"
 BINDING_VERSION: Final = 1
 #: How often a transaction is tried that met another one, and the first pause, seconds.
 TRIES_MAX: Final = 6
-PAUSE_SECONDS: Final = 0.05
+PAUSES: Final = Backoff(0.05)
 _REFUSED: Final = "ConditionalCheckFailed"
 
 
@@ -61,7 +62,7 @@ class Bindings:
                     return _other(refused, task)
             else:
                 return None
-            await asyncio.sleep(PAUSE_SECONDS * 2**tried)
+            await asyncio.sleep(PAUSES.seconds(tried))
         raise Unavailable("The task table is too busy to take the request.")
 
     def _binding(self, task: Task, key: str, bound: Bound, instead_of: str) -> dict[str, Any]:

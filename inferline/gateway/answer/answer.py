@@ -14,6 +14,7 @@ from typing import Any, Final
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from inferline.background import Backoff
 from inferline.errors import (
     DeadlineExceeded,
     GatewayStopping,
@@ -282,7 +283,7 @@ class Answer(Response):
                 failed += 1
                 if failed == LOOKS_FAILED_MAX:
                     raise
-            longer = self._line.settings.poll_seconds_max * 2 ** (failed - 1)
+            longer = Backoff(self._line.settings.poll_seconds_max).seconds(failed - 1)
             at_once, pause = False, partial(float, longer)
 
     def _pause(self) -> float:

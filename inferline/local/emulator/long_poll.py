@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
+
+from inferline.background import first_of
 
 AsgiMessage = MutableMapping[str, Any]
 AsgiReceive = Callable[[], Awaitable[AsgiMessage]]
@@ -121,15 +122,7 @@ class EndAbandonedPolls:
             never: asyncio.Future[AsgiMessage] = asyncio.get_running_loop().create_future()
             return await never
 
-        call = asyncio.ensure_future(self._app(scope, replay, send))
-        gone = asyncio.ensure_future(receive())
-        try:
-            await asyncio.wait({call, gone}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            gone.cancel()
-            call.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await call
+        await first_of(self._app(scope, replay, send), receive())
 
 
 def _receives_messages(scope: AsgiMessage) -> bool:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
+from inferline.background import Backoff, first_of
 from inferline.local import failures
 from inferline.local.failures import LocalError, PartFailed, PartMissing
 from inferline.local.processes.child import Child, described
@@ -17,9 +18,8 @@ from inferline.local.web import NoAnswer
 
 #: Between two looks at whether a part is up.
 LOOK_SECONDS = 0.05
-#: Before a part is started again: first, and at most, each time twice as long.
-REVIVE_SECONDS_MIN = 0.5
-REVIVE_SECONDS_MAX = 8.0
+#: Pauses before a part is started again.
+RESTARTS = Backoff(0.5, 8.0)
 #: A part that lived for so long is started again as if it were the first time.
 HEALTHY_SECONDS = 30.0
 
@@ -79,15 +79,8 @@ class Supervisor:
             child.kill()
 
     async def _live_until_asked(self) -> int:
-        life = asyncio.ensure_future(self._live())
-        asked = asyncio.ensure_future(self._asked.wait())
-        await asyncio.wait({life, asked}, return_when=asyncio.FIRST_COMPLETED)
-        asked.cancel()
-        life.cancel()
         try:
-            await life
-        except asyncio.CancelledError:
-            pass
+            await first_of(self._live(), self._asked.wait())
         except BaseExceptionGroup as group:
             raise _first_failure(group) from None
         return failures.OK
@@ -116,15 +109,16 @@ class Supervisor:
         self._ready[part.name].set()
         if part.ready is None:
             return
-        pauses = _pauses()
+        failures = 0
         while True:
             since = time.monotonic()
             code = await child.ended()
             if not part.revive:
                 raise PartFailed(_obituary(child, described(code)))
             if time.monotonic() - since > HEALTHY_SECONDS:
-                pauses = _pauses()
-            pause = next(pauses)
+                failures = 0
+            pause = RESTARTS.seconds(failures)
+            failures += 1
             self._tell(f"  {part.name} {described(code)}; starting it again in {pause:g} s")
             await asyncio.sleep(pause)
             child.start()
@@ -159,13 +153,6 @@ class Supervisor:
                 await asyncio.sleep(LOOK_SECONDS)
             else:
                 return
-
-
-def _pauses() -> Iterator[float]:
-    pause = REVIVE_SECONDS_MIN
-    while True:
-        yield pause
-        pause = min(REVIVE_SECONDS_MAX, pause * 2)
 
 
 def _obituary(child: Child, what: str) -> str:
