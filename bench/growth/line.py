@@ -29,7 +29,7 @@ from inferline.aws.dynamodb.registry import DynamoRegistry
 from inferline.aws.dynamodb.tasks import DynamoTaskStore
 from inferline.fleet.aggregation import FleetAggregator
 from inferline.fleet.enrolment import Enrolment, Grant, OfferedModel, ToldSpeed
-from inferline.fleet.registry import Model, Provider
+from inferline.fleet.registry import Model, ProviderRecord
 from inferline.gateway.answer.answer import Answer
 from inferline.gateway.answer.request_log import RequestLog
 from inferline.gateway.routes import control, tasks
@@ -147,7 +147,7 @@ class World:
         ]
         await registry.put_models(known)
         for number, served in enumerate(self.served):
-            told = Provider(
+            told = ProviderRecord(
                 id=_name(number),
                 models=tuple(served),
                 slots=SLOTS,

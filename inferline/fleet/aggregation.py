@@ -22,8 +22,8 @@ from inferline.fleet.registry import (
     SILENT_SLACK,
     Fleet,
     Model,
-    Provider,
     ProviderPool,
+    ProviderRecord,
     Registry,
     Serving,
 )
@@ -140,7 +140,7 @@ class FleetAggregator:
         }
         await self._registry.put_servings(turn, news)
 
-    async def _forget(self, silent: Sequence[Provider], last: Fleet) -> None:
+    async def _forget(self, silent: Sequence[ProviderRecord], last: Fleet) -> None:
         """Log who was live at the last count, and remove who has been silent for long."""
         live_ms = last.counted_ms - self._registry.silent_seconds * 1000
         forgotten_ms = self._registry.now_ms() - FORGET_SECONDS * 1000
@@ -152,16 +152,16 @@ class FleetAggregator:
             await self._registry.remove_provider(provider.id, provider.seen_ms)
 
 
-def counted(providers: Iterable[Provider]) -> dict[str, Serving]:
+def counted(providers: Iterable[ProviderRecord]) -> dict[str, Serving]:
     """Who serves each model that anybody serves."""
-    found: dict[str, list[Provider]] = {}
+    found: dict[str, list[ProviderRecord]] = {}
     for provider in providers:
         for model in provider.models if provider.healthy else ():
             found.setdefault(model, []).append(provider)
     return {model: _serving(model, those) for model, those in found.items()}
 
 
-def _offered(providers: Iterable[Provider]) -> dict[str, int]:
+def _offered(providers: Iterable[ProviderRecord]) -> dict[str, int]:
     """When somebody who has a model was last heard of, healthy or not, by model."""
     found: dict[str, int] = {}
     for provider in providers:
@@ -196,7 +196,7 @@ def _ordered(serving: Serving) -> list[ProviderPool]:
     return sorted(serving.pools, key=lambda pool: sorted(pool.rivals))
 
 
-def _serving(model: str, providers: Sequence[Provider]) -> Serving:
+def _serving(model: str, providers: Sequence[ProviderRecord]) -> Serving:
     known = [p.service_seconds for p in providers if p.service_seconds > 0]
     mean = sum(known) / len(known) if known else 0.0
     return Serving(
@@ -209,7 +209,9 @@ def _serving(model: str, providers: Sequence[Provider]) -> Serving:
     )
 
 
-def _pools(model: str, providers: Sequence[Provider], mean: float) -> tuple[ProviderPool, ...]:
+def _pools(
+    model: str, providers: Sequence[ProviderRecord], mean: float
+) -> tuple[ProviderPool, ...]:
     """
     The providers by what else they serve: those of one pool are the same to who waits.
 

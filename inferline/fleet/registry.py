@@ -156,7 +156,7 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Provider:
+class ProviderRecord:
     """A provider as it last told of itself."""
 
     id: str
@@ -223,9 +223,9 @@ class Snapshot:
 
     models: Mapping[str, Model] = field(default_factory=dict)
     #: Live ones only.
-    providers: Mapping[str, Provider] = field(default_factory=dict)
+    providers: Mapping[str, ProviderRecord] = field(default_factory=dict)
     #: Those no longer heard of that have not left.
-    silent: Sequence[Provider] = ()
+    silent: Sequence[ProviderRecord] = ()
 
 
 class Registry(Protocol):
@@ -246,7 +246,7 @@ class Registry(Protocol):
         Who serves them is left as counted, which is nobody for a new one.
         """
 
-    async def put_provider(self, provider: Provider) -> Provider | None:
+    async def put_provider(self, provider: ProviderRecord) -> ProviderRecord | None:
         """
         Say that a provider is live; ``seen_ms`` is set by the store's clock.
 
@@ -280,7 +280,7 @@ class Registry(Protocol):
     async def models(self) -> dict[str, Model]:
         """All models. Eventually consistent."""
 
-    async def provider(self, provider_id: str) -> Provider | None:
+    async def provider(self, provider_id: str) -> ProviderRecord | None:
         """A provider as of now, None when it is not live; the cost is one row's."""
 
     async def snapshot(self, *, consistent: bool = False) -> Snapshot:

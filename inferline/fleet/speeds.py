@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from inferline.fleet.registry import Provider, SpeedGroup
+from inferline.fleet.registry import ProviderRecord, SpeedGroup
 
 #: How many paces are told of those whose backends tell tokens, and how many of the others.
 PACES_MAX: Final = 8
 
 
-def paces(model: str, providers: Sequence[Provider]) -> tuple[SpeedGroup, ...]:
+def paces(model: str, providers: Sequence[ProviderRecord]) -> tuple[SpeedGroup, ...]:
     """
     How fast those of a model are that have slots and know it; the fastest come first.
 

@@ -13,7 +13,7 @@ from inferline.fleet.registry import (
     Fleet,
     Model,
     NameTaken,
-    Provider,
+    ProviderRecord,
     Serving,
     Snapshot,
 )
@@ -27,7 +27,7 @@ class MemoryRegistry:
         self.silent_seconds = silent_seconds
         self._dates = Dates(clock or SystemClock())
         self._models: dict[str, Model] = {}
-        self._providers: dict[str, Provider] = {}
+        self._providers: dict[str, ProviderRecord] = {}
         #: Who serves each model, and the turn of the census that found it.
         self._servings: dict[str, tuple[int, Serving]] = {}
         self._fleet = Fleet()
@@ -44,7 +44,7 @@ class MemoryRegistry:
             self._models[model.id] = model
             self._servings.setdefault(model.id, (0, NOBODY))
 
-    async def put_provider(self, provider: Provider) -> Provider | None:
+    async def put_provider(self, provider: ProviderRecord) -> ProviderRecord | None:
         """Say that a provider is live."""
         there = self._providers.get(provider.id)
         if there is not None and there.quarantined_ms:
@@ -97,7 +97,7 @@ class MemoryRegistry:
         """All models."""
         return {name: self._counted(model) for name, model in self._models.items()}
 
-    async def provider(self, provider_id: str) -> Provider | None:
+    async def provider(self, provider_id: str) -> ProviderRecord | None:
         """A live provider."""
         found = self._providers.get(provider_id)
         return found if found is not None and self._is_live(found) else None
@@ -132,7 +132,7 @@ class MemoryRegistry:
         if self._fleet.turn == fleet.turn:
             self._fleet = fleet
 
-    def _is_live(self, provider: Provider) -> bool:
+    def _is_live(self, provider: ProviderRecord) -> bool:
         return provider.is_live(self.now_ms(), self.silent_seconds)
 
     def _counted(self, model: Model) -> Model:

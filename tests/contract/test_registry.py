@@ -13,8 +13,8 @@ from inferline.fleet.registry import (
     Fleet,
     Model,
     NameTaken,
-    Provider,
     ProviderPool,
+    ProviderRecord,
     Serving,
     SpeedGroup,
     TaskSpeed,
@@ -29,7 +29,7 @@ MODEL = Model(
 )
 
 
-def provider(name: str = "p1", **told: object) -> Provider:
+def provider(name: str = "p1", **told: object) -> ProviderRecord:
     given: dict[str, object] = {
         "id": name,
         "models": ("org/m",),
@@ -42,7 +42,7 @@ def provider(name: str = "p1", **told: object) -> Provider:
         "reason": "",
         "speeds": {"org/m": TaskSpeed(1.234, 56.789), "plain": TaskSpeed(0.5)},
     }
-    return Provider(**(given | told))  # type: ignore[arg-type]
+    return ProviderRecord(**(given | told))  # type: ignore[arg-type]
 
 
 async def test_an_empty_registry_knows_nothing(seams: Seams) -> None:

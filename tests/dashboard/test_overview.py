@@ -13,7 +13,7 @@ import pytest
 from playwright.async_api import expect
 
 from inferline.accounts.keys import new_key
-from inferline.fleet.registry import Model, Provider
+from inferline.fleet.registry import Model, ProviderRecord
 from inferline.usage.ledger import Entry
 from inferline.usage.minutes import MINUTE_MS, Minute, MinuteMetrics
 from inferline.validation.payload import MODEL_CHARS_MAX
@@ -50,7 +50,7 @@ async def put(gateway: Gateway, provider: str, model: str = MODEL, **told: objec
     queues = await gateway.queue.make(model)
     await gateway.registry.put_models([Model(id=model, queues=queues)])
     await gateway.registry.put_provider(
-        Provider(id=provider, models=(model,), **(given | told))  # type: ignore[arg-type]
+        ProviderRecord(id=provider, models=(model,), **(given | told))  # type: ignore[arg-type]
     )
 
 

@@ -11,7 +11,7 @@ from inferline.accounts.caller import ANYONE
 from inferline.errors import InferLineError
 from inferline.fleet.aggregation import FleetAggregator
 from inferline.fleet.enrolment import Terms
-from inferline.fleet.registry import Model, Provider
+from inferline.fleet.registry import Model, ProviderRecord
 from inferline.gateway.answer.answer import Answer
 from inferline.gateway.answer.request_log import RequestLog
 from inferline.gateway.catalogue import Catalogue
@@ -83,7 +83,7 @@ class Gateway(Process):
         self.model = world.model
         registry = MemoryRegistry(wire.clock, silent_seconds=1e9)
         models = [Model(id=world.model, queues=world.urls)]
-        provider = Provider(
+        provider = ProviderRecord(
             id="p", models=(world.model,), slots=SLOTS, running=0, healthy=True, version="0"
         )
         loop.run_until_complete(registry.put_models(models))

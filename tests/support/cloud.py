@@ -22,7 +22,7 @@ from inferline.aws.dynamodb.tenants import DynamoTenants
 from inferline.aws.dynamodb.usage import DynamoUsage
 from inferline.aws.sqs import SqsQueue, SqsQueueMaker
 from inferline.fleet.aggregation import FleetAggregator
-from inferline.fleet.registry import Model, Provider
+from inferline.fleet.registry import Model, ProviderRecord
 from inferline.settings import Settings
 from inferline.tasks.queue import Message
 from inferline.tasks.store import Claimed
@@ -111,7 +111,7 @@ class Cloud:
         """Make a model known, with a provider for it."""
         await self.registry.put_models([Model(id=model, queues=await self.maker.make(model))])
         told = {"slots": 4, "running": 0, "healthy": True, "version": "1"}
-        await self.registry.put_provider(Provider(id="p1", models=(model,), **told))
+        await self.registry.put_provider(ProviderRecord(id="p1", models=(model,), **told))
         await FleetAggregator(self.registry, 0.0).changed()
 
     async def key(self, role: Role = "client", **told: Any) -> tuple[str, str]:

@@ -13,7 +13,7 @@ import uvicorn
 from inferline.accounts.keyring import Keyring
 from inferline.clock import SystemClock
 from inferline.fleet.enrolment import Lender
-from inferline.fleet.registry import Model, Provider
+from inferline.fleet.registry import Model, ProviderRecord
 from inferline.gateway.app import create_app
 from inferline.gateway.catalogue import Catalogue
 from inferline.gateway.edge.protocol import Http1Protocol
@@ -60,7 +60,7 @@ class Gateway:
         await self.registry.put_models([Model(id=model, queues=await self.queue.make(model))])
         if provider:
             given = {"slots": 1, "running": 0, "healthy": True, "version": "1"} | told
-            await self.registry.put_provider(Provider(id="p1", models=(model,), **given))
+            await self.registry.put_provider(ProviderRecord(id="p1", models=(model,), **given))
         await self.counted()
 
     async def counted(self) -> None:

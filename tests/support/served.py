@@ -17,7 +17,7 @@ from typing import Any, NoReturn, TypeVar, cast
 from inferline.accounts.caller import Role
 from inferline.accounts.keys import new_key
 from inferline.errors import LeaseLost
-from inferline.fleet.registry import Provider
+from inferline.fleet.registry import ProviderRecord
 from inferline.names import NAME_BYTES_MAX
 from inferline.tasks.queue import Message
 from inferline.tasks.store import AttemptOutcome, Claimed
@@ -29,7 +29,7 @@ from tests.support.gateway import MODEL, Gateway, running_gateway
 ANSWER_SECONDS_MAX = 30.0
 #: Between two heartbeats of the provider, seconds: whoever has it leave is not to be noticed.
 HEARTBEAT_SECONDS = 0.1
-PROVIDER = Provider(id="p1", models=(MODEL,), slots=100, running=0, healthy=True, version="1")
+PROVIDER = ProviderRecord(id="p1", models=(MODEL,), slots=100, running=0, healthy=True, version="1")
 
 EVENT = b'data: {"choices":[{"delta":{"content":"x"}}]}\n\n'
 DONE = b"data: [DONE]\n\n"

@@ -28,7 +28,7 @@ from inferline.fleet.registry import (
     Fleet,
     Model,
     NameTaken,
-    Provider,
+    ProviderRecord,
     Serving,
     Snapshot,
 )
@@ -65,7 +65,7 @@ class DynamoRegistry:
         """Make models known; see `Registry`."""
         await asyncio.gather(*map(self._know, models))
 
-    async def put_provider(self, provider: Provider) -> Provider | None:
+    async def put_provider(self, provider: ProviderRecord) -> ProviderRecord | None:
         """Say that a provider is live; see `Registry`."""
         now_ms = self.now_ms()
         row = provider_row(replace(provider, seen_ms=now_ms))
@@ -162,7 +162,7 @@ class DynamoRegistry:
         """All models; see `Registry`."""
         return await self._models(consistent=False)
 
-    async def provider(self, provider_id: str) -> Provider | None:
+    async def provider(self, provider_id: str) -> ProviderRecord | None:
         """A live provider; see `Registry`."""
         return self._live(await self._get(PROVIDERS, provider_id))
 
@@ -261,11 +261,11 @@ class DynamoRegistry:
     def _model(self, row: Mapping[str, Any]) -> Model:
         return model_of(row).as_of(self.now_ms(), self.silent_seconds)
 
-    def _live(self, item: Mapping[str, Any] | None) -> Provider | None:
+    def _live(self, item: Mapping[str, Any] | None) -> ProviderRecord | None:
         provider = provider_of(from_item(item)) if item else None
         return provider if provider is not None and self._is_live(provider) else None
 
-    def _is_live(self, provider: Provider) -> bool:
+    def _is_live(self, provider: ProviderRecord) -> bool:
         return provider.is_live(self.now_ms(), self.silent_seconds)
 
     async def _get(self, kind: str, name: str) -> dict[str, Any]:

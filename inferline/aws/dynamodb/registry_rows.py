@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Final
 
-from inferline.fleet.registry import Model, Provider, ProviderPool, Serving, SpeedGroup, TaskSpeed
+from inferline.fleet.registry import (
+    Model,
+    ProviderPool,
+    ProviderRecord,
+    Serving,
+    SpeedGroup,
+    TaskSpeed,
+)
 
 #: How long the row of a provider that is gone stays at the most, seconds; a census removes it.
 PROVIDER_SECONDS_KEPT: Final = 24 * 3600
@@ -78,7 +85,7 @@ def _serving_of(told: Item) -> Serving:
     )
 
 
-def provider_row(provider: Provider) -> dict[str, Any]:
+def provider_row(provider: ProviderRecord) -> dict[str, Any]:
     """The row of a provider."""
     row = asdict(provider) | {
         "models": list(provider.models),
@@ -91,9 +98,9 @@ def provider_row(provider: Provider) -> dict[str, Any]:
     return row
 
 
-def provider_of(row: Item) -> Provider:
+def provider_of(row: Item) -> ProviderRecord:
     """The provider that a row tells of. Those of an earlier release tell less."""
-    return Provider(
+    return ProviderRecord(
         id=row["id"],
         models=tuple(row["models"]),
         slots=row["slots"],

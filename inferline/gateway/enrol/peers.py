@@ -6,19 +6,19 @@ from collections.abc import Mapping
 from typing import Final
 
 from inferline.fleet.enrolment import Faster
-from inferline.fleet.registry import Provider, Serving
+from inferline.fleet.registry import ProviderRecord, Serving
 
 #: Who is less than this many times as fast as another is not faster: speeds are measured on the
 #: tasks that came, and sway with them.
 FASTER_TIMES: Final = 1.25
 
 
-def count(serving: Serving, provider: Provider) -> int:
+def count(serving: Serving, provider: ProviderRecord) -> int:
     """How many others serve a model; about, while a change waits to be counted."""
     return max(0, serving.providers - provider.healthy)
 
 
-def faster(served: Mapping[str, Serving], provider: Provider) -> dict[str, Faster]:
+def faster(served: Mapping[str, Serving], provider: ProviderRecord) -> dict[str, Faster]:
     """
     Who is faster than a provider, by model; only models are named where somebody is.
 

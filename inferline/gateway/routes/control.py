@@ -34,7 +34,7 @@ from inferline.fleet.registry import (
     TWIN,
     Model,
     NameTaken,
-    Provider,
+    ProviderRecord,
     QueueMaker,
     Registry,
     Snapshot,
@@ -127,14 +127,14 @@ class Office:
         is_twin = provider.twin_ms or (before is not None and self._has_twin(before))
         return grant.model_copy(update={"warning": TWINS.format(told.id)}) if is_twin else grant
 
-    def _has_twin(self, provider: Provider) -> bool:
+    def _has_twin(self, provider: ProviderRecord) -> bool:
         """Whether another process enrolled by its name lately."""
         if not provider.twin_ms:
             return False
         silent_ms = self.registry.silent_seconds * 1000
         return self.registry.now_ms() <= provider.twin_ms + silent_ms
 
-    async def _put(self, provider: Provider) -> tuple[Provider, Provider | None]:
+    async def _put(self, provider: ProviderRecord) -> tuple[ProviderRecord, ProviderRecord | None]:
         """
         Make a provider live, under another name where a later process has its own.
 
@@ -158,7 +158,7 @@ class Office:
         return provider, before
 
     async def _grant(
-        self, provider: Provider, models: Sequence[Model], lent: Credentials | None
+        self, provider: ProviderRecord, models: Sequence[Model], lent: Credentials | None
     ) -> Grant:
         settings, known = self.line.settings, await self.line.catalogue.models()
         served = {model.id: known.get(model.id, model).serving or NOBODY for model in models}
@@ -213,10 +213,10 @@ class Office:
         await self._count()
 
 
-def _provider(told: Enrolment, models: Sequence[str]) -> Provider:
+def _provider(told: Enrolment, models: Sequence[str]) -> ProviderRecord:
     """The provider that tells of itself; a task of a reserved model takes as long as any."""
     named = {*told.speeds, *(name for name in models if base_name(name) in told.speeds)}
-    return Provider(
+    return ProviderRecord(
         id=told.id,
         nonce=told.nonce,
         # Named twice, a model would be counted twice.
@@ -242,7 +242,7 @@ def _known(told: float) -> float:
     return told if told >= RESOLUTION else 0.0
 
 
-def _offer(provider: Provider) -> tuple[object, ...]:
+def _offer(provider: ProviderRecord) -> tuple[object, ...]:
     """What of a provider decides which requests are taken."""
     return provider.models, provider.slots, provider.healthy
 
@@ -353,7 +353,9 @@ def provider_objects(snapshot: Snapshot, now_ms: int) -> list[ProviderObject]:
     return sorted(found, key=lambda provider: provider.id)
 
 
-def _provider_object(provider: Provider, now_ms: int, shared: Collection[str]) -> ProviderObject:
+def _provider_object(
+    provider: ProviderRecord, now_ms: int, shared: Collection[str]
+) -> ProviderObject:
     """``shared`` are the names that two processes go by."""
     told, name = asdict(provider), provider.id.partition(TWIN)[0]
     told["warning"] = TWINS.format(name) if name in shared else ""

@@ -16,7 +16,7 @@ from inferline.accounts.keyring import Keyring
 from inferline.accounts.keys import new_key
 from inferline.accounts.tenants import Tenant
 from inferline.errors import NotAuthenticated
-from inferline.fleet.registry import Model, Provider
+from inferline.fleet.registry import Model, ProviderRecord
 from inferline.gateway.app import PREFIXES, create_app
 from inferline.gateway.routes.access import KeyAccess
 from inferline.memory.keys import MemoryKeys
@@ -148,7 +148,7 @@ async def many(locked: Gateway) -> Gateway:
         url = await locked.queue.make(name)
         await locked.registry.put_models([Model(id=name, queues=url)])
         told = {"slots": 1, "running": 0, "healthy": True, "version": "1"}
-        await locked.registry.put_provider(Provider(id=f"p-{name}", models=(name,), **told))
+        await locked.registry.put_provider(ProviderRecord(id=f"p-{name}", models=(name,), **told))
     await locked.counted()
     return locked
 

@@ -10,7 +10,7 @@ import pytest
 
 from inferline.errors import QueueFull
 from inferline.fleet.aggregation import FleetAggregator
-from inferline.fleet.registry import Model, Provider
+from inferline.fleet.registry import Model, ProviderRecord
 from inferline.gateway.catalogue import DEPTH_SECONDS, Catalogue
 from inferline.gateway.submit.active_tenants import AWAY_SECONDS
 from inferline.gateway.submit.admission import Admission
@@ -51,7 +51,7 @@ class Door:
         for model in models:
             self.models[model] = Model(id=model, queues=await self.queues.make(model))
         await self.registry.put_models([self.models[model] for model in models])
-        told = Provider(
+        told = ProviderRecord(
             id=name,
             models=models,
             slots=slots,

@@ -15,7 +15,7 @@ import pytest
 from inferline.accounts.keys import parse
 from inferline.cli import main
 from inferline.commands.printing import show
-from inferline.fleet.registry import Model, Provider
+from inferline.fleet.registry import Model, ProviderRecord
 from inferline.memory.keys import MemoryKeys
 from inferline.memory.registry import MemoryRegistry
 from inferline.memory.tenants import MemoryTenants
@@ -354,7 +354,7 @@ def test_a_refusal_is_told_in_the_gateways_words(run: Run) -> None:
 
 
 def test_a_quarantined_provider_is_pardoned_once(run: Run, registry: MemoryRegistry) -> None:
-    told = Provider(id="p", models=("m",), slots=1, running=0, healthy=True, version="1")
+    told = ProviderRecord(id="p", models=("m",), slots=1, running=0, healthy=True, version="1")
     asyncio.run(registry.put_provider(told))
     asyncio.run(registry.strike("p", "m", "row", 1))
 
@@ -369,7 +369,7 @@ def test_a_quarantined_provider_is_pardoned_once(run: Run, registry: MemoryRegis
 def test_a_model_is_removed_once_no_provider_has_it(run: Run, registry: MemoryRegistry) -> None:
     names = ("org/m", dedicated_name("org/m", "acme"), "other")
     asyncio.run(registry.put_models([Model(id=name, queues={}) for name in names]))
-    told = Provider(id="p", models=names[1:2], slots=1, running=0, healthy=False, version="1")
+    told = ProviderRecord(id="p", models=names[1:2], slots=1, running=0, healthy=False, version="1")
     asyncio.run(registry.put_provider(told))
 
     served = run("models", "remove", "org/m")

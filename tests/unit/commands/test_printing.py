@@ -16,7 +16,7 @@ import pytest
 from inferline.accounts.keys import new_key
 from inferline.accounts.tenants import Tenant
 from inferline.cli import main
-from inferline.fleet.registry import Model, Provider
+from inferline.fleet.registry import Model, ProviderRecord
 from inferline.local import command
 from inferline.memory.keys import MemoryKeys
 from inferline.memory.registry import MemoryRegistry
@@ -172,7 +172,9 @@ def test_a_stacks_rows(
         await stores.tenants.put_tenant(Tenant(id=HOSTILE, models=(HOSTILE,)))
         await stores.registry.put_models([Model(id="m", queues={})])
         await stores.registry.put_provider(
-            Provider(id=HOSTILE, models=("m",), slots=1, running=0, healthy=True, version=HOSTILE)
+            ProviderRecord(
+                id=HOSTILE, models=("m",), slots=1, running=0, healthy=True, version=HOSTILE
+            )
         )
 
     asyncio.run(fill())

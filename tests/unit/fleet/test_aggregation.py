@@ -26,7 +26,7 @@ from inferline.fleet.registry import (
     SILENT_SLACK,
     Fleet,
     Model,
-    Provider,
+    ProviderRecord,
     Serving,
     Snapshot,
     TaskSpeed,
@@ -106,9 +106,9 @@ def place() -> Place:
     return Place()
 
 
-def provider(name: str, *models: str, **told: Any) -> Provider:
+def provider(name: str, *models: str, **told: Any) -> ProviderRecord:
     given = {"slots": 4, "running": 0, "healthy": True, "version": "1", "service_seconds": 2.0}
-    return Provider(id=name, models=models or ("m",), **(given | told))
+    return ProviderRecord(id=name, models=models or ("m",), **(given | told))
 
 
 def speed(tokens_per_second: float) -> dict[str, TaskSpeed]:

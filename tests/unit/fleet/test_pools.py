@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from inferline.fleet.aggregation import POOLS_MAX, RIVALS_MAX, counted
-from inferline.fleet.registry import Provider
+from inferline.fleet.registry import ProviderRecord
 from inferline.names import model_hash, slug
 
 
-def provider(name: str, *models: str, **told: Any) -> Provider:
+def provider(name: str, *models: str, **told: Any) -> ProviderRecord:
     given = {"slots": 4, "running": 0, "healthy": True, "version": "1", "service_seconds": 2.0}
-    return Provider(id=name, models=models or ("m",), **(given | told))
+    return ProviderRecord(id=name, models=models or ("m",), **(given | told))
 
 
 def test_providers_of_the_same_models_are_one_pool() -> None:
@@ -40,7 +40,9 @@ def test_a_model_with_too_many_pools_has_a_mixed_one() -> None:
     assert all(0 < share <= 1.0 for share in mixed.rivals.values())
 
 
-def rates(fleet: Sequence[Provider], waiting: Mapping[str, int], own: int) -> tuple[float, float]:
+def rates(
+    fleet: Sequence[ProviderRecord], waiting: Mapping[str, int], own: int
+) -> tuple[float, float]:
     """What a model's pools end a second, and what its providers do, each looked at by itself."""
     by_mark = {model_hash(slug(name)): count for name, count in waiting.items()}
     pooled = sum(

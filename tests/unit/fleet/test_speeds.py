@@ -6,13 +6,13 @@ import random
 
 import pytest
 
-from inferline.fleet.registry import Provider, Serving, TaskSpeed
+from inferline.fleet.registry import ProviderRecord, Serving, TaskSpeed
 from inferline.fleet.speeds import PACES_MAX, paces
 from inferline.gateway.enrol import peers
 
 
-def provider(name: str, speed: TaskSpeed, slots: int = 1) -> Provider:
-    return Provider(
+def provider(name: str, speed: TaskSpeed, slots: int = 1) -> ProviderRecord:
+    return ProviderRecord(
         id=name, models=("m",), slots=slots, running=0, healthy=True, version="1",
         speeds={"m": speed},
     )  # fmt: skip
@@ -52,7 +52,7 @@ def test_those_that_tell_no_tokens_are_told_by_their_time() -> None:
 
 def test_who_has_no_slot_or_knows_no_speed_is_not_told() -> None:
     none = provider("none", TaskSpeed(1.0), slots=0)
-    new = Provider(id="new", models=("m",), slots=1, running=0, healthy=True, version="1")
+    new = ProviderRecord(id="new", models=("m",), slots=1, running=0, healthy=True, version="1")
 
     assert () == paces("m", [none, new])
 

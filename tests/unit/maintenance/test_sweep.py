@@ -11,7 +11,7 @@ import pytest
 
 from inferline.errors import Unavailable
 from inferline.fleet.aggregation import FleetAggregator
-from inferline.fleet.registry import Model, Provider
+from inferline.fleet.registry import Model, ProviderRecord
 from inferline.maintenance.sweep import TASKS_MAX, Sweep, SweepReport
 from inferline.memory.registry import MemoryRegistry
 from inferline.memory.tasks import MemoryMinutes, MemoryQueue, MemoryStore
@@ -69,7 +69,7 @@ class Place:
 
     async def serve(self, *models: str, provider: str = "p1", healthy: bool = True) -> None:
         told = {"slots": 4, "running": 0, "healthy": healthy, "version": "1"}
-        await self.registry.put_provider(Provider(id=provider, models=models, **told))
+        await self.registry.put_provider(ProviderRecord(id=provider, models=models, **told))
         await FleetAggregator(self.registry, 0.0).changed()
 
     async def submit(self, model: str, *, seconds: float = 60) -> Task:
