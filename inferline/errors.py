@@ -91,7 +91,7 @@ class InferLineError(Exception):
             }
         }
 
-    def told(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """The error as a task's row keeps it: OpenAI's fields, and the HTTP status."""
         return {**self.body()["error"], "status": self.status}
 

@@ -1,4 +1,4 @@
-"""Who sends a request, once that has been established, and what it may ask for."""
+"""The caller: who sends a request, once its key has been checked, and which models it may use."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LOCAL_TENANT: Final = "local"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """The bearer of a key, or everybody where no keys are asked for."""
+    """The owner of a key, or everybody where no keys are required."""
 
     tenant: str
     #: Empty where no keys are asked for.
@@ -40,19 +40,19 @@ class Caller:
 
     @property
     def sees_all(self) -> bool:
-        """Whether every model is for it, but for those that are reserved for somebody."""
+        """Return True if every model is for it, except models dedicated to other tenants."""
         return not self.is_reserved and "*" in self.models and "*" in self.tenant_models
 
     def may_use(self, model: str) -> bool:
-        """Whether it may ask for a model of that name, should there be one."""
+        """Return True if it may ask for a model of that name, whether or not one exists."""
         return matches(model, self.models) and matches(model, self.tenant_models)
 
     def registry_name(self, model: str) -> str:
-        """What the registry calls the model that it calls ``model``."""
+        """Return the registry's name for the model that the caller calls ``model``."""
         return dedicated_name(model, self.tenant) if self.is_reserved else model
 
     def shown(self, name: str) -> str | None:
-        """What it calls the model that the registry calls ``name``; None for one not for it."""
+        """Return the caller's name for a model of the registry; None if it may not use it."""
         model = base_name(name)
         return model if self.registry_name(model) == name and self.may_use(model) else None
 

@@ -1,4 +1,4 @@
-"""The keyring: tells whose key a text is, and what it opens."""
+"""The keyring: checks a key and finds its caller."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _INSTEAD: Final[dict[Role, str]] = {
 
 
 class Keyring:
-    """Tells whose key a text is."""
+    """The check of keys against their store."""
 
     def __init__(self, keys: KeyStore, tenants: TenantStore, now_ms: Callable[[], int]) -> None:
         self._keys = keys
@@ -41,7 +41,7 @@ class Keyring:
 
     async def caller(self, text: str) -> Caller:
         """
-        The bearer of the key ``text``. Raises NotAuthenticated, or Unavailable.
+        Return the caller that the key ``text`` belongs to. Raises NotAuthenticated, or Unavailable.
 
         A wrong secret and an unknown id take the same work and get the same answer.
         """
@@ -87,9 +87,9 @@ class Keyring:
 
 class Uses:
     """
-    Has it noted when keys are used, now and then, and lets nobody wait for that.
+    The record of when each key was last used, written in the background.
 
-    It is only for people: what fails is tried again at the key's next use.
+    It only informs people: a write that fails is tried again at the key's next use.
     """
 
     def __init__(self, keys: KeyStore, now_ms: Callable[[], int]) -> None:
@@ -100,7 +100,7 @@ class Uses:
         self._writes: set[asyncio.Task[None]] = set()
 
     def note(self, key_id: str) -> None:
-        """Note that a key is used now; returns at once."""
+        """Note that a key is used now; return at once."""
         if self._noted.get(key_id):
             return
         self._noted.put(key_id, True)
@@ -117,7 +117,11 @@ class Uses:
 
 
 def _compared(shown: Shown, key: Key | None) -> tuple[bool, bool]:
-    """Whether the secret is the key's, and whether it is the one before; always both looks."""
+    """
+    Return whether the secret is the key's present one, and whether it is the one before.
+
+    Both are always compared, so that the time taken tells nothing.
+    """
     found = sha256(shown.secret)
     new = key.secret_sha256 if key else _NO_SHA256
     old = (key.old_sha256 if key else None) or _NO_SHA256

@@ -92,7 +92,7 @@ def _proxy(url: str, proxies: Proxies) -> tuple[dict[str, str], str]:
     """
     origin, _ = place(url)
     try:
-        proxy = proxies.of(origin)
+        proxy = proxies.proxy_for(origin)
     except HttpError as error:
         raise NoAnswerError(str(error)) from error
     if proxy is None:

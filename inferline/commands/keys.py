@@ -200,7 +200,7 @@ def _row(key: Key, now: int, used_ms: int | None = None) -> dict[str, Any]:
         **({"tenant": key.tenant} if is_client else {"models": list(key.models)}),
         "state": key.validity(now),
         **({"role": key.role, "models": list(key.models)} if is_client else {}),
-        **({"tiers": list(key.tiers), "limits": key.limits.told()} if is_client else {}),
+        **({"tiers": list(key.tiers), "limits": key.limits.as_dict()} if is_client else {}),
         "created": date(key.created_ms),
         "last_used": date(used_ms),
         "expires": date(key.expires_ms),

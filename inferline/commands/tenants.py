@@ -88,5 +88,5 @@ def _row(tenant: Tenant) -> dict[str, Any]:
         "id": tenant.id,
         "models": list(tenant.models),
         "providers": [_ALL] if providers is None else list(providers),
-        "limits": tenant.limits.told(),
+        "limits": tenant.limits.as_dict(),
     }

@@ -115,7 +115,7 @@ def _read_tables(options: argparse.Namespace, environ: Mapping[str, str]) -> Map
             by = dimensions(options.by)
             report = Report(tenant=None, by=by, since_ms=since, until_ms=until)
             await report.make(usage)
-            return report.told()
+            return report.as_dict()
 
     return asyncio.run(read())
 

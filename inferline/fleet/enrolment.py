@@ -68,7 +68,7 @@ Flag = Annotated[bool, Field(strict=True)]
 
 
 class OfferedModel(BaseModel):
-    """A model that the provider's backend serves, with what the backend tells of it."""
+    """A model that the provider's backend serves, with what the backend says of it."""
 
     id: Name
     owned_by: Printable = Field(default="inferline", max_length=128)
@@ -78,7 +78,7 @@ class OfferedModel(BaseModel):
 
 
 class ToldSpeed(BaseModel):
-    """How fast one task of a model runs at the provider's backend."""
+    """The speed of one task of a model at the provider's backend."""
 
     #: Mean time a task takes, seconds.
     task_seconds: Real = Field(gt=0, le=TASK_SECONDS_MAX)
@@ -87,7 +87,7 @@ class ToldSpeed(BaseModel):
 
 
 class Enrolment(BaseModel):
-    """What a provider tells of itself."""
+    """A provider's description of itself."""
 
     id: Name
     #: Tells this process from others with its id, of which the one with the larger began later;
@@ -151,7 +151,7 @@ class Terms(BaseModel):
 
 
 class Faster(BaseModel):
-    """Those providers of a model that run a task of it in less time than the one that is told."""
+    """The providers of a model that run a task of it faster than the one that the grant is for."""
 
     #: How many times as fast the best of them is.
     times: float = Field(ge=1, allow_inf_nan=False)
@@ -161,8 +161,10 @@ class Faster(BaseModel):
 
 class Grant(BaseModel):
     """
-    Everything a provider needs to take tasks. Models are called as the registry calls them: one
-    that is reserved for a tenant stands beside the one that is for all.
+    Everything a provider needs to take tasks.
+
+    Models have their names in the registry: one dedicated to a tenant stands beside the one for
+    all.
     """
 
     #: Queue URLs per tier, by model.
@@ -185,14 +187,16 @@ class Grant(BaseModel):
 
 
 class Lender(Protocol):
-    """Lends providers credentials for their work."""
+    """A lender of AWS credentials to providers."""
 
     def room(self, models: Sequence[str]) -> int:
-        """How many of these models, from the first on, one provider's credentials can name."""
+        """
+        Return how many of these models, from the first on, one provider's credentials can name.
+        """
 
     async def lend(self, provider_id: str, models: Sequence[Model]) -> Credentials:
         """
-        Credentials for the work on one or more models and, at AWS, for nothing else.
+        Return credentials for the work on one or more models and, at AWS, for nothing else.
 
-        Raises InvalidRequest when it can't be for so many, or Unavailable.
+        Raises InvalidRequest if that can't be done for so many, or Unavailable.
         """

@@ -79,7 +79,7 @@ class Connections:
         if not self._is_open:
             raise RuntimeError("The connections are not open: use `async with`.")
         origin, path = place(url)
-        proxy = self._proxies.of(origin)
+        proxy = self._proxies.proxy_for(origin)
         if proxy is not None and not origin.is_tls:
             path, headers = f"http://{origin.authority}{path}", _shown(headers, proxy)
         head = _head(method, path, origin, headers, len(body))

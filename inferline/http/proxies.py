@@ -56,7 +56,7 @@ class Proxies:
         """The variables that say so, all of them, in capitals."""
         return {"HTTP_PROXY": self.http, "HTTPS_PROXY": self.https, "NO_PROXY": self.exempt}
 
-    def of(self, origin: Origin) -> Proxy | None:
+    def proxy_for(self, origin: Origin) -> Proxy | None:
         """
         The proxy that leads to ``origin``; None where it is asked itself, as this machine always.
 

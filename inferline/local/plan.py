@@ -213,7 +213,7 @@ def _why_not(host: str, port: int) -> str | None:
 
 
 def _silent_backend(options: Options, proxies: Proxies) -> Iterator[str]:
-    if options.backend is None or proxies.of(place(options.backend)[0]) is not None:
+    if options.backend is None or proxies.proxy_for(place(options.backend)[0]) is not None:
         return
     parts = urlsplit(options.backend)
     port = parts.port or (443 if parts.scheme == "https" else 80)

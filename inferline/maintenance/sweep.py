@@ -1,5 +1,5 @@
 """
-The sweep: what has to be done now and then, by somebody, because no request comes that would do it.
+The sweep: periodic work on tasks and models that no request triggers.
 
 It costs next to nothing when there is nothing to do. All of it may be done twice.
 """
@@ -35,7 +35,7 @@ GRACE_SECONDS: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class SweepReport:
-    """What the sweep counted."""
+    """The counts of one sweep."""
 
     waiting: int = 0
     running: int = 0
@@ -59,7 +59,7 @@ class _Backlog:
 
 @dataclass(slots=True, kw_only=True)
 class Sweep:
-    """What is swept."""
+    """The periodic maintenance of tasks and models."""
 
     store: TaskStore
     registry: Registry
@@ -68,20 +68,20 @@ class Sweep:
     minutes: MinuteStore | None = None
     #: Models that are to be known before any provider enrols them.
     models: Sequence[str] = ()
-    census: FleetAggregator = field(init=False)
+    aggregator: FleetAggregator = field(init=False)
 
     def __post_init__(self) -> None:
-        """Have a census, for when no heartbeat leads to one any more."""
-        self.census = FleetAggregator(self.registry, COUNT_SECONDS)
+        """Make an aggregator, for when no heartbeat comes any more."""
+        self.aggregator = FleetAggregator(self.registry, COUNT_SECONDS)
 
     async def run(self) -> SweepReport:
-        """One sweep. Raises Unavailable."""
+        """Sweep once. Raises Unavailable."""
         models, fleet = await self.registry.models(), await self.registry.fleet()
         await self._declare(models)
         if fleet.providers or fleet.models != len(models):
-            await self.census.beat()
+            await self.aggregator.aggregate_if_due()
             models, fleet = await self.registry.models(), await self.registry.fleet()
-        live = await LiveTasks.look(self.store, len(models))
+        live = await LiveTasks.read(self.store, len(models))
         backlogs = [await self._sweep(model, live) for model in models.values()]
         await self._note_ages(backlogs)
         return SweepReport(
@@ -94,7 +94,7 @@ class Sweep:
         )
 
     async def _declare(self, known: Mapping[str, Model]) -> None:
-        """Make the declared models known that are not yet."""
+        """Add the declared models that are not known yet."""
         for name in self.models:
             if name in known:
                 continue
@@ -107,7 +107,7 @@ class Sweep:
                 log.warning("could not make the model %s known: %s", name, error.code)
 
     async def _note_ages(self, backlogs: Iterable[_Backlog]) -> None:
-        """Tell the present minute how long each model's oldest task has waited."""
+        """Write how long each model's oldest task has waited to the present minute."""
         if self.minutes is None:
             return
         number = self.store.now_ms() // MINUTE_MS
@@ -121,8 +121,8 @@ class Sweep:
                 log.warning("could not note a queue's age: %s", error.code)
 
     async def _sweep(self, model: Model, live: LiveTasks) -> _Backlog:
-        """End what is overdue of a model, and count the rest."""
-        found = await live.of(model.slug, TASKS_MAX)
+        """End a model's overdue tasks and count the others."""
+        found = await live.of_model(model.slug, TASKS_MAX)
         if not found:
             return _Backlog(model.id)
         late_ms = self.store.now_ms() - GRACE_SECONDS * 1000
@@ -142,7 +142,7 @@ class Sweep:
             log.info("ended %d overdue tasks of %s", expired, model.id)
 
     async def _age(self, waiting: Iterable[TaskRef], found: Tasks) -> float:
-        """How long the waiting task with the earliest deadline has waited, seconds."""
+        """Return how long the waiting task with the earliest deadline has waited, seconds."""
         known = set(waiting)
         first = next((ref for ref, _ in found if ref in known), None)
         if first is None:

@@ -34,7 +34,7 @@ class MemoryUsage:
         """The tasks that ended in a slice."""
         first = slice_number * SLICE_MS
         for task in self._store.ended(first, first + SLICE_MS):
-            if spent := TaskUsage.of(task.ref.id, asdict(task)):
+            if spent := TaskUsage.from_row(task.ref.id, asdict(task)):
                 yield spent
 
     async def parts(

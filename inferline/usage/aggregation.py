@@ -1,10 +1,10 @@
 """
-Settling: counts the tasks of each slice of time into the usage ledger, some time after its end.
+The aggregation of usage: counts the tasks of each slice of time, some time after its end.
 
-Each slice is counted twice: soon, and again when whatever was written late has arrived, but well
-before the rows of its tasks are deleted. With its last slice an hour goes into its day. Whoever
-counts may die at any moment, or not be alone: the next begins with the slice that was not finished,
-and finds the same.
+Each slice is counted twice: soon, and again once late writes have arrived, but well before the rows
+of its tasks are deleted. The last slice of an hour adds the hour to its day. The process that
+counts may die at any moment, and there may be several: the next one begins with the slice that was
+not finished, and gets the same result.
 """
 
 from __future__ import annotations
@@ -55,13 +55,13 @@ LOOK_SECONDS: Final = 60.0
 
 @dataclass(slots=True, kw_only=True)
 class UsageAggregator:
-    """What counting works on."""
+    """The aggregation of ended tasks into usage rows."""
 
     usage: UsageStore
     minutes: MinuteStore
 
     async def run(self) -> int:
-        """Count what is due; returns how many slices that were. Raises Unavailable."""
+        """Count what is due; return the number of slices. Raises Unavailable."""
         now, seen = self.usage.now_ms(), await self.usage.progress()
         if not seen.once:
             first = _due(now, FIRST_BACK_MS)
@@ -74,7 +74,7 @@ class UsageAggregator:
 
     @asynccontextmanager
     async def running(self, clock: Clock) -> AsyncIterator[None]:
-        """Run again and again in the background, from now on."""
+        """Run periodically in the background while the block lasts."""
 
         async def repeat() -> None:
             while True:
@@ -95,7 +95,9 @@ class UsageAggregator:
         return max(0, end - first)
 
     async def _settle(self, number: int, *, again: bool) -> None:
-        """Make the parts of one slice, and the second time also those of its hour, at its end."""
+        """
+        Write the parts of one slice and, in the final pass at an hour's end, those of the hour.
+        """
         hour, part = divmod(number, HOUR.parts)
         if number >= _due(self.usage.now_ms(), BACK_MS):
             await self._make(number, again=again)
@@ -103,7 +105,7 @@ class UsageAggregator:
             await self._close(hour)
 
     async def _make(self, number: int, *, again: bool) -> None:
-        """Make the parts of one slice, from its tasks."""
+        """Write the parts of one slice, from its tasks."""
         found: dict[UsageKey, Usage] = {}
         async for spent in self.usage.ended(number):
             found.setdefault(spent.account, Usage()).note(spent)
@@ -116,7 +118,7 @@ class UsageAggregator:
         await self.usage.put(HOUR, hour, part, _changed(found, kept, part))
 
     async def _close(self, hour: int) -> None:
-        """Put what is kept of an hour into the day's rows. Its tasks may be gone by now."""
+        """Add an hour's rows to the day's. Its tasks may be gone by now."""
         sums: dict[UsageKey, Usage] = {}
         async for row in self.usage.rows(None, HOUR, hour, hour + 1):
             for usage in row.parts.values():
@@ -125,7 +127,7 @@ class UsageAggregator:
         await self.usage.put(DAY, day, hour_of_day, sums)
 
     async def _calls(self, number: int) -> int:
-        """How many calls to AWS the gateways have told of in a slice; 0 if that was long ago."""
+        """Return the number of the gateways' calls to AWS in a slice; 0 if that was long ago."""
         if number < _due(self.usage.now_ms(), CALLS_BACK_MS):
             return 0
         first = number * SLICE_MS // MINUTE_MS
@@ -136,8 +138,9 @@ class UsageAggregator:
 
 def share(calls: int, accounts: Mapping[UsageKey, Usage]) -> None:
     """
-    Divide calls among accounts, by the time that their tasks were under way: to wait for an answer
-    is what most calls are for. All shares together are all calls.
+    Divide calls among accounts, by the time that their tasks took: most calls wait for an answer.
+
+    All shares together are all calls.
     """
     whole = sum(usage.taken_ms for usage in accounts.values())
     before = given = 0
@@ -149,14 +152,14 @@ def share(calls: int, accounts: Mapping[UsageKey, Usage]) -> None:
 
 
 def _due(now_ms: int, after_ms: int) -> int:
-    """The first slice that did not end so long ago."""
+    """Return the first slice that ended less than ``after_ms`` ago."""
     return (now_ms - after_ms) // SLICE_MS
 
 
 def _changed(
     found: Mapping[UsageKey, Usage], kept: Mapping[UsageKey, Parts], part: int
 ) -> dict[UsageKey, Usage]:
-    """What differs from what is kept, with the calls that were shared before."""
+    """Return the sums that differ from the stored ones, with the calls that were shared before."""
     changed = {}
     for account, usage in found.items():
         there = kept.get(account, {}).get(part)

@@ -1,4 +1,4 @@
-"""The ledger: what became of each request, told once when its answer has ended."""
+"""The ledger: one entry for each request, written once when its answer has ended."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Entry:
     """
     One request, answered or refused. Times are durations from its arrival, milliseconds.
 
-    There is no word of what was asked or answered in it.
+    Nothing of its prompt or answer is in it.
     """
 
     #: When it ended, milliseconds since 1970 by the store's clock.
@@ -43,10 +43,10 @@ class Entry:
 
 
 class Ledger(Protocol):
-    """Whoever wants to know of requests."""
+    """A recipient of entries."""
 
     def record(self, entry: Entry) -> None:
-        """Take note. Never blocks and never raises: an answer does not depend on it."""
+        """Record an entry. Never blocks and never raises: an answer does not depend on it."""
 
 
 class Ledgers:
@@ -56,7 +56,7 @@ class Ledgers:
         self._ledgers = tuple(ledgers)
 
     def record(self, entry: Entry) -> None:
-        """Tell each; see `Ledger`."""
+        """Record an entry in each; see `Ledger`."""
         for ledger in self._ledgers:
             ledger.record(entry)
 

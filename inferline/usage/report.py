@@ -1,4 +1,4 @@
-"""What the usage ledger tells: sums over some time by whatever is asked, and the last requests."""
+"""Reports on usage: sums over some time by tenant, key or model, and the last requests."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ AGO: Final = "^([0-9]{1,6})([mhd])$"
 
 def moment(text: str, now_ms: int, param: str) -> int:
     """
-    A time as people write it, milliseconds since 1970: ``90m``, ``12h`` or ``7d`` ago, or a date of
-    ISO 8601, in UTC unless it says otherwise. Raises InvalidRequest.
+    Parse a time, milliseconds since 1970: ``90m``, ``12h`` or ``7d`` ago, or a date of ISO 8601, in
+    UTC by default. Raises InvalidRequest.
     """
     if ago := re.fullmatch(AGO, text):
         return max(0, now_ms - int(ago[1]) * _UNITS_MS[ago[2]])
@@ -63,7 +63,7 @@ def moment(text: str, now_ms: int, param: str) -> int:
 
 
 def dimensions(text: str) -> tuple[Dimension, ...]:
-    """What sums are asked by, separated by commas. Raises InvalidRequest."""
+    """Parse the dimensions to group by, separated by commas. Raises InvalidRequest."""
     names = dict.fromkeys(part.strip() for part in text.split(",") if part.strip())
     known: dict[str, Dimension] = {name: name for name in DIMENSIONS}
     if not names.keys() <= known.keys():
@@ -88,10 +88,10 @@ class Report:
 
     async def make(self, store: UsageStore) -> None:
         """
-        Read what is kept, and the tasks that were not counted yet.
+        Read the stored rows, and the tasks that are not counted yet.
 
         Time begins with whole five minutes, before yesterday with a whole hour. Raises Unavailable,
-        and InvalidRequest when there is too much.
+        and InvalidRequest if there is too much.
         """
         now, seen = store.now_ms(), await store.progress()
         hourly = now // DAY_MS - HOURLY_DAYS + 1
@@ -101,14 +101,14 @@ class Report:
         self.counted_ms = await self._add_fresh(store, seen.once, now)
 
     def rows(self) -> list[dict[str, Any]]:
-        """A row for each that was asked by: its names, and the sums."""
+        """Return a row for each group: its names, and the sums."""
         return [
             dict(zip(self.by, key, strict=True)) | _told(self._sums[key])
             for key in sorted(self._sums)
         ]
 
-    def told(self) -> dict[str, Any]:
-        """The report as JSON has it; its times are seconds since 1970."""
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report for JSON; its times are seconds since 1970."""
         times = {"since": self.since_ms, "until": self.until_ms, "counted_until": self.counted_ms}
         return {"data": self.rows(), **{name: ms // 1000 for name, ms in times.items()}}
 
@@ -130,7 +130,7 @@ class Report:
                     self._sum(row.account, start).add(usage)
 
     async def _add_fresh(self, store: UsageStore, first: int, now_ms: int) -> int:
-        """Add tasks of slices from ``first`` on; returns until when all are in it."""
+        """Add tasks of slices from ``first`` on; return the time until which all are included."""
         since, until = self.since_ms - self.since_ms % SLICE_MS, min(self.until_ms, now_ms + 1)
         slices = range(max(first, since // SLICE_MS), -(-until // SLICE_MS))
         counted_ms = min(self.until_ms, first * SLICE_MS)
@@ -173,9 +173,10 @@ async def last_requests(
     store: UsageStore, tenant: str | None, since_ms: int, limit: int
 ) -> list[TaskUsage]:
     """
-    Up to ``limit`` requests that ended since then, the last first, as far as their rows still live.
+    Return up to ``limit`` requests that ended since then, newest first, as far as their rows still
+    exist.
 
-    Where others ask far more, it may end before that. Raises Unavailable.
+    With far more requests of other tenants it may end before that. Raises Unavailable.
     """
     found: list[TaskUsage] = []
     async for some in _backwards(store, since_ms):
@@ -187,7 +188,7 @@ async def last_requests(
 
 
 async def _backwards(store: UsageStore, since_ms: int) -> AsyncIterator[list[TaskUsage]]:
-    """The tasks of one slice after the other, from now on back."""
+    """Yield the tasks of one slice after the other, from now on back."""
     newest, left = store.now_ms() // SLICE_MS, LISTED_FROM_MAX
     oldest = max(since_ms // SLICE_MS, newest - LISTED_SLICES_MAX)
     for number in range(newest, oldest - 1, -1):
@@ -203,7 +204,7 @@ async def _backwards(store: UsageStore, since_ms: int) -> AsyncIterator[list[Tas
 
 
 def request_row(spent: TaskUsage) -> dict[str, Any]:
-    """A request as it is listed."""
+    """Return a request's row for a list."""
     return {
         "id": spent.task_id,
         "ended": spent.ended_ms // 1000,

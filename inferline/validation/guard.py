@@ -57,7 +57,7 @@ class Guard:
     output_tokens_max: float
 
     @classmethod
-    def of(cls, settings: Settings) -> Self:
+    def from_settings(cls, settings: Settings) -> Self:
         """The guard that the settings ask for."""
         hosts = (host.strip().lower() for host in settings.remote_hosts.split(","))
         return cls(
@@ -94,7 +94,7 @@ class Guard:
         """
         for key in filter(None, _INNER.split(name)):
             document = {key: value}
-            outline = JsonScan.of(document, self.depth_max)
+            outline = JsonScan.of_document(document, self.depth_max)
             _check_spelling(document)
             if key in _NUMBERS:
                 self._check_number(key, value)
@@ -134,7 +134,7 @@ class Guard:
 
 
 #: That of a gateway whose operator has set nothing.
-STANDARD: Final = Guard.of(Settings())
+STANDARD: Final = Guard.from_settings(Settings())
 
 
 def _check_length(found: Any, limit: float, path: Path) -> None:

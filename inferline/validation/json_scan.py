@@ -35,7 +35,7 @@ class JsonScan:
     pattern_chars: int = 0
 
     @classmethod
-    def of(cls, document: dict[str, Any], depth_max: int) -> Self:
+    def of_document(cls, document: dict[str, Any], depth_max: int) -> Self:
         """
         Walk through all of it, and refuse what the parser lets pass.
 

@@ -83,7 +83,7 @@ def read(
     that is not named is empty.
     """
     document = _parse(body)
-    outline = JsonScan.of(document, guard.depth_max)
+    outline = JsonScan.of_document(document, guard.depth_max)
     _check_repeated(body, outline)
     guard.check(document, outline)
     if path.startswith("/v1/responses"):

@@ -136,8 +136,8 @@ SERVING = Serving(
     slots=12,
     service_seconds=1.5,
     pools=(ProviderPool(4.0, {"0a1b2c3d": 1.0, "4e5f6071": 0.25}), ProviderPool(0.5)),
-    paces=(
-        SpeedGroup(speed=TaskSpeed(1.5, 12.345), only="p1"),
+    speed_groups=(
+        SpeedGroup(speed=TaskSpeed(1.5, 12.345), provider_id="p1"),
         SpeedGroup(speed=TaskSpeed(2.0), providers=2),
     ),
 )

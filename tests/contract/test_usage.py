@@ -69,10 +69,10 @@ async def test_each_task_is_found_once_it_has_ended_however_it_ended(seams: Seam
     cancelled, expired, buried = [await submitted(seams) for _ in range(3)]
     await seams.store.finish(done, AttemptOutcome(status=200))
     await seams.store.finish(refused, AttemptOutcome(status=429))
-    await seams.store.finish(failed, AttemptOutcome(error=BackendFailed().told()))
+    await seams.store.finish(failed, AttemptOutcome(error=BackendFailed().as_dict()))
     await seams.store.cancel(cancelled.ref)
     await seams.store.expire(expired.ref)
-    await seams.store.bury(buried.ref, BackendFailed().told())
+    await seams.store.bury(buried.ref, BackendFailed().as_dict())
 
     found = await just_ended(seams)
 

@@ -16,7 +16,7 @@ from inferline.aws.dynamodb.registry_rows import (
     provider_row,
     serving_row,
 )
-from inferline.fleet.aggregation import changed, counted
+from inferline.fleet.aggregation import aggregate, changed
 from inferline.fleet.registry import NOBODY
 from tests.support.fuzzing import fuzz
 from tests.support.gateway import MODEL
@@ -105,7 +105,7 @@ def _check_rows(gateway: Served) -> None:
         assert len(set(provider.models)) == len(provider_of(row).models)
     read = [provider_of(provider_row(provider)) for provider in snapshot.providers.values()]
     for model in snapshot.models.values():
-        for found in (counted(snapshot.providers.values()), counted(read)):
+        for found in (aggregate(snapshot.providers.values()), aggregate(read)):
             serving = found.get(model.id, NOBODY)
             row = model_row(model) | {"serving": serving_row(serving)}
             _check_item(to_item({name: value for name, value in row.items() if value is not None}))

@@ -65,7 +65,7 @@ class Gateway:
 
     async def counted(self) -> None:
         """Have the gateway know what the registry has been told."""
-        await self.office.census.changed()
+        await self.office.aggregator.aggregate_change()
         self.office.line.catalogue.changed()
 
     async def take(self, *, tier: str = "default", model: str = MODEL) -> Taken:

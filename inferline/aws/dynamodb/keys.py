@@ -35,7 +35,11 @@ class DynamoKeys:
     async def put_key(self, key: Key) -> None:
         """Keep a new key; see `KeyStore`."""
         row = asdict(key) | {"pk": KEYS, "sk": key.id}
-        row |= {"models": list(key.models), "tiers": list(key.tiers), "limits": key.limits.told()}
+        row |= {
+            "models": list(key.models),
+            "tiers": list(key.tiers),
+            "limits": key.limits.as_dict(),
+        }
         if key.expires_ms is not None:
             row["ttl"] = key.expires_ms // 1000 + KEY_SECONDS_KEPT
         item = to_item({name: value for name, value in row.items() if value is not None})
@@ -138,7 +142,7 @@ def _key(row: dict[str, Any]) -> Key:
         secret_sha256=row["secret_sha256"],
         models=tuple(row["models"]),
         tiers=tuple(row.get("tiers", TIERS)),
-        limits=Limits.of(row.get("limits", {})),
+        limits=Limits.from_row(row.get("limits", {})),
         created_ms=row["created_ms"],
         expires_ms=row.get("expires_ms"),
         revoked_ms=row.get("revoked_ms"),

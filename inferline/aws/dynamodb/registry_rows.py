@@ -58,8 +58,8 @@ def serving_row(serving: Serving) -> dict[str, Any]:
             for pool in serving.pools
         ],
         "paces": [
-            {**_speed_row(pace.speed), "providers": pace.providers, "only": pace.only}
-            for pace in serving.paces
+            {**_speed_row(group.speed), "providers": group.providers, "only": group.provider_id}
+            for group in serving.speed_groups
         ],
         "seen_ms": serving.seen_ms,
     }
@@ -77,9 +77,11 @@ def _serving_of(told: Item) -> Serving:
             )
             for pool in told["pools"]
         ),
-        paces=tuple(
-            SpeedGroup(speed=_speed_of(pace), providers=pace["providers"], only=pace["only"])
-            for pace in told["paces"]
+        speed_groups=tuple(
+            SpeedGroup(
+                speed=_speed_of(group), providers=group["providers"], provider_id=group["only"]
+            )
+            for group in told["paces"]
         ),
         seen_ms=told["seen_ms"],
     )

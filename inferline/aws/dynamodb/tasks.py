@@ -139,7 +139,7 @@ class DynamoTaskStore:
             return Refused(replace(task, state=State.EXPIRED))
         if task.lease_ms < now and task.attempts_left <= 0:
             error = BackendFailed("Every attempt at this request failed. Send it again later.")
-            spent = {"error": error.told()}
+            spent = {"error": error.as_dict()}
             where, values = "#attempt = :spent", {"spent": task.attempt}
             try:
                 return Refused(

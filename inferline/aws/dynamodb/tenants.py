@@ -23,7 +23,7 @@ class DynamoTenants:
 
     async def put_tenant(self, tenant: Tenant) -> None:
         """Keep a tenant's limits; see `TenantStore`."""
-        row = {"id": tenant.id, "models": list(tenant.models), "limits": tenant.limits.told()}
+        row = {"id": tenant.id, "models": list(tenant.models), "limits": tenant.limits.as_dict()}
         if tenant.providers is not None:
             row["providers"] = list(tenant.providers)
         await self._call("PutItem", Item=_key_of(tenant.id) | to_item(row))
@@ -54,5 +54,5 @@ def _tenant(row: dict[str, Any]) -> Tenant:
         id=row["id"],
         models=tuple(row["models"]),
         providers=None if providers is None else tuple(providers),
-        limits=Limits.of(row.get("limits", {})),
+        limits=Limits.from_row(row.get("limits", {})),
     )

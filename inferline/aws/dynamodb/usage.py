@@ -72,7 +72,7 @@ class DynamoUsage:
                 "ExpressionAttributeValues": to_item({":ended": ended_key(slice_number, shard)}),
             }
             async for item in queried(self._client, asked):
-                spent = TaskUsage.of(
+                spent = TaskUsage.from_row(
                     TaskRef.from_pk(item["pk"]["S"]).id, _readable(item, slice_number)
                 )
                 if spent is not None:
@@ -156,7 +156,7 @@ class DynamoUsage:
             "v": ROW_VERSION,
             "number": number,
             "ttl": (number + 1) * grain.ms // 1000 + self._seconds_kept(grain),
-            _part_name(part): usage.row(),
+            _part_name(part): usage.to_row(),
         }
         # None of the row's names is tried for being reserved: all go in by another.
         sets = ", ".join(f"#{i} = :{i}" for i in range(len(values)))
@@ -223,7 +223,7 @@ def _row(item: Item) -> UsageRow:
     found = from_item(item)
     names = {name: int(name[1:]) for name in found if name[0] == "p" and name[1:].isdigit()}
     account = UsageKey(*(found[name] for name in UsageKey._fields))
-    parts = {part: Usage.of_row(found[name]) for name, part in names.items()}
+    parts = {part: Usage.from_row(found[name]) for name, part in names.items()}
     return UsageRow(account, found["number"], parts)
 
 

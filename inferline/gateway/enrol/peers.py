@@ -26,14 +26,16 @@ def faster(served: Mapping[str, Serving], provider: ProviderRecord) -> dict[str,
     """
     found = {}
     for model, own in provider.speeds.items():
-        paces = served[model].paces if model in served else ()
-        others = [pace for pace in paces if pace.only != provider.id]
-        best = max((pace.speed for pace in others), key=lambda speed: speed.over(own), default=own)
+        speed_groups = served[model].speed_groups if model in served else ()
+        others = [group for group in speed_groups if group.provider_id != provider.id]
+        best = max(
+            (group.speed for group in others), key=lambda speed: speed.over(own), default=own
+        )
         if (times := best.over(own)) >= FASTER_TIMES:
             fellows = 1 + sum(
-                pace.providers
-                for pace in others
-                if best.over(pace.speed) >= FASTER_TIMES and own.over(pace.speed) < FASTER_TIMES
+                group.providers
+                for group in others
+                if best.over(group.speed) >= FASTER_TIMES and own.over(group.speed) < FASTER_TIMES
             )
             found[model] = Faster(times=times, fellows=fellows)
     return found

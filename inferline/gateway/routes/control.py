@@ -87,15 +87,17 @@ class Office:
     #: What each key and tenant has used of its limits.
     meters: CounterStore
 
-    census: FleetAggregator = field(init=False)
+    aggregator: FleetAggregator = field(init=False)
     offers: Offers = field(init=False)
     quotas: Quotas = field(init=False)
 
     def __post_init__(self) -> None:
         """Have one of each that remembers: when to count, who the tenants are, what is held."""
         line = self.line
-        census = FleetAggregator(self.registry, line.settings.registry_seconds, line.clock.sleep)
-        object.__setattr__(self, "census", census)
+        aggregator = FleetAggregator(
+            self.registry, line.settings.registry_seconds, line.clock.sleep
+        )
+        object.__setattr__(self, "aggregator", aggregator)
         object.__setattr__(self, "offers", Offers(self.tenants, self.lender, line.clock))
         object.__setattr__(self, "quotas", Quotas(self.meters, line.settings, line.clock))
 
@@ -103,7 +105,7 @@ class Office:
         """
         Make a provider's models known and the provider live. Idempotent: also its heartbeat.
 
-        Of other providers nothing is read, unless the census is due. Raises NotPermitted,
+        Of other providers nothing is read, unless an aggregation is due. Raises NotPermitted,
         Quarantined, Unavailable, and InvalidRequest when no credentials can be for so much.
         """
         check_models(caller, [offered.id for offered in told.models])
@@ -120,7 +122,7 @@ class Office:
             log.info("provider %s serves %d models", told.id, len(models))
             await self._count(renewed=bool(changed))
         else:
-            await self.census.beat()
+            await self.aggregator.aggregate_if_due()
         if isinstance(lent, Unavailable):
             raise lent
         grant = await self._grant(provider, models, lent)
@@ -176,7 +178,7 @@ class Office:
 
     async def _count(self, *, renewed: bool = False) -> None:
         """Have a change counted; ``renewed``: models are known that were not, or differ."""
-        models = await self.census.changed()
+        models = await self.aggregator.aggregate_change()
         if models is not None or renewed:
             self.line.catalogue.changed(models)
 

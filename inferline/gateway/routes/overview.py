@@ -12,7 +12,7 @@ from fastapi import APIRouter, Query, Request
 
 from inferline import __version__
 from inferline.accounts.caller import Caller
-from inferline.fleet.aggregation import counted
+from inferline.fleet.aggregation import aggregate
 from inferline.fleet.registry import NOBODY, Model, Serving
 from inferline.gateway.catalogue import Cached, no_such_model
 from inferline.gateway.errors import ERRORS
@@ -106,8 +106,8 @@ class Overview:
         line = self._office.line
         now_ms = line.store.now_ms()
         snapshot = await self._office.registry.snapshot()
-        live = await LiveTasks.look(line.store, len(snapshot.models))
-        servings = counted(snapshot.providers.values())
+        live = await LiveTasks.read(line.store, len(snapshot.models))
+        servings = aggregate(snapshot.providers.values())
         models = sorted(snapshot.models.values(), key=lambda model: model.id)
         found = await asyncio.gather(
             *(self._queues(model, servings.get(model.id, NOBODY), live) for model in models)
@@ -151,7 +151,7 @@ class Overview:
     async def _standing(self, model: Model, tasks: LiveTasks) -> UnfinishedTasks:
         """What there is of a model's tasks; of one that has none nothing more is read."""
         line = self._office.line
-        live = await tasks.of(model.slug, TASKS_MAX)
+        live = await tasks.of_model(model.slug, TASKS_MAX)
         if not live:
             return UnfinishedTasks()
         found = await line.store.read([Wanted(ref) for ref, _ in live])

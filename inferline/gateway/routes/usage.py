@@ -63,7 +63,7 @@ async def get_usage(
         until_ms=moment(until, now, "until"),
     )
     await report.make(office.usage)
-    told = report.told()
+    told = report.as_dict()
     rows = [UsageObject(object="usage", **row) for row in told.pop("data")]
     return UsageList(object="list", data=rows, **told)
 

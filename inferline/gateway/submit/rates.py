@@ -84,7 +84,7 @@ class LimitHit(NamedTuple):
 
     def error(self, now_ms: int, told: Mapping[str, str]) -> LimitReached:
         """What the client is told: whose limit, how much, and when to come again."""
-        who, most = f"The {self.owner.kind} {self.owner.id}", self.limits.told()[self.limit]
+        who, most = f"The {self.owner.kind} {self.owner.id}", self.limits.as_dict()[self.limit]
         wait = max(1, ceil(_minute_left_ms(self.meter, now_ms) / 1000))
         if self.limit == "concurrent_requests":
             return RequestsLimited(

@@ -60,7 +60,7 @@ class Line:
         """Have one door: what it lets in it remembers."""
         admission = Admission(self.catalogue, self.settings, self.clock)
         object.__setattr__(self, "admission", admission)
-        object.__setattr__(self, "guard", Guard.of(self.settings))
+        object.__setattr__(self, "guard", Guard.from_settings(self.settings))
 
     async def draft(
         self,

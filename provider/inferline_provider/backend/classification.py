@@ -108,7 +108,7 @@ def classify_media(answer: BackendAnswer) -> BackendAnswer:
 
 def failure(error: InferLineError) -> AttemptOutcome:
     """Return the outcome of a task that failed with `error`."""
-    return AttemptOutcome(error=error.told())
+    return AttemptOutcome(error=error.as_dict())
 
 
 def parse(body: bytes) -> Any:

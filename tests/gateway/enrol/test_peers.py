@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from inferline.fleet.aggregation import counted
+from inferline.fleet.aggregation import aggregate
 from inferline.fleet.enrolment import Faster
 from inferline.fleet.registry import ProviderRecord, TaskSpeed
 from inferline.gateway.enrol import peers
@@ -20,7 +20,7 @@ def provider(name: str, *speed: float, **told: Any) -> ProviderRecord:
 
 
 def faster(own: ProviderRecord, *others: ProviderRecord) -> Faster | None:
-    return peers.faster(counted((own, *others)), own).get("m")
+    return peers.faster(aggregate((own, *others)), own).get("m")
 
 
 SLOW = provider("slow", 8.0, 25.0)
@@ -35,7 +35,7 @@ def test_the_slower_hears_how_many_times_as_fast_the_best_is() -> None:
 
 
 def test_who_has_become_slower_does_not_hear_of_itself() -> None:
-    served = counted([provider("own", 2.0, 100.0), provider("other", 8.0, 24.0)])
+    served = aggregate([provider("own", 2.0, 100.0), provider("other", 8.0, 24.0)])
 
     assert {} == peers.faster(served, provider("own", 8.0, 25.0))
 

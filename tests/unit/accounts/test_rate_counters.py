@@ -112,7 +112,7 @@ class MeterMachine(RuleBasedStateMachine):
 
     @property
     def row(self) -> CounterRow:
-        return CounterRow.of(self.store._rows.get(KEY, {}))
+        return CounterRow.from_row(self.store._rows.get(KEY, {}))
 
     @rule(gateways=asking, data=st.data(), at_once=st.booleans())
     def ask(self, gateways: list[int], data: st.DataObject, at_once: bool) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from inferline.fleet.aggregation import POOLS_MAX, RIVALS_MAX, counted
+from inferline.fleet.aggregation import POOLS_MAX, RIVALS_MAX, aggregate
 from inferline.fleet.registry import ProviderRecord
 from inferline.names import model_hash, slug
 
@@ -20,7 +20,7 @@ def provider(name: str, *models: str, **told: Any) -> ProviderRecord:
 
 
 def test_providers_of_the_same_models_are_one_pool() -> None:
-    found = counted([provider("a", "m"), provider("b", "m", "n"), provider("c", "n", "m")])
+    found = aggregate([provider("a", "m"), provider("b", "m", "n"), provider("c", "n", "m")])
 
     marks = model_hash(slug("n"))
     assert [(4.0, {marks: 1.0}), (2.0, {})] == [(p.rate, p.rivals) for p in found["m"].pools]
@@ -30,7 +30,7 @@ def test_providers_of_the_same_models_are_one_pool() -> None:
 def test_a_model_with_too_many_pools_has_a_mixed_one() -> None:
     many = [provider(f"p{n}", "m", f"n{n}", "all", slots=100 - n) for n in range(90)]
 
-    found = counted(many)["m"]
+    found = aggregate(many)["m"]
 
     assert POOLS_MAX == len(found.pools)
     mixed = found.pools[-1]
@@ -47,7 +47,7 @@ def rates(
     by_mark = {model_hash(slug(name)): count for name, count in waiting.items()}
     pooled = sum(
         pool.rate_for(own, lambda rival: by_mark.get(rival, 0))
-        for pool in counted(fleet)["m"].pools
+        for pool in aggregate(fleet)["m"].pools
     )
     exact = sum(
         one.slots / one.service_seconds * own

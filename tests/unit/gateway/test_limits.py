@@ -21,13 +21,13 @@ CHAT = "/v1/chat/completions"
 @given(some_limits)
 def test_limits_are_what_their_text_and_their_row_say(limits: Limits) -> None:
     assert limits == Limits.parse(limits.text())
-    assert limits == Limits.of(limits.told())
+    assert limits == Limits.from_row(limits.as_dict())
 
 
 def test_limits_of_a_later_release_are_left_out() -> None:
     told = {"requests_per_minute": 5, "images_per_minute": 2}
 
-    assert Limits(requests_per_minute=5) == Limits.of(told)
+    assert Limits(requests_per_minute=5) == Limits.from_row(told)
     assert Limits(requests_per_minute=5) == Limits.parse("requests_per_minute=5 images=2")
 
 

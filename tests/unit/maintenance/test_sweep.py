@@ -250,4 +250,4 @@ async def test_a_provider_that_falls_silent_is_told_of_once(
         await sweep.run()
         await sweep.run()
 
-    assert ["the provider p1 is no longer heard of"] == caplog.messages
+    assert ["the provider p1 has fallen silent"] == caplog.messages

@@ -190,7 +190,7 @@ class World:
         self.visible_ms[task.ref.id] = self.store.now_ms() + late_ms
         ended = self.store.task(task.ref)
         assert isinstance(ended, Task)
-        spent = TaskUsage.of(task.ref.id, {n: getattr(ended, n) for n in Task.__slots__})
+        spent = TaskUsage.from_row(task.ref.id, {n: getattr(ended, n) for n in Task.__slots__})
         assert spent is not None
         self.truth.setdefault(account, Usage()).note(spent)
 

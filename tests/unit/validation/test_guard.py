@@ -248,7 +248,7 @@ def test_a_limit_of_zero_is_none(name: str) -> None:
     zeros = {spec.name: 0 for spec in fields(Settings) if spec.metadata["zero"]}
     asked, _ = LIMITS[name]
 
-    assert "m" == read(body(**asked), Guard.of(Settings(**zeros))).model
+    assert "m" == read(body(**asked), Guard.from_settings(Settings(**zeros))).model
 
 
 HARMLESS: dict[str, dict[str, Any]] = {
@@ -322,7 +322,7 @@ def test_what_only_looks_alike_passes(name: str) -> None:
     assert "m" == read(body(**HARMLESS[name])).model
 
 
-LISTED = Guard.of(Settings(remote_hosts="a.example, B.example:8443"))
+LISTED = Guard.from_settings(Settings(remote_hosts="a.example, B.example:8443"))
 
 
 @pytest.mark.parametrize(
