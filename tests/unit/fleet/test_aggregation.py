@@ -1,4 +1,4 @@
-"""The census counts who serves each model: once for all, in turns, and for no request."""
+"""The aggregation writes down who serves each model: once for all, in epochs, and for no request."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Place:
         self.clock = Clock()
         self.registry = Counting(self.clock)
 
-    def census(self) -> FleetAggregator:
+    def aggregator(self) -> FleetAggregator:
         return FleetAggregator(self.registry, SECONDS, self.clock.sleep)
 
     async def put(self, name: str, *models: str, **told: Any) -> None:
@@ -355,7 +355,7 @@ async def test_how_long_a_model_has_been_without_a_provider_is_kept(place: Place
     assert (0, place.registry.now_ms()) == (ill.providers, ill.seen_ms)
 
 
-async def test_a_model_that_nobody_ever_had_is_counted_from_its_first_census(place: Place) -> None:
+async def test_a_model_that_nobody_ever_had_is_counted_from_its_first_aggregation(place: Place) -> None:
     await place.registry.put_models([Model(id="listed", queues={})])
     await place.aggregator().aggregate_change()
     first_ms = place.registry.now_ms()

@@ -244,14 +244,14 @@ def test_the_environment_says_which_proxy(environ: dict[str, str], http: str, ht
 
 
 def test_a_proxy_may_be_given_without_a_scheme() -> None:
-    proxy = Proxies("proxy.test:3128").of(place("http://server.test")[0])
+    proxy = Proxies("proxy.test:3128").proxy_for(place("http://server.test")[0])
 
     assert proxy is not None
     assert proxy.address == "http://proxy.test:3128"
 
 
 def test_without_a_proxy_none_is_asked() -> None:
-    assert NO_PROXIES.of(place("https://server.test")[0]) is None
+    assert NO_PROXIES.proxy_for(place("https://server.test")[0]) is None
 
 
 @pytest.mark.parametrize(

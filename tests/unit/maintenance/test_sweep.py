@@ -70,7 +70,7 @@ class Place:
     async def serve(self, *models: str, provider: str = "p1", healthy: bool = True) -> None:
         told = {"slots": 4, "running": 0, "healthy": healthy, "version": "1"}
         await self.registry.put_provider(ProviderRecord(id=provider, models=models, **told))
-        await FleetAggregator(self.registry, 0.0).changed()
+        await FleetAggregator(self.registry, 0.0).aggregate_change()
 
     async def submit(self, model: str, *, seconds: float = 60) -> Task:
         task = new_task(self.store, model=model, seconds=seconds)
