@@ -1,4 +1,4 @@
-"""The `inferline` command: runs the parts, and asks a running gateway how things are."""
+"""The `inferline` command: runs the parts, administers a stack and reads from a running gateway."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ The gateway's settings are environment variables named INFERLINE_…; docs/setti
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code is the result."""
+    """Run one command and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["provider"]:
         return _provider(arguments[1:])
@@ -145,7 +145,7 @@ def _gateway(options: argparse.Namespace) -> int:
 
 
 def _provider(arguments: Sequence[str]) -> int:
-    """Run the provider: a package of its own, which the core does not import."""
+    """Run the provider, a package of its own that the core does not import."""
     (script,) = entry_points(group="console_scripts", name="inferline-provider")
     return int(script.load()(arguments) or OK)
 

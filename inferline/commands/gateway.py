@@ -49,11 +49,11 @@ def with_key(options: argparse.Namespace, environ: Mapping[str, str]) -> Mapping
 
 
 class NoAnswerError(Exception):
-    """The gateway gave no usable answer; the message says why."""
+    """A gateway's failure to give a usable answer; the message says why."""
 
 
 def run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    """Print the list at ``options.path``. Returns the exit code."""
+    """Print the list at ``options.path`` and return the exit code."""
     try:
         answer = fetch(options.base_url, options.path, with_key(options, environ))
     except NoAnswerError as error:

@@ -86,7 +86,7 @@ def add_keys(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> Non
 
 
 def add_tokens(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> Any:
-    """Declare the verbs of ``inferline providers``, which also goes without one; gives them."""
+    """Declare the verbs of ``inferline providers``, which also works without one; return them."""
     verbs = parser.add_subparsers(metavar="VERB")
     help_text = "make a token that providers enrol with and print it, once"
     token = add_verb(verbs, "token", help_text, environ, _create_token)
@@ -182,7 +182,7 @@ async def _revoke(stores: OperatorStores, options: argparse.Namespace) -> None:
 
 
 def _print_secret(key: Key, text: str, told: str, options: argparse.Namespace) -> None:
-    """Print the text of a key alone, so that a script can take it; what to do goes beside it."""
+    """Print the text of a key alone on stdout, for scripts, and the instructions on stderr."""
     if options.json:
         print(json.dumps({"key": text, **_row(key, now_ms())}, indent=2))
         return
@@ -191,7 +191,7 @@ def _print_secret(key: Key, text: str, told: str, options: argparse.Namespace) -
 
 
 def _row(key: Key, now: int, used_ms: int | None = None) -> dict[str, Any]:
-    """A key as it is listed."""
+    """Return a key's row for a list."""
     is_client = key.role != "provider"
     has_old = key.old_until_ms is not None and key.old_until_ms > now
     return {

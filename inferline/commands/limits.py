@@ -1,4 +1,4 @@
-"""The options of commands that limit how much a key or a tenant may ask for."""
+"""The flags that limit how much a key or a tenant may use."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MEANINGS: Final = {
 
 
 def add_limits(parser: argparse.ArgumentParser, unless: str) -> None:
-    """Declare an option for each limit; ``unless`` says what holds without it."""
+    """Declare a flag for each limit; ``unless`` says what holds without it."""
     for name in NAMES:
         parser.add_argument(
             _flag(name),
@@ -29,7 +29,7 @@ def add_limits(parser: argparse.ArgumentParser, unless: str) -> None:
 
 
 def limited(options: argparse.Namespace, before: Limits) -> Limits | None:
-    """``before`` with what the options say; None when they say nothing. Raises SettingsError."""
+    """Return ``before`` with the limits of the flags; None without any. Raises SettingsError."""
     given = {name: getattr(options, name) for name in NAMES}
     told = {name: _number(name, text) for name, text in given.items() if text is not None}
     return replaced(before, told) if told else None

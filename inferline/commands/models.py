@@ -1,4 +1,4 @@
-"""The command that has a model forgotten whose providers are gone."""
+"""The command that removes a model without providers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class ModelServed(InferLineError):
-    """A model can't be removed while a provider has it."""
+    """A refusal to remove a model that a provider still has."""
 
 
 def add_models(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:

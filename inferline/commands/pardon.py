@@ -1,4 +1,4 @@
-"""The command that has a quarantined provider taken again."""
+"""The command that ends a provider's quarantine."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ async def _set(stores: OperatorStores, options: argparse.Namespace) -> None:
 
 
 async def _tokens(stores: OperatorStores, text: str) -> tuple[str, ...] | None:
-    """The ids that were given, each of a token in force; None for all. Raises SettingsError."""
+    """Parse the ids of valid tokens; None for all providers. Raises SettingsError."""
     ids = listed(text)
     if ids == (_ALL,):
         return None
@@ -82,7 +82,7 @@ async def _tokens(stores: OperatorStores, text: str) -> tuple[str, ...] | None:
 
 
 def _row(tenant: Tenant) -> dict[str, Any]:
-    """A tenant as it is listed."""
+    """Return a tenant's row for a list."""
     providers = tenant.providers
     return {
         "id": tenant.id,

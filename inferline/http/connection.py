@@ -18,17 +18,17 @@ _BODILESS: Final = frozenset({204, 304})
 
 
 class ConnectionPool(Protocol):
-    """Whom a connection belongs to."""
+    """The owner of a connection."""
 
     def keep(self, connection: Connection) -> None:
         """Take back a connection whose response was read."""
 
     def forget(self, connection: Connection) -> None:
-        """Hear that a connection has ended."""
+        """Remove a connection that has ended."""
 
 
 class Connection(asyncio.Protocol):
-    """What asyncio tells goes to httptools, and what that finds to the response."""
+    """A connection, which passes data from asyncio to httptools and from there to the response."""
 
     def __init__(self, pool: ConnectionPool, origin: Origin) -> None:
         self.origin = origin
@@ -48,7 +48,7 @@ class Connection(asyncio.Protocol):
         self._is_paused = False
 
     def carry(self, response: Response, head: bytes, body: bytes) -> None:
-        """Send a request, to whose response everything from now on belongs."""
+        """Send a request; everything received from now on belongs to ``response``."""
         self._response = response
         self._parser = httptools.HttpResponseParser(self)
         self._headers, self._head_bytes = {}, 0
@@ -60,13 +60,13 @@ class Connection(asyncio.Protocol):
             self._transport.writelines([head, body])
 
     def go_on(self) -> None:
-        """Take more in: what was here has been read."""
+        """Resume reading: everything received so far has been consumed."""
         if self._is_paused:
             self._is_paused = False
             self._transport.resume_reading()
 
     def abort(self) -> None:
-        """End it at once."""
+        """Close it at once."""
         self._response = None
         self._transport.abort()
 

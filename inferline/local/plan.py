@@ -1,4 +1,4 @@
-"""Which parts there are on one machine, how each is started, and what must be there before."""
+"""The plan of the one-machine mode: its parts, how each is started, and what each needs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _SAID_BY_FLAG = ("INFERLINE_BASE_URL", "OPENAI_BASE_URL", "PROVIDER_ID", "SLOTS"
 
 
 def environment(options: Options, environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment of every part."""
+    """Return the environment of every part."""
     found = emulated(environ, options.emulator_url)
     if options.built_in:
         found.pop("OPENAI_API_KEY", None)
@@ -40,10 +40,10 @@ def environment(options: Options, environ: Mapping[str, str]) -> dict[str, str]:
 
 def emulated(environ: Mapping[str, str], emulator_url: str) -> dict[str, str]:
     """
-    The user's environment, but with AWS being the emulator.
+    Return the user's environment with the emulator as AWS.
 
-    All of the user's AWS variables go: none of his profiles, sessions or endpoints may be met by
-    mistake, and no emulator may see his keys.
+    All of the user's AWS variables go: none of their profiles, sessions or endpoints may be used by
+    mistake, and no emulator may see their keys.
     """
     kept = {
         name: value
@@ -66,7 +66,7 @@ def emulated(environ: Mapping[str, str], emulator_url: str) -> dict[str, str]:
 
 
 def parts(options: Options, environ: Mapping[str, str]) -> list[Part]:
-    """The parts in the order in which they start."""
+    """Return the parts in the order in which they start."""
     env = environment(options, environ)
     found: list[Part] = []
     if options.built_in and options.model is None and model.find(environ) is None:
@@ -83,7 +83,7 @@ def parts(options: Options, environ: Mapping[str, str]) -> list[Part]:
 
 
 def alias(options: Options) -> str:
-    """The name under which the built-in LLM lists its model."""
+    """Return the name under which the built-in LLM lists its model."""
     return options.model.stem if options.model else model.ALIAS
 
 
@@ -121,7 +121,7 @@ def _llm(options: Options, env: Mapping[str, str], after: tuple[str, ...]) -> Pa
     tokens = context.chosen(shape, slots, options.context, context.memory_bytes())
     arguments = ["--model", file, "--alias", alias(options), "--port", options.llm_port]
     arguments += ["--slots", slots, "--context", tokens, "--threads", options.threads]
-    room = context.told(shape, slots, tokens)
+    room = context.described(shape, slots, tokens)
     return Part(
         name="llm",
         what=f"{alias(options)}, {room}, on {options.backend_url}",
@@ -169,7 +169,7 @@ def _provider(options: Options, env: Mapping[str, str]) -> Part:
 
 
 def check(options: Options, environ: Mapping[str, str]) -> None:
-    """See whether all can start. Raises PartMissing with everything that is in the way."""
+    """Check that all can start. Raises PartMissing with every problem."""
     problems = [*_missing_packages(options), *_taken_ports(options)]
     problems += _silent_backend(options, Proxies.from_env(environ))
     if problems:
@@ -197,7 +197,7 @@ def _taken_ports(options: Options) -> Iterator[str]:
 
 
 def _why_not(host: str, port: int) -> str | None:
-    """Why nobody can listen there, or None."""
+    """Return why nobody can listen there, or None."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as trial:
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -227,7 +227,10 @@ def _silent_backend(options: Options, proxies: Proxies) -> Iterator[str]:
 
 
 def log_dir(options: Options, environ: Mapping[str, str]) -> Path:
-    """The folder of the logs, one for each gateway port. Raises PartMissing if it can't be made."""
+    """
+    Return the folder of the logs, one for each gateway port. Raises PartMissing if it can't be
+    made.
+    """
     path = model.cache_dir(environ) / f"local-{options.port}"
     try:
         path.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What OpenTelemetry's conventions for generative AI call what metrics and spans tell of."""
+"""Names from OpenTelemetry's conventions for generative AI, for metrics and spans."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ TOKENS_MAX: Final = 2**31
 
 
 def counts(usage: Any) -> dict[str, int]:
-    """The token counts in an answer's ``usage``, by their own names, without false ones."""
+    """Return the valid token counts in an answer's ``usage``, by their own names."""
     found = {}
     for name in (*_USAGE, "total_tokens") if isinstance(usage, Mapping) else ():
         count = usage.get(name)
@@ -79,12 +79,15 @@ def counts(usage: Any) -> dict[str, int]:
 
 
 def tokens(usage: Any) -> dict[TokenType, int]:
-    """The same, whatever API the answer is of. A row's is checked again: anybody may write it."""
+    """
+    Return the token counts in the ``usage`` of an answer of any API. A row's is checked again: any
+    provider may write it.
+    """
     return {_USAGE[name]: count for name, count in counts(usage).items() if name in _USAGE}
 
 
 def operation(path: str) -> str:
-    """`gen_ai.operation.name` of a request to a backend's ``path``."""
+    """Return `gen_ai.operation.name` of a request to a backend's ``path``."""
     return _OPERATIONS.get(path, OTHER)
 
 
@@ -100,19 +103,19 @@ _CODES: Final = frozenset(
 
 
 def error_type(code: str) -> str:
-    """`error.type` of an error's code: a provider may have written whatever it likes."""
+    """Return `error.type` for an error's code: a provider may have written anything."""
     return code if not code or code in _CODES else OTHER
 
 
 class Models:
-    """Labels of models, of which only so many are told apart."""
+    """Labels of models, of which only a limited number are distinguished."""
 
     def __init__(self, count_max: int = MODELS_MAX) -> None:
         self._max = count_max
         self._known: set[str] = set()
 
     def label(self, model: str) -> str:
-        """The label of a model."""
+        """Return the label of a model."""
         if model not in self._known:
             if len(self._known) >= self._max:
                 return OTHER

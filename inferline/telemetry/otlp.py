@@ -1,4 +1,4 @@
-"""Spans to an OpenTelemetry collector, for who has set one up; without, nothing of it is loaded."""
+"""Spans to an OpenTelemetry collector, if one is configured; otherwise nothing of it is loaded."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ FLUSH_SECONDS_MAX: Final = 3.0
 @contextmanager
 def tracing(environ: Mapping[str, str], service: str) -> Iterator[Tracer]:
     """
-    A tracer that exports as OpenTelemetry's variables say, or keeps nothing where none is set.
+    Yield a tracer that exports as OpenTelemetry's variables say, or keeps nothing if none is set.
 
-    ``service`` is the `service.name` unless OTEL_SERVICE_NAME says otherwise. The exporter has a
-    thread of its own; what is left at the end goes out then, which blocks for a moment. Raises
-    SettingsError when it was asked for and can't be.
+    ``service`` is the `service.name` unless OTEL_SERVICE_NAME is set. The exporter has a thread of
+    its own; the last spans are sent at the end, which blocks for a moment. Raises SettingsError if
+    the configured export is impossible.
     """
     if not environ.get(ENDPOINT) or environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
         yield NO_TRACER
@@ -119,7 +119,7 @@ class OtlpSpan:
         )
 
     def end(self, name: str, end_ms: int, attributes: Attributes, error: str = "") -> None:
-        """It is over; see `Span`."""
+        """End the span; see `Span`."""
         from opentelemetry.trace import StatusCode
 
         span = self._span
@@ -132,6 +132,6 @@ class OtlpSpan:
         span.end(end_ms * 1_000_000)
 
     def _is_clients(self, attributes: Attributes) -> bool:
-        """Whether the mistake was the client's, which is none of the server's span."""
+        """Return True if the error is the client's and so not an error of the server's span."""
         status = attributes.get("http.response.status_code", 0)
         return self._kind == "server" and 400 <= int(status) < 500

@@ -1,8 +1,8 @@
 """
-Breaches: what no provider may write, told from what is an answer.
+The rules for what a provider may write.
 
-A provider writes rows with rights that were lent to it, so whoever reads them believes nothing. All
-providers of a model have the same rights: which of them wrote a row can't be told, only who holds
+A provider writes rows with credentials that were lent to it, so readers trust nothing in them. All
+providers of a model have the same rights: it is unknown which of them wrote a row, only who holds
 the task.
 """
 
@@ -70,27 +70,27 @@ _MEDIA_PATHS: Final = ("/v1/audio/", "/pooling", "/v1/embeddings")
 
 
 def is_answers(content_type: str) -> bool:
-    """Whether an answer may have this content type, and nothing odd behind it."""
+    """Return True if an answer may have this content type, with no odd parameters."""
     return is_document(content_type) or is_media(content_type)
 
 
 def is_document(content_type: str) -> bool:
-    """Whether it is that of JSON or events."""
+    """Return True for the content types of JSON and events."""
     return _DOCUMENT.fullmatch(content_type) is not None
 
 
 def is_media(content_type: str) -> bool:
-    """Whether it is that of a text, a sound or mere bytes."""
+    """Return True for the content types of texts, sounds and bytes."""
     return _MEDIA.fullmatch(content_type) is not None
 
 
 def may_be_media(path: str) -> bool:
-    """Whether a backend's ``path`` may answer with one of those."""
+    """Return True if a backend's ``path`` may answer with one of those."""
     return path.startswith(_MEDIA_PATHS)
 
 
 def check_row(task: Task) -> None:
-    """Raise ProviderFault unless all of a task's row is of its kind."""
+    """Raise ProviderFault unless a task's row is well formed."""
     for name in _NUMBERS:
         _check_count(getattr(task, name), "row")
     is_told = all(type(getattr(task, name)) is str for name in _TEXTS)
@@ -103,7 +103,7 @@ def check_row(task: Task) -> None:
 
 
 def check_chunk(chunk: Chunk) -> None:
-    """Raise ProviderFault unless all of a chunk is of its kind."""
+    """Raise ProviderFault unless a chunk is well formed."""
     if type(chunk.data) is not bytes or len(chunk.data) > CHUNK_BYTES_MAX:
         raise ProviderFault("chunk")
     _check_count(chunk.ttl, "chunk")
@@ -127,9 +127,7 @@ def check_head(head: AnswerHead, attempt: int) -> None:
 
 
 def check_task(task: Task, asked: Task) -> None:
-    """
-    Raise ProviderFault unless a row, all of its kind, can be that of the task that was ``asked``.
-    """
+    """Raise ProviderFault unless a well-formed row can belong to the task that was submitted."""
     if any(getattr(task, name) != getattr(asked, name) for name in _GIVEN):
         raise ProviderFault("row")
     if task.attempt > task.attempt_limit:

@@ -1,4 +1,4 @@
-"""A client's JSON, read with suspicion: any bytes give a Payload or a RequestError."""
+"""The check of a client's JSON: any bytes give a Payload or a RequestError."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _OTHER_ENCODINGS: Final = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff", b"\x00")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Payload:
-    """What InferLine reads of a request. The bytes go to the backend as they came."""
+    """The fields that InferLine reads of a request. The bytes go to the backend unchanged."""
 
     model: str
     stream: bool = False
@@ -68,7 +68,7 @@ class Payload:
 
     @property
     def tier(self) -> Tier:
-        """The queue that the service tier means."""
+        """Return the queue of the service tier."""
         return SERVICE_TIERS[self.service_tier or "auto"]
 
 
@@ -76,11 +76,10 @@ def read(
     body: bytes, guard: Guard = STANDARD, *, path: str = "", needs_model: bool = True
 ) -> Payload:
     """
-    Read what a request to the backend's ``path`` is routed on, if ``guard`` lets it pass.
+    Read what a request to the backend's ``path`` is routed by, if ``guard`` lets it pass.
 
-    Raises RequestError and nothing else, whatever the bytes. The message says what to mend and
-    quotes nothing of the body but the names of fields. Unless it ``needs_model``, the name of one
-    that is not named is empty.
+    Raises only RequestError, whatever the bytes. The message says what to correct and repeats
+    nothing of the body but the names of fields. Unless it ``needs_model``, a missing model is "".
     """
     document = _parse(body)
     outline = JsonScan.of_document(document, guard.depth_max)
@@ -111,7 +110,7 @@ def _parse(body: bytes) -> dict[str, Any]:
 
 
 def _plainly(refused: str) -> str:
-    """Say what is wrong with a text in a client's words; the parser speaks of its bytes."""
+    """Rephrase the parser's message, which speaks of bytes, for a client."""
     what, at, where = refused.rpartition(" at line ")
     if "hex escape" in what:
         what = (
@@ -124,7 +123,7 @@ def _plainly(refused: str) -> str:
 
 
 def _check_kept(document: Mapping[str, Any]) -> None:
-    """Raise FieldNotAllowed for what a backend would overlook in silence, or begin and lose."""
+    """Raise FieldNotAllowed for fields that a backend would ignore, or begin and lose."""
     for name, instead in _KEPT_ANSWERS.items():
         value = document.get(name)
         if value is not None and value is not False:
@@ -133,11 +132,10 @@ def _check_kept(document: Mapping[str, Any]) -> None:
 
 def _check_repeated(body: bytes, outline: JsonScan) -> None:
     """
-    Refuse a field that an object has twice: to InferLine it could mean one thing and to the
-    backend another.
+    Refuse a field that an object has twice: InferLine and the backend could read different values.
 
-    Where there are no more colons of fields than different fields, none is there twice; so hardly
-    a body has to be read a second time.
+    If there are no more colons of fields than different fields, no field is repeated; so a body is
+    rarely read a second time.
     """
     names = "".join(outline.names) + "".join(outline.schema_names)
     if "\\" in names or len(_COLON.findall(body)) != outline.fields:
@@ -145,7 +143,7 @@ def _check_repeated(body: bytes, outline: JsonScan) -> None:
 
 
 def check_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The object of these fields, none of them there twice. Raises InvalidRequest."""
+    """Return the object of these fields. Raises InvalidRequest if one is repeated."""
     seen: set[str] = set()
     for name, _ in pairs:
         if name in seen:
@@ -156,7 +154,7 @@ def check_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def model_of(document: Mapping[str, Any]) -> str:
-    """The model that a request names. Raises InvalidRequest."""
+    """Return the model that a request names. Raises InvalidRequest."""
     model = document.get("model")
     if model is None:
         raise InvalidRequest("Name the model in the field `model`.", param="model")
@@ -178,7 +176,7 @@ def _stream(document: Mapping[str, Any]) -> bool:
 
 
 def service_tier_of(document: Mapping[str, Any]) -> str | None:
-    """The tier that a request names, None for none. Raises InvalidRequest."""
+    """Return the tier that a request names, None for none. Raises InvalidRequest."""
     tier = document.get("service_tier")
     if tier is None:
         return None
@@ -190,9 +188,9 @@ def service_tier_of(document: Mapping[str, Any]) -> str | None:
 
 def choices_of(document: Mapping[str, Any]) -> int:
     """
-    How many answers a request asks for in one stream: `n`, times the prompts of a completion.
+    Return how many answers one stream carries: `n`, times the prompts of a completion.
 
-    What is no number is left to the backend to refuse; a list of integers is one prompt, in tokens.
+    An invalid number is left to the backend to refuse; a list of integers is one prompt, in tokens.
     """
     n = document.get("n")
     choices = n if type(n) is int and n > 0 else 1
@@ -203,12 +201,12 @@ def choices_of(document: Mapping[str, Any]) -> int:
 
 
 def _output_tokens_max(document: Mapping[str, Any]) -> int | None:
-    """The largest that is told: of several names, each backend goes by another."""
+    """Return the largest length limit: each backend reads another of the names."""
     told = (document.get(name) for name in _LENGTHS)
     return max((value for value in told if type(value) is int and value >= 0), default=None)
 
 
 def include_usage(document: Mapping[str, Any]) -> bool:
-    """Whether a request asks for the usage of its stream."""
+    """Return True if a request asks for the usage of its stream."""
     options = document.get("stream_options")
     return isinstance(options, dict) and options.get("include_usage") is True

@@ -1,4 +1,4 @@
-"""How many tokens a slot of the built-in LLM has, and how much memory that takes."""
+"""The context length of the built-in LLM's slots, and the memory that it takes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _FIELDS_MAX = 65_536
 
 @dataclass(frozen=True)
 class Shape:
-    """What of a model its context depends on."""
+    """The properties of a model that determine its context."""
 
     #: The longest context that it was made for, tokens; 0: unknown.
     tokens: int
@@ -37,7 +37,8 @@ class Shape:
 
 def chosen(shape: Shape, slots: int, asked: int | None, memory_bytes: int) -> int:
     """
-    The tokens of each slot: as many as were asked for, or the model's own as far as memory allows.
+    Return the tokens of each slot: the number asked for, or the model's own as far as memory
+    allows.
 
     Never more than the model was made for: llama.cpp would give no more.
     """
@@ -50,20 +51,20 @@ def chosen(shape: Shape, slots: int, asked: int | None, memory_bytes: int) -> in
     return own if own <= most else max(STEP_TOKENS, most // STEP_TOKENS * STEP_TOKENS)
 
 
-def told(shape: Shape, slots: int, tokens: int) -> str:
-    """Slots, their context and its memory, for people."""
+def described(shape: Shape, slots: int, tokens: int) -> str:
+    """Describe slots, their context and its memory for people."""
     mebibytes = slots * tokens * shape.token_bytes / 2**20
     size = f" ({mebibytes:.0f} MiB)" if mebibytes else ""
     return f"{slots} slots of {tokens} tokens{size}"
 
 
 def memory_bytes() -> int:
-    """This machine's memory."""
+    """Return this machine's memory."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def shape_of(path: Path) -> Shape:
-    """The shape of a GGUF file's model, as far as its header tells."""
+    """Read the shape of a GGUF file's model, as far as its header has it."""
     try:
         with path.open("rb") as file:
             return _shape(_fields(file))
@@ -85,7 +86,7 @@ def _shape(fields: Mapping[str, Any]) -> Shape:
 
 
 def _fields(file: BinaryIO) -> dict[str, Any]:
-    """The fields before the vocabulary, which comes after all that is wanted here."""
+    """Read the fields before the vocabulary, which stands behind everything needed here."""
     magic, _version, _tensors, count = struct.unpack("<4sIQQ", file.read(24))
     if magic != b"GGUF" or count > _FIELDS_MAX:
         raise ValueError("it is no GGUF file")

@@ -1,4 +1,4 @@
-"""What a part of the one-machine mode is: a process, and what must be known to look after it."""
+"""A part of the one-machine mode: a process, and how to supervise it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Brings the parts up in order, keeps watch over them, and ends them in order."""
+"""Starts the parts in order, supervises them, and ends them in order."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Supervisor:
         self._killed = False
 
     async def run(self) -> int:
-        """Run everything until it fails or a signal asks for the end; gives the exit code."""
+        """Run everything until it fails or a signal asks for the end; return the exit code."""
         with Warden() as warden:
             for part in self._parts:
                 log = self._logs / f"{part.name}.log"
@@ -101,7 +101,7 @@ class Supervisor:
         await self._once_ready()
 
     async def _keep(self, child: Child) -> None:
-        """Start a part when its turn has come, and see to it that it stays."""
+        """Start a part when those before it are ready, and restart it if it should be."""
         part = child.part
         for name in part.after:
             await self._ready[name].wait()
@@ -163,7 +163,7 @@ def _obituary(child: Child, what: str) -> str:
 
 
 def _first_failure(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The failure that a person can act upon; anything else is a mistake in here, shown whole."""
+    """Return the failure that a person can act on; any other is a bug here, shown whole."""
     for failure in group.exceptions:
         if isinstance(failure, LocalError):
             return failure

@@ -1,4 +1,4 @@
-"""The aggregation writes down who serves each model: once for all, in epochs, and for no request."""
+"""The aggregation writes down who serves each model: once for all and in epochs."""
 
 from __future__ import annotations
 
@@ -355,7 +355,9 @@ async def test_how_long_a_model_has_been_without_a_provider_is_kept(place: Place
     assert (0, place.registry.now_ms()) == (ill.providers, ill.seen_ms)
 
 
-async def test_a_model_that_nobody_ever_had_is_counted_from_its_first_aggregation(place: Place) -> None:
+async def test_a_model_that_nobody_ever_had_is_counted_from_its_first_aggregation(
+    place: Place,
+) -> None:
     await place.registry.put_models([Model(id="listed", queues={})])
     await place.aggregator().aggregate_change()
     first_ms = place.registry.now_ms()

@@ -10,7 +10,7 @@ import pytest
 
 from inferline.local import plan
 from inferline.local.llm import model
-from inferline.local.llm.context import USUAL_TOKENS, Shape, chosen, shape_of, told
+from inferline.local.llm.context import USUAL_TOKENS, Shape, chosen, described, shape_of
 from inferline.local.options import Options
 
 GIB = 2**30
@@ -94,4 +94,4 @@ def test_the_demo_says_what_its_context_takes(tmp_path: Path) -> None:
 
     assert "4 slots of 4096 tokens (360 MiB)" in llm.what
     assert "4096" == llm.argv[llm.argv.index("--context") + 1]
-    assert "2 slots of 500 tokens" == told(Shape(0, 0), 2, 500)
+    assert "2 slots of 500 tokens" == described(Shape(0, 0), 2, 500)
