@@ -75,19 +75,19 @@ def _parser() -> argparse.ArgumentParser:
 def _add_asking(parts: Any) -> None:
     environ = os.environ
     models_parser = parts.add_parser("models", help="list the models, and remove those gone")
-    what = "list the live providers and their quarantine; make, rotate and revoke their tokens"
-    providers = parts.add_parser("providers", help=what)
+    help_text = "list the live providers and their quarantine; make, rotate and revoke their tokens"
+    providers = parts.add_parser("providers", help=help_text)
     for parser, path in ((models_parser, "/v1/models"), (providers, "/v1/providers")):
         gateway.add_arguments(parser, environ)
         parser.set_defaults(run=lambda options: gateway.run(options, environ), path=path)
     models.add_models(models_parser, environ)
     pardon.add_pardon(keys.add_tokens(providers, environ), environ)
-    shown = parts.add_parser("status", help="show queues, providers and the last hour")
-    status.add_arguments(shown, environ)
-    shown.set_defaults(run=lambda options: status.run(options, environ))
-    used = parts.add_parser("usage", help="show usage by tenant, key or model")
-    usage.add_arguments(used, environ)
-    used.set_defaults(run=lambda options: usage.run(options, environ))
+    status_parser = parts.add_parser("status", help="show queues, providers and the last hour")
+    status.add_arguments(status_parser, environ)
+    status_parser.set_defaults(run=lambda options: status.run(options, environ))
+    usage_parser = parts.add_parser("usage", help="show usage by tenant, key or model")
+    usage.add_arguments(usage_parser, environ)
+    usage_parser.set_defaults(run=lambda options: usage.run(options, environ))
 
 
 def _add_local(parts: Any) -> None:

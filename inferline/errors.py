@@ -99,14 +99,14 @@ class InferLineError(Exception):
 
     def headers(self) -> dict[str, str]:
         """Return the response headers that say when, and whether, to try again."""
-        found: dict[str, str] = {}
+        headers: dict[str, str] = {}
         if self.retry_after_seconds is not None:
-            found["retry-after"] = str(
+            headers["retry-after"] = str(
                 max(1, min(RETRY_AFTER_SECONDS_MAX, self.retry_after_seconds))
             )
         if self.should_retry is not None:
-            found["x-should-retry"] = "true" if self.should_retry else "false"
-        return found
+            headers["x-should-retry"] = "true" if self.should_retry else "false"
+        return headers
 
 
 class RequestError(InferLineError):

@@ -30,8 +30,8 @@ def _places(error: BaseException, seen: set[int]) -> Iterator[str]:
         return
     seen.add(id(error))
     yield f"{type(error).__name__} at\n{''.join(traceback.format_tb(error.__traceback__))}".rstrip()
-    for one in error.exceptions if isinstance(error, BaseExceptionGroup) else ():
-        yield from _places(one, seen)
+    for member in error.exceptions if isinstance(error, BaseExceptionGroup) else ():
+        yield from _places(member, seen)
     if (cause := error.__cause__ or error.__context__) is not None:
         yield from _places(cause, seen)
 
@@ -55,11 +55,11 @@ def wordless(record: logging.LogRecord) -> logging.LogRecord:
     """
     Return the record without asyncio's description of calls, and without texts made by others.
     """
-    found = logging.makeLogRecord({**record.__dict__, "exc_text": None})
+    copy = logging.makeLogRecord({**record.__dict__, "exc_text": None})
     if record.name == _ASYNCIO:
         first = record.getMessage().partition("\n")[0]
-        found.msg, found.args = _UNFORESEEN if record.exc_info else first, None
-    return found
+        copy.msg, copy.args = _UNFORESEEN if record.exc_info else first, None
+    return copy
 
 
 def write(level: str, *ours: str) -> None:

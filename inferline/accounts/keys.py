@@ -178,10 +178,10 @@ def rotated(
 
 def parse(text: str) -> Shown | None:
     """Parse the text of a key; None if it is not a whole key."""
-    found = _FORM.fullmatch(text)
-    if found is None or not hmac.compare_digest(_check(text[:-_CHECK_CHARS]), found[4]):
+    match = _FORM.fullmatch(text)
+    if match is None or not hmac.compare_digest(_check(text[:-_CHECK_CHARS]), match[4]):
         return None
-    return Shown(_ROLES[found[1]], found[2], found[3])
+    return Shown(_ROLES[match[1]], match[2], match[3])
 
 
 def shown_key(values: Sequence[str]) -> str:
@@ -194,14 +194,14 @@ def shown_key(values: Sequence[str]) -> str:
     """
     if len(values) == 1:  # As in nearly every request.
         return _without_scheme(values[0])
-    shown = {text for value in values if (text := _without_scheme(value))}
-    if len(shown) > 1:  # SDKs that have to be given a key send a word instead of one.
-        shown = {text for text in shown if parse(text)} or shown
-    if len(shown) > 1:
+    keys = {text for value in values if (text := _without_scheme(value))}
+    if len(keys) > 1:  # SDKs that have to be given a key send a word instead of one.
+        keys = {text for text in keys if parse(text)} or keys
+    if len(keys) > 1:
         raise NotAuthenticated(
             f"The request shows different keys in {', '.join(KEY_HEADERS)}. Send one."
         )
-    return shown.pop() if shown else ""
+    return keys.pop() if keys else ""
 
 
 def _without_scheme(value: str) -> str:

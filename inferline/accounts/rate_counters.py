@@ -104,18 +104,18 @@ class CounterRow:
         Return what still counts of it at a time. A row that is ahead, by another gateway's clock,
         stays there.
         """
-        found, since_ms = self, self.since_ms
+        row, since_ms = self, self.since_ms
         if self.minute is None or self.minute < now_ms // MINUTE_MS:
-            found = replace(found, minute=now_ms // MINUTE_MS, requests=0, tokens=0)
+            row = replace(row, minute=now_ms // MINUTE_MS, requests=0, tokens=0)
         if self.day is None or self.day < now_ms // DAY_MS:
-            found = replace(found, day=now_ms // DAY_MS, day_tokens=0)
+            row = replace(row, day=now_ms // DAY_MS, day_tokens=0)
         if since_ms is None or now_ms >= since_ms + 2 * generation_ms:
-            return replace(found, since_ms=now_ms, open=0, opened=0, before_ms=0, before=0)
+            return replace(row, since_ms=now_ms, open=0, opened=0, before_ms=0, before=0)
         if now_ms >= since_ms + generation_ms:
             left = self.opened
             fresh = {"since_ms": now_ms, "before_ms": since_ms, "opened": 0}
-            return replace(found, **fresh, open=left, before=left)
-        return found
+            return replace(row, **fresh, open=left, before=left)
+        return row
 
     def reached(self, limits: Limits, tokens: int) -> Limit | None:
         """
@@ -186,9 +186,9 @@ class RateCounters:
             seen = CounterRow.from_row(row)
             if done:
                 return Reservation(owner=owner, tokens=tokens, meter=seen, mark=mark)
-            counted = seen.at(now_ms, self._generation_ms)
-            if (limit := counted.reached(limits, tokens)) is not None:
-                return Refusal(limit=limit, meter=counted)
+            current = seen.at(now_ms, self._generation_ms)
+            if (limit := current.reached(limits, tokens)) is not None:
+                return Refusal(limit=limit, meter=current)
         raise Unavailable
 
     async def settle(self, hold: Reservation, tokens: int) -> None:

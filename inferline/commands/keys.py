@@ -105,9 +105,11 @@ def add_tokens(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> A
 
 
 def _add_rotation(
-    verbs: Any, what: str, environ: Mapping[str, str], roles: tuple[Role, ...]
+    verbs: Any, help_text: str, environ: Mapping[str, str], roles: tuple[Role, ...]
 ) -> argparse.ArgumentParser:
-    parser = add_verb(verbs, "rotate", f"{what} and print it, once", environ, _rotate, roles=roles)
+    parser = add_verb(
+        verbs, "rotate", f"{help_text} and print it, once", environ, _rotate, roles=roles
+    )
     parser.add_argument(
         "--overlap",
         metavar="TIME",
@@ -163,31 +165,31 @@ async def _create_token(stores: OperatorStores, options: argparse.Namespace) -> 
 
 async def _list(stores: OperatorStores, options: argparse.Namespace) -> None:
     now = now_ms()
-    found = await Issuer(stores.keys, options.roles).listed()
-    show([_row(key, now, used_ms) for key, used_ms in found], as_json=options.json)
+    keys = await Issuer(stores.keys, options.roles).listed()
+    show([_row(key, now, used_ms) for key, used_ms in keys], as_json=options.json)
 
 
 async def _rotate(stores: OperatorStores, options: argparse.Namespace) -> None:
     overlap = seconds("--overlap", options.overlap)
     key, text = await Issuer(stores.keys, options.roles).rotate(options.id, now_ms(), overlap)
-    told = _ROTATED.format(id=key.id, until=date(key.old_until_ms))
-    _print_secret(key, text, told, options)
+    instructions = _ROTATED.format(id=key.id, until=date(key.old_until_ms))
+    _print_secret(key, text, instructions, options)
 
 
 async def _revoke(stores: OperatorStores, options: argparse.Namespace) -> None:
     now = now_ms()
     key = await Issuer(stores.keys, options.roles).revoke(options.id, now)
-    told = _REVOKED[key.role].format(id=key.id)
-    print(json.dumps(_row(key, now), indent=2) if options.json else told)
+    message = _REVOKED[key.role].format(id=key.id)
+    print(json.dumps(_row(key, now), indent=2) if options.json else message)
 
 
-def _print_secret(key: Key, text: str, told: str, options: argparse.Namespace) -> None:
+def _print_secret(key: Key, text: str, instructions: str, options: argparse.Namespace) -> None:
     """Print the text of a key alone on stdout, for scripts, and the instructions on stderr."""
     if options.json:
         print(json.dumps({"key": text, **_row(key, now_ms())}, indent=2))
         return
     print(text, flush=True)
-    print(told, end="", file=sys.stderr)
+    print(instructions, end="", file=sys.stderr)
 
 
 def _row(key: Key, now: int, used_ms: int | None = None) -> dict[str, Any]:
@@ -210,10 +212,10 @@ def _row(key: Key, now: int, used_ms: int | None = None) -> dict[str, Any]:
 
 
 def _tiers(text: str) -> tuple[Tier, ...]:
-    found = listed(text)
-    if not found or set(found) - set(TIERS):
+    names = listed(text)
+    if not names or set(names) - set(TIERS):
         raise SettingsError(f"--tiers must name some of {', '.join(TIERS)}, got {text!r}")
-    return cast("tuple[Tier, ...]", tuple(tier for tier in TIERS if tier in found))
+    return cast("tuple[Tier, ...]", tuple(tier for tier in TIERS if tier in names))
 
 
 def _expiry(now: int, days: float | None) -> int | None:

@@ -31,8 +31,8 @@ def add_limits(parser: argparse.ArgumentParser, unless: str) -> None:
 def limited(options: argparse.Namespace, before: Limits) -> Limits | None:
     """Return ``before`` with the limits of the flags; None without any. Raises SettingsError."""
     given = {name: getattr(options, name) for name in NAMES}
-    told = {name: _number(name, text) for name, text in given.items() if text is not None}
-    return replaced(before, told) if told else None
+    changes = {name: _number(name, text) for name, text in given.items() if text is not None}
+    return replaced(before, changes) if changes else None
 
 
 def _number(name: str, text: str) -> int | None:

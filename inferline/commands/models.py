@@ -22,8 +22,8 @@ class ModelServed(InferLineError):
 def add_models(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:
     """Declare ``inferline models remove``; without a verb the models are listed."""
     verbs = parser.add_subparsers(metavar="VERB")
-    what = "take a model off the list that no provider has any more"
-    remove = add_verb(verbs, "remove", what, environ, _remove)
+    help_text = "take a model off the list that no provider has any more"
+    remove = add_verb(verbs, "remove", help_text, environ, _remove)
     remove.add_argument("name", metavar="NAME", help="the model, as listed")
 
 
@@ -34,7 +34,7 @@ async def _remove(stores: OperatorStores, options: argparse.Namespace) -> None:
     if not names:
         raise NotFound(f"There is no model {options.name!r}. `inferline models` lists them.")
     live = snapshot.providers.values()
-    served = sorted(one.id for one in live if not set(names).isdisjoint(one.models))
+    served = sorted(provider.id for provider in live if not set(names).isdisjoint(provider.models))
     if served:
         raise ModelServed(
             f"The model {options.name!r} is served by {', '.join(served)}, which would bring it "

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 def add_pardon(verbs: Any, environ: Mapping[str, str]) -> None:
     """Declare ``inferline providers pardon``."""
-    what = "take a provider again that was quarantined for what it wrote"
-    parser = add_verb(verbs, "pardon", what, environ, _pardon)
+    help_text = "take a provider again that was quarantined for what it wrote"
+    parser = add_verb(verbs, "pardon", help_text, environ, _pardon)
     parser.add_argument("id", metavar="ID", help="the provider, as listed")
 
 

@@ -36,7 +36,7 @@ def print_error(error: object) -> None:
 
 def _cell(value: Any) -> str:
     if isinstance(value, Mapping):
-        return ",".join(f"{name}={one}" for name, one in value.items()) or "-"
+        return ",".join(f"{name}={item}" for name, item in value.items()) or "-"
     if isinstance(value, list | tuple):
         return ",".join(map(str, value))
     return "-" if value is None else str(value)

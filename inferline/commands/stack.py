@@ -31,10 +31,12 @@ Verb = Callable[["OperatorStores", argparse.Namespace], Awaitable[None]]
 
 
 def add_verb(
-    verbs: Any, name: str, what: str, environ: Mapping[str, str], does: Verb, **defaults: Any
+    verbs: Any, name: str, help_text: str, environ: Mapping[str, str], does: Verb, **defaults: Any
 ) -> argparse.ArgumentParser:
     """Declare a verb that administers a stack; ``defaults`` are added to its options."""
-    parser: argparse.ArgumentParser = verbs.add_parser(name, help=what, description=_place(what))
+    parser: argparse.ArgumentParser = verbs.add_parser(
+        name, help=help_text, description=_place(help_text)
+    )
     parser.add_argument(
         "--stack", metavar="NAME", help="the stack (INFERLINE_STACK; default inferline)"
     )
@@ -47,9 +49,9 @@ def add_verb(
     return parser
 
 
-def _place(what: str) -> str:
+def _place(help_text: str) -> str:
     return (
-        f"{what[0].upper()}{what[1:]}. Works on the stack's registry table with your AWS "
+        f"{help_text[0].upper()}{help_text[1:]}. Works on the stack's registry table with your AWS "
         "credentials, in AWS_REGION (or at AWS_ENDPOINT_URL, an emulator's)."
     )
 
@@ -110,7 +112,7 @@ def model_patterns(text: str) -> tuple[str, ...]:
 
 def seconds(flag: str, text: str) -> int:
     """Parse a duration such as ``24h``, in seconds. Raises SettingsError."""
-    found = _DURATION.fullmatch(text)
-    if found is None:
+    match = _DURATION.fullmatch(text)
+    if match is None:
         raise SettingsError(f"{flag} must be a number with s, m, h or d behind it, got {text!r}")
-    return int(found[1]) * _UNITS[found[2]]
+    return int(match[1]) * _UNITS[match[2]]

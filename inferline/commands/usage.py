@@ -122,9 +122,9 @@ def _read_tables(options: argparse.Namespace, environ: Mapping[str, str]) -> Map
 
 def _warn(usage: Mapping[str, Any]) -> None:
     """Warn of requests that have ended and are not counted yet."""
-    counted = usage.get("counted_until", inf)
-    if counted < usage.get("until", 0):
-        at = datetime.fromtimestamp(counted, UTC)
+    counted_until = usage.get("counted_until", inf)
+    if counted_until < usage.get("until", 0):
+        at = datetime.fromtimestamp(counted_until, UTC)
         print_error(f"requests that ended after {at:%Y-%m-%d %H:%M} UTC are not counted yet")
 
 

@@ -51,11 +51,11 @@ class ProviderPool:
         their waiting tasks. Where only a share of the pool serves a rival, it is unknown which
         rivals meet at one provider: they are taken to be spread independently.
         """
-        certain = own + sum(waiting(one) for one, share in self.rivals.items() if share == 1)
+        certain = own + sum(waiting(rival) for rival, share in self.rivals.items() if share == 1)
         rate = self.rate * own / certain
-        for one, share in self.rivals.items():
+        for rival, share in self.rivals.items():
             if share < 1:
-                rate *= 1 - share + share * certain / (certain + waiting(one))
+                rate *= 1 - share + share * certain / (certain + waiting(rival))
         return rate
 
 

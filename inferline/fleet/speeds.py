@@ -23,11 +23,13 @@ def speed_groups(model: str, providers: Sequence[ProviderRecord]) -> tuple[Speed
         for provider in providers
         if provider.slots and model in provider.speeds
     ]
-    told = [group for group in known if group.speed.tokens_per_second > 0]
-    untold = [group for group in known if group.speed.tokens_per_second <= 0]
+    by_tokens = [group for group in known if group.speed.tokens_per_second > 0]
+    by_time = [group for group in known if group.speed.tokens_per_second <= 0]
     return (
-        *_few(sorted(told, key=lambda group: (-group.speed.tokens_per_second, group.provider_id))),
-        *_few(sorted(untold, key=lambda group: (group.speed.task_seconds, group.provider_id))),
+        *_few(
+            sorted(by_tokens, key=lambda group: (-group.speed.tokens_per_second, group.provider_id))
+        ),
+        *_few(sorted(by_time, key=lambda group: (group.speed.task_seconds, group.provider_id))),
     )
 
 

@@ -97,7 +97,7 @@ class Dialer:
         from aiohappyeyeballs import start_connection  # Here, because a function's start is short.
 
         last = self._answered.get(origin)
-        ordered = sorted(addresses, key=lambda one: one[4] != last)
+        ordered = sorted(addresses, key=lambda address: address[4] != last)
         sock = await start_connection(ordered, happy_eyeballs_delay=NEXT_ADDRESS_SECONDS)
         if len(self._answered) >= NAMES_MAX:
             self._answered.clear()
@@ -150,9 +150,9 @@ class _Tunnel(asyncio.Protocol):
 def refusal(proxy: Proxy, status: int, place: str) -> ProxyFailed:
     """Return the error for a proxy that does not lead to ``place``, with the remedy."""
     if status == 407 or (status == 401 and proxy.authorization):  # tinyproxy has the latter.
-        what = "other than those that it was shown" if proxy.authorization else "of a user"
+        which = "other than those that it was shown" if proxy.authorization else "of a user"
         return ProxyFailed(
-            f"The proxy {proxy.address} wants a name and a password {what}: set them where it is "
+            f"The proxy {proxy.address} wants a name and a password {which}: set them where it is "
             "set, as in HTTPS_PROXY=http://name:password@host:port."
         )
     return ProxyFailed(

@@ -43,8 +43,8 @@ class Proxies:
         """Read the proxies from an environment. Lower-case names take precedence."""
 
         def first(*names: str) -> str:
-            spellings = (one for name in names for one in (name.lower(), name))
-            texts = (environ.get(one, "").strip() for one in spellings)
+            spellings = (name for variable in names for name in (variable.lower(), variable))
+            texts = (environ.get(name, "").strip() for name in spellings)
             return next(filter(None, texts), "")
 
         # A client of a CGI program sets HTTP_PROXY there, with a header `Proxy`.

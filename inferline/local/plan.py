@@ -32,10 +32,10 @@ _SAID_BY_FLAG = ("INFERLINE_BASE_URL", "OPENAI_BASE_URL", "PROVIDER_ID", "SLOTS"
 
 def environment(options: Options, environ: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of every part."""
-    found = emulated(environ, options.emulator_url)
+    env = emulated(environ, options.emulator_url)
     if options.built_in:
-        found.pop("OPENAI_API_KEY", None)
-    return found
+        env.pop("OPENAI_API_KEY", None)
+    return env
 
 
 def emulated(environ: Mapping[str, str], emulator_url: str) -> dict[str, str]:
@@ -68,18 +68,18 @@ def emulated(environ: Mapping[str, str], emulator_url: str) -> dict[str, str]:
 def parts(options: Options, environ: Mapping[str, str]) -> list[Part]:
     """Return the parts in the order in which they start."""
     env = environment(options, environ)
-    found: list[Part] = []
+    parts: list[Part] = []
     if options.built_in and options.model is None and model.find(environ) is None:
-        found.append(_model(env))
+        parts.append(_model(env))
     # Alone, so that nothing else writes on the terminal while it shows how far it is.
-    first = tuple(part.name for part in found)
-    found.append(_emulator(options, env, after=first))
+    first = tuple(part.name for part in parts)
+    parts.append(_emulator(options, env, after=first))
     if options.built_in:
-        found.append(_llm(options, env, after=first))
-    found.append(_gateway(options, env))
+        parts.append(_llm(options, env, after=first))
+    parts.append(_gateway(options, env))
     if not options.no_llm:
-        found.append(_provider(options, env))
-    return found
+        parts.append(_provider(options, env))
+    return parts
 
 
 def alias(options: Options) -> str:

@@ -40,8 +40,8 @@ class Welcome:
             name = (await asyncio.to_thread(web.models, self._options.gateway_url))[0]
             await self._prove(name)
         dashboard = f"{self._options.gateway_url}/dashboard"
-        shown = dashboard if await asyncio.to_thread(web.exists, dashboard) else None
-        self._tell(places(self._options, name, self._logs, shown))
+        link = dashboard if await asyncio.to_thread(web.exists, dashboard) else None
+        self._tell(places(self._options, name, self._logs, link))
         if name is not None:
             self._tell(examples(self._options, name))
         self._tell("\nCtrl-C ends everything.")

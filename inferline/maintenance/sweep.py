@@ -122,29 +122,29 @@ class Sweep:
 
     async def _sweep(self, model: Model, live: LiveTasks) -> _Backlog:
         """End a model's overdue tasks and count the others."""
-        found = await live.of_model(model.slug, TASKS_MAX)
-        if not found:
+        tasks = await live.of_model(model.slug, TASKS_MAX)
+        if not tasks:
             return _Backlog(model.id)
         late_ms = self.store.now_ms() - GRACE_SECONDS * 1000
-        overdue = [ref for ref, deadline_ms in found if deadline_ms < late_ms]
+        overdue = [ref for ref, deadline_ms in tasks if deadline_ms < late_ms]
         await self._expire(model, overdue)
-        states = await self.store.states([ref for ref, _ in found[len(overdue) :]])
-        waiting = [ref for ref, one in states.items() if one.state is State.QUEUED]
-        running = sum(one.state is State.RUNNING for one in states.values())
-        return _Backlog(model.id, len(waiting), running, await self._age(waiting, found))
+        states = await self.store.states([ref for ref, _ in tasks[len(overdue) :]])
+        waiting = [ref for ref, status in states.items() if status.state is State.QUEUED]
+        running = sum(status.state is State.RUNNING for status in states.values())
+        return _Backlog(model.id, len(waiting), running, await self._age(waiting, tasks))
 
     async def _expire(self, model: Model, overdue: Sequence[TaskRef]) -> None:
         expired = 0
         for start in range(0, len(overdue), WRITES_MAX):
-            some = overdue[start : start + WRITES_MAX]
-            expired += sum(await asyncio.gather(*map(self.store.expire, some)))
+            batch = overdue[start : start + WRITES_MAX]
+            expired += sum(await asyncio.gather(*map(self.store.expire, batch)))
         if expired:
             log.info("ended %d overdue tasks of %s", expired, model.id)
 
-    async def _age(self, waiting: Iterable[TaskRef], found: Tasks) -> float:
+    async def _age(self, waiting: Iterable[TaskRef], tasks: Tasks) -> float:
         """Return how long the waiting task with the earliest deadline has waited, seconds."""
         known = set(waiting)
-        first = next((ref for ref, _ in found if ref in known), None)
+        first = next((ref for ref, _ in tasks if ref in known), None)
         if first is None:
             return 0.0
         [row] = await self.store.read([Wanted(first)])

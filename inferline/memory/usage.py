@@ -38,18 +38,18 @@ class MemoryUsage:
                 yield spent
 
     async def parts(
-        self, grain: Resolution, number: int, accounts: Collection[UsageKey]
+        self, resolution: Resolution, number: int, accounts: Collection[UsageKey]
     ) -> dict[UsageKey, Parts]:
         """What is kept of these accounts in one hour or day."""
-        kept = {one: self._kept.get((grain, number, one)) for one in accounts}
+        kept = {one: self._kept.get((resolution, number, one)) for one in accounts}
         return {one: _copied(parts) for one, parts in kept.items() if parts}
 
     async def put(
-        self, grain: Resolution, number: int, part: int, found: Mapping[UsageKey, Usage]
+        self, resolution: Resolution, number: int, part: int, found: Mapping[UsageKey, Usage]
     ) -> None:
         """Set one part of each account's row, unless what is there is of more requests."""
         for account, usage in found.items():
-            parts = self._kept.setdefault((grain, number, account), {})
+            parts = self._kept.setdefault((resolution, number, account), {})
             if part not in parts or parts[part].requests <= usage.requests:
                 parts[part] = replace(usage)
 
@@ -63,11 +63,11 @@ class MemoryUsage:
         self._progress = Watermarks(max(seen.once, progress.once), max(seen.twice, progress.twice))
 
     async def rows(
-        self, tenant: str | None, grain: Resolution, first: int, end: int
+        self, tenant: str | None, resolution: Resolution, first: int, end: int
     ) -> AsyncIterator[UsageRow]:
         """The rows from ``first`` to before ``end``."""
         for (kept, number, account), parts in list(self._kept.items()):
-            is_wanted = kept == grain and first <= number < end
+            is_wanted = kept == resolution and first <= number < end
             if is_wanted and tenant in (None, account.tenant):
                 yield UsageRow(account, number, _copied(parts))
 

@@ -70,12 +70,12 @@ TOKENS_MAX: Final = 2**31
 
 def counts(usage: Any) -> dict[str, int]:
     """Return the valid token counts in an answer's ``usage``, by their own names."""
-    found = {}
+    valid = {}
     for name in (*_USAGE, "total_tokens") if isinstance(usage, Mapping) else ():
         count = usage.get(name)
         if type(count) is int and 0 <= count <= TOKENS_MAX:
-            found[name] = count
-    return found
+            valid[name] = count
+    return valid
 
 
 def tokens(usage: Any) -> dict[TokenType, int]:

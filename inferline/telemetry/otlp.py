@@ -97,13 +97,13 @@ class OtlpTracer:
 
         if parent is None:
             return api.set_span_in_context(api.INVALID_SPAN)
-        told = api.SpanContext(
+        remote = api.SpanContext(
             int(parent.trace_id, 16),
             int(parent.span_id, 16),
             is_remote=True,
             trace_flags=api.TraceFlags(int(parent.sampled)),
         )
-        return api.set_span_in_context(api.NonRecordingSpan(told))
+        return api.set_span_in_context(api.NonRecordingSpan(remote))
 
 
 class OtlpSpan:
@@ -112,10 +112,10 @@ class OtlpSpan:
     def __init__(self, span: api.Span, kind: SpanKind) -> None:
         self._span = span
         self._kind = kind
-        told = span.get_span_context()
+        context = span.get_span_context()
         #: See `Span`.
         self.context = TraceParent(
-            f"{told.trace_id:032x}", f"{told.span_id:016x}", told.trace_flags.sampled
+            f"{context.trace_id:032x}", f"{context.span_id:016x}", context.trace_flags.sampled
         )
 
     def end(self, name: str, end_ms: int, attributes: Attributes, error: str = "") -> None:

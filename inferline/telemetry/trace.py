@@ -41,10 +41,10 @@ class TraceParent:
     @classmethod
     def parse(cls, text: str) -> Self | None:
         """Parse a header's value; None unless it is exactly as W3C defines it."""
-        found = _TRACEPARENT.fullmatch(text)
-        if found is None:
+        match = _TRACEPARENT.fullmatch(text)
+        if match is None:
             return None
-        return cls(found[1], found[2], bool(int(found[3], 16) & _SAMPLED))
+        return cls(match[1], match[2], bool(int(match[3], 16) & _SAMPLED))
 
 
 class Span(Protocol):

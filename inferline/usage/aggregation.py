@@ -106,16 +106,16 @@ class UsageAggregator:
 
     async def _make(self, number: int, *, again: bool) -> None:
         """Write the parts of one slice, from its tasks."""
-        found: dict[UsageKey, Usage] = {}
-        async for spent in self.usage.ended(number):
-            found.setdefault(spent.account, Usage()).note(spent)
-        if not found:
+        sums: dict[UsageKey, Usage] = {}
+        async for task in self.usage.ended(number):
+            sums.setdefault(task.account, Usage()).note(task)
+        if not sums:
             return
         hour, part = divmod(number, HOUR.parts)
-        kept = await self.usage.parts(HOUR, hour, found)
+        kept = await self.usage.parts(HOUR, hour, sums)
         if not again:
-            share(await self._calls(number), found)
-        await self.usage.put(HOUR, hour, part, _changed(found, kept, part))
+            share(await self._calls(number), sums)
+        await self.usage.put(HOUR, hour, part, _changed(sums, kept, part))
 
     async def _close(self, hour: int) -> None:
         """Add an hour's rows to the day's. Its tasks may be gone by now."""
@@ -157,13 +157,13 @@ def _due(now_ms: int, after_ms: int) -> int:
 
 
 def _changed(
-    found: Mapping[UsageKey, Usage], kept: Mapping[UsageKey, Parts], part: int
+    sums: Mapping[UsageKey, Usage], kept: Mapping[UsageKey, Parts], part: int
 ) -> dict[UsageKey, Usage]:
     """Return the sums that differ from the stored ones, with the calls that were shared before."""
     changed = {}
-    for account, usage in found.items():
-        there = kept.get(account, {}).get(part)
-        told = replace(usage, aws_calls=there.aws_calls) if there else usage
-        if told != there:
-            changed[account] = told
+    for account, usage in sums.items():
+        stored = kept.get(account, {}).get(part)
+        complete = replace(usage, aws_calls=stored.aws_calls) if stored else usage
+        if complete != stored:
+            changed[account] = complete
     return changed

@@ -121,10 +121,10 @@ class MinuteMetrics:
 
         It is within a tenth.
         """
-        found = {int(name): count for name, count in self._named(f"{measure}:").items()}
-        wanted = max(1, math.ceil(share * sum(found.values())))
-        for number in sorted(found):
-            wanted -= found[number]
+        buckets = {int(name): count for name, count in self._named(f"{measure}:").items()}
+        wanted = max(1, math.ceil(share * sum(buckets.values())))
+        for number in sorted(buckets):
+            wanted -= buckets[number]
             if wanted <= 0:
                 return _middle(number)
         return None
@@ -162,10 +162,10 @@ class Minute:
 
 def total(rows: Iterable[Minute]) -> MinuteMetrics:
     """Add up all ``rows``."""
-    found = MinuteMetrics()
+    sums = MinuteMetrics()
     for row in rows:
-        found.add(row.figures)
-    return found
+        sums.add(row.figures)
+    return sums
 
 
 class MinuteStore(Protocol):

@@ -52,8 +52,8 @@ def moment(text: str, now_ms: int, param: str) -> int:
     if ago := re.fullmatch(AGO, text):
         return max(0, now_ms - int(ago[1]) * _UNITS_MS[ago[2]])
     try:
-        found = datetime.fromisoformat(text)
-        at = found if found.tzinfo else found.replace(tzinfo=UTC)
+        date = datetime.fromisoformat(text)
+        at = date if date.tzinfo else date.replace(tzinfo=UTC)
         return max(0, int(at.timestamp() * 1000))
     except (ValueError, OverflowError):
         raise InvalidRequest(
@@ -67,8 +67,8 @@ def dimensions(text: str) -> tuple[Dimension, ...]:
     names = dict.fromkeys(part.strip() for part in text.split(",") if part.strip())
     known: dict[str, Dimension] = {name: name for name in DIMENSIONS}
     if not names.keys() <= known.keys():
-        told = f"`by` must name some of {', '.join(DIMENSIONS)}, separated by commas."
-        raise InvalidRequest(told, param="by")
+        message = f"`by` must name some of {', '.join(DIMENSIONS)}, separated by commas."
+        raise InvalidRequest(message, param="by")
     return tuple(known[name] for name in names)
 
 
@@ -113,19 +113,19 @@ class Report:
         return {"data": self.rows(), **{name: ms // 1000 for name, ms in times.items()}}
 
     async def _add(
-        self, store: UsageStore, grain: Resolution, since_ms: int, until_ms: int
+        self, store: UsageStore, resolution: Resolution, since_ms: int, until_ms: int
     ) -> None:
-        since_ms -= since_ms % grain.part_ms
+        since_ms -= since_ms % resolution.part_ms
         if since_ms >= until_ms:
             return
-        first, end = since_ms // grain.ms, -(-until_ms // grain.ms)
-        async for row in store.rows(self.tenant, grain, first, end):
+        first, end = since_ms // resolution.ms, -(-until_ms // resolution.ms)
+        async for row in store.rows(self.tenant, resolution, first, end):
             self._rows += 1
             if self._rows > ROWS_MAX:
-                told = "That is too much for one report. Ask for a shorter time."
-                raise InvalidRequest(told, param="since")
+                message = "That is too much for one report. Ask for a shorter time."
+                raise InvalidRequest(message, param="since")
             for part, usage in row.parts.items():
-                start = row.number * grain.ms + part * grain.part_ms
+                start = row.number * resolution.ms + part * resolution.part_ms
                 if since_ms <= start < until_ms:
                     self._sum(row.account, start).add(usage)
 
@@ -136,22 +136,22 @@ class Report:
         counted_ms = min(self.until_ms, first * SLICE_MS)
         if len(slices) > FRESH_SLICES_MAX:
             return counted_ms
-        found: list[TaskUsage] = []
-        looked_at = 0
+        tasks: list[TaskUsage] = []
+        read = 0
         for number in slices:
-            async for spent in store.ended(number):
-                looked_at += 1
-                if looked_at > FRESH_TASKS_MAX:
+            async for task in store.ended(number):
+                read += 1
+                if read > FRESH_TASKS_MAX:
                     return counted_ms
-                if self.tenant in (None, spent.account.tenant):
-                    found.append(spent)
-        for spent in found:
-            self._sum(spent.account, spent.ended_ms).note(spent)
+                if self.tenant in (None, task.account.tenant):
+                    tasks.append(task)
+        for task in tasks:
+            self._sum(task.account, task.ended_ms).note(task)
         return min(self.until_ms, now_ms)
 
     def _sum(self, account: UsageKey, at_ms: int) -> Usage:
         at = datetime.fromtimestamp(at_ms // 1000, UTC)
-        told: dict[Dimension, str] = {
+        names: dict[Dimension, str] = {
             "tenant": account.tenant,
             "key": account.key_id,
             "model": account.model,
@@ -159,7 +159,7 @@ class Report:
             "hour": at.strftime("%Y-%m-%dT%H:00Z"),
             "day": at.strftime("%Y-%m-%d"),
         }
-        return self._sums.setdefault(tuple(told[name] for name in self.by), Usage())
+        return self._sums.setdefault(tuple(names[name] for name in self.by), Usage())
 
 
 def _told(usage: Usage) -> dict[str, Any]:
@@ -178,13 +178,13 @@ async def last_requests(
 
     With far more requests of other tenants it may end before that. Raises Unavailable.
     """
-    found: list[TaskUsage] = []
-    async for some in _backwards(store, since_ms):
-        own = [one for one in some if tenant in (None, one.account.tenant)]
-        found += sorted(own, key=lambda one: (-one.ended_ms, one.task_id))
-        if len(found) >= limit:
+    requests: list[TaskUsage] = []
+    async for tasks in _backwards(store, since_ms):
+        own = [task for task in tasks if tenant in (None, task.account.tenant)]
+        requests += sorted(own, key=lambda task: (-task.ended_ms, task.task_id))
+        if len(requests) >= limit:
             break
-    return [one for one in found[:limit] if one.ended_ms >= since_ms]
+    return [task for task in requests[:limit] if task.ended_ms >= since_ms]
 
 
 async def _backwards(store: UsageStore, since_ms: int) -> AsyncIterator[list[TaskUsage]]:
@@ -192,31 +192,31 @@ async def _backwards(store: UsageStore, since_ms: int) -> AsyncIterator[list[Tas
     newest, left = store.now_ms() // SLICE_MS, LISTED_FROM_MAX
     oldest = max(since_ms // SLICE_MS, newest - LISTED_SLICES_MAX)
     for number in range(newest, oldest - 1, -1):
-        some: list[TaskUsage] = []
-        async for spent in store.ended(number):
-            some.append(spent)
+        tasks: list[TaskUsage] = []
+        async for task in store.ended(number):
+            tasks.append(task)
             left -= 1
             if not left:
                 break
-        yield some
+        yield tasks
         if not left:
             return
 
 
-def request_row(spent: TaskUsage) -> dict[str, Any]:
+def request_row(task: TaskUsage) -> dict[str, Any]:
     """Return a request's row for a list."""
     return {
-        "id": spent.task_id,
-        "ended": spent.ended_ms // 1000,
-        "tenant": spent.account.tenant,
-        "key": spent.account.key_id,
-        "model": spent.account.model,
-        "provider": spent.account.provider,
-        "outcome": spent.outcome,
-        "status": spent.status,
-        "attempts": spent.attempts,
-        "queue_seconds": spent.queue_ms / 1000,
-        "run_seconds": spent.run_ms / 1000,
-        "input_tokens": spent.input_tokens,
-        "output_tokens": spent.output_tokens,
+        "id": task.task_id,
+        "ended": task.ended_ms // 1000,
+        "tenant": task.account.tenant,
+        "key": task.account.key_id,
+        "model": task.account.model,
+        "provider": task.account.provider,
+        "outcome": task.outcome,
+        "status": task.status,
+        "attempts": task.attempts,
+        "queue_seconds": task.queue_ms / 1000,
+        "run_seconds": task.run_ms / 1000,
+        "input_tokens": task.input_tokens,
+        "output_tokens": task.output_tokens,
     }

@@ -135,15 +135,15 @@ class Usage:
     #: The share in the gateways' calls to AWS; see `inferline.usage.aggregation`.
     aws_calls: int = 0
 
-    def note(self, spent: TaskUsage) -> None:
+    def note(self, task: TaskUsage) -> None:
         """Add a task."""
         self.requests += 1
-        setattr(self, spent.outcome, getattr(self, spent.outcome) + 1)
-        self.attempts += spent.attempts
-        self.input_tokens += spent.input_tokens
-        self.output_tokens += spent.output_tokens
-        self.queue_ms += spent.queue_ms
-        self.run_ms += spent.run_ms
+        setattr(self, task.outcome, getattr(self, task.outcome) + 1)
+        self.attempts += task.attempts
+        self.input_tokens += task.input_tokens
+        self.output_tokens += task.output_tokens
+        self.queue_ms += task.queue_ms
+        self.run_ms += task.run_ms
 
     def add(self, other: Usage) -> None:
         """Add all of ``other``."""
@@ -222,12 +222,12 @@ class UsageStore(Protocol):
         """
 
     async def parts(
-        self, grain: Resolution, number: int, accounts: Collection[UsageKey]
+        self, resolution: Resolution, number: int, accounts: Collection[UsageKey]
     ) -> dict[UsageKey, Parts]:
         """Return what is stored of these accounts in one hour or day, strongly consistent."""
 
     async def put(
-        self, grain: Resolution, number: int, part: int, found: Mapping[UsageKey, Usage]
+        self, resolution: Resolution, number: int, part: int, sums: Mapping[UsageKey, Usage]
     ) -> None:
         """
         Set one part of each account's row.
@@ -242,7 +242,7 @@ class UsageStore(Protocol):
         """Store how far counting has come. It never goes back."""
 
     def rows(
-        self, tenant: str | None, grain: Resolution, first: int, end: int
+        self, tenant: str | None, resolution: Resolution, first: int, end: int
     ) -> AsyncIterator[UsageRow]:
         """
         Yield the rows from ``first`` to before ``end``, of one tenant or of all; in any order.

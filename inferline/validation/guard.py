@@ -135,8 +135,8 @@ class Guard:
 STANDARD: Final = Guard.from_settings(Settings())
 
 
-def _check_length(found: Any, limit: float, path: Path) -> None:
-    if isinstance(found, list) and len(found) > limit:
+def _check_length(value: Any, limit: float, path: Path) -> None:
+    if isinstance(value, list) and len(value) > limit:
         where = path_text(path)
         raise LimitExceeded(f"`{where}` may have {limit} items at the most.", param=where)
 

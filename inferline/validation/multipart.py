@@ -99,8 +99,8 @@ def _header(text: str) -> list[tuple[str, str]]:
     """Return a header's value, and its parameters as RFC 2231 defines them."""
     message = Message()
     message["content-type"] = text
-    found = message.get_params(failobj=[], unquote=True)
-    return [(name, collapse_rfc2231_value(value)) for name, value in found]
+    parameters = message.get_params(failobj=[], unquote=True)
+    return [(name, collapse_rfc2231_value(value)) for name, value in parameters]
 
 
 class _Reading:

@@ -126,9 +126,9 @@ def check_head(head: AnswerHead, attempt: int) -> None:
         raise ProviderFault("head")
 
 
-def check_task(task: Task, asked: Task) -> None:
+def check_task(task: Task, submitted: Task) -> None:
     """Raise ProviderFault unless a well-formed row can belong to the task that was submitted."""
-    if any(getattr(task, name) != getattr(asked, name) for name in _GIVEN):
+    if any(getattr(task, name) != getattr(submitted, name) for name in _GIVEN):
         raise ProviderFault("row")
     if task.attempt > task.attempt_limit:
         raise ProviderFault("attempt")

@@ -111,15 +111,15 @@ def _parse(body: bytes) -> dict[str, Any]:
 
 def _plainly(refused: str) -> str:
     """Rephrase the parser's message, which speaks of bytes, for a client."""
-    what, at, where = refused.rpartition(" at line ")
-    if "hex escape" in what:
-        what = (
+    message, separator, where = refused.rpartition(" at line ")
+    if "hex escape" in message:
+        message = (
             "a text holds half of a character, an escape from \\ud800 to \\udfff without the one "
             "that belongs to it (an emoji that was cut in two?)"
         )
-    elif "unicode code point" in what:
-        what = "a text holds bytes that are not UTF-8"
-    return what + at + where
+    elif "unicode code point" in message:
+        message = "a text holds bytes that are not UTF-8"
+    return message + separator + where
 
 
 def _check_kept(document: Mapping[str, Any]) -> None:
@@ -147,8 +147,8 @@ def check_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     seen: set[str] = set()
     for name, _ in pairs:
         if name in seen:
-            told = name[:_NAME_CHARS_MAX]
-            raise InvalidRequest(f"Send `{told}` once.", param=told)
+            param = name[:_NAME_CHARS_MAX]
+            raise InvalidRequest(f"Send `{param}` once.", param=param)
         seen.add(name)
     return dict(pairs)
 
@@ -202,8 +202,8 @@ def choices_of(document: Mapping[str, Any]) -> int:
 
 def _output_tokens_max(document: Mapping[str, Any]) -> int | None:
     """Return the largest length limit: each backend reads another of the names."""
-    told = (document.get(name) for name in _LENGTHS)
-    return max((value for value in told if type(value) is int and value >= 0), default=None)
+    limits = (document.get(name) for name in _LENGTHS)
+    return max((value for value in limits if type(value) is int and value >= 0), default=None)
 
 
 def include_usage(document: Mapping[str, Any]) -> bool:

@@ -79,21 +79,21 @@ class DynamoUsage:
                     yield spent
 
     async def parts(
-        self, grain: Resolution, number: int, accounts: Collection[UsageKey]
+        self, resolution: Resolution, number: int, accounts: Collection[UsageKey]
     ) -> dict[UsageKey, Parts]:
         """What is kept of these accounts; see `UsageStore`."""
-        keys = [_key(_name(account, grain, number)) for account in accounts]
+        keys = [_key(_name(account, resolution, number)) for account in accounts]
         rows = [_row(item) for item in await self._batches.get(keys, ConsistentRead=True)]
         return {row.account: row.parts for row in rows}
 
     async def put(
-        self, grain: Resolution, number: int, part: int, found: Mapping[UsageKey, Usage]
+        self, resolution: Resolution, number: int, part: int, found: Mapping[UsageKey, Usage]
     ) -> None:
         """Set one part of each account's row; see `UsageStore`."""
         each = list(found.items())
         for start in range(0, len(each), WRITES_MAX):
             some = each[start : start + WRITES_MAX]
-            await asyncio.gather(*(self._put(grain, number, part, *one) for one in some))
+            await asyncio.gather(*(self._put(resolution, number, part, *one) for one in some))
 
     async def progress(self) -> Watermarks:
         """How far counting has come; see `UsageStore`."""
@@ -118,21 +118,21 @@ class DynamoUsage:
                 await self._call("UpdateItem", request)
 
     async def rows(
-        self, tenant: str | None, grain: Resolution, first: int, end: int
+        self, tenant: str | None, resolution: Resolution, first: int, end: int
     ) -> AsyncIterator[UsageRow]:
         """The rows of one tenant or of all; see `UsageStore`."""
-        async for span in self._spans(tenant, grain, first, end):
+        async for span in self._spans(tenant, resolution, first, end):
             asked = _named(*span) | {"TableName": self._registry, "ConsistentRead": True}
             async for item in queried(self._client, asked):
                 yield _row(item)
 
     async def _spans(
-        self, tenant: str | None, grain: Resolution, first: int, end: int
+        self, tenant: str | None, resolution: Resolution, first: int, end: int
     ) -> AsyncIterator[tuple[str, str]]:
         """Between which names the rows are: those of an hour stand together, a tenant's days do."""
-        if grain is HOUR and tenant is None:
+        if resolution is HOUR and tenant is None:
             yield _hour(first), _hour(end)
-        elif grain is HOUR:
+        elif resolution is HOUR:
             for number in range(first, end):
                 yield f"{_hour(number)}#{tenant}#", f"{_hour(number)}#{tenant}{_BEHIND}"
         elif tenant is not None:
@@ -149,20 +149,20 @@ class DynamoUsage:
         return str(answer["Items"][0]["tenant"]["S"]) if answer["Items"] else ""
 
     async def _put(
-        self, grain: Resolution, number: int, part: int, account: UsageKey, usage: Usage
+        self, resolution: Resolution, number: int, part: int, account: UsageKey, usage: Usage
     ) -> None:
         values = {
             **account._asdict(),
             "v": ROW_VERSION,
             "number": number,
-            "ttl": (number + 1) * grain.ms // 1000 + self._seconds_kept(grain),
+            "ttl": (number + 1) * resolution.ms // 1000 + self._seconds_kept(resolution),
             _part_name(part): usage.to_row(),
         }
         # None of the row's names is tried for being reserved: all go in by another.
         sets = ", ".join(f"#{i} = :{i}" for i in range(len(values)))
         own = len(values) - 1
         request = {
-            "Key": _key(_name(account, grain, number)),
+            "Key": _key(_name(account, resolution, number)),
             "UpdateExpression": f"SET {sets}",
             "ConditionExpression": f"attribute_not_exists(#{own}) OR #{own}[0] <= :requests",
             "ExpressionAttributeNames": {f"#{i}": name for i, name in enumerate(values)},
@@ -174,8 +174,8 @@ class DynamoUsage:
         with suppress(ConditionFailed):
             await self._call("UpdateItem", request)
 
-    def _seconds_kept(self, grain: Resolution) -> int:
-        days = min(HOUR_DAYS_KEPT, self._days_kept) if grain is HOUR else self._days_kept
+    def _seconds_kept(self, resolution: Resolution) -> int:
+        days = min(HOUR_DAYS_KEPT, self._days_kept) if resolution is HOUR else self._days_kept
         return days * DAY_MS // 1000
 
     async def _call(self, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -197,12 +197,12 @@ def _day(tenant: str, number: int) -> str:
     return f"{tenant}#D{number:08}"
 
 
-def _name(account: UsageKey, grain: Resolution, number: int) -> str:
+def _name(account: UsageKey, resolution: Resolution, number: int) -> str:
     """The name of an account's row. What tells accounts of a tenant apart may be of any length."""
     rest = "\0".join(account[1:])
     digest = hashlib.sha256(rest.encode()).hexdigest()[:16]
     tenant = account.tenant
-    begin = f"{_hour(number)}#{tenant}" if grain is HOUR else _day(tenant, number)
+    begin = f"{_hour(number)}#{tenant}" if resolution is HOUR else _day(tenant, number)
     return f"{begin}#{digest}"
 
 

@@ -104,8 +104,8 @@ def leading_keys_context(body: bytes) -> dict[str, Any]:
         request = json.loads(body or b"{}")
     except ValueError:
         return {}
-    found = sorted(set(_leading_keys(request))) if isinstance(request, dict) else []
-    return {"dynamodb:LeadingKeys": found} if found else {}
+    keys = sorted(set(_leading_keys(request))) if isinstance(request, dict) else []
+    return {"dynamodb:LeadingKeys": keys} if keys else {}
 
 
 def _leading_keys(request: dict[str, Any]) -> Iterator[str]:
@@ -126,8 +126,8 @@ def _of_query(request: dict[str, Any]) -> Iterator[str]:
 def _items(node: Any) -> Iterator[dict[str, Any]]:
     """Yield every key and item in a request: alone, in a batch or in a transaction."""
     if isinstance(node, list):
-        for one in node:
-            yield from _items(one)
+        for child in node:
+            yield from _items(child)
     elif isinstance(node, dict):
         for name, value in node.items():
             if name in ("Key", "Item"):

@@ -35,15 +35,15 @@ class Shape:
     token_bytes: int
 
 
-def chosen(shape: Shape, slots: int, asked: int | None, memory_bytes: int) -> int:
+def chosen(shape: Shape, slots: int, wanted: int | None, memory_bytes: int) -> int:
     """
     Return the tokens of each slot: the number asked for, or the model's own as far as memory
     allows.
 
     Never more than the model was made for: llama.cpp would give no more.
     """
-    if asked is not None:
-        return min(asked, shape.tokens or asked)
+    if wanted is not None:
+        return min(wanted, shape.tokens or wanted)
     own = shape.tokens or USUAL_TOKENS
     if not shape.token_bytes:
         return min(own, USUAL_TOKENS)
@@ -73,16 +73,16 @@ def shape_of(path: Path) -> Shape:
 
 
 def _shape(fields: Mapping[str, Any]) -> Shape:
-    def told(name: str, default: int = 0) -> Any:
+    def field(name: str, default: int = 0) -> Any:
         return fields.get(f"{fields['general.architecture']}.{name}", default)
 
-    heads, layers = told("attention.head_count"), told("block_count")
-    shared = told("attention.head_count_kv", heads)
+    heads, layers = field("attention.head_count"), field("block_count")
+    shared = field("attention.head_count_kv", heads)
     heads_kept = sum(shared) if isinstance(shared, list) else shared * layers
     most_heads = max(heads) if isinstance(heads, list) else heads
-    width = told("embedding_length") // most_heads if most_heads else 0
-    widths = told("attention.key_length", width) + told("attention.value_length", width)
-    return Shape(told("context_length"), heads_kept * widths * NUMBER_BYTES)
+    width = field("embedding_length") // most_heads if most_heads else 0
+    widths = field("attention.key_length", width) + field("attention.value_length", width)
+    return Shape(field("context_length"), heads_kept * widths * NUMBER_BYTES)
 
 
 def _fields(file: BinaryIO) -> dict[str, Any]:
@@ -90,13 +90,13 @@ def _fields(file: BinaryIO) -> dict[str, Any]:
     magic, _version, _tensors, count = struct.unpack("<4sIQQ", file.read(24))
     if magic != b"GGUF" or count > _FIELDS_MAX:
         raise ValueError("it is no GGUF file")
-    found: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     for _ in range(count):
         name = _text(file)
         if name.startswith("tokenizer."):
             break
-        found[name] = _value(file, _number(file, "I"))
-    return found
+        fields[name] = _value(file, _number(file, "I"))
+    return fields
 
 
 def _value(file: BinaryIO, kind: int) -> Any:

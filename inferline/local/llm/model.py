@@ -142,13 +142,13 @@ def _borrowed_pip(stage: Path) -> list[str]:
 
 
 def _bytes_in(folder: Path) -> int:
-    found = 0
+    size = 0
     for parent, _, names in os.walk(folder):
         for name in names:
             # Files come and go meanwhile.
             with contextlib.suppress(OSError):
-                found += (Path(parent) / name).lstat().st_size
-    return found
+                size += (Path(parent) / name).lstat().st_size
+    return size
 
 
 def _unpack(stage: Path) -> Path:

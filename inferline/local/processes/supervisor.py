@@ -155,11 +155,11 @@ class Supervisor:
                 return
 
 
-def _obituary(child: Child, what: str) -> str:
+def _obituary(child: Child, fate: str) -> str:
     if child.part.shown:
-        return f"{child.part.name} {what}; it said why above."
+        return f"{child.part.name} {fate}; it said why above."
     words = child.last_words()
-    return f"{child.part.name} {what}." + (words and f" Its log, {child.log}, ends with:{words}")
+    return f"{child.part.name} {fate}." + (words and f" Its log, {child.log}, ends with:{words}")
 
 
 def _first_failure(group: BaseExceptionGroup[BaseException]) -> BaseException:
