@@ -22,9 +22,9 @@ LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
 _EPILOG: Final = """\
 exit codes:
-  0  done
-  1  it was tried and failed; the message says why
-  2  the command line or a setting is wrong
+  0  success
+  1  failure; the message says why
+  2  invalid command line or setting
 
 The gateway's settings are environment variables named INFERLINE_…; docs/settings.md lists them.
 """
@@ -60,22 +60,24 @@ def _parser() -> argparse.ArgumentParser:
     _add_local(parts)
     _add_gateway(parts)
     parts.add_parser("provider", help="run a provider (the same as inferline-provider)")
-    provision = parts.add_parser("provision", help="make tables and bucket on an emulator")
+    provision = parts.add_parser("provision", help="make the tables and the bucket on an emulator")
     provision.set_defaults(run=_provision)
-    settings = parts.add_parser("settings", help="list every setting of the gateway, as Markdown")
+    settings = parts.add_parser("settings", help="list the gateway's settings, as Markdown")
     settings.set_defaults(run=_settings)
     _add_asking(parts)
     keys_parser = parts.add_parser("keys", help="make, list, rotate and revoke API keys")
     keys.add_keys(keys_parser, os.environ)
-    tenants_parser = parts.add_parser("tenants", help="list tenants, and limit them")
+    tenants_parser = parts.add_parser("tenants", help="list and limit tenants")
     tenants.add_tenants(tenants_parser, os.environ)
     return parser
 
 
 def _add_asking(parts: Any) -> None:
     environ = os.environ
-    models_parser = parts.add_parser("models", help="list the models, and remove those gone")
-    help_text = "list the live providers and their quarantine; make, rotate and revoke their tokens"
+    models_parser = parts.add_parser(
+        "models", help="list the models, and remove those without providers"
+    )
+    help_text = "list the providers, end a quarantine; make, rotate and revoke tokens"
     providers = parts.add_parser("providers", help=help_text)
     for parser, path in ((models_parser, "/v1/models"), (providers, "/v1/providers")):
         gateway.add_arguments(parser, environ)
@@ -120,7 +122,7 @@ def _add_gateway(parts: Any) -> None:
         "--log-level",
         choices=("debug", "info", "warning", "error"),
         default=environ.get("INFERLINE_LOG_LEVEL", "info"),
-        help="how much to log (INFERLINE_LOG_LEVEL; default %(default)s)",
+        help="level of the log (INFERLINE_LOG_LEVEL; default %(default)s)",
     )
     parser.set_defaults(run=_gateway)
 

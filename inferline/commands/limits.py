@@ -8,13 +8,13 @@ from typing import Final
 from inferline.accounts.limits import LIMIT_MAX, NAMES, Limits, replaced
 from inferline.settings import SettingsError
 
-#: What takes a limit of its own away, so that the settings' one holds again.
+#: The word that removes a limit, so that the gateway's setting applies again.
 _DEFAULT: Final = "default"
 _MEANINGS: Final = {
-    "requests_per_minute": "how many requests it may make in a minute",
-    "tokens_per_minute": "how many tokens, of prompt and answer, it may use in a minute",
-    "tokens_per_day": "how many tokens it may use in a day of UTC",
-    "concurrent_requests": "how many of its requests may be under way at once",
+    "requests_per_minute": "requests per minute",
+    "tokens_per_minute": "tokens per minute, of prompts and answers",
+    "tokens_per_day": "tokens per day (UTC)",
+    "concurrent_requests": "requests at the same time",
 }
 
 
@@ -24,7 +24,8 @@ def add_limits(parser: argparse.ArgumentParser, unless: str) -> None:
         parser.add_argument(
             _flag(name),
             metavar="N",
-            help=f"{_MEANINGS[name]}; 0 for no limit, {_DEFAULT} for the gateway's own ({unless})",
+            help=f"{_MEANINGS[name]}; 0 for no limit, {_DEFAULT} for the gateway's setting "
+            f"({unless})",
         )
 
 

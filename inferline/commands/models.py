@@ -22,14 +22,14 @@ class ModelServed(InferLineError):
 def add_models(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:
     """Declare ``inferline models remove``; without a verb the models are listed."""
     verbs = parser.add_subparsers(metavar="VERB")
-    help_text = "take a model off the list that no provider has any more"
+    help_text = "remove a model that no provider has"
     remove = add_verb(verbs, "remove", help_text, environ, _remove)
     remove.add_argument("name", metavar="NAME", help="the model, as listed")
 
 
 async def _remove(stores: OperatorStores, options: argparse.Namespace) -> None:
     snapshot = await stores.registry.snapshot(consistent=True)
-    # What is reserved for tenants goes with what is for all.
+    # Models dedicated to tenants are removed with the one for all.
     names = [name for name in snapshot.models if options.name in (name, base_name(name))]
     if not names:
         raise NotFound(f"There is no model {options.name!r}. `inferline models` lists them.")
@@ -47,5 +47,5 @@ async def _remove(stores: OperatorStores, options: argparse.Namespace) -> None:
     else:
         print(
             f"Removed {options.name}. Requests for it are refused within a minute. A provider that "
-            "brings it makes it known again, and so does `models` in cdk.json."
+            "enrols with it adds it again, and so does `models` in cdk.json."
         )

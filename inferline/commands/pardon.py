@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def add_pardon(verbs: Any, environ: Mapping[str, str]) -> None:
     """Declare ``inferline providers pardon``."""
-    help_text = "take a provider again that was quarantined for what it wrote"
+    help_text = "end the quarantine of a provider"
     parser = add_verb(verbs, "pardon", help_text, environ, _pardon)
     parser.add_argument("id", metavar="ID", help="the provider, as listed")
 
@@ -27,4 +27,4 @@ async def _pardon(stores: OperatorStores, options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps({"id": options.id, "pardoned": True}))
     else:
-        print(f"Pardoned {options.id}. It is taken again as soon as it is started.")
+        print(f"Pardoned {options.id}. It can enrol again once it is started.")

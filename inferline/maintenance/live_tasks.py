@@ -23,7 +23,7 @@ class LiveTasks:
 
     store: TaskStore
     #: By the models' slugs; None if they were too many for one read.
-    _found: Mapping[str, Tasks] | None
+    _by_slug: Mapping[str, Tasks] | None
 
     @classmethod
     async def read(cls, store: TaskStore, models: int) -> Self:
@@ -32,6 +32,6 @@ class LiveTasks:
 
     async def of_model(self, slug: str, limit: int) -> Tasks:
         """Return up to ``limit`` of a model's. Raises Unavailable."""
-        if self._found is None:
+        if self._by_slug is None:
             return await self.store.live(slug, limit)
-        return self._found.get(slug, ())[:limit]
+        return self._by_slug.get(slug, ())[:limit]

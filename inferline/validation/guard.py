@@ -112,13 +112,13 @@ class Guard:
 
     def _check_lengths(self, document: Mapping[str, Any]) -> None:
         for name in _LISTS:
-            found, path = document.get(name), (None, name)
-            if isinstance(found, dict):
-                self._check_parts(found, path)
+            value, path = document.get(name), (None, name)
+            if isinstance(value, dict):
+                self._check_parts(value, path)
             # A list of numbers is one prompt, in tokens.
-            elif isinstance(found, list) and found and not isinstance(found[0], int | float):
-                _check_length(found, self.messages_max, path)
-                for place, item in enumerate(found):
+            elif isinstance(value, list) and value and not isinstance(value[0], int | float):
+                _check_length(value, self.messages_max, path)
+                for place, item in enumerate(value):
                     self._check_parts(item, (path, place))
         for name in _TOOLS:
             _check_length(document.get(name), self.tools_max, (None, name))

@@ -89,10 +89,10 @@ def unbound(body: bytes, content_type: str) -> bytes:
 
 def _boundary(content_type: str) -> bytes:
     header = _header(content_type)
-    found = [value for name, value in header if name.lower() == "boundary"]
-    if len(found) != 1 or not _BOUNDARY.fullmatch(found[0]):
+    boundaries = [value for name, value in header if name.lower() == "boundary"]
+    if len(boundaries) != 1 or not _BOUNDARY.fullmatch(boundaries[0]):
         raise InvalidRequest("The Content-Type header has no boundary as RFC 2046 wants it.")
-    return found[0].encode()
+    return boundaries[0].encode()
 
 
 def _header(text: str) -> list[tuple[str, str]]:
