@@ -65,7 +65,7 @@ async def measure(load: Loader, *, quick: bool) -> dict[str, Any]:
 
 
 async def tallied(proxy: Proxy, work: Callable[[], Awaitable[Any]]) -> tuple[Tally, float]:
-    """What was called during ``work``, and how many seconds it took."""
+    """Return what was called during ``work``, and how many seconds it took."""
     begun, before = time.monotonic(), proxy.tally.copy()
     await work()
     return proxy.tally - before, time.monotonic() - begun
@@ -79,7 +79,7 @@ async def _ask(load: Loader, url: str, streamed: bool, streams: int, times: int)
 
 
 def usd(tally: Tally) -> float:
-    """What a million times a tally costs, US dollars."""
+    """Return what a million times a tally costs, US dollars."""
     return (
         tally.sqs * USD_SQS
         + tally.fair * USD_FAIR

@@ -127,7 +127,9 @@ async def measure(load: Loader, *, quick: bool) -> dict[str, Any]:
 
 @asynccontextmanager
 async def _line(url: str, settings: Mapping[str, str]) -> AsyncIterator[Line]:
-    """A line as on AWS, with a proxy that counts all its calls; a gateway enrols the provider."""
+    """
+    Yield a line as on AWS, with a proxy that counts all its calls; a gateway enrols the provider.
+    """
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         aws_url, _ = await enter(emulator())
@@ -138,7 +140,7 @@ async def _line(url: str, settings: Mapping[str, str]) -> AsyncIterator[Line]:
 
 
 async def _count_idle(proxy: Proxy, seconds: float) -> tuple[Tally, Tally]:
-    """What an idle line calls in a second, and the sweep in one run."""
+    """Return what an idle line calls in a second, and the sweep in one run."""
     idle, lasted = await tallied(proxy, lambda: asyncio.sleep(seconds))
     idle = idle.times(1 / lasted)
     settings = Settings()
@@ -158,7 +160,7 @@ async def _count_idle(proxy: Proxy, seconds: float) -> tuple[Tally, Tally]:
 
 
 async def _count(load: Loader, line: Line, case: Case, idle: Tally, number: int) -> dict[str, Any]:
-    """One request, less what an idle line calls meanwhile."""
+    """Return one request, less what an idle line calls meanwhile."""
     one, proxy = line
     blocks: list[Block] = []
 
@@ -182,7 +184,9 @@ async def _count(load: Loader, line: Line, case: Case, idle: Tally, number: int)
 
 
 async def _squeezed_bytes(url: str, settings: Mapping[str, str]) -> int:
-    """How long a stream is for a client that takes it compressed, where that is switched on."""
+    """
+    Return how long a stream is for a client that takes it compressed, where that is switched on.
+    """
     compressing = {**settings, "INFERLINE_COMPRESSION": "gzip"}
     headers = {**CALLER, "accept-encoding": "gzip"}
     async with (
@@ -203,7 +207,7 @@ async def _busy(load: Loader, url: str, settings: Mapping[str, str]) -> float:
 
 
 def _metric_bytes() -> int:
-    """The log line that a request's metrics are."""
+    """Return the log line that a request's metrics are."""
     from functions._metrics import EmfLedger
 
     line = io.StringIO()
@@ -298,7 +302,7 @@ def _request_tables(
 def _flush_told(
     raw: Mapping[str, Any], requests: Mapping[str, Sequence[Item]]
 ) -> list[Table | Chart]:
-    """What a longer flush costs in smoothness, and saves."""
+    """Return what a longer flush costs in smoothness, and saves."""
     rows, costs, gaps_ms = [], [], []
     for name, one in raw["per_request"].items():
         if not one["streamed"]:

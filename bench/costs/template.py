@@ -22,7 +22,7 @@ print(json.dumps(assembly.stacks[0].template))
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """What the template has."""
+    """Contents of the template."""
 
     #: GB, by the function's name without the stack's.
     memory: dict[str, float]
@@ -68,5 +68,5 @@ def declared() -> Declared:
 
 
 def _metrics(alarm: dict[str, Any]) -> int:
-    """How many metrics an alarm looks at: several where it calculates."""
+    """Return how many metrics an alarm looks at: several where it calculates."""
     return sum("MetricStat" in metric for metric in alarm.get("Metrics", ())) or 1

@@ -50,7 +50,7 @@ class Scene:
 
     @property
     def name(self) -> str:
-        """What it is called."""
+        """Return what it is called."""
         if not self.an_hour:
             return "idle"
         return f"{self.an_hour:,} an hour, {self.accounts:,} accounts"
@@ -175,7 +175,7 @@ def _units(item: dict[str, Any]) -> int:
 
 
 def tell(raw: dict[str, Any]) -> list[Table]:
-    """What a million requests cost, by how many come and of how many."""
+    """Return what a million requests cost, by how many come and of how many."""
     idle, rows, costs = raw["scenes"][IDLE.name], [], {}
     standing = Tally.of(idle["counting"])
     for name, told in raw["scenes"].items():

@@ -76,7 +76,9 @@ async def measure(load: Loader, *, quick: bool) -> Raw:
 
 
 async def simulate_all(*, quick: bool) -> dict[str, Any]:
-    """Each trace on the line, indifferent and not, and on the ideal queue: by scene, load, way."""
+    """
+    Return each trace on the line, indifferent and not, and on the ideal queue: by scene, load, way.
+    """
     jobs = [(MAIN, load, SEEDS_QUICK if quick else SEEDS) for load in LOADS]
     if not quick:
         jobs += [(scene, SCENE_LOAD, SEEDS_OF_SCENES) for scene in SCENES if scene != MAIN]
@@ -109,7 +111,7 @@ def _raw(fates: Sequence[Fate], fleet: Sequence[Host], limit: float = LIMIT_SECO
 
 async def play_all(*, quick: bool) -> tuple[float, dict[str, Any]]:
     """
-    The same traces for each contender before the same servers, one after the other.
+    Return the same traces for each contender before the same servers, one after the other.
 
     What one receive of the emulator takes, p99, milliseconds; and what came of it, by load and way.
     """

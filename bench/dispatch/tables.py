@@ -37,7 +37,7 @@ def samples(waited: Iterable[float], took: Iterable[float], limit: float) -> Raw
 
 
 def counted(seconds: Iterable[float]) -> Counter[str]:
-    """How many there are of each time: milliseconds, in steps."""
+    """Return how many there are of each time: milliseconds, in steps."""
     return Counter(map(_step, seconds))
 
 
@@ -47,7 +47,7 @@ def _step(seconds: float) -> str:
 
 
 def pooled(runs: Iterable[Raw]) -> Raw:
-    """Several runs as one."""
+    """Return several runs as one."""
     found: Raw = {}
     for run in runs:
         for name, value in run.items():
@@ -68,22 +68,22 @@ class Times:
 
     @classmethod
     def of(cls, counts: Mapping[str, int]) -> Times:
-        """Those that were kept."""
+        """Return those that were kept."""
         ordered = sorted((int(ms), count) for ms, count in counts.items())
         return cls([ms for ms, _ in ordered], list(accumulate(count for _, count in ordered)))
 
     def percentile(self, share: float) -> int:
-        """The least that so many do not exceed."""
+        """Return the least that so many do not exceed."""
         return self.ms[bisect_left(self.until, share * self.until[-1])]
 
     def cells(self) -> list[str]:
-        """The percentiles of a table, seconds."""
+        """Return the percentiles of a table, seconds."""
         return [f"{self.percentile(share) / 1000:.2f}" for share in SHARES]
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """How one contender did at one load."""
+    """Results of one contender at one load."""
 
     raw: Raw
 
@@ -100,7 +100,7 @@ class Found:
         return self.waited.until[-1]
 
     def share(self, what: str) -> str:
-        """So many of its requests."""
+        """Return so many of its requests."""
         return f"{100 * self.raw[what] / self.count:.1f} %"
 
     @property
@@ -119,7 +119,7 @@ class Scene:
 
     @classmethod
     def of(cls, raw: Mapping[str, Mapping[str, Raw]], receive_ms: float) -> Scene:
-        """What was kept; JSON's keys are strings."""
+        """Return what was kept; JSON's keys are strings."""
         return cls(
             {
                 float(load): {way: Found(one) for way, one in ways.items()}
@@ -129,7 +129,7 @@ class Scene:
         )
 
     def waiting(self, load: float) -> Goal:
-        """Whether waiting is as short as it is to be."""
+        """Return whether waiting is as short as it is to be."""
         ways = self.found[load]
         ideal_ms, ours_ms = (ways[way].waited.percentile(0.99) for way in (IDEAL, AWARE))
         goal_ms = WAIT_TIMES * ideal_ms + self.receive_ms
@@ -141,13 +141,13 @@ class Scene:
         )
 
     def gain(self, load: float) -> Goal:
-        """Whether the total time gains as much as it is to."""
+        """Return whether the total time gains as much as it is to."""
         ratio = self.ratio(load, AWARE)
         wanted = f"<= {TOTAL_TIMES} x indifferent pulling"
         return Goal(f"total p99 at {load:g}", wanted, f"{ratio:.2f} x", ratio <= TOTAL_TIMES)
 
     def ratio(self, load: float, way: str) -> float:
-        """The total time's p99 over that of indifferent pulling."""
+        """Return the total time's p99 over that of indifferent pulling."""
         ways = self.found[load]
         return ways[way].took.percentile(0.99) / ways[INDIFFERENT].took.percentile(0.99)
 
@@ -207,7 +207,7 @@ def _table(title: str, scene: Scene, limit_seconds: float, note: str) -> Table:
 
 
 def _scenes(scenes: Mapping[str, Scene]) -> Table:
-    """Other fleets and arrivals, in short."""
+    """Return other fleets and arrivals, in short."""
     head = ["", "waiting p99: ideal", "InferLine", "indifferent", "goal", "total p99: ideal"]
     head += ["InferLine", "indifferent", "ratio", "SQS calls", "indifferent"]
     rows = []
@@ -250,7 +250,7 @@ def _played(scene: Scene, raw: Raw) -> list[Table | Chart]:
 
 
 def _longer(times: Times) -> list[tuple[float, float]]:
-    """Which share waited longer than each of the times."""
+    """Return which share waited longer than each of the times."""
     count = times.until[-1]
     points = zip(times.ms, times.until, strict=True)
     return [(float(ms), 100 * (1 - until / count)) for ms, until in points if until < count]

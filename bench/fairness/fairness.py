@@ -46,7 +46,7 @@ class Scene:
         object.__setattr__(self, "lights", frozenset(one.name for one in self.light))
 
     def trace(self, seed: int, count: int) -> Trace:
-        """About so many requests of the light tenant, after those that are not counted."""
+        """Return about so many requests of the light tenant, after those that are not counted."""
         rate = self.load * sum(self.hosts) / self.mean
         seconds = SETTLE_SECONDS + self.part * count / rate
         return make(
@@ -60,7 +60,7 @@ class Scene:
 
 
 def scene(hosts: tuple[int, ...], load: float, **differing: Any) -> Scene:
-    """One light tenant and one heavy, but for what differs."""
+    """Return one light tenant and one heavy, but for what differs."""
     told: dict[str, Any] = {
         "light": (Tenant(LIGHT, load),),
         "heavy": (Tenant(HEAVY, TIMES * load),),
@@ -76,7 +76,7 @@ FEW = FLEETS["1 host of 4"]
 
 
 def scenes(*, quick: bool) -> dict[str, Scene]:
-    """What is simulated, by name."""
+    """Return what is simulated, by name."""
     swells = {"": 1.0} if quick else SWELLS
     found = {
         f"{fleet}, {load:g}{bursts}": scene(hosts, load, swell=swell)
@@ -89,7 +89,7 @@ def scenes(*, quick: bool) -> dict[str, Scene]:
 
 
 def others() -> dict[str, Scene]:
-    """Other tenants, tiers and answers."""
+    """Return other tenants, tiers and answers."""
     light, load = Tenant(LIGHT, 0.1), 0.1
     heavy = [Tenant(f"{HEAVY} {number}", TIMES * load) for number in range(5)]
     rare = 0.005
@@ -127,7 +127,7 @@ async def measure(load: Loader, *, quick: bool) -> dict[str, Any]:
 
 
 def run(one: Scene, way: str, seed: int, count: int) -> dict[str, Any]:
-    """How a scene goes on one of the ways."""
+    """Return how a scene goes on one of the ways."""
     trace = one.trace(seed, count)
     if way == IDEAL:
         return _raw(trace, one, Found(ideal(trace, one.lights)))
@@ -139,7 +139,7 @@ def run(one: Scene, way: str, seed: int, count: int) -> dict[str, Any]:
 
 
 def _raw(trace: Trace, one: Scene, found: Found) -> dict[str, Any]:
-    """What is kept of it."""
+    """Return what is kept of it."""
     counts = [
         number
         for number, request in enumerate(trace.requests)

@@ -86,7 +86,7 @@ class Asked:
 
 @dataclass(slots=True)
 class Found:
-    """What came of a trace."""
+    """Results of a trace."""
 
     #: Of those that were answered, by their number.
     fates: dict[int, Fate] = field(default_factory=dict)
@@ -140,7 +140,7 @@ class World:
         return self.found
 
     def worked(self, asked: Asked) -> None:
-        """A slot has worked on a request until now."""
+        """Note that a slot has worked on a request until now."""
         first, last = self._window
         begun, now = asked.begun_at, asyncio.get_running_loop().time()
         seconds = max(0.0, min(now, last) - max(begun, first))
@@ -183,7 +183,7 @@ class World:
             self._open[name] -= 1
 
     async def _served(self, number: int, request: Request) -> None:
-        """One client, and at its deadline what the gateway does then. Raises QueueFull."""
+        """Wait as one client, and do at its deadline what the gateway does. Raises QueueFull."""
         clock, caller = asyncio.get_running_loop(), Caller(tenant=request.tenant.name)
         asked = self.asked[number] = Asked(request, clock.time())
         told = {"model": MODEL, "number": number, "service_tier": request.tenant.tier}
@@ -202,7 +202,7 @@ class World:
 
 
 def simulate(trace: Trace, *, seed: int, tenant_share: float, waited_for: frozenset[str]) -> Found:
-    """How a trace fares on the line, the same each time."""
+    """Return how a trace fares on the line, the same each time."""
     with virtual_time.seeded(seed):
         return virtual_time.run(_simulate(trace, seed, tenant_share, waited_for))
 

@@ -30,7 +30,7 @@ BEFORE: Final = Path(__file__).parent / "before.json"
 
 
 def scenes(*, quick: bool = False) -> dict[str, Scene]:
-    """What is simulated, by name."""
+    """Return what is simulated, by name."""
     fleets, rates = (FLEETS[:2], RATES[:1]) if quick else (FLEETS, RATES)
     found = {}
     for functions in (True, False):

@@ -55,7 +55,7 @@ class Run:
         return found / self.counted["seconds"]
 
     def events(self, what: str) -> float:
-        """How often something was done, a second."""
+        """Return how often something was done, a second."""
         return float(self.counted["events"].get(what, 0)) / self.counted["seconds"]
 
     def each(self, what: str, kinds: Sequence[str]) -> tuple[float, float] | None:
@@ -72,7 +72,7 @@ Price = Callable[[Run], float]
 
 
 def tell(raw: Mapping[str, Any]) -> list[Table | Chart]:
-    """What was found, for people."""
+    """Return what was found, for people."""
     before, now = (_runs(raw, when) for when in ("before", "now"))
     return [
         *(_bill(before, now, functions) for functions in (True, False)),
@@ -92,7 +92,7 @@ def _runs(raw: Mapping[str, Any], when: str) -> dict[str, Run]:
 
 
 def _usual(runs: Mapping[str, Run], functions: bool) -> Iterator[tuple[str, Run]]:
-    """The scenes of one edge in which fleets and requests differ and nothing else does."""
+    """Yield the scenes of one edge in which fleets and requests differ and nothing else does."""
     most = max(run.scene["models"] for run in runs.values())
     for name, run in runs.items():
         scene = run.scene
@@ -149,7 +149,7 @@ def _polls(run: Run) -> float:
 
 
 def _each(before: Mapping[str, Run], now: Mapping[str, Run]) -> Table:
-    """What one of each costs, by the size of the fleet."""
+    """Return what one of each costs, by the size of the fleet."""
     rare = _rare(now)
     rows = []
     for told, (what, kinds) in CALLS.items():
@@ -172,7 +172,7 @@ def _each(before: Mapping[str, Run], now: Mapping[str, Run]) -> Table:
 
 
 def _rare(runs: Mapping[str, Run]) -> list[str]:
-    """The scenes of functions with the fewest requests, by their fleets."""
+    """Return the scenes of functions with the fewest requests, by their fleets."""
     usual = list(_usual(runs, functions=True))
     fewest = min(run.scene["per_second"] for _, run in usual)
     return [name for name, run in usual if run.scene["per_second"] == fewest]
@@ -212,7 +212,9 @@ def _price_of_polls(run: Run) -> float:
 
 
 def _exponents(runs: Mapping[str, Run], price: Price) -> list[float | None]:
-    """How a price grows with providers, with requests and with models; None where none differ."""
+    """
+    Return how a price grows with providers, with requests and with models; None where none differ.
+    """
     usual = [run for _, run in _usual(runs, functions=True)]
     restarts = [run for run in runs.values() if run.scene["restarts"]]
     fleets = usual if any(map(price, usual)) else restarts
@@ -234,7 +236,7 @@ def _like(run: Run, other: Run) -> bool:
 
 
 def _slope(runs: Sequence[Run], price: Price, grows: str, same: str) -> float | None:
-    """The exponent by which a price grows with one number, among runs that share another."""
+    """Return the exponent by which a price grows with one number, among runs that share another."""
     groups: dict[float, list[tuple[float, float]]] = {}
     for run in runs:
         if found := price(run):
@@ -257,7 +259,7 @@ def _verdict(exponents: Sequence[float | None]) -> str:
 
 
 def _product(before: Mapping[str, Run], now: Mapping[str, Run]) -> list[Table]:
-    """What neither the providers nor the requests explain by themselves, if both differ."""
+    """Return what neither the providers nor the requests explain by themselves, if both differ."""
     rows = []
     places = [(r.scene["providers"], r.scene["per_second"]) for _, r in _usual(now, functions=True)]
     corners = [(p, r) for p in _ends(places, 0) for r in _ends(places, 1)]
@@ -288,7 +290,7 @@ def _ends(places: Sequence[tuple[float, float]], at: int) -> tuple[float, float]
 
 
 def _restarts(before: Mapping[str, Run], now: Mapping[str, Run]) -> Table:
-    """All providers start anew within a minute."""
+    """Return all providers start anew within a minute."""
     rows = [
         [f"{run.scene['providers']:,}", *_restart(before.get(name)), *_restart(run)]
         for name, run in now.items()

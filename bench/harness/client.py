@@ -68,7 +68,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def is_open(self) -> bool:
-        """Whether it can be asked something more."""
+        """Return whether it can be asked something more."""
         return not self._lost
 
     def close(self) -> None:
@@ -76,7 +76,7 @@ class Connection(asyncio.Protocol):
         self._transport.close()
 
     async def ask(self, request: bytes, seconds_max: float = ANSWER_SECONDS_MAX) -> Answer:
-        """The whole answer to a request. Raises Broken, OSError and TimeoutError."""
+        """Return the whole answer to a request. Raises Broken, OSError and TimeoutError."""
         future = self.begin(request)
         async with asyncio.timeout(seconds_max):
             await future
@@ -140,7 +140,7 @@ class Connection(asyncio.Protocol):
             self._left = int(found[1]) if (found := _LENGTH.search(head)) else 0
 
     def _dechunked(self, data: bytes) -> bytes:
-        """The payload in some bytes of a chunked body, of which the last chunk is empty."""
+        """Return the payload in some bytes of a chunked body, of which the last chunk is empty."""
         data, at, found = self._raw + data, 0, []
         self._raw = b""
         while at < len(data):
@@ -198,7 +198,7 @@ class Connection(asyncio.Protocol):
 
 
 def post(url: str, body: bytes, headers: Mapping[str, str] = {}) -> bytes:
-    """A request that posts JSON to a URL, with further headers."""
+    """Return a request that posts JSON to a URL, with further headers."""
     parts = urlsplit(url)
     more = "".join(f"{name}: {text}\r\n" for name, text in headers.items())
     head = (

@@ -108,13 +108,13 @@ class Order:
 
 
 def thinned(samples: list[Sample], most: int) -> list[Sample]:
-    """At most so many of the samples, evenly from first to last."""
+    """Return at most so many of the samples, evenly from first to last."""
     count = min(most, len(samples))
     return [samples[at * len(samples) // count] for at in range(count)]
 
 
 def rounded(ms: float) -> float:
-    """A gap as it is told: nobody needs more, and a million of them fit a line."""
+    """Return a gap as it is told: nobody needs more, and a million of them fit a line."""
     step = next(step for most, step in GAP_STEPS if ms < most)
     return round(ms / step) * step
 
@@ -145,7 +145,9 @@ class Held:
         return self.told()
 
     def told(self) -> dict[str, Any]:
-        """How many are open and have begun, the tokens that have come, and in how many pieces."""
+        """
+        Return how many are open and have begun, the tokens that have come, and in how many pieces.
+        """
         found = [connection.answer for connection in self._connections]
         return {
             "open": sum(not end.done() for end in self._ends),

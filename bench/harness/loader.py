@@ -21,7 +21,7 @@ FAILED_SHARE_MAX = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """What came of one block of load. Times are milliseconds."""
+    """Results of one block of load. Times are milliseconds."""
 
     first: list[float]
     total: list[float]
@@ -99,7 +99,9 @@ class Loader:
         return int(told["begun"])
 
     async def held(self) -> dict[str, int]:
-        """Of the streams that are held: how many are ``open``, their ``tokens`` and ``pieces``."""
+        """
+        Return of the streams that are held: how many are ``open``, their ``tokens`` and ``pieces``.
+        """
         return await self._do(do="told")
 
     async def let_go(self) -> int:
@@ -122,7 +124,7 @@ class Loader:
 
 @asynccontextmanager
 async def loader() -> AsyncIterator[Loader]:
-    """A load generator, for the time of the context."""
+    """Yield a load generator, for the time of the context."""
     process = await asyncio.create_subprocess_exec(
         *python("bench.harness.load"),
         cwd=ROOT,
@@ -139,12 +141,12 @@ async def loader() -> AsyncIterator[Loader]:
 
 
 def chat(url: str) -> str:
-    """The address of the chat completions below ``url``."""
+    """Return the address of the chat completions below ``url``."""
     return f"{url}/v1/chat/completions"
 
 
 def body(*, stream: bool) -> dict[str, Any]:
-    """A short chat, the same for every contender."""
+    """Return a short chat, the same for every contender."""
     words = "Why does a conveyor belt need nobody to hand out the work? Answer in one paragraph."
     messages = [
         {"role": "system", "content": "You are a helpful assistant."},

@@ -74,7 +74,7 @@ async def _lane(client: AwsClient, number: int, tries: int) -> Times:
 
 
 def merged(those: Sequence[Times]) -> Times:
-    """Several probes as one."""
+    """Return several probes as one."""
     found: Times = {}
     for times in those:
         for what, samples in times.items():
@@ -83,12 +83,14 @@ def merged(those: Sequence[Times]) -> Times:
 
 
 def to_first_token(times: Times) -> float:
-    """The emulator's median share of the time to a first token, milliseconds."""
+    """Return the emulator's median share of the time to a first token, milliseconds."""
     return sum(median(times[what]) for what in PATH_TO_FIRST_TOKEN)
 
 
 def table(name: str, times: Times, *, far: bool = False) -> Table:
-    """What was found, beside what it should be where the emulator is to be as late as AWS."""
+    """
+    Return what was found, beside what it should be where the emulator is to be as late as AWS.
+    """
     shares = (0.5, 0.9, 0.99)
     rows = []
     for what, samples in times.items():
@@ -127,7 +129,7 @@ def _message(queue: str) -> dict[str, Any]:
 
 
 async def _take(client: AwsClient, queue: str, wait_seconds: int) -> tuple[float, str]:
-    """When one message was received, and its receipt."""
+    """Return when one message was received, and its receipt."""
     request = {"QueueUrl": queue, "MaxNumberOfMessages": 1, "WaitTimeSeconds": wait_seconds}
     answer = await client.call("sqs", "ReceiveMessage", request)
     received = time.perf_counter()
@@ -167,7 +169,7 @@ async def _receives(client: AwsClient, queue: str, tries: int) -> Times:
 
 
 def _calls(table: str, pk: str) -> list[tuple[str, str, dict[str, Any]]]:
-    """The calls of a request to the table, with rows of about their real size."""
+    """Return the calls of a request to the table, with rows of about their real size."""
     key = {"pk": {"S": pk}, "sk": {"S": "STATE"}}
     chunk = {"pk": {"S": pk}, "sk": {"S": "A001#000000"}}
     claim = {

@@ -77,7 +77,7 @@ class Running:
 
 
 def family(pid: int) -> list[int]:
-    """A process and all that it started."""
+    """Return a process and all that it started."""
     found = [pid]
     for one in found:
         for children in Path(f"/proc/{one}/task").glob("*/children"):
@@ -86,7 +86,7 @@ def family(pid: int) -> list[int]:
 
 
 def cpu_ms(pid: int) -> float:
-    """The CPU time of a process and all that it started: user and system, all threads."""
+    """Return the CPU time of a process and all that it started: user and system, all threads."""
     ticks = 0
     for one in family(pid):
         after_name = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
@@ -108,7 +108,7 @@ class Machine:
 
 
 def free_port() -> int:
-    """A port of the loopback address that nobody listens on."""
+    """Return a port of the loopback address that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -148,7 +148,7 @@ async def running(
 
 
 def python(module: str, *arguments: str) -> list[str]:
-    """The command that runs one of our modules."""
+    """Return the command that runs one of our modules."""
     return [sys.executable, "-m", module, *arguments]
 
 

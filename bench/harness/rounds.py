@@ -33,7 +33,7 @@ class Runs:
 
     @classmethod
     def of(cls, raw: Mapping[str, Any]) -> Runs:
-        """From the file."""
+        """Return from the file."""
         return cls([Block(**block) for block in raw["blocks"]], raw["cpu_ms"])
 
     @property
@@ -57,7 +57,7 @@ class Runs:
         return found
 
     def gap(self, share: float) -> list[float]:
-        """A percentile of the milliseconds between two tokens, in each round."""
+        """Return a percentile of the milliseconds between two tokens, in each round."""
         return [
             percentile_of({float(gap): count for gap, count in block.gaps.items()}, share)
             for block in self.blocks
@@ -69,7 +69,7 @@ class Runs:
         return [used / block.answers for used, block in pairs]
 
     def shares(self) -> dict[str, float]:
-        """The share of one core that each process, and the machine, took over all rounds."""
+        """Return the share of one core that each process, and the machine, took over all rounds."""
         seconds = sum(block.seconds for block in self.blocks)
         return {name: sum(used) / seconds / 1000 for name, used in self.cpu_ms.items()}
 
@@ -137,7 +137,7 @@ class Watched:
 
 
 def processes(contender: Contender) -> list[Running]:
-    """The processes that a contender consists of, the compared one first."""
+    """Return the processes that a contender consists of, the compared one first."""
     found = [contender.router]
     if isinstance(contender, InferLine):
         found += [contender.provider, *([contender.emulator] if contender.emulator else [])]
@@ -145,7 +145,7 @@ def processes(contender: Contender) -> list[Running]:
 
 
 def raw(found: Found) -> dict[str, Any]:
-    """Everything that was found, for the file."""
+    """Return everything that was found, for the file."""
     return {
         str(streams): {name: asdict(runs) for name, runs in by_name.items()}
         for streams, by_name in found.items()
@@ -153,7 +153,7 @@ def raw(found: Found) -> dict[str, Any]:
 
 
 def read(told: Mapping[str, Any]) -> Found:
-    """What `raw` has made."""
+    """Return what `raw` has made."""
     return {
         int(streams): {name: Runs.of(runs) for name, runs in by_name.items()}
         for streams, by_name in told.items()
@@ -174,7 +174,7 @@ LOAD_HEAD = ("percent of one core", "others", "machine full")
 
 
 def load_cells(runs: Runs, cores: int) -> list[str]:
-    """Who took how much of the machine while a contender ran: three cells of a table."""
+    """Return who took how much of the machine while a contender ran: three cells of a table."""
     shares = runs.shares()
     machine = shares.pop(MACHINE.name)
     told = ", ".join(f"{name} {100 * share:.0f}" for name, share in shares.items())
@@ -184,7 +184,7 @@ def load_cells(runs: Runs, cores: int) -> list[str]:
 
 
 def load_note(cores: int) -> str:
-    """What one has to know to read `load_cells`."""
+    """Return what one has to know to read `load_cells`."""
     return (
         f"All processes of a contender, the backend and the load generator share {cores} cores; "
         "`others` is what else ran on the machine, contenders that wait for their turn included. "

@@ -30,7 +30,7 @@ IMPORTING = "importlib._bootstrap"
 
 
 class Sampler:
-    """What was seen so far."""
+    """Samples so far."""
 
     def __init__(self, out: Path) -> None:
         self._out = out
@@ -64,19 +64,19 @@ class Sampler:
 
 
 def _named(frame: FrameType) -> str:
-    """A function as people look for it: the end of its file's path, and its name."""
+    """Return a function as people look for it: the end of its file's path, and its name."""
     path = Path(frame.f_code.co_filename)
     return f"{path.parent.name}/{path.name} {frame.f_code.co_qualname}"
 
 
 def read(path: Path) -> dict[str, Any]:
-    """What a profile has found; empty if it was never written."""
+    """Return what a profile has found; empty if it was never written."""
     found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     return found
 
 
 def table(process: str, found: dict[str, Any]) -> Table:
-    """The functions that took most."""
+    """Return the functions that took most."""
     samples = max(1, found["samples"])
     top = sorted(found["own"], key=found["own"].__getitem__, reverse=True)[:SHOWN]
     rows = [

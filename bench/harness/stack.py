@@ -78,7 +78,7 @@ async def backend(
     vary: float = 0.0,
     prose: bool = False,
 ) -> AsyncIterator[Contender]:
-    """The scripted LLM server; see `bench.harness.backend.Script`."""
+    """Yield the scripted LLM server; see `bench.harness.backend.Script`."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     flags = {
@@ -98,7 +98,9 @@ async def backend(
 
 @asynccontextmanager
 async def emulator(*, far: bool = False) -> AsyncIterator[tuple[str, Running]]:
-    """The AWS emulator of the one-machine mode, without state on disk; far: as late as AWS."""
+    """
+    Yield the AWS emulator of the one-machine mode, without state on disk; far: as late as AWS.
+    """
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     command = python("bench.harness.emulator", "--port", str(port), *(["--far"] if far else []))
@@ -119,7 +121,7 @@ async def inferline(
     far: bool = False,
 ) -> AsyncIterator[InferLine]:
     """
-    A gateway and a provider as an operator starts them; ``aws_url`` None: an own emulator.
+    Yield a gateway and a provider as an operator starts them; ``aws_url`` None: an own emulator.
 
     ``slots`` None: the provider is to find them. ``settings`` are further ones of the gateway, by
     their environment names; ``far`` makes the own emulator as late as AWS.
@@ -179,7 +181,7 @@ async def litellm(backend_url: str, *, server: str = "uvicorn") -> AsyncIterator
 @asynccontextmanager
 async def function(aws_url: str, settings: Mapping[str, str]) -> AsyncIterator[Contender]:
     """
-    The function that waits for answers on AWS, as the Lambda Web Adapter starts it.
+    Yield the function that waits for answers on AWS, as the Lambda Web Adapter starts it.
 
     It takes those who bring `CALLER`, as API Gateway says of whom its authorizer let in.
     """
@@ -195,7 +197,7 @@ async def function(aws_url: str, settings: Mapping[str, str]) -> AsyncIterator[C
 
 
 async def calls(aws_url: str) -> Calls:
-    """What an emulator has been called for since it started."""
+    """Return what an emulator has been called for since it started."""
     async with (
         aiohttp.ClientSession() as session,
         session.get(f"{aws_url}/_bench/calls") as response,
@@ -205,7 +207,10 @@ async def calls(aws_url: str) -> Calls:
 
 
 async def spans(backend_url: str) -> list[Span]:
-    """When each answer since the last look began and ended, milliseconds of the backend's clock."""
+    """
+    Return when each answer since the last look began and ended, milliseconds of the backend's
+    clock.
+    """
     async with (
         aiohttp.ClientSession() as session,
         session.get(f"{backend_url}/_bench/spans") as response,

@@ -55,7 +55,7 @@ async def measure(client: str, endpoint: str, calls: int) -> list[dict[str, Any]
 
 
 async def prepare(endpoint: str) -> list[Job]:
-    """A queue, a table and an item of 1 KB; gives the calls to be measured."""
+    """Return a queue, a table and an item of 1 KB; gives the calls to be measured."""
     name = f"bench-{time.time_ns()}"
     async with AwsClient(REGION, endpoint, StaticCredentials("test", "test")) as client:
         queue = (await client.call("sqs", "CreateQueue", {"QueueName": name}))["QueueUrl"]
@@ -122,7 +122,7 @@ async def aiobotocore(endpoint: str) -> AsyncIterator[Load]:
 
 @asynccontextmanager
 async def boto3(endpoint: str) -> AsyncIterator[Load]:
-    """In threads, since it blocks."""
+    """Yield in threads, since it blocks."""
     import boto3
     from botocore import xform_name
     from botocore.config import Config

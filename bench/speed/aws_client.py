@@ -26,7 +26,9 @@ ROUNDS, QUICK_ROUNDS = 3, 1
 
 
 async def measure(load: Loader, *, quick: bool) -> dict[str, Any]:
-    """By client, a value for each round: what each call cost, by operation and calls at once."""
+    """
+    Return by client, a value for each round: what each call cost, by operation and calls at once.
+    """
     found: dict[str, list[list[dict[str, Any]]]] = {}
     async with emulator() as (url, _):
         for number in range(QUICK_ROUNDS if quick else ROUNDS):

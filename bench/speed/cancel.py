@@ -85,7 +85,9 @@ WAYS: dict[str, Way] = {
 
 
 async def _freed(session: aiohttp.ClientSession, backend_url: str) -> float:
-    """When the one answer since the last look ended, by the backend's clock, milliseconds."""
+    """
+    Return when the one answer since the last look ended, by the backend's clock, milliseconds.
+    """
     patience = time.monotonic() + FREE_SECONDS_MAX
     while time.monotonic() < patience:
         async with session.get(f"{backend_url}/_bench/spans") as response:

@@ -117,7 +117,7 @@ def _start(
 
 
 def _start_streamed(code: Path, environ: dict[str, str]) -> tuple[float, float]:
-    """The same of run.sh, to its first answer over HTTP, without the adapter in front."""
+    """Return the same of run.sh, to its first answer over HTTP, without the adapter in front."""
     port = free_port()
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     begun = time.perf_counter()

@@ -71,7 +71,7 @@ def rates(runs: Runs) -> list[float]:
 
 
 def _best_peer(by_name: dict[str, Runs]) -> float:
-    """The peer's highest rate: whichever of its set-ups is the fastest."""
+    """Return the peer's highest rate: whichever of its set-ups is the fastest."""
     return max(median(rates(runs)) for name, runs in by_name.items() if name.startswith(PEER))
 
 

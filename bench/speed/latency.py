@@ -246,7 +246,7 @@ def _path(found: dict[str, Found], times: dict[str, dict[str, probe.Times]]) -> 
 
 
 def _goals(found: dict[str, Found], flush_ms: float) -> list[Goal]:
-    """What the distant line reached, at each number of streams."""
+    """Return what the distant line reached, at each number of streams."""
     reached = []
     for streams in next(iter(found.values())):
         pairs = {speed: (one[streams][FAR], one[streams][DIRECT]) for speed, one in found.items()}

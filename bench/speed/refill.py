@@ -163,7 +163,7 @@ async def _watch(contender: Contender, waiting: list[tuple[float, int]]) -> None
 
 
 def full_at(told: Sequence[Span], slots: int, latest: float) -> float:
-    """When all slots were first at work, or ``latest`` if they were not by then."""
+    """Return when all slots were first at work, or ``latest`` if they were not by then."""
     changes = sorted([(start, 1) for start, _ in told] + [(end, -1) for _, end in told])
     now = 0
     for moment, change in changes:
@@ -175,7 +175,7 @@ def full_at(told: Sequence[Span], slots: int, latest: float) -> float:
 
 def empty(told: Sequence[Span], slots: int, window: Span) -> list[float]:
     """
-    How long each slot that fell free within the window stood empty, milliseconds.
+    Return how long each slot that fell free within the window stood empty, milliseconds.
 
     The first ``slots`` answers fill the slots; from then on the n-th end makes room for the n-th
     start after them. What ends when no backlog is left has no such start and is not counted.
@@ -187,7 +187,7 @@ def empty(told: Sequence[Span], slots: int, window: Span) -> list[float]:
 
 
 def running(told: Sequence[Span], window: Span) -> list[float]:
-    """How many answers ran, on average over each whole second of the window."""
+    """Return how many answers ran, on average over each whole second of the window."""
     begin, end = window
     counts = [0.0] * int((end - begin) / 1000)
     for start, stop in told:
@@ -199,7 +199,7 @@ def running(told: Sequence[Span], window: Span) -> list[float]:
 
 
 def _occupancy(run: dict[str, Any], slots: int) -> float:
-    """The share of its slots that a backend was working in."""
+    """Return the share of its slots that a backend was working in."""
     return sum(run["running"]) / len(run["running"]) / slots
 
 

@@ -108,12 +108,12 @@ def _turns(raw: dict[str, Any]) -> Iterator[tuple[str, str, int, dict[str, Any]]
 
 
 def _came(raw: dict[str, Any], speed: str, turn: dict[str, Any]) -> float:
-    """The share that came of the tokens that the backend had to tell meanwhile."""
+    """Return the share that came of the tokens that the backend had to tell meanwhile."""
     return float(turn["tokens"] / (raw["streams"] * float(speed) * turn["seconds"]))
 
 
 def _goals(raw: dict[str, Any]) -> list[Goal]:
-    """Of every time: that reads are shared, and that all tokens came."""
+    """Return of every time: that reads are shared, and that all tokens came."""
     reached = []
     for speed, contender, number, turn in _turns(raw):
         if contender != OURS:
