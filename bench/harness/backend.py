@@ -135,7 +135,7 @@ _UNKNOWN = said({}, b"404 Not Found")
 
 
 class Backend:
-    """State that all connections share: the script, what is prepared, and when each answer was told."""
+    """State that all connections share: the script, prepared answers, and when each was sent."""
 
     def __init__(self, script: Script) -> None:
         self.script = script
