@@ -67,18 +67,18 @@ def page(published: Mapping[str, Kept], folder: Path = PUBLISHED) -> str:
 
 def _machine(published: Mapping[str, Kept]) -> str:
     """Return the machine and the software, once if all parts have met the same."""
-    found: dict[str, list[str]] = {}
+    machines: dict[str, list[str]] = {}
     for name, kept in published.items():
         same = {key: value for key, value in kept["machine"].items() if key not in OWN}
-        found.setdefault("; ".join(f"{key}: {value}" for key, value in same.items()), []).append(
+        machines.setdefault("; ".join(f"{key}: {value}" for key, value in same.items()), []).append(
             PARTS[name].title
         )
-    if len(found) == 1:
+    if len(machines) == 1:
         return "Machine and versions:\n\n" + "\n".join(
-            f"- {one}" for one in next(iter(found)).split("; ")
+            f"- {one}" for one in next(iter(machines)).split("; ")
         )
-    told = [f"- {', '.join(titles)}: {about}" for about, titles in found.items()]
-    return "Machines and versions:\n\n" + "\n".join(told)
+    items = [f"- {', '.join(titles)}: {about}" for about, titles in machines.items()]
+    return "Machines and versions:\n\n" + "\n".join(items)
 
 
 def _run(name: str, machine: Mapping[str, str]) -> str:

@@ -45,8 +45,8 @@ def main(arguments: list[str]) -> int:
 def newest(folder: Path) -> Iterable[Path]:
     """Return the latest raw file of each part; their names end with the time."""
     for name in PARTS:
-        if found := sorted(folder.glob(f"{name}-2*.json")):
-            yield found[-1]
+        if files := sorted(folder.glob(f"{name}-2*.json")):
+            yield files[-1]
 
 
 def rounded(value: Any) -> Any:

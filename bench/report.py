@@ -48,13 +48,13 @@ class Goal:
 
     what: str
     wanted: str
-    found: str
+    result: str
     is_met: bool
 
 
-def goals(part: str, those: Sequence[Goal]) -> Table:
+def goals(part: str, items: Sequence[Goal]) -> Table:
     """Return the goals of a part as a table; what was not met shows as such."""
-    rows = [[one.what, one.wanted, one.found, met(one.is_met)] for one in those]
+    rows = [[one.what, one.wanted, one.result, met(one.is_met)] for one in items]
     return Table(f"{part}: goals", ["what", "goal", "found", ""], rows)
 
 
@@ -63,9 +63,9 @@ def met(is_met: bool) -> str:
     return "met" if is_met else "NOT MET"
 
 
-def show(told: Sequence[Table | Chart]) -> None:
+def show(items: Sequence[Table | Chart]) -> None:
     """Print the tables; pictures are for pages."""
-    for one in told:
+    for one in items:
         if isinstance(one, Table):
             print("", f"**{one.title}**", "", *lines(one), sep="\n", flush=True)
             if one.note:

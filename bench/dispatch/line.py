@@ -53,8 +53,8 @@ class Server(HealthyServer):
 class Indifferent(Door):
     """A gateway that tells nobody that others are faster."""
 
-    async def enrol(self, told: Enrolment) -> Grant:
-        return (await super().enrol(told)).model_copy(update={"faster": {}})
+    async def enrol(self, enrolment: Enrolment) -> Grant:
+        return (await super().enrol(enrolment)).model_copy(update={"faster": {}})
 
 
 class World:

@@ -59,12 +59,12 @@ class Played:
 async def servers(fleet: Sequence[Host]) -> AsyncIterator[list[str]]:
     """Yield a fleet of LLM servers, by their addresses."""
     ports = [free_port() for _ in fleet]
-    told = [
+    hosts = [
         f"{port}:{host.slots}:{host.tokens_per_second}"
         for port, host in zip(ports, fleet, strict=True)
     ]
     urls = [f"http://127.0.0.1:{port}" for port in ports]
-    command = python("bench.dispatch.backend", *told)
+    command = python("bench.dispatch.backend", *hosts)
     async with running("servers", command, ready_url=f"{urls[-1]}/health"):
         yield urls
 

@@ -48,14 +48,14 @@ def _step(seconds: float) -> str:
 
 def pooled(runs: Iterable[Raw]) -> Raw:
     """Return several runs as one."""
-    found: Raw = {}
+    sums: Raw = {}
     for run in runs:
         for name, value in run.items():
             if isinstance(value, Mapping):
-                found[name] = Counter(found.get(name, {})) + Counter(value)
+                sums[name] = Counter(sums.get(name, {})) + Counter(value)
             else:
-                found[name] = found.get(name, 0) + value
-    return found
+                sums[name] = sums.get(name, 0) + value
+    return sums
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ class Found:
 class Scene:
     """All contenders on the same traces, by load and name."""
 
-    found: Mapping[float, Mapping[str, Found]]
+    results: Mapping[float, Mapping[str, Found]]
     #: One receive, p99.
     receive_ms: float
 
@@ -130,7 +130,7 @@ class Scene:
 
     def waiting(self, load: float) -> Goal:
         """Return whether waiting is as short as it is to be."""
-        ways = self.found[load]
+        ways = self.results[load]
         ideal_ms, ours_ms = (ways[way].waited.percentile(0.99) for way in (IDEAL, AWARE))
         goal_ms = WAIT_TIMES * ideal_ms + self.receive_ms
         return Goal(
@@ -148,7 +148,7 @@ class Scene:
 
     def ratio(self, load: float, way: str) -> float:
         """Return the total time's p99 over that of indifferent pulling."""
-        ways = self.found[load]
+        ways = self.results[load]
         return ways[way].took.percentile(0.99) / ways[INDIFFERENT].took.percentile(0.99)
 
 
@@ -158,19 +158,19 @@ def tell(raw: Raw) -> list[Table | Chart]:
     main, played = lines.pop(MAIN), Scene.of(real, raw["receive_ms"]["emulator"])
     reached = [
         *_goals("simulated", main),
-        *(_goals("real", played) if played.found else []),
+        *(_goals("real", played) if played.results else []),
     ]
     return [
         goals("Dispatch", reached),
         _table(f"Dispatch, simulated: {MAIN}; seconds", main, raw["limit_seconds"]["AWS"], LINE),
         *([_scenes(lines)] if lines else []),
-        *(_played(played, raw) if played.found else []),
+        *(_played(played, raw) if played.results else []),
     ]
 
 
 def _goals(where: str, scene: Scene) -> list[Goal]:
-    found = [scene.waiting(load) for load in scene.found] + [scene.gain(min(scene.found))]
-    return [Goal(f"{where}: {one.what}", one.wanted, one.found, one.is_met) for one in found]
+    results = [scene.waiting(load) for load in scene.results] + [scene.gain(min(scene.results))]
+    return [Goal(f"{where}: {one.what}", one.wanted, one.result, one.is_met) for one in results]
 
 
 LINE = (
@@ -183,15 +183,18 @@ def _table(title: str, scene: Scene, limit_seconds: float, note: str) -> Table:
     head = ["load", "", "waiting p50", "p95", "p99", "p99 / ideal", "begun in time", "total p50"]
     head += ["p95", "p99", "/ indifferent", "on the slowest", "SQS calls", "requests"]
     rows = []
-    for load, ways in scene.found.items():
+    for load, ways in scene.results.items():
         best = ways[IDEAL].waited.percentile(0.99)
-        for way, found in ways.items():
-            times = f"{found.waited.percentile(0.99) / best:.1f}" if best else ""
-            cells = [f"{load:g}", way, *found.waited.cells(), times, found.share("in_time")]
-            cells += [*found.took.cells(), f"{scene.ratio(load, way):.2f}"]
-            cells += [found.share("on_slowest"), f"{found.calls:.2f}" if found.raw["calls"] else ""]
-            failed = found.raw.get("failed", 0)
-            rows.append([*cells, f"{found.count}" + (f", {failed} failed" if failed else "")])
+        for way, results in ways.items():
+            times = f"{results.waited.percentile(0.99) / best:.1f}" if best else ""
+            cells = [f"{load:g}", way, *results.waited.cells(), times, results.share("in_time")]
+            cells += [*results.took.cells(), f"{scene.ratio(load, way):.2f}"]
+            cells += [
+                results.share("on_slowest"),
+                f"{results.calls:.2f}" if results.raw["calls"] else "",
+            ]
+            failed = results.raw.get("failed", 0)
+            rows.append([*cells, f"{results.count}" + (f", {failed} failed" if failed else "")])
     return Table(
         title,
         head,
@@ -212,7 +215,7 @@ def _scenes(scenes: Mapping[str, Scene]) -> Table:
     head += ["InferLine", "indifferent", "ratio", "SQS calls", "indifferent"]
     rows = []
     for name, scene in scenes.items():
-        ways = [scene.found[SCENE_LOAD][way] for way in (IDEAL, AWARE, INDIFFERENT)]
+        ways = [scene.results[SCENE_LOAD][way] for way in (IDEAL, AWARE, INDIFFERENT)]
         goal = "met" if scene.waiting(SCENE_LOAD).is_met else "NOT MET"
         cells = [name, *(way.waited.cells()[-1] for way in ways), goal]
         cells += [*(way.took.cells()[-1] for way in ways), f"{scene.ratio(SCENE_LOAD, AWARE):.2f}"]
@@ -226,24 +229,24 @@ def _scenes(scenes: Mapping[str, Scene]) -> Table:
 
 
 def _played(scene: Scene, raw: Raw) -> list[Table | Chart]:
-    told = raw["real_time"]
-    load = max(scene.found)
+    play = raw["real_time"]
+    load = max(scene.results)
     return [
         _table(
             f"Dispatch, real processes: {MAIN}; seconds",
             scene,
             raw["limit_seconds"]["emulator"],
-            f"Real: the same trace for each, {told['seconds']:g} s long, played to a real gateway "
+            f"Real: the same trace for each, {play['seconds']:g} s long, played to a real gateway "
             "with a provider process for each of the eight scripted servers, or to LiteLLM's proxy "
             "before the same servers, which queue what is beyond their slots. The servers tell "
             "when a slot began, by the clock of the client. All is "
-            f"{told['speedup']:g} times as fast as simulated.",
+            f"{play['speedup']:g} times as fast as simulated.",
         ),
         Chart(
             f"Waiting at {load:g} of the capacity, real: share of requests that waited longer",
             "ms",
             "percent",
-            {way: _longer(found.waited) for way, found in scene.found[load].items()},
+            {way: _longer(results.waited) for way, results in scene.results[load].items()},
             y_log=True,
         ),
     ]

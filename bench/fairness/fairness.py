@@ -61,11 +61,11 @@ class Scene:
 
 def scene(hosts: tuple[int, ...], load: float, **differing: Any) -> Scene:
     """Return one light tenant and one heavy, but for what differs."""
-    told: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "light": (Tenant(LIGHT, load),),
         "heavy": (Tenant(HEAVY, TIMES * load),),
     }
-    return Scene(hosts=hosts, load=load, **told | differing)
+    return Scene(hosts=hosts, load=load, **fields | differing)
 
 
 FLEETS = {"2 hosts of 1 slot": (1, 1), "1 host of 4": (4,), "8 hosts of 4": (4,) * 8}
@@ -78,14 +78,14 @@ FEW = FLEETS["1 host of 4"]
 def scenes(*, quick: bool) -> dict[str, Scene]:
     """Return what is simulated, by name."""
     swells = {"": 1.0} if quick else SWELLS
-    found = {
+    scenes_by_name = {
         f"{fleet}, {load:g}{bursts}": scene(hosts, load, swell=swell)
         for fleet, hosts in FLEETS.items()
         if hosts != FEW or not quick
         for load in LOADS
         for bursts, swell in swells.items()
     }
-    return found if quick else found | others()
+    return scenes_by_name if quick else scenes_by_name | others()
 
 
 def others() -> dict[str, Scene]:
@@ -112,7 +112,7 @@ WAYS = {ALONE: (False, SHARE), ONE_QUEUE: (True, 0.0), OURS: (True, SHARE)}
 
 async def measure(load: Loader, *, quick: bool) -> dict[str, Any]:
     """Simulate, in virtual time; ``load`` has no part in it."""
-    loop, found = asyncio.get_running_loop(), dict[str, dict[str, Any]]()
+    loop, results = asyncio.get_running_loop(), dict[str, dict[str, Any]]()
     seeds, count = (SEEDS_QUICK, COUNT_QUICK) if quick else (SEEDS, COUNT)
     with machine.pool() as pool:
         jobs = {
@@ -121,9 +121,9 @@ async def measure(load: Loader, *, quick: bool) -> dict[str, Any]:
             for way in (*WAYS, IDEAL)
         }
         for (name, way), runs in jobs.items():
-            found.setdefault(name, {})[way] = pooled(await asyncio.gather(*runs))
+            results.setdefault(name, {})[way] = pooled(await asyncio.gather(*runs))
             progress(f"simulated: {name}, {way}")
-    return {"times": TIMES, "share": SHARE, "open_max": OPEN_MAX, "scenes": found}
+    return {"times": TIMES, "share": SHARE, "open_max": OPEN_MAX, "scenes": results}
 
 
 def run(one: Scene, way: str, seed: int, count: int) -> dict[str, Any]:
@@ -134,26 +134,26 @@ def run(one: Scene, way: str, seed: int, count: int) -> dict[str, Any]:
     with_heavy, share = WAYS[way]
     names = {tenant.name for tenant in (*one.light, *(one.heavy if with_heavy else ()))}
     asked = trace.of(names)
-    found = simulate(asked, seed=seed, tenant_share=share, waited_for=one.lights)
-    return _raw(asked, one, found)
+    result = simulate(asked, seed=seed, tenant_share=share, waited_for=one.lights)
+    return _raw(asked, one, result)
 
 
-def _raw(trace: Trace, one: Scene, found: Found) -> dict[str, Any]:
+def _raw(trace: Trace, one: Scene, result: Found) -> dict[str, Any]:
     """Return what is kept of it."""
     counts = [
         number
         for number, request in enumerate(trace.requests)
         if request.at >= SETTLE_SECONDS and request.tenant.name in one.lights
     ]
-    fates = [found.fates[number] for number in counts if number in found.fates]
-    heavy = sum(seconds for name, seconds in found.work.items() if name not in one.lights)
+    fates = [result.fates[number] for number in counts if number in result.fates]
+    heavy = sum(seconds for name, seconds in result.work.items() if name not in one.lights)
     return {
         **_times(fates),
         "unanswered": len(counts) - len(fates),
-        "work": {"light": round(found.work.total() - heavy, 1), "heavy": round(heavy, 1)},
-        "slot_seconds": round(trace.slots * found.seconds, 1),
-        "answered": len(found.fates),
-        "calls": dict(found.calls),
+        "work": {"light": round(result.work.total() - heavy, 1), "heavy": round(heavy, 1)},
+        "slot_seconds": round(trace.slots * result.seconds, 1),
+        "answered": len(result.fates),
+        "calls": dict(result.calls),
     }
 
 

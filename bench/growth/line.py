@@ -147,7 +147,7 @@ class World:
         ]
         await registry.put_models(known)
         for number, served in enumerate(self.served):
-            told = Provider(
+            provider = Provider(
                 id=_name(number),
                 models=tuple(served),
                 slots=SLOTS,
@@ -156,7 +156,7 @@ class World:
                 version="1",
                 service_seconds=10.0,
             )
-            await registry.put_provider(told)
+            await registry.put_provider(provider)
         await FleetAggregator(registry, 0.0).changed()
 
     async def provide(self, number: int, stopping: provider.Stopping) -> None:
@@ -248,19 +248,19 @@ class _Door:
     number: int
     joined: bool = False
 
-    async def enrol(self, told: Enrolment) -> Grant:
+    async def enrol(self, enrolment: Enrolment) -> Grant:
         what = "heartbeat" if self.joined else "join"
         self.joined = True
         # As after hours: most of a large fleet would run no task in a simulated minute.
-        knows = told.model_copy(update={"speeds": self.world.speeds(self.number)})
+        knows = enrolment.model_copy(update={"speeds": self.world.speeds(self.number)})
         return await _apart(self._enrol, what, knows)
 
     async def leave(self, provider_id: str) -> None:
         await _apart(self._leave, provider_id)
 
-    async def _enrol(self, what: str, told: Enrolment) -> Grant:
+    async def _enrol(self, what: str, enrolment: Enrolment) -> Grant:
         async with self.world.running("control", what) as process:
-            return await process.office.enrol(told, ANYONE)
+            return await process.office.enrol(enrolment, ANYONE)
 
     async def _leave(self, provider_id: str) -> None:
         async with self.world.running("control", "leave") as process:

@@ -190,7 +190,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._read += data
         head, blank, rest = self._read.partition(b"\r\n\r\n")
-        length = int(told[1]) if (told := _LENGTH.search(head)) else 0
+        length = int(length_line[1]) if (length_line := _LENGTH.search(head)) else 0
         if self._began_ms is not None or not blank or len(rest) < length:
             return
         self._read = rest[length:]

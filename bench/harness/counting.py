@@ -115,22 +115,22 @@ class Proxy(aws_proxy.Proxy):
             tally.gets += request.method == "GET"
 
 
-def units_of(operation: str, asked: Item, told: Item) -> tuple[float, float]:
+def units_of(operation: str, asked: Item, response: Item) -> tuple[float, float]:
     """Read and write request units of a call on a table on demand, from the sizes of its items."""
     match operation:
         case "GetItem":
-            size = item_bytes(told.get("Item", {}))
+            size = item_bytes(response.get("Item", {}))
             return _reads([size], consistent=asked.get("ConsistentRead", False)), 0
         case "BatchGetItem":
-            return sum(_batch_reads(asked, told)), 0
+            return sum(_batch_reads(asked, response)), 0
         case "Query" | "Scan":
-            size = sum(map(item_bytes, told.get("Items", [])))
+            size = sum(map(item_bytes, response.get("Items", [])))
             return _reads([size], consistent=asked.get("ConsistentRead", False)), 0
         case "PutItem":
             return 0, _writes([item_bytes(asked["Item"])]) + (LIVE in asked["Item"])
         case "UpdateItem":
             # The larger of before and after; ours grow. A refused one is billed all the same.
-            item = told.get("Attributes") or told.get("Item") or asked["Key"]
+            item = response.get("Attributes") or response.get("Item") or asked["Key"]
             return 0, _writes([item_bytes(item)]) + _leaves_index(asked) + _ends(asked)
         case "DeleteItem":
             return 0, 1
@@ -168,9 +168,9 @@ def _ends(asked: Item) -> bool:
     return ENDED in asked.get("ExpressionAttributeNames", {}).values()
 
 
-def _batch_reads(asked: Item, told: Item) -> Iterable[float]:
+def _batch_reads(asked: Item, response: Item) -> Iterable[float]:
     for name, wanted in asked["RequestItems"].items():
-        items = told.get("Responses", {}).get(name, [])
+        items = response.get("Responses", {}).get(name, [])
         missing = [0] * (len(wanted["Keys"]) - len(items))
         consistent = wanted.get("ConsistentRead", False)
         # With a projection the answer shows less than was read; what we project fits one unit.

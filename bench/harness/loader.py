@@ -70,11 +70,11 @@ class Loader:
 
         Raises BenchError when more than such a share of requests failed.
         """
-        told = await self._do(do="run", url=chat(url), body=body, streams=streams, **order)
-        first = [first for first, _ in told["samples"]]
-        total = [total for _, total in told["samples"]]
+        samples = await self._do(do="run", url=chat(url), body=body, streams=streams, **order)
+        first = [first for first, _ in samples["samples"]]
+        total = [total for _, total in samples["samples"]]
         names = ("answers", "seconds", "failed", "errors", "gaps", "bursts", "received")
-        block = Block(first, total, *(told[name] for name in names))
+        block = Block(first, total, *(samples[name] for name in names))
         if block.failed:
             print(
                 f"{url}: {block.failed} failed, {block.answers} not: {block.errors}",
@@ -93,10 +93,10 @@ class Loader:
         How many have begun to answer. Raises BenchError if some broke off.
         """
         order = {"streams": streams, "seconds": seconds, "spread": spread}
-        told = await self._do(do="hold", url=chat(url), body=body, **order)
-        if told["open"] != streams:
-            raise BenchError(f"only {told['open']} of {streams} streams stayed open")
-        return int(told["begun"])
+        state = await self._do(do="hold", url=chat(url), body=body, **order)
+        if state["open"] != streams:
+            raise BenchError(f"only {state['open']} of {streams} streams stayed open")
+        return int(state["begun"])
 
     async def held(self) -> dict[str, int]:
         """
@@ -116,10 +116,10 @@ class Loader:
         line = await stdout.readline()
         if not line:
             raise BenchError("the load generator ended")
-        told: dict[str, Any] = json.loads(line)
-        if error := told.get("error"):
+        reply: dict[str, Any] = json.loads(line)
+        if error := reply.get("error"):
             raise BenchError(f"the load generator: {error}")
-        return told
+        return reply
 
 
 @asynccontextmanager

@@ -51,35 +51,35 @@ async def probe(url: str, tries: int, *, far: bool = False) -> Times:
     lanes = LANES_FAR if far else 1
     async with AwsClient("us-east-1", url, StaticCredentials("test", "test")) as client:
         each = [_lane(client, number, -(-tries // lanes)) for number in range(lanes)]
-        found = merged(await asyncio.gather(*each))
-        return {what: [round(ms, 2) for ms in samples] for what, samples in found.items()}
+        times = merged(await asyncio.gather(*each))
+        return {what: [round(ms, 2) for ms in samples] for what, samples in times.items()}
 
 
 async def _lane(client: AwsClient, number: int, tries: int) -> Times:
     name = f"bench-probe-{time.time_ns()}-{number}"
     queue = (await client.call("sqs", "CreateQueue", {"QueueName": name}))["QueueUrl"]
     await _make_table(client, name)
-    found: Times = {SENT_TO_RECEIVED: [], SEND: []}
+    times: Times = {SENT_TO_RECEIVED: [], SEND: []}
     for _ in range(tries):
         received, answered = await _sent_to_received(client, queue)
-        found[SENT_TO_RECEIVED].append(received)
-        found[SEND].append(answered)
-    found |= await _receives(client, queue, tries)
+        times[SENT_TO_RECEIVED].append(received)
+        times[SEND].append(answered)
+    times |= await _receives(client, queue, tries)
     for turn in range(tries):
         for what, operation, request in _calls(name, f"task#{turn}"):
             await asyncio.sleep(PAUSE_SECONDS / 4)
             call = client.call("dynamodb", operation, request)
-            found.setdefault(what, []).append(await _ms(lambda call=call: call))
-    return found
+            times.setdefault(what, []).append(await _ms(lambda call=call: call))
+    return times
 
 
-def merged(those: Sequence[Times]) -> Times:
+def merged(probes: Sequence[Times]) -> Times:
     """Return several probes as one."""
-    found: Times = {}
-    for times in those:
+    sums: Times = {}
+    for times in probes:
         for what, samples in times.items():
-            found.setdefault(what, []).extend(samples)
-    return found
+            sums.setdefault(what, []).extend(samples)
+    return sums
 
 
 def to_first_token(times: Times) -> float:
@@ -157,15 +157,15 @@ async def _receives(client: AwsClient, queue: str, tries: int) -> Times:
     for _ in range(tries):
         await client.call("sqs", "SendMessage", _message(queue))
     await asyncio.sleep(SETTLE_SECONDS)
-    found: Times = {RECEIVE: [], DELETE: []}
+    times: Times = {RECEIVE: [], DELETE: []}
     for _ in range(tries):
         await asyncio.sleep(PAUSE_SECONDS / 4)
         asked = time.perf_counter()
         received, receipt = await _take(client, queue, 0)
-        found[RECEIVE].append((received - asked) * 1000)
+        times[RECEIVE].append((received - asked) * 1000)
         deletion = _delete(client, queue, receipt)
-        found[DELETE].append(await _ms(lambda deletion=deletion: deletion))
-    return found
+        times[DELETE].append(await _ms(lambda deletion=deletion: deletion))
+    return times
 
 
 def _calls(table: str, pk: str) -> list[tuple[str, str, dict[str, Any]]]:

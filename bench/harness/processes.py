@@ -78,11 +78,11 @@ class Running:
 
 def family(pid: int) -> list[int]:
     """Return a process and all that it started."""
-    found = [pid]
-    for one in found:
+    pids = [pid]
+    for one in pids:
         for children in Path(f"/proc/{one}/task").glob("*/children"):
-            found += map(int, children.read_text().split())
-    return found
+            pids += map(int, children.read_text().split())
+    return pids
 
 
 def cpu_ms(pid: int) -> float:
@@ -138,13 +138,13 @@ async def running(
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        found = Running(name, process, log)
+        part = Running(name, process, log)
         try:
             if ready_url is not None:
-                await answers(ready_url, found)
-            yield found
+                await answers(ready_url, part)
+            yield part
         finally:
-            await asyncio.to_thread(_end, found)
+            await asyncio.to_thread(_end, part)
 
 
 def python(module: str, *arguments: str) -> list[str]:

@@ -129,12 +129,12 @@ async def inferline(
     if aws_url is None:
         async with (
             emulator(far=far) as (url, process),
-            _inferline(backend_url, slots, url, process, settings or {}) as found,
+            _inferline(backend_url, slots, url, process, settings or {}) as contender,
         ):
-            yield replace(found, name=FAR) if far else found
+            yield replace(contender, name=FAR) if far else contender
     else:
-        async with _inferline(backend_url, slots, aws_url, None, settings or {}) as found:
-            yield found
+        async with _inferline(backend_url, slots, aws_url, None, settings or {}) as contender:
+            yield contender
 
 
 @asynccontextmanager
@@ -187,9 +187,9 @@ async def function(aws_url: str, settings: Mapping[str, str]) -> AsyncIterator[C
     """
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    told = {"AWS_ENDPOINT_URL": aws_url, "AWS_LWA_PORT": str(port), "INFERLINE_ACCESS": "keys"}
+    variables = {"AWS_ENDPOINT_URL": aws_url, "AWS_LWA_PORT": str(port), "INFERLINE_ACCESS": "keys"}
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    environment = {**AWS_ENVIRONMENT, **settings, **told, "PATH": path}
+    environment = {**AWS_ENVIRONMENT, **settings, **variables, "PATH": path}
     command = ["sh", str(ROOT / "functions/run.sh")]
     ready = f"{url}/v1/health"
     async with running("function", command, environment=environment, ready_url=ready) as process:
@@ -202,8 +202,8 @@ async def calls(aws_url: str) -> Calls:
         aiohttp.ClientSession() as session,
         session.get(f"{aws_url}/_bench/calls") as response,
     ):
-        found: Calls = await response.json()
-        return found
+        counts: Calls = await response.json()
+        return counts
 
 
 async def spans(backend_url: str) -> list[Span]:

@@ -121,9 +121,9 @@ class FarQueue(MemoryQueue):
 
     async def depth(self, queue: str) -> Depth:
         await self._distance.pass_by()
-        told = self._seen[0].get(queue, Depth(0, 0)) if self._seen else Depth(0, 0)
+        depth = self._seen[0].get(queue, Depth(0, 0)) if self._seen else Depth(0, 0)
         wrong = 1 + self._distance.chance.uniform(-DEPTH_ERROR, DEPTH_ERROR)
-        return Depth(round(told.waiting * wrong), told.running)
+        return Depth(round(depth.waiting * wrong), depth.running)
 
 
 class Server(HealthyServer):

@@ -39,7 +39,7 @@ def main() -> None:
 
 async def measure(client: str, endpoint: str, calls: int) -> list[dict[str, Any]]:
     """CPU milliseconds of this process for each call, by operation and calls at once."""
-    found = []
+    costs = []
     jobs = await prepare(endpoint)
     async with CLIENTS[client](endpoint) as load:
         for job in jobs:
@@ -50,8 +50,8 @@ async def measure(client: str, endpoint: str, calls: int) -> list[dict[str, Any]
                 cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
                 made = calls // many * many
                 one = {"cpu_ms": round(cpu / made * 1000, 4), "calls_per_second": made / wall}
-                found.append({"operation": job[1], "at_once": many, **one})
-    return found
+                costs.append({"operation": job[1], "at_once": many, **one})
+    return costs
 
 
 async def prepare(endpoint: str) -> list[Job]:
