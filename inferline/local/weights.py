@@ -46,8 +46,8 @@ def provide(
 
 
 def _check(file: Path, sha256: str) -> None:
-    if sha256 and (found := sha256_of(file)) != sha256.lower():
-        raise PartMissing(f"{file.name} has the SHA-256 {found}, not {sha256.lower()}.")
+    if sha256 and (digest := sha256_of(file)) != sha256.lower():
+        raise PartMissing(f"{file.name} has the SHA-256 {digest}, not {sha256.lower()}.")
 
 
 def _fetch(url: str, part: Path, tell: Print, pause_seconds: float) -> None:

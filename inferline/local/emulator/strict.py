@@ -78,13 +78,13 @@ def _mend_rights(iam_actions: Any) -> None:
         action: str | None = action_of(service, *request)
         return action.removesuffix("Batch") if action and service == "sqs" else action
 
-    def told(service: str, action: str, principal: str, *rest: Any, **named: Any) -> Any:
+    def denied(service: str, action: str, principal: str, *rest: Any, **named: Any) -> Any:
         log.warning("%s was denied %s on %s", principal, action, named.get("resource_arn", "*"))
         return denial_of(service, action, principal, *rest, **named)
 
     iam_actions.dynamodb_service_context = with_leading_keys
     iam_actions.extract_iam_action = of_one
-    iam_actions.access_denied_response = told
+    iam_actions.access_denied_response = denied
 
 
 def on_one_metric(alarm: dict[str, Any]) -> dict[str, Any]:

@@ -108,7 +108,7 @@ def address() -> Iterator[str]:
 
 @pytest.fixture
 def stores(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """The stores of an operator's commands."""
+    """Return the stores of an operator's commands."""
     stores = SimpleNamespace(keys=MemoryKeys(), tenants=MemoryTenants(), registry=MemoryRegistry())
 
     @asynccontextmanager

@@ -89,11 +89,11 @@ class Place:
     def aggregator(self) -> FleetAggregator:
         return FleetAggregator(self.registry, SECONDS, self.clock.sleep)
 
-    async def put(self, name: str, *models: str, **told: Any) -> None:
+    async def put(self, name: str, *models: str, **changes: Any) -> None:
         known = await self.registry.models()
         new = [Model(id=model, queues={}) for model in models if model not in known]
         await self.registry.put_models(new)
-        await self.registry.put_provider(provider(name, *models, **told))
+        await self.registry.put_provider(provider(name, *models, **changes))
 
     async def slots(self, model: str = "m") -> int:
         serving = (await self.registry.models())[model].serving
@@ -106,9 +106,9 @@ def place() -> Place:
     return Place()
 
 
-def provider(name: str, *models: str, **told: Any) -> ProviderRecord:
+def provider(name: str, *models: str, **changes: Any) -> ProviderRecord:
     given = {"slots": 4, "running": 0, "healthy": True, "version": "1", "service_seconds": 2.0}
-    return ProviderRecord(id=name, models=models or ("m",), **(given | told))
+    return ProviderRecord(id=name, models=models or ("m",), **(given | changes))
 
 
 def speed(tokens_per_second: float) -> dict[str, TaskSpeed]:
@@ -118,11 +118,11 @@ def speed(tokens_per_second: float) -> dict[str, TaskSpeed]:
 async def test_a_change_is_counted_at_once(place: Place) -> None:
     for number in (1, 2, 3):
         await place.put(f"p{number}", "m")
-        told = await place.aggregator().aggregate_change()
+        models = await place.aggregator().aggregate_change()
 
         assert 4 * number == await place.slots()
-        assert told == await place.registry.models()
-        assert [m.serving for m in told.values()] == [
+        assert models == await place.registry.models()
+        assert [m.serving for m in models.values()] == [
             m.serving for m in (await place.registry.models()).values()
         ]
 
@@ -293,7 +293,7 @@ async def test_rows_are_written_for_news_and_now_and_then(place: Place) -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "news"),
+    ("changes", "news"),
     [
         ({}, False),
         ({"slots": 5}, True),
@@ -309,19 +309,19 @@ async def test_rows_are_written_for_news_and_now_and_then(place: Place) -> None:
         ({"seen_ms": int(35_000 * SILENT_SLACK)}, False),
     ],
 )
-def test_what_is_news(told: dict[str, Any], news: bool) -> None:
-    def found(**changes: Any) -> Serving:
+def test_what_is_news(changes: dict[str, Any], news: bool) -> None:
+    def serving(**changes: Any) -> Serving:
         models = changes.pop("models", ("m", "n"))
         one = provider("p", *models, **({"speeds": speed(100.0)} | changes))
         return aggregate([one]).get("m", NOBODY)
 
-    assert news is changed(found(), found(**told), 35.0)
-    assert changed(None, found(), 35.0)
+    assert news is changed(serving(), serving(**changes), 35.0)
+    assert changed(None, serving(), 35.0)
     assert not changed(NOBODY, NOBODY, 35.0)
 
 
 def test_sums_leave_out_who_is_not_healthy() -> None:
-    found = aggregate(
+    serving = aggregate(
         [
             provider("a", slots=4, service_seconds=2.0, speeds=speed(9.0), seen_ms=5),
             provider("b", slots=8, service_seconds=4.0, seen_ms=7),
@@ -330,9 +330,14 @@ def test_sums_leave_out_who_is_not_healthy() -> None:
         ]
     )["m"]
 
-    assert (3, 15, 3.0, 7) == (found.providers, found.slots, found.service_seconds, found.seen_ms)
-    assert ["a"] == [group.provider_id for group in found.speed_groups]
-    [pool] = found.pools
+    assert (3, 15, 3.0, 7) == (
+        serving.providers,
+        serving.slots,
+        serving.service_seconds,
+        serving.seen_ms,
+    )
+    assert ["a"] == [group.provider_id for group in serving.speed_groups]
+    [pool] = serving.pools
     assert (4 / 2 + 8 / 4 + 3 / 3, {}) == (pool.rate, pool.rivals)
 
 

@@ -19,23 +19,23 @@ def provider(name: str, speed: TaskSpeed, slots: int = 1) -> ProviderRecord:
 
 
 def test_few_are_told_each_by_itself_and_the_fastest_comes_first() -> None:
-    found = speed_groups(
+    groups = speed_groups(
         "m", [provider(f"p{n}", TaskSpeed(8.0, 10.0 + n)) for n in range(GROUPS_MAX)]
     )
 
-    assert [f"p{n}" for n in reversed(range(GROUPS_MAX))] == [group.provider_id for group in found]
+    assert [f"p{n}" for n in reversed(range(GROUPS_MAX))] == [group.provider_id for group in groups]
 
 
 def test_of_many_nobody_is_left_out_and_the_fastest_is_told_by_itself() -> None:
     chance = random.Random(1)
     speeds = [TaskSpeed(1.0, chance.uniform(5.0, 200.0)) for _ in range(1000)]
 
-    found = speed_groups("m", [provider(f"p{n}", speed) for n, speed in enumerate(speeds)])
+    groups = speed_groups("m", [provider(f"p{n}", speed) for n, speed in enumerate(speeds)])
 
-    assert len(found) <= GROUPS_MAX
-    assert 1000 == sum(group.providers for group in found)
-    assert max(speed.tokens_per_second for speed in speeds) == found[0].speed.tokens_per_second
-    assert 1 == found[0].providers
+    assert len(groups) <= GROUPS_MAX
+    assert 1000 == sum(group.providers for group in groups)
+    assert max(speed.tokens_per_second for speed in speeds) == groups[0].speed.tokens_per_second
+    assert 1 == groups[0].providers
 
 
 def test_many_that_are_alike_are_few_paces() -> None:
@@ -45,11 +45,11 @@ def test_many_that_are_alike_are_few_paces() -> None:
 
 
 def test_those_that_tell_no_tokens_are_told_by_their_time() -> None:
-    found = speed_groups("m", [provider(f"p{n}", TaskSpeed(1.0 + n)) for n in range(50)])
+    groups = speed_groups("m", [provider(f"p{n}", TaskSpeed(1.0 + n)) for n in range(50)])
 
-    assert TaskSpeed(1.0) == found[0].speed
-    assert 50 == sum(group.providers for group in found)
-    assert len(found) <= GROUPS_MAX
+    assert TaskSpeed(1.0) == groups[0].speed
+    assert 50 == sum(group.providers for group in groups)
+    assert len(groups) <= GROUPS_MAX
 
 
 def test_who_has_no_slot_or_knows_no_speed_is_not_told() -> None:
@@ -70,13 +70,13 @@ def test_of_three_kinds_each_hears_about_what_it_would_of_all(tokens: float) -> 
     ]
     served = {"m": Serving(providers=len(fleet), speed_groups=speed_groups("m", fleet))}
 
-    found = peers.faster(served, provider("own", TaskSpeed(1.0, tokens))).get("m")
+    groups = peers.faster(served, provider("own", TaskSpeed(1.0, tokens))).get("m")
 
     if tokens == 99.0:
-        assert found is None
+        assert groups is None
     else:
-        assert found is not None
-        assert 100 / tokens == pytest.approx(found.times, rel=0.05)
+        assert groups is not None
+        assert 100 / tokens == pytest.approx(groups.times, rel=0.05)
         assert sum(n for speed, n in kinds if tokens <= speed < 100) == pytest.approx(
-            found.fellows, rel=0.1
+            groups.fellows, rel=0.1
         )

@@ -23,7 +23,7 @@ Loop = Callable[[], asyncio.AbstractEventLoop]
 
 @contextmanager
 def silent(host: str, port: int) -> Iterator[None]:
-    """An address that takes no connection and refuses none: its backlog is full."""
+    """Return an address that neither accepts nor refuses connections: its backlog is full."""
     with ExitStack() as stack:
         listening = stack.enter_context(socket.socket())
         listening.bind((host, port))
@@ -50,7 +50,7 @@ def resolve_to(*hosts: str) -> None:
 
 
 async def get(connections: Connections, port: int) -> float:
-    """How long a connection by name took, seconds; the answer is what it should be."""
+    """Return how long a connection by name took, seconds; check the answer."""
     begin = time.monotonic()
     response = await connections.send(
         "GET", f"http://server.test:{port}/", {}, b"", silence_seconds=5

@@ -30,7 +30,7 @@ async def proxied(
     authorization: str = "",
     tls: Path | None = None,
 ) -> AsyncIterator[tuple[Connections, Server, ForwardProxy]]:
-    """A server that only the proxy finds, as it seems; whether by TLS, and the proxy."""
+    """Return a server that seems to be behind the proxy only; whether by TLS, and the proxy."""
     server = Server(*answers)
     async with server.serving(server_context(tls) if tls else None):
         port = int(server.url.split(":")[2].split("/")[0])

@@ -39,7 +39,7 @@ def field(name: str, value: Any) -> bytes:
 
 
 def gguf(path: Path, fields: dict[str, Any]) -> Path:
-    """A file with these fields and, behind them, a vocabulary that is cut off."""
+    """Write a file with these fields and, behind them, a vocabulary that is cut off."""
     head = struct.pack("<4sIQQ", b"GGUF", 3, 0, len(fields) + 1)
     path.write_bytes(head + b"".join(field(*one) for one in fields.items()) + text("tokenizer.x"))
     return path
