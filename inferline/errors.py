@@ -1,8 +1,8 @@
 """
-Every way InferLine says no, with the HTTP status and the OpenAI error fields each one becomes.
+All errors of InferLine, with the HTTP status and the OpenAI error fields that each one becomes.
 
     InferLineError                 500  server_error           internal_error
-    ├── RequestError               the client can mend it
+    ├── RequestError               the client can correct it
     │   ├── InvalidRequest         400  invalid_request_error  invalid_request
     │   ├── FieldNotAllowed        400  invalid_request_error  field_not_allowed
     │   ├── AddressNotAllowed      400  invalid_request_error  address_not_allowed
@@ -19,9 +19,9 @@ Every way InferLine says no, with the HTTP status and the OpenAI error fields ea
     │   ├── BodyTooLarge           413  invalid_request_error  request_too_large
     │   ├── EncodingNotSupported   415  invalid_request_error  encoding_not_supported
     │   └── UpgradeRefused         426  invalid_request_error  upgrade_refused
-    ├── CapacityError              nobody can mend it now; later it may work
+    ├── CapacityError              nobody can correct it now; later it may work
     │   ├── QueueFull              429  rate_limit_error       queue_full
-    │   ├── LimitReached           a key or a tenant has had as much as it may
+    │   ├── LimitReached           a key or a tenant has reached a limit
     │   │   ├── RequestsLimited    429  requests               rate_limit_exceeded
     │   │   ├── TokensLimited      429  tokens                 rate_limit_exceeded
     │   │   └── QuotaExhausted     429  insufficient_quota     insufficient_quota
@@ -35,7 +35,7 @@ Every way InferLine says no, with the HTTP status and the OpenAI error fields ea
     │   ├── ProviderLost           502  server_error           provider_lost
     │   ├── ProviderFault          502  server_error           provider_fault
     │   └── TaskCancelled          499  server_error           cancelled
-    └── LeaseLost                  a provider spoke of an attempt that it no longer holds
+    └── LeaseLost                  a provider writes to an attempt that it no longer holds
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
-#: The longest that a client is told to wait, seconds: told of more, some SDKs give up at once, some
+#: The longest Retry-After, seconds: with a longer one some SDKs give up at once, some
 #: ask again at once, and some wait for an hour without a word.
 RETRY_AFTER_SECONDS_MAX: Final = 60
-#: How a request body may be compressed.
+#: Supported encodings of a request body.
 ENCODINGS: Final = ("gzip", "zstd", "deflate")
 
 
@@ -59,7 +59,7 @@ class InferLineError(Exception):
     status: int = 500
     type: ClassVar[str] = "server_error"
     code: str = "internal_error"
-    #: What the Retry-After header says; None sends no such header. SDKs honour 1 to 60 s.
+    #: The Retry-After header; None sends no such header. SDKs honour 1 to 60 s.
     retry_after_seconds: int | None = None
     #: False sends `x-should-retry: false`, which stops the SDKs' own retries; None leaves it to
     #: them.
@@ -368,7 +368,7 @@ class ProviderFault(TaskError):
 
     def __init__(self, breach: str = "") -> None:
         super().__init__()
-        #: Which one of `inferline.validation.output_rules`.
+        #: Its name in `inferline.validation.output_rules`.
         self.breach = breach
 
 

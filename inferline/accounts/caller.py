@@ -10,11 +10,11 @@ from inferline.accounts.patterns import EVERY, matches
 from inferline.names import base_name, dedicated_name
 from inferline.tasks.task import TIERS, Tier
 
-#: What a key is for: `client` asks for answers, `provider` enrols, `admin` makes keys and takes
-#: them back; each does nothing else.
+#: The use of a key: `client` makes requests, `provider` enrols, `admin` makes and revokes
+#: keys; each does nothing else.
 Role = Literal["client", "provider", "admin"]
 
-#: Whose tasks they are where no keys are asked for.
+#: The tenant of all tasks where no keys are required.
 LOCAL_TENANT: Final = "local"
 
 
@@ -23,7 +23,7 @@ class Caller:
     """The owner of a key, or everybody where no keys are required."""
 
     tenant: str
-    #: Empty where no keys are asked for.
+    #: Empty where no keys are required.
     key_id: str = ""
     role: Role = "client"
     #: Patterns, as of the shell, of the models that it may ask for, or that it may serve.
@@ -32,9 +32,9 @@ class Caller:
     tiers: tuple[Tier, ...] = TIERS
     #: Patterns of the models that anybody of its tenant may ask for.
     tenant_models: tuple[str, ...] = EVERY
-    #: Whether its tenant's tasks are for some providers alone.
+    #: True if only some providers may have its tenant's tasks.
     is_reserved: bool = False
-    #: How much it may ask for itself, and all of its tenant together.
+    #: The limits of the key, and of its tenant's keys together.
     limits: Limits = UNSET
     tenant_limits: Limits = UNSET
 
@@ -57,5 +57,5 @@ class Caller:
         return model if self.registry_name(model) == name and self.may_use(model) else None
 
 
-#: Everybody who reaches a gateway that asks for no keys.
+#: The caller at a gateway that requires no keys.
 ANYONE: Final = Caller(tenant=LOCAL_TENANT)

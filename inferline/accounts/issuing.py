@@ -9,8 +9,8 @@ from inferline.accounts.caller import Role
 from inferline.accounts.keys import ID, OVERLAP_SECONDS_MAX, Key, KeyStore, rotated
 from inferline.errors import InvalidRequest, KeyNotFound
 
-#: Of an id that is none, as it is told: of a whole key in its place, that is nothing secret.
-_TOLD_CHARS: Final = 14
+#: Characters of an unknown id that an error repeats: too few to leak a key pasted by mistake.
+_ID_CHARS_SHOWN: Final = 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Issuer:
     """
 
     store: KeyStore
-    #: Whose keys it has to do with; others' are as if they were not there.
+    #: The roles of the keys that it administers; other keys are hidden.
     roles: tuple[Role, ...]
 
     async def listed(self) -> list[tuple[Key, int | None]]:
@@ -55,7 +55,7 @@ class Issuer:
     async def _found(self, key_id: str) -> Key:
         key = await self.store.key(key_id) if ID.fullmatch(key_id) else None
         if key is None or key.role not in self.roles:
-            raise KeyNotFound(f"There is no {self._noun} {key_id[:_TOLD_CHARS]!r}.")
+            raise KeyNotFound(f"There is no {self._noun} {key_id[:_ID_CHARS_SHOWN]!r}.")
         return key
 
     @property

@@ -16,12 +16,12 @@ from inferline.expiring import ExpiringMap
 
 log = logging.getLogger(__name__)
 
-#: How exactly it is known when a key was last used, seconds; in so long it is written once.
+#: A key's last use is written at most once in this time, seconds.
 USE_SECONDS: Final = 3600.0
-#: Of how many keys a process remembers that it has written it.
+#: Keys whose last write a process remembers.
 USES_MAX: Final = 10_000
 
-#: What the secret of an unknown key is compared with: no secret has this hash.
+#: Compared with the secret of an unknown key: no secret has this hash.
 _NO_SHA256: Final = "0" * 64
 _INSTEAD: Final[dict[Role, str]] = {
     "client": "`inferline keys create` makes another.",
@@ -113,7 +113,7 @@ class Uses:
             await self._keys.note_use(key_id, now_ms, USE_SECONDS)
         except Unavailable:
             self._noted.pop(key_id)
-            log.warning("could not note that the key %s is used", key_id)
+            log.warning("could not write that the key %s is used", key_id)
 
 
 def _compared(parts: Shown, key: Key | None) -> tuple[bool, bool]:

@@ -25,9 +25,9 @@ from inferline.errors import NotAuthenticated
 from inferline.tasks.task import TIERS, Tier
 
 PREFIXES: Final[dict[Role, str]] = {"client": "il", "provider": "ilp", "admin": "ila"}
-#: Where a request may show its key: the SDKs of OpenAI, of Anthropic and for Azure each have one.
+#: The headers of a request's key, in the SDKs of OpenAI and Anthropic and for Azure.
 KEY_HEADERS: Final = ("authorization", "x-api-key", "api-key")
-#: How long the old secret of a rotated key works on unless told otherwise, and at the most,
+#: How long the old secret of a rotated key still works by default, and at the most,
 #: seconds.
 OVERLAP_SECONDS: Final = 24 * 3600
 OVERLAP_SECONDS_MAX: Final = 30 * 24 * 3600
@@ -35,11 +35,11 @@ OVERLAP_SECONDS_MAX: Final = 30 * 24 * 3600
 _DIGITS: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _ID_BYTES: Final = 8
 _SECRET_BYTES: Final = 32
-#: How many digits of base 62 hold 8, 32 and the CRC's 4 bytes.
+#: Digits of base 62 for 8, 32 and the CRC's 4 bytes.
 _ID_CHARS: Final = 11
 _SECRET_CHARS: Final = 43
 _CHECK_CHARS: Final = 6
-#: What an id looks like: who names another names no key.
+#: The form of an id: no key has another one.
 ID: Final = re.compile(rf"[0-9A-Za-z]{{{_ID_CHARS}}}")
 _FORM: Final = re.compile(
     rf"(il[pa]?)_([0-9A-Za-z]{{{_ID_CHARS}}})_([0-9A-Za-z]{{{_SECRET_CHARS}}})"
@@ -56,7 +56,7 @@ class Key:
 
     id: str
     role: Role
-    #: What a person called it.
+    #: The name that a person gave it.
     name: str
     tenant: str
     #: In hexadecimal.
@@ -66,7 +66,7 @@ class Key:
     models: tuple[str, ...] = EVERY
     #: The tiers that a client may ask for with it.
     tiers: tuple[Tier, ...] = TIERS
-    #: How much a client may ask for with it.
+    #: The limits of a client that uses it.
     limits: Limits = UNSET
     #: Milliseconds since 1970, here and below.
     created_ms: int

@@ -19,10 +19,10 @@ class Limits:
     """
 
     requests_per_minute: int | None = None
-    #: Of prompt and answer together, here and below.
+    #: Tokens of prompt and answer together, here and below.
     tokens_per_minute: int | None = None
     tokens_per_day: int | None = None
-    #: How many requests may be under way at once.
+    #: Requests under way at the same time.
     concurrent_requests: int | None = None
 
     def over(self, defaults: Limits) -> Limits:

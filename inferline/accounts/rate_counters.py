@@ -23,14 +23,14 @@ from inferline.errors import Unavailable
 
 MINUTE_MS: Final = 60_000
 DAY_MS: Final = 24 * 60 * MINUTE_MS
-#: How often a write is tried whose row was changed by others just before.
+#: Attempts at a write that other gateways' writes come before.
 TRIES_MAX: Final = 8
-#: What a generation is longer than a request, seconds: for clocks that differ, and until it closes.
+#: A generation lasts this much longer than a request, seconds: clocks differ, closing takes time.
 MARGIN_SECONDS: Final = 60.0
 
-#: What a row holds by name: numbers, and the mark of its last write.
+#: A row's attributes: numbers, and the mark of its last write.
 RawRow = Mapping[str, Any]
-#: Which limit is reached.
+#: The name of a limit.
 Limit = Literal["tokens_per_day", "requests_per_minute", "tokens_per_minute", "concurrent_requests"]
 
 
@@ -85,7 +85,7 @@ class CounterRow:
     #: Days since 1970.
     day: int | None = None
     day_tokens: int = 0
-    #: How many requests are open, of both generations.
+    #: Open requests of both generations.
     open: int = 0
     #: When this generation began, milliseconds since 1970, and how many of its requests are open.
     since_ms: int | None = None

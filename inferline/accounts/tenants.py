@@ -8,7 +8,7 @@ from typing import Final, Protocol
 from inferline.accounts.limits import UNSET, Limits
 from inferline.accounts.patterns import EVERY
 
-#: How many providers' tokens a tenant may name.
+#: Providers' tokens that a tenant may name.
 PROVIDERS_MAX: Final = 64
 
 
@@ -21,7 +21,7 @@ class Tenant:
     models: tuple[str, ...] = EVERY
     #: Ids of the tokens whose providers alone may have its tasks; None: all may.
     providers: tuple[str, ...] | None = None
-    #: How much all of its keys together may ask for.
+    #: The limits of all of its keys together.
     limits: Limits = UNSET
 
 

@@ -25,7 +25,7 @@ SLOTS_MAX: Final = 100_000
 TOKENS_PER_SECOND_MAX: Final = 1e9
 #: Longer than any task takes: thirty years.
 TASK_SECONDS_MAX: Final = 1e9
-#: Of a model's date and length, whatever its backend's unit is: all JSON can hold it.
+#: The largest date and length of a model, in whatever unit: every JSON parser can hold it.
 WHOLE_MAX: Final = 2**53
 REASON_CHARS_MAX: Final = 200
 
@@ -52,7 +52,7 @@ def _printable(value: str, info: ValidationInfo) -> str:
     return value
 
 
-#: Tells a process from others.
+#: Distinguishes a process from others.
 NONCE: Final = "^[0-9a-z-]{0,64}$"
 
 Printable = Annotated[
@@ -82,7 +82,7 @@ class ToldSpeed(BaseModel):
 
     #: Mean time a task takes, seconds.
     task_seconds: Real = Field(gt=0, le=TASK_SECONDS_MAX)
-    #: Output tokens a second while a task runs; 0 where the backend tells none.
+    #: Output tokens a second while a task runs; 0 if the backend reports none.
     tokens_per_second: Real = Field(default=0.0, ge=0, le=TOKENS_PER_SECOND_MAX)
 
 
@@ -90,19 +90,19 @@ class Enrolment(BaseModel):
     """A provider's description of itself."""
 
     id: Name
-    #: Tells this process from others with its id, of which the one with the larger began later;
-    #: earlier releases tell none.
+    #: Distinguishes this process from others with its id; the one with the larger began later.
+    #: Empty in earlier releases.
     nonce: str = Field(default="", pattern=NONCE)
     version: Printable = Field(max_length=64)
-    #: How many tasks it runs at once, and how many it runs now.
+    #: Tasks that it can run at the same time, and tasks that it runs now.
     slots: Whole = Field(ge=0, le=SLOTS_MAX)
     running: Whole = Field(default=0, ge=0, le=SLOTS_MAX)
     healthy: Flag = True
     #: Mean time a task takes at its backend, seconds; 0 before the first.
     service_seconds: Real = Field(default=0.0, ge=0, le=TASK_SECONDS_MAX)
-    #: Output tokens a second over its last minute; 0 where its backend does not tell.
+    #: Output tokens a second over its last minute; 0 if its backend reports none.
     tokens_per_second: Real = Field(default=0.0, ge=0, le=TOKENS_PER_SECOND_MAX)
-    #: Why it takes no work; empty when it does.
+    #: The reason why it takes no work; empty if it does.
     reason: Printable = Field(default="", max_length=REASON_CHARS_MAX)
     models: list[OfferedModel] = Field(max_length=MODELS_MAX)
     #: By model, of those that it has run.
@@ -111,9 +111,9 @@ class Enrolment(BaseModel):
         max_length=MODELS_MAX,
         json_schema_extra={"additionalProperties": False},
     )
-    #: Whether it wants credentials: it has none, or they end soon, or its models have changed.
+    #: True if it needs credentials: it has none, they expire soon, or its models have changed.
     credentials: Flag = True
-    #: Whether it takes tasks of reserved models, with lent credentials; earlier releases don't.
+    #: True if it takes tasks of dedicated models, with lent credentials; earlier releases don't.
     takes_reserved: Flag = False
 
 
@@ -125,7 +125,7 @@ class Credentials(BaseModel):
     token: str | None = Field(default=None, repr=False)
     #: Milliseconds since 1970; None: they do not expire.
     expires_ms: int | None = None
-    #: How long they last from now on; for who has another clock.
+    #: How long they last from now on, for a provider with another clock.
     last_seconds: int | None = None
 
 
@@ -139,12 +139,12 @@ class Terms(BaseModel):
     first_byte_seconds_max: float
     gap_seconds_max: float
     answer_bytes_max: int
-    #: Gateways of an earlier release do not tell it.
+    #: Gateways of an earlier release do not send it.
     orphan_seconds: float = 60.0
     cancel_seconds: float = 0.4
     first_event_seconds_max: float = 5.0
     busy_seconds_max: float = 30.0
-    #: Whether answers may be written packed: gateways of an earlier release can't read them.
+    #: True if answers may be written packed: gateways of an earlier release can't read them.
     packs: bool = False
 
     model_config = ConfigDict(from_attributes=True)
@@ -155,7 +155,7 @@ class Faster(BaseModel):
 
     #: How many times as fast the best of them is.
     times: float = Field(ge=1, allow_inf_nan=False)
-    #: How many are slower than that one, but not than the one that is told, which is counted.
+    #: How many are slower than the best, but not slower than the grant's own provider; it counts.
     fellows: int = Field(default=1, ge=1)
 
 
@@ -169,20 +169,20 @@ class Grant(BaseModel):
 
     #: Queue URLs per tier, by model.
     queues: dict[str, dict[Tier, str]]
-    #: How many other providers serve a model, by its id. Gateways of an earlier release tell none.
+    #: Other providers that serve a model, by its id. Gateways of an earlier release send none.
     peers: dict[str, int] = Field(default_factory=dict)
-    #: Who of these is faster, by model; none where nobody is, or nobody knows, or the gateway is
-    #: of an earlier release.
+    #: The faster ones of these, by model; empty if there are none, none are known, or the gateway
+    #: is of an earlier release.
     faster: dict[str, Faster] = Field(default_factory=dict)
     tasks_table: str
     bodies_bucket: str
     region: str
-    #: Where AWS is, if not at AWS.
+    #: The address of AWS's emulator; empty for AWS itself.
     endpoint_url: str = ""
     #: None: use those lent before, or when there were none the host's own.
     credentials: Credentials | None = None
     terms: Terms
-    #: What whoever operates the provider should hear; gateways of an earlier release tell nothing.
+    #: A warning for the provider's operator; gateways of an earlier release send none.
     warning: str = ""
 
 

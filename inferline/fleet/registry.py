@@ -15,17 +15,17 @@ from typing import Final, Protocol
 from inferline.names import model_hash, slug
 from inferline.tasks.task import Tier
 
-#: Stands between a provider's name and what tells a process from others by it; in no `NAME`.
+#: Separates a provider's name from the suffix of a second process with it; in no `NAME`.
 TWIN: Final = "#"
 
-#: What is kept of times and speeds, seconds and tokens a second: less is not told apart from none.
+#: Precision of stored times and speeds, seconds and tokens a second: less is stored as 0.
 RESOLUTION: Final = 0.001
 
 #: How long a breach counts, seconds, and how long a quarantined provider is remembered.
 STRIKE_SECONDS: Final = 3600
 QUARANTINE_SECONDS_KEPT: Final = 30 * 24 * 3600
 
-#: What a census has found holds for longer than a provider may be silent, by this share, so that
+#: An aggregation holds for longer than a provider may be silent, by this share, so that
 #: another need not write it anew each time.
 SILENT_SLACK: Final = 1 / 3
 
@@ -65,7 +65,7 @@ class TaskSpeed:
 
     #: Mean time a task takes, seconds.
     task_seconds: float
-    #: Output tokens a second while a task runs; 0 where the backend tells none.
+    #: Output tokens a second while a task runs; 0 if the backend reports none.
     tokens_per_second: float = 0.0
 
     def over(self, other: TaskSpeed) -> float:
@@ -85,7 +85,7 @@ class SpeedGroup:
 
     speed: TaskSpeed
     providers: int = 1
-    #: Which one it is; empty for more than one.
+    #: Empty for more than one provider.
     provider_id: str = ""
 
 
@@ -99,10 +99,10 @@ class Serving:
     service_seconds: float = 0.0
     #: Empty while nobody knows how fast they are.
     pools: tuple[ProviderPool, ...] = ()
-    #: Of those that have slots and have run it lately (`inferline.fleet.speeds`).
+    #: The speeds of those that have slots and have run it lately (`inferline.fleet.speeds`).
     speed_groups: tuple[SpeedGroup, ...] = ()
     #: When one of them was last heard of, milliseconds since 1970. While there is none: when
-    #: anybody was who has the model, healthy or not, or when it was first counted; 0 before that.
+    #: any provider with the model was, healthy or not, or its first aggregation; 0 before that.
     seen_ms: int = 0
 
     def lasts(self, now_ms: int, silent_seconds: float) -> bool:
@@ -119,15 +119,15 @@ NOBODY: Final = Serving()
 class Model:
     """A model that clients may ask for: everybody's, or the one dedicated to a tenant."""
 
-    #: As the registry calls it (`inferline.task.reserved`).
+    #: The registry's name for it (`inferline.names.dedicated_name`).
     id: str
     #: The URL of its queue for each tier.
     queues: Mapping[Tier, str]
     created: int = 0
     owned_by: str = "inferline"
-    #: Tokens, as a provider told; None when none did.
+    #: Tokens, as a provider reported; None if none did.
     context_length: int | None = None
-    #: None: an earlier release told of it, and nobody has counted since.
+    #: None: an earlier release wrote it, and nobody has aggregated since.
     serving: Serving | None = field(default=None, compare=False)
 
     @property
@@ -175,11 +175,11 @@ class ProviderRecord:
     tokens_per_second: float = 0.0
     #: Why it takes no work; empty when it does.
     reason: str = ""
-    #: By model, of those that it has run lately.
+    #: By model, for models that it has run lately.
     speeds: Mapping[str, TaskSpeed] = field(default_factory=dict)
     #: When it was last heard of, milliseconds since 1970 by the store's clock.
     seen_ms: int = 0
-    #: Of two processes by one name the one with the larger began later; "" of earlier releases.
+    #: Of two processes with one name the one with the larger began later; "" in earlier releases.
     nonce: str = ""
     #: When another process enrolled by its name, milliseconds since 1970; 0: none has.
     twin_ms: int = 0
@@ -205,7 +205,7 @@ def twin_id(provider_id: str, nonce: str) -> str:
 class Fleet:
     """All providers together, as last aggregated."""
 
-    #: The number of that census; it only grows, and orders what censuses write.
+    #: The epoch's number; it only grows, and orders what aggregations write.
     turn: int = 0
     #: When it began, milliseconds since 1970; 0 before the first.
     counted_ms: int = 0
@@ -231,7 +231,7 @@ class Snapshot:
     models: Mapping[str, Model] = field(default_factory=dict)
     #: Live ones only.
     providers: Mapping[str, ProviderRecord] = field(default_factory=dict)
-    #: Those no longer heard of that have not left.
+    #: Providers that have fallen silent without leaving.
     silent: Sequence[ProviderRecord] = ()
 
 
@@ -242,7 +242,7 @@ class Registry(Protocol):
     Every method raises `Unavailable` when the store does not answer.
     """
 
-    #: Unheard for so long, a provider is no longer live.
+    #: A provider that is silent for longer is no longer live.
     silent_seconds: float
 
     def now_ms(self) -> int:

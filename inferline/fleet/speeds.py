@@ -7,7 +7,7 @@ from typing import Final
 
 from inferline.fleet.registry import ProviderRecord, SpeedGroup
 
-#: How many paces are told of those whose backends tell tokens, and how many of the others.
+#: Groups of the providers whose backends report tokens, and as many of the others.
 GROUPS_MAX: Final = 8
 
 

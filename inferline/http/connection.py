@@ -33,17 +33,17 @@ class Connection(asyncio.Protocol):
     def __init__(self, pool: ConnectionPool, origin: Origin) -> None:
         self.origin = origin
         self.used_at = 0.0
-        #: Whether it leads to a proxy that passes requests on: some end theirs after one, unsaid.
+        #: True if it leads to a proxy that passes requests on: some close it silently after one.
         self.is_passed_on = False
         self._pool = pool
         self._response: Response | None = None
         self._parser: Any = None
         self._headers: dict[str, str] = {}
-        #: What has come of the present response before its headers were complete.
+        #: Bytes of the present response received before its headers were complete.
         self._head_bytes = 0
-        #: Whether the body ends where the connection does.
+        #: True if the body ends where the connection does.
         self._until_close = False
-        #: Whether the response has ended and the connection has not.
+        #: True if the response has ended and the connection has not.
         self._keeps = False
         self._is_paused = False
 
@@ -70,7 +70,7 @@ class Connection(asyncio.Protocol):
         self._response = None
         self._transport.abort()
 
-    # What asyncio tells.
+    # Called by asyncio.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's are of another family
@@ -103,7 +103,7 @@ class Connection(asyncio.Protocol):
         else:
             response.fail(HungUp(str(exc) if exc else "The connection was closed."))
 
-    # What httptools tells.
+    # Called by httptools.
 
     def on_message_begin(self) -> None:
         if self._response is None:  # A second response, which nobody asked for.

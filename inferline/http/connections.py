@@ -37,9 +37,9 @@ class Connections:
     ) -> None:
         self.connect_seconds = connect_seconds
         self._idle_seconds = idle_seconds
-        #: Those that wait for a request, the one used last at the end.
+        #: Unused connections, the one used last at the end.
         self._idle: dict[Origin, deque[Connection]] = {}
-        #: Those that are open.
+        #: All open connections.
         self.all: set[Connection] = set()
         self._proxies = proxies
         self._to = to

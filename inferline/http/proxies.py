@@ -35,7 +35,7 @@ class Proxies:
     #: For http addresses, and for https ones; empty: none.
     http: str = field(default="", repr=False)
     https: str = field(default="", repr=False)
-    #: What is asked without one: names, suffixes, addresses and networks, by commas or spaces.
+    #: Hosts that need no proxy: names, suffixes, addresses and networks, by commas or spaces.
     exempt: str = ""
 
     @classmethod

@@ -9,7 +9,7 @@ from typing import Final, Protocol
 from inferline.background import first_of
 from inferline.http.errors import HttpError, Silence
 
-#: What of a response may lie here unread, bytes; then its sender has to wait.
+#: Unread bytes of a response; with more, its sender has to wait.
 UNREAD_BYTES_MAX: Final = 256 * 1024
 
 #: Says, when nothing has come for too long, whether to wait for as long again.
@@ -118,7 +118,7 @@ class Response:
             self._ended = True
             self._source.abort()
 
-    # What the connection tells.
+    # Called by the connection.
 
     def headed(self, status: int) -> None:
         """Set the status; the headers are complete."""

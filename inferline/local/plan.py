@@ -17,7 +17,7 @@ from inferline.local.llm import context, model
 from inferline.local.options import PREFIX, Options
 from inferline.local.processes.part import Part
 
-#: What the built-in LLM answers at a time, unless said otherwise.
+#: Slots of the built-in LLM by default.
 SLOTS = 4
 #: How long the provider may finish answers once asked to end, and then hand back what is left.
 DRAIN_SECONDS = 10

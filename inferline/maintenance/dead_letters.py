@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 class Fate(Enum):
     """The end of a dead letter's task."""
 
-    #: It is FAILED, and its client is told.
+    #: It is FAILED; its client gets the error.
     BURIED = "buried"
     #: It had ended before, or it is none of ours any more.
     GONE = "gone"

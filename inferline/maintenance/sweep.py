@@ -23,11 +23,11 @@ from inferline.usage.minutes import MINUTE_MS, Minute, MinuteStore
 
 log = logging.getLogger(__name__)
 
-#: How many live tasks of a model are looked at; a model that has more is deep in trouble anyway.
+#: Live tasks of a model that are checked; a model with more is in deep trouble anyway.
 TASKS_MAX: Final = 1000
-#: How old the last count of the providers may be, seconds; their heartbeats lead to it mostly.
-COUNT_SECONDS: Final = 60.0
-#: How many writes are under way at a time.
+#: Maximum age of the last aggregation, seconds; heartbeats trigger most aggregations.
+AGGREGATE_SECONDS: Final = 60.0
+#: Writes at the same time.
 WRITES_MAX: Final = 25
 #: How long past its deadline a task may be: those whose reader is there are ended by it.
 GRACE_SECONDS: Final = 5.0
@@ -64,7 +64,7 @@ class Sweep:
     store: TaskStore
     registry: Registry
     queue_maker: QueueMaker
-    #: Where the age of each model's oldest task is noted; None: nowhere.
+    #: The store for the age of each model's oldest task; None: it is not stored.
     minutes: MinuteStore | None = None
     #: Models that are to be known before any provider enrols them.
     models: Sequence[str] = ()
@@ -72,7 +72,7 @@ class Sweep:
 
     def __post_init__(self) -> None:
         """Make an aggregator, for when no heartbeat comes any more."""
-        self.aggregator = FleetAggregator(self.registry, COUNT_SECONDS)
+        self.aggregator = FleetAggregator(self.registry, AGGREGATE_SECONDS)
 
     async def run(self) -> SweepReport:
         """Sweep once. Raises Unavailable."""

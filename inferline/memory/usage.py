@@ -53,14 +53,16 @@ class MemoryUsage:
             if part not in parts or parts[part].requests <= usage.requests:
                 parts[part] = replace(usage)
 
-    async def progress(self) -> Watermarks:
+    async def watermarks(self) -> Watermarks:
         """How far counting has come."""
         return self._progress
 
-    async def advance(self, progress: Watermarks) -> None:
+    async def advance(self, watermarks: Watermarks) -> None:
         """Say how far counting has come."""
         seen = self._progress
-        self._progress = Watermarks(max(seen.once, progress.once), max(seen.twice, progress.twice))
+        self._progress = Watermarks(
+            max(seen.first_pass, watermarks.first_pass), max(seen.final_pass, watermarks.final_pass)
+        )
 
     async def rows(
         self, tenant: str | None, resolution: Resolution, first: int, end: int

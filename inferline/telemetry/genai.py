@@ -42,17 +42,17 @@ OTHER: Final = "_OTHER"
 
 #: Buckets of durations, seconds; the conventions end at 81.92, and here an answer may take longer.
 DURATIONS: Final = (*(0.01 * 2**n for n in range(14)), 163.84, 327.68, 655.36)
-#: Of the time to the first token.
+#: Buckets of the time to the first token,
 FIRST_TOKEN: Final = (
     *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75),
     *(1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0),
 )
-#: Of the time per token,
+#: of the time per token,
 PER_TOKEN: Final = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
 #: and of counts of tokens.
 TOKENS: Final = tuple(4**n for n in range(14))
 
-#: How many models get a label of their own; more are told together.
+#: Models that get a label of their own; all others share one.
 MODELS_MAX: Final = 1000
 
 #: `gen_ai.token.type`.
@@ -64,7 +64,7 @@ _USAGE: Final[Mapping[str, TokenType]] = {
     "completion_tokens": "output",
     "output_tokens": "output",
 }
-#: A backend that tells of more tokens than this, or of fewer than none, is not believed.
+#: A larger or a negative token count from a backend is ignored.
 TOKENS_MAX: Final = 2**31
 
 

@@ -14,7 +14,7 @@ _TRACEPARENT: Final = re.compile(
 )
 _SAMPLED: Final = 0x01
 
-#: What a span is of: a request served, a call made, a message processed, or a time within.
+#: The subject of a span: a request served, a call made, a message processed, or a part of these.
 SpanKind = Literal["server", "client", "consumer", "internal"]
 Attributes = Mapping[str, str | int | bool]
 
@@ -25,7 +25,7 @@ class TraceParent:
 
     trace_id: str
     span_id: str
-    #: Whether the trace is kept by those who were asked before us.
+    #: True if the processes before this one keep the trace.
     sampled: bool = True
 
     def __str__(self) -> str:

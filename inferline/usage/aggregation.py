@@ -35,22 +35,22 @@ from inferline.usage.usage import (
 log = logging.getLogger(__name__)
 
 #: How long after its end a slice is counted: an index shows a write a moment late, and the write
-#: itself may have been repeated; the gateways' last minute has been told by then as well.
-ONCE_MS: Final = 70_000
+#: itself may have been repeated; the gateways have written their last minute by then as well.
+FIRST_PASS_MS: Final = 70_000
 #: How long after its end it is counted again. AWS takes no write that was signed a quarter of an
 #: hour ago, and a task's rows live for an hour after its deadline.
-TWICE_MS: Final = 30 * 60_000
+FINAL_PASS_MS: Final = 30 * 60_000
 #: How far back it goes on after a pause in which nobody counted: so long rows live at the most, a
 #: day for tasks with an idempotency key.
 BACK_MS: Final = DAY_MS + SLICE_MS
 #: And so far it puts hours into their days: their own rows are kept no longer.
 HOURS_BACK_MS: Final = HOUR_DAYS_KEPT * DAY_MS
-#: How far back it begins where nothing was counted ever.
+#: How far back it begins if nothing has ever been counted.
 FIRST_BACK_MS: Final = 2 * SLICE_MS
-#: How far back calls to AWS are looked for: all minutes since are read for that.
+#: How far back calls to AWS are read: that takes all minutes since.
 CALLS_BACK_MS: Final = 12 * SLICE_MS
-#: Between two looks whether a slice is due, seconds.
-LOOK_SECONDS: Final = 60.0
+#: Seconds between two checks for a slice that is due.
+CHECK_SECONDS: Final = 60.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -62,14 +62,18 @@ class UsageAggregator:
 
     async def run(self) -> int:
         """Count what is due; return the number of slices. Raises Unavailable."""
-        now, seen = self.usage.now_ms(), await self.usage.progress()
-        if not seen.once:
+        now, watermarks = self.usage.now_ms(), await self.usage.watermarks()
+        if not watermarks.first_pass:
             first = _due(now, FIRST_BACK_MS)
-            seen = Watermarks(first, first)
-            await self.usage.advance(seen)
+            watermarks = Watermarks(first, first)
+            await self.usage.advance(watermarks)
         first, closes = _due(now, BACK_MS), _due(now, HOURS_BACK_MS)
-        once = await self._count(max(seen.once, first), _due(now, ONCE_MS), again=False)
-        twice = await self._count(max(seen.twice, closes), _due(now, TWICE_MS), again=True)
+        once = await self._count(
+            max(watermarks.first_pass, first), _due(now, FIRST_PASS_MS), again=False
+        )
+        twice = await self._count(
+            max(watermarks.final_pass, closes), _due(now, FINAL_PASS_MS), again=True
+        )
         return once + twice
 
     @asynccontextmanager
@@ -82,7 +86,7 @@ class UsageAggregator:
                     await self.run()
                 except InferLineError as error:
                     log.warning("could not count usage: %s", error.code)
-                await clock.sleep(LOOK_SECONDS)
+                await clock.sleep(CHECK_SECONDS)
 
         async with background(repeat()):
             yield
@@ -90,7 +94,7 @@ class UsageAggregator:
     async def _count(self, first: int, end: int, *, again: bool) -> int:
         for number in range(first, end):
             await self._settle(number, again=again)
-            done = Watermarks(twice=number + 1) if again else Watermarks(once=number + 1)
+            done = Watermarks(final_pass=number + 1) if again else Watermarks(first_pass=number + 1)
             await self.usage.advance(done)
         return max(0, end - first)
 

@@ -25,19 +25,19 @@ class Entry:
     streamed: bool
     #: HTTP status that the client got.
     status: int
-    #: The error's code when the request failed, in whatever form the client was told, as
+    #: The error's code if the request failed, in whatever form the client got it, as
     #: `inferline.telemetry.genai.error_type` has it; else empty.
     code: str = ""
-    #: Who ran it, and in which attempt; empty and 0 when nobody did.
+    #: The provider that ran it, and the attempt's number; empty and 0 if none did.
     provider: str = ""
     attempt: int = 0
     queue_ms: int = 0
     #: Until the first bytes of the answer were sent; None when there were none.
     first_ms: int | None = None
     total_ms: int = 0
-    #: Of the answer's body.
+    #: Bytes of the answer's body.
     answer_bytes: int = 0
-    #: What the backend says that it read and wrote; 0 where it does not.
+    #: Tokens read and written, as the backend says; 0 if it does not.
     input_tokens: int = 0
     output_tokens: int = 0
 
@@ -61,5 +61,5 @@ class Ledgers:
             ledger.record(entry)
 
 
-#: For who keeps none.
+#: The ledger that keeps nothing.
 NO_LEDGER: Final = Ledgers()

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 MINUTE_MS: Final = 60_000
 #: Between two writes of what has gathered, seconds.
 FLUSH_SECONDS: Final = 5.0
-#: How many rows may wait for a store that does not answer; the oldest are dropped.
+#: Rows that may wait for a store that does not answer; the oldest are dropped.
 ROWS_WAITING_MAX: Final = 256
 
 #: Each bucket of a histogram ends where its number is so many times its beginning: what is read
@@ -34,9 +34,9 @@ ROWS_WAITING_MAX: Final = 256
 _GROWTH: Final = 1.2
 _LOG_GROWTH: Final = math.log(_GROWTH)
 
-#: What there is a histogram of, in milliseconds. Of answers without an error: until the first bytes
+#: The histograms, in milliseconds. For answers without an error: the time until the first bytes
 #: of a stream, until an answer's last byte, and until a provider took the task. And how long the
-#: oldest task had waited, at each look.
+#: oldest task had waited, at each check.
 Measure = Literal["first", "total", "queue", "age"]
 
 _REQUESTS: Final = "n"

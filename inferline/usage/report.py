@@ -23,18 +23,18 @@ from inferline.usage.usage import (
     UsageStore,
 )
 
-#: What sums can be told by.
+#: The names that sums can be grouped by.
 Dimension = Literal["tenant", "key", "model", "provider", "hour", "day"]
 DIMENSIONS: Final[tuple[Dimension, ...]] = get_args(Dimension)
-#: How many days are told from the rows of their hours: later ones have no whole row yet.
+#: Days that are read from the rows of their hours: the last ones have no complete row yet.
 HOURLY_DAYS: Final = 2
-#: How many rows one report is made of.
+#: Rows that one report may read.
 ROWS_MAX: Final = 50_000
-#: How many tasks that were not counted yet are added to a report; with more of them it ends before
+#: Tasks not counted yet that may be added to a report; with more of them it ends before
 #: them. The next count is at the most minutes away, unless nobody counts.
 FRESH_TASKS_MAX: Final = 5000
 FRESH_SLICES_MAX: Final = 12
-#: How many tasks are looked at for a list of one tenant's, and how far back: most rows are gone by
+#: Tasks read for a list of one tenant's requests, and how far back: most rows are gone by
 #: then, and each slice takes some reads.
 LISTED_FROM_MAX: Final = 20_000
 LISTED_SLICES_MAX: Final = 2 * HOUR_MS // SLICE_MS
@@ -93,12 +93,12 @@ class Report:
         Time begins with whole five minutes, before yesterday with a whole hour. Raises Unavailable,
         and InvalidRequest if there is too much.
         """
-        now, seen = store.now_ms(), await store.progress()
+        now, seen = store.now_ms(), await store.watermarks()
         hourly = now // DAY_MS - HOURLY_DAYS + 1
-        end = min(self.until_ms, seen.once * SLICE_MS)
+        end = min(self.until_ms, seen.first_pass * SLICE_MS)
         await self._add(store, DAY, self.since_ms, min(end, hourly * DAY_MS))
         await self._add(store, HOUR, max(self.since_ms, hourly * DAY_MS), end)
-        self.counted_ms = await self._add_fresh(store, seen.once, now)
+        self.counted_ms = await self._add_fresh(store, seen.first_pass, now)
 
     def rows(self) -> list[dict[str, Any]]:
         """Return a row for each group: its names, and the sums."""

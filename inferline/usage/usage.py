@@ -45,10 +45,10 @@ class UsageKey(NamedTuple):
     """The names by which usage is stored."""
 
     tenant: str
-    #: Empty where no keys are asked for.
+    #: Empty where no keys are required.
     key_id: str
     model: str
-    #: Who ran the last attempt; empty when nobody did.
+    #: The provider of the last attempt; empty if there was none.
     provider: str
 
 
@@ -201,8 +201,8 @@ class UsageRow(NamedTuple):
 class Watermarks(NamedTuple):
     """The first slice that is not counted yet, and the first that is not counted finally."""
 
-    once: int = 0
-    twice: int = 0
+    first_pass: int = 0
+    final_pass: int = 0
 
 
 class UsageStore(Protocol):
@@ -235,10 +235,10 @@ class UsageStore(Protocol):
         A stored part of more requests stays: its writer saw more.
         """
 
-    async def progress(self) -> Watermarks:
+    async def watermarks(self) -> Watermarks:
         """Return how far counting has come."""
 
-    async def advance(self, progress: Watermarks) -> None:
+    async def advance(self, watermarks: Watermarks) -> None:
         """Store how far counting has come. It never goes back."""
 
     def rows(

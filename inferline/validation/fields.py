@@ -51,7 +51,7 @@ _SUSPECT: Final = frozenset(
 )
 #: What `type` says of an object that is itself a picture, sound, film or file.
 _MEDIA_TYPES: Final = frozenset({"image", "audio", "video", "file"})
-#: Of the template's variables those that are really options of the call that renders it: another
+#: Template variables that are really options of the call that renders it: another
 #: template, or work that blocks the server. The rest are a template's own, as `enable_thinking`.
 _RENDERING: Final = frozenset(
     {"chat_template", "tokenize", "tokenizer", "tokenizer_kwargs", "processor_kwargs"}
@@ -65,11 +65,11 @@ _ADDRESS: Final = re.compile(r"https?://([A-Za-z0-9.-]+(?::[0-9]{1,5})?)(?:[/?][
 _PATH_CHARS_MAX: Final = 4096
 #: How a JPEG begins in base64; all else that begins with a slash may be a path.
 _JPEG: Final = "/9j/"
-#: Of where a field is, as the client is told.
+#: Characters of a field's position in an error.
 _PARAM_CHARS_MAX: Final = 200
 
 #: Where a field is: its name or number, and the same of what it is in. Nothing is put together
-#: before it is to be told, or long names would make the look slow.
+#: before it is needed, or long names would make the scan slow.
 Path = tuple["Path", str | int] | None
 
 
@@ -77,7 +77,7 @@ Path = tuple["Path", str | int] | None
 class FieldPolicy:
     """The rules for the fields of a request."""
 
-    #: Whom backends may fetch from, in lower case, with the port where it is not the usual one.
+    #: Hosts that backends may fetch from, in lower case, with the port if it is not the default.
     hosts: Set[str]
     #: Characters of a regular expression or a grammar.
     grammar_chars_max: float
@@ -126,9 +126,9 @@ class _FieldScanner:
     """A search of a whole document for fields, by their names and positions."""
 
     fields: FieldPolicy
-    #: Whether a name may be written in another case than ours.
+    #: True if a name may be written in another case.
     respelled: bool
-    #: Whether some schema has a regular expression that is too long.
+    #: True if some schema has a regular expression that is too long.
     has_long: bool
 
     def object(self, node: Mapping[str, Any], path: Path, *, inside: bool = False) -> None:

@@ -43,7 +43,7 @@ class FormPart:
 
     #: Empty for none.
     name: str
-    #: Whether it has a file's name that all backends see, so that its value is a file's content.
+    #: True if it has a file name that all backends see, so that its value is a file's content.
     is_file: bool
     start: int
     end: int

@@ -29,7 +29,7 @@ MEANINGS: Final[Mapping[str, str]] = {
     "usage": "token counts that can't be",
 }
 
-#: What a row counts, and says.
+#: A row's numbers, and its texts.
 _NUMBERS: Final = (
     *("created_ms", "deadline_ms", "attempt_limit", "ttl", "reader_ms", "attempt", "lease_ms"),
     *("claimed_ms", "lapsed_ms", "status", "chunks"),
@@ -38,12 +38,12 @@ _TEXTS: Final = (
     *("model", "tier", "tenant", "path", "body_sha256", "identity", "traceparent", "reader"),
     *("owner", "content_type", "unfit"),
 )
-#: What the gateway wrote, and nobody may change.
+#: Fields that the gateway wrote, and nobody may change.
 _GIVEN: Final = (
     *("model", "tier", "tenant", "path", "query", "request_headers", "body_sha256"),
     *("identity", "created_ms", "deadline_ms"),
 )
-#: The headers of a failure that a provider may tell of, and what they may say.
+#: The headers of a failure that a provider may write, and their values.
 _HEADERS: Final = {
     "retry-after": re.compile("[0-9]{1,5}"),
     "x-should-retry": re.compile("true|false"),
@@ -58,7 +58,7 @@ _DOCUMENT: Final = re.compile(
     rf"(?:application/(?:[a-z0-9.-]+\+)?json|text/event-stream){_PARAMETERS}", re.IGNORECASE
 )
 #: Texts as speech becomes, sounds, and bytes. No browser shows any of these as a page, as long as
-#: it is told not to guess.
+#: it must not guess types.
 _MEDIA: Final = re.compile(
     r"(?:text/(?:plain|vtt|srt)|application/(?:octet-stream|x-subrip)|audio/(?:mpeg|mp3|mp4|x-m4a"
     r"|(?:x-|vnd\.)?wav|wave|ogg|opus|webm|(?:x-)?flac|(?:x-)?aac|(?:x-)?pcm|l16|l24|basic))"

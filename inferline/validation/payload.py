@@ -32,13 +32,13 @@ SERVICE_TIERS: Final[Mapping[str, Tier]] = {
 #: What the APIs and LLM servers call the longest that an answer may be.
 _LENGTHS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens", "n_predict")
 
-#: Of a field's name, as the client is told.
+#: Characters of a field's name in an error.
 _NAME_CHARS_MAX: Final = 64
 #: The colon of a field: behind a quotation mark that is not escaped, or behind white space. A few
 #: colons of texts look the same.
 _COLON: Final = re.compile(rb':(?<=[^\\]":|.[ \t\n\r]:)', re.DOTALL)
 
-#: Of the Responses API what only a server can do that keeps answers; ours may be another each time.
+#: Fields of the Responses API that need a server that keeps answers; each request may get another.
 _KEPT_ANSWERS: Final[Mapping[str, str]] = {
     "background": "Answers are not made in the background here. Leave it out, and read a stream.",
     "conversation": "Conversations are not kept here. Send their items in `input`.",
@@ -60,9 +60,9 @@ class Payload:
     choices: int = 1
     #: How long one of them may be, tokens; None when the client did not say.
     output_tokens_max: int | None = None
-    #: Whether the client itself asked for the usage of a stream.
+    #: True if the client itself asked for the usage of a stream.
     include_usage: bool = False
-    #: Of a form: how long its texts are, bytes, and how many files it has. None: it is no form.
+    #: The length of a form's texts, bytes, and its number of files. None: it is not a form.
     text_bytes: int | None = None
     files: int = 0
 

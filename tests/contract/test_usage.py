@@ -170,12 +170,16 @@ async def test_rows_are_of_one_tenant_or_of_all_in_a_span_of_one_grain(seams: Se
 
 
 async def test_counting_never_goes_back(seams: Seams) -> None:
-    assert Watermarks(0, 0) == await seams.usage.progress()
+    assert Watermarks(0, 0) == await seams.usage.watermarks()
 
-    for progress in (Watermarks(once=7), Watermarks(twice=5), Watermarks(once=6, twice=4)):
+    for progress in (
+        Watermarks(first_pass=7),
+        Watermarks(final_pass=5),
+        Watermarks(first_pass=6, final_pass=4),
+    ):
         await seams.usage.advance(progress)
 
-    assert Watermarks(7, 5) == await seams.usage.progress()
+    assert Watermarks(7, 5) == await seams.usage.watermarks()
 
 
 @pytest.fixture

@@ -95,16 +95,17 @@ class DynamoUsage:
             some = each[start : start + WRITES_MAX]
             await asyncio.gather(*(self._put(resolution, number, part, *one) for one in some))
 
-    async def progress(self) -> Watermarks:
+    async def watermarks(self) -> Watermarks:
         """How far counting has come; see `UsageStore`."""
         request = {"Key": _key(_PROGRESS), "ConsistentRead": True}
         answer = await self._call("GetItem", request)
         row = from_item(answer.get("Item") or {})
         return Watermarks(row.get("once", 0), row.get("twice", 0))
 
-    async def advance(self, progress: Watermarks) -> None:
+    async def advance(self, watermarks: Watermarks) -> None:
         """Say how far counting has come; see `UsageStore`."""
-        for name, number in progress._asdict().items():
+        numbers = {"once": watermarks.first_pass, "twice": watermarks.final_pass}
+        for name, number in numbers.items():
             if not number:
                 continue
             request = {

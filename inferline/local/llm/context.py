@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-#: What a slot has where a file does not tell what its model was made for, tokens.
+#: Tokens of a slot if a file does not say what its model was made for.
 USUAL_TOKENS = 8192
 #: Unless it is asked for, all slots' context takes no more than this share of the machine's memory.
 MEMORY_SHARE = 1 / 4

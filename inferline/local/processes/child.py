@@ -12,7 +12,7 @@ from pathlib import Path
 from inferline.local.processes.part import Part
 from inferline.local.processes.warden import Warden, kill_group
 
-#: Between two looks at whether a process has ended.
+#: Seconds between two checks of a process that may have ended.
 LOOK_SECONDS = 0.05
 
 

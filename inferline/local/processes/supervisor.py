@@ -16,7 +16,7 @@ from inferline.local.processes.part import Part
 from inferline.local.processes.warden import Warden
 from inferline.local.web import NoAnswer
 
-#: Between two looks at whether a part is up.
+#: Seconds between two checks of a part that is starting.
 LOOK_SECONDS = 0.05
 #: Pauses before a part is started again.
 RESTARTS = Backoff(0.5, 8.0)

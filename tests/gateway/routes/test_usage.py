@@ -22,7 +22,7 @@ async def locked() -> AsyncIterator[Gateway]:
     async with running_gateway(access="keys") as found:
         await found.know()
         usage = found.office.usage
-        await usage.advance(Watermarks(once=usage.now_ms() // SLICE_MS - 1))
+        await usage.advance(Watermarks(first_pass=usage.now_ms() // SLICE_MS - 1))
         yield found
 
 

@@ -129,7 +129,7 @@ def tables(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
         settings_opened.append(settings)
         usage = MemoryUsage(MemoryStore())
         now = usage.now_ms()
-        await usage.advance(Watermarks(once=now // SLICE_MS))
+        await usage.advance(Watermarks(first_pass=now // SLICE_MS))
         for tenant in ("acme", "other"):
             kept = {UsageKey(tenant, "k", "m", "p"): Usage(requests=2)}
             await usage.put(HOUR, now // HOUR_MS - 1, 0, kept)

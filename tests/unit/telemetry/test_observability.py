@@ -65,16 +65,16 @@ def documented(section: str) -> dict[str, set[str]]:
     """Return the manual's description of each metric, by its name."""
     text = MANUAL.split(f"### {section}\n")[1].split("\n#")[0]
     rows = re.findall(r"^\| `(\w+)` \| (\w+) \| ?([^|]*)\|", text, re.MULTILINE)
-    names = {}
+    labels_by_name = {}
     for name, kind, listed in rows:
         words = [word.strip() for word in listed.split(",") if word.strip()]
         names = {word.strip("`") if word[0] == "`" else SHORT[word] for word in words}
         if kind == "histogram":
-            names |= {f"{name}_bucket": names | {"le"}}
-            names |= {f"{name}_sum": names, f"{name}_count": names}
+            labels_by_name |= {f"{name}_bucket": names | {"le"}}
+            labels_by_name |= {f"{name}_sum": names, f"{name}_count": names}
         else:
-            names[name] = names
-    return names
+            labels_by_name[name] = names
+    return labels_by_name
 
 
 @pytest.mark.parametrize(

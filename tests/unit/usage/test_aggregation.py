@@ -16,7 +16,13 @@ from inferline.memory.tasks import MemoryMinutes, MemoryStore
 from inferline.memory.usage import MemoryUsage
 from inferline.tasks.store import AttemptOutcome, Claimed
 from inferline.tasks.task import Task
-from inferline.usage.aggregation import LOOK_SECONDS, ONCE_MS, TWICE_MS, UsageAggregator, share
+from inferline.usage.aggregation import (
+    CHECK_SECONDS,
+    FINAL_PASS_MS,
+    FIRST_PASS_MS,
+    UsageAggregator,
+    share,
+)
 from inferline.usage.minutes import MINUTE_MS, Minute, MinuteMetrics
 from inferline.usage.report import Report
 from inferline.usage.usage import (
@@ -118,10 +124,10 @@ class Mortal:
     ) -> None:
         await self.usage.put(resolution, number, part, sums)
 
-    async def progress(self) -> Watermarks:
+    async def watermarks(self) -> Watermarks:
         if await self._dies():
             raise Killed
-        return await self.usage.progress()
+        return await self.usage.watermarks()
 
     async def advance(self, progress: Watermarks) -> None:
         death = await self._dies()
@@ -205,11 +211,12 @@ class World:
 
         Only where all of a slice were seen by then: of others nobody could know the sum any more.
         """
-        counted = at_once(self.usage.progress()).once
+        counted = at_once(self.usage.watermarks()).first_pass
         late = {
             task.ended_ms // SLICE_MS
             for task in self.store._tasks.values()
-            if self.visible_ms[task.ref.id] > (task.ended_ms // SLICE_MS + 1) * SLICE_MS + ONCE_MS
+            if self.visible_ms[task.ref.id]
+            > (task.ended_ms // SLICE_MS + 1) * SLICE_MS + FIRST_PASS_MS
         }
         for ref, task in list(self.store._tasks.items())[::each]:
             if task.ended_ms // SLICE_MS not in late and task.ended_ms // SLICE_MS < counted:
@@ -244,7 +251,7 @@ class World:
         assert sum(row["requests"] for row in self.reported()) <= requests, "told twice"
 
     def check_all(self) -> None:
-        self.store.date_ms += LATE_MS + TWICE_MS + HOUR_MS
+        self.store.date_ms += LATE_MS + FINAL_PASS_MS + HOUR_MS
         self.count()
         assert self.kept(HOUR) == self.truth, "hours"
         assert self.kept(DAY) == self.truth, "days"
@@ -269,7 +276,8 @@ events = st.one_of(
     ),
     st.tuples(
         st.just("pass"),
-        st.sampled_from([SLICE_MS, SLICE_MS + ONCE_MS, TWICE_MS]) | st.integers(1, HOUR_MS),
+        st.sampled_from([SLICE_MS, SLICE_MS + FIRST_PASS_MS, FINAL_PASS_MS])
+        | st.integers(1, HOUR_MS),
     ),
     st.tuples(st.just("forget"), st.integers(1, 2)),
     st.tuples(
@@ -339,7 +347,9 @@ class Hasty(UsageAggregator):
 
     async def _count(self, first: int, end: int, *, again: bool) -> int:
         if first < end:
-            await self.usage.advance(Watermarks(twice=end) if again else Watermarks(once=end))
+            await self.usage.advance(
+                Watermarks(final_pass=end) if again else Watermarks(first_pass=end)
+            )
         for number in range(first, end):
             await self._settle(number, again=again)
         return 0
@@ -381,7 +391,7 @@ def test_a_slice_is_counted_a_while_after_its_end() -> None:
     world.count()
     world.end(ACCOUNTS[0])
 
-    world.store.date_ms = START_MS + SLICE_MS + ONCE_MS - 1
+    world.store.date_ms = START_MS + SLICE_MS + FIRST_PASS_MS - 1
     world.count()
     before = world.kept(HOUR)
     world.store.date_ms += 1
@@ -396,10 +406,10 @@ def test_what_is_seen_late_is_counted_the_second_time() -> None:
     world.end(ACCOUNTS[0])
     world.end(ACCOUNTS[0], late_ms=LATE_MS)
 
-    world.store.date_ms += SLICE_MS + ONCE_MS
+    world.store.date_ms += SLICE_MS + FIRST_PASS_MS
     world.count()
     once = world.kept(HOUR)[ACCOUNTS[0]].requests
-    world.store.date_ms = START_MS + SLICE_MS + TWICE_MS
+    world.store.date_ms = START_MS + SLICE_MS + FINAL_PASS_MS
     world.count()
 
     assert (1, 2) == (once, world.kept(HOUR)[ACCOUNTS[0]].requests)
@@ -409,7 +419,7 @@ def test_an_hour_goes_into_its_day_also_when_nobody_counted_for_days() -> None:
     world = World()
     world.count()
     world.end(ACCOUNTS[0])
-    world.store.date_ms += SLICE_MS + ONCE_MS
+    world.store.date_ms += SLICE_MS + FIRST_PASS_MS
     world.count()
     world.store._tasks.clear()
 
@@ -434,7 +444,7 @@ def test_calls_to_aws_are_shared_by_the_time_that_requests_were_under_way() -> N
     world.end(ACCOUNTS[1], created_ms=START_MS - 1000)
     calls_told(world, 30, 0, 0, 0, 20, 99)  # The last is of the next slice.
 
-    world.store.date_ms += SLICE_MS + ONCE_MS
+    world.store.date_ms += SLICE_MS + FIRST_PASS_MS
     world.count()
 
     parts = at_once(world.usage.parts(HOUR, START_MS // HOUR_MS, ACCOUNTS))
@@ -447,12 +457,12 @@ def test_shares_that_were_told_stay_when_calls_are_told_late() -> None:
     world.count()
     world.end(ACCOUNTS[0], created_ms=START_MS - 3000)
     calls_told(world, 5)
-    world.store.date_ms += SLICE_MS + ONCE_MS
+    world.store.date_ms += SLICE_MS + FIRST_PASS_MS
     world.count()
     calls_told(world, 7)
     world.end(ACCOUNTS[0])
 
-    world.store.date_ms += TWICE_MS
+    world.store.date_ms += FINAL_PASS_MS
     world.count()
 
     kept = at_once(world.usage.parts(HOUR, START_MS // HOUR_MS, ACCOUNTS))
@@ -474,11 +484,11 @@ class Rarely(MemoryUsage):
 
     asked = 0
 
-    async def progress(self) -> Watermarks:
+    async def watermarks(self) -> Watermarks:
         self.asked += 1
         if self.asked == 1:
             raise Unavailable
-        return await super().progress()
+        return await super().watermarks()
 
 
 async def test_counting_goes_on_after_a_store_that_does_not_answer(
@@ -500,6 +510,6 @@ async def test_counting_goes_on_after_a_store_that_does_not_answer(
     async with UsageAggregator(usage=usage, minutes=MemoryMinutes()).running(Clock()):
         await looked_twice.wait()
 
-    assert [LOOK_SECONDS] * 2 == slept
-    assert (await usage.progress()).once > 0
+    assert [CHECK_SECONDS] * 2 == slept
+    assert (await usage.watermarks()).first_pass > 0
     assert "could not count usage: service_unavailable" in caplog.text

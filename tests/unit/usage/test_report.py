@@ -50,7 +50,7 @@ class Place:
         self.usage = MemoryUsage(self.store)
 
     async def counted(self, until_ms: int = NOON_MS - SLICE_MS) -> None:
-        await self.usage.advance(Watermarks(once=until_ms // SLICE_MS))
+        await self.usage.advance(Watermarks(first_pass=until_ms // SLICE_MS))
 
     async def keep(
         self, grain: Resolution, at_ms: int, account: UsageKey, requests: int = 1
