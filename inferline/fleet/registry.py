@@ -307,7 +307,7 @@ class Registry(Protocol):
         Of several that read the same epoch, one begins the next. Not idempotent.
         """
 
-    async def put_servings(self, turn: int, servings: Mapping[str, Serving]) -> None:
+    async def put_servings(self, epoch: int, servings: Mapping[str, Serving]) -> None:
         """
         Write who serves some models, as aggregated in ``epoch``.
 
