@@ -153,7 +153,9 @@ class Api(Construct):
 
 
 def _preflights(origins: Sequence[str]) -> apigateway.CorsOptions | None:
-    """What a browser is told before a page's request. A star stands for all headers but keys."""
+    """
+    Return what a browser is told before a page's request. A star stands for all headers but keys.
+    """
     if not origins:
         return None
     return apigateway.CorsOptions(

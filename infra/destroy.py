@@ -31,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--stack", default=_declared(), help="default: as in cdk.json")
     parser.add_argument("--yes", action="store_true", help="do not ask")
     options = parser.parse_args(arguments)
-    account = AwsAccount.found()
+    account = AwsAccount.from_environment()
     outputs = account.stack(options.stack)
     if outputs is None:
         print(f"There is no stack {options.stack} in account {account.id}, {account.region}.")
@@ -55,7 +55,9 @@ def _agreed(stack: str, account: AwsAccount) -> bool:
 
 
 def _remove(account: AwsAccount, stack: str, bucket: str | None) -> int:
-    """What the stack made goes with it; what it held or an enrolment made has to be named."""
+    """
+    Return what the stack made goes with it; what it held or an enrolment made has to be named.
+    """
     queues = account.queues(stack)
     try:
         if bucket:

@@ -60,7 +60,7 @@ def _rate(requests: int) -> wafv2.CfnWebACL.RuleProperty:
 
 
 def _visible(name: str) -> wafv2.CfnWebACL.VisibilityConfigProperty:
-    """In CloudWatch; requests are not sampled, for a sample shows their headers."""
+    """Return in CloudWatch; requests are not sampled, for a sample shows their headers."""
     return wafv2.CfnWebACL.VisibilityConfigProperty(
         cloud_watch_metrics_enabled=True, metric_name=name, sampled_requests_enabled=False
     )

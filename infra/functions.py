@@ -208,7 +208,7 @@ class Functions(Construct):
         )
 
     def make(self, function: Function) -> lambda_.Function:
-        """The function with the rights of its row."""
+        """Return the function with the rights of its row."""
         name = f"{self._switches.stack}-{function.name.replace('_', '-')}"
         path, days = f"/aws/lambda/{name}", self._switches.log_days
         log = log_group(self, f"{function.name}-log", path, days, self._storage.key)
@@ -309,7 +309,7 @@ class Functions(Construct):
         )
 
     def _sweep_each_minute(self) -> None:
-        """Without retries: the next comes in a minute."""
+        """Call the sweep each minute, without retries: the next call comes in a minute."""
         rule = events.Rule(
             self,
             "each-minute",

@@ -124,7 +124,7 @@ class Monitoring(Construct):
     def _alarm(
         self, name: str, says: str, metric: cloudwatch.IMetric, at: float, *, of: int = 1
     ) -> cloudwatch.Alarm:
-        """Nothing to see is fine: what is idle sends no metrics."""
+        """Return nothing to see is fine: what is idle sends no metrics."""
         alarm = cloudwatch.Alarm(
             self,
             name,
@@ -142,7 +142,9 @@ class Monitoring(Construct):
         return alarm
 
     def _dead_letters(self) -> cloudwatch.IMetric:
-        """Those handed out: they are handled within seconds, so that their depth is never seen."""
+        """
+        Return those handed out: they are handled within seconds, so that their depth is never seen.
+        """
         return self._queues.dead_letters.metric_number_of_messages_received(
             statistic="Sum", period=_FIVE_MINUTES
         )
@@ -168,7 +170,7 @@ class Monitoring(Construct):
             dashboard.add_widgets(*row)
 
     def _belt(self) -> Sequence[cloudwatch.IWidget]:
-        """What waits, and who works."""
+        """Return what waits, and who works."""
         return [
             _graph("Waiting, by model and tier", [self._queues_by("NumberOfMessagesVisible")]),
             _graph("Oldest message, s", [self._queues_by("AgeOfOldestMessage")]),
@@ -179,7 +181,7 @@ class Monitoring(Construct):
         ]
 
     def _answers(self) -> Sequence[cloudwatch.IWidget]:
-        """How fast, and how often not at all."""
+        """Return how fast, and how often not at all."""
         return [
             _graph("First token, ms", _percentiles("FirstTokenMilliseconds")),
             _graph("Whole answer, ms", _percentiles("TotalMilliseconds")),
@@ -191,7 +193,7 @@ class Monitoring(Construct):
         ]
 
     def _costs(self) -> Sequence[cloudwatch.IWidget]:
-        """What the bill is made of: waiting functions first, then writes of chunks."""
+        """Return what the bill is made of: waiting functions first, then writes of chunks."""
         functions, storage = self._functions, self._storage
         running = [
             function.metric("ConcurrentExecutions", statistic="Maximum", label=label)
@@ -215,7 +217,9 @@ class Monitoring(Construct):
         ]
 
     def _queues_by(self, name: str) -> cloudwatch.IMetric:
-        """Of every queue that there is when somebody looks: providers bring further models."""
+        """
+        Return of every queue that there is when somebody looks: providers bring further models.
+        """
         words = " AND ".join(f"QueueName={word}" for word in self._switches.stack.split("-"))
         return cloudwatch.MathExpression(
             expression=(
@@ -238,7 +242,7 @@ def _percentiles(name: str) -> list[cloudwatch.IMetric]:
 
 
 def _each(name: str, dimension: str, statistic: str) -> cloudwatch.IMetric:
-    """A line for each value of the dimension."""
+    """Return a line for each value of the dimension."""
     return cloudwatch.MathExpression(
         expression=(
             f"SEARCH('{{{NAMESPACE},{dimension}}} MetricName=\"{name}\"', '{statistic}', 300)"

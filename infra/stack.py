@@ -50,7 +50,7 @@ class InferLine(Stack):
 
 
 def app(context: Mapping[str, Any] | None = None) -> App:
-    """The app with its one stack. Raises SwitchError; ``context`` is for tests."""
+    """Return the app with its one stack. Raises SwitchError; ``context`` is for tests."""
     made = App(context=dict(context) if context else None, analytics_reporting=False)
     InferLine(made, Switches.from_context(made.node.get_all_context({})))
     return made

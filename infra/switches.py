@@ -26,7 +26,7 @@ class SwitchError(ValueError):
 
 
 def _switch(default: Any, doc: str, *, least: int = 1) -> Any:
-    """A number is to be ``least`` at least."""
+    """Return a number is to be ``least`` at least."""
     return field(default=default, metadata={"doc": doc, "least": least})
 
 
@@ -165,7 +165,7 @@ class Switches:
         return switches
 
     def problems(self) -> list[str]:
-        """What of the values can't be used."""
+        """Return what of the values can't be used."""
         unusable = {
             "stack must be 1 to 13 of a-z, 0-9 and -, a letter first": (
                 not _STACK.fullmatch(self.stack) or self.stack.endswith("-")
@@ -197,7 +197,7 @@ class Switches:
 
 
 def documented() -> list[str]:
-    """A line for each switch, as `cdk.json` has them."""
+    """Return a line for each switch, as `cdk.json` has them."""
     return [f"{spec.name}: {spec.metadata['doc']}" for spec in fields(Switches)]
 
 
@@ -239,7 +239,7 @@ def _from_json(text: str) -> Any:
 
 
 def _texts(value: object) -> tuple[str, ...]:
-    """A list; from the command line as JSON, or with commas."""
+    """Return a list; from the command line as JSON, or with commas."""
     if isinstance(value, str):
         in_json = value.startswith("[")
         value = _from_json(value) if in_json else [v.strip() for v in value.split(",") if v.strip()]

@@ -38,13 +38,13 @@ def asker(world: World) -> AskFor:
 
 
 async def calls_of(world: World) -> int:
-    """How often the backends were asked."""
+    """Return how often the backends were asked."""
     told = [await world.get(f"{world.urls[b.name]}/_script/state") for b in world.backends]
     return sum(state["calls"] for state in told if state)
 
 
 async def done(event: asyncio.Event, seconds: float = 8.0) -> bool:
-    """Whether an event comes in time."""
+    """Return whether an event comes in time."""
     try:
         await asyncio.wait_for(event.wait(), seconds)
     except TimeoutError:

@@ -41,7 +41,7 @@ class Point:
     told: bytes = b""
 
     def is_at(self, call: Call, moment: Moment) -> bool:
-        """Whether a call, at that moment, is here."""
+        """Return whether a call, at that moment, is here."""
         seq_fits = self.seq is None or self.seq in call.seqs
         return (self.site, self.moment) == (call.site, moment) and seq_fits
 
@@ -155,7 +155,7 @@ def _throttled(call: Call) -> web.Response:
 
 
 def _refusal(status: int, code: str, call: Call) -> web.Response:
-    """An error as the service writes it."""
+    """Return an error as the service writes it."""
     if call.site.startswith("s3"):
         text = f"<Error><Code>{code}</Code><Message>injected</Message></Error>"
         return web.Response(status=status, text=text, content_type="application/xml")
@@ -164,7 +164,7 @@ def _refusal(status: int, code: str, call: Call) -> web.Response:
 
 
 def _cut(request: web.Request) -> web.Response:
-    """Nothing, and then a reset."""
+    """Return nothing, and then a reset."""
     reset(request)
     return web.Response()
 

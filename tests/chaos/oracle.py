@@ -46,27 +46,27 @@ class Heard:
 
     @property
     def is_stream(self) -> bool:
-        """Whether it is a stream, or the beginning of one."""
+        """Return whether it is a stream, or the beginning of one."""
         return self.status == 200 and self.content_type.startswith("text/event-stream")
 
     @property
     def without_error(self) -> bytes:
-        """The same without the error event that it may end in."""
+        """Return the same without the error event that it may end in."""
         return self.raw.partition(b'data: {"error"')[0]
 
     @property
     def complete(self) -> bytes:
-        """A stream as far as its last event that came in full."""
+        """Return a stream as far as its last event that came in full."""
         return self.raw[: self.raw.rfind(b"\n\n") + 2] if b"\n\n" in self.raw else b""
 
     @property
     def events(self) -> int:
-        """How many events of a stream came in full."""
+        """Return how many events of a stream came in full."""
         return len(_events(self.raw))
 
 
 def judge(heard: Heard, request: str, tokens: int, *, streamed: bool) -> Outcome:
-    """What the client named ``request``, who asked for so many tokens, has to make of it."""
+    """Return what the client named ``request``, who asked for so many tokens, has to make of it."""
     if heard.is_stream:
         outcome = _judge_stream(heard, request, tokens)
         if not streamed:
@@ -122,7 +122,7 @@ def _judge_stream(heard: Heard, request: str, tokens: int) -> Outcome:
 
 
 def _form(events: list[bytes], documents: list[Json]) -> list[str]:
-    """What is wrong with a stream whatever it says."""
+    """Return what is wrong with a stream whatever it says."""
     wrongs = []
     if len(documents) + events.count(b"[DONE]") != len(events):
         wrongs.append("an event that is not JSON")
@@ -134,7 +134,7 @@ def _form(events: list[bytes], documents: list[Json]) -> list[str]:
 
 
 def _told(text: str | None, request: str) -> Outcome:
-    """Whether a text is a whole beginning of one answer, made by one run after another."""
+    """Return whether a text is a whole beginning of one answer, made by one run after another."""
     found = list(TOKEN.finditer(text or ""))
     outcome = Outcome("ok", tokens=len(found))
     if "".join(token[0] for token in found) != (text or ""):
@@ -162,7 +162,7 @@ def _whole(outcome: Outcome, tokens: int) -> Outcome:
 
 
 def _usage(usages: list[Json], outcome: Outcome) -> list[str]:
-    """What is wrong with what the client is told to pay."""
+    """Return what is wrong with what the client is told to pay."""
     if len(usages) != 1:
         return [f"{len(usages)} usages"]
     told = usages[0].get("completion_tokens"), usages[0].get("prompt_tokens")
@@ -177,7 +177,10 @@ def _error(document: Json | None, otherwise: str) -> Outcome:
 
 
 def _events(raw: bytes) -> list[bytes]:
-    """The data of each event; comments are nothing. What came of a last, unended one is dropped."""
+    """
+    Return the data of each event; comments are nothing. What came of a last, unended one is
+    dropped.
+    """
     blocks = raw.split(b"\n\n")[:-1]
     return [
         block.removeprefix(b"data: ") for block in blocks if block and not block.startswith(b":")

@@ -57,7 +57,7 @@ async def left(world: World, ask: AskFor) -> None:
 
 
 async def unserved(world: World, ask: AskFor) -> None:
-    """A model that is known and that nobody serves any more."""
+    """Enrol a model that nobody serves any more."""
     name = next(_names)
     await enrolled(world, name)
     await gone(world, name)
@@ -82,7 +82,7 @@ async def continued(world: World, ask: AskFor) -> None:
 
 
 async def given_up(world: World, ask: AskFor) -> None:
-    """No other attempt can go on with an answer that has probabilities."""
+    """Ask for probabilities: no other attempt can continue such an answer."""
     script = (("abort_after_tokens", 15), ("times", 1))
 
     outcome = await ask(tokens=20, interval=0.02, script=script, extra=(("logprobs", 1),))

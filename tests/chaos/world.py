@@ -62,7 +62,7 @@ class EndedByItself(Exception):
 
 
 def environ_of(settings: Settings) -> dict[str, str]:
-    """The environment that says what differs from the defaults."""
+    """Return the environment that says what differs from the defaults."""
     told = {spec: getattr(settings, spec.name) for spec in fields(Settings)}
     return {env_name(spec): f"{value}" for spec, value in told.items() if value != spec.default}
 
@@ -78,7 +78,7 @@ class Remains:
 
     @property
     def nothing(self) -> bool:
-        """Whether that is nothing."""
+        """Return whether that is nothing."""
         return not (self.waiting or self.dead or self.live or self.running)
 
 
@@ -100,7 +100,7 @@ class World:
 
     @property
     def proxied(self) -> list[Piece]:
-        """Everything that calls AWS."""
+        """Return everything that calls AWS."""
         return [*self.gateways, *self.providers]
 
     @property
@@ -109,7 +109,7 @@ class World:
         return [g for g in self.gateways if g.is_up and not g.is_stopped]
 
     def find(self, name: str) -> Piece:
-        """The piece of that name."""
+        """Return the piece of that name."""
         pieces = [*self.proxied, *self.backends, self.emulator]
         return next(piece for piece in pieces if piece.name == name)
 
@@ -162,11 +162,11 @@ class World:
         await self.up(piece)
 
     def tally(self) -> int:
-        """How many tokens all backends have made."""
+        """Return how many tokens all backends have made."""
         return sum(path.stat().st_size for path in self.line.folder.glob("*.tally"))
 
     async def sweep(self) -> None:
-        """What the function of that name does each minute."""
+        """Do what the function of that name does each minute."""
         registry = DynamoRegistry(self.aws, SETTINGS.registry_table, SETTINGS.silent_seconds)
         store = DynamoTaskStore(self.aws, SETTINGS.tasks_table)
         maker = SqsQueueMaker(self.aws, SETTINGS)
@@ -175,7 +175,7 @@ class World:
         self.swept += before - len(await store.live(slug(MODEL), 100_000))
 
     async def remains(self) -> Remains:
-        """What is in the queues and tables, and at the backends."""
+        """Return what is in the queues and tables, and at the backends."""
         queues = [queue_name(SETTINGS.stack, MODEL, tier) for tier in TIERS]
         counts = [await self._messages(name) for name in queues]
         store = DynamoTaskStore(self.aws, SETTINGS.tasks_table)
@@ -194,7 +194,7 @@ class World:
         return sum(int(answer["Attributes"][name]) for name in names)
 
     async def emptied(self, seconds: float) -> Remains:
-        """What is left, as soon as that is nothing, else after ``seconds``."""
+        """Return what is left, as soon as that is nothing, else after ``seconds``."""
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
         while True:
@@ -216,8 +216,8 @@ async def running_world(
     logs: Path | None = None,
 ) -> AsyncIterator[World]:
     """
-    A line of so many processes. ``skews`` are by how many seconds the clocks of the gateways and
-    providers are wrong, in turn; ``logs`` is where the logs of all processes go in the end.
+    Yield a line of so many processes. ``skews`` are by how many seconds the clocks of the gateways
+    and providers are wrong, in turn; ``logs`` is where the logs of all processes go in the end.
     """
     with empty_line() as line, _kept(line, logs):
         # A process that hangs is made to tell where.
@@ -297,7 +297,7 @@ def _backend(world: World, number: int) -> Piece:
 
 
 def _provider(world: World, number: int) -> list[str]:
-    """It enrols at the gateway that stays, as at an address that a load balancer keeps."""
+    """Return it enrols at the gateway that stays, as at an address that a load balancer keeps."""
     return [
         "inferline_provider",
         *("--base-url", world.urls["g0"], "--backend", world.urls[f"b{number}"]),

@@ -54,7 +54,7 @@ class Line:
 
 @pytest.fixture(scope="session")
 def line() -> Iterator[Line]:
-    """A gateway, a provider and a scripted backend, which the clients know nothing of."""
+    """Yield a gateway, a provider and a scripted backend, which the clients know nothing of."""
     script = Script(first=0.02, interval=0.002)
     with BackendThread(Backend(script=script)) as server, empty_line() as parts:
         parts.start_gateway(
@@ -105,7 +105,7 @@ def sights_of(line: Line) -> Callable[[str], Sights]:
 
 
 def environment() -> dict[str, str]:
-    """Nothing that would send a client elsewhere, such as a proxy."""
+    """Return nothing that would send a client elsewhere, such as a proxy."""
     kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "SYSTEMROOT")
     return {name: os.environ[name] for name in kept if name in os.environ}
 

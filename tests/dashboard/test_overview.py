@@ -38,7 +38,7 @@ HOSTILE = (
 
 @pytest.fixture
 async def gateway() -> AsyncIterator[Gateway]:
-    """A gateway that knows one model with one provider."""
+    """Yield a gateway that knows one model with one provider."""
     async with running_gateway(no_provider_seconds=30) as found:
         await found.know()
         yield found
@@ -267,7 +267,7 @@ async def test_axe_finds_no_serious_fault_where_a_key_is_asked_for(
 
 
 async def serious_faults(page: Seen) -> list[object]:
-    """What axe finds on a page, by rule and place."""
+    """Return what axe finds on a page, by rule and place."""
     if not AXE.is_file():
         missing("axe-core")
     await page.evaluate(AXE.read_text())

@@ -27,7 +27,7 @@ OWN_HOUR = f"overview/hour {MODEL}"
 
 
 def chart(page: Seen, title: str, place: str = "#hour") -> Any:
-    """The chart of this title."""
+    """Return the chart of this title."""
     return page.locator(f"{place} .chart").filter(has=page.get_by_text(title, exact=True))
 
 

@@ -31,7 +31,7 @@ _SECONDS_MAX = 20.0
 
 
 def figures(**told: Any) -> Json:
-    """The figures of some time without requests, changed as told."""
+    """Return the figures of some time without requests, changed as told."""
     none = {"p50": None, "p95": None, "p99": None}
     return {
         "requests": 0,
@@ -46,7 +46,9 @@ def figures(**told: Any) -> Json:
 
 
 def hour(*newest: Json) -> Json:
-    """An hour without requests, but for the ``newest`` minutes; its total is that of the last."""
+    """
+    Return an hour without requests, but for the ``newest`` minutes; its total is that of the last.
+    """
     minutes = [
         {**figures(), "start": NOW - 60 * ago, "oldest_seconds": None} for ago in range(59, -1, -1)
     ]
@@ -62,7 +64,7 @@ def hour(*newest: Json) -> Json:
 
 
 def provider(**told: Any) -> Json:
-    """A provider that is idle, changed as told."""
+    """Return a provider that is idle, changed as told."""
     return {
         "object": "provider",
         "id": "p1",
@@ -81,7 +83,7 @@ def provider(**told: Any) -> Json:
 
 
 def queue(tier: str = "default", **told: Any) -> Json:
-    """A queue in which nothing waits, changed as told."""
+    """Return a queue in which nothing waits, changed as told."""
     return {
         "object": "queue",
         "model": MODEL,
@@ -98,7 +100,7 @@ def queue(tier: str = "default", **told: Any) -> Json:
 
 
 def overview(**told: Any) -> Json:
-    """One model with one provider and no work, changed as told."""
+    """Return one model with one provider and no work, changed as told."""
     return {
         "object": "overview",
         "at": NOW,
@@ -111,7 +113,7 @@ def overview(**told: Any) -> Json:
 
 
 def older(told: Json) -> Json:
-    """The same as a gateway told it before tokens, reasons and tenants were in it."""
+    """Return the same as a gateway told it before tokens, reasons and tenants were in it."""
     return {name: _without(part, NEWER.get(name, ())) for name, part in told.items()}
 
 

@@ -80,7 +80,7 @@ def test_the_demo_runs_as_its_manual_says() -> None:
 def shown(
     *files: str, folder: Path = ROOT / "docker", **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    """What `docker compose config` makes of these files; it needs no engine."""
+    """Return what `docker compose config` makes of these files; it needs no engine."""
     if (
         shutil.which("docker") is None
         or subprocess.run(
@@ -102,7 +102,7 @@ def shown(
 
 
 def told(*files: str, folder: Path = ROOT / "docker", **variables: str) -> dict[str, Any]:
-    """The services of these files, as compose would start them."""
+    """Return the services of these files, as compose would start them."""
     ran = shown(*files, folder=folder, **JOINING | variables)
     assert (0, "") == (ran.returncode, ran.stderr)
     services: dict[str, Any] = json.loads(ran.stdout)["services"]

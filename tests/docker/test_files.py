@@ -60,7 +60,7 @@ GATEWAYS = [
 
 
 def passed_on(service: dict[str, Any]) -> set[str]:
-    """The variables that a service has from who runs compose, if they are set there."""
+    """Return the variables that a service has from who runs compose, if they are set there."""
     return {name for name, value in service.get("environment", {}).items() if value is None}
 
 

@@ -77,7 +77,7 @@ PLANTED = "what a gateway with a fault tells"
 
 
 def start_others(stage: Stage) -> None:
-    """The gateways that something befalls."""
+    """Start the gateways that something happens to."""
     start_gateway(stage, BROKEN, "inferline", INFERLINE_BODIES_BUCKET="lost")
     start_gateway(stage, FAULTY, "tests.support.faulty")
     for name, (url, _) in stage.others.items():
@@ -118,7 +118,7 @@ def note(stage: Stage, response: Response) -> None:
 
 
 def ask_for_all(stage: Stage) -> None:
-    """What anybody with a key is told."""
+    """Ask for everything that anybody with a key may read."""
     for key in ("client", "other"):
         for path in TOLD:
             answer = stage.call("GET", path, key=key)
@@ -140,13 +140,13 @@ class Flown:
 
     @cached_property
     def sightings(self) -> dict[str, set[str]]:
-        """Where each canary was seen."""
+        """Return where each canary was seen."""
         return self.stage.aviary.sightings()
 
 
 @pytest.fixture(scope="module")
 def flown() -> Iterator[Flown]:
-    """The line after all scenes, with everything that was written anywhere."""
+    """Yield the line after all scenes, with everything that was written anywhere."""
     with staged(start_others) as stage:
         met = play(stage)
         for answer in met.values():
@@ -170,7 +170,7 @@ def flown() -> Iterator[Flown]:
 
 
 def error_of(answer: httpx.Response) -> str:
-    """The error that a client was told, in whatever form, as JSON; empty for none."""
+    """Return the error that a client was told, in whatever form, as JSON; empty for none."""
     events = [
         line.removeprefix("data: ") for line in answer.text.splitlines() if line[:6] == "data: "
     ]

@@ -45,13 +45,13 @@ class Clients:
         return task
 
     async def answered(self) -> int:
-        """How many tasks have ended: the store tells who looks, and nobody else."""
+        """Return how many tasks have ended: the store tells who looks, and nobody else."""
         rows = await self._offices[0].line.store.read([Wanted(task.ref) for task in self.tasks])
         return sum(row.task is not None and row.task.state.terminal for row in rows)
 
 
 def order(line: Line) -> list[str]:
-    """Whose requests the LLM server was asked, in that order."""
+    """Return whose requests the LLM server was asked, in that order."""
     bodies = httpx.get(f"{line.backend_url}/_script/bodies", timeout=10).json()
     return [json.loads(body)["user"] for body in bodies]
 

@@ -105,7 +105,7 @@ class Stage:
         return (self.folder / "err").read_text()
 
     def journal(self, what: str) -> list[str]:
-        """The names of parts to which this happened, in order."""
+        """Return the names of parts to which this happened, in order."""
         return [name for event, name, _ in self._events() if event == what]
 
     def pids(self) -> list[int]:

@@ -182,7 +182,7 @@ class Fleet:
             self._parts[name] = line.start_provider(name, self.backends[name])
 
     def begun(self) -> Counter[str]:
-        """How often each request was put to an LLM server from its start."""
+        """Return how often each request was put to an LLM server from its start."""
         bodies = [
             json.loads(body)
             for url in self.backends.values()
@@ -194,7 +194,7 @@ class Fleet:
 
     @property
     def busy(self) -> bool:
-        """Whether anything waits in a queue or runs at an LLM server."""
+        """Return whether anything waits in a queue or runs at an LLM server."""
         stats = get_json(f"{self.urls['g1']}/v1/queue/stats")["data"]
         left = sum(queue["waiting"] + queue["running"] for queue in stats)
         states = [self._line.backend_state(url) for url in self.backends.values()]
@@ -202,7 +202,7 @@ class Fleet:
 
 
 def expected(body: Json) -> str:
-    """The whole text of an answer."""
+    """Return the whole text of an answer."""
     said = answers.chat(Asked(body, body["x_script"]["tokens"], emoji=False)).whole
     return str(said["choices"][0]["message"]["content"])
 

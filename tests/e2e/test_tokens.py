@@ -44,7 +44,7 @@ def ask(line: Line, path: str, body: dict[str, Any]) -> httpx.Response:
 
 
 def documents(answer: httpx.Response) -> list[dict[str, Any]]:
-    """What an answer or its events tell."""
+    """Return what an answer or its events tell."""
     if answer.headers["content-type"].startswith("application/json"):
         return [answer.json()]
     parser = EventParser()
@@ -53,7 +53,7 @@ def documents(answer: httpx.Response) -> list[dict[str, Any]]:
 
 
 def usage(answer: httpx.Response) -> tuple[int, int]:
-    """The tokens that an answer itself tells of."""
+    """Return the tokens that an answer itself tells of."""
     found = [one.get("usage") or one.get("response", {}).get("usage") for one in documents(answer)]
     told = [one for one in found if one][-1]
     return (
@@ -63,7 +63,7 @@ def usage(answer: httpx.Response) -> tuple[int, int]:
 
 
 def told(line: Line) -> tuple[int, int, int]:
-    """The requests of the last hour, and their tokens."""
+    """Return the requests of the last hour, and their tokens."""
     hour = get_json(f"{line.url}/v1/overview/hour?model={model.ALIAS}")
     total = hour["total"] if hour else {"requests": 0, "input_tokens": 0, "output_tokens": 0}
     return total["requests"], total["input_tokens"], total["output_tokens"]

@@ -49,7 +49,7 @@ class Pair:
         return int(state["calls_by_path"].get(CHATS, 0))
 
     def counted(self) -> tuple[int, int]:
-        """How many requests the gateway has counted, and tokens of their answers."""
+        """Return how many requests the gateway has counted, and tokens of their answers."""
         hour = get_json(f"{self.line.url}/v1/overview")["hour"]["total"]
         return int(hour["requests"]), int(hour["output_tokens"])
 
@@ -58,7 +58,7 @@ class Pair:
         return httpx.post(self.line.url + CHATS, json=asked, timeout=40)
 
     def ask(self, **body: Any) -> httpx.Response:
-        """One request that nobody has made before; fails unless its answer is whole."""
+        """Return one request that nobody has made before; fails unless its answer is whole."""
         asked = {
             "model": MODEL,
             "messages": [{"role": "user", "content": f"Say {next(_numbers)}"}],
@@ -98,7 +98,7 @@ def both() -> Iterator[Pair]:
 
 @pytest.fixture
 def pair(both: Pair) -> Iterator[Pair]:
-    """Both servers are well, before and after, and the bad one is asked again."""
+    """Yield both servers are well, before and after, and the bad one is asked again."""
     yield both
     both.script(both.bad)
     both.script(both.good)

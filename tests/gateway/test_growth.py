@@ -19,7 +19,7 @@ RESTARTED_SECONDS = 20.0
 
 @cache
 def run(providers: int, *, restarts: bool = False) -> Run:
-    """Some seconds of a fleet, where each request and each heartbeat is a function's run."""
+    """Return some seconds of a fleet, where each request and each heartbeat is a function's run."""
     fields = {"providers": providers, "models": 40, "per_second": 2.0, "functions": True}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(line, "SETTLE_SECONDS", 10.0)

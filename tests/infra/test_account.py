@@ -111,7 +111,7 @@ class TestDestroy:
 class TestDeploy:
     @pytest.fixture
     def ran(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-        """What was run, each failing, so that nothing follows it."""
+        """Return what was run, each failing, so that nothing follows it."""
         found: list[str] = []
 
         def run(program: str, *words: str) -> int:

@@ -81,7 +81,7 @@ LINT = {"W3005": "The CDK says each dependency twice."}
 
 @pytest.fixture(scope="module")
 def checked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with the template that has everything, and cdk-nag's report on it."""
+    """Return the folder with the template that has everything, and cdk-nag's report on it."""
     import aws_cdk
     from cdk_nag import AwsSolutionsChecks, ServerlessChecks
 

@@ -69,12 +69,12 @@ class Made:
         return self.deployment.url
 
     def openai(self, key: str | None = None) -> openai.OpenAI:
-        """The SDK as an application has it, but for its retries."""
+        """Return the SDK as an application has it, but for its retries."""
         base_url = f"{self.url}/v1"
         return openai.OpenAI(base_url=base_url, api_key=key or self.key, max_retries=0)
 
     def aws(self, service: str, credentials: dict[str, Any] | None = None) -> Any:
-        """A client of the operator, or of whose credentials these are."""
+        """Return a client of the operator, or of whose credentials these are."""
         session = boto3.Session(
             aws_access_key_id=credentials["access_key"] if credentials else "test",
             aws_secret_access_key=credentials["secret_key"] if credentials else "test",
@@ -86,7 +86,7 @@ class Made:
 
 @pytest.fixture(scope="module")
 def made() -> Iterator[Made]:
-    """The stack, deployed once, with a provider before a real model."""
+    """Yield the stack, deployed once, with a provider before a real model."""
     if not Path(node.command("cdk")[1]).exists() and not os.environ.get("CI"):
         pytest.skip("the CDK's command line is not installed; `make synth` installs it")
     model_path()  # Fetched before the stack, so that its time is nobody else's.
@@ -215,7 +215,7 @@ async def test_a_gateway_of_ones_own_answers_with_the_policy_for_it(
 
 
 def gateway_environment(made: Made) -> dict[str, str]:
-    """Of a gateway whose role has the stack's policy and nothing else."""
+    """Return of a gateway whose role has the stack's policy and nothing else."""
     iam, stack = made.aws("iam"), made.aws("cloudformation")
     [found] = stack.describe_stacks(StackName="inferline")["Stacks"]
     outputs = {one["OutputKey"]: one["OutputValue"] for one in found["Outputs"]}
@@ -248,7 +248,7 @@ def test_a_token_enrols_only_the_models_that_it_was_made_for(made: Made) -> None
 
 
 def enrol(made: Made, token: str, model_id: str) -> httpx.Response:
-    """A provider's first word to the gateway; it never says another."""
+    """Return a provider's first word to the gateway; it never says another."""
     told = {"id": BY_HAND, "version": "0", "slots": 0, "models": [{"id": model_id}]}
     headers = {"authorization": f"Bearer {token}"}
     return httpx.post(f"{made.url}/v1/providers", json=told, headers=headers, timeout=30)
@@ -308,7 +308,7 @@ def test_the_sweep_and_the_dead_letters_work(made: Made) -> None:
 
 
 def is_known(made: Made, name: str) -> bool:
-    """Whether there is such a model; the list of all may be some seconds old."""
+    """Return whether there is such a model; the list of all may be some seconds old."""
     with made.openai() as client, contextlib.suppress(openai.NotFoundError):
         return bool(client.models.retrieve(name))
     return False
@@ -329,7 +329,7 @@ def test_the_status_shows_the_provider(made: Made) -> None:
 
 
 def browse(made: Made, path: str) -> httpx.Response:
-    """What CloudFront answers to a browser."""
+    """Return what CloudFront answers to a browser."""
     host = httpx.URL(made.deployment.page_url).host
     return httpx.get(f"{made.deployment.emulator_url}{path}", headers={"host": host}, timeout=30)
 

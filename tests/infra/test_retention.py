@@ -42,7 +42,7 @@ FIXED = {
 
 @pytest.fixture(scope="module")
 def brief() -> Template:
-    """A stack that keeps everything for a time of its own."""
+    """Return a stack that keeps everything for a time of its own."""
     return synthesised(
         models=["m"],
         task_seconds_kept=1801,

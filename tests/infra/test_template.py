@@ -25,7 +25,7 @@ FUNCTIONS = {"inference", "control", "authorizer", "dead-letters", "sweep", "pub
 
 
 def methods(template: Template) -> dict[str, dict[str, object]]:
-    """Each method by its verb and path."""
+    """Return each method by its verb and path."""
     resources = template.of("AWS::ApiGateway::Resource")
 
     def path(resource: str) -> str:
@@ -39,13 +39,13 @@ def methods(template: Template) -> dict[str, dict[str, object]]:
 
 
 def functions(template: Template) -> dict[str, dict[str, object]]:
-    """Each function by its name without the stack's."""
+    """Return each function by its name without the stack's."""
     found = template.named("AWS::Lambda::Function", "FunctionName")
     return {name.removeprefix("inferline-"): function for name, function in found.items()}
 
 
 def bucket(template: Template, noun: str) -> tuple[dict[str, object], list[dict[str, object]]]:
-    """A bucket of the stack, and what its policy says."""
+    """Return a bucket of the stack, and what its policy says."""
     name = f"inferline-{noun}-{ACCOUNT}-{REGION}"
     policies = template.named("AWS::S3::BucketPolicy", "Bucket")
     statements = policies[name]["PolicyDocument"]["Statement"]
@@ -161,7 +161,7 @@ class TestProtection:
     STORING = ("AWS::DynamoDB::Table", "AWS::S3::Bucket", "AWS::KMS::Key")
 
     def policies(self, template: Template) -> set[str]:
-        """Of all that stores but the page's bucket, whose files can be had anywhere."""
+        """Return of all that stores but the page's bucket, whose files can be had anywhere."""
         return {
             found["DeletionPolicy"]
             for name, found in template.raw["Resources"].items()
@@ -376,7 +376,7 @@ class TestPage:
     ALL_VIEWER_EXCEPT_HOST_HEADER = "b689b0a8-53d0-40ab-baf2-68738e2966ac"
 
     def origin(self, config: dict[str, Any], behavior: dict[str, Any]) -> dict[str, Any]:
-        """Where a behaviour's requests go."""
+        """Return where a behaviour's requests go."""
         by_id = {origin["Id"]: origin for origin in config["Origins"]}
         found: dict[str, Any] = by_id[behavior["TargetOriginId"]]
         return found

@@ -38,7 +38,7 @@ class Row:
     find: Callable[[], dict[str, Cell]]
 
     def result(self) -> dict[str, Any]:
-        """The row as it is written down."""
+        """Return the row as it is written down."""
         start = time.monotonic()
         found: dict[str, Any] = {"version": self.version, "cells": {}}
         try:
@@ -55,7 +55,7 @@ class Row:
 
 
 def rows(places: Places, stack: ExitStack) -> Iterator[Row]:
-    """Every row in order; the clients' line is started by the first of them that is run."""
+    """Yield every row in order; the clients' line is started by the first of them that is run."""
     for server in SERVERS:
         find = partial(server_row.row, server, places)
         yield Row("servers", server.name, server.version, find)
@@ -77,7 +77,7 @@ class OnceOpened:
         self._hall: client_row.Hall | None = None
 
     def row(self, client: Any) -> dict[str, Cell]:
-        """The cells of one client."""
+        """Return the cells of one client."""
         if self._hall is None:
             self._hall = self._stack.enter_context(client_row.opened(self._places))
         return client_row.row(client, self._hall)
@@ -120,7 +120,7 @@ def _flags() -> argparse.Namespace:
 
 
 def _wanted(row: Row, only: str | None) -> bool:
-    """Whether a word of the row's begins with one of those of ``only``; all rows without."""
+    """Return whether a word of the row's begins with one of those of ``only``; all rows without."""
     words = [word.strip() for word in (only or "").split(",") if word.strip()]
     name = f"{row.table} {row.name}"
     return not words or any(re.search(rf"\b{re.escape(word)}", name, re.I) for word in words)

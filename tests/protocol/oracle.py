@@ -157,7 +157,9 @@ class Heard:
 
 
 def rows_say(book: Book, ref: TaskRef, attempt: int, tail: bytes) -> bytes:
-    """The bytes that an attempt's answer has by the chunks that were written, and ``tail``."""
+    """
+    Return the bytes that an attempt's answer has by the chunks that were written, and ``tail``.
+    """
     first = book.chunks.get((ref, attempt, 0))
     after = first.head.after if first is not None and first.head is not None else ()
     counts = [*after, (attempt, len([k for k in book.chunks if k[:2] == (ref, attempt)]))]

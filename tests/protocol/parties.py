@@ -130,7 +130,7 @@ class Client:
 
     @property
     def settled(self) -> bool:
-        """Whether nothing more comes to this client, or nobody is there to take it."""
+        """Return whether nothing more comes to this client, or nobody is there to take it."""
         return self.ended or self.gone or self.refused is not None or self.gateway.wire.dead
 
     async def ask(self, reader: Any = None) -> None:

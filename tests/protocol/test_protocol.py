@@ -25,7 +25,7 @@ SEEDS_MAX = 4
 
 @pytest.fixture
 def seed(request: pytest.FixtureRequest) -> int:
-    """The seed; pytest shows what is printed when a test fails."""
+    """Return the seed; pytest shows what is printed when a test fails."""
     told = request.config.getoption("--hypothesis-seed")
     found = SEED if told is None else time.time_ns() if told == "random" else int(told)
     print(f"--hypothesis-seed={found}")
@@ -77,7 +77,7 @@ def test_a_precaution_left_out_is_noticed(machine: type[Protocol]) -> None:
 
 def violations(machine: type[Protocol]) -> Iterator[Violation]:
     """
-    What is noticed with one seed after the other, up to what the variant is known by.
+    Yield what is noticed with one seed after the other, up to what the variant is known by.
 
     What examples a seed makes depends on the modules that are loaded, because Hypothesis also draws
     the constants that stand in them.

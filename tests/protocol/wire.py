@@ -75,7 +75,7 @@ class Wire:
         self._armed = {name: fate for name, fate in self._armed.items() if fate is not Fate.STALE}
 
     def calm(self) -> None:
-        """Nothing befalls any call from now on."""
+        """Let all calls pass from now on."""
         self._armed.clear()
         self.release()
         self.go_on()
@@ -119,7 +119,7 @@ class Wire:
         return self._as_read(fate, answer)
 
     def _as_read(self, fate: Fate | None, answer: Any) -> Any:
-        """What a read that is eventually consistent might have shown instead."""
+        """Return what a read that is eventually consistent might have shown instead."""
         if isinstance(answer, dict) and fate is Fate.STALE:
             return {ref: now._replace(state=State.QUEUED, attempt=0) for ref, now in answer.items()}
         if isinstance(answer, list) and answer and isinstance(answer[0], TaskRead):

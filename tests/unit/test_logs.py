@@ -18,7 +18,7 @@ CANARY = "canary-of-a-prompt"
 
 @pytest.fixture(params=["for people", "as JSON"])
 def written(request: pytest.FixtureRequest) -> Iterator[io.StringIO]:
-    """What a process writes, all libraries at every level."""
+    """Yield what a process writes, all libraries at every level."""
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     handler.setFormatter(

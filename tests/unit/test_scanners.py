@@ -80,7 +80,7 @@ pytestmark = [
 
 
 def ran(*command: Any, cwd: Path = ROOT) -> Any:
-    """What a scanner reports."""
+    """Return what a scanner reports."""
     environ = {**os.environ, "SEMGREP_SEND_METRICS": "off", "SEMGREP_ENABLE_VERSION_CHECK": "0"}
     # A proxy where nobody is: whoever asks outside fails.
     environ |= dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
@@ -145,7 +145,7 @@ def ids(path: Path) -> list[str]:
 
 
 def expected(mark: str) -> dict[tuple[str, str], set[int]]:
-    """The lines of the rules' examples that are marked, by rule and file."""
+    """Return the lines of the rules' examples that are marked, by rule and file."""
     found: dict[tuple[str, str], set[int]] = {}
     for path in [*RULES.glob("*.py"), *RULES.glob("*.js")]:
         for number, line in enumerate(path.read_text().splitlines(), 1):

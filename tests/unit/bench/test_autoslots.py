@@ -14,7 +14,7 @@ STORY = "the knee halves and doubles, collapse beyond"
 
 
 def run(slots: int | None, made: list[int], first: str = "1.00") -> Run:
-    """A run of so many tokens in each stretch, with all first tokens alike."""
+    """Return a run of so many tokens in each stretch, with all first tokens alike."""
     limits = [[0.0, slots or 1], [100.0, slots or 20]]
     told = [{first: 10} for _ in range(len(made) * MADE_SECONDS // 50)]
     return {"slots": slots, "seed": 1, "made": made, "firsts": told, "limits": limits}

@@ -21,7 +21,7 @@ def post(*, stream: bool, more: bytes = b"") -> bytes:
 
 
 def told(backend: Backend, request: bytes, seconds: float = 60.0) -> Wire:
-    """What a client gets that is connected for some seconds of virtual time."""
+    """Return what a client gets that is connected for some seconds of virtual time."""
     wire = Wire()
 
     async def ask() -> None:

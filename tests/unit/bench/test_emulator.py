@@ -54,7 +54,7 @@ class App:
 
 
 async def answered_at(app: Any, scope: AsgiMessage, body: bytes = b"") -> float:
-    """When a call is answered, by the loop's clock."""
+    """Return when a call is answered, by the loop's clock."""
     moments = []
 
     async def receive() -> AsgiMessage:
@@ -68,7 +68,7 @@ async def answered_at(app: Any, scope: AsgiMessage, body: bytes = b"") -> float:
 
 
 def drawn(wanted: dict[float, float], seed: int) -> float:
-    """The first time that is drawn, less what is not the emulator's."""
+    """Return the first time that is drawn, less what is not the emulator's."""
     return Distance(wanted, random.Random(seed)).draw() - OUTSIDE_SECONDS
 
 

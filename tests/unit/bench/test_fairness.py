@@ -51,7 +51,9 @@ def test_the_ideal_queue_uses_every_slot() -> None:
 
 
 def passed_over(asked: Trace, found: Found) -> list[int]:
-    """Of each light request: before how many heavy ones, that began meanwhile, it did not go."""
+    """
+    Return of each light request: before how many heavy ones, that began meanwhile, it did not go.
+    """
     fates = [(asked.requests[number], fate) for number, fate in found.fates.items()]
     begun = [one.at + fate.waited for one, fate in fates if one.tenant.name == HEAVY]
     return [
