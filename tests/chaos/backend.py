@@ -43,8 +43,8 @@ def given_text(path: str, body: Json) -> str:
 
 def said_in(text: str) -> int:
     """Return how many tokens of an answer a text ends in."""
-    found = list(TOKEN.finditer(text))
-    return int(found[-1][4]) + 1 if found and found[-1].end() == len(text) else 0
+    tokens = list(TOKEN.finditer(text))
+    return int(tokens[-1][4]) + 1 if tokens and tokens[-1].end() == len(text) else 0
 
 
 @dataclass(frozen=True)

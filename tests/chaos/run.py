@@ -237,9 +237,9 @@ async def _disturbed(
 
 def _weigh(report: Report) -> None:
     """Add what the run as a whole has got wrong."""
-    found = report.remains
-    if found is not None and not found.nothing:
-        report.wrongs.append(f"left over: {found}")
+    remains = report.remains
+    if remains is not None and not remains.nothing:
+        report.wrongs.append(f"left over: {remains}")
     for name, (memory, descriptors) in report.growth.items():
         if memory > GROWTH_MAX[0] or descriptors > GROWTH_MAX[1]:
             report.wrongs.append(f"{name} grew by {memory:.0f} MB, {descriptors} descriptors")

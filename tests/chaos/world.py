@@ -63,8 +63,8 @@ class EndedByItself(Exception):
 
 def environ_of(settings: Settings) -> dict[str, str]:
     """Return the environment that says what differs from the defaults."""
-    told = {spec: getattr(settings, spec.name) for spec in fields(Settings)}
-    return {env_name(spec): f"{value}" for spec, value in told.items() if value != spec.default}
+    values = {spec: getattr(settings, spec.name) for spec in fields(Settings)}
+    return {env_name(spec): f"{value}" for spec, value in values.items() if value != spec.default}
 
 
 @dataclass(slots=True)
@@ -123,20 +123,20 @@ class World:
 
     async def up(self, piece: Piece) -> None:
         """Return once it does its work. Raises EndedByItself or TimeoutError."""
-        found = asyncio.Event()
+        is_up = asyncio.Event()
 
         async def look() -> None:
-            while not found.is_set():
+            while not is_up.is_set():
                 if await self._works(piece):
-                    found.set()
+                    is_up.set()
                 await asyncio.sleep(0.05)
 
         looking = asyncio.create_task(look())
         try:
-            await until(lambda: found.is_set() or not piece.is_up, f"{piece.name} is up")
+            await until(lambda: is_up.is_set() or not piece.is_up, f"{piece.name} is up")
         finally:
             looking.cancel()
-        if not found.is_set():
+        if not is_up.is_set():
             assert piece.part is not None
             raise EndedByItself(f"{piece.name} ended by itself:\n{piece.part.log[-3000:]}")
 
@@ -181,15 +181,15 @@ class World:
         store = DynamoTaskStore(self.aws, SETTINGS.tasks_table)
         refs = [ref for ref, _ in await store.live(slug(MODEL), 100_000)]
         states = Counter(one.state for one in (await store.states(refs)).values())
-        told = [await self.get(f"{self.urls[b.name]}/_script/state") for b in self.backends]
-        running = sum(state["running"] for state in told if state)
+        backends = [await self.get(f"{self.urls[b.name]}/_script/state") for b in self.backends]
+        running = sum(state["running"] for state in backends if state)
         dead = await self._messages(dead_letter_name(SETTINGS.stack))
         return Remains(sum(counts), dead, states, running)
 
     async def _messages(self, name: str) -> int:
-        found = await self.aws.call("sqs", "GetQueueUrl", {"QueueName": name})
+        queue = await self.aws.call("sqs", "GetQueueUrl", {"QueueName": name})
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-        request = {"QueueUrl": found["QueueUrl"], "AttributeNames": names}
+        request = {"QueueUrl": queue["QueueUrl"], "AttributeNames": names}
         answer = await self.aws.call("sqs", "GetQueueAttributes", request)
         return sum(int(answer["Attributes"][name]) for name in names)
 
@@ -199,9 +199,9 @@ class World:
         end = loop.time() + seconds
         while True:
             await self.sweep()
-            found = await self.remains()
-            if found.nothing or loop.time() > end:
-                return found
+            remains = await self.remains()
+            if remains.nothing or loop.time() > end:
+                return remains
             await asyncio.sleep(0.3)
 
 

@@ -73,8 +73,8 @@ def count() -> Seen:
 
 
 def models() -> Seen:
-    found = [model.model_dump(mode="json") for model in client.models.list(limit=1)]
-    return {"models": found, "one": client.models.retrieve(observer.model).display_name}
+    listed = [model.model_dump(mode="json") for model in client.models.list(limit=1)]
+    return {"models": listed, "one": client.models.retrieve(observer.model).display_name}
 
 
 def shape() -> Seen:

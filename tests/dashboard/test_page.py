@@ -19,9 +19,9 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
     """Yield a client without a key of a gateway that asks for keys."""
     async with (
         running_gateway(access="keys") as gateway,
-        httpx.AsyncClient(base_url=gateway.url) as found,
+        httpx.AsyncClient(base_url=gateway.url) as http,
     ):
-        yield found
+        yield http
 
 
 @pytest.mark.parametrize("path", ["/", "/dashboard"])

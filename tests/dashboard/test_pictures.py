@@ -96,8 +96,8 @@ async def busy_gateway() -> AsyncIterator[Gateway]:
         for name in MODELS:
             queues = await gateway.queue.make(name)
             await gateway.registry.put_models([Model(id=name, queues=queues)])
-        for name, told in PROVIDERS.items():
-            await gateway.registry.put_provider(provider(name, *told))
+        for name, fields in PROVIDERS.items():
+            await gateway.registry.put_provider(provider(name, *fields))
         first = gateway.store.now_ms() // MINUTE_MS - 59
         for model in (QWEN, LLAMA, SMALL):
             for number, figures in enumerate(hour(model, drawn)):

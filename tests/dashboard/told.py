@@ -30,7 +30,7 @@ NEWER = {
 _SECONDS_MAX = 20.0
 
 
-def figures(**told: Any) -> Json:
+def figures(**fields: Any) -> Json:
     """Return the figures of some time without requests, changed as told."""
     none = {"p50": None, "p95": None, "p99": None}
     return {
@@ -42,7 +42,7 @@ def figures(**told: Any) -> Json:
         "first_token_ms": none,
         "total_ms": none,
         "queue_ms": none,
-    } | told
+    } | fields
 
 
 def hour(*newest: Json) -> Json:
@@ -52,8 +52,8 @@ def hour(*newest: Json) -> Json:
     minutes = [
         {**figures(), "start": NOW - 60 * ago, "oldest_seconds": None} for ago in range(59, -1, -1)
     ]
-    for ago, told in enumerate(reversed(newest)):
-        minutes[-1 - ago] |= told
+    for ago, minute in enumerate(reversed(newest)):
+        minutes[-1 - ago] |= minute
     last = {name: value for name, value in minutes[-1].items() if name in figures()}
     return {
         "total": last,
@@ -63,7 +63,7 @@ def hour(*newest: Json) -> Json:
     }
 
 
-def provider(**told: Any) -> Json:
+def provider(**fields: Any) -> Json:
     """Return a provider that is idle, changed as told."""
     return {
         "object": "provider",
@@ -79,10 +79,10 @@ def provider(**told: Any) -> Json:
         "reason": "",
         "warning": "",
         "quarantined": False,
-    } | told
+    } | fields
 
 
-def queue(tier: str = "default", **told: Any) -> Json:
+def queue(tier: str = "default", **fields: Any) -> Json:
     """Return a queue in which nothing waits, changed as told."""
     return {
         "object": "queue",
@@ -96,10 +96,10 @@ def queue(tier: str = "default", **told: Any) -> Json:
         "tenants": 0,
         "largest_share": 0.0,
         "yours": 0,
-    } | told
+    } | fields
 
 
-def overview(**told: Any) -> Json:
+def overview(**fields: Any) -> Json:
     """Return one model with one provider and no work, changed as told."""
     return {
         "object": "overview",
@@ -109,12 +109,12 @@ def overview(**told: Any) -> Json:
         "queues": [queue("priority"), queue(), queue("flex")],
         "providers": [provider()],
         "hour": hour(),
-    } | told
+    } | fields
 
 
-def older(told: Json) -> Json:
+def older(document: Json) -> Json:
     """Return the same as a gateway told it before tokens, reasons and tenants were in it."""
-    return {name: _without(part, NEWER.get(name, ())) for name, part in told.items()}
+    return {name: _without(part, NEWER.get(name, ())) for name, part in document.items()}
 
 
 def _without(part: Any, names: Iterable[str]) -> Any:
@@ -162,8 +162,8 @@ class Told:
         self.asked.append(f"{name} {model}".strip())
         if name == "overview":
             await route.fulfill(json=self.overview)
-        elif (found := self.hours.get(model)) is not None:
-            await route.fulfill(json=found)
+        elif (hour_of_model := self.hours.get(model)) is not None:
+            await route.fulfill(json=hour_of_model)
         else:
             error = {"message": "Not there.", "type": "t", "param": None, "code": self.code}
             await route.fulfill(status=404, json={"error": error})

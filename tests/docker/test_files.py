@@ -31,8 +31,8 @@ TARGETS = {"gateway", "provider", "emulator", "llm"}
 
 
 def loaded(file: Path) -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load(file.read_text())
-    return found
+    document: dict[str, Any] = yaml.safe_load(file.read_text())
+    return document
 
 
 def services() -> list[Any]:
@@ -111,11 +111,11 @@ def test_a_service_that_stays_has_a_health_check(service: dict[str, Any]) -> Non
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_no_one_is_waited_for_but_by_health_or_a_good_end(file: Path) -> None:
-    found = loaded(file)["services"]
+    services = loaded(file)["services"]
 
-    for service in found.values():
+    for service in services.values():
         for name, waited in service.get("depends_on", {}).items():
-            ends = found[name].get("restart") == "no"
+            ends = services[name].get("restart") == "no"
             condition = "service_completed_successfully" if ends else "service_healthy"
             assert condition == waited["condition"]
 
@@ -161,8 +161,8 @@ def test_a_gateway_is_given_the_time_that_its_end_may_take(service: dict[str, An
 
 @pytest.mark.parametrize("service", PROVIDERS)
 def test_a_provider_is_given_the_time_that_its_end_may_take(service: dict[str, Any]) -> None:
-    told = re.search(r":-(\d+)", str(service["environment"].get("DRAIN_SECONDS")))
-    drain_seconds = float(told[1]) if told else DRAIN_SECONDS
+    match = re.search(r":-(\d+)", str(service["environment"].get("DRAIN_SECONDS")))
+    drain_seconds = float(match[1]) if match else DRAIN_SECONDS
     seconds = drain_seconds + HAND_BACK_SECONDS_MAX
 
     assert seconds < int(service["stop_grace_period"].removesuffix("s"))

@@ -88,8 +88,8 @@ def start_others(stage: Stage) -> None:
 def start_gateway(stage: Stage, name: str, module: str, **environ: str) -> None:
     """Start a gateway beside the line's."""
     port = str(free_port())
-    told = {"INFERLINE_DRAIN_SECONDS": "0.3", **environ}
-    part = stage.line.start(name, module, "gateway", "--port", port, environ=told)
+    settings = {"INFERLINE_DRAIN_SECONDS": "0.3", **environ}
+    part = stage.line.start(name, module, "gateway", "--port", port, environ=settings)
     stage.others[name] = f"http://127.0.0.1:{port}", part
 
 
@@ -174,8 +174,8 @@ def error_of(answer: httpx.Response) -> str:
     events = [
         line.removeprefix("data: ") for line in answer.text.splitlines() if line[:6] == "data: "
     ]
-    told = json.loads(events[-1] if events else answer.text)
-    return json.dumps(told.get("error") or {})
+    document = json.loads(events[-1] if events else answer.text)
+    return json.dumps(document.get("error") or {})
 
 
 def test_every_error_has_its_scene() -> None:

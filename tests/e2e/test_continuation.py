@@ -79,18 +79,18 @@ def chat(text: str, **more: Any) -> dict[str, Any]:
 def line() -> Iterator[Line]:
     """Yield a scripted LLM server and one provider at a time."""
     options = ("--first-token-seconds", "0.02", "--tokens-per-second", "20")
-    with running_line(*options, **QUICK) as found:
-        yield found
+    with running_line(*options, **QUICK) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
 def real_line() -> Iterator[Line]:
     """Yield the same with llama.cpp."""
-    with empty_line() as found:
-        found.environ.update(QUICK)
-        start_line(found, slots=2, context=1024)
-        found.start_provider("p1")
-        yield found
+    with empty_line() as running:
+        running.environ.update(QUICK)
+        start_line(running, slots=2, context=1024)
+        running.start_provider("p1")
+        yield running
 
 
 #: Asked to stop, a provider finishes what it has; asked twice, it hands that back at once.

@@ -72,6 +72,6 @@ async def test_who_has_little_open_goes_before_all_that_a_heavy_tenant_has_waiti
                 while await clients.answered() < len(clients.tasks):  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
 
-        found = order(line)
-        assert 1 + COUNT + 2 == len(found)
-        assert {"light", "another"} <= set(found[1:4])
+        served = order(line)
+        assert 1 + COUNT + 2 == len(served)
+        assert {"light", "another"} <= set(served[1:4])

@@ -77,10 +77,10 @@ def locked() -> Iterator[Locked]:
         host = keys_without_rights(iam)
         environ = {"INFERLINE_PROVIDER_TOKEN": token, **host}
         part = line.start("provider", "inferline_provider", *arguments, environ=environ)
-        found = Locked(line, key, token, part, host)
-        with found.client() as client:
+        locked_line = Locked(line, key, token, part, host)
+        with locked_line.client() as client:
             until(lambda: client.get("/v1/providers").json()["data"], "the provider has enrolled")
-        yield found
+        yield locked_line
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -151,9 +151,9 @@ def test_a_token_enrols_only_what_it_is_for(locked: Locked) -> None:
 
 def enrolled(locked: Locked, token: str, provider: str) -> Any:
     """Return what a provider is granted that never takes a task."""
-    told = {"id": provider, "version": "0", "slots": 0, "takes_reserved": True}
+    enrolment = {"id": provider, "version": "0", "slots": 0, "takes_reserved": True}
     with locked.client(token) as client:
-        answer = client.post("/v1/providers", json={**told, "models": [{"id": MODEL}]})
+        answer = client.post("/v1/providers", json={**enrolment, "models": [{"id": MODEL}]})
     assert 200 == answer.status_code, answer.text
     return answer.json()
 

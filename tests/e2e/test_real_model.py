@@ -115,10 +115,10 @@ def text_of(response: httpx.Response) -> str:
 def events_of(response: httpx.Response) -> list[tuple[bytes | None, str]]:
     """Return a stream for comparison: each event's name and data."""
     parser = EventParser()
-    found = [*parser.feed(response.content), *parser.close()]
+    events = [*parser.feed(response.content), *parser.close()]
     return [
         (event.event, "[DONE]" if event.data == b"[DONE]" else text_of_data(event.data))
-        for event in found
+        for event in events
     ]
 
 

@@ -150,15 +150,15 @@ def test_what_fails_in_the_middle_goes_on_as_one_answer(pair: Pair, fault: dict[
 
 @pytest.mark.parametrize("code", ["context_length_exceeded", "content_filter"])
 def test_a_refusal_is_told_at_once_and_never_tried_again(pair: Pair, code: str) -> None:
-    told = {"error": {"message": "no", "type": "invalid_request_error", "code": code}}
+    refusal = {"error": {"message": "no", "type": "invalid_request_error", "code": code}}
     for url in (pair.bad, pair.good):
-        pair.script(url, status=400, body=told)
+        pair.script(url, status=400, body=refusal)
     before = pair.calls(pair.bad) + pair.calls(pair.good)
 
     asked = {"model": MODEL, "messages": [], "stream": True}
     response = pair.post(asked)
 
-    assert (400, told) == (response.status_code, response.json())
+    assert (400, refusal) == (response.status_code, response.json())
     assert before + 1 == pair.calls(pair.bad) + pair.calls(pair.good)
 
 

@@ -105,12 +105,12 @@ def test_cdk_nag_finds_nothing_but_what_has_its_reason(checked: Path) -> None:
     assert {"AwsSolutions", "Serverless"} == {
         pack["pluginName"] for pack in report["pluginReports"]
     }
-    found = {
+    rules = {
         violation["ruleName"]
         for pack in report["pluginReports"]
         for violation in pack["violations"]
     }
-    assert set(NAG) == found
+    assert set(NAG) == rules
 
 
 def test_cfn_lint_finds_nothing(checked: Path) -> None:
@@ -144,4 +144,4 @@ def test_checkov_finds_nothing_but_what_has_its_reason(checked: Path) -> None:
 
     report = json.loads(done.stdout)
     assert report["summary"]["parsing_errors"] == 0
-    assert set(CHECKS) == {found["check_id"] for found in report["results"]["failed_checks"]}
+    assert set(CHECKS) == {failed["check_id"] for failed in report["results"]["failed_checks"]}

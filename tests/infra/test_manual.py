@@ -19,9 +19,9 @@ MANUAL = (ROOT / "docs/deploying.md").read_text()
 def test_the_manual_tells_of_each_switch_with_its_default(spec: object) -> None:
     default = getattr(spec, "default")  # noqa: B009
     shown = json.dumps(default) if isinstance(default, bool) else str(default)
-    told = f"`{shown}`" if default not in ("", ()) else "none"
+    text = f"`{shown}`" if default not in ("", ()) else "none"
 
-    row = f"| `{getattr(spec, 'name')}` | {told} | {getattr(spec, 'metadata')['doc']} |"  # noqa: B009
+    row = f"| `{getattr(spec, 'name')}` | {text} | {getattr(spec, 'metadata')['doc']} |"  # noqa: B009
 
     assert row in MANUAL.splitlines()
 
@@ -30,9 +30,9 @@ def test_the_manual_names_each_alarm_and_no_other() -> None:
     code = (ROOT / "infra/monitoring.py").read_text()
     made = set(re.findall(r'self\._alarm\(\s*"([a-z-]+)"', code))
 
-    told = set(re.findall(r"^\| `<stack>-([a-z-]+)` \|", MANUAL, re.MULTILINE))
+    names = set(re.findall(r"^\| `<stack>-([a-z-]+)` \|", MANUAL, re.MULTILINE))
 
-    assert made == told
+    assert made == names
 
 
 def test_the_manual_names_no_target_of_make_that_is_not_there() -> None:

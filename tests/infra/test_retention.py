@@ -63,7 +63,7 @@ def test_a_switch_says_how_long_each_thing_is_kept(brief: Template) -> None:
     bodies = buckets[f"inferline-bodies-{ACCOUNT}-{REGION}"]
     [rule] = bodies["LifecycleConfiguration"]["Rules"]
     control = brief.named("AWS::Lambda::Function", "FunctionName")["inferline-control"]
-    told = control["Environment"]["Variables"]
+    variables = control["Environment"]["Variables"]
 
     assert {1803} == {queue["MessageRetentionPeriod"] for queue in queues.values()}
     assert 1804 == dead["MessageRetentionPeriod"]
@@ -77,7 +77,7 @@ def test_a_switch_says_how_long_each_thing_is_kept(brief: Template) -> None:
         "model_seconds_kept": "1805",
         "usage_days_kept": "7",
     }
-    assert {SETTINGS[name]: value for name, value in expected.items()}.items() <= told.items()
+    assert {SETTINGS[name]: value for name, value in expected.items()}.items() <= variables.items()
     assert expected.keys() == SETTINGS.keys()
 
 

@@ -159,13 +159,13 @@ def what(arns: Any) -> str:
 
 def granted(template: Template) -> dict[str, dict[str, set[str]]]:
     """Return every action by whom and what, but for logs and traces."""
-    found: dict[str, dict[str, set[str]]] = {}
+    rights: dict[str, dict[str, set[str]]] = {}
     for name, statement in template.statements():
         actions = set(listed(statement["Action"])) - LOG - TRACE
         if actions:
             person = who(name).replace("deadletters", "dead_letters")
-            found.setdefault(person, {}).setdefault(about(statement), set()).update(actions)
-    return found
+            rights.setdefault(person, {}).setdefault(about(statement), set()).update(actions)
+    return rights
 
 
 class TestActions:
@@ -259,8 +259,8 @@ def queue(name: str) -> str:
     return f"arn:aws:sqs:{REGION}:{ACCOUNT}:inferline-{name}"
 
 
-def keys(*found: str) -> dict[str, Any]:
-    return {"dynamodb:LeadingKeys": list(found)}
+def keys(*key: str) -> dict[str, Any]:
+    return {"dynamodb:LeadingKeys": list(key)}
 
 
 #: Of a provider that serves the one model.

@@ -40,18 +40,18 @@ class Row:
     def result(self) -> dict[str, Any]:
         """Return the row as it is written down."""
         start = time.monotonic()
-        found: dict[str, Any] = {"version": self.version, "cells": {}}
+        row: dict[str, Any] = {"version": self.version, "cells": {}}
         try:
-            found["cells"] = {name: cell.as_json() for name, cell in self.find().items()}
+            row["cells"] = {name: cell.as_json() for name, cell in self.find().items()}
         except Unavailable as why:
-            found["unavailable"] = tidy(str(why))
+            row["unavailable"] = tidy(str(why))
             print(f"    {why}", flush=True)
         except (Exception, pytest.fail.Exception) as why:  # noqa: BLE001 - the next row goes on
-            found["cells"] = {"list": Cell("no", tidy(f"the line does not start: {why}")).as_json()}
+            row["cells"] = {"list": Cell("no", tidy(f"the line does not start: {why}")).as_json()}
             traceback.print_exc()
-        found["date"] = datetime.now(UTC).date().isoformat()
-        found["seconds"] = round(time.monotonic() - start)
-        return found
+        row["date"] = datetime.now(UTC).date().isoformat()
+        row["seconds"] = round(time.monotonic() - start)
+        return row
 
 
 def rows(places: Places, stack: ExitStack) -> Iterator[Row]:

@@ -71,8 +71,8 @@ class Stream:
     @property
     def error(self) -> dict[str, Any] | None:
         """Return the error that it ended with."""
-        told = (event.get("error") for event in self.events)
-        return next((error for error in told if error), None)
+        errors = (event.get("error") for event in self.events)
+        return next((error for error in errors if error), None)
 
     def comparable(self) -> list[dict[str, Any]]:
         """Return the events without what is of this one answer only."""

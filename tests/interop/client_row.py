@@ -242,8 +242,8 @@ class Trial:
         if not self.client.real and len(text.split()) == TOKENS:
             # An agent says something new in each request, and the scripted server with it.
             return yes("a whole answer")
-        if told := seen.get("error"):
-            return Cell("told", tidy(told))
+        if error := seen.get("error"):
+            return Cell("told", tidy(error))
         check("provider_lost" not in said + complained, "told, but not as an error")
         return Cell("no", tidy(f"{seen.get('text')!r} instead of {expected!r}"))
 

@@ -247,8 +247,8 @@ def _aider(desk: Desk, case: str) -> Call | None:
 def _aider_says(said: str) -> dict[str, Any]:
     """Return the answer alone: without its greeting and its account of tokens."""
     lines = said.split("\n\n", 1)[-1].splitlines()
-    told = [line for line in lines if not line.startswith(("Tokens:", "Warning", "https:"))]
-    return {"text": "\n".join(told).strip()}
+    kept = [line for line in lines if not line.startswith(("Tokens:", "Warning", "https:"))]
+    return {"text": "\n".join(kept).strip()}
 
 
 def _lm_eval(desk: Desk, case: str) -> Call | None:

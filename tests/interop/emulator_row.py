@@ -139,11 +139,11 @@ class Trial:
             text=True,
         )
         counts = dict(re.findall(r"(\d+) (passed|failed|error)", done.stdout[-300:]))
-        told = {name: int(count) for count, name in counts.items()}
-        check(told.get("passed"), f"no test has passed: {done.stdout[-200:]}")
-        every = sum(told.values())
-        note = f"{told['passed']} of {every} contract tests of {_named(self.emulator)}"
-        if told["passed"] == every:
+        outcomes = {name: int(count) for count, name in counts.items()}
+        check(outcomes.get("passed"), f"no test has passed: {done.stdout[-200:]}")
+        every = sum(outcomes.values())
+        note = f"{outcomes['passed']} of {every} contract tests of {_named(self.emulator)}"
+        if outcomes["passed"] == every:
             return yes(note)
         lacking = sorted(set(re.findall(r"\b(?:Unknown|Invalid)\w+Exception\b", done.stdout)))
         return Cell("partly", "; ".join([note, *lacking]))

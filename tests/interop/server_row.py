@@ -181,11 +181,11 @@ class Trial:
         )
         expected = self.direct.post("/v1/chat/completions", body)
         answer = self.through.post("/v1/chat/completions", body)
-        told = f"{answer.status_code} instead of {expected.status_code}: {answer.text[:150]}"
+        reason = f"{answer.status_code} instead of {expected.status_code}: {answer.text[:150]}"
         if expected.status_code >= 500:
-            check(answer.status_code >= 400, told)
+            check(answer.status_code >= 400, reason)
             return yes(f"the server fails with {expected.status_code}; the client is told")
-        check(answer.status_code == expected.status_code, told)
+        check(answer.status_code == expected.status_code, reason)
         if not expected.is_success:
             return yes(f"the server refuses a named tool ({expected.status_code}), word for word")
         theirs, ours = (_message(one) for one in (expected, answer))
@@ -206,21 +206,21 @@ class Trial:
         theirs = self.direct.post(path, body)
         start = time.monotonic()
         answer = self.through.post("/v1" + path.removeprefix("/v1"), body)
-        told = f"the server says {theirs.status_code}, the client gets {answer.status_code}"
-        told += f" in {seconds_since(start)}"
+        reason = f"the server says {theirs.status_code}, the client gets {answer.status_code}"
+        reason += f" in {seconds_since(start)}"
         if theirs.is_success:
-            check(answer.is_success, told)
-            return yes(f"{told} (this server reads max_tokens as it likes)")
+            check(answer.is_success, reason)
+            return yes(f"{reason} (this server reads max_tokens as it likes)")
         own = theirs.status_code < 500 and answer.content == theirs.content
         shaped = answer.status_code >= 400 and _openai_error(answer)
-        check(own or shaped, f"{told}: {answer.text[:120]}")
-        check(theirs.status_code >= 500 or answer.status_code == theirs.status_code, told)
+        check(own or shaped, f"{reason}: {answer.text[:120]}")
+        check(theirs.status_code >= 500 or answer.status_code == theirs.status_code, reason)
         start = time.monotonic()
         self._good()
         harm = time.monotonic() - start - usual
-        told += f"; the next request waits {max(0.0, harm):.1f} s longer than before"
-        check(harm < HARM_SECONDS_MAX, told)
-        return yes(told)
+        reason += f"; the next request waits {max(0.0, harm):.1f} s longer than before"
+        check(harm < HARM_SECONDS_MAX, reason)
+        return yes(reason)
 
     def _good(self) -> None:
         if self.server.kind == "embeddings":

@@ -261,7 +261,7 @@ class Protocol(RuleBasedStateMachine):
         """Check the invariants after each rule. Raises Violation."""
         self.loop.run_until_complete(self.book.look())
         hold(not self.loop.faults, f"a fault of ours: {self.loop.faults}")
-        hold(not self.faults.told, f"an attempt broke: {self.faults.told}")
+        hold(not self.faults.reported, f"an attempt broke: {self.faults.reported}")
         for client in self.clients:
             if client.streamed and client.status == 200:
                 Heard.stream(client.body).check(self.samples)
@@ -370,7 +370,7 @@ class Faults(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
-        self.told: list[str] = []
+        self.reported: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.told.append(self.format(record))
+        self.reported.append(self.format(record))

@@ -142,8 +142,8 @@ class Client:
         visit.payload = read(body)
         try:
             draft = await line.draft(f"t{self._number}", PATH, visit.payload, body)
-            told = {"is_retry": self._again, "key": self._key, "is_gone": self._is_gone}
-            seat = await repeat.submit(line, draft, body, **told)
+            hints = {"is_retry": self._again, "key": self._key, "is_gone": self._is_gone}
+            seat = await repeat.submit(line, draft, body, **hints)
         except InferLineError as error:
             self.refused = error
             return
@@ -244,17 +244,17 @@ class Host(Process):
         """Take a message, if there is one, and deal with it."""
         if self.leaving or not self._slots.take(1):
             return
-        found: list[Delivery] = []
+        deliveries: list[Delivery] = []
         with suppress(InferLineError):
-            found = await self._queue.receive(
+            deliveries = await self._queue.receive(
                 self._url,
                 limit=1,
                 wait_seconds=0,
                 visibility_timeout_seconds=self.leases.visibility_timeout_seconds,
             )
-        if not found:
+        if not deliveries:
             self._slots.give(1)
-        for delivery in found:
+        for delivery in deliveries:
             heard.append(delivery)
             self.crew.start(delivery)
 

@@ -123,17 +123,17 @@ class Wire:
         if isinstance(answer, dict) and fate is Fate.STALE:
             return {ref: now._replace(state=State.QUEUED, attempt=0) for ref, now in answer.items()}
         if isinstance(answer, list) and answer and isinstance(answer[0], TaskRead):
-            return [self._early(fate, found) for found in answer]
+            return [self._early(fate, read) for read in answer]
         return answer
 
-    def _early(self, fate: Fate | None, found: TaskRead) -> TaskRead:
-        now = found.task
+    def _early(self, fate: Fate | None, read: TaskRead) -> TaskRead:
+        now = read.task
         if now is None:
-            return found
+            return read
         if fate is Fate.STALE:
-            return replace(found, task=self._seen.setdefault(now.ref, now))
+            return replace(read, task=self._seen.setdefault(now.ref, now))
         self._seen[now.ref] = now
-        return replace(found, chunks=found.chunks[1:]) if fate is Fate.GAPPED else found
+        return replace(read, chunks=read.chunks[1:]) if fate is Fate.GAPPED else read
 
 
 class WireClock(LoopClock):

@@ -124,12 +124,12 @@ class TimedQueue:
         self, queue: str, *, limit: int, wait_seconds: int, visibility_timeout_seconds: int
     ) -> list[Delivery]:
         await self._surface()
-        found: list[Delivery] = await self._queue.receive(
+        deliveries: list[Delivery] = await self._queue.receive(
             queue, limit=limit, wait_seconds=0, visibility_timeout_seconds=HIDDEN_SECONDS
         )
-        for delivery in found:
+        for delivery in deliveries:
             self._hidden[delivery.receipt] = self._loop.now + visibility_timeout_seconds, delivery
-        return found
+        return deliveries
 
     async def change_visibility(self, deliveries: Sequence[Delivery], seconds: int) -> None:
         await self._queue.change_visibility(deliveries, HIDDEN_SECONDS if seconds else 0)
@@ -140,8 +140,8 @@ class TimedQueue:
         await self._queue.delete(deliveries)
 
     async def depth(self, queue: str) -> Depth:
-        found: Depth = await self._queue.depth(queue)
-        return found
+        result: Depth = await self._queue.depth(queue)
+        return result
 
     async def _surface(self) -> None:
         due = [name for name, (until, _) in self._hidden.items() if until <= self._loop.now]

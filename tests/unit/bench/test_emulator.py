@@ -28,8 +28,8 @@ def test_drawn_times_have_the_percentiles(wanted: dict[float, float]) -> None:
 
     drawn = [distance.draw() for _ in range(20_000)]
 
-    found = {share: percentile(drawn, share) for share in wanted}
-    assert wanted == pytest.approx(found, rel=0.06)
+    percentiles = {share: percentile(drawn, share) for share in wanted}
+    assert wanted == pytest.approx(percentiles, rel=0.06)
 
 
 def test_the_same_seed_draws_the_same_times() -> None:

@@ -90,13 +90,13 @@ def test_updates() -> None:
     expression = "SET a = :x, #b = if_not_exists(#b, :x), c = if_not_exists(c, :x), n = n + :n "
     values = to_item({":x": ["x"], ":n": 2})
 
-    found = updated(
+    item = updated(
         f"{expression} ADD added :n REMOVE gone", {"#b": "b"}, values,
         to_item({"b": "kept", "n": 5, "gone": True, "stays": {"k": b"v"}}),
     )  # fmt: skip
 
-    told = {"a": ["x"], "b": "kept", "c": ["x"], "n": 7, "added": 2, "stays": {"k": b"v"}}
-    assert to_item(told) == found
+    expected = {"a": ["x"], "b": "kept", "c": ["x"], "n": 7, "added": 2, "stays": {"k": b"v"}}
+    assert to_item(expected) == item
 
 
 def test_what_is_no_expression_of_ours_is_refused() -> None:
@@ -125,16 +125,16 @@ async def test_a_query_is_billed_by_all_that_it_reads_and_comes_in_pages(tables:
         "ExpressionAttributeValues": to_item({":kind": "p"}),
         "ConsistentRead": True,
     }
-    found, pages = 0, 0
+    items, pages = 0, 0
 
     while True:
-        told = await call(tables, "Query", **asked)
-        found, pages = found + len(told["Items"]), pages + 1
-        if "LastEvaluatedKey" not in told:
+        page = await call(tables, "Query", **asked)
+        items, pages = items + len(page["Items"]), pages + 1
+        if "LastEvaluatedKey" not in page:
             break
-        asked["ExclusiveStartKey"] = told["LastEvaluatedKey"]
+        asked["ExclusiveStartKey"] = page["LastEvaluatedKey"]
 
-    assert (count, 2) == (found, pages)
+    assert (count, 2) == (items, pages)
     assert count * 30_014 / 4096 == pytest.approx(billed(tables)[0], abs=2)
 
 
