@@ -8,8 +8,10 @@ import os
 import sys
 from collections.abc import Mapping
 
+from inferline.options import SettingsError, renamed
+
 from . import plan
-from .failures import LocalError
+from .failures import USAGE, LocalError
 from .options import Options, read
 from .supervisor import Supervisor
 from .welcome import Welcome
@@ -18,9 +20,14 @@ from .welcome import Welcome
 def run(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """Run everything on this machine until Ctrl-C; gives one of the exit codes of `failures`."""
     try:
-        options = read(args)
+        options = read(args, environ)
+        for warning in renamed(Options, environ):
+            _complain(warning)
         plan.check(options, environ)
         return asyncio.run(_supervise(options, environ))
+    except SettingsError as error:
+        _complain(str(error))
+        return USAGE
     except LocalError as failure:
         _complain(str(failure))
         return failure.exit_code

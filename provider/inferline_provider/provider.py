@@ -201,7 +201,7 @@ class Provider:
             stores.queue,
             self._clock,
             terms.lease_seconds,
-            terms.orphan_seconds,
+            terms.unread_task_seconds,
             terms.cancel_seconds,
         )
         self._writer = ChunkWriter(

@@ -14,7 +14,7 @@ from tests.support.served import Served, served
 @pytest.fixture(scope="session")
 def open_gateway() -> Iterator[Served]:
     """A gateway that asks for no keys, and does to answers all that it can be set to do."""
-    with served(compression="gzip", answer_model="asked") as found:
+    with served(compression="gzip", response_model="requested") as found:
         yield found
 
 

@@ -11,14 +11,15 @@ import pytest
 
 from inferline import local
 from inferline.local import plan
-from inferline.local.failures import PartMissing, WrongOption
-from inferline.local.options import Options, default_threads, read
+from inferline.local.failures import PartMissing
+from inferline.local.options import PREFIX, Options, default_threads, read
+from inferline.options import SettingsError, options_of, renamed
 
 
 def options(*arguments: str, **environ: str) -> Options:
     parser = argparse.ArgumentParser()
-    local.add_arguments(parser, environ)
-    return read(parser.parse_args(arguments))
+    local.add_arguments(parser)
+    return read(parser.parse_args(arguments), environ)
 
 
 def test_nothing_said_means_the_usual_ports_and_the_built_in_llm() -> None:
@@ -41,9 +42,31 @@ def test_a_flag_may_be_a_variable() -> None:
     assert not options(INFERLINE_LOCAL_NO_LLM="").no_llm
 
 
+def test_yes_is_an_old_word_for_true() -> None:
+    environ = {"INFERLINE_LOCAL_NO_LLM": "yes"}
+
+    assert options(**environ).no_llm
+    assert ["INFERLINE_LOCAL_NO_LLM=yes is deprecated: write true instead"] == renamed(
+        Options, environ
+    )
+
+
+def test_every_flag_has_a_variable_of_this_mode() -> None:
+    for option in options_of(Options):
+        assert option.flag == f"--{option.name.replace('_', '-')}"
+        assert option.variable == f"{PREFIX}{option.name.upper()}"
+
+
 def test_all_problems_are_told_at_once() -> None:
-    with pytest.raises(WrongOption, match=r"--port .*'x'; --backend .*'there'; .* --slots|--port"):
-        options("--port", "x", "--backend", "there", "--slots", "0")
+    with pytest.raises(SettingsError) as raised:
+        options("--port", "x", "--backend", "there", "--slots", "0", "--no-llm", "--context", "300")
+
+    assert str(raised.value) == (
+        "INFERLINE_LOCAL_BACKEND (--backend) must be a URL such as http://127.0.0.1:11434/v1, got "
+        "'there'; INFERLINE_LOCAL_SLOTS (--slots) must be a whole number from 1 to 1024, got '0'; "
+        "INFERLINE_LOCAL_PORT (--port) must be a whole number from 1 to 65535, got 'x'; "
+        "--context has no effect with --backend or --no-llm"
+    )
 
 
 @pytest.mark.parametrize(
@@ -61,7 +84,7 @@ def test_all_problems_are_told_at_once() -> None:
     ],
 )
 def test_what_makes_no_sense_is_refused(arguments: tuple[str, ...]) -> None:
-    with pytest.raises(WrongOption):
+    with pytest.raises(SettingsError):
         options(*arguments)
 
 
