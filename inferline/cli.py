@@ -8,7 +8,6 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any, Final
 
@@ -16,7 +15,7 @@ from inferline import __version__, logs
 from inferline.commands import asking, keys, models, pardon, status, tenants, usage
 from inferline.commands.printing import FAILED, OK, USAGE
 from inferline.errors import InferLineError
-from inferline.options import add_arguments, declare, declare_log_level, markdown
+from inferline.options import add_arguments, markdown
 from inferline.otlp import tracing
 from inferline.settings import Settings, SettingsError, warnings
 
@@ -32,20 +31,6 @@ exit codes:
 
 The gateway's settings are environment variables named INFERLINE_…; docs/settings.md lists them.
 """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerSettings(Settings):
-    """The settings of a gateway and the flags of `inferline gateway`."""
-
-    host: str = declare(
-        "127.0.0.1",
-        "Address to listen on; other machines cannot reach the default.",
-        flag="--host",
-        metavar="ADDRESS",
-    )
-    port: int = declare(8000, "Port to listen on.", flag="--port", between=(0, 65535))
-    log_level: str = declare_log_level()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -125,14 +110,14 @@ def _add_local(parts: Any) -> None:
 
 def _add_gateway(parts: Any) -> None:
     parser = parts.add_parser("gateway", help="run the gateway")
-    add_arguments(parser, ServerSettings)
+    add_arguments(parser, Settings)
     parser.set_defaults(run=_gateway)
 
 
 def _gateway(options: argparse.Namespace) -> int:
     from inferline.gateway import server
 
-    settings = ServerSettings.from_env(os.environ, options)
+    settings = Settings.from_env(os.environ, options)
     logs.write(settings.log_level.upper(), "inferline")
     for warning in warnings(os.environ):
         log.warning("%s", warning)
@@ -172,5 +157,5 @@ def _provision(options: argparse.Namespace) -> int:
 
 
 def _settings(options: argparse.Namespace) -> int:
-    print(markdown(ServerSettings))
+    print(markdown(Settings))
     return OK

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from inferline.http.proxies import Proxies
-from inferline.options import declare
+from inferline.options import declare, declare_log_level
 from inferline.parsing import parse_origins, parse_stack, split
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
-    """A gateway's stack, its way to AWS, and the access to it."""
+    """A gateway's stack, its way to AWS, where it listens, and the access to it."""
 
     stack: str = declare(
         "inferline",
@@ -56,6 +56,14 @@ class Deployment:
         "addresses, networks such as `10.0.0.0/8`, or `*`. This machine never needs a proxy.",
         variable="NO_PROXY",
     )
+    host: str = declare(
+        "127.0.0.1",
+        "Address to listen on; other machines cannot reach the default.",
+        flag="--host",
+        metavar="ADDRESS",
+    )
+    port: int = declare(8000, "Port to listen on.", flag="--port", between=(0, 65535))
+    log_level: str = declare_log_level()
 
     access: str = declare(
         "open",
@@ -81,30 +89,30 @@ class Deployment:
 
     @property
     def tasks_table(self) -> str:
-        """The table of tasks and chunks."""
+        """Return the table of tasks and chunks."""
         return self.tasks_table_override or f"{self.stack}-tasks"
 
     @property
     def registry_table(self) -> str:
-        """The table of models, providers and keys."""
+        """Return the table of models, providers and keys."""
         return self.registry_table_override or f"{self.stack}-registry"
 
     @property
     def bodies_bucket(self) -> str:
-        """The bucket of large request bodies."""
+        """Return the bucket of large request bodies."""
         return self.bodies_bucket_override or f"{self.stack}-bodies"
 
     @property
     def proxies(self) -> Proxies:
-        """The proxies to what is not on this machine."""
+        """Return the proxies to what is not on this machine."""
         return Proxies(self.http_proxy, self.https_proxy, self.no_proxy)
 
     @property
     def listed_models(self) -> tuple[str, ...]:
-        """The models that are listed before a provider enrols them."""
+        """Return the models that are listed before a provider enrols them."""
         return split(self.models)
 
     @property
     def origins(self) -> tuple[str, ...]:
-        """The origins whose web pages may call the gateway."""
+        """Return the origins whose web pages may call the gateway."""
         return split(self.cors_origins)

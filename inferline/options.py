@@ -6,18 +6,19 @@ context key, its help, its checks and its row in the documentation.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from inferline.parsing import parse_bool, parse_float, parse_int, parse_list, parse_text
 
 if TYPE_CHECKING:
-    import argparse
+    from argparse import ArgumentParser, Namespace
 
 T = TypeVar("T")
 #: Values by the names that the user wrote; an earlier source wins.
-Sources = Iterable[Mapping[str, object]]
+Sources = Sequence[Mapping[str, object]]
 
 PREFIX: Final = "INFERLINE_"
 
@@ -26,16 +27,11 @@ class SettingsError(ValueError):
     """One or more options can't be used; the message names each."""
 
 
-_PARSERS: Final[Mapping[type[Any], Callable[[Any], Any]]] = {
-    bool: parse_bool,
-    int: parse_int,
-    float: parse_float,
-    tuple: parse_list,
-}
+_PARSERS: Final[Any] = {bool: parse_bool, int: parse_int, float: parse_float, tuple: parse_list}
 _NUMBERS: Final = {parse_int: "a whole number", parse_float: "a number"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Option:
     """One option: its names, its meaning and the values that it takes."""
 
@@ -50,7 +46,7 @@ class Option:
     flag: str = ""
     #: The CDK's context has it, by its name, and the environment does not.
     in_context: bool = False
-    #: Earlier names of any kind, and earlier values by today's; one release accepts them.
+    #: Old names of any kind, and new values by the old ones; one release accepts the old.
     was: tuple[str, ...] = ()
     old_values: Mapping[str, str] = field(default_factory=dict)
     choices: tuple[Any, ...] = ()
@@ -69,26 +65,26 @@ class Option:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All names that can set it, the first one wins."""
+        """Return all names that can set it; the first wins."""
         today = (self.name,) if self.in_context else (self.flag, self.variable)
         return (*filter(None, today), *self.was)
 
     @property
     def title(self) -> str:
-        """Its names of today, for messages."""
+        """Return its names of today, for messages."""
         if self.in_context:
             return self.name
         return f"{self.variable} ({self.flag})" if self.flag else self.variable
 
     @property
     def sentences(self) -> str:
-        """The meaning and the bounds."""
+        """Return the meaning with the bounds."""
         bounds = f" From {self.between[0]} to {self.between[1]}." if self.between else ""
         return self.help + bounds + (f" 0: {self.zero}." if self.zero else "")
 
     @property
     def requirement(self) -> str:
-        """What a value must be; empty where the parser says it."""
+        """Return what a value must be; empty if the parser says it."""
         if self.choices:
             *first, last = map(str, self.choices)
             return f"must be {', '.join(first)} or {last}"
@@ -145,22 +141,20 @@ def declare_log_level(**declared: Any) -> Any:
 
 def options_of(kind: type[Any]) -> tuple[Option, ...]:
     """Return the options that a dataclass declares."""
+    return _options_of(cast("Any", kind))
+
+
+@cache
+def _options_of(kind: Any) -> tuple[Option, ...]:
+    declared = {spec.name: spec.metadata["option"] for spec in fields(kind) if spec.metadata}
     return tuple(
-        replace(
-            spec.metadata["option"],
-            name=spec.name,
-            variable=spec.metadata["option"].variable or PREFIX + spec.name.upper(),
-        )
-        for spec in fields(kind)
-        if "option" in spec.metadata
+        replace(option, name=name, variable=option.variable or PREFIX + name.upper())
+        for name, option in declared.items()
     )
 
 
 def read(
-    kind: type[T],
-    environ: Mapping[str, str],
-    arguments: argparse.Namespace | None = None,
-    **more: Any,
+    kind: type[T], environ: Mapping[str, str], arguments: Namespace | None = None, **more: Any
 ) -> T:
     """
     Return the options of the command line and the environment; ``more`` are other fields' values.
@@ -215,12 +209,12 @@ def _given(option: Option, sources: Sources) -> tuple[str, object] | None:
 
 
 def _echo(option: Option, raw: object) -> str:
-    """Repeat a value that holds no secret; an address may hold a password before its @."""
+    """Repeat the value unless it may be a secret: an address may have a password before its @."""
     return "" if option.secret or "@" in str(raw) else f", got {raw!r}"
 
 
 def renamed(kind: type[Any], *sources: Mapping[str, object]) -> list[str]:
-    """Return a warning for each name and value that the next release will refuse."""
+    """Return a warning for each old name and value; later sources are the weaker ones."""
     warnings = []
     for option in options_of(kind):
         name, raw = _given(option, [_without_empty(source) for source in sources]) or ("", None)
@@ -248,7 +242,7 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {ends[matches[0]]}?" if matches else ""
 
 
-def add_arguments(parser: argparse.ArgumentParser, kind: type[Any]) -> None:
+def add_arguments(parser: ArgumentParser, kind: type[Any]) -> None:
     """Add the flags of a dataclass's options; `read` takes what the parser returns."""
     groups: dict[str, Any] = {"": parser}
     for option in options_of(kind):
@@ -289,15 +283,10 @@ def markdown(kind: type[Any]) -> str:
     else:
         columns = {"flag": "flag"} if options[0].flag else {}
         columns["variable"] = "variable"
-    rows = [
-        [
-            *(f"`{getattr(option, name)}`" for name in columns.values()),
-            _default(option),
-            option.sentences,
-        ]
-        for option in options
-    ]
-    table = [[*columns, "default", "meaning"], ["---"] * (len(columns) + 2), *rows]
+    table = [[*columns, "default", "meaning"], ["---"] * (len(columns) + 2)]
+    for option in options:
+        names = [f"`{getattr(option, name)}`" for name in columns.values()]
+        table.append([*names, _default(option), option.sentences])
     return "\n".join(f"| {' | '.join(row)} |" for row in table)
 
 

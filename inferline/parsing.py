@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Final
 
@@ -59,6 +58,8 @@ def split(value: str) -> tuple[str, ...]:
 
 
 def _from_json(value: str) -> object:
+    import json
+
     try:
         return json.loads(value)
     except ValueError:

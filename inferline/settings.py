@@ -21,7 +21,7 @@ SQS_SECONDS_MAX: Final = 14 * 24 * 3600
 _NO_LIMIT: Final = "no limit"
 #: Variables that other parts of InferLine read; a test compares them with the code.
 _ELSEWHERE: Final = """
-    API_KEY BASE_URL CACHE_DIR HOST LOG_LEVEL OWN_CREDENTIALS PORT LOCAL_BACKEND LOCAL_CONTEXT
+    API_KEY BASE_URL CACHE_DIR OWN_CREDENTIALS LOCAL_BACKEND LOCAL_CONTEXT
     LOCAL_EMULATOR_PORT LOCAL_HOST LOCAL_LLM_PORT LOCAL_MODEL LOCAL_NO_LLM LOCAL_PORT LOCAL_SLOTS
     LOCAL_THREADS
 """
@@ -234,7 +234,7 @@ class Settings(Deployment):
         return read(cls, {**environ, **Proxies.from_env(environ).environment()}, arguments)
 
     def problems(self) -> list[str]:
-        """Return what is wrong with values that are right one by one."""
+        """Return which values contradict each other."""
         ascending = {
             "INFERLINE_REQUEST_SECONDS_MAX": self.request_seconds_max,
             "INFERLINE_QUEUE_SECONDS_KEPT": self.queue_seconds_kept,

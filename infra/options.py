@@ -171,7 +171,7 @@ class Options:
         return options.read_context(cls, ours)
 
     def problems(self) -> list[str]:
-        """Return what is wrong with values that are right one by one."""
+        """Return which options contradict each other."""
         if self.queue_seconds_kept <= self.dead_letter_seconds_kept:
             return []
         return ["dead_letter_seconds_kept must be at least queue_seconds_kept"]

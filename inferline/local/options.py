@@ -132,24 +132,24 @@ class Options:
 
     @property
     def gateway_url(self) -> str:
-        """The gateway's address as a client on this machine writes it."""
+        """Return the gateway's address as a client on this machine writes it."""
         everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - read, not bound
         host = everywhere.get(self.host, self.host)
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
     @property
     def emulator_url(self) -> str:
-        """The address that stands for AWS."""
+        """Return the address that stands for AWS."""
         return f"http://127.0.0.1:{self.emulator_port}"
 
     @property
     def backend_url(self) -> str:
-        """The address of the LLM server."""
+        """Return the address of the LLM server."""
         return self.backend or f"http://127.0.0.1:{self.llm_port}"
 
     @property
     def built_in(self) -> bool:
-        """True if InferLine serves a model itself."""
+        """Return True if InferLine serves a model itself."""
         return self.backend is None and not self.no_llm
 
 

@@ -58,15 +58,15 @@ exit codes:
 
 def parser() -> argparse.ArgumentParser:
     """Make the command's parser; its help is the manual."""
-    found = argparse.ArgumentParser(
+    command = argparse.ArgumentParser(
         prog="inferline-provider",
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    found.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    add_arguments(found, Settings)
-    return found
+    command.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    add_arguments(command, Settings)
+    return command
 
 
 @asynccontextmanager

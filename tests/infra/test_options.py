@@ -24,15 +24,15 @@ def test_cdk_json_names_every_option_with_its_default_and_meaning() -> None:
 
 
 def test_the_command_line_gives_text_for_everything() -> None:
-    told = {"models": "a, b/c", "waf": "true", "log_days": "7", "edge": "buffered"}
+    given = {"models": "a, b/c", "waf": "true", "log_days": "7", "edge": "buffered"}
 
-    found = Options.from_context(context(**told))
+    options = Options.from_context(context(**given))
 
-    assert Options(models=("a", "b/c"), waf=True, log_days=7, edge="buffered") == found
+    assert Options(models=("a", "b/c"), waf=True, log_days=7, edge="buffered") == options
 
 
 @pytest.mark.parametrize(
-    ("told", "problem"),
+    ("given", "problem"),
     [
         ({"modles": ["a"]}, "modles is not an option; did you mean models?"),
         ({"cors_origins": ["https://a.example/"]}, "cors_origins must be origins"),
@@ -63,19 +63,19 @@ def test_the_command_line_gives_text_for_everything() -> None:
         ({"task_seconds_kept": 1.5}, "task_seconds_kept must be a whole number"),
     ],
 )
-def test_what_can_not_be_used_is_named(told: dict[str, Any], problem: str) -> None:
+def test_what_can_not_be_used_is_named(given: dict[str, Any], problem: str) -> None:
     with pytest.raises(SettingsError, match=problem.replace("[", r"\[")):
-        Options.from_context(told)
+        Options.from_context(given)
 
 
 def test_a_limit_can_be_none() -> None:
     for none in (0, "0"):
-        found = Options.from_context({"tenant_requests_per_minute": none})
+        options = Options.from_context({"tenant_requests_per_minute": none})
 
-        assert 0 == found.tenant_requests_per_minute
+        assert 0 == options.tenant_requests_per_minute
 
 
-def test_all_problems_are_told_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     with pytest.raises(SettingsError) as raised:
         Options.from_context({"waf": "yes", "modles": []})
 

@@ -73,9 +73,9 @@ def test_what_is_missing_is_named(
 
     assert cli.main([]) == 2
 
-    told = capsys.readouterr().err
-    assert name in told
-    assert len(told.splitlines()) == 1
+    error = capsys.readouterr().err
+    assert name in error
+    assert len(error.splitlines()) == 1
 
 
 @pytest.mark.parametrize(

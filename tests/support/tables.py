@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from inferline.cli import ServerSettings
 from inferline.options import markdown
+from inferline.settings import Settings
 from inferline_provider.settings import Settings as ProviderSettings
 from infra.options import Options, documented
 
 ROOT = Path(__file__).parents[2]
 #: Each page's table, by the options that it lists.
 PAGES = {
-    "docs/settings.md": ServerSettings,
+    "docs/settings.md": Settings,
     "docs/running-a-provider.md": ProviderSettings,
     "docs/deploying.md": Options,
 }

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from inferline.cli import ServerSettings, main
+from inferline.cli import main
 from inferline.enrolment import Terms
 from inferline.http.proxies import Proxies
 from inferline.local.options import Options as LocalOptions
@@ -24,15 +24,15 @@ def test_without_an_environment_every_setting_has_its_default() -> None:
 
 
 def test_a_setting_is_read_in_its_own_type() -> None:
-    found = Settings.from_env(
+    settings = Settings.from_env(
         {"INFERLINE_LEASE_SECONDS": "7.5", "INFERLINE_ATTEMPTS_MAX": "2", "AWS_REGION": "eu-west-1"}
     )
 
-    assert (7.5, 2, "eu-west-1") == (found.lease_seconds, found.attempts_max, found.region)
+    assert (7.5, 2, "eu-west-1") == (settings.lease_seconds, settings.attempts_max, settings.region)
 
 
-def test_every_problem_is_told_at_once() -> None:
-    with pytest.raises(SettingsError) as told:
+def test_every_problem_is_reported_at_once() -> None:
+    with pytest.raises(SettingsError) as raised:
         Settings.from_env(
             {
                 "INFERLINE_LEASE_SECONDS": "long",
@@ -42,7 +42,7 @@ def test_every_problem_is_told_at_once() -> None:
             }
         )
 
-    assert str(told.value) == (
+    assert str(raised.value) == (
         "INFERLINE_DEPTH_MAX must be a whole number above 0, got '1.5'; "
         "INFERLINE_POLL_SECONDS_MAX must be a number above 0, got 'inf'; "
         "INFERLINE_LEASE_SECONDS must be a number above 0, got 'long'; "
@@ -93,7 +93,7 @@ def test_a_message_outlives_its_request_and_no_longer_than_sqs_keeps_it(
 )
 def test_a_value_out_of_its_bounds_is_refused(environ: dict[str, str], problem: str) -> None:
     with pytest.raises(SettingsError, match=problem):
-        ServerSettings.from_env(environ)
+        Settings.from_env(environ)
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_an_unknown_variable_is_reported_with_the_nearest_known_name() -> None:
 
 def test_a_variable_of_any_part_is_known() -> None:
     """One file of variables may serve all containers."""
-    kinds = (ServerSettings, LocalOptions, ProviderSettings)
+    kinds = (Settings, LocalOptions, ProviderSettings)
     declared = {name for kind in kinds for option in options_of(kind) for name in option.names}
     folders = ("inferline", "provider", "functions", "infra/[!n]*", "docker", "docs", "bench")
     kinds_of_file = (".py", ".md", ".yml", ".service")
@@ -171,7 +171,7 @@ def test_a_command_reports_an_unknown_variable(
     output = capsys.readouterr()
     assert output.err.endswith("did you mean INFERLINE_STACK?\n")
     assert "production" not in output.err
-    assert markdown(ServerSettings) == output.out.rstrip()
+    assert markdown(Settings) == output.out.rstrip()
 
 
 def test_an_empty_variable_is_as_good_as_none() -> None:
@@ -185,20 +185,20 @@ def test_a_token_never_shows() -> None:
 def test_the_page_of_settings_lists_every_one() -> None:
     """`make docs` renews the page."""
     page = (ROOT / "docs/settings.md").read_text()
-    variables = [option.variable for option in options_of(ServerSettings)]
+    variables = [option.variable for option in options_of(Settings)]
 
     assert renewed("docs/settings.md") == page
-    assert markdown(ServerSettings) in page
+    assert markdown(Settings) in page
     assert len(set(variables)) == len(variables)
 
 
 def test_what_has_no_name_is_named_after_the_stack() -> None:
-    found = Settings.from_env({"INFERLINE_STACK": "s", "INFERLINE_BODIES_BUCKET": "mine"})
+    settings = Settings.from_env({"INFERLINE_STACK": "s", "INFERLINE_BODIES_BUCKET": "mine"})
 
     assert ("s-tasks", "s-registry", "mine") == (
-        found.tasks_table,
-        found.registry_table,
-        found.bodies_bucket,
+        settings.tasks_table,
+        settings.registry_table,
+        settings.bodies_bucket,
     )
 
 
@@ -208,10 +208,10 @@ def test_a_choice_is_one_of_those_there_are() -> None:
 
 
 def test_proxies_are_read_as_other_programs_read_them() -> None:
-    found = Settings.from_env(
+    settings = Settings.from_env(
         {"ALL_PROXY": "http://a", "https_proxy": "http://n:canary@b", "no_proxy": ".corp"}
     )
 
-    assert Proxies("http://a", "http://n:canary@b", ".corp") == found.proxies
-    assert "canary" not in repr(found)
+    assert Proxies("http://a", "http://n:canary@b", ".corp") == settings.proxies
+    assert "canary" not in repr(settings)
     assert "" == Settings.from_env({"HTTP_PROXY": "http://a", "REQUEST_METHOD": "GET"}).http_proxy
