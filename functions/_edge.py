@@ -16,11 +16,11 @@ from typing import Any, Final
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from functions._wiring import MARGIN_SECONDS, Opened
-from inferline.caller import Caller
+from inferline.accounts.caller import Caller
+from inferline.accounts.limits import Limits
 from inferline.errors import Unavailable
-from inferline.gateway.objects import error_response
-from inferline.limits import Limits
-from inferline.task import TIERS
+from inferline.gateway.errors import error_response
+from inferline.tasks.task import TIERS
 
 #: API Gateway waits 29 s for an answer that is not streamed. A new process takes some of them
 #: before its first line runs, and the gateway some to notice that a task is late.
@@ -31,7 +31,7 @@ LAMBDA_CONTEXT: Final = b"x-amzn-lambda-context"
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class EdgeContext:
     """What AWS says of a request."""
 
     #: API Gateway's context, empty where there is none.
@@ -40,14 +40,14 @@ class Told:
     seconds_left: float
 
 
-def from_mangum(scope: Scope) -> Told:
+def from_mangum(scope: Scope) -> EdgeContext:
     """What the event and the function's context say."""
     event, context = scope["aws.event"], scope["aws.context"]
     left = context.get_remaining_time_in_millis() / 1000 - MARGIN_SECONDS
-    return Told(event.get("requestContext") or {}, min(left, BUFFERED_SECONDS_MAX))
+    return EdgeContext(event.get("requestContext") or {}, min(left, BUFFERED_SECONDS_MAX))
 
 
-def from_adapter(scope: Scope, wall: Callable[[], float] = time.time) -> Told:
+def from_adapter(scope: Scope, wall: Callable[[], float] = time.time) -> EdgeContext:
     """
     What the Lambda Web Adapter's headers say.
 
@@ -57,7 +57,7 @@ def from_adapter(scope: Scope, wall: Callable[[], float] = time.time) -> Told:
     headers = dict(scope["headers"])
     deadline_ms = _document(headers.get(LAMBDA_CONTEXT)).get("deadline", inf)
     left = deadline_ms / 1000 - wall() - MARGIN_SECONDS
-    return Told(_document(headers.get(REQUEST_CONTEXT)), left)
+    return EdgeContext(_document(headers.get(REQUEST_CONTEXT)), left)
 
 
 def caller(request: Mapping[str, Any]) -> Caller | None:
@@ -91,7 +91,7 @@ class AtEdge:
     that is before Lambda counts the function as started.
     """
 
-    def __init__(self, app: Opened[ASGIApp], told: Callable[[Scope], Told]) -> None:
+    def __init__(self, app: Opened[ASGIApp], told: Callable[[Scope], EdgeContext]) -> None:
         self._app = app
         self._told = told
 

@@ -9,20 +9,20 @@ from typing import Any
 from functions._metrics import emit_failure
 from functions._policy import policy, shown
 from functions._wiring import Opened, aws, run, settings
-from inferline.aws.keys import DynamoKeys
-from inferline.aws.tenants import DynamoTenants
+from inferline.accounts.key_cache import KeyCache
+from inferline.accounts.keyring import Keyring
+from inferline.aws.dynamodb.keys import DynamoKeys
+from inferline.aws.dynamodb.tenants import DynamoTenants
 from inferline.clock import SystemClock
 from inferline.errors import NotAuthenticated, Unavailable
-from inferline.keyring import Keyring
-from inferline.known import Known
 
 
 @asynccontextmanager
-async def _known() -> AsyncIterator[Known]:
+async def _known() -> AsyncIterator[KeyCache]:
     async with aws() as client:
         table = settings.registry_table
         keys, tenants = DynamoKeys(client, table), DynamoTenants(client, table)
-        yield Known(Keyring(keys, tenants, client.now_ms), SystemClock())
+        yield KeyCache(Keyring(keys, tenants, client.now_ms), SystemClock())
 
 
 _opened = Opened(_known).at_start()

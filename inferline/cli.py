@@ -16,8 +16,8 @@ from inferline.commands import asking, keys, models, pardon, status, tenants, us
 from inferline.commands.printing import FAILED, OK, USAGE
 from inferline.errors import InferLineError
 from inferline.options import add_arguments, markdown
-from inferline.otlp import tracing
 from inferline.settings import Settings, SettingsError, warnings
+from inferline.telemetry.otlp import tracing
 
 log = logging.getLogger(__name__)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Final
+from urllib.parse import urlsplit
 
 _BOOLEANS: Final = {"1": True, "true": True, "0": False, "false": False}
 #: The scheme, host and port of a web page, as browsers send them in `Origin`: no path.
@@ -64,6 +65,19 @@ def _from_json(value: str) -> object:
         return json.loads(value)
     except ValueError:
         return None
+
+
+def parse_url(value: object) -> str:
+    """Return an address of HTTP, without a slash at its end."""
+    url = parse_text(value)
+    try:
+        parts = urlsplit(url)
+        is_http = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # Unpaired brackets, or a port that is none.
+        is_http = False
+    if not is_http:
+        raise ValueError("must be an address such as http://127.0.0.1:8001/v1")
+    return url.rstrip("/")
 
 
 def parse_stack(value: object) -> str:

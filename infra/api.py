@@ -12,12 +12,12 @@ from aws_cdk import aws_apigateway as apigateway
 from aws_cdk import aws_lambda as lambda_
 from constructs import Construct
 
-from inferline.gateway import cors
-from inferline.gateway.inference import ENDPOINTS
+from inferline.gateway.edge import cors
+from inferline.gateway.routes.inference import ENDPOINTS
 from infra.functions import Functions
-from infra.journal import journal
+from infra.gateway_responses import gateway_responses
+from infra.log_group import log_group
 from infra.options import Options
-from infra.refusals import refuse
 from infra.storage import Storage
 
 #: So that a base URL ends as it always has.
@@ -76,12 +76,12 @@ class Api(Construct):
         assert isinstance(declared, apigateway.CfnAuthorizer)
         # The construct says that they are an empty text, which is not to say nothing.
         declared.add_property_deletion_override("IdentitySource")
-        refuse(self.rest, options.cors_origins)
+        gateway_responses(self.rest, options.cors_origins)
         self._route()
 
     def _rest(self, storage: Storage) -> apigateway.RestApi:
         options = self._options
-        log = journal(
+        log = log_group(
             self, "Log", f"/aws/apigateway/{options.stack}", options.log_days, storage.key
         )
         return apigateway.RestApi(

@@ -13,15 +13,15 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
-from inferline.aws.keys import KEYS, USES
-from inferline.aws.meters import METERS
-from inferline.aws.minutes import MINUTES
-from inferline.aws.registry import FLEET, MODELS, PROVIDERS, STRIKES
-from inferline.aws.tenants import TENANTS
-from inferline.aws.usage import USAGE
+from inferline.aws.dynamodb.keys import KEYS, USES
+from inferline.aws.dynamodb.minutes import MINUTES
+from inferline.aws.dynamodb.rate_counters import METERS
+from inferline.aws.dynamodb.registry import FLEET, MODELS, PROVIDERS, STRIKES
+from inferline.aws.dynamodb.tenants import TENANTS
+from inferline.aws.dynamodb.usage import USAGE
 from infra import asset
 from infra.environment import environment
-from infra.journal import journal
+from infra.log_group import log_group
 from infra.options import Options
 from infra.queues import Queues
 from infra.rights import Rights
@@ -211,7 +211,7 @@ class Functions(Construct):
         """The function with the rights of its row."""
         name = f"{self._options.stack}-{function.name.replace('_', '-')}"
         path, days = f"/aws/lambda/{name}", self._options.log_days
-        log = journal(self, f"{function.name}-log", path, days, self._storage.key)
+        log = log_group(self, f"{function.name}-log", path, days, self._storage.key)
         reserved = function.at_once if self._options.reserved_concurrency else None
         return lambda_.Function(
             self,

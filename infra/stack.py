@@ -9,13 +9,13 @@ from aws_cdk import Annotations, App, CfnOutput, Stack
 from constructs import Construct
 
 from inferline.options import renamed
-from infra.access import Access
+from infra.access import OutsideRoles
 from infra.api import Api
+from infra.dashboard import Page
 from infra.firewall import Firewall
 from infra.functions import Functions
-from infra.operations import Operations
+from infra.monitoring import Monitoring
 from infra.options import Options
-from infra.page import Page
 from infra.queues import Queues
 from infra.storage import Storage
 
@@ -34,7 +34,7 @@ class InferLine(Stack):
         storage = Storage(self, "Storage", options)
         queues = Queues(self, "Queues", options, storage.key)
         functions = Functions(self, "Functions", options, storage, queues)
-        access = Access(self, "Access", storage, queues, lender=functions.lender)
+        access = OutsideRoles(self, "Access", storage, queues, lender=functions.lender)
         functions.lend(access.role)
         api = Api(self, "Api", options, functions, storage)
         if options.waf:
@@ -42,7 +42,7 @@ class InferLine(Stack):
         if options.page:
             page = Page(self, "Page", options, functions, api)
             CfnOutput(self, "PageUrl", value=page.url, description="For browsers")
-        Operations(self, "Operations", options, storage, queues, functions, api)
+        Monitoring(self, "Operations", options, storage, queues, functions, api)
 
         CfnOutput(self, "BaseUrl", value=api.rest.url.rstrip("/"), description="For clients")
         CfnOutput(self, "ProviderPolicy", value=access.policy.managed_policy_arn)

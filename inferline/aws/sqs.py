@@ -9,12 +9,13 @@ from typing import Any, Final
 
 from botocore.exceptions import ClientError
 
-from inferline.aws.client import AwsClient
-from inferline.aws.faults import call, translated
+from inferline.aws.api.client import AwsClient
+from inferline.aws.api.errors import call, translated
 from inferline.errors import InvalidRequest
-from inferline.queue import Delivery, Depth, Message
+from inferline.names import slug
 from inferline.settings import Settings
-from inferline.task import TIERS, Tier, slug
+from inferline.tasks.queue import Delivery, Depth, Message
+from inferline.tasks.task import TIERS, Tier
 
 #: SQS's limit on one batch, entries.
 BATCH_MAX: Final = 10
@@ -60,20 +61,20 @@ class SqsQueue:
         )
 
     async def receive(
-        self, queue: str, *, limit: int, wait_seconds: int, hidden_seconds: int
+        self, queue: str, *, limit: int, wait_seconds: int, visibility_timeout_seconds: int
     ) -> list[Delivery]:
         """Take messages; see `TaskQueue`."""
         request = {
             "QueueUrl": queue,
             "MaxNumberOfMessages": limit,
             "WaitTimeSeconds": wait_seconds,
-            "VisibilityTimeout": hidden_seconds,
+            "VisibilityTimeout": visibility_timeout_seconds,
             "MessageSystemAttributeNames": ["ApproximateReceiveCount", "SentTimestamp"],
         }
         answer = await call(self._client, "sqs", "ReceiveMessage", request)
         return [_delivery(queue, found) for found in answer.get("Messages", [])]
 
-    async def hide(self, deliveries: Sequence[Delivery], seconds: int) -> None:
+    async def change_visibility(self, deliveries: Sequence[Delivery], seconds: int) -> None:
         """Keep the messages hidden; see `TaskQueue`."""
         await self._each("ChangeMessageVisibilityBatch", deliveries, {"VisibilityTimeout": seconds})
 

@@ -10,13 +10,13 @@ from collections.abc import Mapping
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `inferline local`."""
-    from . import options
+    from inferline.local import options
 
     options.add_arguments(parser)
 
 
 def run(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """Run everything on this machine until Ctrl-C; gives one of the exit codes of `failures`."""
-    from . import command
+    from inferline.local import command
 
     return command.run(args, environ)

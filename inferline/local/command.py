@@ -8,13 +8,12 @@ import os
 import sys
 from collections.abc import Mapping
 
+from inferline.local import plan
+from inferline.local.failures import USAGE, LocalError
+from inferline.local.options import Options, read
+from inferline.local.processes.supervisor import Supervisor
+from inferline.local.welcome import Welcome
 from inferline.options import SettingsError, renamed
-
-from . import plan
-from .failures import USAGE, LocalError
-from .options import Options, read
-from .supervisor import Supervisor
-from .welcome import Welcome
 
 
 def run(args: argparse.Namespace, environ: Mapping[str, str]) -> int:

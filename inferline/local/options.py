@@ -8,11 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from inferline import options
 from inferline.options import declare
-from inferline.parsing import parse_int, parse_text
+from inferline.parsing import parse_int, parse_text, parse_url
 
 PREFIX = "INFERLINE_LOCAL_"
 
@@ -24,14 +23,6 @@ exit codes:
   4    a part did not come up, or died
   130  killed by a second Ctrl-C
 """
-
-
-def _parse_url(value: object) -> str:
-    url = parse_text(value)
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("must be a URL such as http://127.0.0.1:11434/v1")
-    return url.rstrip("/")
 
 
 def _parse_file(value: object) -> Path:
@@ -54,7 +45,7 @@ class Options:
         variable="INFERLINE_LOCAL_BACKEND",
         flag="--backend",
         metavar="URL",
-        parse=_parse_url,
+        parse=parse_url,
     )
     no_llm: bool = declare(
         False,

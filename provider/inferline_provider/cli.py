@@ -14,15 +14,15 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
 from inferline import __version__, logs
-from inferline.enrolment import Grant
+from inferline.fleet.enrolment import Grant
 from inferline.options import add_arguments, renamed, unknown
-from inferline.otlp import tracing
 from inferline.settings import KNOWN, SettingsError
-from inferline.trace import Tracer
-from inferline_provider.enrolment import EnrolmentRefused, GrantedCredentials, Quarantined
+from inferline.telemetry.otlp import tracing
+from inferline.telemetry.trace import Tracer
+from inferline_provider.enrolment import EnrolmentRefused, GrantedCredentials, ProviderQuarantined
 from inferline_provider.provider import Stopping, Stores, run
 from inferline_provider.settings import Settings, read
-from inferline_provider.trail import Nobody, Telemetry, Watcher
+from inferline_provider.telemetry.attempts import NullSink, Telemetry, TelemetrySink
 
 log = logging.getLogger(__name__)
 
@@ -70,13 +70,13 @@ def parser() -> argparse.ArgumentParser:
 
 
 @asynccontextmanager
-async def _watching(settings: Settings) -> AsyncIterator[Watcher]:
+async def _watching(settings: Settings) -> AsyncIterator[TelemetrySink]:
     """Whoever wants to know of the provider: Prometheus, where it has a port."""
     if settings.metrics_port is None:
-        yield Nobody()
+        yield NullSink()
         return
     try:
-        from inferline_provider.metrics import ProviderMetrics, serving
+        from inferline_provider.telemetry.metrics import ProviderMetrics, serving
     except ImportError as missing:
         raise SettingsError(
             f"{METRICS_PORT} is set, but what metrics need is not installed: run "
@@ -154,8 +154,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refuse(error)
     except EnrolmentRefused as error:
         log.error("The gateway does not take this provider: %s", error)
-        return 4 if isinstance(error, Quarantined) else 3
+        return 4 if isinstance(error, ProviderQuarantined) else 3
     except ExceptionGroup as group:
         log.error("A part of the provider died; it stops.", exc_info=group)
-        return 4 if group.subgroup(Quarantined) else 1
+        return 4 if group.subgroup(ProviderQuarantined) else 1
     return 0

@@ -11,28 +11,27 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from inferline import options
-from inferline.enrolment import SLOTS_MAX
+from inferline.fleet.enrolment import SLOTS_MAX
 from inferline.http.proxies import NO_PROXIES, Proxies
+from inferline.names import NAME
 from inferline.options import declare, declare_log_level
-from inferline.parsing import parse_int, parse_list, parse_text
-from inferline.registry import NAME
-from inferline_provider.backend import root_of
-from inferline_provider.spot import ENDPOINT
+from inferline.parsing import parse_int, parse_list, parse_text, parse_url
 
+#: Where every EC2 instance finds its metadata.
+METADATA_ENDPOINT = "http://169.254.169.254"
 _NAME_CHARS = "A-Z a-z 0-9 _ . / : @ + -"
 _GATEWAY = "gateway"
 _BACKEND = "LLM server"
 _WORK = "work"
 
 
-def _parse_address(value: object) -> str:
-    try:
-        return root_of(parse_text(value))
-    except ValueError:
-        raise ValueError(
-            "must be an address that begins with http:// or https:// and has no user, query or "
-            "fragment"
-        ) from None
+def root_of(value: object) -> str:
+    """Return the address of an OpenAI-compatible server without its `/v1`. Raises ValueError."""
+    url = parse_url(value)
+    parts = urlsplit(url)
+    if parts.query or parts.fragment or "@" in parts.netloc:
+        raise ValueError("must be an address without user, query and fragment")
+    return url.removesuffix("/v1").rstrip("/")
 
 
 def _parse_name(value: object) -> str:
@@ -58,7 +57,7 @@ class Settings:
         variable="INFERLINE_BASE_URL",
         flag="--base-url",
         metavar="URL",
-        parse=_parse_address,
+        parse=root_of,
         group=_GATEWAY,
     )
     token: str = declare(
@@ -104,7 +103,7 @@ class Settings:
         variable="OPENAI_BASE_URL",
         flag="--backend",
         metavar="URL",
-        parse=_parse_address,
+        parse=root_of,
         group=_BACKEND,
     )
     backend_key: str = declare(
@@ -180,7 +179,7 @@ class Settings:
         variable="AWS_EC2_METADATA_SERVICE_ENDPOINT",
         flag="--metadata-endpoint",
         metavar="URL",
-        shown=f"{ENDPOINT}, on EC2 only",
+        shown=f"{METADATA_ENDPOINT}, on EC2 only",
         group=_WORK,
     )
     no_metadata: bool = declare(
@@ -238,7 +237,7 @@ def read(environ: Mapping[str, str], arguments: argparse.Namespace) -> Settings:
     """Return the settings, with the defaults that depend on others. Raises SettingsError."""
     proxies = Proxies.from_env(environ)
     settings = options.read(Settings, environ, arguments, proxies=proxies)
-    endpoint = "" if settings.no_metadata else settings.metadata_endpoint or ENDPOINT
+    endpoint = "" if settings.no_metadata else settings.metadata_endpoint or METADATA_ENDPOINT
     name = settings.id or _default_name(settings.backend)
     return replace(settings, id=name, metadata_endpoint=endpoint)
 

@@ -10,11 +10,11 @@ from typing import Any
 from unittest.mock import patch
 
 from inferline.errors import Unavailable
-from inferline.gateway.reader import Reader
-from inferline.memory import MemoryStore
-from inferline.store import Claimed, Found, Refused, Wanted
-from inferline.task import Chunk, TaskRef
-from inferline_provider.attempt import Attempt
+from inferline.gateway.answer.reader import Reader
+from inferline.memory.tasks import MemoryStore
+from inferline.tasks.store import Claimed, Refused, TaskRead, Wanted
+from inferline.tasks.task import Chunk, TaskRef
+from inferline_provider.serve.attempt import Attempt
 from tests.protocol.backend import PROMPT, Backend
 from tests.protocol.machine import Protocol
 from tests.protocol.worlds import in_memory
@@ -26,7 +26,7 @@ class SharedChunks(MemoryStore):
     async def write_chunks(self, chunks: Sequence[Chunk]) -> None:
         await super().write_chunks([replace(chunk, attempt=0) for chunk in chunks])
 
-    async def read(self, wanted: Sequence[Wanted], *, consistent: bool = False) -> list[Found]:
+    async def read(self, wanted: Sequence[Wanted], *, consistent: bool = False) -> list[TaskRead]:
         return await super().read([replace(one, attempt=0) for one in wanted])
 
     async def written(self, ref: TaskRef, attempt: int) -> list[Chunk]:
@@ -56,7 +56,7 @@ class Careless(Attempt):
 class Newest(Reader):
     """Reads the newest attempt, whatever it has given out before."""
 
-    def take(self, wanted: Wanted, found: Found) -> list[bytes]:
+    def take(self, wanted: Wanted, found: TaskRead) -> list[bytes]:
         if not self.ended and found.task is not None and found.task.attempt > self._attempt:
             self._attempt, self._seq = found.task.attempt, 0
             return []
@@ -100,7 +100,7 @@ class DeletingAtALoss(Protocol):
     notices = "deleted whose task had not ended"
 
     def __init__(self) -> None:
-        self._patch = patch("inferline_provider.crew.Attempt", Careless)
+        self._patch = patch("inferline_provider.pull.runner.Attempt", Careless)
         self._patch.start()
         super().__init__()
 

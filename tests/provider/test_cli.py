@@ -7,7 +7,7 @@ import pytest
 
 from inferline.options import SettingsError, options_of
 from inferline_provider import cli
-from inferline_provider.enrolment import EnrolmentRefused, Quarantined
+from inferline_provider.enrolment import EnrolmentRefused, ProviderQuarantined
 from inferline_provider.settings import Settings
 from tests.provider.command import read
 
@@ -90,6 +90,8 @@ def test_what_is_missing_is_named(
         ["--alias", "a b=c"],
         ["--id", "a b"],
         ["--backend", "ftp://x"],
+        ["--backend", "http://x:99999"],
+        ["--backend", "http://[x"],
         ["--log-level", "loud"],
         ["--poll-seconds", "99"],
         ["--poll-seconds", "0.5"],
@@ -158,8 +160,8 @@ def test_secrets_do_not_show() -> None:
     ("error", "code"),
     [
         (EnrolmentRefused("no"), 3),
-        (Quarantined("no"), 4),
-        (ExceptionGroup("parts", [Quarantined("no")]), 4),
+        (ProviderQuarantined("no"), 4),
+        (ExceptionGroup("parts", [ProviderQuarantined("no")]), 4),
         (ExceptionGroup("parts", [OSError("died")]), 1),
     ],
 )

@@ -10,36 +10,31 @@ from typing import Any
 
 import uvicorn
 
+from inferline.accounts.keyring import Keyring
 from inferline.clock import SystemClock
-from inferline.enrolment import Lender
-from inferline.gateway import metrics, page
-from inferline.gateway.access import Access, KeyAccess, OpenAccess
+from inferline.fleet.enrolment import Lender
+from inferline.fleet.registry import Model, Provider
 from inferline.gateway.app import create_app
 from inferline.gateway.catalogue import Catalogue
-from inferline.gateway.control import Office
-from inferline.gateway.line import Line
-from inferline.gateway.protocol import Protocol
-from inferline.gateway.watch import Watch
-from inferline.keyring import Keyring
-from inferline.ledger import Entry, Ledgers
-from inferline.memory import (
-    MemoryBodies,
-    MemoryMinutes,
-    MemoryQueue,
-    MemoryStore,
-)
-from inferline.memory_keys import MemoryKeys
-from inferline.memory_meters import MemoryMeters
-from inferline.memory_registry import MemoryRegistry
-from inferline.memory_tenants import MemoryTenants
-from inferline.memory_usage import MemoryUsage
-from inferline.minutes import MinuteLedger
-from inferline.queue import Delivery, Message
-from inferline.registry import Model, Provider
+from inferline.gateway.edge.protocol import Http1Protocol
+from inferline.gateway.polling import SharedPoller
+from inferline.gateway.routes import metrics, page
+from inferline.gateway.routes.access import Access, KeyAccess, OpenAccess
+from inferline.gateway.routes.control import Office
+from inferline.gateway.submit.submission import Line
+from inferline.memory.keys import MemoryKeys
+from inferline.memory.rate_counters import MemoryMeters
+from inferline.memory.registry import MemoryRegistry
+from inferline.memory.tasks import MemoryBodies, MemoryMinutes, MemoryQueue, MemoryStore
+from inferline.memory.tenants import MemoryTenants
+from inferline.memory.usage import MemoryUsage
 from inferline.settings import Settings
-from inferline.store import Claimed, Outcome
-from inferline.task import Chunk, Head, Task
-from inferline.trace import NO_TRACER, Tracer
+from inferline.tasks.queue import Delivery, Message
+from inferline.tasks.store import AttemptOutcome, Claimed
+from inferline.tasks.task import AnswerHead, Chunk, Task
+from inferline.telemetry.trace import NO_TRACER, Tracer
+from inferline.usage.ledger import Entry, Ledgers
+from inferline.usage.minutes import MinuteLedger
 
 MODEL = "test-model"
 
@@ -76,7 +71,9 @@ class Gateway:
     async def take(self, *, tier: str = "default", model: str = MODEL) -> Taken:
         """Receive and claim the next task, as a provider would."""
         url = (await self.queue.make(model))[tier]  # type: ignore[index]
-        (delivery,) = await self.queue.receive(url, limit=1, wait_seconds=10, hidden_seconds=30)
+        (delivery,) = await self.queue.receive(
+            url, limit=1, wait_seconds=10, visibility_timeout_seconds=30
+        )
         claim = await self.store.claim(Message.loads(delivery.text).ref, "p1", 30)
         assert isinstance(claim, Claimed), claim
         return Taken(self, claim.task, delivery)
@@ -99,7 +96,9 @@ class Taken:
     async def write(self, data: bytes) -> None:
         """Write the next chunk of a stream."""
         head = (
-            Head(200, "text/event-stream", "p1", self.task.queue_ms) if not self.written else None
+            AnswerHead(200, "text/event-stream", "p1", self.task.queue_ms)
+            if not self.written
+            else None
         )
         chunk = Chunk(self.task.ref, self.task.attempt, self.written, data, self.task.ttl, head)
         await self.gateway.store.write_chunks([chunk])
@@ -110,7 +109,7 @@ class Taken:
         given = {"status": 200, "content_type": "application/json", "chunks": self.written}
         if self.written:
             given["content_type"] = "text/event-stream"
-        await self.gateway.store.finish(self.task, Outcome(**given | outcome))
+        await self.gateway.store.finish(self.task, AttemptOutcome(**given | outcome))
         await self.gateway.queue.delete([self.delivery])
 
 
@@ -149,7 +148,7 @@ async def running_gateway(
         queue=queue,
         bodies=bodies,
         catalogue=Catalogue(registry, queue, clock, chosen.registry_seconds),
-        watch=Watch(store),
+        watch=SharedPoller(store),
         ledger=Ledgers([minutes, ledger, counted]),
         tracer=tracer,
     )
@@ -172,7 +171,7 @@ async def running_gateway(
     app = create_app(office)
     page.add(app)
     metrics.add(app, counted)
-    config = uvicorn.Config(app, port=0, log_level="warning", ws="none", http=Protocol)
+    config = uvicorn.Config(app, port=0, log_level="warning", ws="none", http=Http1Protocol)
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server._serve())
     while not server.started:  # noqa: ASYNC110  # uvicorn sets a flag and tells nobody

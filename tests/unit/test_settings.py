@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from inferline.cli import main
-from inferline.enrolment import Terms
+from inferline.fleet.enrolment import Terms
 from inferline.http.proxies import Proxies
 from inferline.local.options import Options as LocalOptions
 from inferline.options import markdown, options_of
