@@ -63,7 +63,8 @@ def test_all_problems_are_told_at_once() -> None:
 
     assert str(raised.value) == (
         "INFERLINE_LOCAL_BACKEND (--backend) must be an address such as "
-        "http://127.0.0.1:8001/v1, got 'there'; INFERLINE_LOCAL_SLOTS (--slots) must be a whole number from 1 to 1024, got '0'; "
+        "http://127.0.0.1:8001/v1, got 'there'; "
+        "INFERLINE_LOCAL_SLOTS (--slots) must be a whole number from 1 to 1024, got '0'; "
         "INFERLINE_LOCAL_PORT (--port) must be a whole number from 1 to 65535, got 'x'; "
         "--context has no effect with --backend or --no-llm"
     )
