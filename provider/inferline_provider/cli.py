@@ -71,7 +71,7 @@ def parser() -> argparse.ArgumentParser:
 
 @asynccontextmanager
 async def _watching(settings: Settings) -> AsyncIterator[TelemetrySink]:
-    """Whoever wants to know of the provider: Prometheus, where it has a port."""
+    """Open the sink of telemetry: metrics for Prometheus if they have a port."""
     if settings.metrics_port is None:
         yield NullSink()
         return
@@ -89,7 +89,7 @@ async def _watching(settings: Settings) -> AsyncIterator[TelemetrySink]:
             port = await stack.enter_async_context(listening)
         except OSError as error:
             raise SettingsError(f"{METRICS_PORT} can't be used: {error}.") from error
-        log.info("Metrics are told. url=http://%s:%d/metrics", host, port)
+        log.info("Metrics are served. url=http://%s:%d/metrics", host, port)
         yield metrics
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -172,6 +173,35 @@ def test_a_command_reports_an_unknown_variable(
     assert output.err.endswith("did you mean INFERLINE_STACK?\n")
     assert "production" not in output.err
     assert markdown(Settings) == output.out.rstrip()
+
+
+def test_a_gateway_listens_where_its_flags_say_and_logs_an_unknown_variable(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    calls: list[tuple[Any, ...]] = []
+    monkeypatch.setattr("inferline.gateway.server.run", lambda *arguments: calls.append(arguments))
+    for name, value in {"PORT": "9000", "LOG_LEVEL": "WARNING", "STAK": "production"}.items():
+        monkeypatch.setenv(f"INFERLINE_{name}", value)
+
+    assert 0 == main(["gateway", "--port", "9001"])
+
+    [(settings, host, port, _)] = calls
+    assert ("127.0.0.1", 9001, "warning") == (host, port, settings.log_level)
+    [line] = caplog.messages
+    assert line.endswith("did you mean INFERLINE_STACK?")
+
+
+def test_a_wrong_port_ends_the_start_with_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("INFERLINE_PORT", "tcp://10.0.0.1:8000")
+
+    assert 2 == main(["gateway"])
+
+    assert capsys.readouterr().err == (
+        "inferline: INFERLINE_PORT (--port) must be a whole number from 0 to 65535, "
+        "got 'tcp://10.0.0.1:8000'\n"
+    )
 
 
 def test_an_empty_variable_is_as_good_as_none() -> None:
