@@ -10,7 +10,7 @@ from inferline.parsing import parse_origins, parse_stack, split
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Deployment:
+class DeploymentSettings:
     """A gateway's stack, its way to AWS, where it listens, and the access to it."""
 
     stack: str = declare(

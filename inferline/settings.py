@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final, Self
 
-from inferline.deployment import Deployment
+from inferline.deployment import DeploymentSettings
 from inferline.http.proxies import Proxies
 from inferline.options import SettingsError, declare, options_of, read, renamed, unknown
 
@@ -28,7 +28,7 @@ _ELSEWHERE: Final = """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings(Deployment):
+class Settings(DeploymentSettings):
     """All settings of a gateway, and those that providers get from it."""
 
     body_bytes_max: int = declare(6_000_000, "Largest request body. Larger: 413.")

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from inferline.local import plan
 from inferline.local.failures import USAGE, LocalError
-from inferline.local.options import Options, read
+from inferline.local.options import LocalOptions, read
 from inferline.local.processes.supervisor import Supervisor
 from inferline.local.welcome import Welcome
 from inferline.options import SettingsError, renamed
@@ -20,7 +20,7 @@ def run(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """Run everything on this machine until Ctrl-C; gives one of the exit codes of `failures`."""
     try:
         options = read(args, environ)
-        for warning in renamed(Options, environ):
+        for warning in renamed(LocalOptions, environ):
             _complain(warning)
         plan.check(options, environ)
         return asyncio.run(_supervise(options, environ))
@@ -32,7 +32,7 @@ def run(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
         return failure.exit_code
 
 
-async def _supervise(options: Options, environ: Mapping[str, str]) -> int:
+async def _supervise(options: LocalOptions, environ: Mapping[str, str]) -> int:
     logs = plan.log_dir(options, environ)
     _tell(f"InferLine on this machine; logs in {logs}")
     supervisor = Supervisor(

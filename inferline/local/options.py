@@ -36,7 +36,7 @@ _port = partial(declare, between=(1, 65535))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class LocalOptions:
     """The options of one machine; all parts but the gateway stay on the loopback address."""
 
     backend: str | None = declare(
@@ -156,11 +156,11 @@ def default_threads(cpus: int) -> int:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `inferline local`."""
-    options.add_arguments(parser, Options)
+    options.add_arguments(parser, LocalOptions)
     parser.epilog = _EPILOG
 
 
-def read(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Options:
+def read(arguments: argparse.Namespace, environ: Mapping[str, str]) -> LocalOptions:
     """Return the options. Raises SettingsError with all problems."""
     threads = default_threads(os.cpu_count() or 1)
-    return options.read(Options, environ, arguments, threads=threads)
+    return options.read(LocalOptions, environ, arguments, threads=threads)

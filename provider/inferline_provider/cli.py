@@ -21,7 +21,7 @@ from inferline.telemetry.otlp import tracing
 from inferline.telemetry.trace import Tracer
 from inferline_provider.enrolment import EnrolmentRefused, GrantedCredentials, ProviderQuarantined
 from inferline_provider.provider import Stopping, Stores, run
-from inferline_provider.settings import Settings, read
+from inferline_provider.settings import ProviderSettings, read
 from inferline_provider.telemetry.attempts import NullSink, Telemetry, TelemetrySink
 
 log = logging.getLogger(__name__)
@@ -65,12 +65,12 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    add_arguments(command, Settings)
+    add_arguments(command, ProviderSettings)
     return command
 
 
 @asynccontextmanager
-async def _watching(settings: Settings) -> AsyncIterator[TelemetrySink]:
+async def _watching(settings: ProviderSettings) -> AsyncIterator[TelemetrySink]:
     """Open the sink of telemetry: metrics for Prometheus if they have a port."""
     if settings.metrics_port is None:
         yield NullSink()
@@ -93,7 +93,7 @@ async def _watching(settings: Settings) -> AsyncIterator[TelemetrySink]:
         yield metrics
 
 
-async def _run(settings: Settings, tracer: Tracer) -> None:
+async def _run(settings: ProviderSettings, tracer: Tracer) -> None:
     from inferline.aws.stores import open_provider_stores
 
     stopping = Stopping()
@@ -126,7 +126,7 @@ def _loop_factory() -> asyncio.AbstractEventLoop:
 
 def _log_warnings(arguments: argparse.Namespace) -> None:
     sources = vars(arguments), os.environ
-    for warning in [*renamed(Settings, *sources), *unknown(os.environ, KNOWN)]:
+    for warning in [*renamed(ProviderSettings, *sources), *unknown(os.environ, KNOWN)]:
         log.warning("%s", warning)
 
 

@@ -48,7 +48,7 @@ def _parse_aliases(value: object) -> dict[str, str]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class ProviderSettings:
     """One provider's settings. Keys and tokens never show in `repr`."""
 
     base_url: str = declare(
@@ -233,10 +233,10 @@ class Settings:
     proxies: Proxies = NO_PROXIES
 
 
-def read(environ: Mapping[str, str], arguments: argparse.Namespace) -> Settings:
+def read(environ: Mapping[str, str], arguments: argparse.Namespace) -> ProviderSettings:
     """Return the settings, with the defaults that depend on others. Raises SettingsError."""
     proxies = Proxies.from_env(environ)
-    settings = options.read(Settings, environ, arguments, proxies=proxies)
+    settings = options.read(ProviderSettings, environ, arguments, proxies=proxies)
     endpoint = "" if settings.no_metadata else settings.metadata_endpoint or METADATA_ENDPOINT
     name = settings.id or _default_name(settings.backend)
     return replace(settings, id=name, metadata_endpoint=endpoint)

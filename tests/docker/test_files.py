@@ -17,7 +17,7 @@ from inferline.local.llm import model
 from inferline.options import options_of
 from inferline.settings import Settings
 from inferline_provider.provider import HAND_BACK_SECONDS_MAX
-from inferline_provider.settings import Settings as ProviderSettings
+from inferline_provider.settings import ProviderSettings
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "docker").glob("docker-compose-*.yml"))

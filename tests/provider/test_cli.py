@@ -8,7 +8,7 @@ import pytest
 from inferline.options import SettingsError, options_of
 from inferline_provider import cli
 from inferline_provider.enrolment import EnrolmentRefused, ProviderQuarantined
-from inferline_provider.settings import Settings
+from inferline_provider.settings import ProviderSettings
 from tests.provider.command import read
 
 GIVEN = {"INFERLINE_BASE_URL": "http://gateway:8000/v1", "OPENAI_BASE_URL": "http://llm:8001/v1"}
@@ -142,7 +142,7 @@ def test_an_unknown_variable_is_reported_in_the_log(
 def test_the_help_names_every_flag_and_its_variable() -> None:
     text = cli.parser().format_help()
 
-    for option in options_of(Settings):
+    for option in options_of(ProviderSettings):
         assert f"  {option.flag}" in text
         assert f"[{option.variable}" in re.sub(r"\s+", " ", text)
     assert "exit codes" in text

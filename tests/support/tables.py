@@ -7,7 +7,7 @@ from pathlib import Path
 
 from inferline.options import markdown
 from inferline.settings import Settings
-from inferline_provider.settings import Settings as ProviderSettings
+from inferline_provider.settings import ProviderSettings
 from infra.options import Options, documented
 
 ROOT = Path(__file__).parents[2]

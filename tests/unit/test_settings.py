@@ -11,10 +11,10 @@ import pytest
 from inferline.cli import main
 from inferline.fleet.enrolment import Terms
 from inferline.http.proxies import Proxies
-from inferline.local.options import Options as LocalOptions
+from inferline.local.options import LocalOptions
 from inferline.options import markdown, options_of
 from inferline.settings import KNOWN, Settings, SettingsError, warnings
-from inferline_provider.settings import Settings as ProviderSettings
+from inferline_provider.settings import ProviderSettings
 from tests.support.tables import renewed
 
 ROOT = Path(__file__).parents[2]
