@@ -18,7 +18,7 @@ from inferline.gateway.routes import page
 from infra.api import STAGE, Api
 from infra.bundle import ROOT
 from infra.functions import PUBLISHER, Functions
-from infra.switches import Switches
+from infra.options import Options
 
 #: What leads a browser to the page.
 VIEWER: Final = ROOT / "infra" / "page.js"
@@ -33,10 +33,10 @@ class Page(Construct):
     """A private bucket with the page, a distribution, and what puts the one into the other."""
 
     def __init__(
-        self, scope: Construct, name: str, switches: Switches, functions: Functions, api: Api
+        self, scope: Construct, name: str, options: Options, functions: Functions, api: Api
     ) -> None:
         super().__init__(scope, name)
-        self._stack = switches.stack
+        self._stack = options.stack
         self._bucket = self._files()
         distribution = self._distribution(api)
         self.url = f"https://{distribution.distribution_domain_name}{page.PATH}/"

@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError, WaiterError
 
 from infra.account import AwsAccount
 from infra.node import ROOT
-from infra.switches import Switches
+from infra.options import Options
 
 ASK: Final = (
     "This deletes the stack {stack} in account {id}, {region}: its keys, its tasks and its logs.\n"
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _declared() -> str:
-    return Switches.from_context(json.loads((ROOT / "cdk.json").read_text())["context"]).stack
+    return Options.from_context(json.loads((ROOT / "cdk.json").read_text())["context"]).stack
 
 
 def _agreed(stack: str, account: AwsAccount) -> bool:

@@ -21,7 +21,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import IO, Final, Self
 
@@ -29,7 +28,8 @@ from inferline.local import plan, web
 from inferline.local.failures import LocalError
 from inferline.local.llm import model
 from inferline.local.processes.warden import Warden, kill_group
-from inferline.settings import Settings, env_name
+from inferline.options import options_of
+from inferline.settings import Settings
 from infra import node
 from infra.inventory import inventory
 
@@ -43,7 +43,7 @@ CONTEXT: Final = {
 #: What a user may have set for a stack of his own. Of proxies pip and npm have to know.
 _SETTINGS: Final = {
     "INFERLINE_API_KEY",
-    *(name for spec in fields(Settings) if not (name := env_name(spec)).endswith("_PROXY")),
+    *(n for option in options_of(Settings) for n in option.names if not n.endswith("_PROXY")),
 }
 #: Between two looks at whether something is up, and how long that may take.
 LOOK_SECONDS: Final = 0.1

@@ -15,9 +15,9 @@ from constructs import Construct
 
 from infra.api import STAGE, Api
 from infra.functions import NAMESPACE, Functions
+from infra.options import Options
 from infra.queues import Queues
 from infra.storage import Storage
-from infra.switches import Switches
 
 #: A task that waits for so long is one that nobody takes, seconds.
 OLD_SECONDS: Final = 300
@@ -34,19 +34,19 @@ class Monitoring(Construct):
         self,
         scope: Construct,
         name: str,
-        switches: Switches,
+        options: Options,
         storage: Storage,
         queues: Queues,
         functions: Functions,
         api: Api,
     ) -> None:
         super().__init__(scope, name)
-        self._switches = switches
+        self._options = options
         self._storage = storage
         self._queues = queues
         self._functions = functions
         self._api = api
-        self._topic = self._told() if switches.alarm_email else None
+        self._topic = self._told() if options.alarm_email else None
         self.alarms = self._alarms()
         self._dashboard()
 
@@ -54,12 +54,12 @@ class Monitoring(Construct):
         topic = sns.Topic(
             self,
             "Alarms",
-            topic_name=f"{self._switches.stack}-alarms",
+            topic_name=f"{self._options.stack}-alarms",
             master_key=self._storage.key,
             enforce_ssl=True,
         )
         self._let_alarms_tell(topic)
-        topic.add_subscription(subscriptions.EmailSubscription(self._switches.alarm_email))
+        topic.add_subscription(subscriptions.EmailSubscription(self._options.alarm_email))
         return topic
 
     def _let_alarms_tell(self, topic: sns.Topic) -> None:
@@ -128,7 +128,7 @@ class Monitoring(Construct):
         alarm = cloudwatch.Alarm(
             self,
             name,
-            alarm_name=f"{self._switches.stack}-{name}",
+            alarm_name=f"{self._options.stack}-{name}",
             alarm_description=says,
             metric=metric,
             threshold=at,
@@ -153,7 +153,7 @@ class Monitoring(Construct):
         return cloudwatch.Metric(
             namespace="AWS/ApiGateway",
             metric_name=name,
-            dimensions_map={"ApiName": self._switches.stack, "Stage": STAGE},
+            dimensions_map={"ApiName": self._options.stack, "Stage": STAGE},
             statistic=statistic,
             period=period,
         )
@@ -162,7 +162,7 @@ class Monitoring(Construct):
         dashboard = cloudwatch.Dashboard(
             self,
             "Dashboard",
-            dashboard_name=self._switches.stack,
+            dashboard_name=self._options.stack,
             default_interval=Duration.hours(3),
         )
         dashboard.add_widgets(cloudwatch.AlarmStatusWidget(alarms=self.alarms, width=24, height=2))
@@ -220,7 +220,7 @@ class Monitoring(Construct):
         """
         Return of every queue that there is when somebody looks: providers bring further models.
         """
-        words = " AND ".join(f"QueueName={word}" for word in self._switches.stack.split("-"))
+        words = " AND ".join(f"QueueName={word}" for word in self._options.stack.split("-"))
         return cloudwatch.MathExpression(
             expression=(
                 f"SEARCH('{{AWS/SQS,QueueName}} MetricName=\"Approximate{name}\" AND {words}', "

@@ -25,7 +25,7 @@ from inferline_provider.backend.capacity import UNKNOWN, Room
 from inferline_provider.backend.client import BackendClient
 from inferline_provider.backend.health import BackendHealth
 from inferline_provider.enrolment import GrantedCredentials
-from inferline_provider.settings import Settings
+from inferline_provider.settings import ProviderSettings
 from inferline_provider.telemetry.attempts import UNTOLD
 
 MODEL = "bench-model"
@@ -155,7 +155,7 @@ class Line:
         await serving
 
     def _provider(self) -> provider.Provider:
-        chosen = Settings(
+        chosen = ProviderSettings(
             base_url="",
             backend="",
             id="p",

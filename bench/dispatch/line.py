@@ -102,7 +102,9 @@ class World:
         await asyncio.gather(*providers)
 
     async def _provide(self, number: int, host: Host, stopping: provider.Stopping) -> None:
-        chosen = settings.Settings(base_url="", backend="", id=f"p{number}", slots=host.slots)
+        chosen = settings.ProviderSettings(
+            base_url="", backend="", id=f"p{number}", slots=host.slots
+        )
         await provide(chosen, Server(self, number), self, self._door, stopping)
 
     async def _play(self, trace: Trace, first: int) -> None:

@@ -148,7 +148,7 @@ class World:
 
     async def _provide(self, number: int, stopping: provider.Stopping) -> None:
         slots = self.trace.hosts[number]
-        chosen = settings.Settings(base_url="", backend="", id=f"p{number}", slots=slots)
+        chosen = settings.ProviderSettings(base_url="", backend="", id=f"p{number}", slots=slots)
         await provide(chosen, Server(self), self, self._door, stopping)
 
     async def _play(self, trace: Trace, first: int, waited_for: frozenset[str]) -> None:

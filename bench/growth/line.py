@@ -163,7 +163,7 @@ class World:
         """Do what `inferline_provider.provider.run` does, with nothing to connect to."""
         purpose.set("provider")
         server = Server(self.served[number], random.Random(number))
-        chosen = provider_settings.Settings(
+        chosen = provider_settings.ProviderSettings(
             base_url="", backend="", id=_name(number), slots=SLOTS, drain_seconds=0.1
         )
         await provide(chosen, server, Stores(self), _Door(self, number), stopping)

@@ -187,7 +187,7 @@ class World:
     async def _provide(self, number: int, stopping: provider.Stopping) -> None:
         server = Server(self.trace, [f"model-{n}" for n in range(1 + self._models)])
         self.servers.append(server)
-        chosen = settings.Settings(
+        chosen = settings.ProviderSettings(
             base_url="", backend="", id=f"p{number}", slots=self.trace.slots // self.providers
         )
         door = Door(office(self.lines[0], self.registry, self.queue))

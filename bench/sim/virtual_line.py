@@ -110,7 +110,7 @@ def office(
 
 
 async def provide(
-    chosen: settings.Settings,
+    chosen: settings.ProviderSettings,
     server: BackendClient,
     stores: provider.Stores,
     door: object,

@@ -9,7 +9,7 @@ import shutil
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from inferline.aws.dynamodb.tasks import DynamoTaskStore
 from inferline.aws.sqs import SqsQueueMaker, dead_letter_name, queue_name
 from inferline.maintenance.sweep import Sweep
 from inferline.names import slug
-from inferline.settings import Settings, env_name
+from inferline.options import options_of
+from inferline.settings import Settings
 from inferline.tasks.task import TIERS, State
 from tests.chaos.backend import MODEL
 from tests.chaos.faults import InjectingProxy
@@ -38,12 +39,12 @@ SETTINGS = Settings(
     no_provider_seconds=8,
     drain_seconds=1,
     reader_seconds=2,
-    orphan_seconds=6,  # longer than a gateway is ever stopped
+    unread_task_seconds=6,  # longer than a gateway is ever stopped
     request_seconds_max=20,
     first_byte_seconds_max=6,
     gap_seconds_max=3,
     flush_seconds=0.05,
-    head_seconds_max=2,
+    first_byte_wait_seconds=2,
     ping_seconds=1,
     inline_bytes_max=8192,
     task_seconds_kept=600,
@@ -63,8 +64,11 @@ class EndedByItself(Exception):
 
 def environ_of(settings: Settings) -> dict[str, str]:
     """Return the environment that says what differs from the defaults."""
-    values = {spec: getattr(settings, spec.name) for spec in fields(Settings)}
-    return {env_name(spec): f"{value}" for spec, value in values.items() if value != spec.default}
+    return {
+        option.variable: f"{value}"
+        for option in options_of(Settings)
+        if (value := getattr(settings, option.name)) != option.default
+    }
 
 
 @dataclass(slots=True)

@@ -14,10 +14,10 @@ import yaml
 
 from inferline.gateway.server import CUT_OFF_SECONDS
 from inferline.local.llm import model
+from inferline.options import options_of
 from inferline.settings import Settings
-from inferline_provider.cli import ENV
 from inferline_provider.provider import HAND_BACK_SECONDS_MAX
-from inferline_provider.settings import Settings as ProviderSettings
+from inferline_provider.settings import ProviderSettings
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "docker").glob("docker-compose-*.yml"))
@@ -286,7 +286,9 @@ def test_what_is_missing_is_asked_for_in_a_sentence(name: str, variable: str) ->
 def test_a_provider_is_told_only_what_it_knows(service: dict[str, Any]) -> None:
     aws = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_EC2_METADATA_DISABLED"}
 
-    assert set(service["environment"]) <= set(ENV.values()) | aws | TRACES | PROXIES
+    ours = {option.variable for option in options_of(ProviderSettings)}
+
+    assert set(service["environment"]) <= ours | aws | TRACES | PROXIES
 
 
 def test_the_weights_are_told_by_their_hash() -> None:

@@ -70,7 +70,7 @@ def test_a_client_goes_on_with_its_stream_after_the_gateway_was_killed() -> None
 
 
 def test_a_task_that_nobody_comes_back_to_is_cancelled_by_its_provider() -> None:
-    with running_line(INFERLINE_READER_SECONDS="1", INFERLINE_ORPHAN_SECONDS="1") as line:
+    with running_line(INFERLINE_READER_SECONDS="1", INFERLINE_UNREAD_TASK_SECONDS="1") as line:
         task_id, _ = begin(line, 3)
         before = line.backend_state()
 

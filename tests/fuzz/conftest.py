@@ -14,7 +14,7 @@ from tests.support.served import Served, served
 @pytest.fixture(scope="session")
 def open_gateway() -> Iterator[Served]:
     """Yield a gateway that asks for no keys, and does to answers all that it can be set to do."""
-    with served(compression="gzip", answer_model="asked") as gateway:
+    with served(compression="gzip", response_model="requested") as gateway:
         yield gateway
 
 

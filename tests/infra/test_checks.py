@@ -25,7 +25,7 @@ NO_DEAD_LETTER = (
     "dead letters stay."
 )
 PYTHON = "The runtime is the Python that made the bytecode; the operator chooses it."
-NO_TRACES = "They cost more than all else about a request but its waiting; a switch makes them."
+NO_TRACES = "They cost more than all else about a request but its waiting; an option makes them."
 LATER = "A sweep that failed is followed by another within a minute; a late one is of no use."
 A_MODELS_QUEUES = "The star is a model's name; its queues are made when a provider brings it."
 
@@ -85,13 +85,13 @@ def checked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import aws_cdk
     from cdk_nag import AwsSolutionsChecks, ServerlessChecks
 
+    from infra.options import Options
     from infra.stack import InferLine
-    from infra.switches import Switches
 
     folder = tmp_path_factory.mktemp("cdk")
     chosen = context(models=["a-model"], alarm_email="ops@example.com", waf=True)
     app = aws_cdk.App(context=chosen, outdir=str(folder))
-    InferLine(app, Switches.from_context(chosen))
+    InferLine(app, Options.from_context(chosen))
     packs = (AwsSolutionsChecks(app), ServerlessChecks(app))
     aws_cdk.Validations.of(app).add_plugins(*packs)
     with pytest.raises(RuntimeError, match="ValidationFailed"):

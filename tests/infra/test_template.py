@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
 from typing import Any, ClassVar
 
 import pytest
@@ -15,9 +14,10 @@ from inferline.aws.sqs import (
 )
 from inferline.gateway.routes import page
 from inferline.gateway.routes.inference import ENDPOINTS
-from inferline.settings import Settings, env_name
+from inferline.options import options_of
+from inferline.settings import Settings
 from inferline.tasks.task import TIERS
-from infra.switches import documented
+from infra.options import documented
 from tests.support.template import ACCOUNT, REGION, Template
 
 MODELS = ("llama-3.1-8b", "qwen/qwen3-32b")
@@ -446,7 +446,7 @@ class TestPage:
         silent = self.origin(config, api)["CustomOriginConfig"]["OriginReadTimeout"]
 
         settings = Settings()
-        assert silent > 2 * max(settings.head_seconds_max, settings.ping_seconds)
+        assert silent > 2 * max(settings.first_byte_wait_seconds, settings.ping_seconds)
 
     def test_every_file_is_published_and_told_where_the_api_is(self, template: Template) -> None:
         publication = template.one("Custom::Page")
@@ -488,7 +488,7 @@ class TestFunctions:
                 assert wanted == ("TracingConfig" in function), name
                 assert wanted == ("POWERTOOLS_TRACE_DISABLED" not in variables), name
 
-    def test_their_reservations_are_what_the_switch_says(self, template: Template) -> None:
+    def test_their_reservations_are_what_the_option_says(self, template: Template) -> None:
         reserved = [f["ReservedConcurrentExecutions"] for f in functions(template).values()]
 
         [line] = [line for line in documented() if line.startswith("reserved_concurrency")]
@@ -568,7 +568,7 @@ class TestEnvironment:
     OTHERS = ("POWERTOOLS_", "AWS_LWA_", "AWS_LAMBDA_EXEC_WRAPPER")
 
     def test_every_variable_is_a_setting_or_somebody_elses(self, template: Template) -> None:
-        known = {env_name(spec) for spec in fields(Settings)}
+        known = {option.variable for option in options_of(Settings)}
 
         for function in functions(template).values():
             ours = {
@@ -591,7 +591,7 @@ class TestEnvironment:
         assert settings.silent_seconds > 3 * settings.enrol_seconds
 
     def test_there_is_no_secret_in_it(self, template: Template) -> None:
-        secret = {env_name(spec) for spec in fields(Settings) if not spec.repr}
+        secret = {option.variable for option in options_of(Settings) if option.secret}
 
         for function in functions(template).values():
             assert secret.isdisjoint(function["Environment"]["Variables"])

@@ -44,7 +44,7 @@ SETTINGS = Settings(
     flush_seconds=0.05,
     no_provider_seconds=1e6,
     reader_seconds=4.0,
-    orphan_seconds=2.0,
+    unread_task_seconds=2.0,
 )
 TERMS = Terms.model_validate(SETTINGS)
 PATH = "/v1/completions"
@@ -216,7 +216,7 @@ class Host(Process):
             patience_seconds=0.2,
         )
         self._slots = Slots(SLOTS, wire.clock, lambda: None)
-        limits = TERMS.lease_seconds, TERMS.orphan_seconds, TERMS.cancel_seconds
+        limits = TERMS.lease_seconds, TERMS.unread_task_seconds, TERMS.cancel_seconds
         self.leases = Leases(seam, self._queue, wire.clock, *limits)
         context = AttemptContext(
             provider=name,

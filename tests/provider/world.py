@@ -22,7 +22,7 @@ from inferline.tasks.bodies import body_key
 from inferline.tasks.queue import Message
 from inferline.tasks.task import AnswerHead, Chunk, Task, TaskRef, Tier
 from inferline_provider import provider
-from inferline_provider.settings import Settings
+from inferline_provider.settings import ProviderSettings
 from inferline_provider.telemetry.attempts import UNTOLD, Telemetry
 from tests.support.backend import Backend, serving
 
@@ -208,7 +208,7 @@ async def world(
     around.store = store or around.store
     around.queue = around.gateway.queue = queue or around.queue
     async with serving(backend) as port, around.gateway.serving() as base_url:
-        chosen = Settings(
+        chosen = ProviderSettings(
             base_url=base_url,
             backend=f"http://127.0.0.1:{port}",
             id="p1",

@@ -69,9 +69,9 @@ async def opened(endpoint_url: str | None) -> AsyncIterator[Seams]:
     mark = uuid.uuid4().hex[:8]
     settings = Settings(
         stack=f"t{mark}",
-        tasks_table=f"tasks-{mark}",
-        registry_table=f"registry-{mark}",
-        bodies_bucket=f"bodies-{mark}",
+        tasks_table_override=f"tasks-{mark}",
+        registry_table_override=f"registry-{mark}",
+        bodies_bucket_override=f"bodies-{mark}",
         endpoint_url=endpoint_url,
     )
     async with AwsClient(settings.region, endpoint_url) as client:

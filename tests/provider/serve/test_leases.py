@@ -13,7 +13,7 @@ from tests.provider.fakes import FakeClock
 from tests.support.seams import new_task
 
 LEASE_SECONDS = 30.0
-ORPHAN_SECONDS = 60.0
+UNREAD_TASK_SECONDS = 60.0
 CANCEL_SECONDS = 0.4
 
 
@@ -52,7 +52,7 @@ class Scene:
         self.store = SilentStore(self.clock)
         self.queue = MemoryQueue(self.clock)
         self.leases = Leases(
-            self.store, self.queue, self.clock, LEASE_SECONDS, ORPHAN_SECONDS, CANCEL_SECONDS
+            self.store, self.queue, self.clock, LEASE_SECONDS, UNREAD_TASK_SECONDS, CANCEL_SECONDS
         )
 
     async def held(self) -> Held:
@@ -179,7 +179,7 @@ async def test_an_old_picture_of_the_task_stops_nothing() -> None:
         scene.queue,
         scene.clock,
         LEASE_SECONDS,
-        ORPHAN_SECONDS,
+        UNREAD_TASK_SECONDS,
         CANCEL_SECONDS,
     )
     scene.leases.hold(held)
@@ -193,7 +193,7 @@ async def test_a_task_that_nobody_reads_goes_on_for_a_while_and_is_then_cancelle
     held, other = await scene.held(), await scene.held()
     assert await scene.store.renew_reader_lease(held.task, "a-gateway", 20.0)
 
-    await scene.pass_time(20 + ORPHAN_SECONDS)
+    await scene.pass_time(20 + UNREAD_TASK_SECONDS)
     await scene.leases.look()
     assert held.stops == []
 
@@ -209,7 +209,7 @@ async def test_a_task_whose_reader_is_back_by_the_last_moment_goes_on() -> None:
     scene = Scene()
     held = await scene.held()
     assert await scene.store.renew_reader_lease(held.task, "a-gateway", 20.0)
-    await scene.pass_time(21 + ORPHAN_SECONDS)
+    await scene.pass_time(21 + UNREAD_TASK_SECONDS)
 
     class JustInTime(SilentStore):
         async def states(self, refs: Any) -> Any:

@@ -22,7 +22,7 @@ ROLE = "arn:aws-cn:iam::123456789012:role/inferline-provider"
 SETTINGS = Settings(
     provider_role=ROLE,
     region="cn-north-1",
-    bodies_bucket="bodies",
+    bodies_bucket_override="bodies",
     kms_key="arn:aws-cn:kms:cn-north-1:123456789012:key/k",
     credentials_seconds=1800,
 )
