@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from bench.autoslots.compare import run_aimd
 from bench.autoslots.scenes import BOUND, MADE_SECONDS, SCENES, STORIES, Run, run_scene
 from bench.autoslots.tables import best, firsts, late, rate, reached, slots_of, swept, tell
 from bench.report import Table
@@ -103,3 +104,12 @@ def test_a_run_keeps_all_that_was_done() -> None:
     assert 0 < sum(firsts([kept], 0).values())
     assert "knee at 4, more wait inside" in SCENES
     assert STORY in STORIES
+
+
+def test_aimd_adapts_the_slots_in_the_tuners_place() -> None:
+    tuned = run_scene("knee at 4, more wait inside", 1, None, 120)
+    adapted = run_aimd("knee at 4, more wait inside", 1, 120)
+
+    assert tuned["limits"] != adapted["limits"]
+    assert 18 < rate(adapted, 60) <= 20
+    assert tuned == run_scene("knee at 4, more wait inside", 1, None, 120)
