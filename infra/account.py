@@ -43,7 +43,7 @@ class AwsAccount:
 
     @property
     def environment(self) -> str:
-        """Return as the CDK calls it."""
+        """Return the account and region as the CDK writes them."""
         return f"aws://{self.id}/{self.region}"
 
     def client(self, service: str) -> Any:

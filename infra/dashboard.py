@@ -68,7 +68,7 @@ class Page(Construct):
 
     def _to_files(self) -> cloudfront.BehaviorOptions:
         """
-        Return they are kept for a second, then asked for anew by ETag: nothing has to be cleared.
+        Return the cache policy: a second, then a check by ETag, so nothing has to be invalidated.
         """
         name = f"{self._stack}-page"
         access = cloudfront.S3OriginAccessControl(self, "Access", origin_access_control_name=name)

@@ -60,7 +60,7 @@ def _rate(requests: int) -> wafv2.CfnWebACL.RuleProperty:
 
 
 def _visible(name: str) -> wafv2.CfnWebACL.VisibilityConfigProperty:
-    """Return in CloudWatch; requests are not sampled, for a sample shows their headers."""
+    """Return the metrics. settings; no samples, since a sample shows headers."""
     return wafv2.CfnWebACL.VisibilityConfigProperty(
         cloud_watch_metrics_enabled=True, metric_name=name, sampled_requests_enabled=False
     )

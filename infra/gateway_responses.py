@@ -70,7 +70,7 @@ def gateway_responses(api: apigateway.RestApi, origins: Sequence[str] = ()) -> N
 
 def _headers(error: InferLineError) -> dict[str, str]:
     """
-    Return in API Gateway's way of writing: a text stands in quotes, what it knows itself does not.
+    Return headers as API Gateway writes them: text in quotes, its own variables without.
     """
     headers = error.headers()
     if error.status >= 500:

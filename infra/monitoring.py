@@ -124,7 +124,7 @@ class Monitoring(Construct):
     def _alarm(
         self, name: str, says: str, metric: cloudwatch.IMetric, at: float, *, of: int = 1
     ) -> cloudwatch.Alarm:
-        """Return nothing to see is fine: what is idle sends no metrics."""
+        """Return the alarm's settings. Missing data is fine: an idle stack sends no metrics."""
         alarm = cloudwatch.Alarm(
             self,
             name,
@@ -218,7 +218,7 @@ class Monitoring(Construct):
 
     def _queues_by(self, name: str) -> cloudwatch.IMetric:
         """
-        Return of every queue that there is when somebody looks: providers bring further models.
+        Return the sum over all queues of the moment: providers bring further models.
         """
         words = " AND ".join(f"QueueName={word}" for word in self._options.stack.split("-"))
         return cloudwatch.MathExpression(

@@ -30,7 +30,7 @@ LOOK_SECONDS = 1.0
 
 
 async def measure(load: Loader, *, quick: bool) -> list[dict[str, Any]]:
-    """A run for each number that is set, and one in which it is found."""
+    """Return a run for each number that is set, and one in which it is found."""
     found, seconds_found = [], FOUND_SECONDS_QUICK if quick else FOUND_SECONDS
     for slots in (*FIXED_QUICK, None) if quick else (*FIXED, None):
         async with backend() as url, inferline(url, slots=slots) as ours:
@@ -42,7 +42,7 @@ async def measure(load: Loader, *, quick: bool) -> list[dict[str, Any]]:
 
 @asynccontextmanager
 async def backend() -> AsyncIterator[str]:
-    """The engine as a process."""
+    """Yield the engine as a process."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     flags = ("--port", str(port), "--knee", str(KNEE), "--tokens-per-second", str(PER_SECOND))
@@ -83,7 +83,7 @@ async def _get(url: str) -> Any:
 
 
 def table(runs: list[dict[str, Any]]) -> Table:
-    """The numbers that were set, and what was found."""
+    """Return the numbers that were set, and what was found."""
     most, rows = max(_rate(run) for run in runs if run["slots"]), []
     for run in runs:
         begin, limits = _begin(run), [limit for _, limit in run["limits"]]
@@ -103,7 +103,9 @@ def table(runs: list[dict[str, Any]]) -> Table:
 
 
 def goals(runs: list[dict[str, Any]], near: float) -> list[Goal]:
-    """Whether as much is done with the slots that are found as with the best that are set."""
+    """
+    Return whether as much is done with the slots that are found as with the best that are set.
+    """
     most = max(_rate(run) for run in runs if run["slots"])
     return [
         Goal(

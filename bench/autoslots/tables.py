@@ -49,7 +49,7 @@ def rate(run: Run, begin: float, end: float | None = None) -> float:
 
 
 def firsts(runs: Iterable[Run], begin: float, end: float = float("inf")) -> Counter[float]:
-    """How often a first token took how long, seconds."""
+    """Return how often a first token took how long, seconds."""
     counts = Counter[float]()
     for run in runs:
         for number, told in enumerate(run["firsts"]):
@@ -59,12 +59,12 @@ def firsts(runs: Iterable[Run], begin: float, end: float = float("inf")) -> Coun
 
 
 def late(counts: Mapping[float, int]) -> float:
-    """The time to the first token that 95 of 100 keep; 0 when there was none."""
+    """Return the time to the first token that 95 of 100 keep; 0 when there was none."""
     return percentile_of(counts, 1 - LATE_SHARE) if counts else 0.0
 
 
 def swept(fixed: Sequence[Run], begin: float = FILLED_AT) -> dict[int, tuple[float, float]]:
-    """What each number of slots that was set does, and its first token's p95."""
+    """Return what each number of slots that was set does, and its first token's p95."""
     by_slots: dict[int, list[Run]] = {}
     for run in fixed:
         by_slots.setdefault(run["slots"], []).append(run)
@@ -75,14 +75,14 @@ def swept(fixed: Sequence[Run], begin: float = FILLED_AT) -> dict[int, tuple[flo
 
 
 def best(fixed: Sequence[Run]) -> int:
-    """The number that does most of those that keep the bound; of all, if none does."""
+    """Return the number that does most of those that keep the bound; of all, if none does."""
     told = swept(fixed)
     kept = [slots for slots, (_, first) in told.items() if first <= BOUND] or list(told)
     return max(kept, key=lambda slots: told[slots][0])
 
 
 def reached(run: Run, least: float, begin: float = 0.0, end: float | None = None) -> int | None:
-    """How long it took until as much was done as ``least`` for a minute, seconds."""
+    """Return how long it took until as much was done as ``least`` for a minute, seconds."""
     last = (len(run["made"]) * MADE_SECONDS if end is None else end) - WINDOW_SECONDS
     for at in range(round(begin), round(last) + 1, MADE_SECONDS):
         if rate(run, at, at + WINDOW_SECONDS) >= least:
@@ -91,7 +91,7 @@ def reached(run: Run, least: float, begin: float = 0.0, end: float | None = None
 
 
 def slots_of(run: Run, begin: float, end: float) -> float:
-    """How many slots there were, on average."""
+    """Return how many slots there were, on average."""
     ends = [*(at for at, _ in run["limits"][1:]), end]
     spans = [
         (max(0.0, min(end, until) - max(begin, at)), limit)
@@ -105,7 +105,9 @@ def _seconds(run: Run) -> float:
 
 
 def _goals(scenes: dict[str, Found]) -> list[Goal]:
-    """Of each scene whether as much is done as with the best, and whether first tokens keep up."""
+    """
+    Return of each scene whether as much is done as with the best, and whether first tokens keep up.
+    """
     told = []
     for name, runs in scenes.items():
         done, _ = swept(runs["fixed"])[best(runs["fixed"])]
@@ -129,7 +131,7 @@ class _Span:
 
     @property
     def half(self) -> float:
-        """From when on what was found is to be as good."""
+        """Return from when on what was found is to be as good."""
         return (self.begin + self.end) / 2
 
 
@@ -211,7 +213,7 @@ def _story_table(stories: dict[str, Found]) -> Table:
 
 
 def _charts(scenes: dict[str, Found], stories: dict[str, Found]) -> list[Chart]:
-    """The first run of each."""
+    """Return the first run of each."""
     shares = {}
     for name, runs in scenes.items():
         done, _ = swept(runs["fixed"])[best(runs["fixed"])]

@@ -105,7 +105,7 @@ def sights_of(line: Line) -> Callable[[str], Sights]:
 
 
 def environment() -> dict[str, str]:
-    """Return nothing that would send a client elsewhere, such as a proxy."""
+    """Clear what would send a client elsewhere, such as a proxy."""
     kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "SYSTEMROOT")
     return {name: os.environ[name] for name in kept if name in os.environ}
 

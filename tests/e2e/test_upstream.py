@@ -98,7 +98,7 @@ def both() -> Iterator[Pair]:
 
 @pytest.fixture
 def pair(both: Pair) -> Iterator[Pair]:
-    """Yield both servers are well, before and after, and the bad one is asked again."""
+    """Check that both servers are well before and after, and both get requests."""
     yield both
     both.script(both.bad)
     both.script(both.good)

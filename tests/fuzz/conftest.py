@@ -27,7 +27,7 @@ def locked_gateway() -> Iterator[Served]:
 
 @pytest.fixture(autouse=True)
 def _silence() -> Iterator[None]:
-    """Yield no error may come to the log later than its input's answer either."""
+    """Check that no error comes to the log, not even after its input's answer."""
     yield
     gc.collect()  # What a task that nobody waits for has raised is told as the task goes.
     assert [] == log.taken()

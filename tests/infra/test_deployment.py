@@ -215,7 +215,7 @@ async def test_a_gateway_of_ones_own_answers_with_the_policy_for_it(
 
 
 def gateway_environment(made: Made) -> dict[str, str]:
-    """Return of a gateway whose role has the stack's policy and nothing else."""
+    """Return the environment of a gateway whose role has the stack's policy and nothing else."""
     iam, stack = made.aws("iam"), made.aws("cloudformation")
     [described] = stack.describe_stacks(StackName="inferline")["Stacks"]
     outputs = {one["OutputKey"]: one["OutputValue"] for one in described["Outputs"]}

@@ -161,7 +161,7 @@ class TestProtection:
     STORING = ("AWS::DynamoDB::Table", "AWS::S3::Bucket", "AWS::KMS::Key")
 
     def policies(self, template: Template) -> set[str]:
-        """Return of all that stores but the page's bucket, whose files can be had anywhere."""
+        """Return the policies of all storage but the bucket of the page, which is public."""
         return {
             resource["DeletionPolicy"]
             for name, resource in template.raw["Resources"].items()

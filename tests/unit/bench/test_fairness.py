@@ -52,7 +52,7 @@ def test_the_ideal_queue_uses_every_slot() -> None:
 
 def passed_over(asked: Trace, result: Found) -> list[int]:
     """
-    Return of each light request: before how many heavy ones, that began meanwhile, it did not go.
+    Return, for each light request, how many heavy ones overtook it.
     """
     fates = [(asked.requests[number], fate) for number, fate in result.fates.items()]
     begun = [one.at + fate.waited for one, fate in fates if one.tenant.name == HEAVY]
