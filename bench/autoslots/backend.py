@@ -48,12 +48,12 @@ def app(engine: Engine) -> web.Application:
             }
         )
 
-    found = web.Application()
-    found.router.add_post("/v1/chat/completions", answer)
-    found.router.add_get("/v1/models", models)
-    found.router.add_get("/health", health)
-    found.router.add_get("/_bench/made", made)
-    return found
+    made = web.Application()
+    made.router.add_post("/v1/chat/completions", answer)
+    made.router.add_get("/v1/models", models)
+    made.router.add_get("/health", health)
+    made.router.add_get("/_bench/made", made)
+    return made
 
 
 async def serve(engine: Engine, port: int) -> None:

@@ -48,7 +48,7 @@ class Server(BackendClient):
         self._tells = tells
 
     async def check(self) -> None:
-        """It is always well."""
+        """Report the backend well, always."""
 
     async def models(self) -> list[OfferedModel]:
         return [OfferedModel(id=MODEL)]
@@ -95,11 +95,11 @@ class _Door:
     #: Who else has the model and is faster, as it tells.
     faster: Mapping[str, Faster]
     #: When each enrolment came, and what it told.
-    told: list[tuple[float, Enrolment]] = field(default_factory=list)
+    enrolments: list[tuple[float, Enrolment]] = field(default_factory=list)
 
-    async def enrol(self, told: Enrolment) -> Grant:
-        self.told.append((asyncio.get_running_loop().time(), told))
-        queues = {model.id: dict(await self.queue.make(model.id)) for model in told.models}
+    async def enrol(self, enrolments: Enrolment) -> Grant:
+        self.enrolments.append((asyncio.get_running_loop().time(), enrolments))
+        queues = {model.id: dict(await self.queue.make(model.id)) for model in enrolments.models}
         return Grant(
             queues=queues,
             tasks_table="",

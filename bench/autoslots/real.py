@@ -31,13 +31,13 @@ LOOK_SECONDS = 1.0
 
 async def measure(load: Loader, *, quick: bool) -> list[dict[str, Any]]:
     """Return a run for each number that is set, and one in which it is found."""
-    found, seconds_found = [], FOUND_SECONDS_QUICK if quick else FOUND_SECONDS
+    results, seconds_found = [], FOUND_SECONDS_QUICK if quick else FOUND_SECONDS
     for slots in (*FIXED_QUICK, None) if quick else (*FIXED, None):
         async with backend() as url, inferline(url, slots=slots) as ours:
-            progress(f"real: {slots or 'found'}")
+            progress(f"real: {slots or 'results'}")
             seconds = FIXED_SECONDS if slots else seconds_found
-            found.append({"slots": slots, **await _run(load, ours.url, url, seconds)})
-    return found
+            results.append({"slots": slots, **await _run(load, ours.url, url, seconds)})
+    return results
 
 
 @asynccontextmanager
@@ -57,11 +57,11 @@ async def _run(load: Loader, url: str, backend_url: str, seconds: float) -> dict
     following = asyncio.create_task(_follow(f"{url}/v1/providers", limits))
     await load.run(url, body(stream=True), STREAMS, seconds=seconds, spread=1.0)
     following.cancel()
-    told = await _get(f"{backend_url}/_bench/made")
-    made = {int(at): count for at, count in told["made"].items()}
+    counts = await _get(f"{backend_url}/_bench/made")
+    made = {int(at): count for at, count in counts["made"].items()}
     return {
         "made": [made.get(int(begun) + at, 0) for at in range(round(seconds))],
-        "firsts": [[round(at - begun, 1), round(took, 2)] for at, took in told["firsts"]],
+        "firsts": [[round(at - begun, 1), round(took, 2)] for at, took in counts["firsts"]],
         "limits": limits,
     }
 
@@ -71,9 +71,9 @@ async def _follow(url: str, limits: list[tuple[float, int]]) -> None:
     clock = asyncio.get_running_loop().time
     begun = clock()
     while True:
-        (told,) = (await _get(url))["data"]
-        if not limits or limits[-1][1] != told["slots"]:
-            limits.append((round(clock() - begun, 1), told["slots"]))
+        (provider,) = (await _get(url))["data"]
+        if not limits or limits[-1][1] != provider["slots"]:
+            limits.append((round(clock() - begun, 1), provider["slots"]))
         await asyncio.sleep(LOOK_SECONDS)
 
 

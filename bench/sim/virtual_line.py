@@ -49,7 +49,7 @@ class HealthyServer(BackendClient):
         self._models = models
 
     async def check(self) -> None:
-        """It is always well."""
+        """Report the backend well, always."""
 
     async def models(self) -> list[OfferedModel]:
         return list(self._models)
