@@ -77,8 +77,10 @@ class RoleLender:
             "DurationSeconds": str(settings.credentials_seconds),
             "Policy": session_policy(settings, [model.slug for model in models]),
         }
-        with translated("No credentials could be had for the provider. Try again in a moment."):
-            found = await self._client.query("sts", "AssumeRole", request)
+        found = await translated(
+            self._client.query("sts", "AssumeRole", request),
+            "No credentials could be had for the provider. Try again in a moment.",
+        )
         expires_ms = int(datetime.fromisoformat(found["Expiration"]).timestamp() * 1000)
         return Credentials(
             access_key=found["AccessKeyId"],

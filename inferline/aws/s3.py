@@ -15,10 +15,8 @@ class S3Bodies:
 
     async def put(self, key: str, body: bytes) -> None:
         """Keep ``body`` under ``key``; see `BodyStore`."""
-        with translated():
-            await self._client.s3("PUT", self._bucket, key, body)
+        await translated(self._client.s3("PUT", self._bucket, key, body))
 
     async def get(self, key: str) -> bytes:
         """The body under ``key``; see `BodyStore`."""
-        with translated():
-            return await self._client.s3("GET", self._bucket, key)
+        return await translated(self._client.s3("GET", self._bucket, key))

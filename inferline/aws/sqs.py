@@ -10,8 +10,8 @@ from typing import Any, Final
 from botocore.exceptions import ClientError
 
 from inferline.aws.api.client import AwsClient
-from inferline.aws.api.errors import call, translated
-from inferline.errors import InvalidRequest
+from inferline.aws.api.errors import translated
+from inferline.errors import InvalidRequest, Unavailable
 from inferline.names import slug
 from inferline.settings import Settings
 from inferline.tasks.queue import Delivery, Depth, Message
@@ -53,12 +53,8 @@ class SqsQueue:
 
     async def send(self, queue: str, message: Message, tenant: str) -> None:
         """Put a message on the queue; see `TaskQueue`."""
-        await call(
-            self._client,
-            "sqs",
-            "SendMessage",
-            {"QueueUrl": queue, "MessageBody": message.dumps(), "MessageGroupId": tenant},
-        )
+        request = {"QueueUrl": queue, "MessageBody": message.dumps(), "MessageGroupId": tenant}
+        await translated(self._client.call("sqs", "SendMessage", request))
 
     async def receive(
         self, queue: str, *, limit: int, wait_seconds: int, visibility_timeout_seconds: int
@@ -71,7 +67,7 @@ class SqsQueue:
             "VisibilityTimeout": visibility_timeout_seconds,
             "MessageSystemAttributeNames": ["ApproximateReceiveCount", "SentTimestamp"],
         }
-        answer = await call(self._client, "sqs", "ReceiveMessage", request)
+        answer = await translated(self._client.call("sqs", "ReceiveMessage", request))
         return [_delivery(queue, found) for found in answer.get("Messages", [])]
 
     async def change_visibility(self, deliveries: Sequence[Delivery], seconds: int) -> None:
@@ -103,14 +99,14 @@ class SqsQueue:
                     for i, delivery in enumerate(those[start : start + BATCH_MAX])
                 ]
                 request = {"QueueUrl": queue, "Entries": entries}
-                calls.append(call(self._client, "sqs", operation, request))
+                calls.append(translated(self._client.call("sqs", operation, request)))
         await asyncio.gather(*calls)
 
     async def depth(self, queue: str) -> Depth:
         """How much the queue holds; see `TaskQueue`."""
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
         request = {"QueueUrl": queue, "AttributeNames": names}
-        answer = await call(self._client, "sqs", "GetQueueAttributes", request)
+        answer = await translated(self._client.call("sqs", "GetQueueAttributes", request))
         waiting, running = (int(answer["Attributes"][name]) for name in names)
         return Depth(waiting, running)
 
@@ -146,7 +142,7 @@ class SqsQueueMaker:
         attributes = {"MessageRetentionPeriod": kept, **self._encryption()}
         url = await self._url(name) or await self._create(name, attributes)
         request = {"QueueUrl": url, "AttributeNames": ["QueueArn"]}
-        answer = await call(self._client, "sqs", "GetQueueAttributes", request)
+        answer = await translated(self._client.call("sqs", "GetQueueAttributes", request))
         return str(answer["Attributes"]["QueueArn"])
 
     async def _make(self, name: str, dead_letters_arn: str) -> str:
@@ -163,13 +159,12 @@ class SqsQueueMaker:
 
     async def _url(self, name: str) -> str | None:
         """The URL of a queue, None where there is none."""
-        with translated():
-            try:
-                answer = await self._client.call("sqs", "GetQueueUrl", {"QueueName": name})
-            except ClientError as error:
-                if error.response["Error"]["Code"].rpartition(".")[2] in _NO_QUEUE:
-                    return None
-                raise
+        try:
+            answer = await translated(self._client.call("sqs", "GetQueueUrl", {"QueueName": name}))
+        except Unavailable as error:
+            if _error_code(error) in _NO_QUEUE:
+                return None
+            raise
         return str(answer["QueueUrl"])
 
     def _encryption(self) -> dict[str, str]:
@@ -182,8 +177,16 @@ class SqsQueueMaker:
 
     async def _create(self, name: str, attributes: Mapping[str, str]) -> str:
         request = {"QueueName": name, "Attributes": attributes}
-        answer = await call(self._client, "sqs", "CreateQueue", request)
+        answer = await translated(self._client.call("sqs", "CreateQueue", request))
         return str(answer["QueueUrl"])
+
+
+def _error_code(error: Unavailable) -> str:
+    """Return AWS's code for a failure, without its prefix; empty where AWS gave no answer."""
+    cause = error.__cause__
+    return (
+        cause.response["Error"]["Code"].rpartition(".")[2] if isinstance(cause, ClientError) else ""
+    )
 
 
 def tls_only(queue_arn: str) -> dict[str, Any]:

@@ -50,27 +50,32 @@ class State(StrEnum):
 LIVE: Final = frozenset({State.QUEUED, State.RUNNING})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # Each move is one object, so its hash costs nothing.
 class Move:
-    """One legal change of state, and who makes it."""
+    """One legal change of state."""
 
     name: str
     sources: frozenset[State]
     target: State
-    #: Whether only the provider that holds the current attempt may make it.
-    fenced: bool
-    by: str
+    #: Only the provider that runs the newest attempt may make it.
+    fenced: bool = False
 
 
-CLAIM: Final = Move("claim", LIVE, State.RUNNING, fenced=False, by="provider that took the message")
-RENEW: Final = Move("renew", frozenset({State.RUNNING}), State.RUNNING, fenced=True, by="its owner")
-HAND_BACK: Final = Move("hand back", RENEW.sources, State.RUNNING, fenced=True, by="its owner")
-FINISH: Final = Move("finish", RENEW.sources, State.DONE, fenced=True, by="its owner")
-FAIL: Final = Move("fail", RENEW.sources, State.FAILED, fenced=True, by="its owner")
-CANCEL: Final = Move("cancel", LIVE, State.CANCELLED, fenced=False, by="gateway, or its provider")
-EXPIRE: Final = Move("expire", LIVE, State.EXPIRED, fenced=False, by="who sees the deadline pass")
-BURY: Final = Move("bury", LIVE, State.FAILED, fenced=False, by="the dead-letter function")
-MOVES: Final = (CLAIM, RENEW, HAND_BACK, FINISH, FAIL, CANCEL, EXPIRE, BURY)
+_RUNNING: Final = frozenset({State.RUNNING})
+#: The provider that received the message.
+CLAIM: Final = Move("claim", LIVE, State.RUNNING)
+RENEW: Final = Move("renew", _RUNNING, State.RUNNING, fenced=True)
+HAND_BACK: Final = Move("hand back", _RUNNING, State.RUNNING, fenced=True)
+FINISH: Final = Move("finish", _RUNNING, State.DONE, fenced=True)
+FAIL: Final = Move("fail", _RUNNING, State.FAILED, fenced=True)
+#: A provider whose claim finds that no attempt is left.
+GIVE_UP: Final = Move("give up", _RUNNING, State.FAILED)
+#: The gateway, or the task's provider when nobody reads the answer.
+CANCEL: Final = Move("cancel", LIVE, State.CANCELLED)
+#: Whoever sees the deadline pass.
+EXPIRE: Final = Move("expire", LIVE, State.EXPIRED)
+#: The dead-letter function.
+BURY: Final = Move("bury", LIVE, State.FAILED)
 
 Tier = Literal["priority", "default", "flex"]
 #: In order of preference. Each has its own queue for each model.

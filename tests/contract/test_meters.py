@@ -219,7 +219,7 @@ class TestFaults:
     @pytest.fixture
     async def faulty(self, aws: str) -> AsyncIterator[tuple[At, InjectingProxy, str]]:
         async with opened(aws) as seams:
-            table: str = seams.meters._table
+            table: str = seams.meters._table.name
             proxy = InjectingProxy(aws, random.Random(1))
             async with proxy.serving() as url, AwsClient("us-east-1", url) as client:
                 yield At(DynamoMeters(client, table)), proxy, table.rpartition("-")[2]

@@ -60,8 +60,8 @@ def chunk_key(attempt: int, seq: int) -> str:
     return f"A{attempt:03}#{seq:06}"
 
 
-def ending(ref: TaskRef, now_ms: int) -> dict[str, Any]:
-    """What the row of a task that ends now gets besides: by it the usage ledger finds the task."""
+def end_attributes(ref: TaskRef, now_ms: int) -> dict[str, Any]:
+    """Build the attributes of a task that ends now: the usage ledger finds the task by them."""
     shard = crc32(ref.id.encode()) % SHARDS
     return {"ended_ms": now_ms, ENDED_KEY: ended_key(now_ms // SLICE_MS, shard)}
 
@@ -105,7 +105,7 @@ def read_chunk(ref: TaskRef, attempt: int, seq: int, item: Item) -> Chunk:
     return chunk
 
 
-def read_standing(item: Item, now_s: float) -> TaskStatus | None:
+def read_status(item: Item, now_s: float) -> TaskStatus | None:
     """
     How the task of a STATE row stands, of which no more is needed; None where it is none, or over.
     """

@@ -1,31 +1,21 @@
 """
-The benchmark's tables do what DynamoDB does for the registry, and bill it by AWS's rules.
+The benchmark's tables do what DynamoDB does, and bill it by AWS's rules.
 
-The contract of the registry runs on them as it does on every emulator.
+`tests/contract` runs on them as it does on every emulator.
 """
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
-from bench.growth.queue import Queues
 from bench.sim.expressions import holds, updated
 from bench.sim.tables import PAGE_BYTES, Tables, purpose, total
-from inferline.aws.api.client import AwsClient
 from inferline.aws.api.items import to_item
-from inferline.aws.dynamodb.registry import DynamoRegistry
-from inferline.aws.dynamodb.tasks import DynamoTaskStore
-from inferline.aws.dynamodb.usage import DynamoUsage
-from inferline.memory.keys import MemoryKeys
-from inferline.memory.rate_counters import MemoryMeters
-from inferline.memory.tasks import MemoryBodies, MemoryMinutes
-from inferline.memory.tenants import MemoryTenants
 from inferline.usage.usage import HOUR, SLICE_MS, Usage, UsageKey, UsageRow
-from tests.contract.test_registry import *  # noqa: F403  # its tests are collected here as well
-from tests.support.seams import Seams, new_task
+from tests.support.seams import Seams, new_task, on_bench_tables
 
 
 @pytest.fixture
@@ -35,19 +25,7 @@ def tables() -> Tables:
 
 @pytest.fixture
 def seams(tables: Tables) -> Seams:
-    client, queues = cast(AwsClient, tables), Queues(tables.tallies)
-    return Seams(
-        DynamoTaskStore(client, "tasks"),
-        queues,
-        queues,
-        MemoryBodies(),
-        DynamoRegistry(client, "registry", 35.0),
-        MemoryKeys(),
-        MemoryTenants(),
-        MemoryMinutes(),
-        DynamoUsage(client, "tasks", "registry", days_kept=400),
-        MemoryMeters(),
-    )
+    return on_bench_tables(tables)
 
 
 def row(pk: str = "p", sk: str = "s", **values: Any) -> dict[str, Any]:
@@ -121,8 +99,8 @@ async def test_a_query_is_billed_by_all_that_it_reads_and_comes_in_pages(tables:
     for number in range(count):
         await call(tables, "PutItem", Item=row(sk=f"{number:05}", text="x" * 30_000))
     asked: dict[str, Any] = {
-        "KeyConditionExpression": "pk = :kind",
-        "ExpressionAttributeValues": to_item({":kind": "p"}),
+        "KeyConditionExpression": "pk = :pk",
+        "ExpressionAttributeValues": to_item({":pk": "p"}),
         "ConsistentRead": True,
     }
     found, pages = 0, 0
