@@ -137,8 +137,8 @@ async def _provision(client: AwsClient, settings: Settings) -> None:
         if isinstance(cause, ClientError):
             reason = cause.response["Error"]
             raise Unavailable(
-                f"{settings.endpoint_url} refused {cause.operation_name}, which makes the stack's "
-                f"tables and queues: {reason['Code']}: {reason['Message']}"
+                f"{settings.endpoint_url} refused {cause.operation_name}, one of the calls that "
+                f"make the stack's tables and queues: {reason['Code']}: {reason['Message']}"
             ) from cause
         raise Unavailable(
             f"There is no AWS at {settings.endpoint_url}: is the emulator up?"

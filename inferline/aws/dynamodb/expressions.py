@@ -123,7 +123,7 @@ def _form(
     sources = [kind for kind in kinds if isinstance(kind, str)]
     names = dict.fromkeys((*changed, *sources, *add, *remove))
     words = {
-        name: name if _PLAIN_NAME.fullmatch(name) else f"n{number}"
+        name: name if _PLAIN_NAME.fullmatch(name) else str(number)
         for number, name in enumerate(names)
     }
     sets = [_assignment(words, name, kind) for name, kind in zip(changed, kinds, strict=True)]
