@@ -1,4 +1,4 @@
-"""DynamoDB's conditions and updates, as far as InferLine writes them, on marshalled items."""
+"""DynamoDB's conditions and updates, in the forms that InferLine uses, on typed items."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from functools import lru_cache
 from typing import Any
 
 Item = dict[str, Any]
-#: Reads a value of an item, None where there is none; the second argument are the call's values.
+#: Reads a value of an item, None for none; the second argument are the call's values.
 Operand = Callable[[Item, Mapping[str, Any]], Any]
 Condition = Callable[[Item, Mapping[str, Any]], bool]
 
 _TOKEN = re.compile(r"\s*([#:]?\w+(?:\[\d+\])?|<>|<=|>=|[=<>(),+-])")
 _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
-    "=": lambda one, two: one == two,
-    "<>": lambda one, two: one != two,
-    "<": lambda one, two: one < two,
-    "<=": lambda one, two: one <= two,
-    ">": lambda one, two: one > two,
-    ">=": lambda one, two: one >= two,
+    "=": lambda left, right: left == right,
+    "<>": lambda left, right: left != right,
+    "<": lambda left, right: left < right,
+    "<=": lambda left, right: left <= right,
+    ">": lambda left, right: left > right,
+    ">=": lambda left, right: left >= right,
 }
 
 
 def holds(expression: str, names: Mapping[str, str], values: Item, item: Item) -> bool:
-    """Whether an item meets a condition; an item that is not there is empty."""
+    """Return whether an item meets a condition. An item that does not exist is empty."""
     return _parsed(expression, tuple(sorted(names.items())))(item, values)
 
 
 def updated(expression: str, names: Mapping[str, str], values: Item, item: Item) -> Item:
-    """What an item becomes."""
+    """Return an item after an update."""
     words = _words(expression)
     changed, clause, at = dict(item), "", 0
     parser = _Parser(words, dict(names))
@@ -54,23 +54,23 @@ def updated(expression: str, names: Mapping[str, str], values: Item, item: Item)
 
 
 def _words(expression: str) -> list[str]:
-    found = _TOKEN.findall(expression)
-    if "".join(found) != "".join(expression.split()):
+    words: list[str] = _TOKEN.findall(expression)
+    if "".join(words) != "".join(expression.split()):
         raise ValueError(f"not an expression of ours: {expression}")
-    return found
+    return words
 
 
 @lru_cache(maxsize=1000)
 def _parsed(expression: str, names: tuple[tuple[str, str], ...]) -> Condition:
     parser = _Parser(_words(expression), dict(names))
-    found = parser.either()
+    condition = parser.either()
     if parser.at != len(parser.words):
         raise ValueError(f"not a condition of ours: {expression}")
-    return found
+    return condition
 
 
 class _Parser:
-    """Reads from `at` on."""
+    """A recursive-descent parser of an expression, at the word number `at`."""
 
     def __init__(self, words: list[str], names: Mapping[str, str]) -> None:
         self.words = words
@@ -78,30 +78,30 @@ class _Parser:
         self._names = names
 
     def take(self, word: str = "") -> str:
-        found = self.words[self.at]
-        if word and found != word:
-            raise ValueError(f"{found!r} where {word!r} was to be")
+        taken = self.words[self.at]
+        if word and taken != word:
+            raise ValueError(f"{taken!r} in place of {word!r}")
         self.at += 1
-        return found
+        return taken
 
     def sees(self, *words: str) -> bool:
         return self.at < len(self.words) and self.words[self.at] in words
 
     def either(self) -> Condition:
-        found = [self.both()]
+        terms = [self.both()]
         while self.sees("OR"):
             self.take()
-            found.append(self.both())
-        return lambda item, values: any(one(item, values) for one in found)
+            terms.append(self.both())
+        return lambda item, values: any(term(item, values) for term in terms)
 
     def both(self) -> Condition:
-        found = [self.one()]
+        terms = [self.term()]
         while self.sees("AND"):
             self.take()
-            found.append(self.one())
-        return lambda item, values: all(one(item, values) for one in found)
+            terms.append(self.term())
+        return lambda item, values: all(term(item, values) for term in terms)
 
-    def one(self) -> Condition:
+    def term(self) -> Condition:
         if self.sees("("):
             self.take()
             inner = self.either()
@@ -130,10 +130,10 @@ class _Parser:
         left, word = self.operand(), self.take()
         if word == "IN":
             self.take("(")
-            among = [self.operand()]
+            options = [self.operand()]
             while self.take() == ",":
-                among.append(self.operand())
-            return lambda item, values: left(item, values) in [o(item, values) for o in among]
+                options.append(self.operand())
+            return lambda item, values: left(item, values) in [o(item, values) for o in options]
         if word == "BETWEEN":
             low = self.operand()
             self.take("AND")

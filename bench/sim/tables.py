@@ -273,7 +273,7 @@ def _meets_condition(request: Item, before: Item) -> bool:
 
 
 def _shown_row(request: Item, before: Item) -> Item:
-    """Return the row that a refusal shows, if it was asked for and there is one."""
+    """Return the row that a refusal shows, if the request wants it and there is one."""
     shows = request.get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD"
     return {"Item": before} if shows and before else {}
 

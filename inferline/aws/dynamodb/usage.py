@@ -76,9 +76,9 @@ class DynamoUsage:
         return {row.account: row.parts for row in rows}
 
     async def put(
-        self, grain: Resolution, number: int, part: int, found: Mapping[UsageKey, Usage]
+        self, grain: Resolution, number: int, part: int, sums: Mapping[UsageKey, Usage]
     ) -> None:
-        entries = list(found.items())
+        entries = list(sums.items())
         for start in range(0, len(entries), WRITES_MAX):
             batch = entries[start : start + WRITES_MAX]
             await asyncio.gather(
