@@ -42,11 +42,11 @@ def updated(expression: str, names: Mapping[str, str], values: Item, item: Item)
             changed.pop(name, None)
         elif clause == "ADD":
             before = int(changed.get(name, {"N": "0"})["N"])
-            added = int(_marshalled(parser.operand()(item, values))["N"])
+            added = int(_typed(parser.operand()(item, values))["N"])
             changed[name] = {"N": str(before + added)}
         else:
             parser.take("=")
-            changed[name] = _marshalled(parser.sum()(item, values))
+            changed[name] = _typed(parser.sum()(item, values))
         at = parser.at
         if at < len(words) and words[at] == ",":
             at += 1
@@ -63,7 +63,7 @@ def _words(expression: str) -> list[str]:
 @lru_cache(maxsize=1000)
 def _parsed(expression: str, names: tuple[tuple[str, str], ...]) -> Condition:
     parser = _Parser(_words(expression), dict(names))
-    condition = parser.either()
+    condition = parser.any_of()
     if parser.at != len(parser.words):
         raise ValueError(f"not a condition of ours: {expression}")
     return condition
@@ -87,14 +87,14 @@ class _Parser:
     def sees(self, *words: str) -> bool:
         return self.at < len(self.words) and self.words[self.at] in words
 
-    def either(self) -> Condition:
-        terms = [self.both()]
+    def any_of(self) -> Condition:
+        terms = [self.all_of()]
         while self.sees("OR"):
             self.take()
-            terms.append(self.both())
+            terms.append(self.all_of())
         return lambda item, values: any(term(item, values) for term in terms)
 
-    def both(self) -> Condition:
+    def all_of(self) -> Condition:
         terms = [self.term()]
         while self.sees("AND"):
             self.take()
@@ -104,15 +104,15 @@ class _Parser:
     def term(self) -> Condition:
         if self.sees("("):
             self.take()
-            inner = self.either()
+            inner = self.any_of()
             self.take(")")
             return inner
         if self.sees("attribute_exists", "attribute_not_exists"):
-            wanted = self.take() == "attribute_exists"
+            exists = self.take() == "attribute_exists"
             self.take("(")
             name = self.name()
             self.take(")")
-            return lambda item, _: (name in item) is wanted
+            return lambda item, _: (name in item) is exists
         if self.sees("contains"):
             return self.contains()
         return self.comparison()
@@ -138,12 +138,14 @@ class _Parser:
             low = self.operand()
             self.take("AND")
             high = self.operand()
-            return lambda item, values: _within(*(o(item, values) for o in (low, left, high)))
+            return lambda item, values: _within(
+                low(item, values), left(item, values), high(item, values)
+            )
         compare, right = _COMPARISONS[word], self.operand()
 
         def compared(item: Item, values: Mapping[str, Any]) -> bool:
-            one, two = left(item, values), right(item, values)
-            return one is not None and two is not None and compare(one, two)
+            operands = left(item, values), right(item, values)
+            return None not in operands and compare(*operands)
 
         return compared
 
@@ -166,11 +168,11 @@ class _Parser:
         word = self.take()
         if word.startswith(":"):
             return lambda _, values: _plain(values[word])
-        word, _, place = word.partition("[")
+        word, _, index = word.partition("[")
         name = self._names.get(word, word)
-        if place:
-            at = int(place[:-1])
-            return lambda item, _: _plain(item[name]["L"][at]) if name in item else None
+        if index:
+            number = int(index[:-1])
+            return lambda item, _: _plain(item[name]["L"][number]) if name in item else None
         return lambda item, _: _plain(item[name]) if name in item else None
 
     def name(self) -> str:
@@ -182,19 +184,19 @@ def _within(low: Any, value: Any, high: Any) -> bool:
     return value is not None and low <= value <= high
 
 
-class _Kept(dict[str, Any]):
+class _Opaque(dict[str, Any]):
     """A value that is only passed on: a list, a map, bytes."""
 
 
 def _plain(value: Item) -> Any:
-    ((kind, held),) = value.items()
+    ((kind, content),) = value.items()
     if kind == "N":
-        return int(held)
-    return held if kind in ("S", "BOOL") else _Kept(value)
+        return int(content)
+    return content if kind in ("S", "BOOL") else _Opaque(value)
 
 
-def _marshalled(value: Any) -> Item:
-    if isinstance(value, _Kept):
+def _typed(value: Any) -> Item:
+    if isinstance(value, _Opaque):
         return dict(value)
     if isinstance(value, bool):
         return {"BOOL": value}

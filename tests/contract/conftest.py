@@ -14,27 +14,27 @@ from tests.support.seams import Seams, on_bench_tables, opened
 
 @pytest.fixture(scope="session")
 def emulator() -> Iterator[Callable[[str], str]]:
-    """The endpoint URL of an emulator by its name, started when first asked for."""
+    """Return the endpoint URL of an emulator by its name, and start it at its first use."""
     with ExitStack() as stack:
         yield cache(lambda name: stack.enter_context(running(name)))
 
 
 @pytest.fixture(scope="session", params=sorted(COMMANDS))
 def aws(request: pytest.FixtureRequest, emulator: Callable[[str], str]) -> str:
-    """The endpoint URL of each emulator in turn. It is shared: tests use names of their own."""
+    """Return the endpoint URL of each emulator in turn. Tests share it, under names of their own."""
     return emulator(request.param)
 
 
 @pytest.fixture(scope="session", params=["memory", "bench", *sorted(COMMANDS)])
 def backend(request: pytest.FixtureRequest) -> str:
-    """The name of each implementation of the ports in turn."""
+    """Return the name of each implementation of the ports in turn."""
     name: str = request.param
     return name
 
 
 @pytest.fixture
 async def seams(backend: str, emulator: Callable[[str], str]) -> AsyncIterator[Seams]:
-    """All ports of one implementation, empty."""
+    """Open all ports of one implementation, empty."""
     if backend == "bench":
         yield on_bench_tables()
         return

@@ -1,4 +1,4 @@
-"""What a gateway says when its emulator is not there, or does not do its part."""
+"""The errors of a gateway whose emulator is not there, or refuses to make its tables."""
 
 from __future__ import annotations
 
