@@ -21,7 +21,7 @@ def emulator() -> Iterator[Callable[[str], str]]:
 
 @pytest.fixture(scope="session", params=sorted(COMMANDS))
 def aws(request: pytest.FixtureRequest, emulator: Callable[[str], str]) -> str:
-    """Return the endpoint URL of each emulator in turn. Tests share it, under names of their own."""
+    """Return the endpoint URL of each emulator in turn. Tests share it, with own names."""
     return emulator(request.param)
 
 

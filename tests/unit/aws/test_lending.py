@@ -157,7 +157,7 @@ def test_a_sessions_name_is_one_that_sts_takes(name: str) -> None:
 @pytest.mark.parametrize("code", ["ExpiredToken", "ExpiredTokenException"])
 async def test_expired_keys_are_told_to_whoever_they_are_from(code: str) -> None:
     class Source(StaticCredentials):
-        raised = 0
+        expirations = 0
 
         def expired(self) -> None:
             self.expirations += 1
