@@ -6,7 +6,7 @@ from functools import cache
 
 import pytest
 
-from bench.growth import host, line
+from bench.growth import host, line, scene
 from bench.growth.scene import Scene
 from bench.growth.tables import REGISTRY, Run
 from inferline.settings import Settings
