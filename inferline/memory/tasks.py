@@ -20,7 +20,7 @@ from inferline.names import slug
 from inferline.tasks.queue import Delivery, Depth, Message
 from inferline.tasks.store import (
     AttemptOutcome,
-    Bound,
+    Binding,
     Claimed,
     Refused,
     TaskRead,
@@ -50,7 +50,7 @@ class MemoryStore:
         self._dates = Dates(clock or SystemClock())
         self._tasks: dict[TaskRef, Task] = {}
         self._chunks: dict[tuple[TaskRef, int, int], Chunk] = {}
-        self._bound: dict[tuple[str, str], tuple[Bound, int]] = {}
+        self._bound: dict[tuple[str, str], tuple[Binding, int]] = {}
         #: The outcome of each finished task: a repeat has the same one.
         self.outcomes: dict[TaskRef, AttemptOutcome] = {}
 
@@ -72,15 +72,15 @@ class MemoryStore:
 
     async def submit_once(
         self, task: Task, key: str, request: str, instead_of: str
-    ) -> Bound | None:
+    ) -> Binding | None:
         bound = await self.binding(task.ref.slug, key)
         if bound is not None and bound.task_id not in (instead_of, task.ref.id):
             return bound
-        self._bound[task.ref.slug, key] = Bound(task.ref.id, request), task.ttl
+        self._bound[task.ref.slug, key] = Binding(task.ref.id, request), task.ttl
         await self.submit(task)
         return None
 
-    async def binding(self, slug: str, key: str) -> Bound | None:
+    async def binding(self, slug: str, key: str) -> Binding | None:
         bound, ttl = self._bound.get((slug, key), (None, 0))
         return bound if ttl * 1000 > self.now_ms() else None
 
@@ -111,11 +111,11 @@ class MemoryStore:
         self._put(self._owned(task), lease_ms=self.now_ms() + round(lease_seconds * 1000))
 
     async def hand_back(
-        self, task: Task, *, spared: bool, unfit: frozenset[str] = frozenset()
+        self, task: Task, *, counts: bool, unfit: frozenset[str] = frozenset()
     ) -> None:
         row = self._owned(task)
         names = " ".join(sorted(unfit)) or row.unfit
-        self._put(row, lease_ms=0, attempt_limit=row.attempt_limit + spared, unfit=names)
+        self._put(row, lease_ms=0, attempt_limit=row.attempt_limit + (not counts), unfit=names)
 
     async def finish(self, task: Task, outcome: AttemptOutcome) -> None:
         row = self.task(task.ref)
@@ -170,11 +170,11 @@ class MemoryStore:
         for chunk in chunks:
             self._chunks[chunk.ref, chunk.attempt, chunk.seq] = chunk
 
-    async def begun(self, ref: TaskRef, before: int) -> int:
+    async def last_attempt_with_chunks(self, ref: TaskRef, before: int) -> int:
         attempts = (n for r, n, seq in self._chunks if r == ref and n < before and seq == 0)
         return max(attempts, default=0)
 
-    async def written(self, ref: TaskRef, attempt: int) -> list[Chunk]:
+    async def attempt_chunks(self, ref: TaskRef, attempt: int) -> list[Chunk]:
         return [chunk for seq, chunk in enumerate(self.chunks(ref, attempt)) if chunk.seq == seq]
 
     async def read(self, wanted: Sequence[Wanted], *, consistent: bool = False) -> list[TaskRead]:
@@ -193,7 +193,7 @@ class MemoryStore:
             by_slug.setdefault(ref.slug, []).append((ref, deadline_ms))
         return by_slug if len(live) <= limit else None
 
-    async def states(self, refs: Sequence[TaskRef]) -> dict[TaskRef, TaskStatus]:
+    async def statuses(self, refs: Sequence[TaskRef]) -> dict[TaskRef, TaskStatus]:
         rows = [row for ref in refs if (row := self.task(ref)) is not None]
         return {row.ref: TaskStatus(row.state, row.attempt, row.reader_ms) for row in rows}
 

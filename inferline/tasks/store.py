@@ -82,7 +82,7 @@ class TaskStatus(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Bound:
+class Binding:
     """The task that an idempotency key is bound to, and a digest of the request sent with it."""
 
     task_id: str
@@ -104,7 +104,7 @@ class TaskStore(Protocol):
 
     async def submit_once(
         self, task: Task, key: str, request: str, instead_of: str
-    ) -> Bound | None:
+    ) -> Binding | None:
         """
         Write a new task and bind ``key`` to it, or return the binding that prevents both.
 
@@ -112,7 +112,7 @@ class TaskStore(Protocol):
         long as its task's row. Idempotent, as `submit` is.
         """
 
-    async def binding(self, slug: str, key: str) -> Bound | None:
+    async def binding(self, slug: str, key: str) -> Binding | None:
         """Return what ``key`` is bound to among a model's tasks. Consistent."""
 
     async def claim(self, ref: TaskRef, owner: str, lease_seconds: float) -> Claimed | Refused:
@@ -129,12 +129,12 @@ class TaskStore(Protocol):
         """Renew the lease of ``task``'s attempt. Raises LeaseLost if it is no longer the newest."""
 
     async def hand_back(
-        self, task: Task, *, spared: bool, unfit: frozenset[str] = frozenset()
+        self, task: Task, *, counts: bool, unfit: frozenset[str] = frozenset()
     ) -> None:
         """
-        End the lease now, so that anyone may claim. ``spared``: the attempt does not count.
+        End the lease now, so that anyone may claim the task. ``counts``: the attempt counts as one.
 
-        ``unfit`` are all providers that can't go on with its answer. Raises LeaseLost.
+        ``unfit`` are all providers that can't continue its answer. Raises LeaseLost.
         """
 
     async def finish(self, task: Task, outcome: AttemptOutcome) -> None:
@@ -183,10 +183,10 @@ class TaskStore(Protocol):
     async def write_chunks(self, chunks: Sequence[Chunk]) -> None:
         """Write chunks of any number of tasks. No condition: the keys are the attempt's own."""
 
-    async def begun(self, ref: TaskRef, before: int) -> int:
+    async def last_attempt_with_chunks(self, ref: TaskRef, before: int) -> int:
         """Return the newest attempt before ``before`` with a chunk, 0 for none. Consistent."""
 
-    async def written(self, ref: TaskRef, attempt: int) -> list[Chunk]:
+    async def attempt_chunks(self, ref: TaskRef, attempt: int) -> list[Chunk]:
         """
         Return the chunks of an attempt that is over, up to the first gap. Consistent.
 
@@ -215,7 +215,7 @@ class TaskStore(Protocol):
         None if there are more than ``limit``. The cost grows with the number of live tasks.
         """
 
-    async def states(self, refs: Sequence[TaskRef]) -> dict[TaskRef, TaskStatus]:
+    async def statuses(self, refs: Sequence[TaskRef]) -> dict[TaskRef, TaskStatus]:
         """
         Return the status of each task that exists. A task past its time counts as gone.
 

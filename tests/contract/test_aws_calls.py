@@ -22,7 +22,7 @@ KEYS = StaticCredentials("test", "test")
 
 @pytest.fixture(scope="module", params=sorted(COMMANDS))
 def aws(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Each emulator in turn."""
+    """Start each emulator in turn."""
     with running(request.param) as url:
         yield url
 

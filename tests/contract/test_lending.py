@@ -25,7 +25,7 @@ ANYTHING = {"Effect": "Allow", "Action": "*", "Resource": "*"}
 
 @asynccontextmanager
 async def lent() -> AsyncIterator[tuple[AwsClient, Settings, Model, Model]]:
-    """A client with credentials for the first of two models."""
+    """Open a client with credentials for the first of two models."""
     with running("ministack", "--strict") as url:
         settings = Settings(endpoint_url=url, provider_role=await asyncio.to_thread(role, url))
         async with AwsClient(settings.region, url, StaticCredentials("test", "test")) as client:

@@ -286,7 +286,7 @@ async def test_a_pardoned_provider_begins_anew(seams: Seams) -> None:
 
 
 async def test_nobody_is_refused_for_a_model_that_it_does_not_serve(seams: Seams) -> None:
-    """A provider that may write a task's row may write any name into it."""
+    # A provider that may write a task's row may write any name into it.
     registry = seams.registry
     await registry.put_provider(provider())
 

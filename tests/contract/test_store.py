@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from inferline.errors import LeaseLost
-from inferline.tasks.store import AttemptOutcome, Bound, Claimed, Refused, TaskStatus, Wanted
+from inferline.tasks.store import AttemptOutcome, Binding, Claimed, Refused, TaskStatus, Wanted
 from inferline.tasks.task import CHUNK_BYTES_MAX, AnswerHead, Chunk, State, Task, TaskRef
 from tests.support.seams import Seams, new_task, row_of, until_lapsed
 
@@ -59,7 +59,7 @@ async def test_a_task_that_nobody_submitted_is_not_found_and_not_claimed(store: 
 
     assert await row_of(store, ref) is None
     assert Refused(None) == await store.claim(ref, "p1", LEASE)
-    assert {} == await store.states([ref])
+    assert {} == await store.statuses([ref])
 
 
 async def test_what_is_past_its_time_is_gone_though_nobody_has_deleted_it(store: Any) -> None:
@@ -70,7 +70,7 @@ async def test_what_is_past_its_time_is_gone_though_nobody_has_deleted_it(store:
     (result,) = await store.read([Wanted(task.ref, 1, 0, 1)])
 
     assert (None, ()) == (result.task, result.chunks)
-    assert {} == await store.states([task.ref])
+    assert {} == await store.statuses([task.ref])
 
 
 async def test_a_claim_starts_the_next_attempt_under_its_owners_lease(store: Any) -> None:
@@ -123,7 +123,7 @@ async def test_who_lost_the_lease_can_write_nothing_that_counts(store: Any, othe
 
     for late in (
         store.renew(first, LEASE),
-        store.hand_back(first, spared=False),
+        store.hand_back(first, counts=True),
         store.finish(first, AttemptOutcome(status=200)),
     ):
         with pytest.raises(LeaseLost):
@@ -212,7 +212,7 @@ async def test_chunks_beyond_a_batch_are_all_written(store: Any) -> None:
 async def test_who_holds_two_attempts_of_one_task_may_ask_for_both(store: Any) -> None:
     task = await claimed(store, await submitted(store))
 
-    assert {task.ref: TaskStatus(State.RUNNING, 1, 0)} == await store.states([task.ref, task.ref])
+    assert {task.ref: TaskStatus(State.RUNNING, 1, 0)} == await store.statuses([task.ref, task.ref])
 
 
 async def test_two_readers_of_one_task_may_look_in_one_read(store: Any) -> None:
@@ -282,7 +282,7 @@ async def test_an_outcome_with_an_error_is_a_failure(store: Any) -> None:
 
 async def test_a_handed_back_task_is_free_at_once_and_the_attempt_counts(store: Any) -> None:
     task = await claimed(store, await submitted(store))
-    await store.hand_back(task, spared=False)
+    await store.hand_back(task, counts=True)
 
     again = await claimed(store, task, "p2")
 
@@ -291,7 +291,7 @@ async def test_a_handed_back_task_is_free_at_once_and_the_attempt_counts(store: 
 
 async def test_a_spared_attempt_does_not_count(store: Any) -> None:
     task = await claimed(store, await submitted(store, attempts=1))
-    await store.hand_back(task, spared=True)
+    await store.hand_back(task, counts=False)
 
     again = await claimed(store, task, "p2")
 
@@ -302,7 +302,7 @@ async def test_a_claim_shows_whether_the_lease_before_it_lapsed(store: Any) -> N
     task = await submitted(store)
     lapsing = await store.claim(task.ref, "p1", -1)
     after_a_lapse = await claimed(store, task, "p2")
-    await store.hand_back(after_a_lapse, spared=True)
+    await store.hand_back(after_a_lapse, counts=False)
     after_a_hand_back = await claimed(store, task, "p3")
 
     assert 0 == lapsing.task.lapsed_ms
@@ -312,9 +312,9 @@ async def test_a_claim_shows_whether_the_lease_before_it_lapsed(store: Any) -> N
 
 async def test_who_can_not_go_on_with_an_answer_is_known_to_the_next(store: Any) -> None:
     task = await claimed(store, await submitted(store))
-    await store.hand_back(task, spared=True, unfit=frozenset({"p1", "p0"}))
+    await store.hand_back(task, counts=False, unfit=frozenset({"p1", "p0"}))
     second = await claimed(store, task, "p2")
-    await store.hand_back(second, spared=True)
+    await store.hand_back(second, counts=False)
 
     third = await claimed(store, task, "p3")
 
@@ -334,7 +334,7 @@ async def test_a_failure_keeps_what_its_backend_said_of_asking_again(store: Any)
 
 async def test_a_task_without_attempts_left_fails_at_the_next_claim(store: Any) -> None:
     task = await claimed(store, await submitted(store, attempts=1))
-    await store.hand_back(task, spared=False)
+    await store.hand_back(task, counts=True)
 
     refused = await store.claim(task.ref, "p2", LEASE)
 
@@ -364,7 +364,7 @@ async def test_an_ended_task_is_claimed_by_nobody_and_lost_to_its_owner(
     assert await getattr(store, end)(task.ref)
 
     state = {"cancel": State.CANCELLED, "expire": State.EXPIRED}[end]
-    assert {task.ref: TaskStatus(state, 1, 0)} == await store.states([task.ref])
+    assert {task.ref: TaskStatus(state, 1, 0)} == await store.statuses([task.ref])
     with pytest.raises(LeaseLost):
         await store.renew(task, LEASE)
     with pytest.raises(LeaseLost):
@@ -440,7 +440,7 @@ async def test_an_ended_task_is_no_longer_listed_as_live(store: Any) -> None:
 async def test_a_buried_task_has_failed_and_says_why(store: Any, handed_back: bool) -> None:
     task = await submitted(store)
     if handed_back:
-        await store.hand_back(await claimed(store, task), spared=True)
+        await store.hand_back(await claimed(store, task), counts=False)
 
     assert await store.bury(task.ref, ERROR)
 
@@ -480,7 +480,9 @@ async def test_a_reader_lease_is_told_and_renewed_by_its_reader(store: Any) -> N
     assert row is not None
     assert ("r1", State.RUNNING, "p1") == (row.reader, row.state, row.owner)
     assert task.reader_ms + 30_000 < row.reader_ms
-    assert {task.ref: TaskStatus(State.RUNNING, 1, row.reader_ms)} == await store.states([task.ref])
+    assert {task.ref: TaskStatus(State.RUNNING, 1, row.reader_ms)} == await store.statuses(
+        [task.ref]
+    )
 
 
 async def test_of_many_that_would_read_instead_one_does(store: Any) -> None:
@@ -534,7 +536,7 @@ async def test_a_task_is_cancelled_as_unread_only_when_it_is(store: Any) -> None
         for ref in (unread.ref, read.ref, unknown.ref, unread.ref)
     ]
 
-    states = await store.states([unread.ref, read.ref])
+    states = await store.statuses([unread.ref, read.ref])
     assert [State.CANCELLED, State.RUNNING] == [states[r].state for r in (unread.ref, read.ref)]
 
 
@@ -545,7 +547,7 @@ async def test_a_key_is_bound_to_one_task_however_often_it_is_used(store: Any) -
 
     [first] = [task for task, binding in zip(tasks, bindings, strict=True) if binding is None]
     others = [binding for binding in bindings if binding is not None]
-    assert {Bound(first.ref.id, "asked")} == set(others)
+    assert {Binding(first.ref.id, "asked")} == set(others)
     assert others[0] == await store.binding(first.ref.slug, "k")
     rows = [await row_of(store, task.ref) for task in tasks]
     assert [first] == [row for row in rows if row is not None]
@@ -567,10 +569,10 @@ async def test_a_binding_gives_way_to_who_names_its_task_and_when_its_time_is_ov
     assert await store.binding(over.ref.slug, "k3") is None
 
     assert await store.submit_once(second, "k3", "asked", "") is None
-    assert Bound(second.ref.id, "asked") == await store.submit_once(third, "k3", "x", "other")
+    assert Binding(second.ref.id, "asked") == await store.submit_once(third, "k3", "x", "other")
     assert await store.submit_once(third, "k3", "asked", second.ref.id) is None
 
-    assert Bound(third.ref.id, "asked") == await store.submit_once(first, "k3", "asked", "")
+    assert Binding(third.ref.id, "asked") == await store.submit_once(first, "k3", "asked", "")
 
 
 async def test_another_models_key_is_another_key(store: Any) -> None:
@@ -584,7 +586,10 @@ async def test_the_newest_attempt_that_has_written_is_found(store: Any) -> None:
     for attempt in (1, 3, 120):
         await store.write_chunks([chunk(replace(task, attempt=attempt), 0)])
 
-    attempts = [await store.begun(task.ref, before) for before in (1, 2, 3, 4, 120, 121, 250)]
+    attempts = [
+        await store.last_attempt_with_chunks(task.ref, before)
+        for before in (1, 2, 3, 4, 120, 121, 250)
+    ]
     assert [0, 1, 1, 3, 3, 120, 120] == attempts
 
 
@@ -594,8 +599,8 @@ async def test_what_an_attempt_has_written_is_read_up_to_the_first_gap(store: An
     wrote = [chunk(task, seq, b"%d" % seq, head if seq == 0 else None) for seq in range(130)]
     await store.write_chunks([*wrote, chunk(task, 131)])
 
-    assert wrote == await store.written(task.ref, 5)
-    assert [] == await store.written(task.ref, 4)
+    assert wrote == await store.attempt_chunks(task.ref, 5)
+    assert [] == await store.attempt_chunks(task.ref, 4)
 
 
 EVENT = b'data: {"id":"chatcmpl-1","choices":[{"index":0,"delta":{"content":" word"}}]}\n\n'

@@ -90,7 +90,7 @@ async def test_each_task_is_found_once_it_has_ended_however_it_ended(seams: Seam
 
 async def test_a_task_that_ran_out_of_attempts_or_time_at_a_claim_is_found(seams: Seams) -> None:
     exhausted, late = await claimed(seams, attempt_limit=1), await submitted(seams, deadline_ms=1)
-    await seams.store.hand_back(exhausted, spared=False)
+    await seams.store.hand_back(exhausted, counts=True)
 
     for task in (exhausted, late):
         await seams.store.claim(task.ref, "p1", 30)
@@ -180,7 +180,7 @@ async def test_counting_never_goes_back(seams: Seams) -> None:
 
 @pytest.fixture
 async def on_aws(aws: str) -> AsyncIterator[Seams]:
-    """The ports where a provider can write values of any type."""
+    """Open the ports on an emulator, where a provider can write values of any type."""
     async with opened(aws) as ports:
         yield ports
 

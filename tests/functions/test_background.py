@@ -44,7 +44,7 @@ async def test_dead_tasks_fail_and_only_those_that_still_run_come_again(
     result = await invoked(function("dead_letters"), letters(*texts))
 
     assert {"batchItemFailures": [{"itemIdentifier": "m2"}]} == result.value
-    states = await cloud.store.states([dead.ref, running.ref, ended.ref])
+    states = await cloud.store.statuses([dead.ref, running.ref, ended.ref])
     expected = [State.FAILED, State.RUNNING, State.CANCELLED]
     assert expected == [states[task.ref][0] for task in (dead, running, ended)]
 
@@ -70,7 +70,7 @@ async def test_the_sweep_ends_counts_and_declares(
 
     assert result.error is None
     assert result.value is None
-    states = await cloud.store.states([overdue.ref, waiting.ref])
+    states = await cloud.store.statuses([overdue.ref, waiting.ref])
     assert [State.EXPIRED, State.QUEUED] == [states[t.ref][0] for t in (overdue, waiting)]
     assert {"declared", MODEL} == set((await cloud.registry.snapshot()).models)
     told = metrics(sweep)

@@ -159,7 +159,7 @@ class World:
             claimed = await self.store.claim(task.ref, "lost", 30)
             head = AnswerHead(200, "text/event-stream", "lost", 0)
             await self.store.write_chunks([Chunk(task.ref, 1, 0, begun, task.ttl, head)])
-            await self.store.hand_back(claimed.task, spared=False)
+            await self.store.hand_back(claimed.task, counts=True)
         message = Message(ref=task.ref, body=raw, is_json=form is None)
         if keyed:
             await self.bodies.put(body_key(task.ref), raw)

@@ -12,7 +12,7 @@ from inferline.aws.dynamodb.batches import Batches
 from inferline.aws.dynamodb.table import Item, Table, put_request
 from inferline.aws.dynamodb.task_rows import row_key
 from inferline.errors import Unavailable
-from inferline.tasks.store import Bound
+from inferline.tasks.store import Binding
 from inferline.tasks.task import Task, TaskRef
 
 #: The sort key of a binding. Its partition begins with the model, as all of this table do.
@@ -33,15 +33,15 @@ class Bindings:
         self._table = table
         self._batches = Batches(table)
 
-    async def get(self, slug: str, key: str) -> Bound | None:
+    async def get(self, slug: str, key: str) -> Binding | None:
         """Return what ``key`` is bound to. A row past its time counts as gone, deleted or not."""
         items = await self._batches.get([_key(slug, key)], ConsistentRead=True)
         rows = [row for row in map(from_item, items) if row["ttl"] >= self._now_s()]
         return _bound(rows[0]) if rows else None
 
     async def put(
-        self, task: Task, row: Mapping[str, Any], key: str, bound: Bound, instead_of: str
-    ) -> Bound | None:
+        self, task: Task, row: Mapping[str, Any], key: str, bound: Binding, instead_of: str
+    ) -> Binding | None:
         """
         Put the ``row`` of a new ``task`` and the binding of ``key`` to it, in one transaction.
 
@@ -62,7 +62,7 @@ class Bindings:
             await asyncio.sleep(PAUSE_SECONDS * 2**tries)
         raise Unavailable("The task table is too busy to take the request.")
 
-    def _binding(self, task: Task, key: str, bound: Bound, instead_of: str) -> dict[str, Any]:
+    def _binding(self, task: Task, key: str, bound: Binding, instead_of: str) -> dict[str, Any]:
         row = {"v": BINDING_VERSION, "task": bound.task_id, "request": bound.request}
         keys = {"pk": _ref(task.ref.slug, key).pk, "sk": KEY_KEY}
         # No id is a space, and not every emulator takes an empty text.
@@ -73,7 +73,7 @@ class Bindings:
         return self._table.now_ms() // 1000
 
 
-def _other_binding(refused: TransactionRefused, task: Task) -> Bound | None:
+def _other_binding(refused: TransactionRefused, task: Task) -> Binding | None:
     """Return the key's binding; None if it is this task's own: then only an answer was lost."""
     code, item = refused.reasons[0]
     if code != _REFUSED:
@@ -82,8 +82,8 @@ def _other_binding(refused: TransactionRefused, task: Task) -> Bound | None:
     return None if bound.task_id == task.ref.id else bound
 
 
-def _bound(row: Mapping[str, Any]) -> Bound:
-    return Bound(row["task"], row["request"])
+def _bound(row: Mapping[str, Any]) -> Binding:
+    return Binding(row["task"], row["request"])
 
 
 def _ref(slug: str, key: str) -> TaskRef:

@@ -33,7 +33,7 @@ from inferline.aws.dynamodb.task_rows import (
 from inferline.errors import BackendFailed, LeaseLost, Unavailable
 from inferline.tasks.store import (
     AttemptOutcome,
-    Bound,
+    Binding,
     Claimed,
     Refused,
     TaskRead,
@@ -99,11 +99,11 @@ class DynamoTaskStore:
 
     async def submit_once(
         self, task: Task, key: str, request: str, instead_of: str
-    ) -> Bound | None:
+    ) -> Binding | None:
         row = new_row(task, self._new_token())
-        return await self._bindings.put(task, row, key, Bound(task.ref.id, request), instead_of)
+        return await self._bindings.put(task, row, key, Binding(task.ref.id, request), instead_of)
 
-    async def binding(self, slug: str, key: str) -> Bound | None:
+    async def binding(self, slug: str, key: str) -> Binding | None:
         return await self._bindings.get(slug, key)
 
     async def claim(self, ref: TaskRef, owner: str, lease_seconds: float) -> Claimed | Refused:
@@ -150,12 +150,12 @@ class DynamoTaskStore:
         await self._move(task, RENEW, {"lease_ms": self.now_ms() + _ms(lease_seconds)})
 
     async def hand_back(
-        self, task: Task, *, spared: bool, unfit: frozenset[str] = frozenset()
+        self, task: Task, *, counts: bool, unfit: frozenset[str] = frozenset()
     ) -> None:
         changes: dict[str, Any] = {"lease_ms": 0}
         if unfit:
             changes["unfit"] = " ".join(sorted(unfit))
-        await self._move(task, HAND_BACK, changes, add={"attempt_limit": 1} if spared else {})
+        await self._move(task, HAND_BACK, changes, add={} if counts else {"attempt_limit": 1})
 
     async def finish(self, task: Task, outcome: AttemptOutcome) -> None:
         changes: dict[str, Any] = {
@@ -272,7 +272,7 @@ class DynamoTaskStore:
             [to_item(chunk_row(chunk, packs=self._packs)) for chunk in chunks]
         )
 
-    async def begun(self, ref: TaskRef, before: int) -> int:
+    async def last_attempt_with_chunks(self, ref: TaskRef, before: int) -> int:
         for end in range(before, 1, -READ_MAX):
             attempts = {chunk_key(n, 0): n for n in range(max(1, end - READ_MAX), end)}
             keys = [row_key(ref, sort_key) for sort_key in attempts]
@@ -281,7 +281,7 @@ class DynamoTaskStore:
                 return max(attempts[item["sk"]["S"]] for item in items)
         return 0
 
-    async def written(self, ref: TaskRef, attempt: int) -> list[Chunk]:
+    async def attempt_chunks(self, ref: TaskRef, attempt: int) -> list[Chunk]:
         chunks: list[Chunk] = []
         while True:
             seqs = range(len(chunks), len(chunks) + READ_MAX)
@@ -309,7 +309,7 @@ class DynamoTaskStore:
             by_slug.setdefault(ref.slug, []).append((ref, deadline_ms))
         return by_slug
 
-    async def states(self, refs: Sequence[TaskRef]) -> dict[TaskRef, TaskStatus]:
+    async def statuses(self, refs: Sequence[TaskRef]) -> dict[TaskRef, TaskStatus]:
         items = await self._batches.get(
             [row_key(ref, STATE_KEY) for ref in dict.fromkeys(refs)],
             ProjectionExpression="pk, #state, attempt, reader_ms, #ttl",

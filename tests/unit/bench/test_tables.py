@@ -32,13 +32,13 @@ def row(pk: str = "p", sk: str = "s", **values: Any) -> dict[str, Any]:
     return to_item({"pk": pk, "sk": sk, **values})
 
 
-async def call(tables: Tables, operation: str, **asked: Any) -> dict[str, Any]:
+async def call(tables: Tables, operation: str, **request: Any) -> dict[str, Any]:
     """Call the registry's table."""
-    return await tables.call("dynamodb", operation, {"TableName": "registry", **asked})
+    return await tables.call("dynamodb", operation, {"TableName": "registry", **request})
 
 
 def billed(tables: Tables) -> tuple[float, float]:
-    """Read and write units so far."""
+    """Return the read and write units so far."""
     tally = total(tables.tallies.values())
     return tally.reads, tally.writes
 
@@ -68,13 +68,13 @@ def test_updates() -> None:
     expression = "SET a = :x, #b = if_not_exists(#b, :x), c = if_not_exists(c, :x), n = n + :n "
     values = to_item({":x": ["x"], ":n": 2})
 
-    found = updated(
+    item = updated(
         f"{expression} ADD added :n REMOVE gone", {"#b": "b"}, values,
         to_item({"b": "kept", "n": 5, "gone": True, "stays": {"k": b"v"}}),
     )  # fmt: skip
 
-    told = {"a": ["x"], "b": "kept", "c": ["x"], "n": 7, "added": 2, "stays": {"k": b"v"}}
-    assert to_item(told) == found
+    expected = {"a": ["x"], "b": "kept", "c": ["x"], "n": 7, "added": 2, "stays": {"k": b"v"}}
+    assert to_item(expected) == item
 
 
 def test_what_is_no_expression_of_ours_is_refused() -> None:
@@ -98,21 +98,21 @@ async def test_a_query_is_billed_by_all_that_it_reads_and_comes_in_pages(tables:
     count = 2 * PAGE_BYTES // 31_000
     for number in range(count):
         await call(tables, "PutItem", Item=row(sk=f"{number:05}", text="x" * 30_000))
-    asked: dict[str, Any] = {
+    request: dict[str, Any] = {
         "KeyConditionExpression": "pk = :pk",
         "ExpressionAttributeValues": to_item({":pk": "p"}),
         "ConsistentRead": True,
     }
-    found, pages = 0, 0
+    count_read, pages = 0, 0
 
     while True:
-        told = await call(tables, "Query", **asked)
-        found, pages = found + len(told["Items"]), pages + 1
-        if "LastEvaluatedKey" not in told:
+        answer = await call(tables, "Query", **request)
+        count_read, pages = count_read + len(answer["Items"]), pages + 1
+        if "LastEvaluatedKey" not in answer:
             break
-        asked["ExclusiveStartKey"] = told["LastEvaluatedKey"]
+        request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
 
-    assert (count, 2) == (found, pages)
+    assert (count, 2) == (count_read, pages)
     assert count * 30_014 / 4096 == pytest.approx(billed(tables)[0], abs=2)
 
 
