@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from inferline.aws.api.items import to_item
-from inferline.aws.dynamodb.task_rows import STATE_KEY, ending, row_key
+from inferline.aws.dynamodb.task_rows import STATE_KEY, end_attributes, row_key
 from inferline.tasks.queue import Message
 from inferline.tasks.task import State, Task
 from inferline.usage.usage import HOUR, SLICE_MS, UsageKey, Watermarks
@@ -102,7 +102,7 @@ async def test_the_sweep_counts_what_was_used(
 
 async def dated(cloud: Cloud, task: Task, ended_ms: int) -> None:
     """Have a task's end be that of another time."""
-    values = ending(task.ref, ended_ms)
+    values = end_attributes(task.ref, ended_ms)
     request = {
         "TableName": cloud.settings.tasks_table,
         "Key": row_key(task.ref, STATE_KEY),

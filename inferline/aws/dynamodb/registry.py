@@ -111,7 +111,7 @@ class DynamoRegistry:
                 await self._table.update(
                     key_of(PROVIDERS, provider_id),
                     set={"quarantined_ms": now_ms, "breach": breach, "ttl": ttl},
-                    condition=f"contains(#models, :model) AND {_FREE}",
+                    condition=f"{_FREE} AND contains(#models, :model)",
                     values={"model": model},
                 )
         return strikes
