@@ -15,7 +15,8 @@ from bench.overload.line import Distance, FarQueue, FarStore
 from bench.sim import virtual_time
 from bench.sim.virtual_time import VirtualClock
 from inferline.fleet.enrolment import Enrolment, Faster, Grant, OfferedModel, Terms
-from inferline.memory.tasks import MemoryBodies, MemoryQueue
+from inferline.memory.bodies import MemoryBodies
+from inferline.memory.queue import MemoryQueue
 from inferline.names import slug
 from inferline.settings import Settings as GatewaySettings
 from inferline.tasks.queue import Message

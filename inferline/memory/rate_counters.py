@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from inferline.accounts.rate_counters import ConditionalUpdate, Owner, RawRow
 from inferline.clock import Clock, SystemClock
-from inferline.memory.tasks import Dates
+from inferline.memory.dates import Dates
 
 
 class MemoryMeters:

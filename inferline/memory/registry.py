@@ -17,7 +17,7 @@ from inferline.fleet.registry import (
     Serving,
     Snapshot,
 )
-from inferline.memory.tasks import Dates
+from inferline.memory.dates import Dates
 
 
 class MemoryRegistry:

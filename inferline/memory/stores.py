@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections import Counter
 
 from inferline.clock import Clock, SystemClock
+from inferline.memory.bodies import MemoryBodies
+from inferline.memory.dates import Dates
 from inferline.memory.keys import MemoryKeys
+from inferline.memory.minutes import MemoryMinutes
+from inferline.memory.queue import MemoryQueue
 from inferline.memory.rate_counters import MemoryMeters
 from inferline.memory.registry import MemoryRegistry
-from inferline.memory.tasks import Dates, MemoryBodies, MemoryMinutes, MemoryQueue, MemoryStore
+from inferline.memory.tasks import MemoryStore
 from inferline.memory.tenants import MemoryTenants
 from inferline.memory.usage import MemoryUsage
 from inferline.stores import StackStores

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from inferline.errors import Unavailable
-from inferline.memory.tasks import MemoryQueue, MemoryStore
+from inferline.memory.queue import MemoryQueue
+from inferline.memory.tasks import MemoryStore
 from inferline.tasks.queue import Delivery, Message
 from inferline.tasks.store import AttemptOutcome, TaskStatus
 from inferline.tasks.task import TIERS, State, Task, TaskRef

@@ -15,7 +15,9 @@ from aiohttp import web
 
 from inferline.clock import Clock
 from inferline.fleet.enrolment import Credentials, Faster, Grant, Terms
-from inferline.memory.tasks import MemoryBodies, MemoryQueue, MemoryStore
+from inferline.memory.bodies import MemoryBodies
+from inferline.memory.queue import MemoryQueue
+from inferline.memory.tasks import MemoryStore
 from inferline.names import dedicated_name, slug
 from inferline.settings import Settings as GatewaySettings
 from inferline.tasks.bodies import body_key

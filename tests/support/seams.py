@@ -22,8 +22,8 @@ from inferline.aws.dynamodb.usage import DynamoUsage
 from inferline.aws.provision import provision
 from inferline.aws.s3 import S3Bodies
 from inferline.aws.sqs import SqsQueue, SqsQueueMaker
+from inferline.memory.bodies import MemoryBodies
 from inferline.memory.stores import memory_stores
-from inferline.memory.tasks import MemoryBodies
 from inferline.names import slug
 from inferline.settings import Settings
 from inferline.tasks.store import Wanted

@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from inferline.errors import Unavailable
-from inferline.memory.tasks import MemoryQueue, MemoryStore
+from inferline.memory.queue import MemoryQueue
+from inferline.memory.tasks import MemoryStore
 from inferline.tasks.queue import Delivery
 from inferline.tasks.store import AttemptOutcome, Claimed, TaskStatus
 from inferline.tasks.task import State, Task, TaskRef

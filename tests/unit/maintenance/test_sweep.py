@@ -13,8 +13,10 @@ from inferline.errors import Unavailable
 from inferline.fleet.aggregation import FleetAggregator
 from inferline.fleet.registry import Model, Provider
 from inferline.maintenance.sweep import TASKS_MAX, Sweep, SweepReport
+from inferline.memory.minutes import MemoryMinutes
+from inferline.memory.queue import MemoryQueue
 from inferline.memory.registry import MemoryRegistry
-from inferline.memory.tasks import MemoryMinutes, MemoryQueue, MemoryStore
+from inferline.memory.tasks import MemoryStore
 from inferline.names import dedicated_name, slug
 from inferline.tasks.task import State, Task, Tier
 from inferline.usage.minutes import MINUTE_MS, Minute
