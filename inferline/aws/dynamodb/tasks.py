@@ -236,15 +236,12 @@ class DynamoTaskStore:
         """
         Make one move as one conditional write: the only place where a state changes.
 
-        A fenced move takes the attempt's `Task` and raises LeaseLost where that is no longer the
-        newest attempt; any other raises ConditionFailed. The write has a token of its own, so a
-        repeat of it whose first answer was lost is no refusal.
+        Raises ConditionFailed, or LeaseLost for a fenced move. Its token identifies the write.
         """
         ref, token = (task if isinstance(task, TaskRef) else task.ref), self._new_token()
         if move.fenced:
             assert isinstance(task, Task)
-            condition = _FENCE
-            values = {"fence": task.attempt, "holder": task.owner, "zero": 0}
+            condition, values = _FENCE, _fence_values(task)
         changes = {**changes, "state": move.target, "token": token}
         if move.target.terminal:
             changes |= end_attributes(ref, self.now_ms())
@@ -318,6 +315,10 @@ class DynamoTaskStore:
         now_s = self.now_ms() / 1000
         statuses = ((item["pk"]["S"], read_status(item, now_s)) for item in items)
         return {TaskRef.from_pk(pk): status for pk, status in statuses if status is not None}
+
+
+def _fence_values(task: Task) -> Mapping[str, Any]:
+    return {"fence": task.attempt, "holder": task.owner, "zero": 0}
 
 
 @lru_cache(maxsize=64)
