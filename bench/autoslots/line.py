@@ -15,7 +15,8 @@ from bench.overload.line import Distance, FarQueue, FarStore
 from bench.sim import virtual_time
 from bench.sim.virtual_time import VirtualClock
 from inferline.fleet.enrolment import Enrolment, Faster, Grant, OfferedModel, Terms
-from inferline.memory.tasks import MemoryBodies, MemoryQueue
+from inferline.memory.bodies import MemoryBodies
+from inferline.memory.queue import MemoryQueue
 from inferline.names import slug
 from inferline.settings import Settings as GatewaySettings
 from inferline.tasks.queue import Message
@@ -97,9 +98,9 @@ class _Door:
     #: When each enrolment came, and what it told.
     enrolments: list[tuple[float, Enrolment]] = field(default_factory=list)
 
-    async def enrol(self, enrolments: Enrolment) -> Grant:
-        self.enrolments.append((asyncio.get_running_loop().time(), enrolments))
-        queues = {model.id: dict(await self.queue.make(model.id)) for model in enrolments.models}
+    async def enrol(self, enrolment: Enrolment) -> Grant:
+        self.enrolments.append((asyncio.get_running_loop().time(), enrolment))
+        queues = {model.id: dict(await self.queue.make(model.id)) for model in enrolment.models}
         return Grant(
             queues=queues,
             tasks_table="",

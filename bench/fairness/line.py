@@ -20,8 +20,8 @@ from bench.sim.virtual_time import VirtualClock
 from inferline.accounts.caller import Caller
 from inferline.errors import QueueFull
 from inferline.fleet.enrolment import OfferedModel
+from inferline.memory.bodies import MemoryBodies
 from inferline.memory.registry import MemoryRegistry
-from inferline.memory.tasks import MemoryBodies
 from inferline.settings import Settings
 from inferline.tasks.queue import Depth
 from inferline.validation import payload

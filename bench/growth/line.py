@@ -37,7 +37,7 @@ from inferline.gateway.routes.control import Office
 from inferline.gateway.routes.overview import Overview
 from inferline.gateway.submit.submission import Line
 from inferline.maintenance.sweep import Sweep
-from inferline.memory.tasks import MemoryBodies
+from inferline.memory.bodies import MemoryBodies
 from inferline.settings import Settings
 from inferline.tasks.task import Task
 from inferline.usage.minutes import FLUSH_SECONDS, MinuteLedger

@@ -105,7 +105,7 @@ def _put(asked: Json) -> str:
 
 
 def _queried(asked: Json) -> str:
-    return str(asked["ExpressionAttributeValues"][":kind"]["S"]).lower()
+    return str(asked["ExpressionAttributeValues"][":pk"]["S"]).lower()
 
 
 def _seqs(asked: Json) -> Iterator[int]:

@@ -184,7 +184,7 @@ class World:
         counts = [await self._messages(name) for name in queues]
         store = DynamoTaskStore(self.aws, SETTINGS.tasks_table)
         refs = [ref for ref, _ in await store.live(slug(MODEL), 100_000)]
-        states = Counter(one.state for one in (await store.states(refs)).values())
+        states = Counter(one.state for one in (await store.statuses(refs)).values())
         backends = [await self.get(f"{self.urls[b.name]}/_script/state") for b in self.backends]
         running = sum(state["running"] for state in backends if state)
         dead = await self._messages(dead_letter_name(SETTINGS.stack))

@@ -29,8 +29,8 @@ class SharedChunks(MemoryStore):
     async def read(self, wanted: Sequence[Wanted], *, consistent: bool = False) -> list[TaskRead]:
         return await super().read([replace(one, attempt=0) for one in wanted])
 
-    async def written(self, ref: TaskRef, attempt: int) -> list[Chunk]:
-        chunks = await super().written(ref, 0)
+    async def attempt_chunks(self, ref: TaskRef, attempt: int) -> list[Chunk]:
+        chunks = await super().attempt_chunks(ref, 0)
         return [replace(chunk, attempt=attempt) for chunk in chunks]
 
 

@@ -18,8 +18,8 @@ from inferline.gateway.catalogue import Catalogue
 from inferline.gateway.polling import SharedPoller
 from inferline.gateway.submit import repeat
 from inferline.gateway.submit.submission import Line
+from inferline.memory.bodies import MemoryBodies
 from inferline.memory.registry import MemoryRegistry
-from inferline.memory.tasks import MemoryBodies
 from inferline.settings import Settings
 from inferline.tasks.queue import Delivery, Depth
 from inferline.tasks.task import Task

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from inferline.aws.dynamodb.tasks import DynamoTaskStore
-from inferline.memory.tasks import MemoryQueue, MemoryStore
+from inferline.memory.queue import MemoryQueue
+from inferline.memory.tasks import MemoryStore
 from inferline.tasks.queue import Delivery, Depth, Message
 from inferline.tasks.task import Tier
 from tests.protocol.loop import LoopClock, SteppedLoop

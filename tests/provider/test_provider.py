@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from inferline.errors import Unavailable
-from inferline.memory.tasks import MemoryQueue, MemoryStore
+from inferline.memory.queue import MemoryQueue
+from inferline.memory.tasks import MemoryStore
 from inferline.tasks.queue import Delivery, Message
 from inferline.tasks.store import AttemptOutcome, TaskStatus
 from inferline.tasks.task import TIERS, State, Task, TaskRef
@@ -326,7 +327,7 @@ async def test_a_lost_attempt_writes_no_end_and_keeps_the_message() -> None:
     async with world(Backend(script=Script(first=0.01, interval=0.05, tokens=400))) as around:
         task = await around.submit({"stream": True})
         await until(lambda: around.store.chunks(task.ref, 1))
-        await around.store.hand_back(around.row(task), spared=True)
+        await around.store.hand_back(around.row(task), counts=False)
         await around.store.claim(task.ref, "another", 30)
 
         await until(lambda: not around.backend.running, 2)
@@ -379,7 +380,7 @@ async def test_a_provider_that_can_not_renew_stops_its_backend() -> None:
         async def renew(self, task: Task, lease_seconds: float) -> None:
             raise Unavailable
 
-        async def states(self, refs: object) -> dict[TaskRef, TaskStatus]:
+        async def statuses(self, refs: object) -> dict[TaskRef, TaskStatus]:
             raise Unavailable
 
     backend = Backend(script=Script(first=30.0))

@@ -122,7 +122,7 @@ class Leases:
         if not looked_at:
             return
         try:
-            states = await self._store.states([held.task.ref for held in looked_at])
+            states = await self._store.statuses([held.task.ref for held in looked_at])
         except Unavailable:
             return  # A cancel is then heard of later, or when the lease can't be renewed.
         unread = []

@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from inferline.errors import Unavailable
-from inferline.memory.tasks import MemoryQueue, MemoryStore
+from inferline.memory.queue import MemoryQueue
+from inferline.memory.tasks import MemoryStore
 from inferline.tasks.queue import Delivery
 from inferline.tasks.store import AttemptOutcome, Claimed, TaskStatus
 from inferline.tasks.task import State, Task, TaskRef
@@ -38,10 +39,10 @@ class SilentStore(MemoryStore):
             raise Unavailable
         await super().renew(task, lease_seconds)
 
-    async def states(self, refs: Any) -> Any:
+    async def statuses(self, refs: Any) -> Any:
         if self.silent:
             raise Unavailable
-        return await super().states(refs)
+        return await super().statuses(refs)
 
 
 class Scene:
@@ -171,7 +172,7 @@ async def test_an_old_picture_of_the_task_stops_nothing() -> None:
     held = await scene.held()
 
     class Stale(SilentStore):
-        async def states(self, refs: Any) -> Any:
+        async def statuses(self, refs: Any) -> Any:
             return {held.task.ref: TaskStatus(State.QUEUED, 0, 0)}
 
     scene.leases = Leases(
@@ -212,8 +213,8 @@ async def test_a_task_whose_reader_is_back_by_the_last_moment_goes_on() -> None:
     await scene.pass_time(21 + UNREAD_TASK_SECONDS)
 
     class JustInTime(SilentStore):
-        async def states(self, refs: Any) -> Any:
-            found = await scene.store.states(refs)
+        async def statuses(self, refs: Any) -> Any:
+            found = await scene.store.statuses(refs)
             row = scene.store.task(held.task.ref)
             assert row is not None
             assert await scene.store.renew_reader_lease(row, "another", 20.0)
