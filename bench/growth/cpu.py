@@ -56,7 +56,7 @@ async def _cpu(world: World) -> dict[str, list[float]]:
 
     async def census(_: int) -> None:
         await asyncio.sleep(TURN_SECONDS)
-        assert await FleetAggregator(process.office.registry, 0.0).changed()
+        assert await FleetAggregator(process.office.registry, 0.0).aggregate_change()
 
     return {
         "a heartbeat": await _taken(beat, TIMES),

@@ -23,12 +23,6 @@ class LocalError(Exception):
     exit_code = FAILED
 
 
-class WrongOption(LocalError):
-    """An invalid value of an option, or of the variable of the same name."""
-
-    exit_code = USAGE
-
-
 class PartMissing(LocalError):
     """A program, file or free port that a part needs and this machine lacks."""
 

@@ -40,5 +40,5 @@ async def bury(store: TaskStore, text: str) -> Fate:
     if await store.bury(ref, error.as_dict()):
         log.warning("buried a task that nobody could handle", extra={"task": ref.id})
         return Fate.BURIED
-    status = (await store.states([ref])).get(ref)
+    status = (await store.statuses([ref])).get(ref)
     return Fate.GONE if status is None or status.state.terminal else Fate.RUNNING

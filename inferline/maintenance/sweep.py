@@ -128,7 +128,7 @@ class Sweep:
         late_ms = self.store.now_ms() - GRACE_SECONDS * 1000
         overdue = [ref for ref, deadline_ms in tasks if deadline_ms < late_ms]
         await self._expire(model, overdue)
-        states = await self.store.states([ref for ref, _ in tasks[len(overdue) :]])
+        states = await self.store.statuses([ref for ref, _ in tasks[len(overdue) :]])
         waiting = [ref for ref, status in states.items() if status.state is State.QUEUED]
         running = sum(status.state is State.RUNNING for status in states.values())
         return _Backlog(model.id, len(waiting), running, await self._age(waiting, tasks))

@@ -78,8 +78,8 @@ SLOW = {MODEL: {"task_seconds": 1e9, "tokens_per_second": 5e-324}}
 def test_no_provider_disturbs_anybody(
     open_gateway: Served, one: dict[str, Any], other: dict[str, Any]
 ) -> None:
-    for name, told in (("one", one), ("other", other), ("one", one)):
-        body = dumped({"id": name, **told})
+    for name, enrolment in (("one", one), ("other", other), ("one", one)):
+        body = dumped({"id": name, **enrolment})
         answer = open_gateway.ask("enrolments", "POST", b"/v1/providers", headers=JSON, body=body)
         judge(answer)
         assert answer.status in (200, 400)
