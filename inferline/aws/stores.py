@@ -33,6 +33,7 @@ from inferline.errors import Unavailable
 from inferline.fleet.enrolment import Credentials, Grant, Lender
 from inferline.http.proxies import NO_PROXIES, Proxies
 from inferline.settings import Settings, SettingsError
+from inferline.stores import GatewayStores
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,23 +54,6 @@ class OperatorStores:
     tenants: DynamoTenants
     registry: DynamoRegistry
     usage: DynamoUsage
-
-
-@dataclass(frozen=True, slots=True)
-class GatewayStores(ProviderStores):
-    """What a gateway works on besides."""
-
-    registry: DynamoRegistry
-    queue_maker: SqsQueueMaker
-    minutes: DynamoMinutes
-    keys: DynamoKeys
-    usage: DynamoUsage
-    tenants: DynamoTenants
-    meters: DynamoMeters
-    #: Whether this is no stack, with functions of its own, but tables that the gateway has made.
-    emulated: bool
-    #: Of credentials to providers that enrol; None: they use their host's own.
-    lender: Lender | None
 
 
 @asynccontextmanager
@@ -110,17 +94,17 @@ async def open_gateway_stores(
             with translated(f"There is no AWS at {settings.endpoint_url}: is the emulator up?"):
                 await provision(client, settings)
         yield GatewayStores(
-            client=client,
             store=DynamoTaskStore(client, settings.tasks_table),
             queue=SqsQueue(client),
             bodies=S3Bodies(client, settings.bodies_bucket),
             registry=DynamoRegistry(client, settings.registry_table, settings.silent_seconds),
-            minutes=DynamoMinutes(client, settings.registry_table),
+            minute_store=DynamoMinutes(client, settings.registry_table),
             queue_maker=SqsQueueMaker(client, settings),
             keys=DynamoKeys(client, settings.registry_table),
             usage=_usage(client, settings),
             tenants=DynamoTenants(client, settings.registry_table),
-            meters=DynamoMeters(client, settings.registry_table),
+            counters=DynamoMeters(client, settings.registry_table),
+            aws_calls=lambda: client.calls,
             emulated=emulated,
             lender=await _lender(client, settings, source, emulated=emulated),
         )

@@ -63,7 +63,7 @@ async def note(gateway: Gateway, model: str = MODEL, times: int = 1, ago: int = 
             Entry(ended_ms=0, status=200, first_ms=300, total_ms=2000, queue_ms=40, **told)  # type: ignore[arg-type]
         )
     number = gateway.store.now_ms() // MINUTE_MS - ago
-    await gateway.office.minutes.store.add(Minute(number, model, figures))
+    await gateway.parts.minutes.store.add(Minute(number, model, figures))
 
 
 async def test_a_provider_that_joins_appears_and_one_that_leaves_is_said_so(

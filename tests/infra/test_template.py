@@ -14,7 +14,7 @@ from inferline.aws.sqs import (
     queue_name,
 )
 from inferline.gateway.routes import page
-from inferline.gateway.routes.inference import ENDPOINTS
+from inferline.gateway.routes.endpoints import ENDPOINTS
 from inferline.settings import Settings, env_name
 from inferline.tasks.task import TIERS
 from infra.switches import documented
