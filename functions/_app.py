@@ -29,7 +29,7 @@ DONE_SECONDS_MAX: Final = 2.0
 async def _gateway() -> AsyncIterator[ASGIApp]:
     async with open_gateway(settings, ledgers=[EmfLedger()], deployed=True) as gateway:
         app = before_its_end(gateway, gateway.quotas.flush)
-        yield written(app, gateway.parts.minutes)
+        yield written(app, gateway.parts.minute_ledger)
 
 
 def before_its_end(app: ASGIApp, do: Callable[[], Awaitable[None]]) -> ASGIApp:

@@ -16,8 +16,8 @@ from bench.sim.far import FarQueue, FarStore
 from bench.sim.virtual_line import Gateway, HealthyServer, ProviderRoutes, Response, provide
 from bench.sim.virtual_time import VirtualClock
 from inferline.fleet.enrolment import Enrolment, Grant, OfferedModel
+from inferline.memory.bodies import MemoryBodies
 from inferline.memory.registry import MemoryRegistry
-from inferline.memory.tasks import MemoryBodies
 from inferline.settings import Settings
 from inferline.validation import payload
 from inferline_provider import provider, settings
@@ -53,8 +53,8 @@ class Server(HealthyServer):
 class Indifferent(ProviderRoutes):
     """A gateway that tells nobody that others are faster."""
 
-    async def enrol(self, told: Enrolment) -> Grant:
-        return (await super().enrol(told)).model_copy(update={"faster": {}})
+    async def enrol(self, enrolment: Enrolment) -> Grant:
+        return (await super().enrol(enrolment)).model_copy(update={"faster": {}})
 
 
 class World:
@@ -78,11 +78,11 @@ class World:
         self.calls: Counter[str] = Counter()
 
     def begun(self, number: int, host: int) -> None:
-        """A slot begins with a request."""
+        """Note that a slot begins with a request."""
         self._begun.setdefault(number, (asyncio.get_running_loop().time(), host))
 
     def ended(self, number: int) -> None:
-        """A request is answered."""
+        """Note that a request is answered."""
         self._ended[number].set()
 
     async def run(self) -> None:
@@ -102,7 +102,9 @@ class World:
         await asyncio.gather(*providers)
 
     async def _provide(self, number: int, host: Host, stopping: provider.Stopping) -> None:
-        chosen = settings.Settings(base_url="", backend="", id=f"p{number}", slots=host.slots)
+        chosen = settings.ProviderSettings(
+            base_url="", backend="", id=f"p{number}", slots=host.slots
+        )
         await provide(chosen, Server(self, number), self, self._routes, stopping)
 
     async def _play(self, trace: Trace, first: int) -> None:
@@ -127,7 +129,7 @@ class World:
 
 
 def simulate(trace: Trace, *, seed: int, is_aware: bool) -> tuple[list[Fate], Counter[str]]:
-    """How a trace fares on the line, the same each time, and the calls of SQS for it."""
+    """Return how a trace fares on the line, the same each time, and the calls of SQS for it."""
     with virtual_time.seeded(seed):
         return virtual_time.run(_simulate(trace, seed, is_aware))
 

@@ -35,7 +35,7 @@ from inferline.gateway.answer.request_log import RequestLog
 from inferline.gateway.routes import control, tasks
 from inferline.gateway.routes.overview import Overview
 from inferline.maintenance.sweep import Sweep
-from inferline.memory.tasks import MemoryBodies
+from inferline.memory.bodies import MemoryBodies
 from inferline.settings import Settings
 from inferline.tasks.task import Task
 from inferline.usage.minutes import FLUSH_SECONDS
@@ -109,7 +109,7 @@ class World:
 
     @asynccontextmanager
     async def running(self, function: str, what: str) -> AsyncIterator[Process]:
-        """A process that does one thing; as Lambda has it, no process does two at once."""
+        """Yield a process that does one thing; as Lambda has it, no process does two at once."""
         idle = self._idle[function if self.scene.functions else "inference"]
         purpose.set("start")
         if not idle:
@@ -139,7 +139,7 @@ class World:
         ]
         await registry.put_models(known)
         for number, served in enumerate(self.served):
-            told = Provider(
+            provider = Provider(
                 id=_name(number),
                 models=tuple(served),
                 slots=SLOTS,
@@ -148,20 +148,20 @@ class World:
                 version="1",
                 service_seconds=10.0,
             )
-            await registry.put_provider(told)
+            await registry.put_provider(provider)
         await FleetAggregator(registry, 0.0).changed()
 
     async def provide(self, number: int, stopping: provider.Stopping) -> None:
-        """What `inferline_provider.provider.run` does, with nothing to connect to."""
+        """Do what `inferline_provider.provider.run` does, with nothing to connect to."""
         purpose.set("provider")
         server = Server(self.served[number], random.Random(number))
-        chosen = provider_settings.Settings(
+        chosen = provider_settings.ProviderSettings(
             base_url="", backend="", id=_name(number), slots=SLOTS, drain_seconds=0.1
         )
         await provide(chosen, server, Stores(self), _Door(self, number), stopping)
 
     async def ask(self) -> None:
-        """One client."""
+        """Send one request and wait for its answer."""
         served = self.chance.choice(self.served)
         body = json.dumps({"model": self.chance.choice(served), "messages": []}).encode()
         read = payload.read(body)
@@ -175,7 +175,7 @@ class World:
             answer = Answer(parts, task, RequestLog(parts, PATH, ANYONE), streamed=False)
             await answer({}, _never, self._note)
             if self.scene.functions:  # Then Lambda may freeze it.
-                await process.gateway.parts.minutes.flush()
+                await process.gateway.parts.minute_ledger.flush()
 
     async def _note(self, message: Any) -> None:
         """Count what becomes of requests."""
@@ -206,7 +206,7 @@ class World:
         """Write the minutes of a gateway that lives on."""
         if not self.scene.functions:
             async with self.running("inference", "minutes") as process:
-                await process.gateway.parts.minutes.flush()
+                await process.gateway.parts.minute_ledger.flush()
 
     async def sweep(self) -> None:
         purpose.set("sweep")
@@ -216,7 +216,7 @@ class World:
         await sweep.run()
 
     def beat(self, number: int) -> Enrolment:
-        """What a provider tells."""
+        """Return what a provider tells."""
         models = [OfferedModel(id=name, context_length=32768) for name in self.served[number]]
         return Enrolment(
             id=_name(number),
@@ -229,7 +229,7 @@ class World:
         )
 
     def speeds(self, number: int) -> dict[str, ToldSpeed]:
-        """What a provider knows that has run tasks of all its models."""
+        """Return what a provider knows that has run tasks of all its models."""
         return speeds(self.served[number], number, self.chance)
 
 
@@ -241,19 +241,19 @@ class _Door:
     number: int
     joined: bool = False
 
-    async def enrol(self, told: Enrolment) -> Grant:
+    async def enrol(self, enrolment: Enrolment) -> Grant:
         what = "heartbeat" if self.joined else "join"
         self.joined = True
         # As after hours: most of a large fleet would run no task in a simulated minute.
-        knows = told.model_copy(update={"speeds": self.world.speeds(self.number)})
+        knows = enrolment.model_copy(update={"speeds": self.world.speeds(self.number)})
         return await _apart(self._enrol, what, knows)
 
     async def leave(self, provider_id: str) -> None:
         await _apart(self._leave, provider_id)
 
-    async def _enrol(self, what: str, told: Enrolment) -> Grant:
+    async def _enrol(self, what: str, enrolment: Enrolment) -> Grant:
         async with self.world.running("control", what) as process:
-            return await process.gateway.enrolments.enrol(told, ANYONE)
+            return await process.gateway.enrolments.enrol(enrolment, ANYONE)
 
     async def _leave(self, provider_id: str) -> None:
         async with self.world.running("control", "leave") as process:
@@ -261,7 +261,7 @@ class _Door:
 
 
 class Stores:
-    """Where a provider finds its tasks."""
+    """Stores of a provider's tasks."""
 
     def __init__(self, world: World) -> None:
         self.store = DynamoTaskStore(world.client, world.settings.tasks_table)
@@ -313,7 +313,7 @@ async def _simulate(world: World) -> Counted:
 
 
 def _others(world: World) -> list[asyncio.Task[Any]]:
-    """All that happens besides the providers, for ever."""
+    """Return all that happens besides the providers, for ever."""
     kinds: list[tuple[Callable[[], Awaitable[None]], float]] = [
         (world.view, VIEW_SECONDS / VIEWERS),
         (world.list_models, ASK_SECONDS),

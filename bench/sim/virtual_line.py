@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from bench.sim.virtual_time import VirtualClock
@@ -61,23 +61,20 @@ class Gateway:
         stores: provider.Stores,
         registry: Registry,
         queue_maker: QueueMaker,
-        minute_store: MinuteStore | None = None,
+        minutes: MinuteStore | None = None,
     ) -> None:
         clock = VirtualClock()
-        others = {"minute_store": minute_store} if minute_store else {}
-        self.parts = assemble(
-            memory_stores(
-                clock,
-                store=stores.store,
-                queue=stores.queue,
-                bodies=stores.bodies,
-                registry=registry,
-                queue_maker=queue_maker,
-                **others,
-            ),
-            chosen,
-            clock,
+        own = memory_stores(clock)
+        chosen_stores = replace(
+            own,
+            store=stores.store,
+            queue=stores.queue,
+            bodies=stores.bodies,
+            registry=registry,
+            queue_maker=queue_maker,
+            minutes=minutes or own.minutes,
         )
+        self.parts = assemble(chosen_stores, chosen, clock)
         self.submitter = Submitter(self.parts)
         self.enrolments = Enrolments(self.parts)
 
@@ -96,7 +93,7 @@ class ProviderRoutes:
 
 
 async def provide(
-    chosen: settings.Settings,
+    chosen: settings.ProviderSettings,
     server: BackendClient,
     stores: provider.Stores,
     routes: object,

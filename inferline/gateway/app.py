@@ -70,7 +70,7 @@ class GatewayApp(FastAPI):
         )
         self.parts = parts
         self.access = _access(parts)
-        self.quotas = Quotas(parts.counters, parts.settings, parts.clock)
+        self.quotas = Quotas(parts.meters, parts.settings, parts.clock)
         self.submitter = Submitter(parts)
         self.enrolments = Enrolments(parts)
         self.overview = overview.Overview(parts)
@@ -152,7 +152,7 @@ async def _background(parts: GatewayParts, *, deployed: bool) -> AsyncIterator[N
 
     On Lambda the sweep also notes ages: so many processes would all write to one row.
     """
-    minutes = parts.minutes
+    minutes = parts.minute_ledger
 
     def note_waiting() -> None:
         now_ms = parts.store.now_ms()
@@ -163,14 +163,14 @@ async def _background(parts: GatewayParts, *, deployed: bool) -> AsyncIterator[N
         if deployed
         else minutes.flushing(parts.clock, note_waiting)
     )
-    aggregator = UsageAggregator(usage=parts.usage, minutes=parts.minute_store)
+    aggregator = UsageAggregator(usage=parts.usage, minutes=parts.minutes)
     async with flushing, aggregator.running(parts.clock) if parts.emulated else nullcontext():
         yield
 
 
 def _access(parts: GatewayParts) -> Access:
     if parts.settings.access == "keys":
-        return KeyAccess(Keyring(parts.keys, parts.tenants, parts.store.now_ms), parts.clock)
+        return KeyAccess(Keyring(parts.keys, parts.tenants, parts.client.now_ms), parts.clock)
     return OpenAccess(parts.settings.provider_token)
 
 

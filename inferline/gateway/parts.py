@@ -12,7 +12,7 @@ from inferline.gateway.catalogue import Catalogue
 from inferline.gateway.in_flight import ReaderIds, Waiting
 from inferline.gateway.polling import SharedPoller
 from inferline.settings import Settings
-from inferline.stores import GatewayStores
+from inferline.stores import StackStores
 from inferline.telemetry.trace import NO_TRACER, Tracer
 from inferline.usage.ledger import Ledger, Ledgers
 from inferline.usage.minutes import MinuteLedger
@@ -20,7 +20,7 @@ from inferline.validation.guard import Guard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GatewayParts(GatewayStores):
+class GatewayParts(StackStores):
     """A gateway's stores, and what one process keeps in memory beside them."""
 
     settings: Settings
@@ -28,7 +28,7 @@ class GatewayParts(GatewayStores):
     catalogue: Catalogue
     watch: SharedPoller
     #: Counts requests per minute; one of the ledgers of ``ledger``.
-    minutes: MinuteLedger
+    minute_ledger: MinuteLedger
     ledger: Ledger
     tracer: Tracer
     guard: Guard
@@ -39,7 +39,7 @@ class GatewayParts(GatewayStores):
 
 
 def assemble(
-    stores: GatewayStores,
+    stores: StackStores,
     settings: Settings,
     clock: Clock,
     *,
@@ -47,7 +47,7 @@ def assemble(
     tracer: Tracer = NO_TRACER,
 ) -> GatewayParts:
     """Return the parts of a gateway on ``stores``; ``ledgers`` record each request as well."""
-    minutes = MinuteLedger(stores.minute_store, stores.aws_calls)
+    minute_ledger = MinuteLedger(stores.minutes, lambda: stores.client.calls)
     catalogue = Catalogue(
         stores.registry,
         stores.queue,
@@ -57,13 +57,13 @@ def assemble(
         listed=settings.listed_models,
     )
     return GatewayParts(
-        **{each.name: getattr(stores, each.name) for each in fields(GatewayStores)},
+        **{each.name: getattr(stores, each.name) for each in fields(StackStores)},
         settings=settings,
         clock=clock,
         catalogue=catalogue,
         watch=SharedPoller(stores.store),
-        minutes=minutes,
-        ledger=Ledgers([minutes, *ledgers]),
+        minute_ledger=minute_ledger,
+        ledger=Ledgers([minute_ledger, *ledgers]),
         tracer=tracer,
         guard=Guard.of(settings),
     )

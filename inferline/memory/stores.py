@@ -1,33 +1,48 @@
-"""Makes a gateway's stores in memory, for tests and simulations."""
+"""All stores of a stack, in memory."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from collections import Counter
 
-from inferline.clock import Clock
+from inferline.clock import Clock, SystemClock
+from inferline.memory.bodies import MemoryBodies
+from inferline.memory.dates import Dates
 from inferline.memory.keys import MemoryKeys
+from inferline.memory.minutes import MemoryMinutes
+from inferline.memory.queue import MemoryQueue
 from inferline.memory.rate_counters import MemoryMeters
 from inferline.memory.registry import MemoryRegistry
-from inferline.memory.tasks import MemoryBodies, MemoryMinutes, MemoryQueue, MemoryStore
+from inferline.memory.tasks import MemoryStore
 from inferline.memory.tenants import MemoryTenants
 from inferline.memory.usage import MemoryUsage
-from inferline.stores import GatewayStores
+from inferline.stores import StackStores
 
 
-def memory_stores(clock: Clock | None = None, **stores: Any) -> GatewayStores:
-    """Return empty stores, with ``stores`` in place of those of the same name."""
+class _NoClient:
+    """A `StoreClient` that never calls anything."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.calls: Counter[tuple[str, str]] = Counter()
+        self._dates = Dates(clock)
+
+    def now_ms(self) -> int:
+        return self._dates.now_ms()
+
+
+def memory_stores(clock: Clock | None = None) -> StackStores:
+    """Make the stores of a new stack, empty, on one clock."""
+    clock = clock or SystemClock()
     store, queue = MemoryStore(clock), MemoryQueue(clock)
-    made = GatewayStores(
+    return StackStores(
+        client=_NoClient(clock),
         store=store,
         queue=queue,
         bodies=MemoryBodies(),
         registry=MemoryRegistry(clock),
         queue_maker=queue,
-        minute_store=MemoryMinutes(),
+        minutes=MemoryMinutes(),
         keys=MemoryKeys(),
-        tenants=MemoryTenants(),
         usage=MemoryUsage(store),
-        counters=MemoryMeters(clock),
+        tenants=MemoryTenants(),
+        meters=MemoryMeters(clock),
     )
-    return replace(made, **stores)

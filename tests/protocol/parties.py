@@ -19,9 +19,9 @@ from inferline.gateway.catalogue import Catalogue
 from inferline.gateway.parts import assemble
 from inferline.gateway.submit import repeat
 from inferline.gateway.submit.submission import Submitter
+from inferline.memory.bodies import MemoryBodies
 from inferline.memory.registry import MemoryRegistry
 from inferline.memory.stores import memory_stores
-from inferline.memory.tasks import MemoryBodies
 from inferline.settings import Settings
 from inferline.tasks.queue import Delivery, Depth
 from inferline.tasks.task import Task
@@ -46,7 +46,7 @@ SETTINGS = Settings(
     flush_seconds=0.05,
     no_provider_seconds=1e6,
     reader_seconds=4.0,
-    orphan_seconds=2.0,
+    unread_task_seconds=2.0,
 )
 TERMS = Terms.model_validate(SETTINGS)
 PATH = "/v1/completions"
@@ -91,8 +91,11 @@ class Gateway(Process):
         loop.run_until_complete(registry.put_models(models))
         loop.run_until_complete(registry.put_provider(provider))
         loop.run_until_complete(FleetAggregator(registry, 0.0).changed())
-        stores = memory_stores(
-            wire.clock, store=Seam(wire, store), queue=Seam(wire, queue), registry=registry
+        stores = replace(
+            memory_stores(wire.clock),
+            store=Seam(wire, store),
+            queue=Seam(wire, queue),
+            registry=registry,
         )
         catalogue = Catalogue(registry, NoDepths(), wire.clock, 1e9)  # type: ignore[arg-type]
         parts = assemble(stores, SETTINGS, wire.clock)
@@ -127,7 +130,7 @@ class Client:
 
     @property
     def settled(self) -> bool:
-        """Whether nothing more comes to this client, or nobody is there to take it."""
+        """Return whether nothing more comes to this client, or nobody is there to take it."""
         return self.ended or self.gone or self.refused is not None or self.gateway.wire.dead
 
     async def ask(self, reader: Any = None) -> None:
@@ -215,7 +218,7 @@ class Host(Process):
             patience_seconds=0.2,
         )
         self._slots = Slots(SLOTS, wire.clock, lambda: None)
-        limits = TERMS.lease_seconds, TERMS.orphan_seconds, TERMS.cancel_seconds
+        limits = TERMS.lease_seconds, TERMS.unread_task_seconds, TERMS.cancel_seconds
         self.leases = Leases(seam, self._queue, wire.clock, *limits)
         context = AttemptContext(
             provider=name,
@@ -243,17 +246,17 @@ class Host(Process):
         """Take a message, if there is one, and deal with it."""
         if self.leaving or not self._slots.take(1):
             return
-        found: list[Delivery] = []
+        deliveries: list[Delivery] = []
         with suppress(InferLineError):
-            found = await self._queue.receive(
+            deliveries = await self._queue.receive(
                 self._url,
                 limit=1,
                 wait_seconds=0,
                 visibility_timeout_seconds=self.leases.visibility_timeout_seconds,
             )
-        if not found:
+        if not deliveries:
             self._slots.give(1)
-        for delivery in found:
+        for delivery in deliveries:
             heard.append(delivery)
             self.crew.start(delivery)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import uvicorn
@@ -17,12 +17,15 @@ from inferline.gateway.app import GatewayApp, create_app
 from inferline.gateway.edge.protocol import Http1Protocol
 from inferline.gateway.parts import GatewayParts, assemble
 from inferline.gateway.routes import metrics, page
+from inferline.memory.bodies import MemoryBodies
 from inferline.memory.keys import MemoryKeys
+from inferline.memory.queue import MemoryQueue
 from inferline.memory.rate_counters import MemoryMeters
 from inferline.memory.registry import MemoryRegistry
 from inferline.memory.stores import memory_stores
-from inferline.memory.tasks import MemoryBodies, MemoryQueue, MemoryStore
+from inferline.memory.tasks import MemoryStore
 from inferline.memory.tenants import MemoryTenants
+from inferline.memory.usage import MemoryUsage
 from inferline.settings import Settings
 from inferline.tasks.queue import Delivery, Message
 from inferline.tasks.store import AttemptOutcome, Claimed
@@ -137,9 +140,14 @@ async def running_gateway(
     given = {"no_provider_seconds": 0.4, "registry_seconds": 0.05, "poll_seconds_max": 0.05}
     chosen, clock = Settings(**given | settings), SystemClock()
     ledger, counted = Noted(), metrics.GatewayMetrics()
-    chosen_stores = {"store": store, "registry": registry, "counters": meters}
-    stores: Any = memory_stores(
-        **{name: it for name, it in chosen_stores.items() if it}, lender=lender
+    own = memory_stores()
+    stores: Any = replace(
+        own,
+        store=store or own.store,
+        registry=registry or own.registry,
+        meters=meters or own.meters,
+        usage=MemoryUsage(store) if store else own.usage,
+        lender=lender,
     )
     app = create_app(assemble(stores, chosen, clock, ledgers=[ledger, counted], tracer=tracer))
     page.add(app)
@@ -160,7 +168,7 @@ async def running_gateway(
             registry=stores.registry,
             keys=stores.keys,
             tenants=stores.tenants,
-            meters=stores.counters,
+            meters=stores.meters,
             entries=ledger.entries,
         )
     finally:

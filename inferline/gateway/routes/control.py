@@ -18,7 +18,7 @@ from inferline.gateway.errors import ERRORS
 from inferline.gateway.routes.access import ClientCaller, ProviderCaller
 from inferline.gateway.routes.dependencies import Parts, ProviderEnrolments
 from inferline.gateway.routes.objects import (
-    HealthObject,
+    Health,
     ModelList,
     ModelObject,
     ProviderList,
@@ -66,10 +66,10 @@ async def get_model(model_id: str, caller: ClientCaller, parts: Parts) -> ModelO
 
 
 @public.get("/health", summary="Check the gateway's health")
-async def get_health(parts: Parts) -> HealthObject:
+async def get_health(parts: Parts) -> Health:
     """Return 200 when the registry answers, else 503."""
     fleet = await parts.catalogue.fleet()
-    return HealthObject(version=__version__, models=fleet.models, providers=fleet.providers)
+    return Health(version=__version__, models=fleet.models, providers=fleet.providers)
 
 
 @router.get("/providers", summary="List the live providers")

@@ -185,7 +185,7 @@ def add(app: FastAPI, metrics: GatewayMetrics) -> None:
         except Unavailable:  # What has been counted can still be told.
             now = None
         encode, content_type = _encoder(request.headers.get("accept", ""))
-        body = encode(MetricsSnapshot(metrics, now, parts.minutes.calls()))
+        body = encode(MetricsSnapshot(metrics, now, parts.minute_ledger.calls()))
         return Response(body, headers={"content-type": content_type})
 
     app.add_api_route(PATH, tell, methods=["GET"], include_in_schema=False)

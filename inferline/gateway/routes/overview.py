@@ -70,7 +70,7 @@ class Overview:
 
     def __init__(self, parts: GatewayParts) -> None:
         self._parts = parts
-        self._hour = LastHour(parts.minute_store)
+        self._hour = LastHour(parts.minutes)
         self._cached = Cached(self._look, parts.clock, OVERVIEW_SECONDS)
 
     async def get(self, caller: Caller) -> OverviewObject:

@@ -160,7 +160,7 @@ async def _result(parts: GatewayParts, task: Task) -> Any:
         contract.count(taken, parts.store.now_ms())
         if reader.ended:
             body = b"".join(pieces)
-            asked = parts.settings.answer_model == "asked"
+            asked = parts.settings.response_model == "requested"
             return _document(Naming(task.model).whole(body) if asked else body)
     raise Unavailable
 

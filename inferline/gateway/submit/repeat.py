@@ -17,7 +17,7 @@ from typing import Final
 from inferline.errors import GatewayStopping, IdempotencyKeyReused, TaskCancelled, Unavailable
 from inferline.gateway.parts import GatewayParts
 from inferline.gateway.submit.submission import Submission, Submitter
-from inferline.tasks.store import Bound, Wanted
+from inferline.tasks.store import Binding, Wanted
 from inferline.tasks.task import LIVE, State, Task, TaskRef
 from inferline.validation.forwarding import CONTENT_TYPE
 from inferline.validation.multipart import rebound
@@ -124,7 +124,7 @@ def _resubmission(submission: Submission, earlier: Task) -> Submission:
     return replace(submission, task=earlier, body=body)
 
 
-async def _bound_task(parts: GatewayParts, slug: str, bound: Bound, request: str) -> Task | None:
+async def _bound_task(parts: GatewayParts, slug: str, bound: Binding, request: str) -> Task | None:
     """Return a key's task, None if it is of no use any more. Raises IdempotencyKeyReused."""
     if bound.request != request:
         raise IdempotencyKeyReused

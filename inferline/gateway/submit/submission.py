@@ -14,7 +14,7 @@ from inferline.gateway.parts import GatewayParts
 from inferline.gateway.submit.admission import Admission
 from inferline.tasks.bodies import body_key
 from inferline.tasks.queue import Message
-from inferline.tasks.store import Bound
+from inferline.tasks.store import Binding
 from inferline.tasks.task import Task, TaskRef, Tier
 from inferline.validation.forwarding import CONTENT_TYPE, NOTHING, Forwarded
 from inferline.validation.payload import Payload
@@ -91,7 +91,7 @@ class Submitter:
 
     async def submit_once(
         self, submission: Submission, key: str, request: str, instead_of: str
-    ) -> Bound | None:
+    ) -> Binding | None:
         """
         Submit a task unless ``key`` is bound to another task than ``instead_of``.
 

@@ -179,7 +179,7 @@ async def test_nothing_that_a_key_can_read_names_a_model_that_is_not_for_it(
     many: Gateway, client: httpx.AsyncClient
 ) -> None:
     now_ms = many.store.now_ms()
-    await many.parts.minutes.store.add(Minute.of_age(now_ms // MINUTE_MS, "plain", 5))
+    await many.parts.minutes.add(Minute.of_age(now_ms // MINUTE_MS, "plain", 5))
     headers = await bearer(many, models=("org/*",))
     paths = ("/v1/models", "/v1/providers", "/v1/overview", "/queue/stats")
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -89,7 +90,7 @@ class Calls:
 
 def enrolments_of(registry: Calls) -> Enrolments:
     """Enrolments of a gateway whose picture of the registry may be a minute old."""
-    stores = memory_stores(registry=registry)
+    stores = replace(memory_stores(), registry=cast(Any, registry))
     return Enrolments(assemble(stores, Settings(registry_seconds=60.0), SystemClock()))
 
 

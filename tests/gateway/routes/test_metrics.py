@@ -159,7 +159,7 @@ async def test_counts_are_told_even_while_the_stores_do_not_answer(
 async def test_calls_to_aws_are_told_by_service_and_operation(
     gateway: Gateway, client: httpx.AsyncClient
 ) -> None:
-    gateway.parts.minutes.calls = lambda: {("sqs", "SendMessage"): 7}
+    gateway.parts.minute_ledger.calls = lambda: {("sqs", "SendMessage"): 7}
 
     text = await scraped(client)
 
