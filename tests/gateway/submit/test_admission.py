@@ -65,7 +65,7 @@ class Door:
 
     async def count(self) -> None:
         """Have the gateway know who serves."""
-        await FleetAggregator(self.registry, 0.0).changed()
+        await FleetAggregator(self.registry, 0.0).aggregate_change()
         self.catalogue.changed()
         self.models = dict(await self.registry.models())
 
