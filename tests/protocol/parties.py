@@ -152,7 +152,7 @@ class Client:
             submitter.parts, seat.task, visit, streamed=self.streamed, joined=seat.joined
         )
         if reader is not None:
-            answer._reader = reader(self.task.ref, streamed=self.streamed)
+            answer._reads.reader = reader(self.task.ref, streamed=self.streamed)
         await answer({}, self._receive, self._send)
 
     def leave(self) -> None:
