@@ -54,7 +54,7 @@ async def _cpu(world: World) -> dict[str, list[float]]:
 
     async def admit(_: int) -> None:
         for _ in range(ROW):
-            await submitter.admission.look(model, "default", inf)
+            await submitter.admission.check(model, "default", inf)
 
     async def census(_: int) -> None:
         await asyncio.sleep(TURN_SECONDS)

@@ -225,7 +225,7 @@ class World:
     async def _would_enter(self, gateway: Gateway, read: payload.Payload, patience: float) -> bool:
         model = await gateway.parts.catalogue.model(read.model)
         try:
-            await gateway.submitter.admission.look(model, read.tier, patience)
+            await gateway.submitter.admission.check(model, read.tier, patience)
         except QueueFull:
             return False
         return True

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from inferline.accounts.limits import UNSET, Limits
 from inferline.accounts.patterns import EVERY, matches
@@ -55,6 +56,43 @@ class Caller:
         """Return the caller's name for a model of the registry; None if it may not use it."""
         model = base_name(name)
         return model if self.registry_name(model) == name and self.may_use(model) else None
+
+    def to_context(self) -> dict[str, str]:
+        """Return the caller as the strings of an authorizer's context; see `from_context`."""
+        limits = {"limits": self.limits.text(), "tenantLimits": self.tenant_limits.text()}
+        return {
+            "keyId": self.key_id,
+            "role": self.role,
+            "tenant": self.tenant,
+            "models": " ".join(self.models),
+            "tiers": " ".join(self.tiers),
+            "tenantModels": " ".join(self.tenant_models),
+            "reserved": "yes" if self.is_reserved else "no",
+            # Most callers have no limits of their own.
+            **{name: text for name, text in limits.items() if text},
+        }
+
+    @classmethod
+    def from_context(cls, context: Mapping[str, Any]) -> Caller | None:
+        """
+        Return the caller that `to_context` wrote; None where no authorizer was asked.
+
+        API Gateway caches a context for a minute, so an earlier release may have written it, which
+        knew no tiers, tenants' models or limits.
+        """
+        if not context.get("keyId"):
+            return None
+        return cls(
+            tenant=context["tenant"],
+            key_id=context["keyId"],
+            role=context["role"],
+            models=tuple(context["models"].split()),
+            tiers=tuple(context["tiers"].split()) if "tiers" in context else TIERS,
+            tenant_models=tuple(context.get("tenantModels", "*").split()),
+            is_reserved=context.get("reserved") == "yes",
+            limits=Limits.parse(context.get("limits", "")),
+            tenant_limits=Limits.parse(context.get("tenantLimits", "")),
+        )
 
 
 #: The caller at a gateway that requires no keys.

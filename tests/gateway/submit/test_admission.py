@@ -75,7 +75,7 @@ class Door:
         self.queues.told[queue] = Depth(waiting, running)
         await self.catalogue._depth(queue).fresh()
         # As the requests did for which it was read.
-        self.admission._level(self.models[model], of.get("tier", "default"))
+        self.admission._estimate(self.models[model], of.get("tier", "default"))
 
     async def admits(self, seconds: float, *, tier: Tier = "default", model: str = "m") -> bool:
         """Ask for admission."""
@@ -87,12 +87,12 @@ class Door:
 
     def lane(self, tenant_open: int, tier: Tier = "default", tenant: str = "t") -> Tier:
         """Where a request waits of whose tenant so many are open."""
-        return self.admission.lane(self.models["m"], tier, tenant, tenant_open)
+        return self.admission.effective_tier(self.models["m"], tier, tenant, tenant_open)
 
     async def refusal(self, seconds: float) -> Mapping[str, str]:
         """The headers of a refusal."""
         with pytest.raises(QueueFull) as refused:
-            await self.admission.look(self.models["m"], "default", seconds)
+            await self.admission.check(self.models["m"], "default", seconds)
         return refused.value.headers()
 
 
@@ -110,7 +110,7 @@ async def test_a_refusal_calls_a_reserved_model_what_its_tenant_calls_it() -> No
     await door.see(5, model=name)
 
     with pytest.raises(QueueFull, match="the model 'm'"):
-        await door.admission.look(door.models[name], "default", 1.0)
+        await door.admission.check(door.models[name], "default", 1.0)
 
 
 async def test_nobody_is_refused_before_the_queue_is_known(door: Door) -> None:

@@ -267,7 +267,7 @@ async def test_what_credentials_cant_name_any_more_is_left_out_and_told_to_the_o
     grant = await stack.enrol("own", "a", "b")
 
     assert {"a", "b", dedicated_name("a", "acme")} == set(grant["queues"])
-    assert "can't name 1 of 2 reserved models" in caplog.text
+    assert "can't name 1 of 2 dedicated models" in caplog.text
 
 
 async def test_a_token_that_is_taken_off_the_list_is_told_of_nothing_any_more(

@@ -205,12 +205,12 @@ async def test_another_request_adopts_nothing(
 async def test_an_adopted_task_that_still_waits_gets_its_message_again(
     gateway: Gateway, client: httpx.AsyncClient
 ) -> None:
-    line = gateway.parts
     payload: Any = type("P", (), {"model": MODEL, "tier": "default"})()
     sent = httpx.Request("POST", gateway.url, json=ASKED).content
     # Its gateway died between the row and the message.
-    task = await line.draft("req_" + "0" * 32, PATH, payload, sent)
-    await line.store.submit(replace(task, reader="gone-1", reader_ms=1))
+    submission = await gateway.app.submitter.prepare("req_" + "0" * 32, PATH, payload, sent)
+    task = submission.task
+    await gateway.store.submit(replace(task, reader="gone-1", reader_ms=1))
 
     asked = asyncio.create_task(client.post(PATH, content=sent, headers=RETRY))
     taken = await gateway.take()
