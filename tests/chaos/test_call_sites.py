@@ -164,7 +164,7 @@ SITES: dict[str, tuple[tuple[str, str, Stir], ...]] = {
 
 
 def cases() -> Iterator[tuple[str, str, Stir, Fault]]:
-    """Yield each fault of each kind of call, at its sites in turn; for `make chaos` at each site."""
+    """Yield each fault of each kind of call, at one site in turn or, for `make chaos`, at all."""
     for sites in SITES.values():
         for number, fault in enumerate(FAULTS):
             chosen = sites if EVERY_SITE else (sites[number % len(sites)],)

@@ -179,7 +179,7 @@ async def running_gateway(
 
 @asynccontextmanager
 async def _serving(app: Any) -> AsyncIterator[int]:
-    """Serve an app by uvicorn, but without its main loop, which wakes and ends by ticks of 0.1 s."""
+    """Serve an app by uvicorn, but without its main loop, which ticks each 0.1 s."""
     config = uvicorn.Config(app, port=0, log_level="warning", ws="none", http=Protocol)
     server = uvicorn.Server(config)
     config.load()
