@@ -9,10 +9,11 @@ import json
 import sys
 import time
 
-from bench import machine, publish, report, sampled
-from bench.loader import loader
+from bench import publish, report
+from bench.harness import machine, sampled
+from bench.harness.loader import loader
+from bench.harness.processes import PROFILED, ROOT, BenchError
 from bench.parts import PARTS
-from bench.processes import PROFILED, ROOT, BenchError
 
 #: What can be profiled.
 PROCESSES = ("gateway", "provider", "emulator", "backend")
@@ -95,7 +96,7 @@ def _run(name: str, about: dict[str, str], *, quick: bool) -> bool:
 
 
 async def _measure(name: str, *, quick: bool) -> object:
-    part = importlib.import_module(f"bench.{name}")
+    part = importlib.import_module(PARTS[name].module)
     async with loader() as load:
         return await part.measure(load, quick=quick)
 

@@ -7,8 +7,8 @@ import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
+from bench.harness.processes import ROOT
 from bench.parts import PARTS
-from bench.processes import ROOT
 from bench.report import Chart, Kept, Table, lines, tell
 
 PUBLISHED = Path(__file__).parent / "published"

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from bench import page
-from bench.machine import LITELLM_PYTHON
+from bench.harness.machine import LITELLM_PYTHON
+from bench.harness.processes import ROOT
 from bench.parts import PARTS
-from bench.processes import ROOT
 from bench.report import RESULTS
 
 #: Digits that a figure keeps: more than any of them is worth.

@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from bench.parts import PARTS
+
 RESULTS = Path(__file__).parent / "results"
 #: Notes are wrapped to this in a terminal.
 LINE_CHARS = 110
@@ -98,8 +100,9 @@ Kept = dict[str, Any]
 
 def tell(kept: Kept) -> list[Table | Chart]:
     """The tables and charts of what was kept of a part."""
-    told: list[Table | Chart] = importlib.import_module(f"bench.{kept['part']}").tell(kept["data"])
-    return told
+    part = importlib.import_module(PARTS[kept["part"]].module)
+    tables: list[Table | Chart] = part.tell(kept["data"])
+    return tables
 
 
 def keep(part: str, machine: Mapping[str, str], data: Any, *, prefix: str = "") -> Path:

@@ -17,7 +17,7 @@ from functions._metrics import EmfLedger
 from functions._wiring import Opened, settings
 from inferline import logs
 from inferline.gateway.app import FIGURES_SECONDS, create_app, open_office
-from inferline.minutes import MinuteLedger
+from inferline.usage.minutes import MinuteLedger
 
 log = logging.getLogger(__name__)
 

@@ -16,11 +16,11 @@ from typing import Any, Final
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from functions._wiring import MARGIN_SECONDS, Opened
-from inferline.caller import Caller
+from inferline.accounts.caller import Caller
+from inferline.accounts.limits import Limits
 from inferline.errors import Unavailable
-from inferline.gateway.objects import error_response
-from inferline.limits import Limits
-from inferline.task import TIERS
+from inferline.gateway.errors import error_response
+from inferline.tasks.task import TIERS
 
 #: API Gateway waits 29 s for an answer that is not streamed. A new process takes some of them
 #: before its first line runs, and the gateway some to notice that a task is late.

@@ -9,8 +9,8 @@ from typing import Final
 
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
-from inferline.ledger import Entry
-from inferline.sweep import Figures
+from inferline.maintenance.sweep import Figures
+from inferline.usage.ledger import Entry
 
 NAMESPACE: Final = "InferLine"
 #: By what the names end in; anything else is a count.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from inferline.caller import Caller, Role
-from inferline.keys import KEY_HEADERS, shown_key
+from inferline.accounts.caller import Caller, Role
+from inferline.accounts.keys import KEY_HEADERS, shown_key
 
 #: Where providers enrol and leave, below a stage, under every prefix that the routes have.
 PROVIDER_ROUTES: Final = ("POST/*providers", "DELETE/*providers/*")

@@ -16,7 +16,7 @@ from typing import Any, Final, Generic, Self, TypeVar
 from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
 
 from inferline import logs
-from inferline.aws.client import AwsClient
+from inferline.aws.api.client import AwsClient
 from inferline.errors import Unavailable
 from inferline.settings import Settings
 

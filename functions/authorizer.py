@@ -9,12 +9,12 @@ from typing import Any
 from functions._metrics import emit_failure
 from functions._policy import policy, shown
 from functions._wiring import Opened, aws, run, settings
-from inferline.aws.keys import DynamoKeys
-from inferline.aws.tenants import DynamoTenants
+from inferline.accounts.key_cache import Known
+from inferline.accounts.keyring import Keyring
+from inferline.aws.dynamodb.keys import DynamoKeys
+from inferline.aws.dynamodb.tenants import DynamoTenants
 from inferline.clock import SystemClock
 from inferline.errors import NotAuthenticated, Unavailable
-from inferline.keyring import Keyring
-from inferline.known import Known
 
 
 @asynccontextmanager

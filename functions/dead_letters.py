@@ -9,10 +9,10 @@ from typing import Any
 
 from functions._tracing import traced
 from functions._wiring import Opened, aws, run, settings
-from inferline.aws.dynamodb import DynamoTaskStore
-from inferline.dead_letters import Fate, bury
+from inferline.aws.dynamodb.tasks import DynamoTaskStore
 from inferline.errors import Unavailable
-from inferline.store import TaskStore
+from inferline.maintenance.dead_letters import Fate, bury
+from inferline.tasks.store import TaskStore
 
 
 @asynccontextmanager

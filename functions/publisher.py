@@ -14,8 +14,8 @@ from typing import Any, Final
 from urllib.request import Request, urlopen
 
 from functions._wiring import aws, run
-from inferline.aws.client import AwsClient
-from inferline.gateway import page
+from inferline.aws.api.client import AwsClient
+from inferline.gateway.routes import page
 
 INDEX: Final = "index.html"
 #: What the page is made of, as browsers want to hear it: they run and apply nothing else.

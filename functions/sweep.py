@@ -11,13 +11,13 @@ from typing import Any
 from functions._metrics import emit_figures
 from functions._tracing import traced
 from functions._wiring import Opened, aws, run, settings
-from inferline.aws.dynamodb import DynamoTaskStore
-from inferline.aws.minutes import DynamoMinutes
-from inferline.aws.registry import DynamoRegistry
+from inferline.aws.dynamodb.minutes import DynamoMinutes
+from inferline.aws.dynamodb.registry import DynamoRegistry
+from inferline.aws.dynamodb.tasks import DynamoTaskStore
+from inferline.aws.dynamodb.usage import DynamoUsage
 from inferline.aws.sqs import SqsQueueMaker
-from inferline.aws.usage import DynamoUsage
-from inferline.settlement import Settlement
-from inferline.sweep import Figures, Sweep
+from inferline.maintenance.sweep import Figures, Sweep
+from inferline.usage.aggregation import Settlement
 
 
 @asynccontextmanager

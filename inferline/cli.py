@@ -15,8 +15,8 @@ from inferline import __version__, logs
 from inferline.commands import asking, keys, models, pardon, status, tenants, usage
 from inferline.commands.printing import FAILED, OK, USAGE
 from inferline.errors import InferLineError
-from inferline.otlp import tracing
 from inferline.settings import Settings, SettingsError, markdown
+from inferline.telemetry.otlp import tracing
 
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 

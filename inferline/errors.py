@@ -360,7 +360,7 @@ class ProviderFault(TaskError):
 
     def __init__(self, breach: str = "") -> None:
         super().__init__()
-        #: Which one of `inferline.breach`.
+        #: Which one of `inferline.validation.output_rules`.
         self.breach = breach
 
 

@@ -10,13 +10,13 @@ from typing import Final
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
-from inferline.aws.keys import KEYS, USES
+from inferline.aws.dynamodb.keys import KEYS, USES
+from inferline.aws.dynamodb.minutes import MINUTES
+from inferline.aws.dynamodb.registry import PROVIDERS
+from inferline.aws.dynamodb.tenants import TENANTS
+from inferline.aws.dynamodb.usage import USAGE
 from inferline.aws.lending import BODY_ACTIONS, KEY_ACTIONS, QUEUE_ACTIONS, TASK_ACTIONS
-from inferline.aws.minutes import MINUTES
-from inferline.aws.registry import PROVIDERS
-from inferline.aws.tenants import TENANTS
-from inferline.aws.usage import USAGE
-from inferline.task import RESERVED_SLUG
+from inferline.names import RESERVED_SLUG
 from infra.functions import INFERENCE
 from infra.queues import Queues
 from infra.rights import queue_arns, through_services

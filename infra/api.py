@@ -12,11 +12,11 @@ from aws_cdk import aws_apigateway as apigateway
 from aws_cdk import aws_lambda as lambda_
 from constructs import Construct
 
-from inferline.gateway import cors
-from inferline.gateway.inference import ENDPOINTS
+from inferline.gateway.edge import cors
+from inferline.gateway.routes.inference import ENDPOINTS
 from infra.functions import Functions
-from infra.journal import journal
-from infra.refusals import refuse
+from infra.gateway_responses import refuse
+from infra.log_group import journal
 from infra.storage import Storage
 from infra.switches import Switches
 

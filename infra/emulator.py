@@ -25,9 +25,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import IO, Final, Self
 
-from inferline.local import model, plan, web
+from inferline.local import plan, web
 from inferline.local.failures import LocalError
-from inferline.local.warden import Warden, kill_group
+from inferline.local.llm import model
+from inferline.local.processes.warden import Warden, kill_group
 from inferline.settings import Settings, env_name
 from infra import node
 from infra.inventory import inventory

@@ -13,15 +13,15 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
-from inferline.aws.keys import KEYS, USES
-from inferline.aws.meters import METERS
-from inferline.aws.minutes import MINUTES
-from inferline.aws.registry import FLEET, MODELS, PROVIDERS, STRIKES
-from inferline.aws.tenants import TENANTS
-from inferline.aws.usage import USAGE
+from inferline.aws.dynamodb.keys import KEYS, USES
+from inferline.aws.dynamodb.minutes import MINUTES
+from inferline.aws.dynamodb.rate_counters import METERS
+from inferline.aws.dynamodb.registry import FLEET, MODELS, PROVIDERS, STRIKES
+from inferline.aws.dynamodb.tenants import TENANTS
+from inferline.aws.dynamodb.usage import USAGE
 from infra import asset
 from infra.environment import environment
-from infra.journal import journal
+from infra.log_group import journal
 from infra.queues import Queues
 from infra.rights import Rights
 from infra.storage import Storage

@@ -18,7 +18,7 @@ from inferline.aws.sqs import (
     queue_name,
 )
 from inferline.settings import Settings
-from inferline.task import TIERS, Tier
+from inferline.tasks.task import TIERS, Tier
 from infra.switches import Switches
 
 #: How long the function for dead letters has, with its retries, before one is handed out again.

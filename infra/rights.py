@@ -9,9 +9,9 @@ from typing import Final
 from aws_cdk import Aws
 from aws_cdk import aws_iam as iam
 
+from inferline.aws.dynamodb.task_rows import ENDED_KEY, LIVE_KEY
 from inferline.aws.lending import KEY_ACTIONS
-from inferline.aws.task_rows import ENDED_KEY, LIVE_KEY
-from inferline.task import TIERS
+from inferline.tasks.task import TIERS
 from infra.queues import Queues
 from infra.storage import Storage
 

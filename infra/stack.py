@@ -10,10 +10,10 @@ from constructs import Construct
 
 from infra.access import Access
 from infra.api import Api
+from infra.dashboard import Page
 from infra.firewall import Firewall
 from infra.functions import Functions
-from infra.operations import Operations
-from infra.page import Page
+from infra.monitoring import Operations
 from infra.queues import Queues
 from infra.storage import Storage
 from infra.switches import Switches

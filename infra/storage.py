@@ -9,8 +9,8 @@ from aws_cdk import aws_kms as kms
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
+from inferline.aws.dynamodb.task_rows import ENDED_FIELDS, ENDED_KEY, LIVE_KEY
 from inferline.aws.lending import KEY_ACTIONS
-from inferline.aws.task_rows import ENDED_FIELDS, ENDED_KEY, LIVE_KEY
 from infra.switches import Switches
 
 

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from inferline.aws.client import AwsClient
-from inferline.aws.faults import translated
-from inferline.enrolment import Credentials
+from inferline.aws.api.client import AwsClient
+from inferline.aws.api.errors import translated
 from inferline.errors import InvalidRequest
-from inferline.registry import Model
+from inferline.fleet.enrolment import Credentials
+from inferline.fleet.registry import Model
+from inferline.names import slug
 from inferline.settings import Settings
-from inferline.task import slug
 
 #: STS's limit on a session policy.
 POLICY_CHARS_MAX: Final = 2048

@@ -12,9 +12,9 @@ from typing import Any, Final
 
 from botocore.exceptions import ClientError
 
-from inferline.aws.client import AwsClient
+from inferline.aws.api.client import AwsClient
+from inferline.aws.dynamodb.task_rows import ENDED_FIELDS, ENDED_KEY, LIVE_KEY
 from inferline.aws.sqs import SqsQueueMaker
-from inferline.aws.task_rows import ENDED_FIELDS, ENDED_KEY, LIVE_KEY
 from inferline.settings import Settings
 
 #: What AWS calls a thing that is there already.

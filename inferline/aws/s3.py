@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from inferline.aws.client import AwsClient
-from inferline.aws.faults import translated
+from inferline.aws.api.client import AwsClient
+from inferline.aws.api.errors import translated
 
 
 class S3Bodies:

@@ -9,12 +9,13 @@ from typing import Any, Final
 
 from botocore.exceptions import ClientError
 
-from inferline.aws.client import AwsClient
-from inferline.aws.faults import call, translated
+from inferline.aws.api.client import AwsClient
+from inferline.aws.api.errors import call, translated
 from inferline.errors import InvalidRequest
-from inferline.queue import Delivery, Depth, Message
+from inferline.names import slug
 from inferline.settings import Settings
-from inferline.task import TIERS, Tier, slug
+from inferline.tasks.queue import Delivery, Depth, Message
+from inferline.tasks.task import TIERS, Tier
 
 #: SQS's limit on one batch, entries.
 BATCH_MAX: Final = 10

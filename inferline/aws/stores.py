@@ -9,28 +9,28 @@ from urllib.parse import urlsplit
 
 from botocore.exceptions import ClientError, NoCredentialsError
 
-from inferline.aws.client import AwsClient
-from inferline.aws.credentials import (
+from inferline.aws.api.client import AwsClient
+from inferline.aws.api.credentials import (
     ChainCredentials,
     CredentialSource,
     Lent,
     LentCredentials,
     StaticCredentials,
 )
-from inferline.aws.dynamodb import DynamoTaskStore
-from inferline.aws.faults import translated
-from inferline.aws.keys import DynamoKeys
+from inferline.aws.api.errors import translated
+from inferline.aws.dynamodb.keys import DynamoKeys
+from inferline.aws.dynamodb.minutes import DynamoMinutes
+from inferline.aws.dynamodb.rate_counters import DynamoMeters
+from inferline.aws.dynamodb.registry import DynamoRegistry
+from inferline.aws.dynamodb.tasks import DynamoTaskStore
+from inferline.aws.dynamodb.tenants import DynamoTenants
+from inferline.aws.dynamodb.usage import DynamoUsage
 from inferline.aws.lending import FixedLender, RoleLender
-from inferline.aws.meters import DynamoMeters
-from inferline.aws.minutes import DynamoMinutes
 from inferline.aws.provision import provision
-from inferline.aws.registry import DynamoRegistry
 from inferline.aws.s3 import S3Bodies
 from inferline.aws.sqs import SqsQueue, SqsQueueMaker
-from inferline.aws.tenants import DynamoTenants
-from inferline.aws.usage import DynamoUsage
-from inferline.enrolment import Credentials, Grant, Lender
 from inferline.errors import Unavailable
+from inferline.fleet.enrolment import Credentials, Grant, Lender
 from inferline.http.proxies import NO_PROXIES, Proxies
 from inferline.settings import Settings, SettingsError
 

@@ -8,16 +8,16 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from inferline.caller import LOCAL_TENANT, Role
+from inferline.accounts.caller import LOCAL_TENANT, Role
+from inferline.accounts.issuing import Issuer
+from inferline.accounts.keys import Key, new_key
+from inferline.accounts.limits import UNSET
+from inferline.accounts.patterns import EVERY
 from inferline.commands.limits import add_limits, limited
 from inferline.commands.printing import show
 from inferline.commands.stack import add_verb, date, listed, model_patterns, named, now_ms, seconds
-from inferline.issuing import Issuer
-from inferline.keys import Key, new_key
-from inferline.limits import UNSET
-from inferline.patterns import EVERY
 from inferline.settings import SettingsError
-from inferline.task import TIERS, Tier
+from inferline.tasks.task import TIERS, Tier
 
 if TYPE_CHECKING:
     from inferline.aws.stores import OperatorStores

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Final
 
-from inferline.limits import LIMIT_MAX, NAMES, Limits, replaced
+from inferline.accounts.limits import LIMIT_MAX, NAMES, Limits, replaced
 from inferline.settings import SettingsError
 
 #: What takes a limit of its own away, so that the settings' one holds again.

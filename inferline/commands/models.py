@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from inferline.commands.stack import add_verb
 from inferline.errors import InferLineError, NotFound
-from inferline.task import plain
+from inferline.names import plain
 
 if TYPE_CHECKING:
     from inferline.aws.stores import OperatorStores

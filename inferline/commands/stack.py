@@ -16,9 +16,9 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from inferline import patterns
+from inferline.accounts import patterns
 from inferline.commands.printing import OK
-from inferline.registry import NAME
+from inferline.names import NAME
 from inferline.settings import Settings, SettingsError
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+from inferline.accounts.tenants import PROVIDERS_MAX, Tenant
 from inferline.commands.limits import add_limits, limited
 from inferline.commands.printing import show
 from inferline.commands.stack import add_verb, listed, model_patterns, named, now_ms
 from inferline.settings import SettingsError
-from inferline.tenants import PROVIDERS_MAX, Tenant
 
 if TYPE_CHECKING:
     from inferline.aws.stores import OperatorStores

@@ -17,7 +17,7 @@ from inferline.commands import asking
 from inferline.commands.printing import FAILED, OK
 from inferline.commands.stack import opened
 from inferline.commands.status import table
-from inferline.usage_report import (
+from inferline.usage.report import (
     DIMENSIONS,
     Report,
     dimensions,

@@ -22,8 +22,11 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from inferline import __version__, logs
+from inferline.accounts.caller import Role
+from inferline.accounts.keyring import Keyring
+from inferline.accounts.keys import KEY_HEADERS
+from inferline.accounts.keys import PREFIXES as KEY_PREFIXES
 from inferline.aws.stores import GatewayStores, open_gateway_stores
-from inferline.caller import Role
 from inferline.clock import Clock, SystemClock
 from inferline.errors import (
     BodyTooLarge,
@@ -33,23 +36,21 @@ from inferline.errors import (
     MethodNotAllowed,
     NotFound,
 )
-from inferline.gateway import control, cors, inference, keys, overview, tasks, usage
-from inferline.gateway.access import Access, KeyAccess, OpenAccess, admin, client, provider
-from inferline.gateway.advice import advised
 from inferline.gateway.catalogue import Catalogue
-from inferline.gateway.control import Office
-from inferline.gateway.front import Front
-from inferline.gateway.line import Line
-from inferline.gateway.objects import error_response
-from inferline.gateway.watch import Watch
-from inferline.keyring import Keyring
-from inferline.keys import KEY_HEADERS
-from inferline.keys import PREFIXES as KEY_PREFIXES
-from inferline.ledger import Ledger, Ledgers
-from inferline.minutes import MinuteLedger
+from inferline.gateway.edge import cors
+from inferline.gateway.edge.normalization import Front
+from inferline.gateway.edge.retry_advice import advised
+from inferline.gateway.errors import error_response
+from inferline.gateway.polling import Watch
+from inferline.gateway.routes import control, inference, keys, overview, tasks, usage
+from inferline.gateway.routes.access import Access, KeyAccess, OpenAccess, admin, client, provider
+from inferline.gateway.routes.control import Office
+from inferline.gateway.submit.submission import Line
 from inferline.settings import Settings
-from inferline.settlement import Settlement
-from inferline.trace import NO_TRACER, Tracer
+from inferline.telemetry.trace import NO_TRACER, Tracer
+from inferline.usage.aggregation import Settlement
+from inferline.usage.ledger import Ledger, Ledgers
+from inferline.usage.minutes import MinuteLedger
 
 log = logging.getLogger(__name__)
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import Final, Generic, TypeVar
 
-from inferline.caller import Caller
+from inferline.accounts.caller import Caller
 from inferline.clock import Clock
 from inferline.errors import ModelNotFound
-from inferline.payload import MODEL_CHARS_MAX
-from inferline.queue import Depth, TaskQueue
-from inferline.registry import NAME_BYTES_MAX, Fleet, Model, Registry, Snapshot
-from inferline.task import plain
+from inferline.fleet.registry import Fleet, Model, Registry, Snapshot
+from inferline.names import NAME_BYTES_MAX, plain
+from inferline.tasks.queue import Depth, TaskQueue
+from inferline.validation.payload import MODEL_CHARS_MAX
 
 log = logging.getLogger(__name__)
 

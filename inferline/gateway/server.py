@@ -14,12 +14,12 @@ from typing import Final
 
 import uvicorn
 
-from inferline.gateway import metrics, page
 from inferline.gateway.app import create_app, open_office
-from inferline.gateway.line import Line
-from inferline.gateway.protocol import Protocol
+from inferline.gateway.edge.protocol import Protocol
+from inferline.gateway.routes import metrics, page
+from inferline.gateway.submit.submission import Line
 from inferline.settings import Settings
-from inferline.trace import NO_TRACER, Tracer
+from inferline.telemetry.trace import NO_TRACER, Tracer
 
 #: How long clients may take to hear that they are handed on; who reads too slowly is cut off then.
 CUT_OFF_SECONDS: Final = 2

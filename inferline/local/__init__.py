@@ -10,13 +10,13 @@ from collections.abc import Mapping
 
 def add_arguments(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:
     """Describe the options of `inferline local`; their defaults may stand in the environment."""
-    from . import options
+    from inferline.local import options
 
     options.add_arguments(parser, environ)
 
 
 def run(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """Run everything on this machine until Ctrl-C; gives one of the exit codes of `failures`."""
-    from . import command
+    from inferline.local import command
 
     return command.run(args, environ)

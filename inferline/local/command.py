@@ -8,11 +8,11 @@ import os
 import sys
 from collections.abc import Mapping
 
-from . import plan
-from .failures import LocalError
-from .options import Options, read
-from .supervisor import Supervisor
-from .welcome import Welcome
+from inferline.local import plan
+from inferline.local.failures import LocalError
+from inferline.local.options import Options, read
+from inferline.local.processes.supervisor import Supervisor
+from inferline.local.welcome import Welcome
 
 
 def run(args: argparse.Namespace, environ: Mapping[str, str]) -> int:

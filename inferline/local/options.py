@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from .failures import WrongOption
+from inferline.local.failures import WrongOption
 
 PREFIX = "INFERLINE_LOCAL_"
 

@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 
 from inferline.http.origin import place
 from inferline.http.proxies import Proxies
-
-from . import context, model, web
-from .failures import PartMissing
-from .options import PREFIX, Options
-from .part import Part
+from inferline.local import web
+from inferline.local.failures import PartMissing
+from inferline.local.llm import context, model
+from inferline.local.options import PREFIX, Options
+from inferline.local.processes.part import Part
 
 #: What the built-in LLM answers at a time, unless said otherwise.
 SLOTS = 4
@@ -108,7 +108,7 @@ def _model(env: Mapping[str, str]) -> Part:
     return Part(
         name="model",
         what=f"{model.ALIAS}, fetched this first time only",
-        argv=_python("inferline.local.model", "--quiet"),
+        argv=_python("inferline.local.llm.model", "--quiet"),
         env=env,
         shown=True,
     )

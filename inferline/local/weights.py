@@ -12,8 +12,8 @@ import urllib.request
 from pathlib import Path
 from typing import BinaryIO
 
-from .failures import LocalError, PartMissing
-from .model import Progress, Tell, sha256_of
+from inferline.local.failures import LocalError, PartMissing
+from inferline.local.llm.model import Progress, Tell, sha256_of
 
 TRIES_MAX = 5
 PAUSE_SECONDS = 3.0

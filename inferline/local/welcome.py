@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from . import web
-from .failures import PartFailed
-from .options import Options
+from inferline.local import web
+from inferline.local.failures import PartFailed
+from inferline.local.options import Options
 
 #: What the model is asked, here and in the examples.
 QUESTION = "What is a queue?"

@@ -18,18 +18,18 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from inferline import __version__, logs
-from inferline.enrolment import Grant
+from inferline.fleet.enrolment import Grant
 from inferline.http.proxies import Proxies
-from inferline.otlp import tracing
-from inferline.registry import NAME
+from inferline.names import NAME
 from inferline.settings import SettingsError
-from inferline.trace import Tracer
-from inferline_provider.backend import root_of
+from inferline.telemetry.otlp import tracing
+from inferline.telemetry.trace import Tracer
+from inferline_provider.backend.client import root_of
 from inferline_provider.enrolment import EnrolmentRefused, GrantedCredentials, Quarantined
 from inferline_provider.provider import Stopping, Stores, run
 from inferline_provider.settings import Settings
 from inferline_provider.spot import ENDPOINT
-from inferline_provider.trail import Nobody, Telemetry, Watcher
+from inferline_provider.telemetry.attempts import Nobody, Telemetry, Watcher
 
 log = logging.getLogger(__name__)
 
@@ -321,7 +321,7 @@ async def _watching(settings: Settings) -> AsyncIterator[Watcher]:
         yield Nobody()
         return
     try:
-        from inferline_provider.metrics import ProviderMetrics, serving
+        from inferline_provider.telemetry.metrics import ProviderMetrics, serving
     except ImportError as missing:
         raise SettingsError(
             f"{_title('metrics_port')} is set, but what tells metrics is not installed: run "

@@ -14,11 +14,11 @@ from typing import Any, Final, Self
 from urllib.parse import quote
 
 from inferline.clock import Clock
-from inferline.enrolment import Credentials, Enrolment, Grant
+from inferline.fleet.enrolment import Credentials, Enrolment, Grant
 from inferline.http.connections import Connections
 from inferline.http.errors import HttpError
 from inferline.http.proxies import NO_PROXIES, Proxies
-from inferline.task import plain
+from inferline.names import plain
 
 log = logging.getLogger(__name__)
 

@@ -11,38 +11,38 @@ from dataclasses import replace
 from typing import Final, Protocol, TypeVar
 
 from inferline import __version__
-from inferline.bodies import BodyStore
 from inferline.clock import Clock, SystemClock
-from inferline.enrolment import TOKENS_PER_SECOND_MAX, Enrolment, Grant
-from inferline.queue import TaskQueue
-from inferline.store import TaskStore
-from inferline.task import plain
-from inferline_provider.attempt_context import AttemptContext
-from inferline_provider.backend import Backend
-from inferline_provider.breaker import Breakers
-from inferline_provider.chunks import ChunkWriter
-from inferline_provider.crew import Crew
-from inferline_provider.diagnosis import Diagnosis
+from inferline.fleet.enrolment import TOKENS_PER_SECOND_MAX, Enrolment, Grant
+from inferline.names import plain
+from inferline.tasks.bodies import BodyStore
+from inferline.tasks.queue import TaskQueue
+from inferline.tasks.store import TaskStore
+from inferline_provider.autoslots.gauge import Gauge
+from inferline_provider.autoslots.tuner import Tuner
+from inferline_provider.backend.breaker import Breakers
+from inferline_provider.backend.client import Backend
+from inferline_provider.backend.health import Health
+from inferline_provider.backend.slots import Slots
 from inferline_provider.enrolment import (
     Enroller,
     Gateway,
     GatewayUnreachable,
     GrantedCredentials,
 )
-from inferline_provider.gauge import Gauge
-from inferline_provider.handicap import Handicaps
-from inferline_provider.health import Health
-from inferline_provider.leases import Leases
-from inferline_provider.passes import Passes
-from inferline_provider.puller import Puller
-from inferline_provider.rota import Rota
+from inferline_provider.pull.puller import Puller
+from inferline_provider.pull.runner import Crew
+from inferline_provider.pull.schedule import Rota
+from inferline_provider.pull.yielding import Handicaps
+from inferline_provider.relay.chunks import ChunkWriter
+from inferline_provider.serve.attempt_context import AttemptContext
+from inferline_provider.serve.diagnosis import Diagnosis
+from inferline_provider.serve.failed_tasks import Passes
+from inferline_provider.serve.leases import Leases
 from inferline_provider.settings import Settings
-from inferline_provider.slots import Slots
-from inferline_provider.speed import Speed
 from inferline_provider.spot import SpotWatch, watch
-from inferline_provider.task_speed import TaskSpeeds
-from inferline_provider.trail import UNTOLD, Standing, Telemetry, Watcher, Watchers
-from inferline_provider.tuner import Tuner
+from inferline_provider.telemetry.attempts import UNTOLD, Standing, Telemetry, Watcher, Watchers
+from inferline_provider.telemetry.speed import Speed
+from inferline_provider.telemetry.task_speed import TaskSpeeds
 
 log = logging.getLogger(__name__)
 

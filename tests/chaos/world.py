@@ -15,13 +15,14 @@ from typing import Any
 
 import aiohttp
 
-from inferline.aws.client import AwsClient
-from inferline.aws.dynamodb import DynamoTaskStore
-from inferline.aws.registry import DynamoRegistry
+from inferline.aws.api.client import AwsClient
+from inferline.aws.dynamodb.registry import DynamoRegistry
+from inferline.aws.dynamodb.tasks import DynamoTaskStore
 from inferline.aws.sqs import SqsQueueMaker, dead_letter_name, queue_name
+from inferline.maintenance.sweep import Sweep
+from inferline.names import slug
 from inferline.settings import Settings, env_name
-from inferline.sweep import Sweep
-from inferline.task import TIERS, State, slug
+from inferline.tasks.task import TIERS, State
 from tests.chaos.backend import MODEL
 from tests.chaos.faults import InjectingProxy
 from tests.chaos.pieces import Piece, skewed, until

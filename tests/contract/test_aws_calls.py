@@ -12,9 +12,9 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from inferline.aws.client import AwsClient
-from inferline.aws.credentials import StaticCredentials
-from inferline.aws.items import from_item, to_item
+from inferline.aws.api.client import AwsClient
+from inferline.aws.api.credentials import StaticCredentials
+from inferline.aws.api.items import from_item, to_item
 from tests.support.emulators import COMMANDS, running
 
 KEYS = StaticCredentials("test", "test")

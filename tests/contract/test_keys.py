@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from inferline.keys import Key, new_key, rotated
-from inferline.limits import Limits
+from inferline.accounts.keys import Key, new_key, rotated
+from inferline.accounts.limits import Limits
 from tests.support.seams import Seams
 
 

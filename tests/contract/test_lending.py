@@ -11,12 +11,12 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from inferline.aws.client import AwsClient
-from inferline.aws.credentials import StaticCredentials
+from inferline.aws.api.client import AwsClient
+from inferline.aws.api.credentials import StaticCredentials
 from inferline.aws.lending import RoleLender
 from inferline.aws.provision import provision
 from inferline.aws.sqs import SqsQueueMaker
-from inferline.registry import Model
+from inferline.fleet.registry import Model
 from inferline.settings import Settings
 from tests.support.emulators import running
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from inferline.aws.client import AwsClient
-from inferline.aws.meters import DynamoMeters
-from inferline.limits import UNSET, Limits
-from inferline.meters import Change, Hold, Meters, MeterStore, Owner, Refusal, Row
+from inferline.accounts.limits import UNSET, Limits
+from inferline.accounts.rate_counters import Change, Hold, Meters, MeterStore, Owner, Refusal, Row
+from inferline.aws.api.client import AwsClient
+from inferline.aws.dynamodb.rate_counters import DynamoMeters
 from tests.chaos.faults import FAULTS, Bend, Fault, InjectingProxy
 from tests.support.seams import Seams, opened
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
-from inferline.minutes import Figures, Minute
+from inferline.usage.minutes import Figures, Minute
 from tests.support.seams import Seams
 
 

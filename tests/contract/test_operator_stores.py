@@ -6,11 +6,11 @@ from uuid import uuid4
 
 import pytest
 
-from inferline.aws.client import AwsClient
+from inferline.accounts.keys import new_key
+from inferline.aws.api.client import AwsClient
 from inferline.aws.provision import provision
 from inferline.aws.stores import open_operator_stores
 from inferline.errors import Unavailable
-from inferline.keys import new_key
 from inferline.settings import Settings
 
 

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from inferline.queue import Delivery, Message, UnreadableMessage
-from inferline.task import TIERS, TaskRef
+from inferline.tasks.queue import Delivery, Message, UnreadableMessage
+from inferline.tasks.task import TIERS, TaskRef
 from tests.support.seams import Seams
 
 REF = TaskRef("m-0", "t1")

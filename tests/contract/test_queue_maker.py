@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from uuid import uuid4
 
-from inferline.aws.client import AwsClient
+from inferline.aws.api.client import AwsClient
 from inferline.aws.sqs import SqsQueueMaker, dead_letter_name, queue_name
 from inferline.settings import Settings
-from inferline.task import TIERS
+from inferline.tasks.task import TIERS
 
 KEY = "arn:aws:kms:us-east-1:000000000000:key/00000000-0000-0000-0000-000000000000"
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from inferline.errors import Quarantined, Unavailable
-from inferline.registry import (
+from inferline.fleet.registry import (
     NOBODY,
     Fleet,
     Model,

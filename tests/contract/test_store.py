@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from inferline.errors import LeaseLost
-from inferline.store import Bound, Claimed, Outcome, Refused, Standing, Wanted
-from inferline.task import CHUNK_BYTES_MAX, Chunk, Head, State, Task, TaskRef
+from inferline.tasks.store import Bound, Claimed, Outcome, Refused, Standing, Wanted
+from inferline.tasks.task import CHUNK_BYTES_MAX, Chunk, Head, State, Task, TaskRef
 from tests.support.seams import Seams, new_task, row_of, until_lapsed
 
 LEASE = 30.0

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from bench.counting import item_bytes
-from inferline.aws.client import AwsClient
-from inferline.aws.dynamodb import DynamoTaskStore
-from inferline.aws.items import to_item
-from inferline.store import Claimed, Outcome, Wanted
-from inferline.task import Chunk, Task
+from bench.harness.counting import item_bytes
+from inferline.aws.api.client import AwsClient
+from inferline.aws.api.items import to_item
+from inferline.aws.dynamodb.tasks import DynamoTaskStore
+from inferline.tasks.store import Claimed, Outcome, Wanted
+from inferline.tasks.task import Chunk, Task
 from tests.support.seams import Seams, new_task, opened, row_of
 
 EVENT = b'data: {"id":"chatcmpl-1","choices":[{"index":0,"delta":{"content":" word"}}]}\n\n'

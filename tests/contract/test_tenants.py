@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from inferline.limits import Limits
-from inferline.tenants import Tenant
+from inferline.accounts.limits import Limits
+from inferline.accounts.tenants import Tenant
 from tests.support.seams import Seams
 
 

@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 
-from inferline.aws.client import AwsClient
-from inferline.aws.dynamodb import DynamoTaskStore
-from inferline.aws.items import to_item
+from inferline.aws.api.client import AwsClient
+from inferline.aws.api.items import to_item
+from inferline.aws.dynamodb.task_rows import STATE_KEY, row_key
+from inferline.aws.dynamodb.tasks import DynamoTaskStore
+from inferline.aws.dynamodb.usage import DynamoUsage
 from inferline.aws.provision import provision
-from inferline.aws.task_rows import STATE_KEY, row_key
-from inferline.aws.usage import DynamoUsage
 from inferline.errors import BackendFailed
 from inferline.settings import Settings
-from inferline.store import Claimed, Outcome
-from inferline.task import Task
-from inferline.usage import (
+from inferline.tasks.store import Claimed, Outcome
+from inferline.tasks.task import Task
+from inferline.usage.usage import (
     DAY,
     HOUR,
     SLICE_MS,

@@ -12,11 +12,11 @@ import httpx
 import pytest
 from playwright.async_api import expect
 
-from inferline.keys import new_key
-from inferline.ledger import Entry
-from inferline.minutes import MINUTE_MS, Figures, Minute
-from inferline.payload import MODEL_CHARS_MAX
-from inferline.registry import Model, Provider
+from inferline.accounts.keys import new_key
+from inferline.fleet.registry import Model, Provider
+from inferline.usage.ledger import Entry
+from inferline.usage.minutes import MINUTE_MS, Figures, Minute
+from inferline.validation.payload import MODEL_CHARS_MAX
 from tests.dashboard.conftest import DESKTOP, NARROW, PHONE, TABLET, Seen, Visit, missing
 from tests.support.gateway import MODEL, Gateway, running_gateway
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from inferline.gateway import page
+from inferline.gateway.routes import page
 from tests.support.gateway import running_gateway
 
 FILES = sorted(path.name for path in page.folder().iterdir())

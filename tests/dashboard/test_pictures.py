@@ -12,9 +12,9 @@ import httpx
 import pytest
 from playwright.async_api import expect
 
-from inferline.ledger import Entry
-from inferline.minutes import MINUTE_MS, Figures, Minute
-from inferline.registry import Model, Provider
+from inferline.fleet.registry import Model, Provider
+from inferline.usage.ledger import Entry
+from inferline.usage.minutes import MINUTE_MS, Figures, Minute
 from tests.dashboard.conftest import DESKTOP, PHONE, Visit
 from tests.support.gateway import Gateway, running_gateway
 

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from playwright.async_api import expect
 
-from inferline.local import model
+from inferline.local.llm import model
 from tests.dashboard.conftest import DESKTOP, PHONE, Visit
 from tests.support.line import Line, empty_line
 from tests.support.llm import start_line

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from playwright.async_api import Page, expect
 
-from inferline.gateway.objects import OverviewObject
+from inferline.gateway.routes.objects import OverviewObject
 from tests.dashboard.conftest import NARROW, Seen, Visit
 from tests.dashboard.told import (
     MODEL,

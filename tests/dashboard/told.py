@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from playwright.async_api import Page, Route
 
-from inferline.gateway import page as files
+from inferline.gateway.routes import page as files
 from tests.dashboard.conftest import Seen
 
 Json = dict[str, Any]

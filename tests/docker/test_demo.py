@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from inferline.local import model
+from inferline.local.llm import model
 
 ROOT = Path(__file__).parents[2]
 JOINING = {

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from inferline.gateway.server import CUT_OFF_SECONDS
-from inferline.local import model
+from inferline.local.llm import model
 from inferline.settings import Settings
 from inferline_provider.cli import ENV
 from inferline_provider.provider import HAND_BACK_SECONDS_MAX

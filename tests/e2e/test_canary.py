@@ -18,11 +18,8 @@ from playwright.sync_api import Response, sync_playwright
 from inferline import errors
 from inferline.errors import InferLineError
 from tests.dashboard.conftest import FLAGS, chromium
-from tests.support.emulators import free_port
-from tests.support.line import get_json, until
-from tests.support.mouth import HEADERS
-from tests.support.scenes import BROKEN, FAULTY, SCENES, play
-from tests.support.stage import (
+from tests.support.canary_cases import BROKEN, FAULTY, SCENES, play
+from tests.support.canary_line import (
     BAD,
     BUCKET,
     ERRORS,
@@ -36,6 +33,9 @@ from tests.support.stage import (
     Stage,
     staged,
 )
+from tests.support.emulators import free_port
+from tests.support.leaky_backend import HEADERS
+from tests.support.line import get_json, until
 
 pytestmark = pytest.mark.timeout(170)
 

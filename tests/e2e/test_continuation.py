@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
-from inferline.local import model as real_model
-from inferline.sse import EventParser, is_done
+from inferline.local.llm import model as real_model
+from inferline.streams.sse import EventParser, is_done
 from tests.support.line import MODEL, Line, empty_line, running_line
 from tests.support.llm import start_line
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import httpx
 
-from inferline import payload
-from inferline.caller import Caller
+from inferline.accounts.caller import Caller
 from inferline.gateway.app import open_office
-from inferline.gateway.control import Office
+from inferline.gateway.routes.control import Office
 from inferline.settings import Settings
-from inferline.store import Wanted
-from inferline.task import Task
+from inferline.tasks.store import Wanted
+from inferline.tasks.task import Task
+from inferline.validation import payload
 from tests.support.line import MODEL, Line, running_line, until
 
 PATH = "/v1/chat/completions"

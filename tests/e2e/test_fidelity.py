@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from inferline.sse import EventParser
+from inferline.streams.sse import EventParser
 from tests.support.line import MODEL, Line
 
 TOOLS = [

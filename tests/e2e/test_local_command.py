@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from inferline.local import model, web
+from inferline.local import web
 from inferline.local.failures import PartMissing
+from inferline.local.llm import model
 from tests.support.backend import Backend, BackendThread
 from tests.support.emulators import free_port
 

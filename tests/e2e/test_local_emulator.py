@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from inferline.local.long_poll import KNOWN_VERSION
+from inferline.local.emulator.long_poll import KNOWN_VERSION
 from tests.support.emulators import answers, free_port, running
 
 AUTHORIZATION = (

@@ -11,8 +11,8 @@ import httpx
 import openai
 import pytest
 
-from inferline.local import model
-from inferline.sse import EventParser
+from inferline.local.llm import model
+from inferline.streams.sse import EventParser
 from tests.support.line import Line, empty_line, get_json, until
 from tests.support.llm import start_line
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from inferline.sse import EventParser, is_done
+from inferline.streams.sse import EventParser, is_done
 from tests.support import answers
 from tests.support.answers import Asked, Json
 from tests.support.line import MODEL, Line, Part, empty_line, get_json, running_line, until

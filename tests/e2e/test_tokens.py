@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from inferline.local import model
-from inferline.sse import EventParser
+from inferline.local.llm import model
+from inferline.streams.sse import EventParser
 from tests.support.line import Line, empty_line, get_json, until
 from tests.support.llm import start_line
 

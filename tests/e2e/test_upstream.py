@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
-from inferline.sse import EventParser, is_done
-from inferline_provider.breaker import STRIKES_MAX
+from inferline.streams.sse import EventParser, is_done
+from inferline_provider.backend.breaker import STRIKES_MAX
 from tests.support import answers
 from tests.support.answers import Asked
 from tests.support.line import MODEL, Line, empty_line, get_json, until

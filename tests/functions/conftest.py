@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from inferline.aws.client import AwsClient
+from inferline.aws.api.client import AwsClient
 from inferline.aws.provision import provision
 from inferline.settings import Settings
 from tests.support import emulators, runtime_api

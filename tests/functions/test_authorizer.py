@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from functions._edge import caller
-from inferline.issuing import Issuer
-from inferline.keys import new_key
-from inferline.limits import Limits
-from inferline.tenants import Tenant
+from inferline.accounts.issuing import Issuer
+from inferline.accounts.keys import new_key
+from inferline.accounts.limits import Limits
+from inferline.accounts.tenants import Tenant
 from tests.support.cloud import Cloud, invoked, metrics, recorded
 from tests.support.runtime_api import Function
 

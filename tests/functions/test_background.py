@@ -6,11 +6,11 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from inferline.aws.items import to_item
-from inferline.aws.task_rows import STATE_KEY, ending, row_key
-from inferline.queue import Message
-from inferline.task import State, Task
-from inferline.usage import HOUR, SLICE_MS, Account, Progress
+from inferline.aws.api.items import to_item
+from inferline.aws.dynamodb.task_rows import STATE_KEY, ending, row_key
+from inferline.tasks.queue import Message
+from inferline.tasks.task import State, Task
+from inferline.usage.usage import HOUR, SLICE_MS, Account, Progress
 from tests.support.cloud import CANARY, MODEL, Cloud, invoked, metrics, recorded
 from tests.support.runtime_api import Function
 from tests.support.seams import new_task

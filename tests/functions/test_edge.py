@@ -12,7 +12,7 @@ import pytest
 from functions import _edge
 from functions._edge import AtEdge, Told, caller, from_adapter, from_mangum
 from functions._wiring import Opened
-from inferline.caller import Caller
+from inferline.accounts.caller import Caller
 from inferline.errors import Unavailable
 
 NOW = 1_795_348_800.0

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from aiohttp import web
 
-from inferline.gateway import page
+from inferline.gateway.routes import page
 from tests.support.cloud import Cloud, invoked
 from tests.support.runtime_api import Function
 

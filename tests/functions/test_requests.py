@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from inferline.store import Outcome
+from inferline.tasks.store import Outcome
 from tests.support.cloud import CANARY, MODEL, Cloud, chat, invoked, metrics, recorded
 from tests.support.forms import FORM, SOUND, field, file, form
 from tests.support.runtime_api import Function, Result

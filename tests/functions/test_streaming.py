@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
-from inferline.store import Outcome
+from inferline.tasks.store import Outcome
 from tests.support import emulators, runtime_api
 from tests.support.cloud import Cloud, chat
 

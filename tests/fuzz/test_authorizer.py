@@ -11,12 +11,12 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from functions._policy import policy, shown
-from inferline.caller import Role
+from inferline.accounts.caller import Role
+from inferline.accounts.keyring import Keyring
+from inferline.accounts.keys import KEY_HEADERS, new_key
 from inferline.errors import NotAuthenticated
-from inferline.keyring import Keyring
-from inferline.keys import KEY_HEADERS, new_key
-from inferline.memory_keys import MemoryKeys
-from inferline.memory_tenants import MemoryTenants
+from inferline.memory.keys import MemoryKeys
+from inferline.memory.tenants import MemoryTenants
 from tests.support.fuzzing import fuzz, tried
 
 STAGE = "arn:aws:execute-api:us-east-1:123456789012:a1b2c3d4e5/api"

@@ -8,10 +8,16 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from inferline.aws.items import to_item
-from inferline.aws.registry_rows import model_of, model_row, provider_of, provider_row, serving_row
-from inferline.census import counted, is_news
-from inferline.registry import NOBODY
+from inferline.aws.api.items import to_item
+from inferline.aws.dynamodb.registry_rows import (
+    model_of,
+    model_row,
+    provider_of,
+    provider_row,
+    serving_row,
+)
+from inferline.fleet.aggregation import counted, is_news
+from inferline.fleet.registry import NOBODY
 from tests.support.fuzzing import fuzz
 from tests.support.gateway import MODEL
 from tests.support.hostile import dumped, values

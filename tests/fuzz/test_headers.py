@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from inferline.gateway import hints
+from inferline.gateway.submit import hints
 from tests.support.fuzzing import fuzz
 from tests.support.hostile import ANY_BYTES, CHAT, VISIBLE, dumped
 from tests.support.judged import judge

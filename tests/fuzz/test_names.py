@@ -8,8 +8,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from inferline.aws.sqs import queue_name
-from inferline.registry import NAME
-from inferline.task import RESERVED_SLUG, TIERS, mark, plain, reserved, slug
+from inferline.names import NAME, RESERVED_SLUG, mark, plain, reserved, slug
+from inferline.tasks.task import TIERS
 from tests.support.fuzzing import fuzz, tried
 
 #: As SQS has it; `.fifo` at the end would be a queue of another kind.

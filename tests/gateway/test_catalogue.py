@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from inferline.caller import ANYONE, Caller
+from inferline.accounts.caller import ANYONE, Caller
 from inferline.errors import ModelNotFound, Unavailable
+from inferline.fleet.registry import Model, Serving, Snapshot
 from inferline.gateway.catalogue import MISSED_SECONDS, ROWS_MAX, Cached, Catalogue
-from inferline.memory import MemoryQueue
-from inferline.memory_registry import MemoryRegistry
-from inferline.payload import MODEL_CHARS_MAX
-from inferline.registry import Model, Serving, Snapshot
-from inferline.task import mark, reserved, slug
+from inferline.memory.registry import MemoryRegistry
+from inferline.memory.tasks import MemoryQueue
+from inferline.names import mark, reserved, slug
+from inferline.validation.payload import MODEL_CHARS_MAX
 
 
 class Clock:

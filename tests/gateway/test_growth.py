@@ -6,9 +6,9 @@ from functools import cache
 
 import pytest
 
-from bench import growth_host, growth_line, growth_scene
-from bench.growth_scene import Scene
-from bench.growth_told import REGISTRY, Run
+from bench.growth import host, line
+from bench.growth.scene import Scene
+from bench.growth.tables import REGISTRY, Run
 from inferline.settings import Settings
 
 SETTINGS = Settings(enrol_seconds=10, silent_seconds=35, registry_seconds=5)
@@ -22,13 +22,13 @@ def run(providers: int, *, restarts: bool = False) -> Run:
     """Some seconds of a fleet, where each request and each heartbeat is a function's run."""
     scene = {"providers": providers, "models": 40, "per_second": 2.0, "functions": True}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(growth_line, "SETTLE_SECONDS", 10.0)
-        patch.setattr(growth_line, "RESTART_SECONDS", 10.0)
-        patch.setattr(growth_scene, "COUNT_SECONDS", 10.0)
+        patch.setattr(line, "SETTLE_SECONDS", 10.0)
+        patch.setattr(line, "RESTART_SECONDS", 10.0)
+        patch.setattr(scene, "COUNT_SECONDS", 10.0)
         if restarts:  # Else hardly a task would end where it began; those handed back end later.
-            patch.setattr(growth_host, "ANSWER_SECONDS", (1.0, 2.0))
-            patch.setattr(growth_scene, "COUNT_SECONDS", RESTARTED_SECONDS)
-        counted = growth_line.simulate(Scene(**scene, restarts=restarts), SETTINGS)  # type: ignore[arg-type]
+            patch.setattr(host, "ANSWER_SECONDS", (1.0, 2.0))
+            patch.setattr(scene, "COUNT_SECONDS", RESTARTED_SECONDS)
+        counted = line.simulate(Scene(**scene, restarts=restarts), SETTINGS)  # type: ignore[arg-type]
     return Run({**scene, "restarts": restarts}, counted.raw())
 
 

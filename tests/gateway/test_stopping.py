@@ -12,7 +12,7 @@ import pytest
 from starlette.types import Message
 
 from inferline.gateway.app import create_app
-from inferline.task import State
+from inferline.tasks.task import State
 from tests.support.gateway import MODEL, Gateway, Taken
 
 PATH = "/v1/chat/completions"

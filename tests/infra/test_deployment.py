@@ -21,12 +21,14 @@ import openai
 import pytest
 from botocore.exceptions import ClientError
 
-from inferline.gateway import page
 from inferline.gateway.app import create_app, open_office
-from inferline.local import model, web
-from inferline.queue import Message
+from inferline.gateway.routes import page
+from inferline.local import web
+from inferline.local.llm import model
+from inferline.names import slug
 from inferline.settings import Settings
-from inferline.task import TaskRef, slug
+from inferline.tasks.queue import Message
+from inferline.tasks.task import TaskRef
 from infra import node
 from infra.emulator import Deployment
 from infra.inventory import inventory

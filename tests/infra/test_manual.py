@@ -27,7 +27,7 @@ def test_the_manual_tells_of_each_switch_with_its_default(spec: object) -> None:
 
 
 def test_the_manual_names_each_alarm_and_no_other() -> None:
-    code = (ROOT / "infra/operations.py").read_text()
+    code = (ROOT / "infra/monitoring.py").read_text()
     made = set(re.findall(r'self\._alarm\(\s*"([a-z-]+)"', code))
 
     told = set(re.findall(r"^\| `<stack>-([a-z-]+)` \|", MANUAL, re.MULTILINE))

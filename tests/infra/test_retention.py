@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from inferline.aws.keys import KEY_SECONDS_KEPT, USE_SECONDS_KEPT
-from inferline.aws.minutes import SECONDS_KEPT
-from inferline.aws.registry_rows import PROVIDER_SECONDS_KEPT
-from inferline.registry import QUARANTINE_SECONDS_KEPT, STRIKE_SECONDS
+from inferline.aws.dynamodb.keys import KEY_SECONDS_KEPT, USE_SECONDS_KEPT
+from inferline.aws.dynamodb.minutes import SECONDS_KEPT
+from inferline.aws.dynamodb.registry_rows import PROVIDER_SECONDS_KEPT
+from inferline.fleet.registry import QUARANTINE_SECONDS_KEPT, STRIKE_SECONDS
 from inferline.settings import Settings, env_name
-from inferline.usage import HOUR_DAYS_KEPT
+from inferline.usage.usage import HOUR_DAYS_KEPT
 from infra.switches import Switches
 from tests.support.template import ACCOUNT, REGION, Template, synthesised
 

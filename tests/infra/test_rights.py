@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from inferline.aws.lending import session_policy
+from inferline.names import reserved, slug
 from inferline.settings import Settings
-from inferline.task import reserved, slug
 from tests.support.template import ACCOUNT, REGION, Template, listed
 
 HERE = Path(__file__).parent

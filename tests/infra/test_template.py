@@ -8,15 +8,15 @@ from typing import Any, ClassVar
 
 import pytest
 
+from inferline.aws.dynamodb.task_rows import ENDED_FIELDS
 from inferline.aws.sqs import (
     RECEIVES_MAX,
     queue_name,
 )
-from inferline.aws.task_rows import ENDED_FIELDS
-from inferline.gateway import page
-from inferline.gateway.inference import ENDPOINTS
+from inferline.gateway.routes import page
+from inferline.gateway.routes.inference import ENDPOINTS
 from inferline.settings import Settings, env_name
-from inferline.task import TIERS
+from inferline.tasks.task import TIERS
 from infra.switches import documented
 from tests.support.template import ACCOUNT, REGION, Template
 

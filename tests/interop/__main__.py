@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from bench.machine import describe
+from bench.harness.machine import describe
 from tests.interop import client_row, emulator_row, page, server_row
 from tests.interop.cells import Cell, tidy
 from tests.interop.clients import CLIENTS

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from inferline.sse import EventParser, is_done
+from inferline.streams.sse import EventParser, is_done
 
 ANSWER_SECONDS_MAX = 120
 #: What differs between two answers to the same question, whoever gives them.

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from inferline.local import model as small_model
+from inferline.local.llm import model as small_model
 from tests.interop.environments import Environment, Places, Unavailable
 
 MODELS = Path(__file__).parent / "models"

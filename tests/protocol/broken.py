@@ -10,11 +10,11 @@ from typing import Any
 from unittest.mock import patch
 
 from inferline.errors import Unavailable
-from inferline.gateway.reader import Reader
-from inferline.memory import MemoryStore
-from inferline.store import Claimed, Found, Refused, Wanted
-from inferline.task import Chunk, TaskRef
-from inferline_provider.attempt import Attempt
+from inferline.gateway.answer.reader import Reader
+from inferline.memory.tasks import MemoryStore
+from inferline.tasks.store import Claimed, Found, Refused, Wanted
+from inferline.tasks.task import Chunk, TaskRef
+from inferline_provider.serve.attempt import Attempt
 from tests.protocol.backend import PROMPT, Backend
 from tests.protocol.machine import Protocol
 from tests.protocol.worlds import in_memory
@@ -100,7 +100,7 @@ class DeletingAtALoss(Protocol):
     notices = "deleted whose task had not ended"
 
     def __init__(self) -> None:
-        self._patch = patch("inferline_provider.crew.Attempt", Careless)
+        self._patch = patch("inferline_provider.pull.runner.Attempt", Careless)
         self._patch.start()
         super().__init__()
 

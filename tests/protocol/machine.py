@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from inferline.errors import InferLineError
-from inferline.memory_registry import MemoryRegistry
-from inferline.registry import Model
-from inferline.sweep import Sweep
-from inferline.task import State
+from inferline.fleet.registry import Model
+from inferline.maintenance.sweep import Sweep
+from inferline.memory.registry import MemoryRegistry
+from inferline.tasks.task import State
 from tests.protocol.backend import Backend, Sample
 from tests.protocol.loop import LoopClock, SteppedLoop
 from tests.protocol.oracle import Book, Heard, Recorder, hold, rows_say
@@ -81,7 +81,7 @@ class Protocol(RuleBasedStateMachine):
         self.hosts = [self._host(name) for name in HOSTS]
         self.left: list[Host] = []
         self.faults = Faults()
-        logging.getLogger("inferline_provider.crew").addHandler(self.faults)
+        logging.getLogger("inferline_provider.pull.runner").addHandler(self.faults)
 
     @initialize(streamed=st.sampled_from([True, True, False]), words=st.integers(0, 1))
     def begin(self, streamed: bool, words: int) -> None:
@@ -328,7 +328,7 @@ class Protocol(RuleBasedStateMachine):
             hold(client.body.replace(b": ping\n\n", b"") == said, "not the bytes that were written")
 
     def _end(self) -> None:
-        logging.getLogger("inferline_provider.crew").removeHandler(self.faults)
+        logging.getLogger("inferline_provider.pull.runner").removeHandler(self.faults)
         for process in self._processes():
             process.kill()
         self.loop.close()

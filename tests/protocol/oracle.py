@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from inferline.queue import Delivery, Message
-from inferline.sse import EventParser, is_done
-from inferline.store import Wanted
-from inferline.task import Chunk, Task, TaskRef
+from inferline.streams.sse import EventParser, is_done
+from inferline.tasks.queue import Delivery, Message
+from inferline.tasks.store import Wanted
+from inferline.tasks.task import Chunk, Task, TaskRef
 from tests.protocol.backend import WORDS, Sample
 from tests.protocol.worlds import World
 

@@ -7,31 +7,31 @@ import json
 from contextlib import suppress
 from typing import Any
 
-from inferline.caller import ANYONE
-from inferline.census import Census
-from inferline.enrolment import Terms
+from inferline.accounts.caller import ANYONE
 from inferline.errors import InferLineError
-from inferline.gateway import repeat
-from inferline.gateway.answer import Answer
+from inferline.fleet.aggregation import Census
+from inferline.fleet.enrolment import Terms
+from inferline.fleet.registry import Model, Provider
+from inferline.gateway.answer.answer import Answer
+from inferline.gateway.answer.request_log import Visit
 from inferline.gateway.catalogue import Catalogue
-from inferline.gateway.line import Line
-from inferline.gateway.visit import Visit
-from inferline.gateway.watch import Watch
-from inferline.memory import MemoryBodies
-from inferline.memory_registry import MemoryRegistry
-from inferline.payload import read
-from inferline.queue import Delivery, Depth
-from inferline.registry import Model, Provider
+from inferline.gateway.polling import Watch
+from inferline.gateway.submit import repeat
+from inferline.gateway.submit.submission import Line
+from inferline.memory.registry import MemoryRegistry
+from inferline.memory.tasks import MemoryBodies
 from inferline.settings import Settings
-from inferline.task import Task
-from inferline_provider.attempt_context import AttemptContext
-from inferline_provider.breaker import Breakers
-from inferline_provider.chunks import ChunkWriter
-from inferline_provider.crew import Crew
-from inferline_provider.diagnosis import Diagnosis
-from inferline_provider.leases import Leases
-from inferline_provider.passes import Passes
-from inferline_provider.slots import Slots
+from inferline.tasks.queue import Delivery, Depth
+from inferline.tasks.task import Task
+from inferline.validation.payload import read
+from inferline_provider.backend.breaker import Breakers
+from inferline_provider.backend.slots import Slots
+from inferline_provider.pull.runner import Crew
+from inferline_provider.relay.chunks import ChunkWriter
+from inferline_provider.serve.attempt_context import AttemptContext
+from inferline_provider.serve.diagnosis import Diagnosis
+from inferline_provider.serve.failed_tasks import Passes
+from inferline_provider.serve.leases import Leases
 from tests.protocol.backend import PROMPT, Backend
 from tests.protocol.loop import SteppedLoop
 from tests.protocol.wire import Seam, Wire

@@ -11,8 +11,8 @@ from functools import partial
 from typing import Any
 
 from inferline.errors import Unavailable
-from inferline.store import Found
-from inferline.task import State, Task, TaskRef
+from inferline.tasks.store import Found
+from inferline.tasks.task import State, Task, TaskRef
 from tests.protocol.loop import LoopClock, SteppedLoop
 
 Call = Callable[[], Awaitable[Any]]

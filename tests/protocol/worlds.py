@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from inferline.aws.dynamodb import DynamoTaskStore
-from inferline.memory import MemoryQueue, MemoryStore
-from inferline.queue import Delivery, Depth, Message
-from inferline.task import Tier
+from inferline.aws.dynamodb.tasks import DynamoTaskStore
+from inferline.memory.tasks import MemoryQueue, MemoryStore
+from inferline.tasks.queue import Delivery, Depth, Message
+from inferline.tasks.task import Tier
 from tests.protocol.loop import LoopClock, SteppedLoop
 from tests.support.seams import Seams, opened
 

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Sequence
 
 from inferline.errors import Unavailable
-from inferline.memory import MemoryStore
-from inferline.task import Chunk
+from inferline.memory.tasks import MemoryStore
+from inferline.tasks.task import Chunk
 
 
 class FakeClock:

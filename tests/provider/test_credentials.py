@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable
 
 import pytest
 
-from inferline.aws.credentials import Keys, LentCredentials, StaticCredentials
-from inferline.enrolment import Credentials, Grant
-from inferline.task import State, reserved
+from inferline.aws.api.credentials import Keys, LentCredentials, StaticCredentials
+from inferline.fleet.enrolment import Credentials, Grant
+from inferline.names import reserved
+from inferline.tasks.task import State
 from inferline_provider import cli
 from inferline_provider.enrolment import GrantedCredentials
 from tests.provider.fakes import FakeClock

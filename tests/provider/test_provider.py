@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from inferline.errors import Unavailable
-from inferline.memory import MemoryQueue, MemoryStore
-from inferline.queue import Delivery, Message
-from inferline.store import Outcome, Standing
-from inferline.task import TIERS, State, Task, TaskRef
-from inferline_provider import health, provider
+from inferline.memory.tasks import MemoryQueue, MemoryStore
+from inferline.tasks.queue import Delivery, Message
+from inferline.tasks.store import Outcome, Standing
+from inferline.tasks.task import TIERS, State, Task, TaskRef
+from inferline_provider import provider
+from inferline_provider.backend import health
 from inferline_provider.enrolment import EnrolmentRefused, Quarantined
 from inferline_provider.settings import Settings
 from tests.provider.world import TERMS, World, until, world
@@ -172,7 +173,7 @@ async def test_a_stop_while_waiting_ends_at_once() -> None:
 
 
 async def test_an_unhealthy_backend_gets_no_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("inferline_provider.health.LOOK_SECONDS", 0.1)
+    monkeypatch.setattr("inferline_provider.backend.health.LOOK_SECONDS", 0.1)
     async with world(Backend(script=QUICK)) as around:
         around.backend.healthy = False
         await until(lambda: not around.gateway.enrolments[-1]["healthy"])
@@ -186,7 +187,7 @@ async def test_an_unhealthy_backend_gets_no_work(monkeypatch: pytest.MonkeyPatch
 
 
 async def test_new_models_are_offered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("inferline_provider.health.LOOK_SECONDS", 0.1)
+    monkeypatch.setattr("inferline_provider.backend.health.LOOK_SECONDS", 0.1)
     async with world(Backend(models=["a"], script=QUICK), refresh_seconds=0.2) as around:
         around.backend.models.append("b")
         task = await around.submit(model="b")
@@ -419,7 +420,7 @@ async def test_a_part_that_dies_ends_the_provider(monkeypatch: pytest.MonkeyPatc
         raise RuntimeError("a fault of ours")
 
     async with world() as around:
-        monkeypatch.setattr("inferline_provider.leases.Leases.look", look)
+        monkeypatch.setattr("inferline_provider.serve.leases.Leases.look", look)
 
         async with asyncio.timeout(3):
             with pytest.raises(ExceptionGroup):

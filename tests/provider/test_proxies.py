@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from inferline.aws.client import AwsClient
-from inferline.aws.credentials import StaticCredentials
+from inferline.aws.api.client import AwsClient
+from inferline.aws.api.credentials import StaticCredentials
 from inferline.http.proxies import Proxies
-from inferline_provider.backend import Backend
+from inferline_provider.backend.client import Backend
 from inferline_provider.cli import read
 from inferline_provider.enrolment import Gateway, GatewayUnreachable
 from tests.support.certificates import certificate, server_context
 from tests.support.emulators import free_port
 from tests.support.forward_proxy import ForwardProxy
-from tests.unit.test_http import Server
+from tests.unit.http.test_http import Server
 
 
 def answer(body: bytes) -> bytes:

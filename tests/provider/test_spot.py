@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from inferline.clock import SystemClock
-from inferline.task import State
+from inferline.tasks.task import State
 from inferline_provider.cli import read
 from inferline_provider.spot import MARGIN_SECONDS, SpotWatch, watch
 from tests.provider.world import until, world

@@ -13,16 +13,17 @@ from typing import Any
 
 from aiohttp import web
 
-from inferline.bodies import body_key
 from inferline.clock import Clock
-from inferline.enrolment import Credentials, Faster, Grant, Terms
-from inferline.memory import MemoryBodies, MemoryQueue, MemoryStore
-from inferline.queue import Message
+from inferline.fleet.enrolment import Credentials, Faster, Grant, Terms
+from inferline.memory.tasks import MemoryBodies, MemoryQueue, MemoryStore
+from inferline.names import reserved, slug
 from inferline.settings import Settings as GatewaySettings
-from inferline.task import Chunk, Head, Task, TaskRef, Tier, reserved, slug
+from inferline.tasks.bodies import body_key
+from inferline.tasks.queue import Message
+from inferline.tasks.task import Chunk, Head, Task, TaskRef, Tier
 from inferline_provider import provider
 from inferline_provider.settings import Settings
-from inferline_provider.trail import UNTOLD, Telemetry
+from inferline_provider.telemetry.attempts import UNTOLD, Telemetry
 from tests.support.backend import Backend, serving
 
 #: Quick enough for a test to see several of each.

@@ -9,25 +9,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from inferline.aws.client import AwsClient
-from inferline.aws.dynamodb import DynamoTaskStore
-from inferline.aws.keys import DynamoKeys
-from inferline.aws.meters import DynamoMeters
-from inferline.aws.minutes import DynamoMinutes
-from inferline.aws.registry import DynamoRegistry
+from inferline.accounts.caller import Role
+from inferline.accounts.keys import new_key
+from inferline.accounts.rate_counters import Change, Owner
+from inferline.aws.api.client import AwsClient
+from inferline.aws.dynamodb.keys import DynamoKeys
+from inferline.aws.dynamodb.minutes import DynamoMinutes
+from inferline.aws.dynamodb.rate_counters import DynamoMeters
+from inferline.aws.dynamodb.registry import DynamoRegistry
+from inferline.aws.dynamodb.tasks import DynamoTaskStore
+from inferline.aws.dynamodb.tenants import DynamoTenants
+from inferline.aws.dynamodb.usage import DynamoUsage
 from inferline.aws.sqs import SqsQueue, SqsQueueMaker
-from inferline.aws.tenants import DynamoTenants
-from inferline.aws.usage import DynamoUsage
-from inferline.caller import Role
-from inferline.census import Census
-from inferline.keys import new_key
-from inferline.meters import Change, Owner
-from inferline.minutes import Figures, total
-from inferline.queue import Message
-from inferline.registry import Model, Provider
+from inferline.fleet.aggregation import Census
+from inferline.fleet.registry import Model, Provider
 from inferline.settings import Settings
-from inferline.store import Claimed
-from inferline.task import Chunk, Head, Task
+from inferline.tasks.queue import Message
+from inferline.tasks.store import Claimed
+from inferline.tasks.task import Chunk, Head, Task
+from inferline.usage.minutes import Figures, total
 from tests.support.runtime_api import Function
 
 EVENTS = Path(__file__).resolve().parents[1] / "functions" / "events"

@@ -7,12 +7,12 @@ import logging
 import sys
 
 from inferline.cli import main
-from inferline.gateway.line import Line
-from inferline.task import Task
-from inferline_provider.attempt import Attempt
-from inferline_provider.verdict import Finish
+from inferline.gateway.submit.submission import Line
+from inferline.tasks.task import Task
+from inferline_provider.backend.classification import Finish
+from inferline_provider.serve.attempt import Attempt
 
-log = logging.getLogger("inferline.gateway.line")
+log = logging.getLogger("inferline.gateway.submit.submission")
 submit, ask = Line.submit, Attempt._ask
 
 

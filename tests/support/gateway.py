@@ -10,36 +10,31 @@ from typing import Any
 
 import uvicorn
 
+from inferline.accounts.keyring import Keyring
 from inferline.clock import SystemClock
-from inferline.enrolment import Lender
-from inferline.gateway import metrics, page
-from inferline.gateway.access import Access, KeyAccess, OpenAccess
+from inferline.fleet.enrolment import Lender
+from inferline.fleet.registry import Model, Provider
 from inferline.gateway.app import create_app
 from inferline.gateway.catalogue import Catalogue
-from inferline.gateway.control import Office
-from inferline.gateway.line import Line
-from inferline.gateway.protocol import Protocol
-from inferline.gateway.watch import Watch
-from inferline.keyring import Keyring
-from inferline.ledger import Entry, Ledgers
-from inferline.memory import (
-    MemoryBodies,
-    MemoryMinutes,
-    MemoryQueue,
-    MemoryStore,
-)
-from inferline.memory_keys import MemoryKeys
-from inferline.memory_meters import MemoryMeters
-from inferline.memory_registry import MemoryRegistry
-from inferline.memory_tenants import MemoryTenants
-from inferline.memory_usage import MemoryUsage
-from inferline.minutes import MinuteLedger
-from inferline.queue import Delivery, Message
-from inferline.registry import Model, Provider
+from inferline.gateway.edge.protocol import Protocol
+from inferline.gateway.polling import Watch
+from inferline.gateway.routes import metrics, page
+from inferline.gateway.routes.access import Access, KeyAccess, OpenAccess
+from inferline.gateway.routes.control import Office
+from inferline.gateway.submit.submission import Line
+from inferline.memory.keys import MemoryKeys
+from inferline.memory.rate_counters import MemoryMeters
+from inferline.memory.registry import MemoryRegistry
+from inferline.memory.tasks import MemoryBodies, MemoryMinutes, MemoryQueue, MemoryStore
+from inferline.memory.tenants import MemoryTenants
+from inferline.memory.usage import MemoryUsage
 from inferline.settings import Settings
-from inferline.store import Claimed, Outcome
-from inferline.task import Chunk, Head, Task
-from inferline.trace import NO_TRACER, Tracer
+from inferline.tasks.queue import Delivery, Message
+from inferline.tasks.store import Claimed, Outcome
+from inferline.tasks.task import Chunk, Head, Task
+from inferline.telemetry.trace import NO_TRACER, Tracer
+from inferline.usage.ledger import Entry, Ledgers
+from inferline.usage.minutes import MinuteLedger
 
 MODEL = "test-model"
 

@@ -8,8 +8,8 @@ from urllib.parse import quote_from_bytes
 
 from hypothesis import strategies as st
 
-from inferline import fields, guard
-from inferline.payload import SERVICE_TIERS
+from inferline.validation import fields, guard
+from inferline.validation.payload import SERVICE_TIERS
 from tests.support.gateway import MODEL
 
 CHAT: dict[str, Any] = {

@@ -6,7 +6,7 @@ import re
 
 from inferline import errors
 from inferline.errors import InferLineError
-from inferline.reported import anthropic_type
+from inferline.streams.reported_error import anthropic_type
 from tests.support.fuzzing import log
 from tests.support.served import Answer
 

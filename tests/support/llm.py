@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from inferline.local import model
 from inferline.local.failures import PartMissing
+from inferline.local.llm import model
 from tests.support.emulators import free_port
 from tests.support.line import Line, get_json, until
 

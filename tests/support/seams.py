@@ -9,30 +9,26 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from inferline.aws.client import AwsClient
-from inferline.aws.dynamodb import DynamoTaskStore
-from inferline.aws.keys import DynamoKeys
-from inferline.aws.meters import DynamoMeters
-from inferline.aws.minutes import DynamoMinutes
+from inferline.aws.api.client import AwsClient
+from inferline.aws.dynamodb.keys import DynamoKeys
+from inferline.aws.dynamodb.minutes import DynamoMinutes
+from inferline.aws.dynamodb.rate_counters import DynamoMeters
+from inferline.aws.dynamodb.registry import DynamoRegistry
+from inferline.aws.dynamodb.tasks import DynamoTaskStore
+from inferline.aws.dynamodb.tenants import DynamoTenants
+from inferline.aws.dynamodb.usage import DynamoUsage
 from inferline.aws.provision import provision
-from inferline.aws.registry import DynamoRegistry
 from inferline.aws.s3 import S3Bodies
 from inferline.aws.sqs import SqsQueue, SqsQueueMaker
-from inferline.aws.tenants import DynamoTenants
-from inferline.aws.usage import DynamoUsage
-from inferline.memory import (
-    MemoryBodies,
-    MemoryMinutes,
-    MemoryQueue,
-    MemoryStore,
-)
-from inferline.memory_keys import MemoryKeys
-from inferline.memory_meters import MemoryMeters
-from inferline.memory_registry import MemoryRegistry
-from inferline.memory_tenants import MemoryTenants
-from inferline.memory_usage import MemoryUsage
+from inferline.memory.keys import MemoryKeys
+from inferline.memory.rate_counters import MemoryMeters
+from inferline.memory.registry import MemoryRegistry
+from inferline.memory.tasks import MemoryBodies, MemoryMinutes, MemoryQueue, MemoryStore
+from inferline.memory.tenants import MemoryTenants
+from inferline.memory.usage import MemoryUsage
+from inferline.names import slug
 from inferline.settings import Settings
-from inferline.task import Task, TaskRef, slug
+from inferline.tasks.task import Task, TaskRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +110,7 @@ def new_task(store: Any, *, seconds: float = 60.0, model: str = "m", attempts: i
 
 async def row_of(store: Any, ref: TaskRef) -> Task | None:
     """The row as a reader comes to see it."""
-    from inferline.store import Wanted
+    from inferline.tasks.store import Wanted
 
     (found,) = await store.read([Wanted(ref)])
     row: Task | None = found.task

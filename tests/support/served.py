@@ -14,13 +14,14 @@ from http.client import HTTPResponse
 from io import BytesIO
 from typing import Any, NoReturn, TypeVar, cast
 
-from inferline.caller import Role
+from inferline.accounts.caller import Role
+from inferline.accounts.keys import new_key
 from inferline.errors import LeaseLost
-from inferline.keys import new_key
-from inferline.queue import Message
-from inferline.registry import NAME_BYTES_MAX, Provider
-from inferline.store import Claimed, Outcome
-from inferline.task import Chunk, Head, Task
+from inferline.fleet.registry import Provider
+from inferline.names import NAME_BYTES_MAX
+from inferline.tasks.queue import Message
+from inferline.tasks.store import Claimed, Outcome
+from inferline.tasks.task import Chunk, Head, Task
 from tests.support.fuzzing import log, tried
 from tests.support.gateway import MODEL, Gateway, running_gateway
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-NAMED = re.compile(r"`([a-z0-9_]+/test_[a-z_]+\.py)::(test_[a-z0-9_]+)`")
+NAMED = re.compile(r"`([a-z0-9_/]+/test_[a-z_]+\.py)::(test_[a-z0-9_]+)`")
 
 
 @pytest.mark.parametrize(

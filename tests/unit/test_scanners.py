@@ -42,7 +42,7 @@ FOUND: dict[str, tuple[str, tuple[str, ...]]] = {
     "B106": ("An emulator takes any.", ("infra/inventory.py",)),
     "B107": (
         "An empty one is none.",
-        ("inferline/gateway/access.py", "provider/inferline_provider/enrolment.py"),
+        ("inferline/gateway/routes/access.py", "provider/inferline_provider/enrolment.py"),
     ),
     "B310": (
         "The address is the operator's, CloudFormation's or a constant, and never a client's.",
@@ -50,11 +50,11 @@ FOUND: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "B311": (
         "It spreads pauses, and tells traces apart.",
-        ("inferline/trace.py", "provider/inferline_provider"),
+        ("inferline/telemetry/trace.py", "provider/inferline_provider"),
     ),
-    "B314": ("AWS's answers; Python's parser loads nothing.", ("inferline/aws/answers.py",)),
+    "B314": ("AWS's answers; Python's parser loads nothing.", ("inferline/aws/api/responses.py",)),
     "B404": ("They start the parts of a line, and tools.", ("inferline/local", "infra")),
-    "B405": ("As B314.", ("inferline/aws/answers.py",)),
+    "B405": ("As B314.", ("inferline/aws/api/responses.py",)),
     "B603": ("Without a shell, from lists that are ours.", ("inferline/local", "infra")),
 }
 #: And in tests and measurements, of which nothing is shipped.

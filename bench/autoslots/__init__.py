@@ -1,0 +1,1 @@
+"""Automatic slots beside the best fixed number."""

@@ -1,0 +1,1 @@
+"""How long requests wait for a slot, and at which provider."""

@@ -1,0 +1,1 @@
+"""Measurements of failing backends and of the requests beside them."""

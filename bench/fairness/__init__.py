@@ -1,0 +1,1 @@
+"""How long a light tenant waits beside a heavy one."""

@@ -1,0 +1,1 @@
+"""What the registry and the polls cost as the fleet grows."""

@@ -1,0 +1,76 @@
+"""What the gateway's own work costs in CPU, by how many providers there are."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from math import inf
+
+from bench.growth.line import PATH, World
+from bench.growth.scene import Scene
+from bench.sim import virtual_time
+from inferline.accounts.caller import ANYONE
+from inferline.fleet.aggregation import Census
+from inferline.gateway.answer.answer import Answer
+from inferline.gateway.answer.request_log import Visit
+from inferline.settings import Settings
+from inferline.validation import payload
+
+#: How often each is done, and the shorter ones in a row for one sample.
+TIMES = 200
+FEW_TIMES = 5
+ROW = 20
+#: Between two censuses: then one more may be, and all providers are still live.
+TURN_SECONDS = 12.0
+
+
+def cpu(scene: Scene, settings: Settings) -> dict[str, list[float]]:
+    """Milliseconds that some things take, with the tables in memory that they ask."""
+    return virtual_time.run(_cpu(World(scene, settings)))
+
+
+async def _cpu(world: World) -> dict[str, list[float]]:
+    await world.prepare()
+    process = await world.process()
+    line, name = process.line, world.served[0][0]
+    model = await line.catalogue.model(name)
+    read = payload.Payload(model=name)
+    task = await line.draft(f"req_{0:032}", PATH, read, b"{}")
+    answer = Answer(line, task, Visit(line, PATH, ANYONE), streamed=False)
+    await line.catalogue.depth_now(model.queues["default"])
+
+    async def beat(number: int) -> None:
+        await process.office.enrol(world.beat(number % world.scene.providers), ANYONE)
+
+    async def start(_: int) -> None:
+        await world.process()
+
+    async def check(_: int) -> None:
+        for _ in range(ROW):
+            await answer._check_served(0.0, task)
+
+    async def admit(_: int) -> None:
+        for _ in range(ROW):
+            await line.admission.look(model, "default", inf)
+
+    async def census(_: int) -> None:
+        await asyncio.sleep(TURN_SECONDS)
+        assert await Census(process.office.registry, 0.0).changed()
+
+    return {
+        "a heartbeat": await _taken(beat, TIMES),
+        "a process's start": await _taken(start, FEW_TIMES),
+        "a look whether anybody serves": [ms / ROW for ms in await _taken(check, TIMES)],
+        "whether a request is let in": [ms / ROW for ms in await _taken(admit, TIMES)],
+        "a census": await _taken(census, FEW_TIMES),
+    }
+
+
+async def _taken(work: Callable[[int], Awaitable[None]], times: int) -> list[float]:
+    found = []
+    for number in range(times):
+        begun = time.process_time()
+        await work(number)
+        found.append(round((time.process_time() - begun) * 1000, 4))
+    return found

@@ -1,0 +1,363 @@
+"""The tables of the fleet's growth, made of what was counted and of nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from math import log
+from statistics import mean, median
+from typing import Any, Final
+
+from bench.costs.cost import RUN_SECONDS
+from bench.costs.prices import PRICES, SECONDS_A_MONTH
+from bench.report import Chart, Table
+
+#: The kinds of the registry's rows that a request or a heartbeat may need.
+REGISTRY: Final = ("model", "provider", "fleet")
+EVERYWHERE: Final = (*REGISTRY, "minute", "tasks")
+#: What is done, by what it is called in the tables, and where its cost arises. What a request costs
+#: at the tasks' table and the queues is its own and the same for any fleet.
+CALLS: Final[Mapping[str, tuple[str, Sequence[str]]]] = {
+    "a request": ("request", REGISTRY),
+    "a heartbeat": ("heartbeat", REGISTRY),
+    "a process's start": ("start", REGISTRY),
+    "GET /v1/models": ("list of models", EVERYWHERE),
+    "GET /health": ("health", EVERYWHERE),
+    "GET /v1/tasks/{id}": ("task", EVERYWHERE),
+    "a viewer's poll of the page": ("overview", EVERYWHERE),
+    "the sweep, each minute": ("sweep", EVERYWHERE),
+    "a provider joins": ("join", REGISTRY),
+    "a provider leaves": ("leave", REGISTRY),
+}
+#: What may grow.
+NOUNS: Final = ("providers", "requests", "models")
+#: From this exponent on something counts as growing.
+GROWS: Final = 0.25
+#: Memory of the function that takes heartbeats, GB.
+CONTROL_GB: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One scene as it was counted."""
+
+    scene: Mapping[str, Any]
+    counted: Mapping[str, Any]
+
+    def a_second(self, unit: str, kinds: Sequence[str], *whats: str) -> float:
+        """Units a second of what was done, or of everything."""
+        found = 0.0
+        for key, tally in self.counted["tallies"].items():
+            what, _, kind = key.rpartition(" ")
+            if kind in kinds and (not whats or what in whats):
+                found += tally[unit]
+        return found / self.counted["seconds"]
+
+    def events(self, what: str) -> float:
+        """How often something was done, a second."""
+        return float(self.counted["events"].get(what, 0)) / self.counted["seconds"]
+
+    def each(self, what: str, kinds: Sequence[str]) -> tuple[float, float] | None:
+        """Read and write units of one; None if it was not done."""
+        count = self.events(what)
+        if not count:
+            return None
+        reads, writes = (self.a_second(unit, kinds, what) / count for unit in ("reads", "writes"))
+        return reads, writes
+
+
+#: What something costs in a scene, US dollars; 0 where it was not done.
+Price = Callable[[Run], float]
+
+
+def tell(raw: Mapping[str, Any]) -> list[Table | Chart]:
+    """What was found, for people."""
+    before, now = (_runs(raw, when) for when in ("before", "now"))
+    return [
+        *(_bill(before, now, functions) for functions in (True, False)),
+        _each(before, now),
+        _growth(before, now),
+        *_product(before, now),
+        _restarts(before, now),
+        _cpu(raw),
+        _chart(before, now),
+    ]
+
+
+def _runs(raw: Mapping[str, Any], when: str) -> dict[str, Run]:
+    counted = raw[when]["counted"]
+    scenes = raw["scenes"].items()
+    return {name: Run(scene, counted[name]) for name, scene in scenes if name in counted}
+
+
+def _usual(runs: Mapping[str, Run], functions: bool) -> Iterator[tuple[str, Run]]:
+    """The scenes of one edge in which fleets and requests differ and nothing else does."""
+    most = max(run.scene["models"] for run in runs.values())
+    for name, run in runs.items():
+        scene = run.scene
+        usual = scene["models"] == most and not scene["restarts"]
+        if usual and scene["functions"] is functions:
+            yield name, run
+
+
+def _bill(before: Mapping[str, Run], now: Mapping[str, Run], functions: bool) -> Table:
+    head = [
+        *("providers", "requests/s", "heartbeats/s", "polls/s"),
+        *("registry reads/s before", "now", "registry writes/s before", "now"),
+        *("registry $ before", "now", "heartbeats $", "polls $"),
+    ]
+    rows = [_bill_row(before.get(name), run) for name, run in _usual(now, functions)]
+    where = "each request and heartbeat is a run of a function" if functions else "one gateway"
+    return Table(
+        f"A fleet of {_models(now)} models a second, and list prices a month: {where}",
+        head,
+        rows,
+        "Reads and writes are DynamoDB's request units on rows of models, providers and the fleet, "
+        "for all requests and heartbeats and two viewers of the page, who poll it each 3 s. Polls "
+        "are calls of ReceiveMessage, nine queues a provider. Heartbeats $: API Gateway "
+        "and Lambda of their requests, where they are such. Every host serves three models that "
+        "chance chose, the worst case for pools.",
+    )
+
+
+def _bill_row(before: Run | None, now: Run) -> list[str]:
+    def both(told: Callable[[Run], float], form: str) -> list[str]:
+        return [form.format(told(run)) if run else "" for run in (before, now)]
+
+    def month(run: Run) -> float:
+        units = (run.a_second(unit, REGISTRY) for unit in ("reads", "writes"))
+        return _usd(*units) * SECONDS_A_MONTH
+
+    beats, polls = now.events("heartbeat"), _polls(now)
+    each = PRICES["api"].of(1) + PRICES["lambda-requests"].of(1)
+    each += PRICES["lambda-seconds"].of(RUN_SECONDS["control"] * CONTROL_GB)
+    prices = (beats * each if now.scene["functions"] else 0.0, PRICES["sqs"].of(polls))
+    return [
+        *(f"{now.scene['providers']:,}", f"{now.scene['per_second']:g}"),
+        *(f"{rate:,.1f}" for rate in (beats, polls)),
+        *both(lambda run: run.a_second("reads", REGISTRY), "{:,.1f}"),
+        *both(lambda run: run.a_second("writes", REGISTRY), "{:,.1f}"),
+        *both(month, "{:,.0f}"),
+        *(f"{price * SECONDS_A_MONTH:,.0f}" for price in prices),
+    ]
+
+
+def _polls(run: Run) -> float:
+    calls = run.counted["tallies"]["provider sqs"]["calls"]["ReceiveMessage"]
+    return float(calls) / run.counted["seconds"]
+
+
+def _each(before: Mapping[str, Run], now: Mapping[str, Run]) -> Table:
+    """What one of each costs, by the size of the fleet."""
+    rare = _rare(now)
+    rows = []
+    for told, (what, kinds) in CALLS.items():
+        cells = [
+            _units(runs[name].each(what, kinds)) if name in runs else ""
+            for name in rare
+            for runs in (before, now)
+        ]
+        if any(cells):
+            rows.append([told, *cells])
+    sizes = [f"{now[name].scene['providers']:,} providers" for name in rare]
+    head = ["", *(f"{size}, {when}" for size in sizes for when in ("before", "now"))]
+    return Table(
+        f"Read and write units of one, {_models(now)} models, functions",
+        head,
+        rows,
+        "Written: reads + writes. One a second of each but heartbeats; more often, processes share "
+        "what they have read. Joins and leaves: while all restart.",
+    )
+
+
+def _rare(runs: Mapping[str, Run]) -> list[str]:
+    """The scenes of functions with the fewest requests, by their fleets."""
+    usual = list(_usual(runs, functions=True))
+    fewest = min(run.scene["per_second"] for _, run in usual)
+    return [name for name, run in usual if run.scene["per_second"] == fewest]
+
+
+def _growth(before: Mapping[str, Run], now: Mapping[str, Run]) -> Table:
+    prices: dict[str, Price] = {
+        told: partial(_price, what=what, kinds=kinds) for told, (what, kinds) in CALLS.items()
+    }
+    prices["a provider's polls, a second"] = _price_of_polls
+    rows = []
+    for told, price in prices.items():
+        found = [_exponents(runs, price) for runs in (before, now)]
+        if any(one is not None for one in found[1]):
+            cells = [_told(times[by]) for by in range(len(NOUNS)) for times in found]
+            rows.append([told, *cells, *map(_verdict, found)])
+    head = [f"with {noun}, {when}" for noun in NOUNS for when in ("before", "now")]
+    return Table(
+        "How the price of one grows: exponents fitted to what was counted",
+        ["", *head, "grows, before", "grows, now"],
+        rows,
+        f"1 is growth in proportion, 0 is none; from {GROWS} on it counts. Fitted to logarithms of "
+        "the price of one, over all fleets and rates where functions serve; for models, between "
+        "two numbers of them. There are as many heartbeats, joins and polls as providers: what of "
+        "them grows with the providers grows with their square, and what of a request does grows "
+        "with the product of both.",
+    )
+
+
+def _price(run: Run, *, what: str, kinds: Sequence[str]) -> float:
+    found = run.each(what, kinds)
+    return 0.0 if found is None else _usd(*found)
+
+
+def _price_of_polls(run: Run) -> float:
+    return PRICES["sqs"].of(run.a_second("sqs", ("sqs",), "provider")) / run.scene["providers"]
+
+
+def _exponents(runs: Mapping[str, Run], price: Price) -> list[float | None]:
+    """How a price grows with providers, with requests and with models; None where none differ."""
+    usual = [run for _, run in _usual(runs, functions=True)]
+    restarts = [run for run in runs.values() if run.scene["restarts"]]
+    fleets = usual if any(map(price, usual)) else restarts
+    few = min(run.scene["models"] for run in runs.values())
+    alike = [run for run in runs.values() if run.scene["models"] == few and run.scene["functions"]]
+    models = [*alike, *(run for run in usual if _like(run, alike[0]))]
+    return [
+        _slope(runs, price, grows, same)
+        for runs, grows, same in (
+            (fleets, "providers", "per_second"),
+            (usual, "per_second", "providers"),
+            (models, "models", "providers"),
+        )
+    ]
+
+
+def _like(run: Run, other: Run) -> bool:
+    return all(run.scene[name] == other.scene[name] for name in ("providers", "per_second"))
+
+
+def _slope(runs: Sequence[Run], price: Price, grows: str, same: str) -> float | None:
+    """The exponent by which a price grows with one number, among runs that share another."""
+    groups: dict[float, list[tuple[float, float]]] = {}
+    for run in runs:
+        if found := price(run):
+            groups.setdefault(run.scene[same], []).append((log(run.scene[grows]), log(found)))
+    above = below = 0.0
+    for points in groups.values():
+        x_mean, y_mean = (mean(values) for values in zip(*points, strict=True))
+        above += sum((x - x_mean) * (y - y_mean) for x, y in points)
+        below += sum((x - x_mean) ** 2 for x, _ in points)
+    return above / below if below else None
+
+
+def _told(exponent: float | None) -> str:
+    return "" if exponent is None else f"{exponent:.2f}".replace("-0.00", "0.00")
+
+
+def _verdict(exponents: Sequence[float | None]) -> str:
+    found = [noun for noun, one in zip(NOUNS, exponents, strict=True) if one and one > GROWS]
+    return f"with {' and '.join(found)}" if found else "no"
+
+
+def _product(before: Mapping[str, Run], now: Mapping[str, Run]) -> list[Table]:
+    """What neither the providers nor the requests explain by themselves, if both differ."""
+    rows = []
+    places = [(r.scene["providers"], r.scene["per_second"]) for _, r in _usual(now, functions=True)]
+    corners = [(p, r) for p in _ends(places, 0) for r in _ends(places, 1)]
+    for when, runs in (("before", before), ("now", now)):
+        reads = {
+            (run.scene["providers"], run.scene["per_second"]): run.a_second("reads", REGISTRY)
+            for _, run in _usual(runs, functions=True)
+        }
+        if len(set(corners)) < len(corners) or not set(corners) <= reads.keys():
+            continue
+        few, few_asked, many, both = (reads[corner] for corner in corners)
+        product = both - many - few_asked + few
+        told = [f"{units:,.0f}" for units in (few, few_asked, many, both, product)]
+        rows.append([when, *told, f"{product / both:.0%}"])
+    names = [f"{providers:,} providers, {rate:g}/s" for providers, rate in corners]
+    table = Table(
+        "Read units a second of the registry, and what of them grows with the product",
+        ["", *names, "the last, less what each explains", "share"],
+        rows,
+        "Where the two add up, the last column but one is 0.",
+    )
+    return [table] if rows else []
+
+
+def _ends(places: Sequence[tuple[float, float]], at: int) -> tuple[float, float]:
+    found = [place[at] for place in places]
+    return min(found), max(found)
+
+
+def _restarts(before: Mapping[str, Run], now: Mapping[str, Run]) -> Table:
+    """All providers start anew within a minute."""
+    rows = [
+        [f"{run.scene['providers']:,}", *_restart(before.get(name)), *_restart(run)]
+        for name, run in now.items()
+        if run.scene["restarts"]
+    ]
+    head = [f"{what}, {when}" for when in ("before", "now") for what in ("reads", "writes", "$")]
+    return Table(
+        "Every provider is started anew within a minute: what leaving and joining take in all",
+        ["providers", *head],
+        rows,
+    )
+
+
+def _restart(run: Run | None) -> list[str]:
+    if run is None:
+        return ["", "", ""]
+    each = (run.a_second(unit, REGISTRY, "join", "leave") for unit in ("reads", "writes"))
+    reads, writes = (units * run.counted["seconds"] for units in each)
+    return [f"{reads:,.0f}", f"{writes:,.0f}", f"{_usd(reads, writes):.4f}"]
+
+
+def _cpu(raw: Mapping[str, Any]) -> Table:
+    before, now = raw["before"]["cpu_ms"], raw["now"]["cpu_ms"]
+    sizes = list(now)
+    rows = []
+    for what in now[sizes[0]]:
+        cells = []
+        for size in sizes:
+            for times in (before, now):
+                found = times.get(size, {}).get(what)
+                cells.append(f"{median(found):.3g}" if found else "")
+        rows.append([what, *cells])
+    head = [f"{int(size):,} providers, {when}" for size in sizes for when in ("before", "now")]
+    return Table(
+        "CPU of the gateway for one, ms (median)",
+        ["", *head],
+        rows,
+        "With that of the tables in memory that it asks, and without HTTP. Whether anybody serves "
+        "is looked at for each waiting request, up to 5 times a second.",
+    )
+
+
+def _chart(before: Mapping[str, Run], now: Mapping[str, Run]) -> Chart:
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for when, runs in (("before", before), ("now", now)):
+        for _, run in _usual(runs, functions=True):
+            name = f"{run.scene['per_second']:g} requests a second, {when}"
+            reads = run.a_second("reads", REGISTRY)
+            lines.setdefault(name, []).append((run.scene["providers"], reads))
+    return Chart(
+        "What is read of the registry, where functions serve",
+        "providers",
+        "read units a second",
+        lines,
+        x_log=True,
+        y_log=True,
+    )
+
+
+def _models(runs: Mapping[str, Run]) -> int:
+    return int(max(run.scene["models"] for run in runs.values()))
+
+
+def _units(found: tuple[float, float] | None) -> str:
+    if found is None:
+        return ""
+    reads, writes = found
+    return f"{reads:.3g} + {writes:.2g}" if writes else f"{reads:.3g}"
+
+
+def _usd(reads: float, writes: float) -> float:
+    return PRICES["reads"].of(reads) + PRICES["writes"].of(writes)

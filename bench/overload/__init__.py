@@ -1,0 +1,1 @@
+"""Which share is answered in time under overload."""

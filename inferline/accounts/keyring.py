@@ -1,0 +1,129 @@
+"""The keyring: tells whose key a text is, and what it opens."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+from math import inf
+from typing import Final
+
+from inferline.accounts.caller import Caller, Role
+from inferline.accounts.keys import Key, KeyStore, Shown, parse, sha256
+from inferline.accounts.tenants import Tenant, TenantStore
+from inferline.errors import NotAuthenticated, Unavailable
+
+log = logging.getLogger(__name__)
+
+#: How exactly it is known when a key was last used, seconds; in so long it is written once.
+USE_SECONDS: Final = 3600.0
+#: Of how many keys a process remembers that it has written it.
+USES_MAX: Final = 10_000
+
+#: What the secret of an unknown key is compared with: no secret has this hash.
+_NO_SHA256: Final = "0" * 64
+_INSTEAD: Final[dict[Role, str]] = {
+    "client": "`inferline keys create` makes another.",
+    "provider": "`inferline providers token` makes another.",
+    "admin": "`inferline keys create --role admin` makes another.",
+}
+
+
+class Keyring:
+    """Tells whose key a text is."""
+
+    def __init__(self, keys: KeyStore, tenants: TenantStore, now_ms: Callable[[], int]) -> None:
+        self._keys = keys
+        self._tenants = tenants
+        self._now_ms = now_ms
+        self._uses = Uses(keys, now_ms)
+
+    async def caller(self, text: str) -> Caller:
+        """
+        The bearer of the key ``text``. Raises NotAuthenticated, or Unavailable.
+
+        A wrong secret and an unknown id take the same work and get the same answer.
+        """
+        shown = parse(text)
+        if shown is None:
+            raise NotAuthenticated(
+                "The API key is missing, or not a whole InferLine key. Send "
+                "`Authorization: Bearer il_…` or `x-api-key: il_…`; `inferline keys create` makes "
+                "one."
+            )
+        key = await self._keys.key(shown.id)
+        is_new, is_old = _compared(shown, key)
+        if key is None or not (is_new or is_old) or key.role != shown.role:
+            raise NotAuthenticated("There is no such API key. `inferline keys create` makes one.")
+        self._check_in_force(key, is_old=is_old)
+        self._uses.note(key.id)
+        client = key.role == "client"
+        tenant = await self._tenants.tenant(key.tenant) if client else Tenant(id=key.tenant)
+        return Caller(
+            tenant=key.tenant,
+            key_id=key.id,
+            role=key.role,
+            models=key.models,
+            tiers=key.tiers,
+            tenant_models=tenant.models,
+            is_reserved=tenant.providers is not None,
+            limits=key.limits,
+            tenant_limits=tenant.limits,
+        )
+
+    def _check_in_force(self, key: Key, *, is_old: bool) -> None:
+        now_ms, instead = self._now_ms(), _INSTEAD[key.role]
+        validity = key.validity(now_ms)
+        if validity == "revoked":
+            raise NotAuthenticated(f"The key {key.id} was revoked. {instead}")
+        if validity == "expired":
+            raise NotAuthenticated(f"The key {key.id} has expired. {instead}")
+        if is_old and (key.old_until_ms or 0) <= now_ms:
+            raise NotAuthenticated(
+                f"The key {key.id} was rotated, and this is its old secret. Use the new one."
+            )
+
+
+class Uses:
+    """
+    Has it noted when keys are used, now and then, and lets nobody wait for that.
+
+    It is only for people: what fails is tried again at the key's next use.
+    """
+
+    def __init__(self, keys: KeyStore, now_ms: Callable[[], int]) -> None:
+        self._keys = keys
+        self._now_ms = now_ms
+        #: When this process has noted it last, by the key's id, oldest first.
+        self._noted: OrderedDict[str, int] = OrderedDict()
+        self._writes: set[asyncio.Task[None]] = set()
+
+    def note(self, key_id: str) -> None:
+        """Note that a key is used now; returns at once."""
+        now_ms = self._now_ms()
+        if now_ms - self._noted.get(key_id, -inf) < USE_SECONDS * 1000:
+            return
+        self._noted[key_id] = now_ms
+        self._noted.move_to_end(key_id)
+        if len(self._noted) > USES_MAX:
+            self._noted.popitem(last=False)
+        write = asyncio.get_running_loop().create_task(self._write(key_id, now_ms))
+        self._writes.add(write)
+        write.add_done_callback(self._writes.discard)
+
+    async def _write(self, key_id: str, now_ms: int) -> None:
+        try:
+            await self._keys.note_use(key_id, now_ms, USE_SECONDS)
+        except Unavailable:
+            self._noted.pop(key_id, None)
+            log.warning("could not note that the key %s is used", key_id)
+
+
+def _compared(shown: Shown, key: Key | None) -> tuple[bool, bool]:
+    """Whether the secret is the key's, and whether it is the one before; always both looks."""
+    found = sha256(shown.secret)
+    new = key.secret_sha256 if key else _NO_SHA256
+    old = (key.old_sha256 if key else None) or _NO_SHA256
+    return hmac.compare_digest(found, new), hmac.compare_digest(found, old)

@@ -1,0 +1,1 @@
+"""Calls to AWS: signing, credentials, retries and errors, without a general SDK."""

@@ -1,0 +1,1 @@
+"""The stores on DynamoDB: the tasks table and the registry table."""

@@ -1,0 +1,123 @@
+"""Models and providers as the rows of the registry table: what stands in them, without keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, Final
+
+from inferline.fleet.registry import Model, Pace, Pool, Provider, Serving, TaskSpeed
+
+#: How long the row of a provider that is gone stays at the most, seconds; a census removes it.
+PROVIDER_SECONDS_KEPT: Final = 24 * 3600
+
+#: DynamoDB's numbers here are whole ones.
+_MILLI: Final = 1000
+_MICRO: Final = 1_000_000
+
+Row = Mapping[str, Any]
+
+
+def model_of(row: Row) -> Model:
+    """The model that a row tells of. Rows of an earlier release tell nothing of who serves it."""
+    return Model(
+        id=row["id"],
+        queues=row["queues"],
+        created=row["created"],
+        owned_by=row["owned_by"],
+        context_length=row.get("context_length"),
+        serving=_serving_of(row["serving"]) if "serving" in row else None,
+    )
+
+
+def model_row(model: Model) -> dict[str, Any]:
+    """The row of a model, without who serves it."""
+    row = asdict(model)
+    del row["serving"]
+    return row
+
+
+def serving_row(serving: Serving) -> dict[str, Any]:
+    """Who serves a model, as one attribute of its row."""
+    return {
+        "providers": serving.providers,
+        "slots": serving.slots,
+        "service_ms": round(serving.service_seconds * _MILLI),
+        "pools": [
+            {
+                "microtasks_per_second": round(pool.rate * _MICRO),
+                "rivals": {mark: round(share * _MILLI) for mark, share in pool.rivals.items()},
+            }
+            for pool in serving.pools
+        ],
+        "paces": [
+            {**_speed_row(pace.speed), "providers": pace.providers, "only": pace.only}
+            for pace in serving.paces
+        ],
+        "seen_ms": serving.seen_ms,
+    }
+
+
+def _serving_of(told: Row) -> Serving:
+    return Serving(
+        providers=told["providers"],
+        slots=told["slots"],
+        service_seconds=told["service_ms"] / _MILLI,
+        pools=tuple(
+            Pool(
+                pool["microtasks_per_second"] / _MICRO,
+                {mark: share / _MILLI for mark, share in pool["rivals"].items()},
+            )
+            for pool in told["pools"]
+        ),
+        paces=tuple(
+            Pace(speed=_speed_of(pace), providers=pace["providers"], only=pace["only"])
+            for pace in told["paces"]
+        ),
+        seen_ms=told["seen_ms"],
+    )
+
+
+def provider_row(provider: Provider) -> dict[str, Any]:
+    """The row of a provider."""
+    row = asdict(provider) | {
+        "models": list(provider.models),
+        "service_ms": int(provider.service_seconds * _MILLI),
+        "millitokens_per_second": round(provider.tokens_per_second * _MILLI),
+        "speeds": {name: _speed_row(speed) for name, speed in provider.speeds.items()},
+        "ttl": provider.seen_ms // 1000 + PROVIDER_SECONDS_KEPT,
+    }
+    del row["service_seconds"], row["tokens_per_second"], row["quarantined_ms"], row["breach"]
+    return row
+
+
+def provider_of(row: Row) -> Provider:
+    """The provider that a row tells of. Those of an earlier release tell less."""
+    return Provider(
+        id=row["id"],
+        models=tuple(row["models"]),
+        slots=row["slots"],
+        running=row["running"],
+        healthy=row["healthy"],
+        version=row["version"],
+        service_seconds=row["service_ms"] / _MILLI,
+        tokens_per_second=row.get("millitokens_per_second", 0) / _MILLI,
+        reason=row.get("reason", ""),
+        nonce=row.get("nonce", ""),
+        twin_ms=row.get("twin_ms", 0),
+        speeds={name: _speed_of(told) for name, told in row.get("speeds", {}).items()},
+        seen_ms=row["seen_ms"],
+        quarantined_ms=row.get("quarantined_ms", 0),
+        breach=row.get("breach", ""),
+    )
+
+
+def _speed_row(speed: TaskSpeed) -> dict[str, int]:
+    return {
+        "task_ms": max(1, round(speed.task_seconds * _MILLI)),
+        "millitokens_per_second": round(speed.tokens_per_second * _MILLI),
+    }
+
+
+def _speed_of(row: Row) -> TaskSpeed:
+    return TaskSpeed(row["task_ms"] / _MILLI, row["millitokens_per_second"] / _MILLI)

@@ -1,0 +1,1 @@
+"""The fleet: which models exist, which providers serve them, and how fast."""

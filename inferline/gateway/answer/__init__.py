@@ -1,0 +1,1 @@
+"""The way back: reads a task's answer from the store and streams it to the client."""

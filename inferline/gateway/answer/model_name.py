@@ -1,0 +1,65 @@
+"""The model's name in an answer: the one that was asked for, whatever its provider wrote."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from pydantic_core import from_json
+
+from inferline.streams.sse import Event, EventParser, data_event
+
+#: Where an answer may name its model besides its top level: the first event of the Responses API
+#: and of the Messages API wraps the answer.
+_WRAPPERS: Final = ("response", "message")
+
+
+class Naming:
+    """
+    Names the model of one answer.
+
+    All of it is parsed for that: a few microseconds for each event. What names the model rightly
+    stays as it is, to the byte.
+    """
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self._parser = EventParser()
+
+    def events(self, pieces: list[bytes], *, last: bool) -> list[bytes]:
+        """The events that the next ``pieces`` complete; ``last``: nothing comes behind them."""
+        found = [event for piece in pieces for event in self._parser.feed(piece)]
+        if last:
+            found += self._parser.close()
+        return [b"".join(map(self._event, found))] if found or last else []
+
+    def whole(self, body: bytes) -> bytes:
+        """An answer that is no stream."""
+        named = self._named(body)
+        return body if named is None else named
+
+    def _event(self, event: Event) -> bytes:
+        named = self._named(event.data)
+        if named is None:
+            return event.raw
+        name = b"" if event.event is None else b"event: " + event.event + b"\n"
+        return name + data_event(named)
+
+    def _named(self, data: bytes) -> bytes | None:
+        """JSON with the right name; None where it has no other, or is no JSON."""
+        try:
+            document = from_json(data)
+        except ValueError:
+            return None
+        wrong = [one for one in _namers(document) if one.get("model", self._model) != self._model]
+        for one in wrong:
+            one["model"] = self._model
+        return json.dumps(document, separators=(",", ":")).encode() if wrong else None
+
+
+def _namers(document: Any) -> list[dict[str, Any]]:
+    """The objects of an answer that may name its model."""
+    if not isinstance(document, dict):
+        return []
+    inner = (document.get(name) for name in _WRAPPERS)
+    return [document, *(one for one in inner if isinstance(one, dict))]

@@ -1,0 +1,1 @@
+"""The gateway's outer layers: what is put right before a request reaches its route, or after."""

@@ -1,0 +1,191 @@
+"""The routes for administrators: keys and providers' tokens are made, rotated and taken back."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+from typing import Annotated, Any, Final, Literal, Self
+
+from fastapi import APIRouter, Body, Query, Response
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from inferline.accounts.caller import LOCAL_TENANT, Role
+from inferline.accounts.issuing import Issuer
+from inferline.accounts.keys import OVERLAP_SECONDS, OVERLAP_SECONDS_MAX, Key, new_key
+from inferline.accounts.limits import LIMIT_MAX, Limits
+from inferline.accounts.patterns import EVERY, PATTERN, check
+from inferline.fleet.enrolment import AS_TOLD, Name
+from inferline.gateway.errors import ERRORS
+from inferline.gateway.routes.access import AdminCaller
+from inferline.gateway.routes.control import At, Office
+from inferline.gateway.routes.objects import KeyList, KeyObject, LimitsObject, ShownKey
+from inferline.tasks.task import TIERS, Tier
+
+log = logging.getLogger(__name__)
+
+#: Whose keys these routes have to do with. Administrators' own are made and taken back with AWS
+#: credentials alone: who has stolen such a key can't make another that outlives it.
+ROLES: Final[tuple[Role, ...]] = ("client", "provider")
+EXPIRES_SECONDS_MAX: Final = 100 * 365 * 24 * 3600
+
+#: As the documentation has it; `check` judges them.
+ModelPattern = Annotated[str, Field(json_schema_extra={"pattern": f"^{PATTERN.pattern}$"})]
+#: The same of what `_of_its_role` asks for.
+_ROLES_DIFFER: Final[list[Any]] = [
+    {"properties": {"role": {"const": "client"}}},
+    {
+        "properties": {
+            "role": {"const": "provider"},
+            "tenant": False,
+            "tiers": False,
+            "limits": False,
+        },
+        "required": ["role", "models"],
+    },
+]
+
+
+Number = Annotated[int, Field(ge=0, le=LIMIT_MAX), AS_TOLD]
+
+
+class NewLimits(BaseModel):
+    """How much a key may ask for. 0: without a limit; null: what the gateway's settings say."""
+
+    requests_per_minute: Number | None = None
+    tokens_per_minute: Number | None = None
+    tokens_per_day: Number | None = None
+    concurrent_requests: Number | None = None
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class NewKey(BaseModel):
+    """What a key is to be. Anything else is refused: a scope that is misspelt is no scope."""
+
+    role: Literal["client", "provider"] = "client"
+    #: What to call it.
+    name: Name
+    #: Whose a client's key is; the same as its name unless told.
+    tenant: Name | None = None
+    #: Patterns of the models that may be asked for with it, or served; a provider's has to tell.
+    models: Annotated[tuple[ModelPattern, ...], Field(json_schema_extra={"minItems": 1})] = EVERY
+    #: The tiers that may be asked for with it.
+    tiers: Annotated[tuple[Tier, ...], Field(min_length=1, max_length=len(TIERS))] = TIERS
+    #: How much may be asked for with it.
+    limits: NewLimits = NewLimits()
+    #: After which it is refused; null: never.
+    expires_seconds: Annotated[int, Field(gt=0, le=EXPIRES_SECONDS_MAX), AS_TOLD] | None = None
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"anyOf": _ROLES_DIFFER})
+
+    @field_validator("models")
+    @classmethod
+    def _usable(cls, models: tuple[str, ...]) -> tuple[str, ...]:
+        return check(models)
+
+    @model_validator(mode="after")
+    def _of_its_role(self) -> Self:
+        told = self.model_fields_set
+        clients = {"tenant", "tiers", "limits"}
+        if self.role == "provider" and ("models" not in told or told & clients):
+            raise ValueError("a provider's token has models, and no tenant, tiers or limits")
+        return self
+
+
+class Rotation(BaseModel):
+    """How a key is rotated."""
+
+    #: How long its old secret works on.
+    overlap_seconds: Annotated[int, Field(ge=0, le=OVERLAP_SECONDS_MAX), AS_TOLD] = OVERLAP_SECONDS
+
+    model_config = ConfigDict(extra="forbid")
+
+
+router = APIRouter(prefix="/keys", tags=["keys"], responses=ERRORS)
+
+
+@router.get("", summary="List the keys")
+async def list_keys(
+    office: At, role: Annotated[Literal["client", "provider"] | None, Query()] = None
+) -> KeyList:
+    """All, or those of a role, oldest first; those of no use any more stay for thirty days."""
+    now_ms = office.registry.now_ms()
+    found = await Issuer(office.keys, (role,) if role else ROLES).listed()
+    return KeyList(data=[_key_object(key, now_ms, used_ms) for key, used_ms in found])
+
+
+@router.post("", summary="Make a key")
+async def create_key(told: NewKey, caller: AdminCaller, office: At, response: Response) -> ShownKey:
+    """Its text, `key`, is told here and never again."""
+    now_ms, seconds = office.registry.now_ms(), told.expires_seconds
+    key, text = new_key(
+        told.role,
+        told.name,
+        tenant=LOCAL_TENANT if told.role == "provider" else told.tenant or told.name,
+        models=told.models,
+        tiers=told.tiers,
+        limits=Limits(**told.limits.model_dump()),
+        now_ms=now_ms,
+        expires_ms=None if seconds is None else now_ms + seconds * 1000,
+    )
+    await office.keys.put_key(key)
+    log.info("the key %s was made with the key %s", key.id, caller.key_id)
+    return _shown(key, text, office, response)
+
+
+@router.post("/{key_id}/rotate", summary="Give a key a new secret")
+async def rotate_key(
+    key_id: str,
+    caller: AdminCaller,
+    office: At,
+    response: Response,
+    told: Annotated[Rotation | None, Body()] = None,
+) -> ShownKey:
+    """
+    The same id and scopes; the text with the new secret is told here and never again. The old
+    secret works for `overlap_seconds` more, a day unless told otherwise.
+    """
+    seconds = (told or Rotation()).overlap_seconds
+    issuer = Issuer(office.keys, ROLES)
+    key, text = await issuer.rotate(key_id, office.registry.now_ms(), seconds)
+    log.info("the key %s was rotated with the key %s", key.id, caller.key_id)
+    return _shown(key, text, office, response)
+
+
+@router.delete("/{key_id}", summary="Take a key back")
+async def revoke_key(key_id: str, caller: AdminCaller, office: At) -> KeyObject:
+    """Idempotent. It is refused within a minute."""
+    now_ms = office.registry.now_ms()
+    key = await Issuer(office.keys, ROLES).revoke(key_id, now_ms)
+    log.info("the key %s was revoked with the key %s", key.id, caller.key_id)
+    return _key_object(key, now_ms)
+
+
+def _shown(key: Key, text: str, office: Office, response: Response) -> ShownKey:
+    """A key with its text, which no cache on the way may keep."""
+    response.headers["cache-control"] = "no-store"
+    told = _key_object(key, office.registry.now_ms())
+    return ShownKey(**told.model_dump(), key=text)
+
+
+def _key_object(key: Key, now_ms: int, used_ms: int | None = None) -> KeyObject:
+    has_old = key.old_until_ms is not None and key.old_until_ms > now_ms
+    return KeyObject(
+        id=key.id,
+        role=key.role,
+        name=key.name,
+        tenant=key.tenant,
+        models=list(key.models),
+        tiers=list(key.tiers),
+        limits=LimitsObject(**asdict(key.limits)),
+        state=key.validity(now_ms),
+        created=key.created_ms // 1000,
+        expires=_seconds(key.expires_ms),
+        revoked=_seconds(key.revoked_ms),
+        old_secret_until=_seconds(key.old_until_ms) if has_old else None,
+        last_used=_seconds(used_ms),
+    )
+
+
+def _seconds(ms: int | None) -> int | None:
+    return None if ms is None else ms // 1000

@@ -1,0 +1,84 @@
+"""The usage routes: what a caller's tenant has used, and its last requests."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Query
+
+from inferline.gateway.errors import ERRORS
+from inferline.gateway.routes.access import ClientCaller
+from inferline.gateway.routes.control import At
+from inferline.gateway.routes.objects import RequestList, RequestObject, UsageList, UsageObject
+from inferline.usage.report import (
+    AGO,
+    DIMENSIONS,
+    Report,
+    dimensions,
+    last_requests,
+    moment,
+    request_row,
+)
+
+#: How long the text of a time or of dimensions may be, characters.
+_TEXT_CHARS_MAX: Final = 64
+_LISTED_MAX: Final = 1000
+
+_DIMENSION: Final = f"({'|'.join(DIMENSIONS)})"
+#: What `dimensions` and `moment` take, as the documentation has it; they are the judges.
+By = Annotated[
+    str,
+    Query(
+        max_length=_TEXT_CHARS_MAX,
+        json_schema_extra={"pattern": rf"^\s*({_DIMENSION}\s*)?(,\s*({_DIMENSION}\s*)?)*$"},
+    ),
+]
+Moment = Annotated[
+    str,
+    Query(
+        max_length=_TEXT_CHARS_MAX,
+        json_schema_extra={
+            "anyOf": [{"pattern": AGO}, {"format": "date"}, {"format": "date-time"}]
+        },
+    ),
+]
+
+
+router = APIRouter(tags=["control"], responses=ERRORS)
+
+
+@router.get("/usage", summary="Tell what was used", response_model_exclude_unset=True)
+async def get_usage(
+    caller: ClientCaller, office: At, by: By = "model", since: Moment = "24h", until: Moment = "0m"
+) -> UsageList:
+    """
+    What the requests of the caller's tenant took that have ended, by any of tenant, key, model,
+    provider, hour and day. Times are such as `90m`, `12h` or `7d` ago, or dates.
+    """
+    now = office.usage.now_ms()
+    report = Report(
+        tenant=caller.tenant,
+        by=dimensions(by),
+        since_ms=moment(since, now, "since"),
+        until_ms=moment(until, now, "until"),
+    )
+    await report.make(office.usage)
+    told = report.told()
+    rows = [UsageObject(object="usage", **row) for row in told.pop("data")]
+    return UsageList(object="list", data=rows, **told)
+
+
+@router.get("/usage/requests", summary="List the last requests")
+async def list_requests(
+    caller: ClientCaller,
+    office: At,
+    since: Moment = "1h",
+    limit: Annotated[int, Query(ge=1, le=_LISTED_MAX)] = 100,
+) -> RequestList:
+    """
+    The last requests of the caller's tenant that have ended, the last first, while their tasks are
+    kept: for an hour after their deadlines.
+    """
+    first = moment(since, office.usage.now_ms(), "since")
+    found = await last_requests(office.usage, caller.tenant, first, limit)
+    return RequestList(data=[RequestObject(**request_row(spent)) for spent in found])

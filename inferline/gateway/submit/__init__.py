@@ -1,0 +1,1 @@
+"""The way in: limits, admission and fairness, then a task's row and its message."""

@@ -1,0 +1,130 @@
+"""Rates: how limits stand, as OpenAI's response headers and errors tell it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from math import ceil
+from typing import Final, Literal, NamedTuple, get_args
+
+from inferline.accounts.limits import Limits
+from inferline.accounts.rate_counters import DAY_MS, MINUTE_MS, Limit, Meter, Owner
+from inferline.errors import LimitReached, QuotaExhausted, RequestsLimited, TokensLimited
+
+#: When to come again for a place among those under way: nobody knows when one of them ends.
+PLACE_SECONDS: Final = 1
+#: When to come again tomorrow: SDKs honour no longer times, and are told not to.
+DAY_RETRY_SECONDS: Final = 60
+
+Kind = Literal["requests", "tokens"]
+
+
+class Rate(NamedTuple):
+    """How one limit of a window stands."""
+
+    kind: Kind
+    limit: int
+    left: int
+    #: Until its window begins anew.
+    reset_ms: int
+
+
+def rates(limits: Limits, meter: Meter, now_ms: int) -> Iterator[Rate]:
+    """How those of an owner stand."""
+    minute, day = _minute_left_ms(meter, now_ms), ((meter.day or 0) + 1) * DAY_MS - now_ms
+    every: tuple[tuple[Kind, int | None, int, int], ...] = (
+        ("requests", limits.requests_per_minute, meter.requests, minute),
+        ("tokens", limits.tokens_per_minute, meter.tokens, minute),
+        ("tokens", limits.tokens_per_day, meter.day_tokens, day),
+    )
+    for kind, limit, used, reset_ms in every:
+        if limit:
+            yield Rate(kind, limit, max(0, limit - used), max(0, reset_ms))
+
+
+def headers(found: Sequence[Rate]) -> dict[str, str]:
+    """OpenAI's ``x-ratelimit-…``: of each kind, the limit of which the least is left."""
+    told: dict[str, str] = {}
+    for kind in get_args(Kind):
+        least = min((r for r in found if r.kind == kind), key=lambda r: r.left, default=None)
+        if least is not None:
+            told[f"x-ratelimit-limit-{kind}"] = str(least.limit)
+            told[f"x-ratelimit-remaining-{kind}"] = str(least.left)
+            told[f"x-ratelimit-reset-{kind}"] = duration(least.reset_ms)
+    return told
+
+
+def duration(ms: int) -> str:
+    """A time as those headers have it, such as ``12ms``, ``59s``, ``6m0s`` or ``17h0m5s``."""
+    if ms < 1000:
+        return f"{ms}ms"
+    minutes, seconds = divmod(ceil(ms / 1000), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minutes}m{seconds}s"
+    return f"{minutes}m{seconds}s" if minutes else f"{seconds}s"
+
+
+class Reached(NamedTuple):
+    """A limit that a request of ``tokens`` would have passed, and how its meter stood."""
+
+    owner: Owner
+    limits: Limits
+    limit: Limit
+    meter: Meter
+    tokens: int
+
+    def rates(self, now_ms: int) -> Iterator[Rate]:
+        """How its owner's limits stand."""
+        return rates(self.limits, self.meter, now_ms)
+
+    def holds(self, limits: Limits, tokens: int, now_ms: int) -> bool:
+        """Whether it is so for another request too: as large, under the same limits and minute."""
+        is_same = limits == self.limits and tokens >= self.tokens
+        return is_same and _minute_left_ms(self.meter, now_ms) > 0
+
+    def error(self, now_ms: int, told: Mapping[str, str]) -> LimitReached:
+        """What the client is told: whose limit, how much, and when to come again."""
+        who, most = f"The {self.owner.kind} {self.owner.id}", self.limits.told()[self.limit]
+        wait = max(1, ceil(_minute_left_ms(self.meter, now_ms) / 1000))
+        if self.limit == "concurrent_requests":
+            return RequestsLimited(
+                f"{who} may have {most} requests under way at once, and has. Try again when one "
+                "has ended.",
+                retry_after_seconds=PLACE_SECONDS,
+                rates=told,
+            )
+        if self.limit == "requests_per_minute":
+            return RequestsLimited(
+                f"{who} may make {most} requests a minute, and has. Try again in {wait} s.",
+                retry_after_seconds=wait,
+                rates=told,
+            )
+        return self._of_tokens(who, most, wait, told)
+
+    def _of_tokens(self, who: str, most: int, wait: int, told: Mapping[str, str]) -> LimitReached:
+        window = "day" if self.limit == "tokens_per_day" else "minute"
+        may = f"{who} may use {most} tokens a {window}"
+        if self.tokens > most:
+            return TokensLimited(
+                f"{may}, and this request alone may take {self.tokens}. Send less, or a smaller "
+                "`max_tokens`.",
+                should_retry=False,
+                rates=told,
+            )
+        if window == "day":
+            return QuotaExhausted(
+                f"{may} and has used {self.meter.day_tokens}; this request may take "
+                f"{self.tokens}. The next day begins at 00:00 UTC.",
+                retry_after_seconds=DAY_RETRY_SECONDS,
+                rates=told,
+            )
+        return TokensLimited(
+            f"{may} and has used {self.meter.tokens}; this request may take {self.tokens}. "
+            f"Try again in {wait} s.",
+            retry_after_seconds=wait,
+            rates=told,
+        )
+
+
+def _minute_left_ms(meter: Meter, now_ms: int) -> int:
+    return ((meter.minute or 0) + 1) * MINUTE_MS - now_ms

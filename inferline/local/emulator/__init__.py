@@ -1,0 +1,1 @@
+"""The AWS emulator of the one-machine mode."""

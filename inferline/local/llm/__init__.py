@@ -1,0 +1,1 @@
+"""The small LLM server of the one-machine mode."""

@@ -1,0 +1,1 @@
+"""Periodic work on tasks, models and dead letters."""

@@ -1,0 +1,39 @@
+"""Meters in memory, for tests: the `MeterStore` that forgets."""
+
+from __future__ import annotations
+
+from inferline.accounts.rate_counters import Change, Owner, Row
+from inferline.clock import Clock, SystemClock
+from inferline.memory.tasks import Dates
+
+
+class MemoryMeters:
+    """A `MeterStore` in memory."""
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._dates = Dates(clock or SystemClock())
+        self._rows: dict[Owner, Row] = {}
+
+    def now_ms(self) -> int:
+        """Milliseconds since 1970 by the store's clock."""
+        return self._dates.now_ms()
+
+    async def change(self, owner: Owner, change: Change, mark: str) -> tuple[bool, Row]:
+        """Write a row if all conditions hold."""
+        row = self._rows.get(owner, {})
+        if row.get("mark") == mark:
+            return True, row
+        if not _holds(row, change):
+            return False, row
+        copied = {name: row[other] + more for name, (other, more) in change.copies.items()}
+        added = {name: row.get(name, 0) + more for name, more in change.adds.items()}
+        row = self._rows[owner] = {**row, **change.sets, **copied, **added, "mark": mark}
+        return True, row
+
+
+def _holds(row: Row, change: Change) -> bool:
+    return (
+        all(row.get(name) == number for name, number in change.equal.items())
+        and all(name in row and row[name] >= number for name, number in change.least.items())
+        and all(name in row and row[name] <= number for name, number in change.most.items())
+    )

@@ -1,0 +1,67 @@
+"""The usage ledger in memory: what tests and trials run on, with the contract of the real one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Mapping
+from dataclasses import asdict, replace
+
+from inferline.memory.tasks import MemoryStore
+from inferline.usage.usage import SLICE_MS, Account, Grain, Parts, Progress, Row, Spent, Usage
+
+
+class MemoryUsage:
+    """A `UsageStore` in memory, of the tasks of a store in memory."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+        self._kept: dict[tuple[Grain, int, Account], dict[int, Usage]] = {}
+        self._progress = Progress()
+
+    def now_ms(self) -> int:
+        """Milliseconds since 1970 by the store's clock."""
+        return self._store.now_ms()
+
+    async def ended(self, slice_number: int) -> AsyncIterator[Spent]:
+        """The tasks that ended in a slice."""
+        first = slice_number * SLICE_MS
+        for task in self._store.ended(first, first + SLICE_MS):
+            if spent := Spent.of(task.ref.id, asdict(task)):
+                yield spent
+
+    async def parts(
+        self, grain: Grain, number: int, accounts: Collection[Account]
+    ) -> dict[Account, Parts]:
+        """What is kept of these accounts in one hour or day."""
+        kept = {one: self._kept.get((grain, number, one)) for one in accounts}
+        return {one: _copied(parts) for one, parts in kept.items() if parts}
+
+    async def put(
+        self, grain: Grain, number: int, part: int, found: Mapping[Account, Usage]
+    ) -> None:
+        """Set one part of each account's row, unless what is there is of more requests."""
+        for account, usage in found.items():
+            parts = self._kept.setdefault((grain, number, account), {})
+            if part not in parts or parts[part].requests <= usage.requests:
+                parts[part] = replace(usage)
+
+    async def progress(self) -> Progress:
+        """How far counting has come."""
+        return self._progress
+
+    async def advance(self, progress: Progress) -> None:
+        """Say how far counting has come."""
+        seen = self._progress
+        self._progress = Progress(max(seen.once, progress.once), max(seen.twice, progress.twice))
+
+    async def rows(
+        self, tenant: str | None, grain: Grain, first: int, end: int
+    ) -> AsyncIterator[Row]:
+        """The rows from ``first`` to before ``end``."""
+        for (kept, number, account), parts in list(self._kept.items()):
+            is_wanted = kept == grain and first <= number < end
+            if is_wanted and tenant in (None, account.tenant):
+                yield Row(account, number, _copied(parts))
+
+
+def _copied(parts: Mapping[int, Usage]) -> dict[int, Usage]:
+    return {part: replace(usage) for part, usage in parts.items()}

@@ -1,0 +1,1 @@
+"""The bytes of an answer: server-sent events, endings, errors and packing."""

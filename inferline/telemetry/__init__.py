@@ -1,0 +1,1 @@
+"""Traces and the names that metrics and spans use."""

@@ -1,0 +1,1 @@
+"""Usage and metrics: one record for each ended request, and the sums made of them."""

@@ -1,0 +1,243 @@
+"""
+The usage ledger: what the requests of each tenant took, each task that has ended counted once.
+
+The write that ends a task dates it, and an index finds the tasks of a slice of time. What is kept
+of a slice is a sum over just these tasks. It is not added to what is there, it takes its place, so
+that to count a slice again, or two at once, changes nothing. Slices are parts of an hour's row, and
+hours are parts of a day's, which is made of the hours' in the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Mapping
+from dataclasses import astuple, dataclass, fields
+from typing import Any, Final, Literal, NamedTuple, Protocol, Self
+
+from inferline.names import NAME
+from inferline.tasks.task import State
+from inferline.telemetry import genai
+
+MINUTE_MS: Final = 60_000
+SLICE_MS: Final = 5 * MINUTE_MS
+HOUR_MS: Final = 60 * MINUTE_MS
+DAY_MS: Final = 24 * HOUR_MS
+#: No attempt has a larger number: it has three digits in the key of a chunk.
+_ATTEMPTS_MAX: Final = 999
+#: The last date that is believed: in the year 2286, when dates in seconds get an eleventh digit.
+MS_MAX: Final = 10**13
+#: No name is longer; models that the settings declare may have such long ones.
+NAME_CHARS_MAX: Final = 256
+#: Stands for a name that can't be one. None of ours has a question mark.
+UNKNOWN: Final = "?"
+
+#: How a task ended. `answered` and `refused`: by the backend, `refused` with a status from 400 on.
+Outcome = Literal["answered", "refused", "failed", "cancelled", "expired"]
+
+_ENDED_BY: Final[Mapping[str, Outcome]] = {
+    State.DONE: "answered",
+    State.FAILED: "failed",
+    State.CANCELLED: "cancelled",
+    State.EXPIRED: "expired",
+}
+
+
+class Account(NamedTuple):
+    """What usage is kept apart by."""
+
+    tenant: str
+    #: Empty where no keys are asked for.
+    key_id: str
+    model: str
+    #: Who ran the last attempt; empty when nobody did.
+    provider: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spent:
+    """What one task took. Nothing in it is larger than a task can take, whoever told it."""
+
+    task_id: str
+    account: Account
+    #: Milliseconds since 1970.
+    ended_ms: int
+    outcome: Outcome
+    #: HTTP status of the backend's answer; 0 without one.
+    status: int
+    attempts: int
+    #: Until the last attempt began, and from then to the end; a task that nobody took only waited.
+    queue_ms: int
+    run_ms: int
+    input_tokens: int
+    output_tokens: int
+
+    @classmethod
+    def of(cls, task_id: str, row: Mapping[str, Any]) -> Self | None:
+        """
+        What the task of a row took, None when it has not ended.
+
+        The row has the fields of a `Task`, those that can be read: its provider may have written
+        anything. Names that nothing here has are told as `UNKNOWN`, numbers are cut to what can be.
+        """
+        state = row.get("state")
+        outcome = _ENDED_BY.get(state) if isinstance(state, str) else None
+        if outcome is None:
+            return None
+        status, attempts = _whole(row, "status", 999), _whole(row, "attempt", _ATTEMPTS_MAX)
+        created, ended = _whole(row, "created_ms", MS_MAX), _whole(row, "ended_ms", MS_MAX)
+        taken = min(max(0, ended - created), DAY_MS)
+        waited = min(max(0, _whole(row, "claimed_ms", MS_MAX) - created), taken)
+        queue = waited if attempts else taken
+        tokens = genai.tokens(row.get("usage"))
+        names = (_name(row, name) for name in ("tenant", "key_id", "model", "owner"))
+        return cls(
+            task_id=task_id,
+            account=Account(*names),
+            ended_ms=ended,
+            outcome="refused" if outcome == "answered" and status >= 400 else outcome,
+            status=status,
+            attempts=attempts,
+            queue_ms=queue,
+            run_ms=taken - queue,
+            input_tokens=tokens.get("input", 0),
+            output_tokens=tokens.get("output", 0),
+        )
+
+
+def _whole(row: Mapping[str, Any], name: str, most: int) -> int:
+    value = row.get(name)
+    return min(max(0, value), most) if type(value) is int else 0
+
+
+def _name(row: Mapping[str, Any], name: str) -> str:
+    """A name of the row; empty only where that may be."""
+    value = row.get(name, "")
+    if value == "" and name in ("key_id", "owner"):
+        return ""
+    is_name = isinstance(value, str) and 0 < len(value) <= NAME_CHARS_MAX and value.isprintable()
+    return value if is_name and (name == "model" or NAME.fullmatch(value)) else UNKNOWN
+
+
+@dataclass(slots=True)
+class Usage:
+    """Sums over some tasks. A row has them in this order: what is new is added at the end."""
+
+    requests: int = 0
+    answered: int = 0
+    refused: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    expired: int = 0
+    attempts: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    queue_ms: int = 0
+    run_ms: int = 0
+    #: The share in the gateways' calls to AWS; see `inferline.usage.aggregation`.
+    aws_calls: int = 0
+
+    def note(self, spent: Spent) -> None:
+        """Add a task."""
+        self.requests += 1
+        setattr(self, spent.outcome, getattr(self, spent.outcome) + 1)
+        self.attempts += spent.attempts
+        self.input_tokens += spent.input_tokens
+        self.output_tokens += spent.output_tokens
+        self.queue_ms += spent.queue_ms
+        self.run_ms += spent.run_ms
+
+    def add(self, other: Usage) -> None:
+        """Add all of ``other``."""
+        for spec in fields(self):
+            setattr(self, spec.name, getattr(self, spec.name) + getattr(other, spec.name))
+
+    @property
+    def taken_ms(self) -> int:
+        """How long its tasks were under way, together."""
+        return self.queue_ms + self.run_ms
+
+    def row(self) -> list[int]:
+        """As it is kept: the number of requests first."""
+        return list(astuple(self))
+
+    @classmethod
+    def of_row(cls, row: Collection[int]) -> Self:
+        """From `row`, also a shorter one of an earlier release and a longer one of a later."""
+        return cls(*list(row)[: len(fields(cls))])
+
+
+@dataclass(frozen=True, slots=True)
+class Grain:
+    """How long the time of a row is, and of how many parts it consists."""
+
+    ms: int
+    parts: int
+
+    @property
+    def part_ms(self) -> int:
+        """How long a part is."""
+        return self.ms // self.parts
+
+
+HOUR: Final = Grain(HOUR_MS, HOUR_MS // SLICE_MS)
+DAY: Final = Grain(DAY_MS, DAY_MS // HOUR_MS)
+
+#: How long the row of an hour stays after it, days: by then the day's row is whole.
+HOUR_DAYS_KEPT: Final = 4
+
+#: The parts of a row that have something, by their numbers in it.
+Parts = Mapping[int, Usage]
+
+
+class Row(NamedTuple):
+    """What is kept of an account in the hour or day of that number, counted from 1970."""
+
+    account: Account
+    number: int
+    parts: Parts
+
+
+class Progress(NamedTuple):
+    """The first slice that was not counted yet, and the first that was not counted again."""
+
+    once: int = 0
+    twice: int = 0
+
+
+class UsageStore(Protocol):
+    """
+    Where usage is kept, and how the tasks are found that it is made of.
+
+    Every method raises `Unavailable` when the store does not answer.
+    """
+
+    def now_ms(self) -> int:
+        """Milliseconds since 1970 by the clock that dates the ends of tasks."""
+
+    def ended(self, slice_number: int) -> AsyncIterator[Spent]:
+        """
+        The tasks that ended in a slice, in any order. Eventually consistent, and only as long as
+        their rows live.
+        """
+
+    async def parts(
+        self, grain: Grain, number: int, accounts: Collection[Account]
+    ) -> dict[Account, Parts]:
+        """What is kept of these accounts in one hour or day, as of now."""
+
+    async def put(
+        self, grain: Grain, number: int, part: int, found: Mapping[Account, Usage]
+    ) -> None:
+        """
+        Set one part of each account's row.
+
+        What is there stays if it is of more requests: then it was made by who saw more.
+        """
+
+    async def progress(self) -> Progress:
+        """How far counting has come."""
+
+    async def advance(self, progress: Progress) -> None:
+        """Say how far counting has come. It never goes back."""
+
+    def rows(self, tenant: str | None, grain: Grain, first: int, end: int) -> AsyncIterator[Row]:
+        """The rows from ``first`` to before ``end``, of one tenant or of all; in any order."""

@@ -1,0 +1,1 @@
+"""A client's request read with suspicion: JSON, forms, headers."""

@@ -1,0 +1,151 @@
+"""
+The guard: which requests no backend is ever given, because they would attack the host it runs on.
+
+A body goes to the backend byte for byte, so all that can be done about its contents is to refuse it
+whole: for what stands in its fields (`inferline.fields`), or for a number or a list so large that
+one request takes the host for itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from math import inf
+from typing import Any, Final, Self
+
+from inferline.errors import FieldNotAllowed, LimitExceeded
+from inferline.settings import Settings
+from inferline.validation.fields import Fields, Path, told
+from inferline.validation.json_scan import Outline
+
+#: The numbers that have a limit, and its name in `Guard`.
+_BOUNDED: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("n", "n_cmpl", "best_of"), "choices_max"),
+    **dict.fromkeys(("logprobs", "top_logprobs", "prompt_logprobs", "n_probs"), "logprobs_max"),
+    **dict.fromkeys(
+        ("max_tokens", "max_completion_tokens", "max_output_tokens", "n_predict", "min_tokens"),
+        "output_tokens_max",
+    ),
+}
+_NUMBERS: Final = frozenset(_BOUNDED)
+#: The lists whose length has the limit of `messages_max`: each of their items is work of its own.
+_LISTS: Final = ("messages", "input", "prompt", "documents", "queries", "text_1", "text_2", "items")
+_TOOLS: Final = ("tools", "functions", "mcp_servers")
+#: Fields of the outermost object that decide where a task goes or have a limit. Backends in Go take
+#: them in any case, and of two the last.
+_LOWER: Final = frozenset({"model", "stream", "service_tier", *_BOUNDED, *_LISTS, *_TOOLS})
+#: Between the names in that of a form's field.
+_INNER: Final = re.compile(r"[\[\].]+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guard:
+    """What requests may hold. A limit of infinity is none."""
+
+    fields: Fields
+    #: Deepest nesting of objects and arrays, the body itself counted.
+    depth_max: int
+    messages_max: float
+    #: Of one message.
+    parts_max: float
+    tools_max: float
+    #: Answers to one prompt.
+    choices_max: float
+    logprobs_max: float
+    output_tokens_max: float
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """The guard that the settings ask for."""
+        hosts = (host.strip().lower() for host in settings.remote_hosts.split(","))
+        return cls(
+            fields=Fields(
+                hosts=frozenset(host for host in hosts if host),
+                grammar_chars_max=settings.grammar_chars_max or inf,
+            ),
+            depth_max=settings.depth_max,
+            messages_max=settings.messages_max or inf,
+            parts_max=settings.parts_max or inf,
+            tools_max=settings.tools_max or inf,
+            choices_max=settings.choices_max or inf,
+            logprobs_max=settings.logprobs_max or inf,
+            output_tokens_max=settings.output_tokens_max or inf,
+        )
+
+    def check(self, document: Mapping[str, Any], outline: Outline) -> None:
+        """
+        Let pass what a backend may have. Raises FieldNotAllowed, AddressNotAllowed, LimitExceeded.
+        """
+        _check_spelling(document)
+        if not _NUMBERS.isdisjoint(document):
+            for name in _NUMBERS.intersection(document):
+                self._check_number(name, document[name])
+        if outline.longest > min(self.messages_max, self.parts_max, self.tools_max):
+            self._check_lengths(document)
+        self.fields.check(document, outline)
+
+    def check_field(self, name: str, value: Any) -> None:
+        """
+        Let pass a field of a form or a query; raises as `check`.
+
+        Its name may hold others, as in ``image[url]``, and its value, where that was JSON.
+        """
+        for key in filter(None, _INNER.split(name)):
+            document = {key: value}
+            outline = Outline.of(document, self.depth_max)
+            _check_spelling(document)
+            if key in _NUMBERS:
+                self._check_number(key, value)
+            self.fields.check_field(document, outline)
+
+    def _check_number(self, name: str, value: Any) -> None:
+        bound = _BOUNDED[name]
+        limit = getattr(self, bound)
+        if isinstance(value, str):  # Some backends take it for a number; what is none, they refuse.
+            with suppress(ValueError):
+                value = float(value)
+        if not isinstance(value, int | float):
+            return
+        # Of logprobs -1 means all tokens that there are.
+        if value > limit or (bound == "logprobs_max" and value < 0 and limit < inf):
+            raise LimitExceeded(f"`{name}` may be {limit} at the most.", param=name)
+
+    def _check_lengths(self, document: Mapping[str, Any]) -> None:
+        for name in _LISTS:
+            found, path = document.get(name), (None, name)
+            if isinstance(found, dict):
+                self._check_parts(found, path)
+            # A list of numbers is one prompt, in tokens.
+            elif isinstance(found, list) and found and not isinstance(found[0], int | float):
+                _check_length(found, self.messages_max, path)
+                for place, item in enumerate(found):
+                    self._check_parts(item, (path, place))
+        for name in _TOOLS:
+            _check_length(document.get(name), self.tools_max, (None, name))
+
+    def _check_parts(self, item: Any, path: Path) -> None:
+        if isinstance(item, dict):
+            for name in ("content", "output"):
+                _check_length(item.get(name), self.parts_max, (path, name))
+        elif isinstance(item, list) and item and isinstance(item[0], dict):
+            _check_length(item, self.parts_max, path)
+
+
+#: That of a gateway whose operator has set nothing.
+STANDARD: Final = Guard.of(Settings())
+
+
+def _check_length(found: Any, limit: float, path: Path) -> None:
+    if isinstance(found, list) and len(found) > limit:
+        where = told(path)
+        raise LimitExceeded(f"`{where}` may have {limit} items at the most.", param=where)
+
+
+def _check_spelling(document: Mapping[str, Any]) -> None:
+    for name in document.keys() - _LOWER:
+        if name.casefold() in _LOWER:
+            raise FieldNotAllowed(
+                f"Write `{name.casefold()}` in lower case.", param=name.casefold()
+            )

@@ -1,0 +1,1 @@
+"""Automatic slots: finds how many tasks the backend should run at once."""

@@ -1,0 +1,181 @@
+"""Measures what the backend does with its tasks, from a moment on that it is told."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from statistics import StatisticsError, linear_regression
+from typing import Final
+
+from inferline.clock import Clock
+from inferline_provider.autoslots.reading import ENDED_LEAST, Firsts, Kind, Reading, Tally
+from inferline_provider.telemetry.attempts import Calls, Record, Standing
+
+#: Weight of the newest task in the mean times.
+NEWEST_WEIGHT: Final = 0.1
+#: So many answers of a kind that are not streamed are remembered at the most.
+ENDED_MAX: Final = 500
+
+#: Tokens of an answer, and seconds that it took.
+_Answer = tuple[int, float]
+
+
+@dataclass(slots=True)
+class _Under:
+    """A task at the backend, and how much of it is counted already."""
+
+    record: Record
+    asked_at: float
+    since: float
+    events: int = 0
+
+
+class Gauge:
+    """A `Watcher`. Streams count by their events as they come, other answers when they end."""
+
+    def __init__(self, clock: Clock, first_seconds_max: float) -> None:
+        self._clock = clock
+        self._first_seconds_max = first_seconds_max
+        self._under: dict[int, _Under] = {}
+        self._cleared_at = self._started_at = clock.monotonic()
+        self._tallies: dict[Kind, Tally] = {}
+        self._firsts = Firsts()
+        self._answers: dict[Kind, deque[_Answer]] = {}
+        #: Sum of how many waited inside the backend, and how often that was looked at.
+        self._waiting = self._looks = 0
+        #: Mean time of a task at the backend and to its first token, seconds; 0 before the first.
+        self.mean_seconds = self.mean_first_seconds = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """For how long it has measured."""
+        return self._clock.monotonic() - self._started_at
+
+    @property
+    def is_of_streams(self) -> bool:
+        """Whether most of the tasks tell on their way what was done."""
+        return 2 * sum(one.record.streamed for one in self._under.values()) >= len(self._under)
+
+    def clear(self) -> None:
+        """Measure anew, and take first tokens only of tasks that are begun from now on."""
+        self._cleared_at = self._clock.monotonic()
+        self._firsts = Firsts()
+        self.start()
+
+    def start(self) -> None:
+        """Measure from now on what is done."""
+        now = self._started_at = self._clock.monotonic()
+        self._tallies.clear()
+        self._answers.clear()
+        self._waiting = self._looks = 0
+        for under in self._under.values():
+            under.since, under.events = now, under.record.events
+
+    def read(self, slots: int) -> Reading:
+        """What was done since the start, with so many slots."""
+        now = self._clock.monotonic()
+        tallies, waits = dict(self._tallies), []
+        for under in self._under.values():
+            _add(tallies, under.record, _uncounted(under, now))
+            waited = now - under.asked_at
+            is_silent = under.record.streamed and not under.record.events
+            if is_silent and under.asked_at >= self._cleared_at and self._is_late(waited):
+                waits.append(waited)
+        for answers in self._answers.values():
+            waits += _waits(answers, self._first_seconds_max)
+        firsts = self._firsts.plus(Firsts(len(waits), sum(map(self._is_late, waits)), sum(waits)))
+        return Reading(
+            slots=slots,
+            seconds=now - self._started_at,
+            first_seconds_max=self._first_seconds_max,
+            tallies=tallies,
+            firsts=firsts,
+            waiting=self._waiting / self._looks if self._looks else 0.0,
+        )
+
+    def wait(self, count: int) -> None:
+        """Take note that so many tasks wait inside the backend, as it says."""
+        self._waiting += count
+        self._looks += 1
+
+    def watch(self, look: Callable[[], Standing]) -> None:
+        """Do not look; see `Watcher`."""
+
+    def watch_calls(self, calls: Calls) -> None:
+        """Do not look; see `Watcher`."""
+
+    def asked(self, record: Record) -> None:
+        """Count its time; see `Watcher`."""
+        now = self._clock.monotonic()
+        self._under[id(record)] = _Under(record, now, now)
+
+    def begun(self, record: Record) -> None:
+        """Count its first token; see `Watcher`."""
+        seconds = record.first_seconds or 0.0
+        self.mean_first_seconds = _mean(self.mean_first_seconds, seconds)
+        under = self._under.get(id(record))
+        if under is not None and under.asked_at >= self._cleared_at:
+            self._firsts = self._firsts.plus(Firsts(1, self._is_late(seconds), seconds))
+
+    def record(self, record: Record) -> None:
+        """Count what is not counted yet; see `Watcher`."""
+        under = self._under.pop(id(record), None)
+        if under is None or record.backend_seconds is None:
+            return
+        _add(self._tallies, record, _uncounted(under, self._clock.monotonic()))
+        if record.error:
+            return
+        seconds = record.backend_seconds
+        self.mean_seconds = _mean(self.mean_seconds, seconds)
+        if not record.streamed:
+            tokens = record.tokens.get("output") or record.tokens.get("input") or 1
+            _add(self._tallies, record, Tally(tokens=tokens, seconds=seconds, ended=1))
+            answers = self._answers.setdefault(_kind(record), deque(maxlen=ENDED_MAX))
+            answers.append((tokens, seconds))
+
+    def _is_late(self, seconds: float) -> bool:
+        return seconds > self._first_seconds_max
+
+
+def _kind(record: Record) -> Kind:
+    return record.model, record.path, record.streamed
+
+
+def _add(tallies: dict[Kind, Tally], record: Record, tally: Tally) -> None:
+    kind = _kind(record)
+    tallies[kind] = tallies.get(kind, Tally()).plus(tally)
+
+
+def _uncounted(under: _Under, now: float) -> Tally:
+    """What of a task is not counted yet; of an answer that is no stream, only its time."""
+    record = under.record
+    # An attempt tells of its end once that is written: the backend was done before.
+    ended_at = now if record.backend_seconds is None else under.asked_at + record.backend_seconds
+    seconds = max(0.0, min(now, ended_at) - under.since)
+    if not record.streamed:
+        return Tally(all_seconds=seconds)
+    return Tally(record.events - under.events, seconds, seconds)
+
+
+def _waits(answers: Collection[_Answer], seconds_max: float) -> list[float]:
+    """
+    How long answers that nobody saw begin took beyond their tokens; those that tell it, the short.
+
+    An answer of n tokens takes a + b n seconds. That is fitted divided by n, since what is not in
+    it grows with n: the short ones tell a, and the long ones b.
+    """
+    if len(answers) < ENDED_LEAST:
+        return []
+    shares = [1 / tokens for tokens, _ in answers]
+    speeds = [seconds / tokens for tokens, seconds in answers]
+    try:
+        per_token = max(0.0, linear_regression(shares, speeds).intercept)
+    except StatisticsError:  # They are all of one length.
+        return []
+    own = [(tokens * per_token, seconds) for tokens, seconds in answers]
+    return [max(0.0, seconds - least) for least, seconds in own if least <= seconds_max]
+
+
+def _mean(mean: float, newest: float) -> float:
+    return mean + (newest - mean) * NEWEST_WEIGHT if mean else newest

@@ -1,0 +1,390 @@
+"""The LLM server beside this provider, as an HTTP client sees it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Final, Self
+from urllib.parse import urlsplit
+
+from inferline.fleet.enrolment import OfferedModel
+from inferline.http.connections import Connections
+from inferline.http.errors import CannotConnect, ConnectTimeout, HttpError, Silence
+from inferline.http.proxies import NO_PROXIES, Proxies
+from inferline.http.response import Outlasts, Response
+from inferline.validation.forwarding import CONTENT_TYPE, NOTHING
+from inferline_provider.backend import capacity, listing
+from inferline_provider.backend.capacity import Room
+from inferline_provider.faults import Broken, Fault, KeyRefused, Silent, Unheard, Unlisted, Unwell
+
+#: For every look at the backend that is no task.
+LOOK_SECONDS_MAX: Final = 10.0
+CONNECT_SECONDS_MAX: Final = 10.0
+#: For the question whether it works, which somebody waits for who has waited for long.
+WORKING_SECONDS_MAX: Final = 3.0
+#: How an answer may begin that is to be continued.
+BEGUN: Final = "One, two,"
+
+#: For how long it is remembered that a backend can't continue answers, seconds.
+UNABLE_SECONDS: Final = 60.0
+
+_ABSENT: Final = 404
+_JSON: Final = {CONTENT_TYPE: "application/json"}
+#: Where the API of an OpenAI-compatible server is, below its address: nearly always, or else.
+PREFIXES: Final = ("/v1", "")
+#: A refusal that does not say that there is no such route.
+_REFUSED: Final = frozenset({401, 403, 408, 429})
+#: What a proxy answers whose server is gone.
+_GONE: Final = frozenset({502, 503, 504})
+#: Routes of which each server of models has one.
+_INFERENCE: Final = ("/chat/completions", "/completions", "/embeddings")
+
+
+def root_of(url: str) -> str:
+    """
+    Return the address of an OpenAI-compatible server without its `/v1`.
+
+    Raises ValueError for what is no such address.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"{url!r} is not an address: it must begin with http:// or https://")
+    if parts.query or parts.fragment or "@" in parts.netloc:
+        raise ValueError("an address can't have a user, a query or a fragment; keys have own flags")
+    return url.rstrip("/").removesuffix("/v1").rstrip("/")
+
+
+class _Absent(Broken):
+    """The backend has no such route, or something else than JSON there."""
+
+
+class Backend:
+    """
+    One LLM server. To be used as a context manager.
+
+    Follows no redirects: it goes where the operator said, by the proxies that the operator set, and
+    nowhere else. Each call has its own connection, because llama.cpp closes those it promised to
+    keep.
+    """
+
+    def __init__(self, root: str, key: str = "", proxies: Proxies = NO_PROXIES) -> None:
+        self._root = root
+        self._headers = {"User-Agent": "inferline", "Accept-Encoding": "identity"}
+        #: Until when no chat of such a kind is tried to be continued.
+        self._unable_until: dict[str, float] = {}
+        if key:
+            self._headers["Authorization"] = f"Bearer {key}"
+        self._connections = Connections(
+            connect_seconds=CONNECT_SECONDS_MAX, idle_seconds=0, proxies=proxies, to="the backend"
+        )
+        self._prefix = PREFIXES[0]
+        self._answers: set[Response] = set()
+        self._ended_bytes = 0
+        self._working: asyncio.Task[bool] | None = None
+        #: Whether it has a `/health`; None before it was asked.
+        self.has_health: bool | None = None
+        #: How many requests are under way.
+        self.running = 0
+
+    async def __aenter__(self) -> Self:
+        """Open it."""
+        await self._connections.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        """Close it."""
+        await self._connections.__aexit__(*exc_info)
+
+    @property
+    def answer_bytes(self) -> int:
+        """How much of answers has come so far, bytes: while it grows the backend is alive."""
+        return self._ended_bytes + sum(answer.received_bytes for answer in self._answers)
+
+    @property
+    def is_delicate(self) -> bool:
+        """
+        Whether it should not be looked at: it works, and has no `/health` that would be free.
+
+        llama-cpp-python ends the answer under way for who asks it for its models.
+        """
+        return self.has_health is False and self.running > 0
+
+    async def models(self) -> list[OfferedModel]:
+        """
+        Return the models that the backend lists, whatever their names, under `/v1` or without it.
+
+        Tasks then go to the same place. Raises Unlisted where there is no list, and other Faults.
+        """
+        for prefix in sorted(PREFIXES, key=lambda one: one != self._prefix):
+            try:
+                listed = listing.entries(await self._look_json(f"{prefix}/models"))
+            except _Absent:
+                continue
+            if listed is not None:
+                self._prefix = prefix
+                return [model for entry in listed if (model := listing.model(entry)) is not None]
+        await self._find_prefix()
+        raise Unlisted("The backend does not list its models.")
+
+    async def _find_prefix(self) -> None:
+        """Find where tasks go at a backend without a list: where it has a route for them."""
+        for prefix in PREFIXES:
+            for route in _INFERENCE:
+                async with self._look(prefix + route) as response:
+                    # Of a route for POST servers say that GET is not allowed.
+                    if response.status == 405 or not _is_absent(response.status):
+                        self._prefix = prefix
+                        return
+
+    async def check(self) -> None:
+        """
+        Return if the backend can work now; where it has no `/health`, if it answers at all.
+
+        Raises Fault.
+        """
+        if self.has_health is False:
+            return await self._knock()
+        async with self._look("/health") as response:
+            status = response.status
+        self.has_health = not _is_absent(status)
+        if self.has_health and status != 200:
+            raise Unwell(status)
+        return None
+
+    async def _knock(self) -> None:
+        """Ask for what costs the backend nothing, whatever it says to that. Raises Fault."""
+        try:
+            async with self._look("/", "HEAD") as response:
+                status = response.status
+        except Fault:
+            self.has_health = None  # Another server may come in its place.
+            raise
+        if status in _GONE:
+            raise Unwell(status)
+
+    async def room(self) -> Room:
+        """How many tasks the backend may run at once."""
+        return (
+            capacity.of_props(await self._told("/props"))
+            or capacity.of_server_info(await self._told("/server_info?config_format=json"))
+            or capacity.of_metrics(await self._metrics())
+            or capacity.UNKNOWN
+        )
+
+    async def waiting(self) -> int | None:
+        """How many tasks wait inside the backend; None when it does not tell."""
+        return capacity.waiting(await self._metrics())
+
+    async def works(self) -> bool:
+        """Say whether the backend tells that tasks run in it. Many who ask at once are one look."""
+        if self._working is None:
+            self._working = asyncio.create_task(self._works())
+            self._working.add_done_callback(self._looked)
+        return await asyncio.shield(self._working)
+
+    async def _works(self) -> bool:
+        try:
+            async with asyncio.timeout(WORKING_SECONDS_MAX):
+                count = capacity.working(await self._metrics())
+                if count is None:
+                    count = capacity.working_of_slots(await self._told("/slots"))
+        except TimeoutError:
+            return False
+        return bool(count)
+
+    def _looked(self, look: asyncio.Task[bool]) -> None:
+        self._working = None
+
+    async def _told(self, path: str) -> Any:
+        """The JSON that the backend tells of itself; None for none, or while it is delicate."""
+        if self.is_delicate:
+            return None
+        try:
+            return await self._look_json(path)
+        except Fault:
+            return None
+
+    async def _metrics(self) -> str:
+        """What the backend tells Prometheus; empty for nothing, or while it is delicate."""
+        if self.is_delicate:
+            return ""
+        try:
+            async with self._look("/metrics") as response:
+                told = await response.read() if response.status == 200 else b""
+        except Fault:
+            return ""
+        return told.decode(errors="replace")
+
+    async def prefill(self, model: str, text: str, shape: object = None) -> dict[str, bool] | None:
+        """
+        The fields that have the backend continue the last message of a chat; None when it can't.
+
+        Found out by what it makes of a chat, without having it generate anything. That one ends
+        with as many spaces as ``text``: many templates drop those, and then the rest would have
+        them twice. ``shape`` is what the client tells the template: some models can only be
+        continued when they are told not to think. Raises Silent.
+        """
+        begun = BEGUN + text[len(text.rstrip()) :]
+        key, now = json.dumps([model, begun, shape]), asyncio.get_running_loop().time()
+        if self.is_delicate or self._unable_until.get(key, 0.0) > now:
+            return None
+        asked = {"role": "user", "content": "Count."}
+        chat: dict[str, Any] = {"model": model}
+        chat["messages"] = [asked, {"role": "assistant", "content": begun}]
+        if shape is not None:
+            chat["chat_template_kwargs"] = shape
+        told = await self._try("/apply-template", chat)  # llama.cpp
+        if str(told.get("prompt", "")).endswith(begun):
+            return {}
+        fields = {"continue_final_message": True, "add_generation_prompt": False}
+        told = await self._try("/tokenize", {**chat, **fields})  # vLLM
+        if told.get("tokens"):
+            told = await self._try("/detokenize", {"model": model, "tokens": told["tokens"]})
+            if str(told.get("prompt", "")).endswith(begun):
+                return fields
+        self._unable_until = {k: v for k, v in self._unable_until.items() if v > now}
+        self._unable_until[key] = now + UNABLE_SECONDS
+        return None
+
+    async def count_tokens(self, model: str, text: str) -> int | None:
+        """How many tokens ``text`` is; None when the backend does not tell. Raises Silent."""
+        asked = {"model": model, "content": text, "prompt": text, "add_special_tokens": False}
+        tokens = (await self._try("/tokenize", asked)).get("tokens")
+        return len(tokens) if isinstance(tokens, list) else None
+
+    async def _try(self, path: str, document: dict[str, Any]) -> dict[str, Any]:
+        """What the backend answers to a question that it may not know; empty for no answer."""
+        if self.is_delicate:
+            return {}
+        try:
+            async with (
+                asyncio.timeout(LOOK_SECONDS_MAX),
+                self.post(path, json.dumps(document).encode(), LOOK_SECONDS_MAX) as response,
+            ):
+                found = json.loads(await response.read()) if response.status == 200 else {}
+        except Silent:
+            raise
+        except (Broken, OSError, ValueError, RecursionError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    @asynccontextmanager
+    async def post(
+        self,
+        path: str,
+        body: bytes,
+        silence_seconds: float,
+        traceparent: str = "",
+        *,
+        query: str = "",
+        forwarded: Mapping[str, str] = NOTHING.headers,
+    ) -> AsyncIterator[Response]:
+        """
+        Send a client's request and yield the response as its body begins; without a body a GET.
+
+        ``forwarded`` are the client's headers, by name in lower case; the body is JSON unless they
+        say otherwise.
+
+        Never sent twice: who hangs up may have done the work. ``silence_seconds`` bound the wait
+        for it, and then each for more of its body; while the backend tells that it works, its
+        silence is waited out. Raises Broken.
+        """
+        headers = {**(_JSON if body else {}), **forwarded, **self._headers}
+        if traceparent:
+            headers["traceparent"] = traceparent
+        if not path.startswith("/"):
+            raise Broken("The task's path is not one.")
+        method, address = "POST" if body else "GET", f"{path}?{query}" if query else path
+        self.running += 1
+        try:
+            response = await self._send_where_it_is(method, address, headers, body, silence_seconds)
+            with self._hearing(response):
+                yield response
+        finally:
+            self.running -= 1
+
+    @contextmanager
+    def _hearing(self, response: Response) -> Iterator[None]:
+        """Count what comes of an answer, and close it in the end; an error proves nothing."""
+        if response.status == 200:
+            self._answers.add(response)
+        try:
+            yield
+        finally:
+            response.close()
+            if response in self._answers:
+                self._answers.discard(response)
+                self._ended_bytes += response.received_bytes
+
+    @asynccontextmanager
+    async def _look(self, path: str, method: str = "GET") -> AsyncIterator[Response]:
+        """Ask the backend about itself. Raises Fault when it does not answer."""
+        try:
+            async with asyncio.timeout(LOOK_SECONDS_MAX):
+                response = await self._send(method, path, self._headers, b"", LOOK_SECONDS_MAX)
+                try:
+                    yield response
+                finally:
+                    response.close()
+        except OSError as error:  # A timeout is one.
+            raise _silent(error) from error
+
+    async def _send_where_it_is(
+        self, method: str, path: str, headers: dict[str, str], body: bytes, silence_seconds: float
+    ) -> Response:
+        """Send a request; what most servers have beside their `/v1`, some have in it."""
+        is_below = path.startswith("/v1/")
+        first = self._prefix + path.removeprefix("/v1") if is_below else path
+        response = await self._send(method, first, headers, body, silence_seconds, self.works)
+        if response.status != _ABSENT or is_below or not self._prefix:
+            return response
+        second = self._prefix + path
+        other = await self._send(method, second, headers, body, silence_seconds, self.works)
+        if other.status == _ABSENT:  # Neither has it: the first one's word counts.
+            response, other = other, response
+        response.close()
+        return other
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        headers: dict[str, str],
+        body: bytes,
+        silence_seconds: float,
+        outlasts: Outlasts | None = None,
+    ) -> Response:
+        url, limit = self._root + path, silence_seconds
+        try:
+            return await self._connections.send(
+                method, url, headers, body, silence_seconds=limit, outlasts=outlasts
+            )
+        except (CannotConnect, ConnectTimeout) as error:
+            raise _silent(error) from error
+        except Silence as error:
+            raise Unheard from error
+        except HttpError as error:  # It was there, and may have hung up on this request alone.
+            raise Broken(f"The backend broke off: {type(error).__name__}.") from error
+
+    async def _look_json(self, path: str) -> Any:
+        async with self._look(path) as response:
+            if response.status in (401, 403):
+                raise KeyRefused(f"The backend answered {response.status}: it refuses our key.")
+            if response.status != 200:
+                kind = _Absent if _is_absent(response.status) else Broken
+                raise kind(f"The backend answered {response.status} to GET {path}.")
+            try:
+                return json.loads(await response.read())
+            except (ValueError, RecursionError) as error:
+                raise _Absent(f"The backend's answer to GET {path} is not JSON.") from error
+
+
+def _silent(error: OSError) -> Silent:
+    return Silent(f"The backend does not answer: {type(error).__name__}.")
+
+
+def _is_absent(status: int) -> bool:
+    """Say whether a status means that there is no such route; it may lead elsewhere."""
+    return status == 501 or (300 <= status < 500 and status not in _REFUSED)

@@ -1,0 +1,198 @@
+"""Whether the backend can work and what it serves, looked at again and again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from inferline.clock import Clock
+from inferline.fleet.enrolment import OfferedModel
+from inferline_provider.backend.capacity import UNKNOWN, Room
+from inferline_provider.backend.client import Backend
+from inferline_provider.backend.offer import by_hand, offered
+from inferline_provider.faults import Fault, KeyRefused, Silent, Unlisted, Unwell
+from inferline_provider.settings import Settings
+
+log = logging.getLogger(__name__)
+
+#: Between two looks at the backend's health; a failed task brings the next one forward.
+LOOK_SECONDS: Final = 3.0
+#: The same while it is not well,
+UNWELL_SECONDS: Final = 1.0
+#: and where the backend has no `/health` and is well: its answers and its faults tell more.
+SELDOM_SECONDS: Final = 15.0
+#: The shortest time between two looks.
+LOOK_SECONDS_MIN: Final = 0.2
+#: How long a backend that refused our key is left alone before its list of models is tried.
+KEY_SECONDS: Final = 30.0
+#: Why a provider takes no work, as everybody is told who looks: never in the backend's words.
+SILENT: Final = "Its LLM server does not answer."
+UNWELL: Final = "Its LLM server answers the health check with status {}."
+REFUSED: Final = "Its LLM server refuses the provider's key."
+UNLISTED: Final = "Its LLM server does not list its models."
+EMPTY: Final = "Its LLM server has no models."
+UNWANTED: Final = "Its LLM server has none of the wanted models."
+
+
+class Health:
+    """What is known of the backend. `on_change` is called when any of it changes."""
+
+    def __init__(self, backend: Backend, settings: Settings, clock: Clock) -> None:
+        self._backend = backend
+        self._settings = settings
+        self._clock = clock
+        self._wake = asyncio.Event()
+        self._is_doubted = False
+        #: How much of answers had come at the last look.
+        self._answer_bytes = 0
+        #: When more of them was seen to have come.
+        self._heard_at = float("-inf")
+        self._refused_at: float | None = None
+        self._listed_at = float("-inf")
+        #: Why there is nothing to offer, as of the last list; empty when there is.
+        self._empty = EMPTY
+        self.on_change: Callable[[], None] = lambda: None
+        self.is_healthy = False
+        #: Why no work is taken, as one of the sentences above; empty when it is.
+        self.reason = SILENT
+        self.models = self._offered(by_hand(settings.models, settings.aliases))
+        slots = settings.slots
+        self.room = UNKNOWN if slots is None else Room(slots, slots, "as it was set")
+
+    def doubt(self) -> None:
+        """Look soon: a task failed."""
+        self._is_doubted = True
+        self._wake.set()
+
+    def refuse_key(self) -> None:
+        """Count as unhealthy for a while: the backend does not let us in."""
+        self._refused_at = self._clock.monotonic()
+        log.error("The backend refuses this provider's key; set OPENAI_API_KEY or --backend-key.")
+        self._set(False, self.models, self.room, REFUSED)
+
+    async def run(self) -> None:
+        """Look for ever."""
+        while True:
+            await self._clock.sleep(LOOK_SECONDS_MIN)
+            await self._wait()
+            await self.look()
+
+    async def _wait(self) -> None:
+        """Return when a look is due, or wanted."""
+        seconds = LOOK_SECONDS
+        if not self.is_healthy:
+            seconds = min(UNWELL_SECONDS, LOOK_SECONDS)
+        elif self._backend.has_health is False:
+            seconds = SELDOM_SECONDS
+        due = asyncio.ensure_future(self._clock.sleep(seconds))
+        wanted = asyncio.create_task(self._wake.wait())
+        try:
+            await asyncio.wait({due, wanted}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            due.cancel()
+            wanted.cancel()
+        self._wake.clear()
+
+    async def look(self) -> None:
+        """
+        Look now, unless answers prove the backend well, or it would disturb it; see `Backend`.
+
+        At the models only when their list is old, or the backend was not healthy.
+        """
+        now = self._clock.monotonic()
+        if self._refused_at is not None and now - self._refused_at < KEY_SECONDS:
+            return
+        is_heard, is_doubted, self._is_doubted = self._is_heard(), self._is_doubted, False
+        flows = now - self._heard_at < LOOK_SECONDS
+        if self._backend.is_delicate and (flows or not is_doubted):
+            return
+        is_proven = is_heard and self.is_healthy and not is_doubted
+        if not is_proven and (reason := await self._check()):
+            self._set(False, self.models, self.room, reason)
+            return
+        if self._backend.is_delicate:
+            return
+        is_old = now - self._listed_at >= self._settings.refresh_seconds
+        if is_old or not self.is_healthy:
+            await self._look_at_models(now)
+        else:
+            self._set(True, self.models, self.room, self._empty)
+
+    def _is_heard(self) -> bool:
+        """Whether more of answers has come since this was asked last."""
+        before, self._answer_bytes = self._answer_bytes, self._backend.answer_bytes
+        if self._answer_bytes == before:
+            return False
+        self._heard_at = self._clock.monotonic()
+        return True
+
+    async def _check(self) -> str:
+        """Why the backend can't work; empty if it can, or answers tasks and only this is late."""
+        try:
+            await self._backend.check()
+        except Unwell as fault:
+            return UNWELL.format(fault.status)
+        except Fault:
+            return "" if self.is_healthy and self._is_heard() else SILENT
+        return ""
+
+    async def _look_at_models(self, now: float) -> None:
+        models, room = self.models, self.room
+        is_healthy, reason = True, self._empty
+        try:
+            models, room = await self._list()
+            self._listed_at, self._refused_at = now, None
+            reason = self._empty
+        except Fault as fault:
+            log.warning("The backend's models can't be listed: %s", fault)
+            if isinstance(fault, KeyRefused) or not self.is_healthy:
+                is_healthy, reason = False, _reason(fault)
+        self._set(is_healthy, models, room, reason)
+
+    async def _list(self) -> tuple[tuple[OfferedModel, ...], Room]:
+        settings = self._settings
+        try:
+            listed = await self._backend.models()
+        except Unlisted:
+            if not (listed := by_hand(settings.models, settings.aliases)):
+                raise
+        models = self._offered(listed)
+        self._empty = "" if models else UNWANTED if listed else EMPTY
+        if listed and not models:
+            log.warning("The backend has none of the wanted models. listed=%d", len(listed))
+        if settings.slots is not None:
+            return models, self.room
+        room = await self._backend.room()
+        if room == UNKNOWN and self.is_healthy:
+            room = self.room  # What it has told holds while it is too busy to tell it again.
+        if room != self.room:
+            log.info("Slots: %s. slots=%d", room.reason, room.slots)
+        return models, room
+
+    def _offered(self, listed: Sequence[OfferedModel]) -> tuple[OfferedModel, ...]:
+        return offered(listed, self._settings.models, self._settings.aliases)
+
+    def _set(
+        self, is_healthy: bool, models: tuple[OfferedModel, ...], room: Room, reason: str
+    ) -> None:
+        before = (self.is_healthy, self.models, self.room, self.reason)
+        if is_healthy != self.is_healthy:
+            log.log(
+                logging.INFO if is_healthy else logging.WARNING,
+                "The backend is %s. address=%s",
+                "healthy" if is_healthy else "not healthy; nothing is pulled",
+                self._settings.backend,
+            )
+        self.is_healthy, self.models, self.room = is_healthy, models, room
+        self.reason = reason
+        if before != (is_healthy, models, room, reason):
+            self.on_change()
+
+
+def _reason(fault: Fault) -> str:
+    """Return the sentence for what a look at the backend's models has met."""
+    if isinstance(fault, KeyRefused):
+        return REFUSED
+    return SILENT if isinstance(fault, Silent) else UNLISTED

@@ -1,0 +1,55 @@
+"""What a backend's list of models says of them, by whatever names it says it."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from inferline.fleet.enrolment import WHOLE_MAX, OfferedModel
+
+#: The names under which servers tell a model's context length, those first that tell how long it
+#: is as it is served.
+_LENGTHS: Final = (
+    *("max_model_len", "context_length", "loaded_context_length", "context_window", "n_ctx"),
+    *("context_size", "max_context_length", "max_context_window", "max_context_window_tokens"),
+    *("max_context_tokens", "max_total_tokens", "max_input_tokens", "max_input_length"),
+    *("max_seq_len", "max_sequence_length", "n_ctx_train", "max_position_embeddings"),
+)
+
+
+def entries(document: Any) -> list[Any] | None:
+    """Return the entries of a list of models, as OpenAI has it or bare; None for what is none."""
+    listed = document.get("data") if isinstance(document, dict) else document
+    return listed if isinstance(listed, list) and (listed or listed is not document) else None
+
+
+def model(entry: Any) -> OfferedModel | None:
+    """
+    Return the model that an entry of the backend's list tells of, which may be its name alone; None
+    when it has none.
+    """
+    if isinstance(entry, str):
+        entry = {"id": entry}
+    if not isinstance(entry, dict) or not isinstance(entry.get("id"), str) or not entry["id"]:
+        return None
+    owner = entry.get("owned_by")
+    # The name is checked when it is offered: an alias may stand in for one that clients can't use.
+    return OfferedModel.model_construct(
+        id=entry["id"],
+        owned_by=owner[:128] if isinstance(owner, str) else "inferline",
+        created=_whole(entry.get("created")),
+        context_length=_context_length(entry),
+    )
+
+
+def _context_length(entry: dict[str, Any]) -> int | None:
+    inner = [value for value in entry.values() if isinstance(value, dict)]
+    for where in (entry, *inner):  # llama.cpp has a `meta`, others `limits` and the like.
+        for name in _LENGTHS:
+            if value := _whole(where.get(name)):
+                return value
+    return None
+
+
+def _whole(told: Any) -> int:
+    """A number above 0 that the gateway takes, else 0: no backend's fancy keeps a provider out."""
+    return told if type(told) is int and 0 < told <= WHOLE_MAX else 0

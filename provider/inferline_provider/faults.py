@@ -1,0 +1,102 @@
+"""Faults: why a backend gave no usable answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+SHOULD_RETRY: Final = "x-should-retry"
+
+
+class Fault(Exception):
+    """The backend gave no usable answer."""
+
+
+class Busy(Fault):
+    """
+    The backend has no room now. The attempt does not count.
+
+    `answer` is what the client is told when waiting no longer helps; with `is_final` it never does.
+    """
+
+    def __init__(
+        self,
+        retry_after_seconds: int | None,
+        answer: Answer | None = None,
+        *,
+        is_final: bool = False,
+    ) -> None:
+        super().__init__("The backend is busy.")
+        self.retry_after_seconds = retry_after_seconds
+        self.answer = answer
+        self.is_final = is_final
+
+
+class KeyRefused(Fault):
+    """
+    The backend refused this provider's key, or what it may do. Its answer is never shown: it may
+    hold secrets. `told` is what a client may hear if it was about the request after all.
+    """
+
+    def __init__(self, reason: str, told: Answer | None = None) -> None:
+        super().__init__(reason)
+        self.told = told
+
+
+class Unwell(Fault):
+    """The backend answers its health check with another status than 200."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"The backend answered {status} to GET /health.")
+        self.status = status
+
+
+class Broken(Fault):
+    """The backend failed. `answer` is what a client may be told of it when no attempt is left."""
+
+    def __init__(self, reason: str, answer: Answer | None = None) -> None:
+        super().__init__(reason)
+        self.answer = answer
+        #: Whether a server that is well has failed the task in the same way twice.
+        self.is_repeated = False
+        #: Whether the backend itself says that repeating does not help.
+        self.is_final = answer is not None and answer.headers.get(SHOULD_RETRY) == "false"
+
+
+class Unlisted(Broken):
+    """The backend has no list of its models."""
+
+
+class CannotContinue(Fault):
+    """Nobody can honestly go on with what earlier attempts have left of the answer."""
+
+
+class NotRepeated(CannotContinue):
+    """The backend did not say again what is there already."""
+
+
+class Unfit(Fault):
+    """This backend can't go on with an answer that others began. Another may."""
+
+
+class Silent(Broken):
+    """The backend does not answer at all."""
+
+
+class Unheard(Broken):
+    """The backend took the request and then sent nothing for too long."""
+
+    def __init__(self) -> None:
+        super().__init__("The backend was silent for too long.")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer of the backend."""
+
+    status: int
+    content_type: str
+    body: bytes
+    #: Those of its headers that tell a client when, and whether, to ask again.
+    headers: Mapping[str, str] = field(default_factory=dict)

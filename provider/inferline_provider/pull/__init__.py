@@ -1,0 +1,1 @@
+"""Pulling: which queue to poll next, how many messages to take, and what to run."""

@@ -1,0 +1,42 @@
+"""What every attempt of a provider works with, made once and shared by all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from inferline.clock import Clock
+from inferline.fleet.enrolment import Terms
+from inferline.tasks.bodies import BodyStore
+from inferline.tasks.queue import TaskQueue
+from inferline.tasks.store import TaskStore
+from inferline_provider.backend.client import Backend
+from inferline_provider.relay.chunks import ChunkWriter
+from inferline_provider.relay.usage import UsageAsker
+from inferline_provider.serve.diagnosis import Diagnosis
+from inferline_provider.serve.failed_tasks import Passes
+from inferline_provider.serve.leases import Leases
+from inferline_provider.telemetry.attempts import UNTOLD, Telemetry
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttemptContext:
+    """What every attempt of a provider works with."""
+
+    provider: str
+    terms: Terms
+    clock: Clock
+    store: TaskStore
+    queue: TaskQueue
+    bodies: BodyStore
+    backend: Backend
+    writer: ChunkWriter
+    leases: Leases
+    #: Backend's name of a model by the name that clients use.
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    #: Tasks that were failed here.
+    passes: Passes
+    #: Hears of each fault and of each sign of life.
+    diagnosis: Diagnosis
+    usage: UsageAsker = field(default_factory=UsageAsker)
+    telemetry: Telemetry = UNTOLD

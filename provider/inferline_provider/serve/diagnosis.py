@@ -1,0 +1,64 @@
+"""What a fault at one task says of the backend: nothing, that it is busy, or is not well."""
+
+from __future__ import annotations
+
+from inferline.tasks.task import Task
+from inferline_provider.autoslots.tuner import Tuner
+from inferline_provider.backend.breaker import ALIVE_SECONDS, Breakers
+from inferline_provider.backend.health import Health
+from inferline_provider.backend.slots import Slots
+from inferline_provider.faults import Broken, Busy, Fault, KeyRefused, Silent
+
+
+class Diagnosis:
+    """Draws the conclusions for slots, breakers, tuner and health."""
+
+    def __init__(
+        self, slots: Slots, breakers: Breakers, health: Health, tuner: Tuner | None
+    ) -> None:
+        self._slots = slots
+        self.breakers = breakers
+        self._health = health
+        self._tuner = tuner
+        #: The last answer before the backend was last taken to refuse the provider's key.
+        self._refused_at = float("-inf")
+
+    async def is_well(self) -> bool:
+        """Say whether the backend works, a look at it included unless it has just answered."""
+        if not self.breakers.is_alive(ALIVE_SECONDS):
+            await self._health.look()
+        return self._health.is_healthy
+
+    @property
+    def has_good_key(self) -> bool:
+        """Whether the backend has answered others, so that it takes the provider's key."""
+        return self.breakers.alive_at > self._refused_at
+
+    def conclude(self, task: Task, fault: Fault, *, again: bool) -> None:
+        """
+        Take note of a fault at a task.
+
+        ``again``: the backend refuses it as it did before, which says nothing new.
+        """
+        breaker = self.breakers[task.model]
+        if isinstance(fault, Silent):
+            self._slots.fail()
+        elif isinstance(fault, Busy):
+            if not fault.is_final and not again:
+                self._refused(task)
+        elif isinstance(fault, KeyRefused):
+            # With a key that others were answered with, it is the request that was refused; and
+            # what can be told to a client need not be about the key.
+            is_key = not self.has_good_key and fault.told is None
+            if is_key or breaker.strike(task.ref):
+                self._refused_at = self.breakers.alive_at
+                self._health.refuse_key()
+                return
+        elif isinstance(fault, Broken) and not fault.is_repeated:
+            breaker.strike(task.ref)
+        self._health.doubt()
+
+    def _refused(self, task: Task) -> None:
+        is_cut = self.breakers.refused(task.model, task.ref)
+        if is_cut and self._tuner is not None:
+            self._tuner.refused()

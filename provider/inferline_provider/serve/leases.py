@@ -1,0 +1,175 @@
+"""Keeping hold of running attempts, and letting go of them once they are not ours any more."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Sequence
+from contextlib import suppress
+from enum import Enum
+from typing import Final, Protocol
+
+from inferline.clock import Clock
+from inferline.errors import LeaseLost, Unavailable
+from inferline.tasks.queue import Delivery, TaskQueue
+from inferline.tasks.store import Standing, TaskStore
+from inferline.tasks.task import State, Task
+
+log = logging.getLogger(__name__)
+
+#: Between two checks of our own clock against the leases.
+FENCE_SECONDS: Final = 0.25
+#: A lease counts as lost this share of its length early, so that nothing is under way at its end.
+MARGIN_SHARE: Final = 0.15
+#: It is renewed when this share of it has passed,
+RENEW_SHARE: Final = 1 / 3
+#: and looked at this often: a renewal that failed is tried again after so much of it.
+TICK_SHARE: Final = 1 / 20
+#: Renewals under way at once.
+RENEWALS_MAX: Final = 32
+
+
+class Stop(Enum):
+    """Why an attempt must stop. The text is what the log says."""
+
+    ENDED = "the task was ended, most likely because its client went away"
+    LOST = "the task is another attempt's now"
+    FENCED = "its lease could not be renewed in time"
+    DRAINED = "the provider is stopping"
+
+
+class Held(Protocol):
+    """A running attempt, as much of it as its lease needs."""
+
+    task: Task
+    delivery: Delivery
+    #: When the lease was last known to begin, by our own clock.
+    confirmed_at: float
+
+    def abort(self, stop: Stop) -> None:
+        """Stop at once. Repeats do nothing."""
+
+
+class Leases:
+    """All running attempts of this process."""
+
+    def __init__(
+        self,
+        store: TaskStore,
+        queue: TaskQueue,
+        clock: Clock,
+        lease_seconds: float,
+        orphan_seconds: float,
+        cancel_seconds: float,
+    ) -> None:
+        self._store = store
+        self._queue = queue
+        self._clock = clock
+        self._lease_seconds = lease_seconds
+        self._orphan_seconds = orphan_seconds
+        self._cancel_seconds = cancel_seconds
+        self._held: set[Held] = set()
+        self._tried_at: dict[Held, float] = {}
+
+    @property
+    def hidden_seconds(self) -> int:
+        """How long messages are hidden: longer than a lease, so that who sees one may claim."""
+        return math.ceil(self._lease_seconds) + 1
+
+    def hold(self, held: Held) -> None:
+        """Keep the attempt's lease from now on."""
+        self._held.add(held)
+        self._tried_at[held] = held.confirmed_at
+
+    def drop(self, held: Held) -> None:
+        """Let the attempt go."""
+        self._held.discard(held)
+        self._tried_at.pop(held, None)
+
+    async def renewing(self) -> None:
+        """Renew for ever."""
+        while True:
+            await self._clock.sleep(self._lease_seconds * TICK_SHARE)
+            await self.renew_due()
+
+    async def watching(self) -> None:
+        """Look for cancels for ever."""
+        while True:
+            await self._clock.sleep(self._cancel_seconds)
+            await self.look()
+
+    async def fencing(self) -> None:
+        """Check our own clock for ever; by itself, because the others may wait for the store."""
+        while True:
+            await self._clock.sleep(min(FENCE_SECONDS, self._lease_seconds * TICK_SHARE))
+            self.fence()
+
+    async def renew_due(self) -> None:
+        """Renew the leases that a third of has passed, and hide their messages for as long."""
+        since = self._clock.monotonic() - self._lease_seconds * RENEW_SHARE
+        due = [held for held in self._held if self._tried_at[held] <= since]
+        for start in range(0, len(due), RENEWALS_MAX):
+            group = due[start : start + RENEWALS_MAX]
+            renewed = await asyncio.gather(*map(self._renew, group))
+            await self._hide([held for held, ok in zip(group, renewed, strict=True) if ok])
+
+    async def look(self) -> None:
+        """
+        Ask how all running tasks stand, and stop those that are not ours any more, or nobody's.
+        """
+        looked_at = list(self._held)
+        if not looked_at:
+            return
+        try:
+            states = await self._store.states([held.task.ref for held in looked_at])
+        except Unavailable:
+            return  # A cancel is then heard of later, or when the lease can't be renewed.
+        unread = []
+        before_ms = self._store.now_ms() - round(self._orphan_seconds * 1000)
+        for held in looked_at:
+            found = states.get(held.task.ref, Standing(State.QUEUED, 0, 0))
+            # The read may be older than our claim. Attempts only grow, and an end is for good.
+            if found.attempt > held.task.attempt:
+                held.abort(Stop.LOST)
+            elif found.state.terminal:
+                held.abort(Stop.ENDED)
+            elif 0 < found.reader_ms < before_ms:
+                unread.append(held)
+        await asyncio.gather(*(self._orphan(held, before_ms) for held in unread))
+
+    async def _orphan(self, held: Held, before_ms: int) -> None:
+        """Stop a task whose gateway and client are gone, unless somebody reads it after all."""
+        with suppress(Unavailable):  # Then at the next look.
+            if await self._store.cancel_unread(held.task.ref, before_ms):
+                log.info("A task is read by nobody any more. task=%s", held.task.ref.id)
+                held.abort(Stop.ENDED)
+
+    def fence(self) -> None:
+        """Stop attempts whose lease is about to end by our own clock, whatever the store says."""
+        before = self._clock.monotonic() - self._lease_seconds * (1 - MARGIN_SHARE)
+        for held in [held for held in self._held if held.confirmed_at < before]:
+            held.abort(Stop.FENCED)
+
+    async def _renew(self, held: Held) -> bool:
+        begun_at = self._tried_at[held] = self._clock.monotonic()
+        try:
+            await self._store.renew(held.task, self._lease_seconds)
+        except LeaseLost:
+            held.abort(Stop.LOST)
+            return False
+        except Unavailable:
+            if held in self._tried_at:  # Try again at the next tick.
+                self._tried_at[held] = begun_at - self._lease_seconds * RENEW_SHARE
+            return False
+        held.confirmed_at = begun_at
+        return held in self._held
+
+    async def _hide(self, renewed: Sequence[Held]) -> None:
+        if not renewed:
+            return
+        try:
+            await self._queue.hide([held.delivery for held in renewed], self.hidden_seconds)
+        except Unavailable:
+            # Who receives the message meanwhile finds the row's lease alive and leaves it alone.
+            log.warning("Messages of running tasks could not be hidden. tasks=%d", len(renewed))

@@ -1,0 +1,1 @@
+"""Metrics and traces of a provider, and the speeds that it reports."""

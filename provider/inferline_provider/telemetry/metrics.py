@@ -1,0 +1,158 @@
+"""What Prometheus reads at a provider, at a port of its own that is off unless it is asked for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from typing import Final, cast
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
+from prometheus_client import disable_created_metrics as without_creation_times
+from prometheus_client import start_http_server as start_in_thread
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from inferline.telemetry import genai
+from inferline_provider.telemetry.attempts import Calls, Record, Standing
+
+_OPERATION: Final = ("gen_ai_operation_name", "gen_ai_request_model")
+#: How long a look may wait for an event loop that is busy, seconds.
+LOOK_SECONDS_MAX: Final = 5.0
+
+
+class ProviderMetrics(Collector):
+    """A `Watcher` whose records become metrics. Its labels are models, tiers and our own words."""
+
+    def __init__(self) -> None:
+        without_creation_times()  # type: ignore[no-untyped-call]
+        self._look: Callable[[], Standing] | None = None
+        self._calls: Calls = dict
+        self._models = genai.Models()
+        self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
+        self._duration = self._histogram(
+            "gen_ai_client_operation_duration_seconds",
+            "From asking the backend to the end of its answer.",
+            (*_OPERATION, "error_type"),
+            genai.DURATIONS,
+        )
+        self._first = self._histogram(
+            "gen_ai_client_operation_time_to_first_chunk_seconds",
+            "From asking the backend to the first event of its stream.",
+            _OPERATION,
+            genai.FIRST_TOKEN,
+        )
+        self._per_token = self._histogram(
+            "gen_ai_server_time_per_output_token_seconds",
+            "Time of a stream after its first event, for each token after the first.",
+            _OPERATION,
+            genai.PER_TOKEN,
+        )
+        self._tokens = self._histogram(
+            "gen_ai_client_token_usage",
+            "Tokens that the backend says it read and wrote.",
+            (*_OPERATION, "gen_ai_token_type"),
+            genai.TOKENS,
+        )
+        self._queued = self._histogram(
+            "inferline_claim_wait_seconds",
+            "How long a task had waited when it was claimed here.",
+            ("gen_ai_request_model", "tier"),
+            genai.DURATIONS,
+        )
+        self._attempts = Counter(
+            "inferline_attempts",
+            "Attempts that have ended here, by how.",
+            ("gen_ai_request_model", "ending"),
+            registry=self._registry,
+        )
+
+    def _histogram(
+        self, name: str, what: str, labels: tuple[str, ...], buckets: tuple[float, ...]
+    ) -> Histogram:
+        return Histogram(name, what, labels, buckets=buckets, registry=self._registry)
+
+    def watch(self, look: Callable[[], Standing]) -> None:
+        """From now on ``look`` tells how the provider stands; see `Watcher`."""
+        self._look = look
+
+    def watch_calls(self, calls: Calls) -> None:
+        """From now on ``calls`` tells what was called at AWS; see `Watcher`."""
+        self._calls = calls
+
+    def asked(self, record: Record) -> None:
+        """Wait for its end; see `Watcher`."""
+
+    def begun(self, record: Record) -> None:
+        """Wait for its end; see `Watcher`."""
+
+    def record(self, record: Record) -> None:
+        """Take note; see `Watcher`."""
+        model = self._models.label(record.model)
+        self._attempts.labels(model, record.ending).inc()
+        self._queued.labels(model, record.tier).observe(record.queue_ms / 1000)
+        if record.backend_seconds is None:
+            return
+        names = genai.operation(record.path), model
+        self._duration.labels(*names, record.error).observe(record.backend_seconds)
+        if record.error:
+            return
+        for kind, count in record.tokens.items():
+            self._tokens.labels(*names, kind).observe(count)
+        if record.first_seconds is None:
+            return
+        self._first.labels(*names).observe(record.first_seconds)
+        after_first = record.tokens.get("output", 0) - 1
+        if after_first > 0:
+            seconds = record.backend_seconds - record.first_seconds
+            self._per_token.labels(*names).observe(seconds / after_first)
+
+    def collect(self) -> Iterable[Metric]:
+        """All that one look is told; see `Collector`."""
+        yield from self._registry.collect()
+        called = CounterMetricFamily(
+            "inferline_aws_calls",
+            "Calls to AWS, retries included.",
+            labels=("service", "operation"),
+        )
+        for names, count in self._calls().items():
+            called.add_metric(names, count)
+        yield called
+        if self._look is not None:
+            now = self._look()
+            told = (
+                ("slots", "How many tasks may run at once now.", now.slots),
+                ("slots_used", "How many slots are taken.", now.used),
+                ("backend_healthy", "1 when the backend can work.", now.healthy),
+            )
+            for name, what, value in told:
+                yield GaugeMetricFamily(f"inferline_provider_{name}", what, value=float(value))
+
+
+class _OnLoop(Collector):
+    """Looks on the event loop, whichever thread asks: what is looked at belongs to the loop."""
+
+    def __init__(self, metrics: Collector) -> None:
+        self._metrics = metrics
+        self._loop = asyncio.get_running_loop()
+
+    def collect(self) -> Iterable[Metric]:
+        """All that one look is told; see `Collector`."""
+        return asyncio.run_coroutine_threadsafe(self._look(), self._loop).result(LOOK_SECONDS_MAX)
+
+    async def _look(self) -> list[Metric]:
+        return list(self._metrics.collect())
+
+
+@asynccontextmanager
+async def serving(metrics: ProviderMetrics, host: str, port: int) -> AsyncIterator[int]:
+    """Serve them at `/metrics` until the block ends, at a free port for 0. Raises OSError."""
+    # The type tells of registries alone; its collector is all that is asked of one.
+    server, thread = start_in_thread(port, host, cast("CollectorRegistry", _OnLoop(metrics)))
+    try:
+        yield server.server_port
+    finally:
+        await asyncio.to_thread(server.shutdown)
+        server.server_close()
+        await asyncio.to_thread(thread.join)

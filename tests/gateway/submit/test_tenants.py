@@ -1,0 +1,143 @@
+"""Two tenants: nothing of one is there for the other, at any address that takes an id."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import pytest
+
+from inferline.accounts.keys import new_key
+from inferline.gateway.app import PREFIXES, create_app
+from tests.support.gateway import MODEL, Gateway, Taken, running_gateway
+
+CHAT = {"model": MODEL, "messages": []}
+#: Every address that takes the id of something that belongs to a tenant.
+OF_TENANTS = (
+    ("get", "/v1/tasks/{task_id}"),
+    ("get", "/v1/tasks/{task_id}/stream"),
+    ("post", "/v1/tasks/{task_id}/cancel"),
+)
+#: Those that take an id, and of nothing that belongs to one: models, and what is not for clients.
+OF_NOBODY = {
+    ("get", "/v1/models/{model_id}"),
+    ("delete", "/v1/providers/{provider_id}"),
+    ("post", "/v1/keys/{key_id}/rotate"),
+    ("delete", "/v1/keys/{key_id}"),
+}
+
+
+@dataclass
+class Two:
+    """A gateway and a client of each of two tenants."""
+
+    gateway: Gateway
+    acme: httpx.AsyncClient
+    globex: httpx.AsyncClient
+    asking: list[asyncio.Task[httpx.Response]] = field(default_factory=list)
+
+    async def asked(self, client: httpx.AsyncClient, **told: Any) -> Taken:
+        """A task of a tenant, taken by a provider."""
+        asking = client.post("/v1/chat/completions", json=CHAT, **told)
+        self.asking.append(asyncio.create_task(asking))
+        return await self.gateway.take()
+
+
+@pytest.fixture
+async def two() -> AsyncIterator[Two]:
+    async with running_gateway(access="keys") as gateway:
+        await gateway.know()
+        clients = []
+        for tenant in ("acme", "globex"):
+            key, text = new_key("client", "n", tenant=tenant, now_ms=gateway.store.now_ms())
+            await gateway.keys.put_key(key)
+            headers = {"authorization": f"Bearer {text}"}
+            clients.append(httpx.AsyncClient(base_url=gateway.url, timeout=20, headers=headers))
+        found = Two(gateway, *clients)
+        yield found
+        for asking in found.asking:
+            asking.cancel()
+        await asyncio.gather(*found.asking, return_exceptions=True)
+        for client in clients:
+            await client.aclose()
+
+
+def test_every_address_with_an_id_is_in_this_matrix_or_of_nobody() -> None:
+    async def told() -> set[tuple[str, str]]:
+        async with running_gateway() as gateway:
+            paths = create_app(gateway.office).openapi()["paths"]
+            return {(verb, path) for path in paths if "{" in path for verb in paths[path]}
+
+    assert {*OF_TENANTS, *OF_NOBODY} == asyncio.run(told())
+
+
+@pytest.mark.parametrize(("verb", "path"), OF_TENANTS)
+@pytest.mark.parametrize("state", ["running", "done"])
+async def test_another_tenants_id_is_as_good_as_none(
+    two: Two, verb: str, path: str, state: str
+) -> None:
+    taken = await two.asked(two.acme)
+    if state == "done":
+        await taken.finish(tail=b"{}")
+    own, nothing = taken.task.ref.id, "req_" + "0" * 32 + taken.task.ref.id[-8:]
+
+    for prefix in PREFIXES:
+        address = prefix + path.removeprefix("/v1")
+        found, missed = [
+            await two.globex.request(verb, address.replace("{task_id}", one))
+            for one in (own, nothing)
+        ]
+
+        assert (404, found.text) == (found.status_code, missed.text)
+        assert "task_not_found" == found.json()["error"]["code"]
+        assert own not in found.headers.values()
+
+
+@pytest.mark.parametrize(("verb", "path"), OF_TENANTS)
+async def test_its_own_id_is_there(two: Two, verb: str, path: str) -> None:
+    taken = await two.asked(two.acme)
+    await taken.finish(tail=b"data: [DONE]\n\n", content_type="text/event-stream")
+
+    found = await two.acme.request(verb, path.replace("{task_id}", taken.task.ref.id))
+
+    assert 200 == found.status_code
+
+
+async def test_a_cancel_of_somebody_else_ends_nothing(two: Two) -> None:
+    taken = await two.asked(two.acme)
+
+    await two.globex.post(f"/v1/tasks/{taken.task.ref.id}/cancel")
+    await taken.finish(tail=b'{"mine": 1}')
+
+    assert {"mine": 1} == (await two.asking[0]).json()
+
+
+async def test_an_idempotency_key_is_its_tenants_own(two: Two) -> None:
+    headers = {"idempotency-key": "the-same"}
+    first = await two.asked(two.acme, headers=headers)
+    second = await two.asked(two.globex, headers=headers)
+    await first.finish(tail=b'{"whose": "acme"}')
+    await second.finish(tail=b'{"whose": "globex"}')
+
+    answers = [await asking for asking in two.asking]
+    again = await two.globex.post("/v1/chat/completions", json=CHAT, headers=headers)
+    other = await two.globex.post("/v1/chat/completions", json={**CHAT, "n": 2}, headers=headers)
+
+    assert first.task.ref.id != second.task.ref.id
+    assert ["acme", "globex"] == [answer.json()["whose"] for answer in answers]
+    assert "globex" == again.json()["whose"]
+    assert 400 == other.status_code
+
+
+async def test_a_retry_adopts_no_task_of_another_tenant(two: Two) -> None:
+    taken = await two.asked(two.acme)
+    lost = await two.gateway.store.attend(taken.task, "a-reader-that-died", -1.0)
+
+    second = await two.asked(two.globex, headers={"x-stainless-retry-count": "1"})
+
+    assert lost
+    assert ("acme", "globex") == (taken.task.tenant, second.task.tenant)
+    assert taken.task.ref.id != second.task.ref.id

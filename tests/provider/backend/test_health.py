@@ -1,0 +1,164 @@
+"""Why a provider takes no work is told in a sentence of ours."""
+
+from __future__ import annotations
+
+import pytest
+from aiohttp import web
+
+from inferline.clock import SystemClock
+from inferline.fleet.enrolment import REASON_CHARS_MAX
+from inferline.tasks.task import State
+from inferline_provider.backend import client, health
+from inferline_provider.backend.health import Health
+from inferline_provider.settings import Settings
+from tests.provider.world import until, world
+from tests.support.backend import Backend, serving
+from tests.support.script import Script
+
+NOWHERE = "http://127.0.0.1:9"
+
+
+async def look(scripted: Backend, *, models: tuple[str, ...] = (), key: str = "") -> Health:
+    """What one look at a backend finds."""
+    async with serving(scripted) as port:
+        url = f"http://127.0.0.1:{port}"
+        settings = Settings(base_url=NOWHERE, backend=url, id="p", models=models)
+        async with client.Backend(url, key) as backend:
+            found = Health(backend, settings, SystemClock())
+            await found.look()
+            return found
+
+
+async def test_a_backend_that_can_work_is_no_reason() -> None:
+    found = await look(Backend())
+
+    assert (True, "") == (found.is_healthy, found.reason)
+
+
+async def test_a_backend_that_is_not_there_is_the_reason() -> None:
+    settings = Settings(base_url=NOWHERE, backend=NOWHERE, id="p")
+    async with client.Backend(NOWHERE) as backend:
+        found = Health(backend, settings, SystemClock())
+        await found.look()
+
+    assert (False, health.SILENT) == (found.is_healthy, found.reason)
+
+
+async def test_the_status_of_its_health_check_is_told() -> None:
+    scripted = Backend()
+    scripted.healthy = False
+
+    found = await look(scripted)
+
+    assert "Its LLM server answers the health check with status 503." == found.reason
+
+
+async def test_a_refused_key_is_told() -> None:
+    found = await look(Backend(api_key="right"), key="wrong")
+
+    assert (False, health.REFUSED) == (found.is_healthy, found.reason)
+
+
+async def test_none_of_the_wanted_models_is_told() -> None:
+    assert health.UNWANTED == (await look(Backend(), models=("other",))).reason
+    assert health.EMPTY == (await look(Backend(models=[]))).reason
+
+
+class Nameless(Backend):
+    """Has no list of its models."""
+
+    async def _models(self, request: web.Request) -> web.Response:
+        return web.json_response({"detail": "Not Found"}, status=404)
+
+
+async def test_a_server_without_a_list_serves_the_models_that_are_given_by_hand() -> None:
+    found = await look(Nameless(), models=("a", "org/b"))
+
+    assert (True, "") == (found.is_healthy, found.reason)
+    assert ["a", "org/b"] == [model.id for model in found.models]
+
+
+async def test_a_server_without_a_list_and_without_models_by_hand_says_so() -> None:
+    found = await look(Nameless())
+
+    assert (False, health.UNLISTED, ()) == (found.is_healthy, found.reason, found.models)
+
+
+async def test_models_given_by_hand_are_offered_while_the_server_is_down() -> None:
+    settings = Settings(base_url=NOWHERE, backend=NOWHERE, id="p", models=("a",))
+    async with client.Backend(NOWHERE) as backend:
+        found = Health(backend, settings, SystemClock())
+        await found.look()
+
+    assert (["a"], health.SILENT) == ([model.id for model in found.models], found.reason)
+
+
+async def test_a_task_is_answered_by_a_server_without_a_list() -> None:
+    async with world(Nameless(script=Script(first=0.01)), models=("test-model",)) as around:
+        row = await around.ended(await around.submit())
+
+        assert State.DONE is row.state
+
+
+async def test_a_key_that_a_task_finds_refused_is_told_to_the_gateway() -> None:
+    async with world(Backend(script=Script(first=0.01))) as around:
+        around.backend.api_key = "another"
+        await around.submit(attempts=1)
+
+        await until(lambda: around.gateway.enrolments[-1]["reason"])
+
+        told = around.gateway.enrolments[-1]
+        assert (False, health.REFUSED) == (told["healthy"], told["reason"])
+
+
+class Overloaded(Backend):
+    """Answers its clients and its health check, and nobody else, once it is busy."""
+
+    is_busy = False
+
+    async def _props(self, request: web.Request) -> web.Response:
+        return web.Response(status=503) if self.is_busy else await super()._props(request)
+
+
+async def test_the_room_that_a_backend_told_holds_while_it_is_too_busy_to_tell() -> None:
+    scripted = Overloaded(slots=6)
+    async with serving(scripted) as port:
+        url = f"http://127.0.0.1:{port}"
+        settings = Settings(base_url=NOWHERE, backend=url, id="p", refresh_seconds=0.0)
+        async with client.Backend(url) as backend:
+            found = Health(backend, settings, SystemClock())
+            await found.look()
+            scripted.is_busy = True
+
+            await found.look()
+
+            assert (6, 6) == (found.room.slots, found.room.most)
+
+
+async def test_the_room_that_is_set_is_not_asked_for() -> None:
+    scripted = Backend(slots=6)
+    async with serving(scripted) as port:
+        url = f"http://127.0.0.1:{port}"
+        async with client.Backend(url) as backend:
+            found = Health(
+                backend, Settings(base_url=NOWHERE, backend=url, id="p", slots=9), SystemClock()
+            )
+            await found.look()
+
+            assert 9 == found.room.slots
+
+
+async def test_a_provider_whose_models_go_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("inferline_provider.backend.health.LOOK_SECONDS", 0.1)
+    async with world(refresh_seconds=0.1) as around:
+        around.backend.models.clear()
+
+        await until(lambda: around.gateway.enrolments[-1]["reason"] == health.EMPTY)
+
+        assert not around.gateway.enrolments[-1]["healthy"]
+
+
+def test_every_reason_fits() -> None:
+    sentences = [health.SILENT, health.UNWELL, health.REFUSED, health.UNLISTED, health.EMPTY]
+
+    assert REASON_CHARS_MAX > max(map(len, [*sentences, health.UNWANTED]))

@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+from itertools import pairwise
+
+from inferline_provider.backend.slots import (
+    FAIL_SECONDS,
+    OVERLOAD_SECONDS,
+    RECOVER_SECONDS,
+    REST_SECONDS_MAX,
+    Slots,
+)
+from tests.provider.fakes import FakeClock
+
+
+def test_no_more_are_taken_than_there_are() -> None:
+    slots = Slots(4, FakeClock(), lambda: None)
+
+    assert slots.take(3) == 3
+    assert slots.take(3) == 1
+    assert slots.free == 0
+
+
+def test_a_slot_given_back_is_told_of() -> None:
+    told: list[bool] = []
+    slots = Slots(1, FakeClock(), lambda: told.append(True))
+    slots.take(1)
+
+    slots.give()
+
+    assert told
+    assert slots.free == 1
+
+
+def test_a_backend_that_refuses_one_more_gets_no_more_than_it_runs() -> None:
+    slots = Slots(16, FakeClock(), lambda: None)
+    slots.take(16)
+
+    slots.cut(9)
+    slots.give(8)
+
+    assert (9, 1) == (slots.limit, slots.free)
+
+
+def test_one_slot_always_stays() -> None:
+    slots = Slots(2, FakeClock(), lambda: None)
+
+    slots.cut(0)
+
+    assert 1 == slots.limit
+
+
+def test_what_was_cut_comes_back_soon_and_not_beyond_all() -> None:
+    clock = FakeClock()
+    slots = Slots(16, clock, lambda: None)
+    slots.cut(8)
+
+    clock.advance(RECOVER_SECONDS[0] * 3)
+    assert 11 == slots.limit
+
+    clock.advance(RECOVER_SECONDS[0] * 100)
+    assert 16 == slots.limit
+
+
+def test_what_is_refused_as_often_as_it_comes_back_comes_back_ever_more_slowly() -> None:
+    clock = FakeClock()
+    slots, waits = Slots(16, clock, lambda: None), []
+    for _ in range(8):
+        slots.cut(8)
+        began = clock.now
+        while slots.limit == 8:
+            clock.advance(0.25)
+        waits.append(clock.now - began)
+
+    assert [0.5, 1, 2, 4, 8, 10, 10, 10] == waits
+
+
+def tries(slots: Slots, clock: FakeClock, seconds: float) -> list[float]:
+    """When a backend is asked that fails everything at once, in steps of a tenth of a second."""
+    found, start = [], clock.now
+    while clock.now - start < seconds:
+        for _ in range(slots.take(1)):
+            found.append(round(clock.now - start, 1))
+            slots.fail()
+            slots.give()
+        clock.advance(0.1)
+    return found
+
+
+def test_a_backend_that_fails_is_asked_less_and_less_but_never_given_up() -> None:
+    clock = FakeClock()
+    asked = tries(Slots(8, clock, lambda: None), clock, 120)
+
+    assert 4 > len([at for at in asked if at <= 3])
+    assert REST_SECONDS_MAX + 0.2 > max(later - at for at, later in pairwise(asked))
+
+
+def test_what_fails_again_and_again_gets_one_task_at_a_time() -> None:
+    clock = FakeClock()
+    slots = Slots(8, clock, lambda: None)
+    for _ in range(2):
+        slots.fail()
+        clock.advance(REST_SECONDS_MAX)
+
+    assert 1 == slots.take(8)
+    slots.answered()
+    assert 7 == slots.free
+
+
+def test_an_answer_ends_the_rests() -> None:
+    clock = FakeClock()
+    slots = Slots(8, clock, lambda: None)
+    tries(slots, clock, 60)
+    clock.advance(REST_SECONDS_MAX)
+    slots.answered()
+
+    slots.fail()
+    clock.advance(FAIL_SECONDS)
+    assert 8 == slots.free
+
+
+def fill(slots: Slots, wanted: int, came: int) -> None:
+    """Ask a queue that has only so much."""
+    slots.spare(slots.take(wanted) - came)
+
+
+def test_a_full_house_is_pressed_until_something_is_left_over() -> None:
+    slots = Slots(4, FakeClock(), lambda: None)
+    fill(slots, 3, 3)
+    assert not slots.pressed
+
+    fill(slots, 1, 1)
+    assert slots.pressed
+
+    slots.give()
+    fill(slots, 1, 0)
+    assert not slots.pressed
+
+
+def test_who_only_asks_for_work_has_none_yet() -> None:
+    slots = Slots(4, FakeClock(), lambda: None)
+
+    slots.take(4)
+
+    assert not slots.pressed
+
+
+def test_a_slot_on_its_way_to_the_next_task_does_not_relieve() -> None:
+    slots = Slots(4, FakeClock(), lambda: None)
+    fill(slots, 4, 4)
+
+    slots.give()
+    assert slots.pressed
+
+    slots.take(1)
+    assert slots.pressed
+
+
+def test_more_room_is_pressed_once_it_is_full() -> None:
+    slots = Slots(4, FakeClock(), lambda: None)
+    fill(slots, 4, 4)
+
+    slots.resize(8)
+    assert not slots.pressed
+
+    fill(slots, 3, 3)
+    assert slots.pressed
+
+
+def test_one_overload_shows_in_many_refusals_and_counts_once() -> None:
+    clock = FakeClock()
+    slots = Slots(16, clock, lambda: None)
+
+    assert [True, False, False] == [slots.cut(running) for running in (10, 9, 8)]
+    assert 8 == slots.limit
+    clock.advance(OVERLOAD_SECONDS)
+    assert slots.cut(7)

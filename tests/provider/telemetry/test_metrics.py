@@ -1,0 +1,157 @@
+"""What Prometheus reads at a provider."""
+
+from __future__ import annotations
+
+import socket
+
+import httpx
+import pytest
+
+from inferline.clock import SystemClock
+from inferline.memory.tasks import MemoryStore
+from inferline.tasks.store import Outcome
+from inferline_provider import cli
+from inferline_provider.telemetry.attempts import Telemetry, Trail
+from inferline_provider.telemetry.metrics import ProviderMetrics, serving
+from tests.provider.world import until, world
+from tests.support.backend import Backend
+from tests.support.prometheus import value
+from tests.support.script import Script
+from tests.support.seams import new_task
+
+MODEL = {"gen_ai_request_model": "test-model"}
+CHAT = {"gen_ai_operation_name": "chat", **MODEL}
+CANARY = "canary-of-a-prompt"
+QUICK = Script(first=0.01, interval=0.005, tokens=4)
+GIVEN = {"INFERLINE_BASE_URL": "http://gateway:8000", "OPENAI_BASE_URL": "http://llm:8001"}
+
+
+async def scraped(metrics: ProviderMetrics) -> str:
+    async with serving(metrics, "127.0.0.1", 0) as port, httpx.AsyncClient() as client:
+        answer = await client.get(f"http://127.0.0.1:{port}/metrics")
+    assert 200 == answer.status_code
+    return answer.text
+
+
+async def test_a_stream_is_told_with_its_times_and_its_tokens() -> None:
+    metrics = ProviderMetrics()
+    async with world(Backend(script=QUICK), telemetry=Telemetry(watcher=metrics)) as around:
+        asked = {"stream": True, "stream_options": {"include_usage": True}}
+        await around.ended(await around.submit(asked))
+        await until(lambda: metrics._attempts._metrics)
+
+        text = await scraped(metrics)
+
+    assert 1 == value(text, "gen_ai_client_operation_duration_seconds_count", **CHAT)
+    name = "gen_ai_client_operation_time_to_first_chunk_seconds"
+    assert 1 == value(text, f"{name}_count", **CHAT)
+    assert 0.005 < (value(text, f"{name}_sum", **CHAT) or 0) < 1
+    assert 1 == value(text, "gen_ai_server_time_per_output_token_seconds_count", **CHAT)
+    output = {**CHAT, "gen_ai_token_type": "output"}
+    assert 4 == value(text, "gen_ai_client_token_usage_sum", **output)
+    assert 1 == value(text, "inferline_attempts_total", **MODEL, ending="answered")
+    assert 1 == value(text, "inferline_claim_wait_seconds_count", **MODEL, tier="default")
+
+
+async def test_a_backend_that_fails_is_told_with_how_the_attempt_ended() -> None:
+    metrics = ProviderMetrics()
+    async with world(Backend(), telemetry=Telemetry(watcher=metrics)) as around:
+        await around.submit({"x_script": {"status": 500}}, attempts=1)
+        await until(lambda: metrics._attempts._metrics)
+
+        text = await scraped(metrics)
+
+    assert 1 == value(text, "inferline_attempts_total", **MODEL, ending="failed")
+    name = "gen_ai_client_operation_duration_seconds_count"
+    assert 1 == value(text, name, **CHAT, error_type="Broken")
+
+
+async def test_a_client_that_has_gone_is_told_as_an_ended_attempt() -> None:
+    metrics = ProviderMetrics()
+    slow = Backend(script=Script(first=0.01, interval=0.05, tokens=400))
+    async with world(slow, telemetry=Telemetry(watcher=metrics)) as around:
+        task = await around.submit({"stream": True})
+        await until(lambda: around.backend.running)
+        await around.store.cancel(task.ref)
+        await until(lambda: metrics._attempts._metrics)
+
+        text = await scraped(metrics)
+
+    assert 1 == value(text, "inferline_attempts_total", **MODEL, ending="ended")
+
+
+async def test_slots_health_and_calls_are_told_as_they_stand() -> None:
+    metrics = ProviderMetrics()
+    async with world(Backend(slots=4), telemetry=Telemetry(watcher=metrics)):
+        metrics.watch_calls(lambda: {("sqs", "ReceiveMessage"): 7})
+
+        text = await scraped(metrics)
+
+    assert (4, 0, 1) == tuple(
+        value(text, f"inferline_provider_{name}")
+        for name in ("slots", "slots_used", "backend_healthy")
+    )
+    called = {"service": "sqs", "operation": "ReceiveMessage"}
+    assert 7 == value(text, "inferline_aws_calls_total", **called)
+
+
+async def test_no_word_of_what_was_asked_is_told() -> None:
+    metrics = ProviderMetrics()
+    async with world(Backend(script=QUICK), telemetry=Telemetry(watcher=metrics)) as around:
+        asked = {"messages": [{"role": "user", "content": CANARY}], "user": CANARY}
+        task = await around.submit(asked)
+        await around.ended(task)
+        await until(lambda: metrics._attempts._metrics)
+
+        text = await scraped(metrics)
+
+    assert [] == [word for word in (CANARY, task.ref.id, task.body_sha256) if word in text]
+
+
+@pytest.mark.parametrize("count", [-1, 10**400])
+def test_a_backend_that_counts_nonsense_is_not_believed(count: int) -> None:
+    metrics, store = ProviderMetrics(), MemoryStore()
+    telemetry = Telemetry(watcher=metrics)
+    trail = Trail(telemetry, new_task(store), "p1", SystemClock(), store.now_ms)
+
+    with trail.asking():
+        trail.answered(Outcome(status=200, usage={"prompt_tokens": count, "output_tokens": 2}))
+    trail.ended("answered")
+
+    counted = [one for one in metrics.collect() if one.name == "gen_ai_client_token_usage"]
+    kinds = {sample.labels["gen_ai_token_type"] for one in counted for sample in one.samples}
+    assert {"output"} == kinds
+
+
+def test_a_provider_opens_no_port_unless_it_is_asked_to() -> None:
+    settings, _ = cli.read([], GIVEN)
+
+    assert settings.metrics_port is None
+
+
+def test_a_port_is_open_to_this_machine_only_unless_it_is_said_otherwise() -> None:
+    alone, _ = cli.read([], {**GIVEN, "METRICS_PORT": "9101"})
+    other, _ = cli.read(["--metrics-port", "0", "--metrics-host", "0.0.0.0"], GIVEN)
+
+    assert (9101, "127.0.0.1") == (alone.metrics_port, alone.metrics_host)
+    assert (0, "0.0.0.0") == (other.metrics_port, other.metrics_host)
+
+
+@pytest.mark.parametrize("text", ["70000", "-1", "http"])
+def test_a_port_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(cli.SettingsError, match=r"METRICS_PORT .* must be a port"):
+        cli.read([], {**GIVEN, "METRICS_PORT": text})
+
+
+def test_a_taken_port_ends_the_start_with_a_sentence(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        monkeypatch.setenv("METRICS_PORT", str(taken.getsockname()[1]))
+        for name, text in GIVEN.items():
+            monkeypatch.setenv(name, text)
+
+        code = cli.main([])
+
+    assert 2 == code
+    assert "METRICS_PORT (--metrics-port) can't be used" in capsys.readouterr().err
