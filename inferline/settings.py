@@ -229,6 +229,12 @@ class Settings:
         "How old the gateway's picture of the registry may be, and the count of who serves each "
         "model.",
     )
+    overview_seconds: float = _setting(3.0, "How old the overview may be that a gateway shows.")
+    figures_seconds: float = _setting(
+        5.0,
+        "Between two writes of the figures of a gateway's requests, which overviews are made of. "
+        "On AWS Lambda: a minute.",
+    )
 
     lease_seconds: float = _setting(
         30.0, "How long a claim holds unless renewed; it is renewed at a third of that."

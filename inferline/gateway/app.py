@@ -134,7 +134,7 @@ async def _background(
     flushing = (
         minutes.flushing(line.clock, seconds=FIGURES_SECONDS)
         if deployed
-        else minutes.flushing(line.clock, note_waiting)
+        else minutes.flushing(line.clock, note_waiting, line.settings.figures_seconds)
     )
     settlement = Settlement(usage=stores.usage, minutes=stores.minutes)
     async with flushing, settlement.running(line.clock) if stores.emulated else nullcontext():

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import pytest_asyncio
 
 from inferline.gateway.routes import page
 from tests.support.gateway import running_gateway
@@ -14,7 +15,7 @@ from tests.support.gateway import running_gateway
 FILES = sorted(path.name for path in page.folder().iterdir())
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def client() -> AsyncIterator[httpx.AsyncClient]:
     """A client without a key of a gateway that asks for keys."""
     async with (

@@ -11,7 +11,7 @@ import pytest
 from playwright.async_api import expect
 
 from inferline.local.llm import model
-from tests.dashboard.conftest import DESKTOP, PHONE, Visit
+from tests.dashboard.conftest import DESKTOP, PHONE, QUICK, Visit
 from tests.support.line import Line, empty_line
 from tests.support.llm import start_line
 
@@ -26,7 +26,7 @@ VIEWS = {
 def line() -> Iterator[Line]:
     """A gateway, llama.cpp with a small model, and a provider for it."""
     with empty_line() as line:
-        start_line(line, slots=2, context=512)
+        start_line(line, slots=2, context=512, **QUICK)
         line.start_provider("this-machine", None, "--slots", "2")
         yield line
 

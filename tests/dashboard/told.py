@@ -140,6 +140,7 @@ class Told:
     async def prepare(self, page: Page) -> None:
         """Have the page ask here."""
         if self.is_still:
+            await page.add_init_script("globalThis.inferlineEveryMs = undefined;")
             await page.clock.install(time=NOW)
             await page.clock.pause_at(NOW + 1)
         await page.route(f"{URL}/**", self._answer)

@@ -12,14 +12,14 @@ from tests.support.emulators import free_port
 from tests.support.line import Line, get_json, until
 
 
-def start_line(line: Line, *, slots: int, context: int) -> None:
-    """Start the server and the gateway; ``context`` is tokens for each slot."""
+def start_line(line: Line, *, slots: int, context: int, **environ: str) -> None:
+    """Start the server and the gateway, with ``environ``; ``context`` is tokens for each slot."""
     port = free_port()
     command = ["--model", model_path(), "--alias", model.ALIAS, "--port", str(port)]
     command += ["--slots", str(slots), "--threads", "1", "--context", str(context)]
     llm = line.start("llm", "inferline.local.llm", *command)
     line.backend_url = f"http://127.0.0.1:{port}"
-    line.start_gateway()
+    line.start_gateway(**environ)
     health = f"{line.backend_url}/health"
     until(lambda: llm.process.poll() is not None or get_json(health), "llama.cpp is up")
     assert llm.process.poll() is None, llm.log

@@ -43,8 +43,6 @@ from inferline.usage.minutes import (
 )
 from inferline.validation.payload import MODEL_CHARS_MAX
 
-#: How old an overview may be, seconds.
-OVERVIEW_SECONDS: Final = 3.0
 #: How many unfinished tasks of a model are looked at. Of more, SQS estimates how many there are.
 TASKS_MAX: Final = 200
 #: Gateways write a minute's figures up to so many minutes late; older ones are not read again.
@@ -70,7 +68,7 @@ class Overview:
     def __init__(self, office: Office) -> None:
         self._office = office
         self._hour = LastHour(office.minutes.store)
-        self._cached = Cached(self._look, office.line.clock, OVERVIEW_SECONDS)
+        self._cached = Cached(self._look, office.line.clock, office.line.settings.overview_seconds)
 
     async def get(self, caller: Caller) -> OverviewObject:
         """
