@@ -31,7 +31,7 @@ LAMBDA_CONTEXT: Final = b"x-amzn-lambda-context"
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class EdgeContext:
     """What AWS says of a request."""
 
     #: API Gateway's context, empty where there is none.
@@ -40,14 +40,14 @@ class Told:
     seconds_left: float
 
 
-def from_mangum(scope: Scope) -> Told:
+def from_mangum(scope: Scope) -> EdgeContext:
     """What the event and the function's context say."""
     event, context = scope["aws.event"], scope["aws.context"]
     left = context.get_remaining_time_in_millis() / 1000 - MARGIN_SECONDS
-    return Told(event.get("requestContext") or {}, min(left, BUFFERED_SECONDS_MAX))
+    return EdgeContext(event.get("requestContext") or {}, min(left, BUFFERED_SECONDS_MAX))
 
 
-def from_adapter(scope: Scope, wall: Callable[[], float] = time.time) -> Told:
+def from_adapter(scope: Scope, wall: Callable[[], float] = time.time) -> EdgeContext:
     """
     What the Lambda Web Adapter's headers say.
 
@@ -57,7 +57,7 @@ def from_adapter(scope: Scope, wall: Callable[[], float] = time.time) -> Told:
     headers = dict(scope["headers"])
     deadline_ms = _document(headers.get(LAMBDA_CONTEXT)).get("deadline", inf)
     left = deadline_ms / 1000 - wall() - MARGIN_SECONDS
-    return Told(_document(headers.get(REQUEST_CONTEXT)), left)
+    return EdgeContext(_document(headers.get(REQUEST_CONTEXT)), left)
 
 
 def caller(request: Mapping[str, Any]) -> Caller | None:
@@ -91,7 +91,7 @@ class AtEdge:
     that is before Lambda counts the function as started.
     """
 
-    def __init__(self, app: Opened[ASGIApp], told: Callable[[Scope], Told]) -> None:
+    def __init__(self, app: Opened[ASGIApp], told: Callable[[Scope], EdgeContext]) -> None:
         self._app = app
         self._told = told
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
-from inferline.maintenance.sweep import Figures
+from inferline.maintenance.sweep import SweepReport
 from inferline.usage.ledger import Entry
 
 NAMESPACE: Final = "InferLine"
@@ -39,7 +39,7 @@ class EmfLedger:
             emit({"Errors": 1}, Code=entry.code)
 
 
-def emit_figures(figures: Figures) -> None:
+def emit_figures(figures: SweepReport) -> None:
     """Write what the sweep found, unless there is nothing: each metric costs for its hours."""
     if not (figures.waiting or figures.running or figures.providers):
         return

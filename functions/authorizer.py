@@ -9,7 +9,7 @@ from typing import Any
 from functions._metrics import emit_failure
 from functions._policy import policy, shown
 from functions._wiring import Opened, aws, run, settings
-from inferline.accounts.key_cache import Known
+from inferline.accounts.key_cache import KeyCache
 from inferline.accounts.keyring import Keyring
 from inferline.aws.dynamodb.keys import DynamoKeys
 from inferline.aws.dynamodb.tenants import DynamoTenants
@@ -18,11 +18,11 @@ from inferline.errors import NotAuthenticated, Unavailable
 
 
 @asynccontextmanager
-async def _known() -> AsyncIterator[Known]:
+async def _known() -> AsyncIterator[KeyCache]:
     async with aws() as client:
         table = settings.registry_table
         keys, tenants = DynamoKeys(client, table), DynamoTenants(client, table)
-        yield Known(Keyring(keys, tenants, client.now_ms), SystemClock())
+        yield KeyCache(Keyring(keys, tenants, client.now_ms), SystemClock())
 
 
 _opened = Opened(_known).at_start()

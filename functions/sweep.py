@@ -16,12 +16,12 @@ from inferline.aws.dynamodb.registry import DynamoRegistry
 from inferline.aws.dynamodb.tasks import DynamoTaskStore
 from inferline.aws.dynamodb.usage import DynamoUsage
 from inferline.aws.sqs import SqsQueueMaker
-from inferline.maintenance.sweep import Figures, Sweep
-from inferline.usage.aggregation import Settlement
+from inferline.maintenance.sweep import Sweep, SweepReport
+from inferline.usage.aggregation import UsageAggregator
 
 
 @asynccontextmanager
-async def _work() -> AsyncIterator[tuple[Sweep, Settlement]]:
+async def _work() -> AsyncIterator[tuple[Sweep, UsageAggregator]]:
     async with aws() as client:
         minutes = DynamoMinutes(client, settings.registry_table)
         usage = DynamoUsage(
@@ -34,7 +34,7 @@ async def _work() -> AsyncIterator[tuple[Sweep, Settlement]]:
             queue_maker=SqsQueueMaker(client, settings),
             models=settings.listed_models,
         )
-        yield sweep, Settlement(usage=usage, minutes=minutes)
+        yield sweep, UsageAggregator(usage=usage, minutes=minutes)
 
 
 _opened = Opened(_work).at_start()
@@ -47,7 +47,7 @@ def handler(event: dict[str, Any], context: Any) -> None:
     run(_settle(), context)
 
 
-async def _sweep() -> Figures:
+async def _sweep() -> SweepReport:
     sweep, _ = await _opened()
     return await sweep.run()
 

@@ -9,23 +9,23 @@ from typing import Final
 SLUG_CHARS_MAX: Final = 40
 _DIGEST_CHARS: Final = 12
 #: Two of 500 models have the same mark once in 30,000 times; then both are asked for the task.
-MARK_CHARS: Final = 8
+MODEL_HASH_CHARS: Final = 8
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
 #: Between a model's name and the tenant that it is reserved for; neither may hold it.
-_RESERVED: Final = "#"
+_TENANT_SEPARATOR: Final = "#"
 #: What the slug of a reserved model begins with, and no other.
-RESERVED_SLUG: Final = "-"
-_RESERVED_DIGEST_CHARS: Final = 32
+DEDICATED_SLUG_PREFIX: Final = "-"
+_DEDICATED_DIGEST_CHARS: Final = 32
 
 
-def reserved(model: str, tenant: str) -> str:
+def dedicated_name(model: str, tenant: str) -> str:
     """What the registry calls a model as far as it is reserved for a tenant."""
-    return f"{model}{_RESERVED}{tenant}"
+    return f"{model}{_TENANT_SEPARATOR}{tenant}"
 
 
-def plain(name: str) -> str:
+def base_name(name: str) -> str:
     """What clients and backends call the model that the registry calls ``name``."""
-    return name.partition(_RESERVED)[0]
+    return name.partition(_TENANT_SEPARATOR)[0]
 
 
 def slug(model: str) -> str:
@@ -36,16 +36,16 @@ def slug(model: str) -> str:
     of a reserved model is a dash and digits: rights to other models end in a star, and whatever
     those are called, none of these can begin like it.
     """
-    if _RESERVED in model:
+    if _TENANT_SEPARATOR in model:
         digest = hashlib.sha256(model.encode()).hexdigest()
-        return f"{RESERVED_SLUG}{digest[:_RESERVED_DIGEST_CHARS]}"
+        return f"{DEDICATED_SLUG_PREFIX}{digest[:_DEDICATED_DIGEST_CHARS]}"
     readable = _UNSAFE.sub("-", model)[:SLUG_CHARS_MAX].strip("-") or "model"
     return f"{readable}-{hashlib.sha256(model.encode()).hexdigest()[:_DIGEST_CHARS]}"
 
 
-def mark(slug: str) -> str:
+def model_hash(slug: str) -> str:
     """The part of a slug that its tasks' ids end in, hex: by it their model is found again."""
-    return slug[-_DIGEST_CHARS:][:MARK_CHARS]
+    return slug[-_DIGEST_CHARS:][:MODEL_HASH_CHARS]
 
 
 #: What a model or a provider may be called: no markup, no control characters, no spaces.

@@ -16,7 +16,7 @@ from inferline.aws.dynamodb.registry import PROVIDERS
 from inferline.aws.dynamodb.tenants import TENANTS
 from inferline.aws.dynamodb.usage import USAGE
 from inferline.aws.lending import BODY_ACTIONS, KEY_ACTIONS, QUEUE_ACTIONS, TASK_ACTIONS
-from inferline.names import RESERVED_SLUG
+from inferline.names import DEDICATED_SLUG_PREFIX
 from infra.functions import INFERENCE
 from infra.queues import Queues
 from infra.rights import queue_arns, through_services
@@ -40,7 +40,7 @@ GATEWAY: Final = replace(
 )
 
 
-class Access(Construct):
+class OutsideRoles(Construct):
     """
     The provider role, and a policy that an instance's own role can have instead.
 
@@ -88,8 +88,10 @@ def _statements(storage: Storage) -> list[iam.PolicyStatement]:
 
 def _unreserved(storage: Storage) -> list[iam.PolicyStatement]:
     """Nothing that is reserved for a tenant."""
-    queues = [arn.replace("-*-", f"-{RESERVED_SLUG}*-") for arn in queue_arns(storage.stack_name)]
-    bodies = [storage.bodies.arn_for_objects(f"{RESERVED_SLUG}*")]
+    queues = [
+        arn.replace("-*-", f"-{DEDICATED_SLUG_PREFIX}*-") for arn in queue_arns(storage.stack_name)
+    ]
+    bodies = [storage.bodies.arn_for_objects(f"{DEDICATED_SLUG_PREFIX}*")]
     deny = partial(iam.PolicyStatement, effect=iam.Effect.DENY)
     return [
         deny(sid="NoReservedQueues", actions=list(QUEUE_ACTIONS), resources=queues),
@@ -97,7 +99,9 @@ def _unreserved(storage: Storage) -> list[iam.PolicyStatement]:
             sid="NoReservedTasks",
             actions=list(TASK_ACTIONS),
             resources=[storage.tasks.table_arn],
-            conditions={"ForAnyValue:StringLike": {"dynamodb:LeadingKeys": [f"{RESERVED_SLUG}*"]}},
+            conditions={
+                "ForAnyValue:StringLike": {"dynamodb:LeadingKeys": [f"{DEDICATED_SLUG_PREFIX}*"]}
+            },
         ),
         deny(sid="NoReservedBodies", actions=list(BODY_ACTIONS), resources=bodies),
     ]

@@ -20,7 +20,7 @@ DELETE_MAX: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class AwsAccount:
     """One account and region."""
 
     session: Any

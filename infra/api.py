@@ -15,8 +15,8 @@ from constructs import Construct
 from inferline.gateway.edge import cors
 from inferline.gateway.routes.inference import ENDPOINTS
 from infra.functions import Functions
-from infra.gateway_responses import refuse
-from infra.log_group import journal
+from infra.gateway_responses import gateway_responses
+from infra.log_group import log_group
 from infra.storage import Storage
 from infra.switches import Switches
 
@@ -76,12 +76,12 @@ class Api(Construct):
         assert isinstance(declared, apigateway.CfnAuthorizer)
         # The construct says that they are an empty text, which is not to say nothing.
         declared.add_property_deletion_override("IdentitySource")
-        refuse(self.rest, switches.cors_origins)
+        gateway_responses(self.rest, switches.cors_origins)
         self._route()
 
     def _rest(self, storage: Storage) -> apigateway.RestApi:
         switches = self._switches
-        log = journal(
+        log = log_group(
             self, "Log", f"/aws/apigateway/{switches.stack}", switches.log_days, storage.key
         )
         return apigateway.RestApi(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from infra import node
-from infra.account import Account
+from infra.account import AwsAccount
 
 NEXT: Final = """
 InferLine answers at {url}
@@ -36,7 +36,7 @@ A GPU host that serves (docs/running-a-provider.md):
 
 def main(arguments: Sequence[str]) -> int:
     """Bootstrap where nobody has, deploy, and say what comes next."""
-    account = Account.found()
+    account = AwsAccount.found()
     if not _agreed(account):
         print("Nothing was done.")
         return 1
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _agreed(account: Account) -> bool:
+def _agreed(account: AwsAccount) -> bool:
     """Whether that is the account that was meant; a script has said so by running this."""
     print(f"Deploying to account {account.id}, {account.region}.")
     return not sys.stdin.isatty() or input("Is that the one? [y/N] ").strip().lower() == "y"

@@ -10,7 +10,7 @@ from typing import Final
 
 from botocore.exceptions import ClientError, WaiterError
 
-from infra.account import Account
+from infra.account import AwsAccount
 from infra.node import ROOT
 from infra.switches import Switches
 
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--stack", default=_declared(), help="default: as in cdk.json")
     parser.add_argument("--yes", action="store_true", help="do not ask")
     options = parser.parse_args(arguments)
-    account = Account.found()
+    account = AwsAccount.found()
     outputs = account.stack(options.stack)
     if outputs is None:
         print(f"There is no stack {options.stack} in account {account.id}, {account.region}.")
@@ -49,12 +49,12 @@ def _declared() -> str:
     return Switches.from_context(json.loads((ROOT / "cdk.json").read_text())["context"]).stack
 
 
-def _agreed(stack: str, account: Account) -> bool:
+def _agreed(stack: str, account: AwsAccount) -> bool:
     question = ASK.format(stack=stack, id=account.id, region=account.region)
     return input(question).strip() == stack
 
 
-def _remove(account: Account, stack: str, bucket: str | None) -> int:
+def _remove(account: AwsAccount, stack: str, bucket: str | None) -> int:
     """What the stack made goes with it; what it held or an enrolment made has to be named."""
     queues = account.queues(stack)
     try:

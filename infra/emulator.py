@@ -69,7 +69,7 @@ Ctrl-C ends everything."""
 
 _SECRET: Final = re.compile(r"\bilp?_[0-9A-Za-z]+_[0-9A-Za-z]+\b")
 
-Tell = Callable[[str], None]
+Print = Callable[[str], None]
 
 
 class StepFailed(Exception):
@@ -80,7 +80,7 @@ class Deployment:
     """The steps, each a method; leaving the block ends every process that they started."""
 
     def __init__(
-        self, folder: Path, tell: Tell, environ: Mapping[str, str], models: Sequence[str] = ()
+        self, folder: Path, tell: Print, environ: Mapping[str, str], models: Sequence[str] = ()
     ) -> None:
         """Keep all files in ``folder``; ``models`` are declared as in cdk.json."""
         self.emulator_url = f"http://127.0.0.1:{_free_port()}"

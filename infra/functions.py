@@ -21,7 +21,7 @@ from inferline.aws.dynamodb.tenants import TENANTS
 from inferline.aws.dynamodb.usage import USAGE
 from infra import asset
 from infra.environment import environment
-from infra.log_group import journal
+from infra.log_group import log_group
 from infra.queues import Queues
 from infra.rights import Rights
 from infra.storage import Storage
@@ -211,7 +211,7 @@ class Functions(Construct):
         """The function with the rights of its row."""
         name = f"{self._switches.stack}-{function.name.replace('_', '-')}"
         path, days = f"/aws/lambda/{name}", self._switches.log_days
-        log = journal(self, f"{function.name}-log", path, days, self._storage.key)
+        log = log_group(self, f"{function.name}-log", path, days, self._storage.key)
         reserved = function.at_once if self._switches.reserved_concurrency else None
         return lambda_.Function(
             self,

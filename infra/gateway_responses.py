@@ -55,7 +55,7 @@ REFUSALS: Final[Mapping[str, tuple[apigateway.ResponseType, InferLineError, bool
 }
 
 
-def refuse(api: apigateway.RestApi, origins: Sequence[str] = ()) -> None:
+def gateway_responses(api: apigateway.RestApi, origins: Sequence[str] = ()) -> None:
     """Give ``api`` the body of each refusal, which pages of ``origins`` may read."""
     for name, (kind, error, own_status) in REFUSALS.items():
         api.add_gateway_response(

@@ -8,7 +8,7 @@ from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 
-def journal(scope: Construct, name: str, path: str, days: int, key: kms.IKey) -> logs.LogGroup:
+def log_group(scope: Construct, name: str, path: str, days: int, key: kms.IKey) -> logs.LogGroup:
     """The log group at ``path``."""
     group = logs.LogGroup(
         scope, name, log_group_name=path, encryption_key=key, removal_policy=RemovalPolicy.DESTROY

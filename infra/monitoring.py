@@ -27,7 +27,7 @@ _MINUTE: Final = Duration.minutes(1)
 _FIVE_MINUTES: Final = Duration.minutes(5)
 
 
-class Operations(Construct):
+class Monitoring(Construct):
     """The dashboard, the alarms and whom they tell."""
 
     def __init__(

@@ -8,12 +8,12 @@ from typing import Any
 from aws_cdk import App, CfnOutput, Stack
 from constructs import Construct
 
-from infra.access import Access
+from infra.access import OutsideRoles
 from infra.api import Api
 from infra.dashboard import Page
 from infra.firewall import Firewall
 from infra.functions import Functions
-from infra.monitoring import Operations
+from infra.monitoring import Monitoring
 from infra.queues import Queues
 from infra.storage import Storage
 from infra.switches import Switches
@@ -33,7 +33,7 @@ class InferLine(Stack):
         storage = Storage(self, "Storage", switches)
         queues = Queues(self, "Queues", switches, storage.key)
         functions = Functions(self, "Functions", switches, storage, queues)
-        access = Access(self, "Access", storage, queues, lender=functions.lender)
+        access = OutsideRoles(self, "Access", storage, queues, lender=functions.lender)
         functions.lend(access.role)
         api = Api(self, "Api", switches, functions, storage)
         if switches.waf:
@@ -41,7 +41,7 @@ class InferLine(Stack):
         if switches.page:
             page = Page(self, "Page", switches, functions, api)
             CfnOutput(self, "PageUrl", value=page.url, description="For browsers")
-        Operations(self, "Operations", switches, storage, queues, functions, api)
+        Monitoring(self, "Operations", switches, storage, queues, functions, api)
 
         CfnOutput(self, "BaseUrl", value=api.rest.url.rstrip("/"), description="For clients")
         CfnOutput(self, "ProviderPolicy", value=access.policy.managed_policy_arn)

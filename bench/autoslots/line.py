@@ -22,8 +22,8 @@ from inferline.tasks.queue import Message
 from inferline.tasks.task import Task, TaskRef
 from inferline_provider import provider
 from inferline_provider.backend.capacity import UNKNOWN, Room
-from inferline_provider.backend.client import Backend
-from inferline_provider.backend.health import Health
+from inferline_provider.backend.client import BackendClient
+from inferline_provider.backend.health import BackendHealth
 from inferline_provider.enrolment import GrantedCredentials
 from inferline_provider.settings import Settings
 from inferline_provider.telemetry.attempts import UNTOLD
@@ -38,7 +38,7 @@ DAY_MS = 86_400_000
 TERMS = Terms.model_validate(GatewaySettings())
 
 
-class Server(Backend):
+class Server(BackendClient):
     """The engine as the provider's code sees it."""
 
     def __init__(self, engine: Engine, *, tells: bool) -> None:
@@ -164,7 +164,7 @@ class Line:
         )
         clock = VirtualClock()
         self.server = Server(self.engine, tells=self.tells)
-        health, gateway = Health(self.server, chosen, clock), cast(Any, self.door)
+        health, gateway = BackendHealth(self.server, chosen, clock), cast(Any, self.door)
         credentials = GrantedCredentials(clock, own=True)
         return provider.Provider(chosen, health, gateway, credentials, clock, UNTOLD)
 

@@ -27,9 +27,9 @@ from inferline.aws.dynamodb.task_rows import ENDED_KEY
 from inferline.aws.dynamodb.tasks import DynamoTaskStore
 from inferline.aws.dynamodb.usage import DynamoUsage
 from inferline.names import slug
-from inferline.tasks.store import Claimed, Outcome
+from inferline.tasks.store import AttemptOutcome, Claimed
 from inferline.tasks.task import Task, TaskRef
-from inferline.usage.aggregation import Settlement
+from inferline.usage.aggregation import UsageAggregator
 from inferline.usage.ledger import Entry
 from inferline.usage.minutes import MinuteLedger
 
@@ -88,7 +88,7 @@ async def _count(scene: Scene) -> dict[str, Any]:
     client = cast(AwsClient, tables)
     store, minutes = DynamoTaskStore(client, "tasks", packs=True), DynamoMinutes(client, "registry")
     usage = DynamoUsage(client, "tasks", "registry", days_kept=400)
-    settlement = Settlement(usage=usage, minutes=minutes)
+    settlement = UsageAggregator(usage=usage, minutes=minutes)
     ledger = MinuteLedger(minutes)
 
     async def ask(number: int) -> None:
@@ -151,7 +151,7 @@ async def _answer(store: DynamoTaskStore, number: int, account: int) -> None:
     assert isinstance(claimed, Claimed)
     told = {"prompt_tokens": 1234, "completion_tokens": 490, "total_tokens": 1724}
     tail = random.Random(number).randbytes(TAIL_BYTES)
-    outcome = Outcome(status=200, content_type="application/json", tail=tail, usage=told)
+    outcome = AttemptOutcome(status=200, content_type="application/json", tail=tail, usage=told)
     await store.finish(claimed.task, outcome)
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import sys
 
 from inferline_provider.cli import main
-from inferline_provider.pull.yielding import Handicaps
+from inferline_provider.pull.yielding import YieldPolicies
 
 if __name__ == "__main__":
-    Handicaps.know = lambda self, faster, task_seconds: None  # type: ignore[method-assign]
+    YieldPolicies.know = lambda self, faster, task_seconds: None  # type: ignore[method-assign]
     sys.exit(main())

@@ -11,9 +11,9 @@ from bench.growth.line import PATH, World
 from bench.growth.scene import Scene
 from bench.sim import virtual_time
 from inferline.accounts.caller import ANYONE
-from inferline.fleet.aggregation import Census
+from inferline.fleet.aggregation import FleetAggregator
 from inferline.gateway.answer.answer import Answer
-from inferline.gateway.answer.request_log import Visit
+from inferline.gateway.answer.request_log import RequestLog
 from inferline.settings import Settings
 from inferline.validation import payload
 
@@ -37,7 +37,7 @@ async def _cpu(world: World) -> dict[str, list[float]]:
     model = await line.catalogue.model(name)
     read = payload.Payload(model=name)
     task = await line.draft(f"req_{0:032}", PATH, read, b"{}")
-    answer = Answer(line, task, Visit(line, PATH, ANYONE), streamed=False)
+    answer = Answer(line, task, RequestLog(line, PATH, ANYONE), streamed=False)
     await line.catalogue.depth_now(model.queues["default"])
 
     async def beat(number: int) -> None:
@@ -56,7 +56,7 @@ async def _cpu(world: World) -> dict[str, list[float]]:
 
     async def census(_: int) -> None:
         await asyncio.sleep(TURN_SECONDS)
-        assert await Census(process.office.registry, 0.0).changed()
+        assert await FleetAggregator(process.office.registry, 0.0).changed()
 
     return {
         "a heartbeat": await _taken(beat, TIMES),

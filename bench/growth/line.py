@@ -27,11 +27,11 @@ from inferline.aws.api.client import AwsClient
 from inferline.aws.dynamodb.minutes import DynamoMinutes
 from inferline.aws.dynamodb.registry import DynamoRegistry
 from inferline.aws.dynamodb.tasks import DynamoTaskStore
-from inferline.fleet.aggregation import Census
+from inferline.fleet.aggregation import FleetAggregator
 from inferline.fleet.enrolment import Enrolment, Grant, OfferedModel, ToldSpeed
 from inferline.fleet.registry import Model, Provider
 from inferline.gateway.answer.answer import Answer
-from inferline.gateway.answer.request_log import Visit
+from inferline.gateway.answer.request_log import RequestLog
 from inferline.gateway.routes import control, tasks
 from inferline.gateway.routes.control import Office
 from inferline.gateway.routes.overview import Overview
@@ -157,7 +157,7 @@ class World:
                 service_seconds=10.0,
             )
             await registry.put_provider(told)
-        await Census(registry, 0.0).changed()
+        await FleetAggregator(registry, 0.0).changed()
 
     async def provide(self, number: int, stopping: provider.Stopping) -> None:
         """What `inferline_provider.provider.run` does, with nothing to connect to."""
@@ -179,7 +179,7 @@ class World:
             task = await line.draft(task_id, PATH, read, body)
             await line.submit(task, body)
             self._asked.append(task)
-            answer = Answer(line, task, Visit(line, PATH, ANYONE), streamed=False)
+            answer = Answer(line, task, RequestLog(line, PATH, ANYONE), streamed=False)
             await answer({}, _never, self._note)
             if self.scene.functions:  # Then Lambda may freeze it.
                 await process.office.minutes.flush()

@@ -54,7 +54,7 @@ class Queues:
         self._show(self._queues[queue], _Message(message.dumps(), now_ms))
 
     async def receive(
-        self, queue: str, *, limit: int, wait_seconds: int, hidden_seconds: int
+        self, queue: str, *, limit: int, wait_seconds: int, visibility_timeout_seconds: int
     ) -> list[Delivery]:
         """Take messages, waiting for the first."""
         await self._called("ReceiveMessage")
@@ -65,9 +65,9 @@ class Queues:
             await asyncio.wait({future}, timeout=wait_seconds)
             future.cancel()
         taken = [there.visible.popleft() for _ in range(min(limit, len(there.visible)))]
-        return [self._deliver(queue, message, hidden_seconds) for message in taken]
+        return [self._deliver(queue, message, visibility_timeout_seconds) for message in taken]
 
-    async def hide(self, deliveries: Sequence[Delivery], seconds: int) -> None:
+    async def change_visibility(self, deliveries: Sequence[Delivery], seconds: int) -> None:
         """Keep messages hidden, or give them back."""
         await self._called("ChangeMessageVisibilityBatch", -(-len(deliveries) // BATCH_MAX))
         for delivery in deliveries:

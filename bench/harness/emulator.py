@@ -23,7 +23,13 @@ from typing import Any, Final
 
 from bench.harness.distance import DYNAMODB, SEND_TO_RECEIVE, SQS, Distance
 from inferline.local.emulator import __main__ as emulator
-from inferline.local.emulator.long_poll import App, EndAbandonedPolls, Message, Receive, Send
+from inferline.local.emulator.long_poll import (
+    AsgiApp,
+    AsgiMessage,
+    AsgiReceive,
+    AsgiSend,
+    EndAbandonedPolls,
+)
 
 #: What an item of a batch has once in its request.
 ITEM_MARKS: Final = {"BatchWriteItem": b'"PutRequest"', "BatchGetItem": b'"sk"'}
@@ -39,12 +45,12 @@ _came: ContextVar[float] = ContextVar("came")
 class Counted:
     """Counts calls by operation, and the items of batches; `GET /_bench/calls` tells."""
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: AsgiApp) -> None:
         self._app = app
         self.calls: Counter[str] = Counter()
         self.items: Counter[str] = Counter()
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: AsgiMessage, receive: AsgiReceive, send: AsgiSend) -> None:
         """Serve one ASGI scope."""
         operation = operation_of(scope)[1]
         if not operation:
@@ -58,8 +64,8 @@ class Counted:
             receive = self._counting(operation, mark, receive)
         await self._app(scope, receive, send)
 
-    def _counting(self, operation: str, mark: bytes, receive: Receive) -> Receive:
-        async def seen() -> Message:
+    def _counting(self, operation: str, mark: bytes, receive: AsgiReceive) -> AsgiReceive:
+        async def seen() -> AsgiMessage:
             message = await receive()
             self.items[operation] += message.get("body", b"").count(mark)
             return message
@@ -67,7 +73,7 @@ class Counted:
         return seen
 
 
-def operation_of(scope: Message) -> tuple[str, str]:
+def operation_of(scope: AsgiMessage) -> tuple[str, str]:
     """The service and the operation that a call is for, empty for what is no call to AWS's JSON."""
     if scope["type"] == "http":
         for name, value in scope["headers"]:
@@ -77,7 +83,7 @@ def operation_of(scope: Message) -> tuple[str, str]:
     return "", ""
 
 
-async def _tell(document: Mapping[str, Any], send: Send) -> None:
+async def _tell(document: Mapping[str, Any], send: AsgiSend) -> None:
     headers = [(b"content-type", b"application/json")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": json.dumps(document).encode()})
@@ -86,7 +92,7 @@ async def _tell(document: Mapping[str, Any], send: Send) -> None:
 class Far:
     """Answers each call as late as AWS would; a poll that waits is answered with its message."""
 
-    def __init__(self, app: App, seed: int) -> None:
+    def __init__(self, app: AsgiApp, seed: int) -> None:
         self._app = app
         chance = random.Random(seed)
         self._distances = {
@@ -94,7 +100,7 @@ class Far:
             "DynamoDB_20120810": Distance(DYNAMODB, chance),
         }
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: AsgiMessage, receive: AsgiReceive, send: AsgiSend) -> None:
         """Serve one ASGI scope."""
         distance = self._distances.get(operation_of(scope)[0])
         if distance is None:
@@ -105,7 +111,7 @@ class Far:
         _came.set(came)
         await asyncio.sleep(seconds / 2)
 
-        async def late(message: Message) -> None:
+        async def late(message: AsgiMessage) -> None:
             if message["type"] == "http.response.start":
                 # A poll that has waited for longer is answered at once.
                 await asyncio.sleep(max(0.0, came + seconds - loop.time()))
@@ -143,7 +149,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=1, help="of what is drawn (%(default)s)")
     options, rest = parser.parse_known_args(arguments)
 
-    def layered(app: App) -> App:
+    def layered(app: AsgiApp) -> AsgiApp:
         counted = Counted(EndAbandonedPolls(app))
         if not options.far:
             return counted

@@ -23,7 +23,7 @@ from inferline.memory.registry import MemoryRegistry
 from inferline.memory.tasks import MemoryBodies, MemoryQueue, MemoryStore
 from inferline.settings import Settings
 from inferline.tasks.queue import Delivery, Depth, Message
-from inferline.tasks.store import Claimed, Outcome, Refused
+from inferline.tasks.store import AttemptOutcome, Claimed, Refused
 from inferline.tasks.task import Task, TaskRef
 from inferline.validation import payload
 from inferline_provider import provider, settings
@@ -79,7 +79,7 @@ class FarStore(MemoryStore):
         await self._distance.pass_by()
         return await super().claim(ref, owner, lease_seconds)
 
-    async def finish(self, task: Task, outcome: Outcome) -> None:
+    async def finish(self, task: Task, outcome: AttemptOutcome) -> None:
         await self._distance.pass_by()
         await super().finish(task, outcome)
         if outcome.status == 200:
@@ -105,11 +105,14 @@ class FarQueue(MemoryQueue):
         await super().send(queue, message, tenant)
 
     async def receive(
-        self, queue: str, *, limit: int, wait_seconds: int, hidden_seconds: int
+        self, queue: str, *, limit: int, wait_seconds: int, visibility_timeout_seconds: int
     ) -> list[Delivery]:
         await self._distance.pass_by()
         return await super().receive(
-            queue, limit=limit, wait_seconds=wait_seconds, hidden_seconds=hidden_seconds
+            queue,
+            limit=limit,
+            wait_seconds=wait_seconds,
+            visibility_timeout_seconds=visibility_timeout_seconds,
         )
 
     async def delete(self, deliveries: Sequence[Delivery]) -> None:

@@ -16,7 +16,7 @@ from bench.sim.virtual_time import VirtualClock
 from inferline.memory.tasks import MemoryStore
 from inferline.names import slug
 from inferline.tasks.queue import Delivery, Depth, Message
-from inferline.tasks.store import Claimed, Outcome, Refused
+from inferline.tasks.store import AttemptOutcome, Claimed, Refused
 from inferline.tasks.task import TIERS, Task, TaskRef, Tier
 
 #: Of a call of SQS, which takes as long as from SendMessage to a receive, the way there, seconds.
@@ -42,7 +42,7 @@ class FarStore(MemoryStore):
         await self._pass_by()
         return await super().claim(ref, owner, lease_seconds)
 
-    async def finish(self, task: Task, outcome: Outcome) -> None:
+    async def finish(self, task: Task, outcome: AttemptOutcome) -> None:
         await self._pass_by()
         await super().finish(task, outcome)
 
@@ -101,15 +101,18 @@ class FarQueue:
             self._show(self._places[queue], _Message(message.dumps(), self._now_ms()))
 
     async def receive(
-        self, queue: str, *, limit: int, wait_seconds: int, hidden_seconds: int
+        self, queue: str, *, limit: int, wait_seconds: int, visibility_timeout_seconds: int
     ) -> list[Delivery]:
         place = self._places[queue]
         async with self._call("ReceiveMessage"):
             await self._wait(place, wait_seconds)
             found, place.visible = place.visible[:limit], place.visible[limit:]
-            return [self._deliver(queue, place, message, hidden_seconds) for message in found]
+            return [
+                self._deliver(queue, place, message, visibility_timeout_seconds)
+                for message in found
+            ]
 
-    async def hide(self, deliveries: Sequence[Delivery], seconds: int) -> None:
+    async def change_visibility(self, deliveries: Sequence[Delivery], seconds: int) -> None:
         async with self._call("ChangeMessageVisibilityBatch"):
             for place, message in self._found(deliveries):
                 if seconds:

@@ -11,7 +11,7 @@ from inferline.accounts.caller import ANYONE
 from inferline.fleet.enrolment import Enrolment, Grant, OfferedModel
 from inferline.fleet.registry import QueueMaker, Registry
 from inferline.gateway.catalogue import Catalogue
-from inferline.gateway.polling import Watch
+from inferline.gateway.polling import SharedPoller
 from inferline.gateway.routes.access import OpenAccess
 from inferline.gateway.routes.control import Office
 from inferline.gateway.submit.submission import Line
@@ -23,8 +23,8 @@ from inferline.memory.usage import MemoryUsage
 from inferline.settings import Settings
 from inferline.usage.minutes import MinuteLedger
 from inferline_provider import provider, settings
-from inferline_provider.backend.client import Backend
-from inferline_provider.backend.health import Health
+from inferline_provider.backend.client import BackendClient
+from inferline_provider.backend.health import BackendHealth
 from inferline_provider.enrolment import GrantedCredentials
 from inferline_provider.telemetry.attempts import UNTOLD
 
@@ -41,7 +41,7 @@ class Response:
         yield self.body
 
 
-class HealthyServer(Backend):
+class HealthyServer(BackendClient):
     """An LLM server that is always well; what it does with a request is its ``post``."""
 
     def __init__(self, *models: OfferedModel) -> None:
@@ -86,7 +86,7 @@ def line(
         queue=stores.queue,
         bodies=stores.bodies,
         catalogue=Catalogue(registry, stores.queue, clock, chosen.registry_seconds),
-        watch=Watch(stores.store),
+        watch=SharedPoller(stores.store),
         ledger=ledger,
     )
 
@@ -111,7 +111,7 @@ def office(
 
 async def provide(
     chosen: settings.Settings,
-    server: Backend,
+    server: BackendClient,
     stores: provider.Stores,
     door: object,
     stopping: provider.Stopping,
@@ -119,7 +119,7 @@ async def provide(
     """What `inferline_provider.provider.run` does, with nothing to connect to."""
     clock, gateway = VirtualClock(), cast(Any, door)
     credentials = GrantedCredentials(clock, own=True)
-    health = Health(server, chosen, clock)
+    health = BackendHealth(server, chosen, clock)
     one = provider.Provider(chosen, health, gateway, credentials, clock, UNTOLD)
     grant = await one.join()
     one.equip(server, stores, grant)

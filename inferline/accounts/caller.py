@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 from inferline.accounts.limits import UNSET, Limits
 from inferline.accounts.patterns import EVERY, matches
-from inferline.names import plain, reserved
+from inferline.names import base_name, dedicated_name
 from inferline.tasks.task import TIERS, Tier
 
 #: What a key is for: `client` asks for answers, `provider` enrols, `admin` makes keys and takes
@@ -47,14 +47,14 @@ class Caller:
         """Whether it may ask for a model of that name, should there be one."""
         return matches(model, self.models) and matches(model, self.tenant_models)
 
-    def registered(self, model: str) -> str:
+    def registry_name(self, model: str) -> str:
         """What the registry calls the model that it calls ``model``."""
-        return reserved(model, self.tenant) if self.is_reserved else model
+        return dedicated_name(model, self.tenant) if self.is_reserved else model
 
     def shown(self, name: str) -> str | None:
         """What it calls the model that the registry calls ``name``; None for one not for it."""
-        model = plain(name)
-        return model if self.registered(model) == name and self.may_use(model) else None
+        model = base_name(name)
+        return model if self.registry_name(model) == name and self.may_use(model) else None
 
 
 #: Everybody who reaches a gateway that asks for no keys.

@@ -17,7 +17,7 @@ CACHE_SECONDS: Final = 60.0
 CACHE_KEYS_MAX: Final = 10_000
 
 
-class Known:
+class KeyCache:
     """A keyring that remembers those whose keys were right for `CACHE_SECONDS`."""
 
     def __init__(self, keyring: Keyring, clock: Clock) -> None:

@@ -28,7 +28,7 @@ TRIES_MAX: Final = 8
 MARGIN_SECONDS: Final = 60.0
 
 #: What a row holds by name: numbers, and the mark of its last write.
-Row = Mapping[str, Any]
+RawRow = Mapping[str, Any]
 #: Which limit is reached.
 Limit = Literal["tokens_per_day", "requests_per_minute", "tokens_per_minute", "concurrent_requests"]
 
@@ -41,7 +41,7 @@ class Owner(NamedTuple):
 
 
 @dataclass(slots=True, kw_only=True)
-class Change:
+class ConditionalUpdate:
     """One conditional write of a row: all of it if all conditions hold, or else nothing."""
 
     #: Numbers that there have to be; None: that must not be there.
@@ -55,13 +55,15 @@ class Change:
     adds: dict[str, int] = field(default_factory=dict)
 
 
-class MeterStore(Protocol):
+class CounterStore(Protocol):
     """Where meters are kept. Raises `Unavailable` when it does not answer."""
 
     def now_ms(self) -> int:
         """Milliseconds since 1970 by the store's clock."""
 
-    async def change(self, owner: Owner, change: Change, mark: str) -> tuple[bool, Row]:
+    async def change(
+        self, owner: Owner, change: ConditionalUpdate, mark: str
+    ) -> tuple[bool, RawRow]:
         """
         Write a row if all conditions hold; whether that was so, and the row as it is now.
 
@@ -71,7 +73,7 @@ class MeterStore(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Meter:
+class CounterRow:
     """A row as it was seen; without one there is nothing in it."""
 
     #: Minutes since 1970, and what was let in within it.
@@ -91,11 +93,11 @@ class Meter:
     before: int = 0
 
     @classmethod
-    def of(cls, row: Row) -> Self:
+    def of(cls, row: RawRow) -> Self:
         """The meter that a row holds."""
         return cls(**{spec.name: row[spec.name] for spec in fields(cls) if spec.name in row})
 
-    def at(self, now_ms: int, generation_ms: int) -> Meter:
+    def at(self, now_ms: int, generation_ms: int) -> CounterRow:
         """
         What counts of it at a time. A row that is ahead, by another gateway's clock, stays there.
         """
@@ -124,13 +126,13 @@ class Meter:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hold:
+class Reservation:
     """What one request holds of an owner's limits."""
 
     owner: Owner
     tokens: int
     #: As the reservation left it: the windows that it counts in.
-    meter: Meter
+    meter: CounterRow
     mark: str
 
 
@@ -139,13 +141,13 @@ class Refusal:
     """Why a request is not let in; nothing was written."""
 
     limit: Limit
-    meter: Meter
+    meter: CounterRow
 
 
-class Meters:
+class RateCounters:
     """Reserves and gives back. Every method raises `Unavailable` when the store does not answer."""
 
-    def __init__(self, store: MeterStore, request_seconds_max: float) -> None:
+    def __init__(self, store: CounterStore, request_seconds_max: float) -> None:
         """
         ``request_seconds_max``: the longest that a request may be open, the same at all gateways;
         those of one with a longer time stop counting before they end.
@@ -159,7 +161,7 @@ class Meters:
         """Milliseconds since 1970 by the store's clock."""
         return self._store.now_ms()
 
-    async def reserve(self, owner: Owner, limits: Limits, tokens: int) -> Hold | Refusal:
+    async def reserve(self, owner: Owner, limits: Limits, tokens: int) -> Reservation | Refusal:
         """
         Count one more request of ``tokens``, or say which limit it would pass.
 
@@ -167,27 +169,27 @@ class Meters:
         """
         mark, now_ms = next(self._marks), self._store.now_ms()
         # What is most likely there: windows that are under way, with room.
-        seen = Meter(minute=now_ms // MINUTE_MS, day=now_ms // DAY_MS, since_ms=now_ms)
+        seen = CounterRow(minute=now_ms // MINUTE_MS, day=now_ms // DAY_MS, since_ms=now_ms)
         for _ in range(TRIES_MAX):
             change = _reserving(seen, now_ms, self._generation_ms, limits, tokens)
             done, row = await self._store.change(owner, change, mark)
-            seen = Meter.of(row)
+            seen = CounterRow.of(row)
             if done:
-                return Hold(owner=owner, tokens=tokens, meter=seen, mark=mark)
+                return Reservation(owner=owner, tokens=tokens, meter=seen, mark=mark)
             counted = seen.at(now_ms, self._generation_ms)
             if (limit := counted.reached(limits, tokens)) is not None:
                 return Refusal(limit=limit, meter=counted)
         raise Unavailable
 
-    async def settle(self, hold: Hold, tokens: int) -> None:
+    async def settle(self, hold: Reservation, tokens: int) -> None:
         """Close a request that took so many tokens. Its gateway repeats it at will."""
         await self._close(hold, 0, tokens - hold.tokens)
 
-    async def undo(self, hold: Hold) -> None:
+    async def undo(self, hold: Reservation) -> None:
         """Close a request that came to nothing, as if there had been none."""
         await self._close(hold, -1, -hold.tokens)
 
-    async def _close(self, hold: Hold, requests: int, tokens: int) -> None:
+    async def _close(self, hold: Reservation, requests: int, tokens: int) -> None:
         now_ms, held = self._store.now_ms(), hold.meter
         # A window that is over need not be corrected.
         seen = replace(
@@ -202,13 +204,15 @@ class Meters:
             done, row = await self._store.change(hold.owner, change, f"{hold.mark}/")
             if done:
                 return
-            seen = Meter.of(row)
+            seen = CounterRow.of(row)
         raise Unavailable
 
 
-def _reserving(seen: Meter, now_ms: int, generation_ms: int, limits: Limits, tokens: int) -> Change:
+def _reserving(
+    seen: CounterRow, now_ms: int, generation_ms: int, limits: Limits, tokens: int
+) -> ConditionalUpdate:
     """What counts one more request into a row that is like ``seen``, unless a limit is reached."""
-    now, change = seen.at(now_ms, generation_ms), Change()
+    now, change = seen.at(now_ms, generation_ms), ConditionalUpdate()
     change.equal["minute"] = seen.minute  # That of the day is thereby the same.
     if now.minute == seen.minute:
         change.adds |= {"requests": 1, "tokens": tokens}
@@ -236,9 +240,9 @@ def _reserving(seen: Meter, now_ms: int, generation_ms: int, limits: Limits, tok
     return change
 
 
-def _closing(seen: Meter, held: Meter, requests: int, tokens: int) -> Change:
+def _closing(seen: CounterRow, held: CounterRow, requests: int, tokens: int) -> ConditionalUpdate:
     """What takes a request out of a row that is like ``seen``, as far as it still counts there."""
-    change = Change()
+    change = ConditionalUpdate()
     if (requests or tokens) and seen.minute == held.minute:
         change.equal["minute"] = held.minute
         change.adds |= {"requests": requests, "tokens": tokens}
@@ -257,7 +261,7 @@ def _closing(seen: Meter, held: Meter, requests: int, tokens: int) -> Change:
     return change
 
 
-def _bound(change: Change, name: str, limit: int | None, more: int) -> None:
+def _bound(change: ConditionalUpdate, name: str, limit: int | None, more: int) -> None:
     """Have a number be such that ``more`` of it does not pass a limit."""
     if limit:
         change.most[name] = limit - more

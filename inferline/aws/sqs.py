@@ -61,20 +61,20 @@ class SqsQueue:
         )
 
     async def receive(
-        self, queue: str, *, limit: int, wait_seconds: int, hidden_seconds: int
+        self, queue: str, *, limit: int, wait_seconds: int, visibility_timeout_seconds: int
     ) -> list[Delivery]:
         """Take messages; see `TaskQueue`."""
         request = {
             "QueueUrl": queue,
             "MaxNumberOfMessages": limit,
             "WaitTimeSeconds": wait_seconds,
-            "VisibilityTimeout": hidden_seconds,
+            "VisibilityTimeout": visibility_timeout_seconds,
             "MessageSystemAttributeNames": ["ApproximateReceiveCount", "SentTimestamp"],
         }
         answer = await call(self._client, "sqs", "ReceiveMessage", request)
         return [_delivery(queue, found) for found in answer.get("Messages", [])]
 
-    async def hide(self, deliveries: Sequence[Delivery], seconds: int) -> None:
+    async def change_visibility(self, deliveries: Sequence[Delivery], seconds: int) -> None:
         """Keep the messages hidden; see `TaskQueue`."""
         await self._each("ChangeMessageVisibilityBatch", deliveries, {"VisibilityTimeout": seconds})
 

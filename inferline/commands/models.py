@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from inferline.commands.stack import add_verb
 from inferline.errors import InferLineError, NotFound
-from inferline.names import plain
+from inferline.names import base_name
 
 if TYPE_CHECKING:
     from inferline.aws.stores import OperatorStores
@@ -30,7 +30,7 @@ def add_models(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> N
 async def _remove(stores: OperatorStores, options: argparse.Namespace) -> None:
     snapshot = await stores.registry.snapshot(consistent=True)
     # What is reserved for tenants goes with what is for all.
-    names = [name for name in snapshot.models if options.name in (name, plain(name))]
+    names = [name for name in snapshot.models if options.name in (name, base_name(name))]
     if not names:
         raise NotFound(f"There is no model {options.name!r}. `inferline models` lists them.")
     live = snapshot.providers.values()

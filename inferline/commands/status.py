@@ -21,7 +21,7 @@ _CLEAR: Final = "\x1b[H\x1b[2J"
 
 _TIMES: Final = (("first token", "first_token_ms"), ("answer", "total_ms"), ("queue", "queue_ms"))
 
-Row = Sequence[object]
+Cells = Sequence[object]
 
 
 def add_arguments(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:
@@ -81,7 +81,7 @@ def text(told: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def table(rows: Sequence[Row]) -> str:
+def table(rows: Sequence[Cells]) -> str:
     """``rows`` as columns; numbers stand at the right. The first row is the head."""
     cells = [[_cell(value) for value in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
@@ -99,14 +99,14 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _titled(title: str, rows: Sequence[Row]) -> str:
+def _titled(title: str, rows: Sequence[Cells]) -> str:
     """A table under its title; a head alone says that there is nothing."""
     return f"{title}\n{table(rows) if len(rows) > 1 else 'none'}"
 
 
-def _queues(queues: Sequence[Mapping[str, Any]]) -> list[Row]:
+def _queues(queues: Sequence[Mapping[str, Any]]) -> list[Cells]:
     """The queues that hold something, and one row for each model that has nothing to do."""
-    rows: list[Row] = [("model", "tier", "waiting", "running", "oldest s", "providers", "slots")]
+    rows: list[Cells] = [("model", "tier", "waiting", "running", "oldest s", "providers", "slots")]
     busy = {queue["model"] for queue in queues if _holds(queue)}
     shown = set[str]()
     for queue in queues:
@@ -123,8 +123,8 @@ def _holds(queue: Mapping[str, Any]) -> bool:
     return bool(queue["waiting"] or queue["running"])
 
 
-def _providers(providers: Sequence[Mapping[str, Any]]) -> list[Row]:
-    rows: list[Row] = [
+def _providers(providers: Sequence[Mapping[str, Any]]) -> list[Cells]:
+    rows: list[Cells] = [
         (
             *("provider", "healthy", "running", "slots", "s a task", "tokens a s", "seen s ago"),
             *("version", "models", "what is wrong"),
@@ -141,9 +141,9 @@ def _providers(providers: Sequence[Mapping[str, Any]]) -> list[Row]:
     return rows
 
 
-def _hour(hour: Mapping[str, Any]) -> list[Row]:
+def _hour(hour: Mapping[str, Any]) -> list[Cells]:
     heads = [f"{name} {at}" for name, _ in _TIMES for at in ("p50", "p95", "p99")]
-    rows: list[Row] = [("model", "requests", "errors", "tokens in", "tokens out", *heads)]
+    rows: list[Cells] = [("model", "requests", "errors", "tokens in", "tokens out", *heads)]
     if not hour["total"]["requests"]:
         return rows
     models = [(model["model"] or "(none)", model) for model in hour["models"]]
@@ -160,11 +160,11 @@ def _times(figures: Mapping[str, Any]) -> list[float | None]:
     return [None if ms is None else float(f"{ms / 1000:.2g}") for ms in found]
 
 
-def _counts(name: str, counts: Mapping[str, int], hour: Mapping[str, Any]) -> list[Row]:
+def _counts(name: str, counts: Mapping[str, int], hour: Mapping[str, Any]) -> list[Cells]:
     """Counts, the largest first, and how many that is for each request."""
     requests = max(1, hour["total"]["requests"])
     largest = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    rows: list[Row] = [(what, count, round(count / requests, 2)) for what, count in largest]
+    rows: list[Cells] = [(what, count, round(count / requests, 2)) for what, count in largest]
     return [(name, "count", "a request"), *rows]
 
 

@@ -22,13 +22,13 @@ from inferline.fleet.registry import (
     SILENT_SLACK,
     Fleet,
     Model,
-    Pool,
     Provider,
+    ProviderPool,
     Registry,
     Serving,
 )
 from inferline.fleet.speeds import paces
-from inferline.names import mark, slug
+from inferline.names import model_hash, slug
 
 log = logging.getLogger(__name__)
 
@@ -51,10 +51,10 @@ FORGET_MAX: Final = 25
 
 Sleep = Callable[[float], Awaitable[None]]
 
-mark_of = lru_cache(maxsize=4096)(lambda model: mark(slug(model)))
+mark_of = lru_cache(maxsize=4096)(lambda model: model_hash(slug(model)))
 
 
-class Census:
+class FleetAggregator:
     """Sees to it that somebody counts, and not too often. A count that fails is only logged."""
 
     def __init__(self, registry: Registry, seconds: float, sleep: Sleep = asyncio.sleep) -> None:
@@ -105,7 +105,7 @@ class Census:
 
     async def _count(self, fleet: Fleet) -> dict[str, Model] | None:
         """Count unless somebody has begun to since ``fleet`` was read."""
-        turn = await self._registry.take_turn(fleet)
+        turn = await self._registry.begin_epoch(fleet)
         if turn is None:
             return None
         snapshot = await self._registry.snapshot(consistent=True)
@@ -136,7 +136,7 @@ class Census:
         news = {
             name: serving
             for name, model in new.items()
-            if (serving := model.serving) and is_news(old[name].serving, serving, seconds)
+            if (serving := model.serving) and changed(old[name].serving, serving, seconds)
         }
         await self._registry.put_servings(turn, news)
 
@@ -170,7 +170,7 @@ def _offered(providers: Iterable[Provider]) -> dict[str, int]:
     return found
 
 
-def is_news(old: Serving | None, new: Serving, silent_seconds: float) -> bool:
+def changed(old: Serving | None, new: Serving, silent_seconds: float) -> bool:
     """Whether a row that says ``old`` is to be written anew."""
     if old is None or _exact(old) != _exact(new):
         return True
@@ -192,7 +192,7 @@ def _speeds(serving: Serving) -> list[float]:
     return [serving.service_seconds, *fastest, *(pool.rate for pool in _ordered(serving))]
 
 
-def _ordered(serving: Serving) -> list[Pool]:
+def _ordered(serving: Serving) -> list[ProviderPool]:
     return sorted(serving.pools, key=lambda pool: sorted(pool.rivals))
 
 
@@ -209,7 +209,7 @@ def _serving(model: str, providers: Sequence[Provider]) -> Serving:
     )
 
 
-def _pools(model: str, providers: Sequence[Provider], mean: float) -> tuple[Pool, ...]:
+def _pools(model: str, providers: Sequence[Provider], mean: float) -> tuple[ProviderPool, ...]:
     """
     The providers by what else they serve: those of one pool are the same to who waits.
 
@@ -223,12 +223,12 @@ def _pools(model: str, providers: Sequence[Provider], mean: float) -> tuple[Pool
         rates[others] = rates.get(others, 0.0) + rate
     fastest = sorted(rates, key=lambda others: (-rates[others], sorted(others)))
     apart = fastest if len(fastest) <= POOLS_MAX else fastest[: POOLS_MAX - 1]
-    pools = [Pool(rates[each], {mark_of(other): 1.0 for other in each}) for each in apart]
+    pools = [ProviderPool(rates[each], {mark_of(other): 1.0 for other in each}) for each in apart]
     rest = {others: rates[others] for others in fastest[len(apart) :]}
     return (*pools, _mixed(rest)) if rest else tuple(pools)
 
 
-def _mixed(rates: Mapping[frozenset[str], float]) -> Pool:
+def _mixed(rates: Mapping[frozenset[str], float]) -> ProviderPool:
     """One pool of several."""
     total = sum(rates.values())
     shares: dict[str, float] = {}
@@ -236,4 +236,4 @@ def _mixed(rates: Mapping[frozenset[str], float]) -> Pool:
         for other in others:
             shares[other] = shares.get(other, 0.0) + (rate / total if total else 0.0)
     most = sorted(shares, key=lambda other: (-shares[other], other))[:RIVALS_MAX]
-    return Pool(total, {mark_of(other): shares[other] for other in most})
+    return ProviderPool(total, {mark_of(other): shares[other] for other in most})

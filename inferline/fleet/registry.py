@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
-from inferline.names import mark, slug
+from inferline.names import model_hash, slug
 from inferline.tasks.task import Tier
 
 #: Stands between a provider's name and what tells a process from others by it; in no `NAME`.
@@ -35,7 +35,7 @@ class NameTaken(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Pool:
+class ProviderPool:
     """Some providers of a model: how fast they end its tasks, and what else they serve."""
 
     #: Tasks a second.
@@ -80,7 +80,7 @@ class TaskSpeed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
+class SpeedGroup:
     """How fast some providers of a model run a task of it: those that are about alike."""
 
     speed: TaskSpeed
@@ -98,9 +98,9 @@ class Serving:
     #: Mean time a task takes at those that know it, seconds; 0 while none does.
     service_seconds: float = 0.0
     #: Empty while nobody knows how fast they are.
-    pools: tuple[Pool, ...] = ()
+    pools: tuple[ProviderPool, ...] = ()
     #: Of those that have slots and have run it lately (`inferline.fleet.speeds`).
-    paces: tuple[Pace, ...] = ()
+    paces: tuple[SpeedGroup, ...] = ()
     #: When one of them was last heard of, milliseconds since 1970. While there is none: when
     #: anybody was who has the model, healthy or not, or when it was first counted; 0 before that.
     seen_ms: int = 0
@@ -134,9 +134,9 @@ class Model:
         return slug(self.id)
 
     @property
-    def mark(self) -> str:
+    def hash(self) -> str:
         """Its name as it stands in its tasks' ids."""
-        return mark(self.slug)
+        return model_hash(self.slug)
 
     @property
     def is_served(self) -> bool:
@@ -289,7 +289,7 @@ class Registry(Protocol):
     async def fleet(self) -> Fleet:
         """The last census as of now."""
 
-    async def take_turn(self, fleet: Fleet) -> Fleet | None:
+    async def begin_epoch(self, fleet: Fleet) -> Fleet | None:
         """
         Begin the census after ``fleet``'s; None if somebody has begun it since that was read.
 

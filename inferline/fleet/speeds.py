@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from inferline.fleet.registry import Pace, Provider
+from inferline.fleet.registry import Provider, SpeedGroup
 
 #: How many paces are told of those whose backends tell tokens, and how many of the others.
 PACES_MAX: Final = 8
 
 
-def paces(model: str, providers: Sequence[Provider]) -> tuple[Pace, ...]:
+def paces(model: str, providers: Sequence[Provider]) -> tuple[SpeedGroup, ...]:
     """
     How fast those of a model are that have slots and know it; the fastest come first.
 
@@ -19,7 +19,7 @@ def paces(model: str, providers: Sequence[Provider]) -> tuple[Pace, ...]:
     back; the others are told by steps.
     """
     known = [
-        Pace(speed=provider.speeds[model], only=provider.id)
+        SpeedGroup(speed=provider.speeds[model], only=provider.id)
         for provider in providers
         if provider.slots and model in provider.speeds
     ]
@@ -31,13 +31,13 @@ def paces(model: str, providers: Sequence[Provider]) -> tuple[Pace, ...]:
     )
 
 
-def _few(ordered: Sequence[Pace]) -> Sequence[Pace]:
+def _few(ordered: Sequence[SpeedGroup]) -> Sequence[SpeedGroup]:
     if len(ordered) <= PACES_MAX:
         return ordered
     fastest, *rest = ordered
     # As many of these steps as there may be lead from the fastest of the rest to the slowest.
     step = rest[0].speed.over(rest[-1].speed) ** (1 / (PACES_MAX - 2))
-    groups: list[list[Pace]] = []
+    groups: list[list[SpeedGroup]] = []
     for pace in rest:
         if groups and (
             len(groups) == PACES_MAX - 1 or groups[-1][0].speed.over(pace.speed) <= step
@@ -48,7 +48,7 @@ def _few(ordered: Sequence[Pace]) -> Sequence[Pace]:
     return [fastest, *map(_together, groups)]
 
 
-def _together(group: Sequence[Pace]) -> Pace:
+def _together(group: Sequence[SpeedGroup]) -> SpeedGroup:
     if len(group) == 1:
         return group[0]
-    return Pace(speed=group[len(group) // 2].speed, providers=len(group))
+    return SpeedGroup(speed=group[len(group) // 2].speed, providers=len(group))

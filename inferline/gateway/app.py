@@ -38,17 +38,17 @@ from inferline.errors import (
 )
 from inferline.gateway.catalogue import Catalogue
 from inferline.gateway.edge import cors
-from inferline.gateway.edge.normalization import Front
+from inferline.gateway.edge.normalization import RequestNormalizer
 from inferline.gateway.edge.retry_advice import advised
 from inferline.gateway.errors import error_response
-from inferline.gateway.polling import Watch
+from inferline.gateway.polling import SharedPoller
 from inferline.gateway.routes import control, inference, keys, overview, tasks, usage
 from inferline.gateway.routes.access import Access, KeyAccess, OpenAccess, admin, client, provider
 from inferline.gateway.routes.control import Office
 from inferline.gateway.submit.submission import Line
 from inferline.settings import Settings
 from inferline.telemetry.trace import NO_TRACER, Tracer
-from inferline.usage.aggregation import Settlement
+from inferline.usage.aggregation import UsageAggregator
 from inferline.usage.ledger import Ledger, Ledgers
 from inferline.usage.minutes import MinuteLedger
 
@@ -93,7 +93,7 @@ async def open_office(
             queue=stores.queue,
             bodies=stores.bodies,
             catalogue=_catalogue(settings, stores, clock),
-            watch=Watch(stores.store),
+            watch=SharedPoller(stores.store),
             ledger=Ledgers([minutes, *ledgers]),
             tracer=tracer,
         )
@@ -136,7 +136,7 @@ async def _background(
         if deployed
         else minutes.flushing(line.clock, note_waiting, line.settings.figures_seconds)
     )
-    settlement = Settlement(usage=stores.usage, minutes=stores.minutes)
+    settlement = UsageAggregator(usage=stores.usage, minutes=stores.minutes)
     async with flushing, settlement.running(line.clock) if stores.emulated else nullcontext():
         yield
 
@@ -198,7 +198,7 @@ class _Gateway(FastAPI):
         super().__init__(**about)
         bytes_max = line.settings.body_bytes_max
         framework = _bounded(super().__call__, bytes_max)
-        front = Front(inference.Shortcut(framework, PREFIXES), bytes_max)
+        front = RequestNormalizer(inference.Shortcut(framework, PREFIXES), bytes_max)
         self._edge: ASGIApp = Edge(front, line.closing)
         if origins := line.settings.origins:
             self._edge = cors.opened(self._edge, origins)

@@ -14,7 +14,7 @@ from inferline.accounts.caller import Caller
 from inferline.clock import Clock
 from inferline.errors import ModelNotFound
 from inferline.fleet.registry import Fleet, Model, Registry, Snapshot
-from inferline.names import NAME_BYTES_MAX, plain
+from inferline.names import NAME_BYTES_MAX, base_name
 from inferline.tasks.queue import Depth, TaskQueue
 from inferline.validation.payload import MODEL_CHARS_MAX
 
@@ -121,7 +121,7 @@ class Cached(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class DepthReading:
     """A queue's depth, and when it was asked for by the gateway's clock."""
 
     depth: Depth
@@ -158,7 +158,7 @@ class Catalogue:
         self._models: Cached[Mapping[str, Model]] = Cached(registry.models, clock, registry_seconds)
         self._snapshot = Cached(registry.snapshot, clock, registry_seconds)
         self._fleet = Cached(registry.fleet, clock, registry_seconds)
-        self._depths: dict[str, Cached[Reading]] = {}
+        self._depths: dict[str, Cached[DepthReading]] = {}
 
     async def asked(self, name: str, caller: Caller) -> Model:
         """
@@ -166,10 +166,10 @@ class Catalogue:
 
         One that is not for it is not looked for: nothing tells whether it exists.
         """
-        is_name = 0 < len(name) <= MODEL_CHARS_MAX and plain(name) == name
+        is_name = 0 < len(name) <= MODEL_CHARS_MAX and base_name(name) == name
         if not is_name or not caller.may_use(name):
             raise no_such_model(name)
-        registered = caller.registered(name)
+        registered = caller.registry_name(name)
         if len(registered.encode()) > NAME_BYTES_MAX:
             raise no_such_model(name)
         try:
@@ -198,7 +198,7 @@ class Catalogue:
         return {name: model for name, model in models.items() if self._keeps(model)}
 
     def _keeps(self, model: Model) -> bool:
-        if model.is_served or plain(model.id) in self._listed:
+        if model.is_served or base_name(model.id) in self._listed:
             return True
         return not model.is_past(self.registry.now_ms(), self._model_seconds_kept)
 
@@ -243,11 +243,11 @@ class Catalogue:
         self._rows.move_to_end(name)
         return self._rows[name]
 
-    def depth(self, queue: str) -> Reading | None:
+    def depth(self, queue: str) -> DepthReading | None:
         """How long a queue was lately; None when that is not known yet."""
         return self._depth(queue).peek()
 
-    def known_depth(self, queue: str) -> Reading | None:
+    def known_depth(self, queue: str) -> DepthReading | None:
         """The same of a queue that is not asked for: it is not read again for this."""
         return self._depth(queue).known()
 
@@ -255,10 +255,10 @@ class Catalogue:
         """How long a queue is, as old as `DEPTH_SECONDS` allows. Raises Unavailable."""
         return (await self._depth(queue).get()).depth
 
-    def _depth(self, queue: str) -> Cached[Reading]:
-        async def read() -> Reading:
+    def _depth(self, queue: str) -> Cached[DepthReading]:
+        async def read() -> DepthReading:
             at = self._clock.monotonic()
-            return Reading(await self._queue.depth(queue), at)
+            return DepthReading(await self._queue.depth(queue), at)
 
         if queue not in self._depths:
             self._depths[queue] = Cached(read, self._clock, DEPTH_SECONDS)
@@ -266,7 +266,7 @@ class Catalogue:
 
 
 def _marked(models: Mapping[str, Model], mark: str) -> list[str]:
-    return [model.slug for model in models.values() if mark in ("", model.mark)]
+    return [model.slug for model in models.values() if mark in ("", model.hash)]
 
 
 def no_such_model(name: str) -> ModelNotFound:

@@ -12,7 +12,7 @@ from typing import Final
 
 from inferline.errors import InferLineError, Unavailable
 from inferline.settings import Settings
-from inferline.tasks.store import Found, TaskStore, Wanted
+from inferline.tasks.store import TaskRead, TaskStore, Wanted
 from inferline.tasks.task import Task
 
 #: Looks due within so long of each other go together, seconds.
@@ -29,26 +29,26 @@ Pause = Callable[[], float]
 
 
 @dataclass(slots=True, eq=False)
-class _Look:
-    """What somebody waits for."""
+class _PendingRead:
+    """One caller that waits for a change of its task."""
 
     wanted: Wanted
     seen: Task | None
     pause: Pause
     until: float
-    news: asyncio.Future[Found]
+    result: asyncio.Future[TaskRead]
 
 
-class Watch:
+class SharedPoller:
     """Looks at tasks again and again, those due in one tick in one read of the store."""
 
     def __init__(self, store: TaskStore) -> None:
         self._store = store
-        self._ticks: dict[int, list[_Look]] = {}
-        self._due: list[_Look] = []
+        self._ticks: dict[int, list[_PendingRead]] = {}
+        self._due: list[_PendingRead] = []
         self._reads: set[asyncio.Task[None]] = set()
 
-    async def news(
+    async def next_change(
         self,
         wanted: Wanted,
         seen: Task | None,
@@ -56,7 +56,7 @@ class Watch:
         *,
         at_once: bool = False,
         seconds: float = 0.0,
-    ) -> Found:
+    ) -> TaskRead:
         """
         What the store has of ``wanted`` once its row is not ``seen`` any more, or a chunk is there;
         after ``seconds``, whatever there is. Raises Unavailable.
@@ -64,11 +64,11 @@ class Watch:
         ``pause`` gives the time before each look, also before the first unless that is ``at_once``.
         """
         loop = asyncio.get_running_loop()
-        look = _Look(wanted, seen, pause, loop.time() + seconds, loop.create_future())
+        look = _PendingRead(wanted, seen, pause, loop.time() + seconds, loop.create_future())
         self._plan(look, 0.0 if at_once else pause())
-        return await look.news
+        return await look.result
 
-    def _plan(self, look: _Look, seconds: float) -> None:
+    def _plan(self, look: _PendingRead, seconds: float) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
         # Rather a little early than late, but never in a tick that is over.
@@ -83,7 +83,7 @@ class Watch:
         self._start()
 
     def _start(self) -> None:
-        looks = [look for look in self._due if not look.news.done()]
+        looks = [look for look in self._due if not look.result.done()]
         if looks and len(self._reads) < READS_MAX:
             self._due = []
             read = asyncio.get_running_loop().create_task(self._read(looks))
@@ -94,7 +94,7 @@ class Watch:
         self._reads.discard(read)
         self._start()
 
-    async def _read(self, looks: list[_Look]) -> None:
+    async def _read(self, looks: list[_PendingRead]) -> None:
         try:
             found = await self._store.read([look.wanted for look in looks])
         except InferLineError as error:
@@ -105,21 +105,21 @@ class Watch:
         else:
             now = asyncio.get_running_loop().time()
             for look, one in zip(looks, found, strict=True):
-                if look.news.done():
+                if look.result.done():
                     continue
                 if one.chunks or one.task is not look.seen or now >= look.until:
-                    look.news.set_result(one)
+                    look.result.set_result(one)
                 else:
                     self._plan(look, look.pause())
 
 
-def _fail(looks: list[_Look], error: InferLineError) -> None:
+def _fail(looks: list[_PendingRead], error: InferLineError) -> None:
     for look in looks:
-        if not look.news.done():
-            look.news.set_exception(error)
+        if not look.result.done():
+            look.result.set_exception(error)
 
 
-class Pace:
+class PollBackoff:
     """
     How long to wait before the next look.
 

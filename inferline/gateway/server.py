@@ -15,7 +15,7 @@ from typing import Final
 import uvicorn
 
 from inferline.gateway.app import create_app, open_office
-from inferline.gateway.edge.protocol import Protocol
+from inferline.gateway.edge.protocol import Http1Protocol
 from inferline.gateway.routes import metrics, page
 from inferline.gateway.submit.submission import Line
 from inferline.settings import Settings
@@ -96,7 +96,7 @@ def run(settings: Settings, host: str, port: int, tracer: Tracer = NO_TRACER) ->
                 server_header=False,
                 # There are none, whatever happens to be installed.
                 ws="none",
-                http=Protocol,
+                http=Http1Protocol,
                 # Who asks is told by a key, never by an address that a header claims.
                 proxy_headers=False,
                 timeout_graceful_shutdown=math.ceil(settings.drain_seconds) + CUT_OFF_SECONDS,

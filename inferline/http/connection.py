@@ -17,7 +17,7 @@ HEADER_BYTES_MAX: Final = 64 * 1024
 _BODILESS: Final = frozenset({204, 304})
 
 
-class Pool(Protocol):
+class ConnectionPool(Protocol):
     """Whom a connection belongs to."""
 
     def keep(self, connection: Connection) -> None:
@@ -30,7 +30,7 @@ class Pool(Protocol):
 class Connection(asyncio.Protocol):
     """What asyncio tells goes to httptools, and what that finds to the response."""
 
-    def __init__(self, pool: Pool, origin: Origin) -> None:
+    def __init__(self, pool: ConnectionPool, origin: Origin) -> None:
         self.origin = origin
         self.used_at = 0.0
         #: Whether it leads to a proxy that passes requests on: some end theirs after one, unsaid.

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from inferline.local.failures import LocalError, PartMissing
-from inferline.local.llm.model import Progress, Tell, sha256_of
+from inferline.local.llm.model import DownloadProgress, Print, sha256_of
 
 TRIES_MAX = 5
 PAUSE_SECONDS = 3.0
@@ -23,7 +23,7 @@ PIECE_BYTES = 1 << 20
 
 
 def provide(
-    file: Path, url: str, sha256: str, tell: Tell, pause_seconds: float = PAUSE_SECONDS
+    file: Path, url: str, sha256: str, tell: Print, pause_seconds: float = PAUSE_SECONDS
 ) -> None:
     """
     See to it that `file` is there and is the right one; without a `sha256` any one is.
@@ -50,7 +50,7 @@ def _check(file: Path, sha256: str) -> None:
         raise PartMissing(f"{file.name} has the SHA-256 {found}, not {sha256.lower()}.")
 
 
-def _fetch(url: str, part: Path, tell: Tell, pause_seconds: float) -> None:
+def _fetch(url: str, part: Path, tell: Print, pause_seconds: float) -> None:
     for left in reversed(range(TRIES_MAX)):
         try:
             _go_on(url, part, tell)
@@ -72,7 +72,7 @@ def _may_pass(error: Exception) -> bool:
     )
 
 
-def _go_on(url: str, part: Path, tell: Tell) -> None:
+def _go_on(url: str, part: Path, tell: Print) -> None:
     """Fetch what is missing of `part`."""
     have = part.stat().st_size if part.is_file() else 0
     request = urllib.request.Request(url)  # noqa: S310 - whose machine it is has named it
@@ -98,7 +98,7 @@ def _copy(
     name: str,
     have: int,
     missing: int,
-    tell: Tell,
+    tell: Print,
 ) -> None:
     whole, done = have + missing, have
     while piece := source.read(PIECE_BYTES):
@@ -119,7 +119,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     # The first process of a container has no default for it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    progress = Progress()
+    progress = DownloadProgress()
     try:
         provide(options.file, options.url, options.sha256, progress)
     except LocalError as failure:

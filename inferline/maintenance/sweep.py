@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from inferline.errors import InferLineError
-from inferline.fleet.aggregation import Census
+from inferline.fleet.aggregation import FleetAggregator
 from inferline.fleet.registry import Model, QueueMaker, Registry
 from inferline.maintenance.live_tasks import LiveTasks, Tasks
-from inferline.names import plain
+from inferline.names import base_name
 from inferline.tasks.store import TaskStore, Wanted
 from inferline.tasks.task import State, TaskRef
 from inferline.usage.minutes import MINUTE_MS, Minute, MinuteStore
@@ -34,7 +34,7 @@ GRACE_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class SweepReport:
     """What the sweep counted."""
 
     waiting: int = 0
@@ -68,13 +68,13 @@ class Sweep:
     minutes: MinuteStore | None = None
     #: Models that are to be known before any provider enrols them.
     models: Sequence[str] = ()
-    census: Census = field(init=False)
+    census: FleetAggregator = field(init=False)
 
     def __post_init__(self) -> None:
         """Have a census, for when no heartbeat leads to one any more."""
-        self.census = Census(self.registry, COUNT_SECONDS)
+        self.census = FleetAggregator(self.registry, COUNT_SECONDS)
 
-    async def run(self) -> Figures:
+    async def run(self) -> SweepReport:
         """One sweep. Raises Unavailable."""
         models, fleet = await self.registry.models(), await self.registry.fleet()
         await self._declare(models)
@@ -84,7 +84,7 @@ class Sweep:
         live = await LiveTasks.look(self.store, len(models))
         backlogs = [await self._sweep(model, live) for model in models.values()]
         await self._note_ages(backlogs)
-        return Figures(
+        return SweepReport(
             waiting=sum(backlog.waiting for backlog in backlogs),
             running=sum(backlog.running for backlog in backlogs),
             oldest_seconds=max((b.oldest_seconds for b in backlogs), default=0.0),
@@ -116,7 +116,7 @@ class Sweep:
                 continue
             age_ms = round(backlog.oldest_seconds * 1000)
             try:
-                await self.minutes.add(Minute.of_age(number, plain(backlog.model), age_ms))
+                await self.minutes.add(Minute.of_age(number, base_name(backlog.model), age_ms))
             except InferLineError as error:
                 log.warning("could not note a queue's age: %s", error.code)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from inferline.accounts.rate_counters import Change, Owner, Row
+from inferline.accounts.rate_counters import ConditionalUpdate, Owner, RawRow
 from inferline.clock import Clock, SystemClock
 from inferline.memory.tasks import Dates
 
@@ -12,13 +12,15 @@ class MemoryMeters:
 
     def __init__(self, clock: Clock | None = None) -> None:
         self._dates = Dates(clock or SystemClock())
-        self._rows: dict[Owner, Row] = {}
+        self._rows: dict[Owner, RawRow] = {}
 
     def now_ms(self) -> int:
         """Milliseconds since 1970 by the store's clock."""
         return self._dates.now_ms()
 
-    async def change(self, owner: Owner, change: Change, mark: str) -> tuple[bool, Row]:
+    async def change(
+        self, owner: Owner, change: ConditionalUpdate, mark: str
+    ) -> tuple[bool, RawRow]:
         """Write a row if all conditions hold."""
         row = self._rows.get(owner, {})
         if row.get("mark") == mark:
@@ -31,7 +33,7 @@ class MemoryMeters:
         return True, row
 
 
-def _holds(row: Row, change: Change) -> bool:
+def _holds(row: RawRow, change: ConditionalUpdate) -> bool:
     return (
         all(row.get(name) == number for name, number in change.equal.items())
         and all(name in row and row[name] >= number for name, number in change.least.items())

@@ -113,7 +113,7 @@ class MemoryRegistry:
         """The last census."""
         return self._fleet
 
-    async def take_turn(self, fleet: Fleet) -> Fleet | None:
+    async def begin_epoch(self, fleet: Fleet) -> Fleet | None:
         """Begin the census after ``fleet``'s."""
         if self._fleet.turn != fleet.turn:
             return None

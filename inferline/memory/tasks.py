@@ -18,9 +18,17 @@ from inferline.clock import Clock, SystemClock
 from inferline.errors import BackendFailed, LeaseLost, Unavailable
 from inferline.names import slug
 from inferline.tasks.queue import Delivery, Depth, Message
-from inferline.tasks.store import Bound, Claimed, Found, Outcome, Refused, Standing, Wanted
+from inferline.tasks.store import (
+    AttemptOutcome,
+    Bound,
+    Claimed,
+    Refused,
+    TaskRead,
+    TaskStatus,
+    Wanted,
+)
 from inferline.tasks.task import TIERS, Chunk, State, Task, TaskRef, Tier
-from inferline.usage.minutes import Figures, Minute
+from inferline.usage.minutes import Minute, MinuteMetrics
 
 
 class Dates:
@@ -44,7 +52,7 @@ class MemoryStore:
         self._chunks: dict[tuple[TaskRef, int, int], Chunk] = {}
         self._bound: dict[tuple[str, str], tuple[Bound, int]] = {}
         #: The outcome each finished task was given, to tell a repeat from a second finish.
-        self.outcomes: dict[TaskRef, Outcome] = {}
+        self.outcomes: dict[TaskRef, AttemptOutcome] = {}
 
     def now_ms(self) -> int:
         """Milliseconds since 1970 by the store's clock."""
@@ -116,7 +124,7 @@ class MemoryStore:
         names = " ".join(sorted(unfit)) or held.unfit
         self._put(held, lease_ms=0, attempt_limit=held.attempt_limit + spared, unfit=names)
 
-    async def finish(self, task: Task, outcome: Outcome) -> None:
+    async def finish(self, task: Task, outcome: AttemptOutcome) -> None:
         """End the task."""
         row = self.task(task.ref)
         if row is not None and row.state.terminal and self._is_repeat(row, task, outcome):
@@ -135,7 +143,7 @@ class MemoryStore:
             headers=outcome.headers,
         )
 
-    async def attend(self, task: Task, reader: str, seconds: float) -> bool:
+    async def renew_reader_lease(self, task: Task, reader: str, seconds: float) -> bool:
         """Take or renew the reader lease."""
         row = self.task(task.ref)
         if row is None or row.state.terminal:
@@ -186,9 +194,9 @@ class MemoryStore:
         found = self.chunks(ref, attempt)
         return [chunk for seq, chunk in enumerate(found) if chunk.seq == seq]
 
-    async def read(self, wanted: Sequence[Wanted], *, consistent: bool = False) -> list[Found]:
+    async def read(self, wanted: Sequence[Wanted], *, consistent: bool = False) -> list[TaskRead]:
         """Read rows and chunks of many tasks at once."""
-        return [Found(self.task(one.ref), tuple(self._wanted_chunks(one))) for one in wanted]
+        return [TaskRead(self.task(one.ref), tuple(self._wanted_chunks(one))) for one in wanted]
 
     async def live(self, slug: str, limit: int) -> list[tuple[TaskRef, int]]:
         """Up to ``limit`` live tasks of a model, the earliest deadline first."""
@@ -205,10 +213,10 @@ class MemoryStore:
             found.setdefault(ref.slug, []).append((ref, deadline_ms))
         return found if len(live) <= limit else None
 
-    async def states(self, refs: Sequence[TaskRef]) -> dict[TaskRef, Standing]:
+    async def states(self, refs: Sequence[TaskRef]) -> dict[TaskRef, TaskStatus]:
         """How each task that exists stands."""
         rows = [row for ref in refs if (row := self.task(ref)) is not None]
-        return {row.ref: Standing(row.state, row.attempt, row.reader_ms) for row in rows}
+        return {row.ref: TaskStatus(row.state, row.attempt, row.reader_ms) for row in rows}
 
     def _wanted_chunks(self, wanted: Wanted) -> list[Chunk]:
         keys = [
@@ -244,7 +252,7 @@ class MemoryStore:
             raise LeaseLost
         return row
 
-    def _is_repeat(self, row: Task, task: Task, outcome: Outcome) -> bool:
+    def _is_repeat(self, row: Task, task: Task, outcome: AttemptOutcome) -> bool:
         return _same_attempt(row, task) and self.outcomes.get(task.ref) == outcome
 
 
@@ -291,7 +299,7 @@ class MemoryQueue:
         self._wake()
 
     async def receive(
-        self, queue: str, *, limit: int, wait_seconds: int, hidden_seconds: int
+        self, queue: str, *, limit: int, wait_seconds: int, visibility_timeout_seconds: int
     ) -> list[Delivery]:
         """Take up to ``limit`` messages, waiting for the first."""
         until = self._clock.monotonic() + wait_seconds
@@ -299,11 +307,14 @@ class MemoryQueue:
             now = self._clock.monotonic()
             ready = [m for m in self._queues.get(queue, []) if m.visible_at <= now][:limit]
             if ready or now >= until:
-                return [self._deliver(queue, message, now + hidden_seconds) for message in ready]
+                return [
+                    self._deliver(queue, message, now + visibility_timeout_seconds)
+                    for message in ready
+                ]
             hidden = [m.visible_at for m in self._queues.get(queue, [])]
             await self._wait(min([until, *hidden]) - now)
 
-    async def hide(self, deliveries: Sequence[Delivery], seconds: int) -> None:
+    async def change_visibility(self, deliveries: Sequence[Delivery], seconds: int) -> None:
         """Keep the messages hidden for ``seconds`` from now."""
         for message in map(self._find, deliveries):
             if message is not None:
@@ -376,13 +387,13 @@ class MemoryMinutes:
     """A `MinuteStore` in memory."""
 
     def __init__(self) -> None:
-        self._rows: dict[tuple[int, str], Figures] = {}
+        self._rows: dict[tuple[int, str], MinuteMetrics] = {}
 
     async def add(self, row: Minute) -> None:
         """Add to a minute's figures."""
-        self._rows.setdefault((row.number, row.model), Figures()).add(row.figures)
+        self._rows.setdefault((row.number, row.model), MinuteMetrics()).add(row.figures)
 
     async def since(self, number: int) -> list[Minute]:
         """All minutes from ``number`` on, oldest first."""
         kept = sorted((key, figures) for key, figures in self._rows.items() if key[0] >= number)
-        return [Minute(*key, Figures(figures.counts.copy())) for key, figures in kept]
+        return [Minute(*key, MinuteMetrics(figures.counts.copy())) for key, figures in kept]

@@ -6,7 +6,16 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import asdict, replace
 
 from inferline.memory.tasks import MemoryStore
-from inferline.usage.usage import SLICE_MS, Account, Grain, Parts, Progress, Row, Spent, Usage
+from inferline.usage.usage import (
+    SLICE_MS,
+    Parts,
+    Resolution,
+    TaskUsage,
+    Usage,
+    UsageKey,
+    UsageRow,
+    Watermarks,
+)
 
 
 class MemoryUsage:
@@ -14,29 +23,29 @@ class MemoryUsage:
 
     def __init__(self, store: MemoryStore) -> None:
         self._store = store
-        self._kept: dict[tuple[Grain, int, Account], dict[int, Usage]] = {}
-        self._progress = Progress()
+        self._kept: dict[tuple[Resolution, int, UsageKey], dict[int, Usage]] = {}
+        self._progress = Watermarks()
 
     def now_ms(self) -> int:
         """Milliseconds since 1970 by the store's clock."""
         return self._store.now_ms()
 
-    async def ended(self, slice_number: int) -> AsyncIterator[Spent]:
+    async def ended(self, slice_number: int) -> AsyncIterator[TaskUsage]:
         """The tasks that ended in a slice."""
         first = slice_number * SLICE_MS
         for task in self._store.ended(first, first + SLICE_MS):
-            if spent := Spent.of(task.ref.id, asdict(task)):
+            if spent := TaskUsage.of(task.ref.id, asdict(task)):
                 yield spent
 
     async def parts(
-        self, grain: Grain, number: int, accounts: Collection[Account]
-    ) -> dict[Account, Parts]:
+        self, grain: Resolution, number: int, accounts: Collection[UsageKey]
+    ) -> dict[UsageKey, Parts]:
         """What is kept of these accounts in one hour or day."""
         kept = {one: self._kept.get((grain, number, one)) for one in accounts}
         return {one: _copied(parts) for one, parts in kept.items() if parts}
 
     async def put(
-        self, grain: Grain, number: int, part: int, found: Mapping[Account, Usage]
+        self, grain: Resolution, number: int, part: int, found: Mapping[UsageKey, Usage]
     ) -> None:
         """Set one part of each account's row, unless what is there is of more requests."""
         for account, usage in found.items():
@@ -44,23 +53,23 @@ class MemoryUsage:
             if part not in parts or parts[part].requests <= usage.requests:
                 parts[part] = replace(usage)
 
-    async def progress(self) -> Progress:
+    async def progress(self) -> Watermarks:
         """How far counting has come."""
         return self._progress
 
-    async def advance(self, progress: Progress) -> None:
+    async def advance(self, progress: Watermarks) -> None:
         """Say how far counting has come."""
         seen = self._progress
-        self._progress = Progress(max(seen.once, progress.once), max(seen.twice, progress.twice))
+        self._progress = Watermarks(max(seen.once, progress.once), max(seen.twice, progress.twice))
 
     async def rows(
-        self, tenant: str | None, grain: Grain, first: int, end: int
-    ) -> AsyncIterator[Row]:
+        self, tenant: str | None, grain: Resolution, first: int, end: int
+    ) -> AsyncIterator[UsageRow]:
         """The rows from ``first`` to before ``end``."""
         for (kept, number, account), parts in list(self._kept.items()):
             is_wanted = kept == grain and first <= number < end
             if is_wanted and tenant in (None, account.tenant):
-                yield Row(account, number, _copied(parts))
+                yield UsageRow(account, number, _copied(parts))
 
 
 def _copied(parts: Mapping[int, Usage]) -> dict[int, Usage]:

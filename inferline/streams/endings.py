@@ -7,17 +7,17 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from inferline.streams.reported_error import Kind, error_of, kind_of
+from inferline.streams.reported_error import ErrorFormat, error_of, kind_of
 from inferline.streams.sse import Event, EventParser, is_done
 
 #: Names of the events after which nothing comes.
-_LAST: Final[Mapping[Kind, frozenset[bytes]]] = {
+_LAST: Final[Mapping[ErrorFormat, frozenset[bytes]]] = {
     "responses": frozenset({b"response.completed", b"response.incomplete", b"response.failed"}),
     "messages": frozenset({b"message_stop"}),
 }
 
 #: What every event has that is part of an answer; one without it may be an error.
-_PART: Final[Mapping[Kind, bytes]] = {
+_PART: Final[Mapping[ErrorFormat, bytes]] = {
     "choices": b'"choices"',
     "responses": b'"type"',
     "messages": b'"type"',
@@ -54,7 +54,7 @@ class Ending:
         Expect the events that the endpoint `path` sends for `choices` answers in one stream; of
         none, nothing is left to come.
         """
-        self._kind: Kind = kind_of(path)
+        self._kind: ErrorFormat = kind_of(path)
         self._part = _PART[self._kind]
         self._choices = choices
         #: Whether it is not known yet which choices there are.

@@ -9,10 +9,10 @@ from typing import Any, Final, Literal
 from inferline.streams.sse import data_event
 
 #: What kind of answer an endpoint gives: it decides how its streams end and tell of errors.
-Kind = Literal["choices", "responses", "messages", "other"]
+ErrorFormat = Literal["choices", "responses", "messages", "other"]
 
 #: By the end of the path, so that every prefix an address may have gives the same answer.
-_KINDS: Final[Mapping[str, Kind]] = {
+_KINDS: Final[Mapping[str, ErrorFormat]] = {
     "completions": "choices",
     "responses": "responses",
     "messages": "messages",
@@ -70,7 +70,7 @@ _WORDS_CHARS_MAX: Final = 2000
 _FIELDS: Final = frozenset({"message", "type", "param", "code"})
 
 
-def kind_of(path: str) -> Kind:
+def kind_of(path: str) -> ErrorFormat:
     """Return the kind of the answers that the endpoint ``path`` gives."""
     return _KINDS.get(path.rstrip("/").rpartition("/")[2], "other")
 
@@ -140,7 +140,7 @@ def is_nested(document: Any) -> bool:
     return isinstance(error, dict) and isinstance(error.get("message"), str)
 
 
-def is_in_shape(kind: Kind, document: Mapping[str, Any], name: bytes | None) -> bool:
+def is_in_shape(kind: ErrorFormat, document: Mapping[str, Any], name: bytes | None) -> bool:
     """Say whether an event tells of its error as the clients of a stream of this kind read it."""
     if kind == "choices":
         return name is None and is_nested(document) and document["error"].keys() >= _FIELDS
@@ -151,7 +151,7 @@ def is_in_shape(kind: Kind, document: Mapping[str, Any], name: bytes | None) -> 
     return is_named and document.get("type") == "error" and (is_flat or is_nested(document))
 
 
-def error_event(kind: Kind, error: Mapping[str, Any], status: int | None = None) -> bytes:
+def error_event(kind: ErrorFormat, error: Mapping[str, Any], status: int | None = None) -> bytes:
     """
     Return an error as the last event of a stream; ``status`` is what its answer had, if any.
 

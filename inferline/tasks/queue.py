@@ -105,17 +105,17 @@ class TaskQueue(Protocol):
         """Put a message on the queue, in the tenant's group."""
 
     async def receive(
-        self, queue: str, *, limit: int, wait_seconds: int, hidden_seconds: int
+        self, queue: str, *, limit: int, wait_seconds: int, visibility_timeout_seconds: int
     ) -> list[Delivery]:
         """
         Take up to ``limit`` (1 to 10) messages, waiting up to ``wait_seconds`` (0 to 20) for the
         first.
 
-        They stay hidden from others for ``hidden_seconds``. Never repeated by itself after the
-        request was sent: a lost response costs those messages one hidden time.
+        They stay hidden from others for ``visibility_timeout_seconds``. The call is never repeated
+        once it was sent: a lost response costs those messages one visibility timeout.
         """
 
-    async def hide(self, deliveries: Sequence[Delivery], seconds: int) -> None:
+    async def change_visibility(self, deliveries: Sequence[Delivery], seconds: int) -> None:
         """
         Keep the messages hidden for ``seconds`` from now; 0 gives them back at once.
 

@@ -36,7 +36,7 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class AttemptOutcome:
     """How an attempt ended. ``error`` empty means the backend answered (DONE), else FAILED."""
 
     status: int = 0
@@ -62,7 +62,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class TaskRead:
     """
     What there was: ``chunks`` are those asked for that exist, in order, gaps left out.
 
@@ -76,7 +76,7 @@ class Found:
     suspect: str = ""
 
 
-class Standing(NamedTuple):
+class TaskStatus(NamedTuple):
     """What a provider looks at again and again of the tasks that it runs."""
 
     state: State
@@ -143,14 +143,14 @@ class TaskStore(Protocol):
         ``unfit`` are all providers that can't go on with its answer. Raises LeaseLost.
         """
 
-    async def finish(self, task: Task, outcome: Outcome) -> None:
+    async def finish(self, task: Task, outcome: AttemptOutcome) -> None:
         """
         End the task: DONE, or FAILED when ``outcome.error`` is set. Made by the attempt's owner.
 
         Idempotent for the same attempt after a lost response. Raises LeaseLost.
         """
 
-    async def attend(self, task: Task, reader: str, seconds: float) -> bool:
+    async def renew_reader_lease(self, task: Task, reader: str, seconds: float) -> bool:
         """
         Take or renew the reader lease of a live task, for ``seconds`` from now.
 
@@ -199,7 +199,7 @@ class TaskStore(Protocol):
         What a provider looks at that may have to continue the answer.
         """
 
-    async def read(self, wanted: Sequence[Wanted], *, consistent: bool = False) -> list[Found]:
+    async def read(self, wanted: Sequence[Wanted], *, consistent: bool = False) -> list[TaskRead]:
         """
         Read rows and chunks of many tasks at once, in the order asked.
 
@@ -222,7 +222,7 @@ class TaskStore(Protocol):
         It costs as much as the tasks that there are, and next to nothing when there are none.
         """
 
-    async def states(self, refs: Sequence[TaskRef]) -> dict[TaskRef, Standing]:
+    async def states(self, refs: Sequence[TaskRef]) -> dict[TaskRef, TaskStatus]:
         """
         How each task that exists stands. What a provider looks at to hear of a cancel, and of a
         reader that is gone. One past its time counts as gone, as in `read`.

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, Literal
 
-from inferline.names import RESERVED_SLUG, reserved
+from inferline.names import DEDICATED_SLUG_PREFIX, dedicated_name
 
 
 class State(StrEnum):
@@ -156,10 +156,10 @@ class Task:
     ended_ms: int = 0
 
     @property
-    def registered(self) -> str:
+    def registry_name(self) -> str:
         """What the registry calls its model."""
-        is_reserved = self.ref.slug.startswith(RESERVED_SLUG)
-        return reserved(self.model, self.tenant) if is_reserved else self.model
+        is_reserved = self.ref.slug.startswith(DEDICATED_SLUG_PREFIX)
+        return dedicated_name(self.model, self.tenant) if is_reserved else self.model
 
     @property
     def request(self) -> str:
@@ -182,7 +182,7 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class AnswerHead:
     """How an answer begins; it rides on the first chunk of a stream."""
 
     status: int
@@ -204,7 +204,7 @@ class Chunk:
     data: bytes
     #: As its task's: a reader never sees a row that outlived its chunks.
     ttl: int
-    head: Head | None = None
+    head: AnswerHead | None = None
 
 
 #: The largest piece of an answer in one row, bytes; DynamoDB takes items up to 400 KB.

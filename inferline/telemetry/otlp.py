@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from inferline import __version__
 from inferline.settings import SettingsError
-from inferline.telemetry.trace import NO_TRACER, Attributes, Kind, Span, TraceParent, Tracer
+from inferline.telemetry.trace import NO_TRACER, Attributes, Span, SpanKind, TraceParent, Tracer
 
 if TYPE_CHECKING:
     from opentelemetry import trace as api
@@ -81,7 +81,7 @@ class OtlpTracer:
             "internal": api.SpanKind.INTERNAL,
         }
 
-    def begin(self, kind: Kind, parent: TraceParent | None, start_ms: int) -> Span:
+    def begin(self, kind: SpanKind, parent: TraceParent | None, start_ms: int) -> Span:
         """Begin a span; see `Tracer`."""
         # The sampler may look at a name, and there is none before the end.
         span = self._tracer.start_span(
@@ -109,7 +109,7 @@ class OtlpTracer:
 class OtlpSpan:
     """A `Span` on OpenTelemetry's SDK."""
 
-    def __init__(self, span: api.Span, kind: Kind) -> None:
+    def __init__(self, span: api.Span, kind: SpanKind) -> None:
         self._span = span
         self._kind = kind
         told = span.get_span_context()

@@ -15,7 +15,7 @@ _TRACEPARENT: Final = re.compile(
 _SAMPLED: Final = 0x01
 
 #: What a span is of: a request served, a call made, a message processed, or a time within.
-Kind = Literal["server", "client", "consumer", "internal"]
+SpanKind = Literal["server", "client", "consumer", "internal"]
 Attributes = Mapping[str, str | int | bool]
 
 
@@ -65,7 +65,7 @@ class Span(Protocol):
 class Tracer(Protocol):
     """Whoever keeps spans."""
 
-    def begin(self, kind: Kind, parent: TraceParent | None, start_ms: int) -> Span:
+    def begin(self, kind: SpanKind, parent: TraceParent | None, start_ms: int) -> Span:
         """Begin a span, in a trace of its own where there is no ``parent``."""
 
 
@@ -82,7 +82,7 @@ class _Passing:
 class NoTracer:
     """Keeps no spans."""
 
-    def begin(self, kind: Kind, parent: TraceParent | None, start_ms: int) -> Span:
+    def begin(self, kind: SpanKind, parent: TraceParent | None, start_ms: int) -> Span:
         """Pass the context on."""
         return _Passing(parent or TraceParent.new())
 

@@ -25,11 +25,11 @@ from inferline.usage.usage import (
     HOUR,
     HOUR_DAYS_KEPT,
     SLICE_MS,
-    Account,
     Parts,
-    Progress,
     Usage,
+    UsageKey,
     UsageStore,
+    Watermarks,
 )
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ LOOK_SECONDS: Final = 60.0
 
 
 @dataclass(slots=True, kw_only=True)
-class Settlement:
+class UsageAggregator:
     """What counting works on."""
 
     usage: UsageStore
@@ -65,7 +65,7 @@ class Settlement:
         now, seen = self.usage.now_ms(), await self.usage.progress()
         if not seen.once:
             first = _due(now, FIRST_BACK_MS)
-            seen = Progress(first, first)
+            seen = Watermarks(first, first)
             await self.usage.advance(seen)
         first, closes = _due(now, BACK_MS), _due(now, HOURS_BACK_MS)
         once = await self._count(max(seen.once, first), _due(now, ONCE_MS), again=False)
@@ -90,7 +90,7 @@ class Settlement:
     async def _count(self, first: int, end: int, *, again: bool) -> int:
         for number in range(first, end):
             await self._settle(number, again=again)
-            done = Progress(twice=number + 1) if again else Progress(once=number + 1)
+            done = Watermarks(twice=number + 1) if again else Watermarks(once=number + 1)
             await self.usage.advance(done)
         return max(0, end - first)
 
@@ -104,7 +104,7 @@ class Settlement:
 
     async def _make(self, number: int, *, again: bool) -> None:
         """Make the parts of one slice, from its tasks."""
-        found: dict[Account, Usage] = {}
+        found: dict[UsageKey, Usage] = {}
         async for spent in self.usage.ended(number):
             found.setdefault(spent.account, Usage()).note(spent)
         if not found:
@@ -117,7 +117,7 @@ class Settlement:
 
     async def _close(self, hour: int) -> None:
         """Put what is kept of an hour into the day's rows. Its tasks may be gone by now."""
-        sums: dict[Account, Usage] = {}
+        sums: dict[UsageKey, Usage] = {}
         async for row in self.usage.rows(None, HOUR, hour, hour + 1):
             for usage in row.parts.values():
                 sums.setdefault(row.account, Usage()).add(usage)
@@ -134,7 +134,7 @@ class Settlement:
         return sum(total(row for row in rows if row.number < end).calls.values())
 
 
-def share(calls: int, accounts: Mapping[Account, Usage]) -> None:
+def share(calls: int, accounts: Mapping[UsageKey, Usage]) -> None:
     """
     Divide calls among accounts, by the time that their tasks were under way: to wait for an answer
     is what most calls are for. All shares together are all calls.
@@ -154,8 +154,8 @@ def _due(now_ms: int, after_ms: int) -> int:
 
 
 def _changed(
-    found: Mapping[Account, Usage], kept: Mapping[Account, Parts], part: int
-) -> dict[Account, Usage]:
+    found: Mapping[UsageKey, Usage], kept: Mapping[UsageKey, Parts], part: int
+) -> dict[UsageKey, Usage]:
     """What differs from what is kept, with the calls that were shared before."""
     changed = {}
     for account, usage in found.items():

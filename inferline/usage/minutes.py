@@ -48,7 +48,7 @@ _CALL: Final = "c:"
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class MinuteMetrics:
     """Counts by name. The names are the attributes of a stored row; only this class reads them."""
 
     counts: Counter[str] = field(default_factory=Counter)
@@ -77,7 +77,7 @@ class Figures:
         for (service, operation), count in calls.items():
             self.counts[f"{_CALL}{service}:{operation}"] += count
 
-    def add(self, other: Figures) -> None:
+    def add(self, other: MinuteMetrics) -> None:
         """Add all of ``other``."""
         self.counts.update(other.counts)
 
@@ -149,19 +149,19 @@ class Minute:
     #: Minutes since 1970.
     number: int
     model: str
-    figures: Figures
+    figures: MinuteMetrics
 
     @classmethod
     def of_age(cls, number: int, model: str, ms: int) -> Minute:
         """A row that tells nothing but how long the oldest task that waits has waited."""
-        figures = Figures()
+        figures = MinuteMetrics()
         figures.note_age(ms)
         return cls(number, model, figures)
 
 
-def total(rows: Iterable[Minute]) -> Figures:
+def total(rows: Iterable[Minute]) -> MinuteMetrics:
     """Everything in ``rows`` together."""
-    found = Figures()
+    found = MinuteMetrics()
     for row in rows:
         found.add(row.figures)
     return found
@@ -198,7 +198,7 @@ class MinuteLedger:
         #: The process's calls to AWS so far.
         self.calls = calls
         self._told = Counter(calls())
-        self._waiting: dict[tuple[int, str], Figures] = {}
+        self._waiting: dict[tuple[int, str], MinuteMetrics] = {}
 
     def record(self, entry: Entry) -> None:
         """Take note; see `Ledger`."""
@@ -256,10 +256,10 @@ class MinuteLedger:
         finally:
             await self.flush()
 
-    def _at(self, key: tuple[int, str]) -> Figures:
-        return self._waiting.setdefault(key, Figures())
+    def _at(self, key: tuple[int, str]) -> MinuteMetrics:
+        return self._waiting.setdefault(key, MinuteMetrics())
 
-    def _tell_calls(self, figures: Figures) -> None:
+    def _tell_calls(self, figures: MinuteMetrics) -> None:
         now = Counter(self.calls())
         figures.note_calls(now - self._told)
         self._told = now

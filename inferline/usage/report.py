@@ -16,10 +16,10 @@ from inferline.usage.usage import (
     HOUR_MS,
     MINUTE_MS,
     SLICE_MS,
-    Account,
-    Grain,
-    Spent,
+    Resolution,
+    TaskUsage,
     Usage,
+    UsageKey,
     UsageStore,
 )
 
@@ -112,7 +112,9 @@ class Report:
         times = {"since": self.since_ms, "until": self.until_ms, "counted_until": self.counted_ms}
         return {"data": self.rows(), **{name: ms // 1000 for name, ms in times.items()}}
 
-    async def _add(self, store: UsageStore, grain: Grain, since_ms: int, until_ms: int) -> None:
+    async def _add(
+        self, store: UsageStore, grain: Resolution, since_ms: int, until_ms: int
+    ) -> None:
         since_ms -= since_ms % grain.part_ms
         if since_ms >= until_ms:
             return
@@ -134,7 +136,7 @@ class Report:
         counted_ms = min(self.until_ms, first * SLICE_MS)
         if len(slices) > FRESH_SLICES_MAX:
             return counted_ms
-        found: list[Spent] = []
+        found: list[TaskUsage] = []
         looked_at = 0
         for number in slices:
             async for spent in store.ended(number):
@@ -147,7 +149,7 @@ class Report:
             self._sum(spent.account, spent.ended_ms).note(spent)
         return min(self.until_ms, now_ms)
 
-    def _sum(self, account: Account, at_ms: int) -> Usage:
+    def _sum(self, account: UsageKey, at_ms: int) -> Usage:
         at = datetime.fromtimestamp(at_ms // 1000, UTC)
         told: dict[Dimension, str] = {
             "tenant": account.tenant,
@@ -169,13 +171,13 @@ def _told(usage: Usage) -> dict[str, Any]:
 
 async def last_requests(
     store: UsageStore, tenant: str | None, since_ms: int, limit: int
-) -> list[Spent]:
+) -> list[TaskUsage]:
     """
     Up to ``limit`` requests that ended since then, the last first, as far as their rows still live.
 
     Where others ask far more, it may end before that. Raises Unavailable.
     """
-    found: list[Spent] = []
+    found: list[TaskUsage] = []
     async for some in _backwards(store, since_ms):
         own = [one for one in some if tenant in (None, one.account.tenant)]
         found += sorted(own, key=lambda one: (-one.ended_ms, one.task_id))
@@ -184,12 +186,12 @@ async def last_requests(
     return [one for one in found[:limit] if one.ended_ms >= since_ms]
 
 
-async def _backwards(store: UsageStore, since_ms: int) -> AsyncIterator[list[Spent]]:
+async def _backwards(store: UsageStore, since_ms: int) -> AsyncIterator[list[TaskUsage]]:
     """The tasks of one slice after the other, from now on back."""
     newest, left = store.now_ms() // SLICE_MS, LISTED_FROM_MAX
     oldest = max(since_ms // SLICE_MS, newest - LISTED_SLICES_MAX)
     for number in range(newest, oldest - 1, -1):
-        some: list[Spent] = []
+        some: list[TaskUsage] = []
         async for spent in store.ended(number):
             some.append(spent)
             left -= 1
@@ -200,7 +202,7 @@ async def _backwards(store: UsageStore, since_ms: int) -> AsyncIterator[list[Spe
             return
 
 
-def request_row(spent: Spent) -> dict[str, Any]:
+def request_row(spent: TaskUsage) -> dict[str, Any]:
     """A request as it is listed."""
     return {
         "id": spent.task_id,

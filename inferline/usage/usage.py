@@ -31,9 +31,9 @@ NAME_CHARS_MAX: Final = 256
 UNKNOWN: Final = "?"
 
 #: How a task ended. `answered` and `refused`: by the backend, `refused` with a status from 400 on.
-Outcome = Literal["answered", "refused", "failed", "cancelled", "expired"]
+RequestOutcome = Literal["answered", "refused", "failed", "cancelled", "expired"]
 
-_ENDED_BY: Final[Mapping[str, Outcome]] = {
+_ENDED_BY: Final[Mapping[str, RequestOutcome]] = {
     State.DONE: "answered",
     State.FAILED: "failed",
     State.CANCELLED: "cancelled",
@@ -41,7 +41,7 @@ _ENDED_BY: Final[Mapping[str, Outcome]] = {
 }
 
 
-class Account(NamedTuple):
+class UsageKey(NamedTuple):
     """What usage is kept apart by."""
 
     tenant: str
@@ -53,14 +53,14 @@ class Account(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Spent:
+class TaskUsage:
     """What one task took. Nothing in it is larger than a task can take, whoever told it."""
 
     task_id: str
-    account: Account
+    account: UsageKey
     #: Milliseconds since 1970.
     ended_ms: int
-    outcome: Outcome
+    outcome: RequestOutcome
     #: HTTP status of the backend's answer; 0 without one.
     status: int
     attempts: int
@@ -91,7 +91,7 @@ class Spent:
         names = (_name(row, name) for name in ("tenant", "key_id", "model", "owner"))
         return cls(
             task_id=task_id,
-            account=Account(*names),
+            account=UsageKey(*names),
             ended_ms=ended,
             outcome="refused" if outcome == "answered" and status >= 400 else outcome,
             status=status,
@@ -135,7 +135,7 @@ class Usage:
     #: The share in the gateways' calls to AWS; see `inferline.usage.aggregation`.
     aws_calls: int = 0
 
-    def note(self, spent: Spent) -> None:
+    def note(self, spent: TaskUsage) -> None:
         """Add a task."""
         self.requests += 1
         setattr(self, spent.outcome, getattr(self, spent.outcome) + 1)
@@ -166,7 +166,7 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
-class Grain:
+class Resolution:
     """How long the time of a row is, and of how many parts it consists."""
 
     ms: int
@@ -178,8 +178,8 @@ class Grain:
         return self.ms // self.parts
 
 
-HOUR: Final = Grain(HOUR_MS, HOUR_MS // SLICE_MS)
-DAY: Final = Grain(DAY_MS, DAY_MS // HOUR_MS)
+HOUR: Final = Resolution(HOUR_MS, HOUR_MS // SLICE_MS)
+DAY: Final = Resolution(DAY_MS, DAY_MS // HOUR_MS)
 
 #: How long the row of an hour stays after it, days: by then the day's row is whole.
 HOUR_DAYS_KEPT: Final = 4
@@ -188,15 +188,15 @@ HOUR_DAYS_KEPT: Final = 4
 Parts = Mapping[int, Usage]
 
 
-class Row(NamedTuple):
+class UsageRow(NamedTuple):
     """What is kept of an account in the hour or day of that number, counted from 1970."""
 
-    account: Account
+    account: UsageKey
     number: int
     parts: Parts
 
 
-class Progress(NamedTuple):
+class Watermarks(NamedTuple):
     """The first slice that was not counted yet, and the first that was not counted again."""
 
     once: int = 0
@@ -213,19 +213,19 @@ class UsageStore(Protocol):
     def now_ms(self) -> int:
         """Milliseconds since 1970 by the clock that dates the ends of tasks."""
 
-    def ended(self, slice_number: int) -> AsyncIterator[Spent]:
+    def ended(self, slice_number: int) -> AsyncIterator[TaskUsage]:
         """
         The tasks that ended in a slice, in any order. Eventually consistent, and only as long as
         their rows live.
         """
 
     async def parts(
-        self, grain: Grain, number: int, accounts: Collection[Account]
-    ) -> dict[Account, Parts]:
+        self, grain: Resolution, number: int, accounts: Collection[UsageKey]
+    ) -> dict[UsageKey, Parts]:
         """What is kept of these accounts in one hour or day, as of now."""
 
     async def put(
-        self, grain: Grain, number: int, part: int, found: Mapping[Account, Usage]
+        self, grain: Resolution, number: int, part: int, found: Mapping[UsageKey, Usage]
     ) -> None:
         """
         Set one part of each account's row.
@@ -233,11 +233,13 @@ class UsageStore(Protocol):
         What is there stays if it is of more requests: then it was made by who saw more.
         """
 
-    async def progress(self) -> Progress:
+    async def progress(self) -> Watermarks:
         """How far counting has come."""
 
-    async def advance(self, progress: Progress) -> None:
+    async def advance(self, progress: Watermarks) -> None:
         """Say how far counting has come. It never goes back."""
 
-    def rows(self, tenant: str | None, grain: Grain, first: int, end: int) -> AsyncIterator[Row]:
+    def rows(
+        self, tenant: str | None, grain: Resolution, first: int, end: int
+    ) -> AsyncIterator[UsageRow]:
         """The rows from ``first`` to before ``end``, of one tenant or of all; in any order."""

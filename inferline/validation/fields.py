@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from inferline.errors import AddressNotAllowed, FieldNotAllowed, LimitExceeded
-from inferline.validation.json_scan import NODES, SCHEMAS, Outline
+from inferline.validation.json_scan import NODES, SCHEMAS, JsonScan
 
-Role = Literal["denied", "template", "media", "place", "grammar", "schema", "call", "opaque"]
+FieldRole = Literal["denied", "template", "media", "place", "grammar", "schema", "call", "opaque"]
 
-_NAMES: Final[Mapping[Role, str]] = {
+_NAMES: Final[Mapping[FieldRole, str]] = {
     # Run by the backend: Jinja, Python names, pickles; loaded by torch; adapters from paths; limits
     # of its preprocessing; hosts to connect to; and parsers that llama.cpp keeps for itself.
     "denied": "chat_template prompt_embeds image_embeds audio_embeds video_embeds input_embeds "
@@ -41,7 +41,7 @@ _NAMES: Final[Mapping[Role, str]] = {
     # Data of the client's own or of a model's, which no backend reads as a request.
     "opaque": "arguments metadata",
 }
-_ROLES: Final[Mapping[str, Role]] = {
+_ROLES: Final[Mapping[str, FieldRole]] = {
     name: role for role, names in _NAMES.items() for name in names.split()
 }
 _NAMED: Final = frozenset(_ROLES)
@@ -74,7 +74,7 @@ Path = tuple["Path", str | int] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fields:
+class FieldPolicy:
     """What may stand in the fields of a request."""
 
     #: Whom backends may fetch from, in lower case, with the port where it is not the usual one.
@@ -82,7 +82,7 @@ class Fields:
     #: Characters of a regular expression or a grammar.
     grammar_chars_max: float
 
-    def check(self, document: Mapping[str, Any], outline: Outline) -> None:
+    def check(self, document: Mapping[str, Any], outline: JsonScan) -> None:
         """
         Raise FieldNotAllowed, AddressNotAllowed or LimitExceeded unless a backend may have it.
 
@@ -91,14 +91,14 @@ class Fields:
         respelled = _respelled(outline.names)
         has_long = outline.pattern_chars > self.grammar_chars_max
         if respelled or has_long or not _SUSPECT.isdisjoint(outline.names):
-            _Search(self, respelled, has_long).object(document, None)
+            _FieldScanner(self, respelled, has_long).object(document, None)
 
-    def check_field(self, document: Mapping[str, Any], outline: Outline) -> None:
+    def check_field(self, document: Mapping[str, Any], outline: JsonScan) -> None:
         """
         The same of a field of a form or a query, which may be all that names an address there.
         """
         has_long = outline.pattern_chars > self.grammar_chars_max
-        _Search(self, True, has_long).object(document, None, inside=True)
+        _FieldScanner(self, True, has_long).object(document, None, inside=True)
 
     def check_grammar(self, text: str, path: Path) -> None:
         """Raise LimitExceeded when a regular expression or grammar is too long."""
@@ -124,10 +124,10 @@ class Fields:
 
 
 @dataclass(frozen=True, slots=True)
-class _Search:
+class _FieldScanner:
     """A look through a whole document, for fields by their names and where they are."""
 
-    fields: Fields
+    fields: FieldPolicy
     #: Whether a name may be written in another case than ours.
     respelled: bool
     #: Whether some schema has a regular expression that is too long.
@@ -173,7 +173,7 @@ class _Search:
             elif _is_place(role, name, node, inside):
                 self.fields.check_place(value, (above, name))
 
-    def _below(self, role: Role | None, value: Any, path: Path, inside: bool) -> None:
+    def _below(self, role: FieldRole | None, value: Any, path: Path, inside: bool) -> None:
         if role == "template":
             _check_template(value, path)
         elif role != "schema":
@@ -211,7 +211,7 @@ def _check_template(variables: Any, path: Path) -> None:
             raise _not_passed((path, name))
 
 
-def _is_place(role: Role | None, name: str, node: Mapping[str, Any], inside: bool) -> bool:
+def _is_place(role: FieldRole | None, name: str, node: Mapping[str, Any], inside: bool) -> bool:
     """Whether a text says where something is, or is that itself."""
     if role == "media":
         return name != "source"  # As a text it is what a search result is called.

@@ -17,8 +17,8 @@ from typing import Any, Final, Self
 
 from inferline.errors import FieldNotAllowed, LimitExceeded
 from inferline.settings import Settings
-from inferline.validation.fields import Fields, Path, told
-from inferline.validation.json_scan import Outline
+from inferline.validation.fields import FieldPolicy, Path, told
+from inferline.validation.json_scan import JsonScan
 
 #: The numbers that have a limit, and its name in `Guard`.
 _BOUNDED: Final[Mapping[str, str]] = {
@@ -44,7 +44,7 @@ _INNER: Final = re.compile(r"[\[\].]+")
 class Guard:
     """What requests may hold. A limit of infinity is none."""
 
-    fields: Fields
+    fields: FieldPolicy
     #: Deepest nesting of objects and arrays, the body itself counted.
     depth_max: int
     messages_max: float
@@ -61,7 +61,7 @@ class Guard:
         """The guard that the settings ask for."""
         hosts = (host.strip().lower() for host in settings.remote_hosts.split(","))
         return cls(
-            fields=Fields(
+            fields=FieldPolicy(
                 hosts=frozenset(host for host in hosts if host),
                 grammar_chars_max=settings.grammar_chars_max or inf,
             ),
@@ -74,7 +74,7 @@ class Guard:
             output_tokens_max=settings.output_tokens_max or inf,
         )
 
-    def check(self, document: Mapping[str, Any], outline: Outline) -> None:
+    def check(self, document: Mapping[str, Any], outline: JsonScan) -> None:
         """
         Let pass what a backend may have. Raises FieldNotAllowed, AddressNotAllowed, LimitExceeded.
         """
@@ -94,7 +94,7 @@ class Guard:
         """
         for key in filter(None, _INNER.split(name)):
             document = {key: value}
-            outline = Outline.of(document, self.depth_max)
+            outline = JsonScan.of(document, self.depth_max)
             _check_spelling(document)
             if key in _NUMBERS:
                 self._check_number(key, value)

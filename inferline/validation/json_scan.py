@@ -22,7 +22,7 @@ SCHEMAS: Final = frozenset(
 
 
 @dataclass(slots=True)
-class Outline:
+class JsonScan:
     """What a walk through a document has seen of it."""
 
     #: The names of all fields outside of schemas, at whatever depth, and within.

@@ -38,7 +38,7 @@ logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class FormPart:
     """One part of a form, its value being ``body[start:end]``."""
 
     #: Empty for none.
@@ -54,7 +54,7 @@ def is_form(content_type: str) -> bool:
     return content_type.partition(";")[0].strip().lower() == _FORM
 
 
-def parts_of(content_type: str, body: bytes) -> list[Part]:
+def parts_of(content_type: str, body: bytes) -> list[FormPart]:
     """The parts of a form, in order. Raises InvalidRequest."""
     reading = _Reading()
     try:
@@ -72,7 +72,7 @@ def parts_of(content_type: str, body: bytes) -> list[Part]:
     return reading.parts
 
 
-def replaced(body: bytes, part: Part, value: bytes) -> bytes:
+def replaced(body: bytes, part: FormPart, value: bytes) -> bytes:
     """The form with another value for one of its parts."""
     return body[: part.start] + value + body[part.end :]
 
@@ -107,7 +107,7 @@ class _Reading:
     """What the parser has told so far."""
 
     def __init__(self) -> None:
-        self.parts: list[Part] = []
+        self.parts: list[FormPart] = []
         self.is_whole = False
         self._name = self._value = ""
         self._headers: dict[str, str] = {}
@@ -154,7 +154,7 @@ class _Reading:
         if len(names) > 1:
             raise InvalidRequest("A part of the form has two names.")
         is_file = b"filename" in parse_options_header(disposition.encode())[1]
-        self.parts.append(Part(names[0] if names else "", is_file, *self._span))
+        self.parts.append(FormPart(names[0] if names else "", is_file, *self._span))
 
     def _on_end(self) -> None:
         self.is_whole = True

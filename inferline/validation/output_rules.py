@@ -14,7 +14,7 @@ from typing import Final
 
 from inferline.errors import ProviderFault
 from inferline.names import NAME
-from inferline.tasks.task import CHUNK_BYTES_MAX, TAIL_BYTES_MAX, Chunk, Head, Task
+from inferline.tasks.task import CHUNK_BYTES_MAX, TAIL_BYTES_MAX, AnswerHead, Chunk, Task
 from inferline.validation.forwarding import may_pass
 
 #: Each breach, and what it is, for whoever runs the provider.
@@ -111,7 +111,7 @@ def check_chunk(chunk: Chunk) -> None:
         check_head(chunk.head, chunk.attempt)
 
 
-def check_head(head: Head, attempt: int) -> None:
+def check_head(head: AnswerHead, attempt: int) -> None:
     """Raise ProviderFault unless an answer of that attempt may begin so."""
     _check_count(head.queue_ms, "head")
     if type(head.status) is not int or head.status not in _STATUSES:

@@ -13,7 +13,7 @@ from pydantic_core import from_json
 from inferline.errors import FieldNotAllowed, InvalidRequest
 from inferline.tasks.task import Tier
 from inferline.validation.guard import STANDARD, Guard
-from inferline.validation.json_scan import Outline
+from inferline.validation.json_scan import JsonScan
 
 #: Longest model name, in characters. Hugging Face's own limit is 96 for each of its two parts.
 MODEL_CHARS_MAX: Final = 256
@@ -83,7 +83,7 @@ def read(
     that is not named is empty.
     """
     document = _parse(body)
-    outline = Outline.of(document, guard.depth_max)
+    outline = JsonScan.of(document, guard.depth_max)
     _check_repeated(body, outline)
     guard.check(document, outline)
     if path.startswith("/v1/responses"):
@@ -131,7 +131,7 @@ def _check_kept(document: Mapping[str, Any]) -> None:
             raise FieldNotAllowed(instead, param=name)
 
 
-def _check_repeated(body: bytes, outline: Outline) -> None:
+def _check_repeated(body: bytes, outline: JsonScan) -> None:
     """
     Refuse a field that an object has twice: to InferLine it could mean one thing and to the
     backend another.

@@ -25,11 +25,11 @@ from inferline.settings import SettingsError
 from inferline.telemetry.otlp import tracing
 from inferline.telemetry.trace import Tracer
 from inferline_provider.backend.client import root_of
-from inferline_provider.enrolment import EnrolmentRefused, GrantedCredentials, Quarantined
+from inferline_provider.enrolment import EnrolmentRefused, GrantedCredentials, ProviderQuarantined
 from inferline_provider.provider import Stopping, Stores, run
 from inferline_provider.settings import Settings
 from inferline_provider.spot import ENDPOINT
-from inferline_provider.telemetry.attempts import Nobody, Telemetry, Watcher
+from inferline_provider.telemetry.attempts import NullSink, Telemetry, TelemetrySink
 
 log = logging.getLogger(__name__)
 
@@ -315,10 +315,10 @@ def _name(given: str, backend: str) -> str:
 
 
 @asynccontextmanager
-async def _watching(settings: Settings) -> AsyncIterator[Watcher]:
+async def _watching(settings: Settings) -> AsyncIterator[TelemetrySink]:
     """Whoever wants to know of the provider: Prometheus, where it has a port."""
     if settings.metrics_port is None:
-        yield Nobody()
+        yield NullSink()
         return
     try:
         from inferline_provider.telemetry.metrics import ProviderMetrics, serving
@@ -391,8 +391,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refuse(error)
     except EnrolmentRefused as error:
         log.error("The gateway does not take this provider: %s", error)
-        return 4 if isinstance(error, Quarantined) else 3
+        return 4 if isinstance(error, ProviderQuarantined) else 3
     except ExceptionGroup as group:
         log.error("A part of the provider died; it stops.", exc_info=group)
-        return 4 if group.subgroup(Quarantined) else 1
+        return 4 if group.subgroup(ProviderQuarantined) else 1
     return 0

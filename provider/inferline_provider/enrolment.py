@@ -18,7 +18,7 @@ from inferline.fleet.enrolment import Credentials, Enrolment, Grant
 from inferline.http.connections import Connections
 from inferline.http.errors import HttpError
 from inferline.http.proxies import NO_PROXIES, Proxies
-from inferline.names import plain
+from inferline.names import base_name
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class EnrolmentRefused(Exception):
     """The gateway refused the enrolment. Trying the same again won't help."""
 
 
-class Quarantined(EnrolmentRefused):
+class ProviderQuarantined(EnrolmentRefused):
     """The gateway refuses us for what we wrote, until an operator lifts that."""
 
 
@@ -78,7 +78,7 @@ class GrantedCredentials:
 
     def ask(self, models: Iterable[str]) -> bool:
         """Whether to ask for some: there are none, they end soon, or are for other models."""
-        changed = set(map(plain, self._opened)) != set(models) or self.is_behind
+        changed = set(map(base_name, self._opened)) != set(models) or self.is_behind
         self._asked = not self.own and (self.lent is None or not self.due_seconds or changed)
         return self._asked
 
@@ -114,7 +114,7 @@ class GrantedCredentials:
             self.on_expired()
 
 
-class Gateway:
+class GatewayClient:
     """The gateway, as this provider sees it. To be used as a context manager."""
 
     def __init__(
@@ -156,7 +156,7 @@ class Gateway:
         reason = f"it answered {status}"
         if 400 <= status < 500 and status not in (404, 408, 425, 429):
             code, message = _error(body.decode(errors="replace"))
-            refused = Quarantined if code == QUARANTINED else EnrolmentRefused
+            refused = ProviderQuarantined if code == QUARANTINED else EnrolmentRefused
             raise refused(f"{reason}: {message}")
         raise GatewayUnreachable(reason)
 
@@ -187,7 +187,7 @@ class Enroller:
 
     def __init__(
         self,
-        gateway: Gateway,
+        gateway: GatewayClient,
         clock: Clock,
         tell: Callable[[], Enrolment],
         on_grant: Callable[[Grant], None],
@@ -232,7 +232,7 @@ class Enroller:
             await self._wait(_jittered(pause))
             try:
                 grant = self._heard(await self._gateway.enrol(self._tell()))
-            except Quarantined:
+            except ProviderQuarantined:
                 raise
             except (GatewayUnreachable, EnrolmentRefused) as error:
                 failures = min(failures + 1, 10)

@@ -23,7 +23,7 @@ class Busy(Fault):
     def __init__(
         self,
         retry_after_seconds: int | None,
-        answer: Answer | None = None,
+        answer: BackendAnswer | None = None,
         *,
         is_final: bool = False,
     ) -> None:
@@ -39,12 +39,12 @@ class KeyRefused(Fault):
     hold secrets. `told` is what a client may hear if it was about the request after all.
     """
 
-    def __init__(self, reason: str, told: Answer | None = None) -> None:
+    def __init__(self, reason: str, told: BackendAnswer | None = None) -> None:
         super().__init__(reason)
         self.told = told
 
 
-class Unwell(Fault):
+class HealthCheckFailed(Fault):
     """The backend answers its health check with another status than 200."""
 
     def __init__(self, status: int) -> None:
@@ -52,10 +52,10 @@ class Unwell(Fault):
         self.status = status
 
 
-class Broken(Fault):
+class BadAnswer(Fault):
     """The backend failed. `answer` is what a client may be told of it when no attempt is left."""
 
-    def __init__(self, reason: str, answer: Answer | None = None) -> None:
+    def __init__(self, reason: str, answer: BackendAnswer | None = None) -> None:
         super().__init__(reason)
         self.answer = answer
         #: Whether a server that is well has failed the task in the same way twice.
@@ -64,7 +64,7 @@ class Broken(Fault):
         self.is_final = answer is not None and answer.headers.get(SHOULD_RETRY) == "false"
 
 
-class Unlisted(Broken):
+class Unlisted(BadAnswer):
     """The backend has no list of its models."""
 
 
@@ -76,15 +76,15 @@ class NotRepeated(CannotContinue):
     """The backend did not say again what is there already."""
 
 
-class Unfit(Fault):
+class CannotContinueHere(Fault):
     """This backend can't go on with an answer that others began. Another may."""
 
 
-class Silent(Broken):
+class Unreachable(BadAnswer):
     """The backend does not answer at all."""
 
 
-class Unheard(Broken):
+class SilentTooLong(BadAnswer):
     """The backend took the request and then sent nothing for too long."""
 
     def __init__(self) -> None:
@@ -92,7 +92,7 @@ class Unheard(Broken):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class BackendAnswer:
     """A whole answer of the backend."""
 
     status: int

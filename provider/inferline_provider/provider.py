@@ -13,34 +13,40 @@ from typing import Final, Protocol, TypeVar
 from inferline import __version__
 from inferline.clock import Clock, SystemClock
 from inferline.fleet.enrolment import TOKENS_PER_SECOND_MAX, Enrolment, Grant
-from inferline.names import plain
+from inferline.names import base_name
 from inferline.tasks.bodies import BodyStore
 from inferline.tasks.queue import TaskQueue
 from inferline.tasks.store import TaskStore
 from inferline_provider.autoslots.gauge import Gauge
 from inferline_provider.autoslots.tuner import Tuner
 from inferline_provider.backend.breaker import Breakers
-from inferline_provider.backend.client import Backend
-from inferline_provider.backend.health import Health
+from inferline_provider.backend.client import BackendClient
+from inferline_provider.backend.health import BackendHealth
 from inferline_provider.backend.slots import Slots
 from inferline_provider.enrolment import (
     Enroller,
-    Gateway,
+    GatewayClient,
     GatewayUnreachable,
     GrantedCredentials,
 )
 from inferline_provider.pull.puller import Puller
-from inferline_provider.pull.runner import Crew
-from inferline_provider.pull.schedule import Rota
-from inferline_provider.pull.yielding import Handicaps
+from inferline_provider.pull.runner import AttemptRunner
+from inferline_provider.pull.schedule import PollSchedule
+from inferline_provider.pull.yielding import YieldPolicies
 from inferline_provider.relay.chunks import ChunkWriter
 from inferline_provider.serve.attempt_context import AttemptContext
 from inferline_provider.serve.diagnosis import Diagnosis
-from inferline_provider.serve.failed_tasks import Passes
+from inferline_provider.serve.failed_tasks import FailedTasks
 from inferline_provider.serve.leases import Leases
 from inferline_provider.settings import Settings
 from inferline_provider.spot import SpotWatch, watch
-from inferline_provider.telemetry.attempts import UNTOLD, Standing, Telemetry, Watcher, Watchers
+from inferline_provider.telemetry.attempts import (
+    UNTOLD,
+    ProviderStatus,
+    Telemetry,
+    TelemetrySink,
+    Watchers,
+)
 from inferline_provider.telemetry.speed import Speed
 from inferline_provider.telemetry.task_speed import TaskSpeeds
 
@@ -117,12 +123,12 @@ async def run(
             stack.callback(watching.cancel)
         proxies = settings.proxies
         backend = await stack.enter_async_context(
-            Backend(settings.backend, settings.backend_key, proxies)
+            BackendClient(settings.backend, settings.backend_key, proxies)
         )
         gateway = await stack.enter_async_context(
-            Gateway(settings.base_url, settings.token, proxies)
+            GatewayClient(settings.base_url, settings.token, proxies)
         )
-        health = Health(backend, settings, clock)
+        health = BackendHealth(backend, settings, clock)
         provider = Provider(settings, health, gateway, credentials, clock, telemetry)
         grant = await _unless(stopping.drain, provider.join())
         if grant is None:
@@ -140,8 +146,8 @@ class Provider:
     def __init__(
         self,
         settings: Settings,
-        health: Health,
-        gateway: Gateway,
+        health: BackendHealth,
+        gateway: GatewayClient,
         credentials: GrantedCredentials,
         clock: Clock,
         telemetry: Telemetry,
@@ -149,13 +155,13 @@ class Provider:
         self._settings = settings
         self._speed = Speed(clock)
         self._task_speeds = TaskSpeeds()
-        self._handicaps = Handicaps()
+        self._handicaps = YieldPolicies()
         self._health = health
         self._gateway = gateway
         self._credentials = credentials
         self._clock = clock
         self._slots = Slots(1, clock, self._slots_changed)
-        watchers: list[Watcher] = [telemetry.watcher, self._speed, self._task_speeds]
+        watchers: list[TelemetrySink] = [telemetry.watcher, self._speed, self._task_speeds]
         self._tuner: Tuner | None = None
         if settings.slots is None:
             gauge = Gauge(clock, settings.first_token_seconds)
@@ -163,21 +169,21 @@ class Provider:
             watchers.append(gauge)
         self._telemetry = replace(telemetry, watcher=Watchers(*watchers))
         self._breakers = Breakers(self._slots, clock, self._slots_changed)
-        self._rota = Rota(lambda model: not self._breakers.is_open(model))
-        self._passes = Passes(clock)
+        self._rota = PollSchedule(lambda model: not self._breakers.is_open(model))
+        self._passes = FailedTasks(clock)
         self._enroller = Enroller(
             gateway, clock, self._tell, self._granted, lambda: credentials.due_seconds
         )
         credentials.on_expired = self._enroller.changed
         self._puller: Puller | None = None
-        self._crew: Crew | None = None
+        self._crew: AttemptRunner | None = None
         self._told_slots = 0
         self._told_models: list[str] = []
         telemetry.watcher.watch(self.standing)
 
-    def standing(self) -> Standing:
+    def standing(self) -> ProviderStatus:
         """How it stands now."""
-        return Standing(self._slots.limit, self._slots.used, self._health.is_healthy)
+        return ProviderStatus(self._slots.limit, self._slots.used, self._health.is_healthy)
 
     async def join(self) -> Grant:
         """
@@ -192,7 +198,7 @@ class Provider:
         self._granted(grant)
         return grant
 
-    def equip(self, backend: Backend, stores: Stores, grant: Grant) -> None:
+    def equip(self, backend: BackendClient, stores: Stores, grant: Grant) -> None:
         """Make the parts that need the stores."""
         terms = grant.terms
         self._terms, self._backend = terms, backend
@@ -226,7 +232,7 @@ class Provider:
             diagnosis=Diagnosis(self._slots, self._breakers, self._health, self._tuner),
             telemetry=self._telemetry,
         )
-        self._crew = Crew(context, self._slots, self._rota.ran)
+        self._crew = AttemptRunner(context, self._slots, self._rota.ran)
         self._puller = Puller(
             stores.queue,
             self._rota,
@@ -238,7 +244,7 @@ class Provider:
             self._breakers,
             stores.store.now_ms,
             poll_seconds=self._settings.poll_seconds,
-            hidden_seconds=self._leases.hidden_seconds,
+            visibility_timeout_seconds=self._leases.visibility_timeout_seconds,
         )
 
     async def serve(self, stopping: Stopping) -> None:
@@ -320,7 +326,7 @@ class Provider:
             {
                 name: tiers
                 for name, tiers in grant.queues.items()
-                if plain(name) in offered and self._credentials.open(name)
+                if base_name(name) in offered and self._credentials.open(name)
             }
         )
         if self._credentials.is_behind:

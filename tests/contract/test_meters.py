@@ -11,7 +11,15 @@ from typing import Any
 import pytest
 
 from inferline.accounts.limits import UNSET, Limits
-from inferline.accounts.rate_counters import Change, Hold, Meters, MeterStore, Owner, Refusal, Row
+from inferline.accounts.rate_counters import (
+    ConditionalUpdate,
+    CounterStore,
+    Owner,
+    RateCounters,
+    RawRow,
+    Refusal,
+    Reservation,
+)
 from inferline.aws.api.client import AwsClient
 from inferline.aws.dynamodb.rate_counters import DynamoMeters
 from tests.chaos.faults import FAULTS, Bend, Fault, InjectingProxy
@@ -26,13 +34,15 @@ NOW_MS = 20_000 * 86_400_000 + 3_615_000
 class At:
     """A store in whose row nothing but the test moves the time."""
 
-    store: MeterStore
+    store: CounterStore
     now: int = NOW_MS
 
     def now_ms(self) -> int:
         return self.now
 
-    async def change(self, owner: Owner, change: Change, mark: str) -> tuple[bool, Row]:
+    async def change(
+        self, owner: Owner, change: ConditionalUpdate, mark: str
+    ) -> tuple[bool, RawRow]:
         return await self.store.change(owner, change, mark)
 
 
@@ -41,20 +51,22 @@ def at(seams: Seams) -> At:
     return At(seams.meters)
 
 
-def meters(at: At) -> Meters:
-    return Meters(at, request_seconds_max=600)
+def meters(at: At) -> RateCounters:
+    return RateCounters(at, request_seconds_max=600)
 
 
-async def row_of(store: Any, owner: Owner = KEY) -> Row:
+async def row_of(store: Any, owner: Owner = KEY) -> RawRow:
     """A row as it is: nothing has this number."""
-    _, row = await store.change(owner, Change(equal={"open": -9}), "look")
+    _, row = await store.change(owner, ConditionalUpdate(equal={"open": -9}), "look")
     return row
 
 
 async def test_a_write_sets_copies_and_adds_at_once(seams: Seams) -> None:
-    first = await seams.meters.change(KEY, Change(sets={"a": 5, "b": 1}, adds={"c": 2}), "1")
+    first = await seams.meters.change(
+        KEY, ConditionalUpdate(sets={"a": 5, "b": 1}, adds={"c": 2}), "1"
+    )
     second = await seams.meters.change(
-        KEY, Change(copies={"b": ("a", 1)}, adds={"a": -2, "c": 3}), "2"
+        KEY, ConditionalUpdate(copies={"b": ("a", 1)}, adds={"a": -2, "c": 3}), "2"
     )
 
     assert (True, True) == (first[0], second[0])
@@ -64,20 +76,20 @@ async def test_a_write_sets_copies_and_adds_at_once(seams: Seams) -> None:
 @pytest.mark.parametrize(
     "unmet",
     [
-        Change(equal={"a": 4}),
-        Change(equal={"a": None}),
-        Change(equal={"b": 5}),
-        Change(least={"a": 6}),
-        Change(least={"b": -1}),
-        Change(most={"a": 4}),
-        Change(most={"b": 1}),
-        Change(equal={"a": 5}, most={"a": 4}),
+        ConditionalUpdate(equal={"a": 4}),
+        ConditionalUpdate(equal={"a": None}),
+        ConditionalUpdate(equal={"b": 5}),
+        ConditionalUpdate(least={"a": 6}),
+        ConditionalUpdate(least={"b": -1}),
+        ConditionalUpdate(most={"a": 4}),
+        ConditionalUpdate(most={"b": 1}),
+        ConditionalUpdate(equal={"a": 5}, most={"a": 4}),
     ],
 )
 async def test_an_unmet_condition_changes_nothing_and_tells_the_row(
-    seams: Seams, unmet: Change
+    seams: Seams, unmet: ConditionalUpdate
 ) -> None:
-    await seams.meters.change(KEY, Change(sets={"a": 5}), "1")
+    await seams.meters.change(KEY, ConditionalUpdate(sets={"a": 5}), "1")
     unmet.adds = {"a": 1}
 
     done, row = await seams.meters.change(KEY, unmet, "2")
@@ -87,8 +99,8 @@ async def test_an_unmet_condition_changes_nothing_and_tells_the_row(
 
 
 async def test_met_conditions_are_in_nobodys_way(seams: Seams) -> None:
-    await seams.meters.change(KEY, Change(sets={"a": 5}), "1")
-    met = Change(equal={"a": 5, "b": None}, least={"a": 5}, most={"a": 5}, adds={"a": 1})
+    await seams.meters.change(KEY, ConditionalUpdate(sets={"a": 5}), "1")
+    met = ConditionalUpdate(equal={"a": 5, "b": None}, least={"a": 5}, most={"a": 5}, adds={"a": 1})
 
     done, row = await seams.meters.change(KEY, met, "2")
 
@@ -96,11 +108,11 @@ async def test_met_conditions_are_in_nobodys_way(seams: Seams) -> None:
 
 
 async def test_a_condition_on_a_row_that_is_not_there_tells_an_empty_one(seams: Seams) -> None:
-    assert (False, {}) == await seams.meters.change(KEY, Change(least={"a": 1}), "1")
+    assert (False, {}) == await seams.meters.change(KEY, ConditionalUpdate(least={"a": 1}), "1")
 
 
 async def test_a_write_that_is_repeated_counts_once(seams: Seams) -> None:
-    more = Change(adds={"a": 1})
+    more = ConditionalUpdate(adds={"a": 1})
 
     found = [await seams.meters.change(KEY, more, mark) for mark in ("1", "1", "2", "2")]
 
@@ -110,13 +122,13 @@ async def test_a_write_that_is_repeated_counts_once(seams: Seams) -> None:
 async def test_each_owner_has_a_row_of_its_own(seams: Seams) -> None:
     owners = [KEY, Owner("tenant", "k1"), Owner("key", "k2")]
     for number, owner in enumerate(owners):
-        await seams.meters.change(owner, Change(sets={"a": number}), "1")
+        await seams.meters.change(owner, ConditionalUpdate(sets={"a": number}), "1")
 
     assert [0, 1, 2] == [(await row_of(seams.meters, owner))["a"] for owner in owners]
 
 
 async def test_a_row_of_a_meter_is_nothing_else_of_the_registry(seams: Seams) -> None:
-    await seams.meters.change(KEY, Change(sets={"a": 1}), "1")
+    await seams.meters.change(KEY, ConditionalUpdate(sets={"a": 1}), "1")
 
     snapshot = await seams.registry.snapshot()
 
@@ -128,8 +140,8 @@ async def test_what_is_reserved_is_told_and_given_back(at: At) -> None:
     counted, limits = meters(at), Limits(requests_per_minute=9, tokens_per_minute=900)
     first = await counted.reserve(KEY, limits, 100)
     second = await counted.reserve(KEY, limits, 200)
-    assert isinstance(first, Hold)
-    assert isinstance(second, Hold)
+    assert isinstance(first, Reservation)
+    assert isinstance(second, Reservation)
 
     await counted.settle(first, 40)
     await counted.undo(second)
@@ -164,7 +176,7 @@ async def test_of_many_at_once_as_many_are_let_in_as_may_be(
         *(gateways[number % 3].reserve(KEY, limits, 10) for number in range(24))
     )
 
-    holds = [one for one in found if isinstance(one, Hold)]
+    holds = [one for one in found if isinstance(one, Reservation)]
     row = await row_of(at)
     assert expected == len(holds)
     assert (expected, expected * 10, expected) == (row["requests"], row["tokens"], row["open"])
@@ -184,7 +196,7 @@ async def test_a_minute_and_a_day_begin_anew_and_once_among_many(at: At) -> None
         found = await asyncio.gather(
             *(gateways[number % 3].reserve(KEY, limits, 10) for number in range(12))
         )
-        assert expected == sum(isinstance(one, Hold) for one in found)
+        assert expected == sum(isinstance(one, Reservation) for one in found)
 
 
 async def test_what_a_dead_gateway_held_is_given_up_after_two_generations(at: At) -> None:
@@ -222,7 +234,7 @@ class TestFaults:
         proxy.bends += bends
 
         hold = await counted.reserve(KEY, Limits(concurrent_requests=3), 10)
-        assert isinstance(hold, Hold)
+        assert isinstance(hold, Reservation)
         held = await row_of(at)
         await counted.settle(hold, 4)
         settled = await row_of(at)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
-from inferline.usage.minutes import Figures, Minute
+from inferline.usage.minutes import Minute, MinuteMetrics
 from tests.support.seams import Seams
 
 
 def row(number: int, model: str = "org/m", **counts: int) -> Minute:
-    return Minute(number, model, Figures(Counter(counts)))
+    return Minute(number, model, MinuteMetrics(Counter(counts)))
 
 
 async def test_an_empty_store_has_no_minutes(seams: Seams) -> None:

@@ -23,7 +23,7 @@ async def url(seams: Seams) -> str:
 
 async def receive(seams: Seams, url: str, *, limit: int = 10, wait: int = 1) -> list[Delivery]:
     found: list[Delivery] = await seams.queue.receive(
-        url, limit=limit, wait_seconds=wait, hidden_seconds=30
+        url, limit=limit, wait_seconds=wait, visibility_timeout_seconds=30
     )
     return found
 
@@ -63,7 +63,7 @@ async def test_a_received_message_is_hidden_until_it_is_handed_back(seams: Seams
     (first,) = await receive(seams, url)
     assert [] == await receive(seams, url, wait=0)
 
-    await seams.queue.hide([first], 0)
+    await seams.queue.change_visibility([first], 0)
 
     (second,) = await receive(seams, url)
     assert 2 == second.receives
@@ -74,7 +74,7 @@ async def test_a_deleted_message_never_comes_back(seams: Seams, url: str) -> Non
     (delivery,) = await receive(seams, url)
     await seams.queue.delete([delivery])
 
-    await seams.queue.hide([delivery], 0)
+    await seams.queue.change_visibility([delivery], 0)
 
     assert [] == await receive(seams, url, wait=0)
 
@@ -82,11 +82,11 @@ async def test_a_deleted_message_never_comes_back(seams: Seams, url: str) -> Non
 async def test_what_is_no_longer_ours_is_passed_over(seams: Seams, url: str) -> None:
     await seams.queue.send(url, message(), "tenant")
     (stale,) = await receive(seams, url)
-    await seams.queue.hide([stale], 0)
+    await seams.queue.change_visibility([stale], 0)
     (fresh,) = await receive(seams, url)
 
     await seams.queue.delete([stale])
-    await seams.queue.hide([fresh], 0)
+    await seams.queue.change_visibility([fresh], 0)
     await seams.queue.delete([stale, fresh])
 
     assert fresh.text == stale.text

@@ -13,10 +13,10 @@ from inferline.fleet.registry import (
     Fleet,
     Model,
     NameTaken,
-    Pace,
-    Pool,
     Provider,
+    ProviderPool,
     Serving,
+    SpeedGroup,
     TaskSpeed,
 )
 from tests.support.seams import Seams
@@ -135,10 +135,10 @@ SERVING = Serving(
     providers=3,
     slots=12,
     service_seconds=1.5,
-    pools=(Pool(4.0, {"0a1b2c3d": 1.0, "4e5f6071": 0.25}), Pool(0.5)),
+    pools=(ProviderPool(4.0, {"0a1b2c3d": 1.0, "4e5f6071": 0.25}), ProviderPool(0.5)),
     paces=(
-        Pace(speed=TaskSpeed(1.5, 12.345), only="p1"),
-        Pace(speed=TaskSpeed(2.0), providers=2),
+        SpeedGroup(speed=TaskSpeed(1.5, 12.345), only="p1"),
+        SpeedGroup(speed=TaskSpeed(2.0), providers=2),
     ),
 )
 
@@ -167,7 +167,7 @@ async def test_a_new_model_is_served_by_nobody(seams: Seams) -> None:
 
 async def test_what_a_census_has_found_is_read_as_it_was_written(seams: Seams) -> None:
     await seams.registry.put_models([MODEL])
-    turn = await seams.registry.take_turn(Fleet())
+    turn = await seams.registry.begin_epoch(Fleet())
     await census(seams, turn.turn, SERVING)
 
     fleet = await seams.registry.fleet()
@@ -188,7 +188,7 @@ async def test_a_model_told_of_again_is_served_as_before(seams: Seams) -> None:
 
 async def test_a_later_census_stays_whatever_an_earlier_one_writes(seams: Seams) -> None:
     await seams.registry.put_models([MODEL])
-    later = await seams.registry.take_turn(await seams.registry.take_turn(Fleet()))
+    later = await seams.registry.begin_epoch(await seams.registry.begin_epoch(Fleet()))
     await census(seams, later.turn, SERVING)
 
     await census(seams, later.turn - 1, replace(SERVING, slots=99))
@@ -207,7 +207,7 @@ async def test_a_census_makes_no_model_known(seams: Seams) -> None:
 async def test_of_those_that_saw_the_same_census_one_gets_the_turn(seams: Seams) -> None:
     for number in range(3):
         seen = await seams.registry.fleet()
-        turns = await asyncio.gather(*(seams.registry.take_turn(seen) for _ in range(5)))
+        turns = await asyncio.gather(*(seams.registry.begin_epoch(seen) for _ in range(5)))
 
         assert [number + 1] == [turn.turn for turn in turns if turn is not None]
         assert number + 1 == (await seams.registry.fleet()).turn

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from inferline.errors import LeaseLost
-from inferline.tasks.store import Bound, Claimed, Outcome, Refused, Standing, Wanted
-from inferline.tasks.task import CHUNK_BYTES_MAX, Chunk, Head, State, Task, TaskRef
+from inferline.tasks.store import AttemptOutcome, Bound, Claimed, Refused, TaskStatus, Wanted
+from inferline.tasks.task import CHUNK_BYTES_MAX, AnswerHead, Chunk, State, Task, TaskRef
 from tests.support.seams import Seams, new_task, row_of, until_lapsed
 
 LEASE = 30.0
@@ -34,7 +34,7 @@ async def submitted(store: Any, **given: Any) -> Task:
     return task
 
 
-def chunk(task: Task, seq: int, data: bytes = b"x", head: Head | None = None) -> Chunk:
+def chunk(task: Task, seq: int, data: bytes = b"x", head: AnswerHead | None = None) -> Chunk:
     return Chunk(task.ref, task.attempt, seq, data, task.ttl, head)
 
 
@@ -124,7 +124,7 @@ async def test_who_lost_the_lease_can_write_nothing_that_counts(store: Any, othe
     for late in (
         store.renew(first, LEASE),
         store.hand_back(first, spared=False),
-        store.finish(first, Outcome(status=200)),
+        store.finish(first, AttemptOutcome(status=200)),
     ):
         with pytest.raises(LeaseLost):
             await late
@@ -146,13 +146,13 @@ async def test_a_lapsed_lease_that_nobody_took_is_still_its_owners(store: Any) -
 
 async def test_the_answer_is_read_back_to_the_byte(store: Any) -> None:
     task = await claimed(store, await submitted(store))
-    head = Head(200, "text/event-stream", "p1", 12)
+    head = AnswerHead(200, "text/event-stream", "p1", 12)
     pieces = [b"data: \xf0\x9f", b"\x98\x80\n\n", bytes(range(256)) * 4]
     await store.write_chunks(
         [chunk(task, i, p, head if i == 0 else None) for i, p in enumerate(pieces)]
     )
     await store.finish(
-        task, Outcome(status=200, content_type="text/event-stream", chunks=3, tail=b"\x00z")
+        task, AttemptOutcome(status=200, content_type="text/event-stream", chunks=3, tail=b"\x00z")
     )
 
     (found,) = await store.read([Wanted(task.ref, 1, 0, 5)])
@@ -171,7 +171,9 @@ async def test_what_the_backend_told_of_its_tokens_is_read_back(store: Any) -> N
     task = await claimed(store, await submitted(store))
     assert {} == task.usage
 
-    await store.finish(task, Outcome(status=200, usage={"prompt_tokens": 7, "output_tokens": 0}))
+    await store.finish(
+        task, AttemptOutcome(status=200, usage={"prompt_tokens": 7, "output_tokens": 0})
+    )
 
     (found,) = await store.read([Wanted(task.ref)])
     assert {"prompt_tokens": 7, "output_tokens": 0} == found.task.usage
@@ -210,7 +212,7 @@ async def test_chunks_beyond_a_batch_are_all_written(store: Any) -> None:
 async def test_who_holds_two_attempts_of_one_task_may_ask_for_both(store: Any) -> None:
     task = await claimed(store, await submitted(store))
 
-    assert {task.ref: Standing(State.RUNNING, 1, 0)} == await store.states([task.ref, task.ref])
+    assert {task.ref: TaskStatus(State.RUNNING, 1, 0)} == await store.states([task.ref, task.ref])
 
 
 async def test_two_readers_of_one_task_may_look_in_one_read(store: Any) -> None:
@@ -238,7 +240,7 @@ async def test_a_chunk_of_the_largest_size_is_taken(store: Any) -> None:
 
 async def test_a_finish_can_be_repeated_and_not_changed_into_another(store: Any) -> None:
     task = await claimed(store, await submitted(store))
-    outcome = Outcome(status=200, tail=b"answer")
+    outcome = AttemptOutcome(status=200, tail=b"answer")
     await store.finish(task, outcome)
 
     await store.finish(task, outcome)
@@ -255,10 +257,10 @@ async def test_a_finish_can_be_repeated_after_a_stale_owner_has_tried(store: Any
     first = await claimed(store, task, "p1", lease=0.05)
     await until_lapsed(store, first)
     second = await claimed(store, task, "p2")
-    outcome = Outcome(status=200, tail=b"answer")
+    outcome = AttemptOutcome(status=200, tail=b"answer")
     await store.finish(second, outcome)
     with pytest.raises(LeaseLost):
-        await store.finish(first, Outcome(status=200, tail=b"another"))
+        await store.finish(first, AttemptOutcome(status=200, tail=b"another"))
 
     await store.finish(second, outcome)
 
@@ -270,7 +272,7 @@ async def test_a_finish_can_be_repeated_after_a_stale_owner_has_tried(store: Any
 async def test_an_outcome_with_an_error_is_a_failure(store: Any) -> None:
     task = await claimed(store, await submitted(store))
     error = {"message": "no", "type": "server_error", "param": None, "code": "x", "status": 502}
-    await store.finish(task, Outcome(error=error))
+    await store.finish(task, AttemptOutcome(error=error))
 
     row = await row_of(store, task.ref)
 
@@ -322,7 +324,7 @@ async def test_who_can_not_go_on_with_an_answer_is_known_to_the_next(store: Any)
 async def test_a_failure_keeps_what_its_backend_said_of_asking_again(store: Any) -> None:
     task = await claimed(store, await submitted(store))
     headers = {"retry-after": "7", "x-should-retry": "false"}
-    await store.finish(task, Outcome(status=429, headers=headers))
+    await store.finish(task, AttemptOutcome(status=429, headers=headers))
 
     row = await row_of(store, task.ref)
 
@@ -362,11 +364,11 @@ async def test_an_ended_task_is_claimed_by_nobody_and_lost_to_its_owner(
     assert await getattr(store, end)(task.ref)
 
     state = {"cancel": State.CANCELLED, "expire": State.EXPIRED}[end]
-    assert {task.ref: Standing(state, 1, 0)} == await store.states([task.ref])
+    assert {task.ref: TaskStatus(state, 1, 0)} == await store.states([task.ref])
     with pytest.raises(LeaseLost):
         await store.renew(task, LEASE)
     with pytest.raises(LeaseLost):
-        await store.finish(task, Outcome(status=200))
+        await store.finish(task, AttemptOutcome(status=200))
     refused = await store.claim(task.ref, "p2", LEASE)
     assert state is refused.task.state
 
@@ -377,7 +379,7 @@ async def test_only_one_of_cancel_and_finish_wins(store: Any) -> None:
 
         cancelled, finished = await asyncio.gather(
             store.cancel(task.ref),
-            store.finish(task, Outcome(status=200)),
+            store.finish(task, AttemptOutcome(status=200)),
             return_exceptions=True,
         )
 
@@ -425,8 +427,8 @@ async def test_more_live_tasks_than_asked_for_are_not_listed_together(store: Any
 async def test_an_ended_task_is_no_longer_listed_as_live(store: Any) -> None:
     model = f"live-{uuid.uuid4().hex}"
     tasks = [await submitted(store, model=model) for _ in range(6)]
-    await store.finish(await claimed(store, tasks[0]), Outcome(status=200))
-    await store.finish(await claimed(store, tasks[1]), Outcome(error=ERROR))
+    await store.finish(await claimed(store, tasks[0]), AttemptOutcome(status=200))
+    await store.finish(await claimed(store, tasks[1]), AttemptOutcome(error=ERROR))
     await store.cancel(tasks[2].ref)
     await store.expire(tasks[3].ref)
     await store.bury(tasks[4].ref, ERROR)
@@ -456,7 +458,7 @@ async def test_a_task_that_is_held_or_unknown_is_not_buried(store: Any) -> None:
     assert not await store.bury(TaskRef("m-0", "nobody"), ERROR)
 
     assert held == await row_of(store, held.ref)
-    await store.finish(held, Outcome(status=200))
+    await store.finish(held, AttemptOutcome(status=200))
 
 
 async def read_by(store: Any, reader: str, seconds: float = 20.0) -> Task:
@@ -471,41 +473,43 @@ async def test_a_reader_lease_is_told_and_renewed_by_its_reader(store: Any) -> N
     task = await read_by(store, "r1")
     assert task == await row_of(store, task.ref)  # A store may remember it, but not for good.
 
-    assert await store.attend(task, "r1", 40.0)
-    assert await store.attend(task, "r1", 60.0)
+    assert await store.renew_reader_lease(task, "r1", 40.0)
+    assert await store.renew_reader_lease(task, "r1", 60.0)
 
     row = await row_of(store, task.ref)
     assert row is not None
     assert ("r1", State.RUNNING, "p1") == (row.reader, row.state, row.owner)
     assert task.reader_ms + 30_000 < row.reader_ms
-    assert {task.ref: Standing(State.RUNNING, 1, row.reader_ms)} == await store.states([task.ref])
+    assert {task.ref: TaskStatus(State.RUNNING, 1, row.reader_ms)} == await store.states([task.ref])
 
 
 async def test_of_many_that_would_read_instead_one_does(store: Any) -> None:
     task = await read_by(store, "r1")
 
-    took = await asyncio.gather(*(store.attend(task, f"n{i}", 30.0) for i in range(8)))
+    took = await asyncio.gather(*(store.renew_reader_lease(task, f"n{i}", 30.0) for i in range(8)))
 
     row = await row_of(store, task.ref)
     assert row is not None
     assert [row.reader] == [f"n{i}" for i, won in enumerate(took) if won]
-    assert not await store.attend(task, "r1", 30.0)
+    assert not await store.renew_reader_lease(task, "r1", 30.0)
 
 
 async def test_nobody_reads_what_has_ended_or_never_was(store: Any) -> None:
     task = await read_by(store, "r1")
-    await store.finish(task, Outcome(status=200))
+    await store.finish(task, AttemptOutcome(status=200))
 
-    assert not await store.attend(task, "r1", 20.0)
-    assert not await store.attend(replace(task, ref=TaskRef("m-0", "nobody")), "r1", 20.0)
+    assert not await store.renew_reader_lease(task, "r1", 20.0)
+    assert not await store.renew_reader_lease(
+        replace(task, ref=TaskRef("m-0", "nobody")), "r1", 20.0
+    )
 
 
 async def test_a_reader_lease_does_not_touch_the_owners(store: Any) -> None:
     task = await read_by(store, "r1")
-    assert await store.attend(task, "r2", 20.0)
+    assert await store.renew_reader_lease(task, "r2", 20.0)
 
     await store.renew(task, LEASE)
-    await store.finish(task, Outcome(status=200))
+    await store.finish(task, AttemptOutcome(status=200))
 
     row = await row_of(store, task.ref)
     assert row is not None
@@ -514,7 +518,7 @@ async def test_a_reader_lease_does_not_touch_the_owners(store: Any) -> None:
 
 async def test_who_reads_no_more_can_not_cancel_for_who_does(store: Any) -> None:
     task = await read_by(store, "r1")
-    assert await store.attend(task, "r2", 20.0)
+    assert await store.renew_reader_lease(task, "r2", 20.0)
 
     assert not await store.cancel(task.ref, reader="r1")
     assert await store.cancel(task.ref, reader="r2")
@@ -586,7 +590,7 @@ async def test_the_newest_attempt_that_has_written_is_found(store: Any) -> None:
 
 async def test_what_an_attempt_has_written_is_read_up_to_the_first_gap(store: Any) -> None:
     task = replace(await submitted(store), attempt=5)
-    head = Head(200, "text/event-stream", "p", 3, after=((1, 2), (4, 1)))
+    head = AnswerHead(200, "text/event-stream", "p", 3, after=((1, 2), (4, 1)))
     wrote = [chunk(task, seq, b"%d" % seq, head if seq == 0 else None) for seq in range(130)]
     await store.write_chunks([*wrote, chunk(task, 131)])
 
@@ -601,7 +605,7 @@ async def test_an_answer_of_many_events_is_read_as_it_was_written(store: Any) ->
     held = await claimed(store, await submitted(store))
     many, tail = EVENT * 100, EVENT * 50
     await store.write_chunks([chunk(held, 0, many)])
-    await store.finish(held, Outcome(status=200, chunks=1, tail=tail))
+    await store.finish(held, AttemptOutcome(status=200, chunks=1, tail=tail))
 
     alone = await store.read([Wanted(held.ref, 1, 0, 2)], consistent=True)
     together = await store.read([Wanted(held.ref, 1, 0, 2), Wanted(held.ref)], consistent=True)

@@ -11,7 +11,7 @@ from bench.harness.counting import item_bytes
 from inferline.aws.api.client import AwsClient
 from inferline.aws.api.items import to_item
 from inferline.aws.dynamodb.tasks import DynamoTaskStore
-from inferline.tasks.store import Claimed, Outcome, Wanted
+from inferline.tasks.store import AttemptOutcome, Claimed, Wanted
 from inferline.tasks.task import Chunk, Task
 from tests.support.seams import Seams, new_task, opened, row_of
 
@@ -50,7 +50,7 @@ async def items_of(seams: Seams, task: Task) -> list[dict[str, Any]]:
 async def test_a_streams_second_and_its_end_are_paid_as_one_kilobyte_each(seams: Seams) -> None:
     held = await claimed(seams.store)
     await seams.store.write_chunks([Chunk(held.ref, 1, 0, SECOND, held.ttl)])
-    await seams.store.finish(held, Outcome(status=200, chunks=1, tail=SECOND))
+    await seams.store.finish(held, AttemptOutcome(status=200, chunks=1, tail=SECOND))
 
     sizes = [item_bytes(item) for item in await items_of(seams, held)]
 
@@ -63,7 +63,7 @@ async def test_what_an_earlier_release_wrote_as_it_was_is_read(seams: Seams) -> 
     earlier = DynamoTaskStore(seams.client, seams.store.table)
     held = await claimed(earlier)
     await earlier.write_chunks([Chunk(held.ref, 1, 0, SECOND, held.ttl)])
-    await earlier.finish(held, Outcome(status=200, chunks=1, tail=SECOND))
+    await earlier.finish(held, AttemptOutcome(status=200, chunks=1, tail=SECOND))
 
     (found,) = await seams.store.read([Wanted(held.ref, 1, 0, 1)], consistent=True)
     row = await row_of(seams.store, held.ref)

@@ -17,25 +17,25 @@ from inferline.aws.dynamodb.usage import DynamoUsage
 from inferline.aws.provision import provision
 from inferline.errors import BackendFailed
 from inferline.settings import Settings
-from inferline.tasks.store import Claimed, Outcome
+from inferline.tasks.store import AttemptOutcome, Claimed
 from inferline.tasks.task import Task
 from inferline.usage.usage import (
     DAY,
     HOUR,
     SLICE_MS,
     UNKNOWN,
-    Account,
-    Grain,
-    Progress,
-    Row,
-    Spent,
+    Resolution,
+    TaskUsage,
     Usage,
+    UsageKey,
+    UsageRow,
+    Watermarks,
 )
 from tests.support.seams import Seams, new_task, opened
 
-A = Account("acme", "key1", "org/m", "p1")
-B = Account("acme", "", "org/m", "")
-C = Account("acme2", "key1", "org/m", "p1")
+A = UsageKey("acme", "key1", "org/m", "p1")
+B = UsageKey("acme", "", "org/m", "")
+C = UsageKey("acme2", "key1", "org/m", "p1")
 
 
 async def submitted(seams: Seams, **told: Any) -> Task:
@@ -51,7 +51,7 @@ async def claimed(seams: Seams, **told: Any) -> Task:
     return claim.task
 
 
-async def just_ended(seams: Seams) -> dict[str, Spent]:
+async def just_ended(seams: Seams) -> dict[str, TaskUsage]:
     """By their ids, what has ended since some minutes ago."""
     newest = seams.store.now_ms() // SLICE_MS
     found = [s for number in (newest - 1, newest) async for s in seams.usage.ended(number)]
@@ -59,7 +59,7 @@ async def just_ended(seams: Seams) -> dict[str, Spent]:
     return {spent.task_id: spent for spent in found}
 
 
-async def rows(seams: Seams, tenant: str | None, grain: Grain, *span: int) -> list[Row]:
+async def rows(seams: Seams, tenant: str | None, grain: Resolution, *span: int) -> list[UsageRow]:
     return sorted([row async for row in seams.usage.rows(tenant, grain, *span)])
 
 
@@ -67,9 +67,9 @@ async def test_each_task_is_found_once_it_has_ended_however_it_ended(seams: Seam
     live, running = await submitted(seams), await claimed(seams)
     done, refused, failed = [await claimed(seams) for _ in range(3)]
     cancelled, expired, buried = [await submitted(seams) for _ in range(3)]
-    await seams.store.finish(done, Outcome(status=200))
-    await seams.store.finish(refused, Outcome(status=429))
-    await seams.store.finish(failed, Outcome(error=BackendFailed().told()))
+    await seams.store.finish(done, AttemptOutcome(status=200))
+    await seams.store.finish(refused, AttemptOutcome(status=429))
+    await seams.store.finish(failed, AttemptOutcome(error=BackendFailed().told()))
     await seams.store.cancel(cancelled.ref)
     await seams.store.expire(expired.ref)
     await seams.store.bury(buried.ref, BackendFailed().told())
@@ -103,7 +103,7 @@ async def test_what_a_task_took_is_told(seams: Seams) -> None:
     task = await submitted(seams, created_ms=seams.store.now_ms() - 5000, tenant="acme")
     claim = await seams.store.claim(task.ref, "p1", 30)
     usage = {"prompt_tokens": 7, "completion_tokens": 9, "total_tokens": 16}
-    await seams.store.finish(claim.task, Outcome(status=200, tail=b"{}", usage=usage))
+    await seams.store.finish(claim.task, AttemptOutcome(status=200, tail=b"{}", usage=usage))
 
     [spent] = (await just_ended(seams)).values()
 
@@ -116,10 +116,10 @@ async def test_what_a_task_took_is_told(seams: Seams) -> None:
 
 async def test_a_second_end_of_a_task_leaves_it_where_it_was(seams: Seams) -> None:
     task = await claimed(seams)
-    await seams.store.finish(task, Outcome(status=200))
+    await seams.store.finish(task, AttemptOutcome(status=200))
     before = await just_ended(seams)
 
-    await seams.store.finish(task, Outcome(status=200))
+    await seams.store.finish(task, AttemptOutcome(status=200))
     await seams.store.cancel(task.ref)
 
     assert before == await just_ended(seams)
@@ -146,7 +146,7 @@ async def test_a_part_of_more_requests_stays(seams: Seams) -> None:
 
 
 async def test_many_accounts_are_put_and_found_at_once(seams: Seams) -> None:
-    many = {Account("acme", "", "m", f"p{n}"): Usage(requests=n + 1) for n in range(130)}
+    many = {UsageKey("acme", "", "m", f"p{n}"): Usage(requests=n + 1) for n in range(130)}
 
     await seams.usage.put(DAY, 20_000, 23, many)
 
@@ -160,22 +160,22 @@ async def test_rows_are_of_one_tenant_or_of_all_in_a_span_of_one_grain(seams: Se
         for number in (499, 500, 501, 502):
             await seams.usage.put(HOUR, number, 0, {account: Usage(requests=1)})
         await seams.usage.put(DAY, 500, 0, {account: Usage(requests=1)})
-    await seams.usage.advance(Progress(7, 5))
+    await seams.usage.advance(Watermarks(7, 5))
 
     own, all_rows = await rows(seams, "acme", HOUR, 500, 502), await rows(seams, None, DAY, 0, 999)
 
-    assert sorted(Row(account, n, one) for account in (A, B) for n in (500, 501)) == own
-    assert sorted(Row(account, 500, one) for account in (A, B, C)) == all_rows
+    assert sorted(UsageRow(account, n, one) for account in (A, B) for n in (500, 501)) == own
+    assert sorted(UsageRow(account, 500, one) for account in (A, B, C)) == all_rows
     assert [] == await rows(seams, "acm", HOUR, 0, 999)
 
 
 async def test_counting_never_goes_back(seams: Seams) -> None:
-    assert Progress(0, 0) == await seams.usage.progress()
+    assert Watermarks(0, 0) == await seams.usage.progress()
 
-    for progress in (Progress(once=7), Progress(twice=5), Progress(once=6, twice=4)):
+    for progress in (Watermarks(once=7), Watermarks(twice=5), Watermarks(once=6, twice=4)):
         await seams.usage.advance(progress)
 
-    assert Progress(7, 5) == await seams.usage.progress()
+    assert Watermarks(7, 5) == await seams.usage.progress()
 
 
 @pytest.fixture
@@ -210,7 +210,7 @@ async def overwrite(seams: Seams, task: Task, **values: Any) -> None:
 )
 async def test_false_tokens_are_not_believed(on_aws: Seams, lie: Any) -> None:
     task = await claimed(on_aws)
-    await on_aws.store.finish(task, Outcome(status=200))
+    await on_aws.store.finish(task, AttemptOutcome(status=200))
     await overwrite(on_aws, task, **lie)
 
     [spent] = (await just_ended(on_aws)).values()
@@ -220,7 +220,7 @@ async def test_false_tokens_are_not_believed(on_aws: Seams, lie: Any) -> None:
 
 async def test_what_a_provider_writes_into_the_other_fields_does_no_harm(on_aws: Seams) -> None:
     task = await claimed(on_aws)
-    await on_aws.store.finish(task, Outcome(status=200))
+    await on_aws.store.finish(task, AttemptOutcome(status=200))
     huge = {"N": "1" + "0" * 37}
     lies = {"ended_ms": huge, "claimed_ms": huge, "created_ms": {"N": "-1"}, "attempt": huge}
     names = to_item({"tenant": "a#b", "key_id": "\n", "model": "", "owner": "x" * 300})
@@ -238,7 +238,7 @@ async def test_what_a_provider_writes_into_the_other_fields_does_no_harm(on_aws:
 async def test_a_task_in_no_state_that_ends_one_is_not_counted(on_aws: Seams, state: Any) -> None:
     lying, honest = await claimed(on_aws), await claimed(on_aws)
     for task in (lying, honest):
-        await on_aws.store.finish(task, Outcome(status=200))
+        await on_aws.store.finish(task, AttemptOutcome(status=200))
 
     await overwrite(on_aws, lying, state=state)
 

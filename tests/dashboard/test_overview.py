@@ -16,7 +16,7 @@ from playwright.async_api import expect
 from inferline.accounts.keys import new_key
 from inferline.fleet.registry import Model, Provider
 from inferline.usage.ledger import Entry
-from inferline.usage.minutes import MINUTE_MS, Figures, Minute
+from inferline.usage.minutes import MINUTE_MS, Minute, MinuteMetrics
 from inferline.validation.payload import MODEL_CHARS_MAX
 from tests.dashboard.conftest import DESKTOP, NARROW, PHONE, TABLET, Seen, Visit, missing
 from tests.support.gateway import MODEL, Gateway, running_gateway
@@ -57,7 +57,7 @@ async def put(gateway: Gateway, provider: str, model: str = MODEL, **told: objec
 
 async def note(gateway: Gateway, model: str = MODEL, times: int = 1, ago: int = 0) -> None:
     """Have requests in the figures of a minute."""
-    figures = Figures()
+    figures = MinuteMetrics()
     told = {"tenant": "t", "model": model, "tier": "default", "path": PATH, "streamed": True}
     for _ in range(times):
         figures.note(

@@ -14,7 +14,7 @@ from playwright.async_api import expect
 
 from inferline.fleet.registry import Model, Provider
 from inferline.usage.ledger import Entry
-from inferline.usage.minutes import MINUTE_MS, Figures, Minute
+from inferline.usage.minutes import MINUTE_MS, Minute, MinuteMetrics
 from tests.dashboard.conftest import DESKTOP, PHONE, Visit
 from tests.support.gateway import Gateway, running_gateway
 
@@ -59,11 +59,11 @@ def provider(
     )
 
 
-def hour(model: str, drawn: random.Random) -> list[Figures]:
+def hour(model: str, drawn: random.Random) -> list[MinuteMetrics]:
     """Sixty minutes of a model, the busiest in the middle."""
     minutes = []
     for number in range(60):
-        figures = Figures()
+        figures = MinuteMetrics()
         for _ in range(drawn.randint(2, 12) + 8 * (20 < number < 36)):
             figures.note(
                 Entry(

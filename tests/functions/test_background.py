@@ -10,7 +10,7 @@ from inferline.aws.api.items import to_item
 from inferline.aws.dynamodb.task_rows import STATE_KEY, ending, row_key
 from inferline.tasks.queue import Message
 from inferline.tasks.task import State, Task
-from inferline.usage.usage import HOUR, SLICE_MS, Account, Progress
+from inferline.usage.usage import HOUR, SLICE_MS, UsageKey, Watermarks
 from tests.support.cloud import CANARY, MODEL, Cloud, invoked, metrics, recorded
 from tests.support.runtime_api import Function
 from tests.support.seams import new_task
@@ -86,7 +86,7 @@ async def test_the_sweep_counts_what_was_used(
     """Of a slice that has long ended, which nobody lived to see."""
     now = cloud.store.now_ms()
     number = now // SLICE_MS - 1
-    await cloud.usage.advance(Progress(number - 12, number - 12))
+    await cloud.usage.advance(Watermarks(number - 12, number - 12))
     task = await submitted(cloud)
     await cloud.store.cancel(task.ref)
     await dated(cloud, task, (number - 1) * SLICE_MS)
@@ -94,7 +94,7 @@ async def test_the_sweep_counts_what_was_used(
     assert (await invoked(function("sweep"), recorded("scheduled"))).error is None
 
     hour, part = divmod(number - 1, HOUR.parts)
-    account = Account("t", "", MODEL, "")
+    account = UsageKey("t", "", MODEL, "")
     kept = await cloud.usage.parts(HOUR, hour, [account])
     assert (1, 1) == (kept[account][part].requests, kept[account][part].cancelled)
     assert (await cloud.usage.progress()).once >= number

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from functions import _edge
-from functions._edge import AtEdge, Told, caller, from_adapter, from_mangum
+from functions._edge import AtEdge, EdgeContext, caller, from_adapter, from_mangum
 from functions._wiring import Opened
 from inferline.accounts.caller import Caller
 from inferline.errors import Unavailable
@@ -39,12 +39,12 @@ def test_the_adapter_tells_the_caller_and_the_time_that_is_left() -> None:
 
     told = from_adapter(adapted(json.dumps(request), json.dumps(function)), lambda: NOW)
 
-    assert Told(request, 60.0) == told
+    assert EdgeContext(request, 60.0) == told
 
 
 @pytest.mark.parametrize("text", ["", "null", "[]"])
 def test_without_the_adapters_headers_there_is_no_caller_and_no_further_limit(text: str) -> None:
-    assert Told({}, inf) == from_adapter(adapted(text, text), lambda: NOW)
+    assert EdgeContext({}, inf) == from_adapter(adapted(text, text), lambda: NOW)
 
 
 @pytest.mark.parametrize(("left_ms", "seconds"), [(900_000, 24.0), (10_000, 5.0), (1_000, -4.0)])
@@ -53,7 +53,7 @@ def test_a_buffered_answer_has_the_time_of_the_function_or_of_api_gateway(
 ) -> None:
     scope = {"aws.event": {"requestContext": None}, "aws.context": Context(left_ms)}
 
-    assert Told({}, seconds) == from_mangum(scope)
+    assert EdgeContext({}, seconds) == from_mangum(scope)
 
 
 def test_the_authorizers_word_becomes_the_caller() -> None:
@@ -65,7 +65,7 @@ def test_the_authorizers_word_becomes_the_caller() -> None:
     assert caller({"authorizer": {"principalId": "someone"}}) is None
 
 
-async def served(told: Told, opening: Any = None) -> tuple[dict[str, Any], list[Any]]:
+async def served(told: EdgeContext, opening: Any = None) -> tuple[dict[str, Any], list[Any]]:
     """The scope that the app saw, and what was sent."""
     seen: dict[str, Any] = {}
     sent: list[Any] = []
@@ -87,14 +87,14 @@ async def served(told: Told, opening: Any = None) -> tuple[dict[str, Any], list[
 
 
 async def test_the_app_sees_who_calls_and_how_long_it_may_take_and_no_header_that_says_so() -> None:
-    seen, _ = await served(Told({"authorizer": AUTHORIZER}, 12.5))
+    seen, _ = await served(EdgeContext({"authorizer": AUTHORIZER}, 12.5))
 
     assert (12.5, "k1") == (seen["state"]["seconds_max"], seen["state"]["caller"].key_id)
     assert [(b"accept", b"*/*")] == seen["headers"]
 
 
 async def test_where_nobody_was_established_the_app_has_to_ask() -> None:
-    seen, _ = await served(Told({}, -3.0))
+    seen, _ = await served(EdgeContext({}, -3.0))
 
     assert {"seconds_max": 0.0, "takes_packed": False} == seen["state"]
 
@@ -116,7 +116,7 @@ async def test_an_app_that_cant_be_opened_is_a_503_and_is_tried_again() -> None:
             sent.append(message)
 
         scope = {"type": "http", "headers": []}
-        await AtEdge(opened, lambda _: Told({}, 1.0))(scope, None, send)  # type: ignore[arg-type]
+        await AtEdge(opened, lambda _: EdgeContext({}, 1.0))(scope, None, send)  # type: ignore[arg-type]
         assert 503 == sent[0]["status"]
 
     assert [1, 1] == tries

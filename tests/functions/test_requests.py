@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from inferline.tasks.store import Outcome
+from inferline.tasks.store import AttemptOutcome
 from tests.support.cloud import CANARY, MODEL, Cloud, chat, invoked, metrics, recorded
 from tests.support.forms import FORM, SOUND, field, file, form
 from tests.support.runtime_api import Function, Result
@@ -46,7 +46,7 @@ async def test_a_request_is_answered_in_its_callers_name(
     said = json.dumps({"choices": [{"message": {"content": CANARY}}]}).encode()
     usage = {"prompt_tokens": 3, "completion_tokens": 8}
     told_by_backend = {"content_type": "application/json", "tail": said, "usage": usage}
-    await cloud.store.finish(task, Outcome(status=200, **told_by_backend))
+    await cloud.store.finish(task, AttemptOutcome(status=200, **told_by_backend))
 
     status, headers, body = answer(await asked)
 
@@ -73,7 +73,9 @@ async def test_a_stream_comes_whole_where_nothing_streams(
     await cloud.write(task, 0, b'data: {"choices": []}\n\n')
     await cloud.store.finish(
         task,
-        Outcome(status=200, content_type="text/event-stream", chunks=1, tail=b"data: [DONE]\n\n"),
+        AttemptOutcome(
+            status=200, content_type="text/event-stream", chunks=1, tail=b"data: [DONE]\n\n"
+        ),
     )
 
     value = (await asked).value
@@ -91,7 +93,7 @@ async def test_bytes_come_and_go_in_base64(cloud: Cloud, function: Callable[...,
     event["headers"] |= {"Content-Type": FORM}
     asked = asyncio.create_task(invoked(function("inference"), event))
     task = await cloud.take()
-    await cloud.store.finish(task, Outcome(status=200, content_type="audio/wav", tail=SOUND))
+    await cloud.store.finish(task, AttemptOutcome(status=200, content_type="audio/wav", tail=SOUND))
 
     value = (await asked).value
 
@@ -108,7 +110,9 @@ async def test_another_process_tells_of_a_task_and_goes_on_with_its_stream(
     asked = asyncio.create_task(asking)
     task = await cloud.take()
     await cloud.write(task, 0, b"data: 1\n\ndata: 2\n\n")
-    whole = Outcome(status=200, content_type="text/event-stream", chunks=1, tail=b"data: 3\n\n")
+    whole = AttemptOutcome(
+        status=200, content_type="text/event-stream", chunks=1, tail=b"data: 3\n\n"
+    )
     await cloud.store.finish(task, whole)
     await asked
     another, path = function("inference"), f"/v1/tasks/{task.ref.id}"
@@ -262,7 +266,7 @@ async def test_a_keys_limits_hold_and_an_answer_ends_when_its_tokens_are_settled
     task = await cloud.take()
     usage = {"prompt_tokens": 30, "completion_tokens": 31}
     told_by_backend = {"content_type": "application/json", "tail": b"{}", "usage": usage}
-    await cloud.store.finish(task, Outcome(status=200, **told_by_backend))
+    await cloud.store.finish(task, AttemptOutcome(status=200, **told_by_backend))
 
     first = answer(await asked)
     refused = answer(await invoked(inference, event))

@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
-from inferline.tasks.store import Outcome
+from inferline.tasks.store import AttemptOutcome
 from tests.support import emulators, runtime_api
 from tests.support.cloud import Cloud, chat
 
@@ -106,7 +106,7 @@ async def test_a_stream_flows_as_it_is_written(cloud: Cloud, server: Callable[[]
         second = await asking.next_line()
         await cloud.store.finish(
             task,
-            Outcome(
+            AttemptOutcome(
                 status=200, content_type="text/event-stream", chunks=2, tail=b"data: [DONE]\n\n"
             ),
         )

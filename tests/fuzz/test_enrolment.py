@@ -16,7 +16,7 @@ from inferline.aws.dynamodb.registry_rows import (
     provider_row,
     serving_row,
 )
-from inferline.fleet.aggregation import counted, is_news
+from inferline.fleet.aggregation import changed, counted
 from inferline.fleet.registry import NOBODY
 from tests.support.fuzzing import fuzz
 from tests.support.gateway import MODEL
@@ -103,7 +103,7 @@ def _check_rows(gateway: Served) -> None:
             serving = found.get(model.id, NOBODY)
             row = model_row(model) | {"serving": serving_row(serving)}
             _check_item(to_item({name: value for name, value in row.items() if value is not None}))
-            assert is_news(model_of(row).serving, serving, 35.0) in (True, False)
+            assert changed(model_of(row).serving, serving, 35.0) in (True, False)
 
 
 def _check_item(item: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from inferline.aws.sqs import queue_name
-from inferline.names import NAME, RESERVED_SLUG, mark, plain, reserved, slug
+from inferline.names import DEDICATED_SLUG_PREFIX, NAME, base_name, dedicated_name, model_hash, slug
 from inferline.tasks.task import TIERS
 from tests.support.fuzzing import fuzz, tried
 
@@ -52,7 +52,7 @@ def test_any_name_has_a_valid_queue_and_key(name: str, tier: str) -> None:
 
     assert QUEUE.fullmatch(queue), queue
     assert re.fullmatch(r"[A-Za-z0-9_-]{1,53}", found)
-    assert re.fullmatch(r"[0-9a-f]{8}", mark(found))
+    assert re.fullmatch(r"[0-9a-f]{8}", model_hash(found))
 
 
 @fuzz(600)
@@ -78,8 +78,8 @@ def test_what_is_reserved_has_a_slug_that_no_other_name_has(
     name: str, model: str, tenant: str
 ) -> None:
     tried["names"] += 1
-    apart = slug(reserved(model, tenant))
+    apart = slug(dedicated_name(model, tenant))
 
-    assert apart.startswith(RESERVED_SLUG)
-    assert slug(name).startswith(RESERVED_SLUG) is ("#" in name)
-    assert (plain(name) == name) is ("#" not in name)
+    assert apart.startswith(DEDICATED_SLUG_PREFIX)
+    assert slug(name).startswith(DEDICATED_SLUG_PREFIX) is ("#" in name)
+    assert (base_name(name) == name) is ("#" not in name)

@@ -16,7 +16,7 @@ from inferline.fleet.registry import Model, Serving, Snapshot
 from inferline.gateway.catalogue import MISSED_SECONDS, ROWS_MAX, Cached, Catalogue
 from inferline.memory.registry import MemoryRegistry
 from inferline.memory.tasks import MemoryQueue
-from inferline.names import mark, reserved, slug
+from inferline.names import dedicated_name, model_hash, slug
 from inferline.validation.payload import MODEL_CHARS_MAX
 
 
@@ -209,7 +209,7 @@ async def test_a_model_that_was_missed_is_there_as_soon_as_it_comes() -> None:
     assert 2 == len(rows.asked)
 
 
-@pytest.mark.parametrize("name", ["", "x" * (MODEL_CHARS_MAX + 1), reserved("m", "local")])
+@pytest.mark.parametrize("name", ["", "x" * (MODEL_CHARS_MAX + 1), dedicated_name("m", "local")])
 async def test_what_can_be_no_name_is_not_looked_for(name: str) -> None:
     catalogue, rows, _ = await catalogue_of()
 
@@ -234,7 +234,7 @@ async def test_a_reserved_model_is_missed_by_the_name_that_it_was_asked_for() ->
     with pytest.raises(ModelNotFound) as missed:
         await catalogue.asked("m", Caller(tenant="acme", is_reserved=True))
 
-    assert {reserved("m", "acme")} == set(rows.asked)
+    assert {dedicated_name("m", "acme")} == set(rows.asked)
     assert "acme" not in str(missed.value)
 
 
@@ -255,9 +255,9 @@ async def test_the_model_of_a_mark_is_looked_up_once_and_a_new_one_anew() -> Non
     found = []
     for name in ("a", "b", "a"):
         clock.now += 600.0
-        found.append(await catalogue.slugs(mark(slug(name))))
+        found.append(await catalogue.slugs(model_hash(slug(name))))
     await rows.put_models([Model(id="new", queues={})])
-    found.append(await catalogue.slugs(mark(slug("new"))))
+    found.append(await catalogue.slugs(model_hash(slug("new"))))
 
     assert [[slug(name)] for name in ("a", "b", "a", "new")] == found
     assert [None, None] == rows.asked

@@ -9,10 +9,16 @@ from itertools import pairwise
 import pytest
 
 from inferline.errors import Unavailable
-from inferline.gateway.polling import EARLY_SECONDS, READS_MAX, TICK_SECONDS, Pace, Watch
+from inferline.gateway.polling import (
+    EARLY_SECONDS,
+    READS_MAX,
+    TICK_SECONDS,
+    PollBackoff,
+    SharedPoller,
+)
 from inferline.memory.tasks import MemoryStore
 from inferline.settings import Settings
-from inferline.tasks.store import Found, Wanted
+from inferline.tasks.store import TaskRead, Wanted
 from inferline.tasks.task import Chunk, TaskRef
 from tests.support.seams import new_task
 
@@ -23,12 +29,12 @@ class Store:
     def __init__(self) -> None:
         self.sizes: list[int] = []
         self.failure: Exception | None = None
-        self.found = Found(None, ())
+        self.found = TaskRead(None, ())
         #: Set while reads may end.
         self.answers = asyncio.Event()
         self.answers.set()
 
-    async def read(self, wanted: list[Wanted]) -> list[Found]:
+    async def read(self, wanted: list[Wanted]) -> list[TaskRead]:
         self.sizes.append(len(wanted))
         await self.answers.wait()
         if self.failure is not None:
@@ -40,14 +46,14 @@ def wanted(number: int) -> Wanted:
     return Wanted(TaskRef("m", str(number)))
 
 
-def look(watch: Watch, number: int, pause: float = 0.0) -> Awaitable[Found]:
+def look(watch: SharedPoller, number: int, pause: float = 0.0) -> Awaitable[TaskRead]:
     """One look, after which there is an answer in any case."""
-    return watch.news(wanted(number), None, lambda: pause)
+    return watch.next_change(wanted(number), None, lambda: pause)
 
 
 async def test_looks_of_one_moment_are_one_read() -> None:
     store = Store()
-    watch = Watch(store)  # type: ignore[arg-type]
+    watch = SharedPoller(store)  # type: ignore[arg-type]
 
     await asyncio.gather(*(look(watch, n, 0.02) for n in range(50)))
 
@@ -57,7 +63,7 @@ async def test_looks_of_one_moment_are_one_read() -> None:
 
 async def test_what_falls_due_while_enough_reads_are_under_way_goes_with_the_next() -> None:
     store = Store()
-    watch = Watch(store)  # type: ignore[arg-type]
+    watch = SharedPoller(store)  # type: ignore[arg-type]
     store.answers.clear()
     looks = []
     for number in range(READS_MAX + 20):
@@ -72,41 +78,41 @@ async def test_what_falls_due_while_enough_reads_are_under_way_goes_with_the_nex
 
 async def test_nobody_is_woken_by_what_is_not_new() -> None:
     store = Store()
-    watch = Watch(store)  # type: ignore[arg-type]
+    watch = SharedPoller(store)  # type: ignore[arg-type]
     old, new = (new_task(MemoryStore()) for _ in "ab")
-    store.found = Found(old, ())
-    news = asyncio.ensure_future(watch.news(wanted(1), old, lambda: 0.0, seconds=60))
+    store.found = TaskRead(old, ())
+    news = asyncio.ensure_future(watch.next_change(wanted(1), old, lambda: 0.0, seconds=60))
     await asyncio.sleep(20 * TICK_SECONDS)
 
     assert len(store.sizes) > 1
     assert not news.done()
-    store.found = Found(new, ())
+    store.found = TaskRead(new, ())
     assert (await news).task is new
 
 
 async def test_a_chunk_is_news() -> None:
     store = Store()
-    watch = Watch(store)  # type: ignore[arg-type]
+    watch = SharedPoller(store)  # type: ignore[arg-type]
     task = new_task(MemoryStore())
-    store.found = Found(task, (Chunk(task.ref, 1, 0, b"a", task.ttl),))
+    store.found = TaskRead(task, (Chunk(task.ref, 1, 0, b"a", task.ttl),))
 
-    found = await watch.news(wanted(1), task, lambda: 0.0, seconds=60)
+    found = await watch.next_change(wanted(1), task, lambda: 0.0, seconds=60)
 
     assert store.found == found
 
 
 async def test_after_its_time_there_is_an_answer_in_any_case() -> None:
     store = Store()
-    watch = Watch(store)  # type: ignore[arg-type]
+    watch = SharedPoller(store)  # type: ignore[arg-type]
 
-    assert store.found == await watch.news(wanted(1), None, lambda: 0.0, seconds=0.02)
+    assert store.found == await watch.next_change(wanted(1), None, lambda: 0.0, seconds=0.02)
 
     assert len(store.sizes) > 1
 
 
 async def test_who_stopped_waiting_is_not_looked_for() -> None:
     store = Store()
-    watch = Watch(store)  # type: ignore[arg-type]
+    watch = SharedPoller(store)  # type: ignore[arg-type]
     stopped = asyncio.ensure_future(look(watch, 1, 0.02))
     await asyncio.sleep(0)
     stopped.cancel()
@@ -119,18 +125,18 @@ async def test_who_stopped_waiting_is_not_looked_for() -> None:
 async def test_a_failed_read_fails_each_of_its_looks_and_no_later_one() -> None:
     store = Store()
     store.failure = Unavailable()
-    watch = Watch(store)  # type: ignore[arg-type]
+    watch = SharedPoller(store)  # type: ignore[arg-type]
 
     failed = await asyncio.gather(*(look(watch, n) for n in range(3)), return_exceptions=True)
     store.failure = None
 
     assert {Unavailable} == {type(one) for one in failed}
-    assert Found(None, ()) == await look(watch, 4)
+    assert TaskRead(None, ()) == await look(watch, 4)
 
 
 @pytest.mark.parametrize(("streamed", "share"), [(True, 1 / 20), (False, 1 / 10)])
 def test_a_beginning_is_seen_within_a_share_of_its_time(streamed: bool, share: float) -> None:
-    pace = Pace(Settings(), streamed=streamed)
+    pace = PollBackoff(Settings(), streamed=streamed)
     at, looks = 0.0, []
     while at < 30:
         at += pace.pause(at, None)
@@ -143,7 +149,7 @@ def test_a_beginning_is_seen_within_a_share_of_its_time(streamed: bool, share: f
 
 @pytest.mark.parametrize("interval", [0.1, 0.4, 1.0])
 def test_a_flowing_stream_is_looked_at_halfway_and_when_its_chunk_is_due(interval: float) -> None:
-    pace = Pace(Settings(poll_seconds_max=10), streamed=True)
+    pace = PollBackoff(Settings(poll_seconds_max=10), streamed=True)
     at, looks = 0.0, []
     while at < interval:
         at += pace.pause(at, interval)
@@ -155,7 +161,7 @@ def test_a_flowing_stream_is_looked_at_halfway_and_when_its_chunk_is_due(interva
 
 @pytest.mark.parametrize("gap", [0.5, 2.0, 60.0])
 def test_a_stream_that_is_slow_is_looked_at_about_once_an_interval(gap: float) -> None:
-    pace = Pace(Settings(), streamed=True)
+    pace = PollBackoff(Settings(), streamed=True)
     at, looks = 0.0, 0
     while at < gap:
         at += pace.pause(at, 0.1)

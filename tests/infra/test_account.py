@@ -8,7 +8,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from infra import deploy, destroy, node
-from infra.account import Account
+from infra.account import AwsAccount
 
 
 @dataclass
@@ -51,7 +51,7 @@ class MadeUp:
 @pytest.fixture
 def account(monkeypatch: pytest.MonkeyPatch) -> MadeUp:
     made_up = MadeUp(outputs={"BodiesBucket": "bodies"})
-    monkeypatch.setattr(Account, "found", lambda: made_up)
+    monkeypatch.setattr(AwsAccount, "found", lambda: made_up)
     return made_up
 
 

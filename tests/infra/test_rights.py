@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from inferline.aws.lending import session_policy
-from inferline.names import reserved, slug
+from inferline.names import dedicated_name, slug
 from inferline.settings import Settings
 from tests.support.template import ACCOUNT, REGION, Template, listed
 
@@ -246,7 +246,10 @@ def simulate() -> Any:
 
 OWN, OTHER = slug("llama-3.1-8b"), slug("qwen/qwen3-32b")
 #: The one model, as far as it is reserved for a tenant, and for another.
-RESERVED, OTHERS = slug(reserved("llama-3.1-8b", "acme")), slug(reserved("llama-3.1-8b", "globex"))
+RESERVED, OTHERS = (
+    slug(dedicated_name("llama-3.1-8b", "acme")),
+    slug(dedicated_name("llama-3.1-8b", "globex")),
+)
 TASKS = f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/inferline-tasks"
 REGISTRY = f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/inferline-registry"
 BODIES = f"arn:aws:s3:::inferline-bodies-{ACCOUNT}-{REGION}"

@@ -12,7 +12,7 @@ from unittest.mock import patch
 from inferline.errors import Unavailable
 from inferline.gateway.answer.reader import Reader
 from inferline.memory.tasks import MemoryStore
-from inferline.tasks.store import Claimed, Found, Refused, Wanted
+from inferline.tasks.store import Claimed, Refused, TaskRead, Wanted
 from inferline.tasks.task import Chunk, TaskRef
 from inferline_provider.serve.attempt import Attempt
 from tests.protocol.backend import PROMPT, Backend
@@ -26,7 +26,7 @@ class SharedChunks(MemoryStore):
     async def write_chunks(self, chunks: Sequence[Chunk]) -> None:
         await super().write_chunks([replace(chunk, attempt=0) for chunk in chunks])
 
-    async def read(self, wanted: Sequence[Wanted], *, consistent: bool = False) -> list[Found]:
+    async def read(self, wanted: Sequence[Wanted], *, consistent: bool = False) -> list[TaskRead]:
         return await super().read([replace(one, attempt=0) for one in wanted])
 
     async def written(self, ref: TaskRef, attempt: int) -> list[Chunk]:
@@ -56,7 +56,7 @@ class Careless(Attempt):
 class Newest(Reader):
     """Reads the newest attempt, whatever it has given out before."""
 
-    def take(self, wanted: Wanted, found: Found) -> list[bytes]:
+    def take(self, wanted: Wanted, found: TaskRead) -> list[bytes]:
         if not self.ended and found.task is not None and found.task.attempt > self._attempt:
             self._attempt, self._seq = found.task.attempt, 0
             return []

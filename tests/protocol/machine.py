@@ -251,7 +251,7 @@ class Protocol(RuleBasedStateMachine):
             again = self.world.queue.send(self.world.urls["default"], message, "t")
         else:
             delivery = self.book.deliveries[-1 - at % len(self.book.deliveries)]
-            again = self.world.queue.hide([delivery], 0)
+            again = self.world.queue.change_visibility([delivery], 0)
         self.loop.run_until_complete(again)
 
     # What must hold.

@@ -9,13 +9,13 @@ from typing import Any
 
 from inferline.accounts.caller import ANYONE
 from inferline.errors import InferLineError
-from inferline.fleet.aggregation import Census
+from inferline.fleet.aggregation import FleetAggregator
 from inferline.fleet.enrolment import Terms
 from inferline.fleet.registry import Model, Provider
 from inferline.gateway.answer.answer import Answer
-from inferline.gateway.answer.request_log import Visit
+from inferline.gateway.answer.request_log import RequestLog
 from inferline.gateway.catalogue import Catalogue
-from inferline.gateway.polling import Watch
+from inferline.gateway.polling import SharedPoller
 from inferline.gateway.submit import repeat
 from inferline.gateway.submit.submission import Line
 from inferline.memory.registry import MemoryRegistry
@@ -26,11 +26,11 @@ from inferline.tasks.task import Task
 from inferline.validation.payload import read
 from inferline_provider.backend.breaker import Breakers
 from inferline_provider.backend.slots import Slots
-from inferline_provider.pull.runner import Crew
+from inferline_provider.pull.runner import AttemptRunner
 from inferline_provider.relay.chunks import ChunkWriter
 from inferline_provider.serve.attempt_context import AttemptContext
 from inferline_provider.serve.diagnosis import Diagnosis
-from inferline_provider.serve.failed_tasks import Passes
+from inferline_provider.serve.failed_tasks import FailedTasks
 from inferline_provider.serve.leases import Leases
 from tests.protocol.backend import PROMPT, Backend
 from tests.protocol.loop import SteppedLoop
@@ -88,7 +88,7 @@ class Gateway(Process):
         )
         loop.run_until_complete(registry.put_models(models))
         loop.run_until_complete(registry.put_provider(provider))
-        loop.run_until_complete(Census(registry, 0.0).changed())
+        loop.run_until_complete(FleetAggregator(registry, 0.0).changed())
         seam = Seam(wire, store)
         catalogue = Catalogue(registry, NoDepths(), wire.clock, 1e9)  # type: ignore[arg-type]
         self.line = Line(
@@ -98,7 +98,7 @@ class Gateway(Process):
             queue=Seam(wire, queue),
             bodies=MemoryBodies(),
             catalogue=catalogue,
-            watch=Watch(seam),
+            watch=SharedPoller(seam),
         )
 
 
@@ -138,7 +138,7 @@ class Client:
         line, model = self.gateway.line, self.gateway.model
         asked = {"model": model, "prompt": PROMPT, "stream": self.streamed}
         body = json.dumps(asked).encode()
-        visit = Visit(line, PATH, ANYONE)
+        visit = RequestLog(line, PATH, ANYONE)
         visit.payload = read(body)
         try:
             draft = await line.draft(f"t{self._number}", PATH, visit.payload, body)
@@ -228,7 +228,7 @@ class Host(Process):
             backend=self.backend,  # type: ignore[arg-type]
             writer=writer,
             leases=self.leases,
-            passes=Passes(wire.clock),
+            passes=FailedTasks(wire.clock),
             diagnosis=Diagnosis(
                 self._slots,
                 Breakers(self._slots, wire.clock, lambda: None),
@@ -236,7 +236,7 @@ class Host(Process):
                 None,
             ),
         )
-        self.crew = Crew(context, self._slots, lambda model: None)
+        self.crew = AttemptRunner(context, self._slots, lambda model: None)
         for work in (writer.run, self.leases.renewing, self.leases.watching, self.leases.fencing):
             self.start(work())
 
@@ -247,7 +247,10 @@ class Host(Process):
         found: list[Delivery] = []
         with suppress(InferLineError):
             found = await self._queue.receive(
-                self._url, limit=1, wait_seconds=0, hidden_seconds=self.leases.hidden_seconds
+                self._url,
+                limit=1,
+                wait_seconds=0,
+                visibility_timeout_seconds=self.leases.visibility_timeout_seconds,
             )
         if not found:
             self._slots.give(1)

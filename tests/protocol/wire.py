@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from inferline.errors import Unavailable
-from inferline.tasks.store import Found
+from inferline.tasks.store import TaskRead
 from inferline.tasks.task import State, Task, TaskRef
 from tests.protocol.loop import LoopClock, SteppedLoop
 
@@ -122,11 +122,11 @@ class Wire:
         """What a read that is eventually consistent might have shown instead."""
         if isinstance(answer, dict) and fate is Fate.STALE:
             return {ref: now._replace(state=State.QUEUED, attempt=0) for ref, now in answer.items()}
-        if isinstance(answer, list) and answer and isinstance(answer[0], Found):
+        if isinstance(answer, list) and answer and isinstance(answer[0], TaskRead):
             return [self._early(fate, found) for found in answer]
         return answer
 
-    def _early(self, fate: Fate | None, found: Found) -> Found:
+    def _early(self, fate: Fate | None, found: TaskRead) -> TaskRead:
         now = found.task
         if now is None:
             return found

@@ -121,18 +121,18 @@ class TimedQueue:
         await self._queue.send(queue, message, tenant)
 
     async def receive(
-        self, queue: str, *, limit: int, wait_seconds: int, hidden_seconds: int
+        self, queue: str, *, limit: int, wait_seconds: int, visibility_timeout_seconds: int
     ) -> list[Delivery]:
         await self._surface()
         found: list[Delivery] = await self._queue.receive(
-            queue, limit=limit, wait_seconds=0, hidden_seconds=HIDDEN_SECONDS
+            queue, limit=limit, wait_seconds=0, visibility_timeout_seconds=HIDDEN_SECONDS
         )
         for delivery in found:
-            self._hidden[delivery.receipt] = self._loop.now + hidden_seconds, delivery
+            self._hidden[delivery.receipt] = self._loop.now + visibility_timeout_seconds, delivery
         return found
 
-    async def hide(self, deliveries: Sequence[Delivery], seconds: int) -> None:
-        await self._queue.hide(deliveries, HIDDEN_SECONDS if seconds else 0)
+    async def change_visibility(self, deliveries: Sequence[Delivery], seconds: int) -> None:
+        await self._queue.change_visibility(deliveries, HIDDEN_SECONDS if seconds else 0)
         for delivery in deliveries:
             self._hidden[delivery.receipt] = self._loop.now + seconds, delivery
 
@@ -146,4 +146,4 @@ class TimedQueue:
     async def _surface(self) -> None:
         due = [name for name, (until, _) in self._hidden.items() if until <= self._loop.now]
         for name in due:
-            await self._queue.hide([self._hidden.pop(name)[1]], 0)
+            await self._queue.change_visibility([self._hidden.pop(name)[1]], 0)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from inferline_provider import cli
-from inferline_provider.enrolment import EnrolmentRefused, Quarantined
+from inferline_provider.enrolment import EnrolmentRefused, ProviderQuarantined
 
 GIVEN = {"INFERLINE_BASE_URL": "http://gateway:8000/v1", "OPENAI_BASE_URL": "http://llm:8001/v1"}
 
@@ -117,8 +117,8 @@ def test_secrets_do_not_show() -> None:
     ("error", "code"),
     [
         (EnrolmentRefused("no"), 3),
-        (Quarantined("no"), 4),
-        (ExceptionGroup("parts", [Quarantined("no")]), 4),
+        (ProviderQuarantined("no"), 4),
+        (ExceptionGroup("parts", [ProviderQuarantined("no")]), 4),
         (ExceptionGroup("parts", [OSError("died")]), 1),
     ],
 )

@@ -11,7 +11,7 @@ import pytest
 
 from inferline.aws.api.credentials import Keys, LentCredentials, StaticCredentials
 from inferline.fleet.enrolment import Credentials, Grant
-from inferline.names import reserved
+from inferline.names import dedicated_name
 from inferline.tasks.task import State
 from inferline_provider import cli
 from inferline_provider.enrolment import GrantedCredentials
@@ -83,7 +83,7 @@ def test_other_models_need_others() -> None:
 
 
 def test_what_is_reserved_needs_others_and_is_not_open_before() -> None:
-    found, name = GrantedCredentials(FakeClock()), reserved("m", "acme")
+    found, name = GrantedCredentials(FakeClock()), dedicated_name("m", "acme")
     found.ask("m")
     found.take(grant())
     assert not found.ask("m")
@@ -98,7 +98,7 @@ def test_what_is_reserved_needs_others_and_is_not_open_before() -> None:
 
 
 def test_what_is_no_longer_reserved_needs_others_too() -> None:
-    found, name = GrantedCredentials(FakeClock()), reserved("m", "acme")
+    found, name = GrantedCredentials(FakeClock()), dedicated_name("m", "acme")
     found.ask("m")
     found.take(grant(models=("m", name)))
     assert not found.ask("m")

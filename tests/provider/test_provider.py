@@ -11,11 +11,11 @@ import pytest
 from inferline.errors import Unavailable
 from inferline.memory.tasks import MemoryQueue, MemoryStore
 from inferline.tasks.queue import Delivery, Message
-from inferline.tasks.store import Outcome, Standing
+from inferline.tasks.store import AttemptOutcome, TaskStatus
 from inferline.tasks.task import TIERS, State, Task, TaskRef
 from inferline_provider import provider
 from inferline_provider.backend import health
-from inferline_provider.enrolment import EnrolmentRefused, Quarantined
+from inferline_provider.enrolment import EnrolmentRefused, ProviderQuarantined
 from inferline_provider.settings import Settings
 from tests.provider.world import TERMS, World, until, world
 from tests.support.backend import Backend, serving
@@ -134,7 +134,7 @@ async def test_a_provider_that_is_quarantined_ends_at_its_next_heartbeat() -> No
         with pytest.raises(ExceptionGroup) as ended:
             await asyncio.wait_for(running, 10)
 
-    assert ended.value.subgroup(Quarantined)
+    assert ended.value.subgroup(ProviderQuarantined)
 
 
 async def test_a_backend_that_is_down_is_told_and_waited_for() -> None:
@@ -340,7 +340,7 @@ async def test_the_row_ends_before_its_message_goes() -> None:
     order: list[str] = []
 
     class Store(MemoryStore):
-        async def finish(self, task: Task, outcome: Outcome) -> None:
+        async def finish(self, task: Task, outcome: AttemptOutcome) -> None:
             await super().finish(task, outcome)
             order.append("finish")
 
@@ -359,7 +359,7 @@ async def test_an_end_that_can_not_be_written_is_written_later() -> None:
     class Store(MemoryStore):
         failures = 3
 
-        async def finish(self, task: Task, outcome: Outcome) -> None:
+        async def finish(self, task: Task, outcome: AttemptOutcome) -> None:
             if self.failures:
                 self.failures -= 1
                 raise Unavailable
@@ -377,7 +377,7 @@ async def test_a_provider_that_can_not_renew_stops_its_backend() -> None:
         async def renew(self, task: Task, lease_seconds: float) -> None:
             raise Unavailable
 
-        async def states(self, refs: object) -> dict[TaskRef, Standing]:
+        async def states(self, refs: object) -> dict[TaskRef, TaskStatus]:
             raise Unavailable
 
     backend = Backend(script=Script(first=30.0))

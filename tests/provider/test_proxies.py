@@ -12,9 +12,9 @@ import pytest
 from inferline.aws.api.client import AwsClient
 from inferline.aws.api.credentials import StaticCredentials
 from inferline.http.proxies import Proxies
-from inferline_provider.backend.client import Backend
+from inferline_provider.backend.client import BackendClient
 from inferline_provider.cli import read
-from inferline_provider.enrolment import Gateway, GatewayUnreachable
+from inferline_provider.enrolment import GatewayClient, GatewayUnreachable
 from tests.support.certificates import certificate, server_context
 from tests.support.emulators import free_port
 from tests.support.forward_proxy import ForwardProxy
@@ -41,7 +41,7 @@ async def hidden(
 async def test_a_backend_is_asked_through_it() -> None:
     async with (
         hidden("llm.test", b'{"data": [{"id": "m"}]}') as (proxies, proxy),
-        Backend("http://llm.test:8001", proxies=proxies) as backend,
+        BackendClient("http://llm.test:8001", proxies=proxies) as backend,
     ):
         (model,) = await backend.models()
 
@@ -56,7 +56,7 @@ async def test_the_gateway_is_told_through_it(
     monkeypatch.setenv("SSL_CERT_FILE", str(path))
     async with (
         hidden("gateway.test", b"", path) as (proxies, proxy),
-        Gateway("https://gateway.test/api", "ilp_secret", proxies) as gateway,
+        GatewayClient("https://gateway.test/api", "ilp_secret", proxies) as gateway,
     ):
         await gateway.leave("provider")
 
@@ -79,7 +79,7 @@ async def test_aws_is_asked_through_it(tmp_path: Path, monkeypatch: pytest.Monke
 async def test_a_proxy_that_is_down_is_named_without_its_password() -> None:
     port = free_port()
     proxies = Proxies.from_env({"HTTPS_PROXY": f"http://name:canary@127.0.0.1:{port}"})
-    async with Gateway("https://gateway.test", proxies=proxies) as gateway:
+    async with GatewayClient("https://gateway.test", proxies=proxies) as gateway:
         with pytest.raises(GatewayUnreachable, match=f"proxy http://127.0.0.1:{port}") as failed:
             await asyncio.wait_for(gateway.leave("provider"), 5)
 

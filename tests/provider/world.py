@@ -16,11 +16,11 @@ from aiohttp import web
 from inferline.clock import Clock
 from inferline.fleet.enrolment import Credentials, Faster, Grant, Terms
 from inferline.memory.tasks import MemoryBodies, MemoryQueue, MemoryStore
-from inferline.names import reserved, slug
+from inferline.names import dedicated_name, slug
 from inferline.settings import Settings as GatewaySettings
 from inferline.tasks.bodies import body_key
 from inferline.tasks.queue import Message
-from inferline.tasks.task import Chunk, Head, Task, TaskRef, Tier
+from inferline.tasks.task import AnswerHead, Chunk, Task, TaskRef, Tier
 from inferline_provider import provider
 from inferline_provider.settings import Settings
 from inferline_provider.telemetry.attempts import UNTOLD, Telemetry
@@ -46,7 +46,7 @@ class FakeGateway:
     #: What each provider that asks for credentials gets.
     lends: Callable[[], Credentials | None] = lambda: None
     #: For which tenants each of its models is reserved, as far as it takes such tasks.
-    reserved: list[str] = field(default_factory=list)
+    dedicated_name: list[str] = field(default_factory=list)
     #: Who is faster than the provider, by model.
     faster: dict[str, Faster] = field(default_factory=dict)
     #: How many others serve each model.
@@ -61,7 +61,7 @@ class FakeGateway:
             return web.json_response({"error": error}, status=self.status)
         names = [model["id"] for model in told["models"]]
         if told["takes_reserved"]:
-            names += [reserved(name, tenant) for name in names for tenant in self.reserved]
+            names += [dedicated_name(name, tenant) for name in names for tenant in self.reserved]
         queues = {name: dict(await self.queue.make(name)) for name in names}
         grant = Grant(
             queues=queues,
@@ -135,7 +135,7 @@ class World:
         query: str = "",
     ) -> Task:
         """Do what a gateway does with a request; a lost provider has answered ``begun`` of it."""
-        name = reserved(model, "t") if is_reserved else model
+        name = dedicated_name(model, "t") if is_reserved else model
         asked = {"model": model, "messages": [{"role": "user", "content": uuid.uuid4().hex}]}
         raw = json.dumps({**asked, **(body or {})}).encode() if form is None else form
         now_ms = self.store.now_ms()
@@ -157,7 +157,7 @@ class World:
         await self.store.submit(task)
         if begun:
             claimed = await self.store.claim(task.ref, "lost", 30)
-            head = Head(200, "text/event-stream", "lost", 0)
+            head = AnswerHead(200, "text/event-stream", "lost", 0)
             await self.store.write_chunks([Chunk(task.ref, 1, 0, begun, task.ttl, head)])
             await self.store.hand_back(claimed.task, spared=False)
         message = Message(ref=task.ref, body=raw, is_json=form is None)
@@ -175,7 +175,7 @@ class World:
     async def ended(self, task: Task, seconds: float = 10.0) -> Task:
         """The task's row once it has ended and its message is gone."""
         await until(lambda: self.row(task).state.terminal, seconds)
-        url = (await self.queue.make(task.registered))[task.tier]
+        url = (await self.queue.make(task.registry_name))[task.tier]
         await until(lambda: not any(task.ref.id in text for text in self.queue.messages(url)))
         return self.row(task)
 

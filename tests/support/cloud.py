@@ -11,7 +11,7 @@ from typing import Any
 
 from inferline.accounts.caller import Role
 from inferline.accounts.keys import new_key
-from inferline.accounts.rate_counters import Change, Owner
+from inferline.accounts.rate_counters import ConditionalUpdate, Owner
 from inferline.aws.api.client import AwsClient
 from inferline.aws.dynamodb.keys import DynamoKeys
 from inferline.aws.dynamodb.minutes import DynamoMinutes
@@ -21,13 +21,13 @@ from inferline.aws.dynamodb.tasks import DynamoTaskStore
 from inferline.aws.dynamodb.tenants import DynamoTenants
 from inferline.aws.dynamodb.usage import DynamoUsage
 from inferline.aws.sqs import SqsQueue, SqsQueueMaker
-from inferline.fleet.aggregation import Census
+from inferline.fleet.aggregation import FleetAggregator
 from inferline.fleet.registry import Model, Provider
 from inferline.settings import Settings
 from inferline.tasks.queue import Message
 from inferline.tasks.store import Claimed
-from inferline.tasks.task import Chunk, Head, Task
-from inferline.usage.minutes import Figures, total
+from inferline.tasks.task import AnswerHead, Chunk, Task
+from inferline.usage.minutes import MinuteMetrics, total
 from tests.support.runtime_api import Function
 
 EVENTS = Path(__file__).resolve().parents[1] / "functions" / "events"
@@ -98,10 +98,12 @@ class Cloud:
     async def meter(self, kind: Any, owner: str) -> Any:
         """What a key or a tenant has used: a write that can't be made tells the row."""
         meters = DynamoMeters(self.client, self.settings.registry_table)
-        _, row = await meters.change(Owner(kind, owner), Change(equal={"open": -9}), "look")
+        _, row = await meters.change(
+            Owner(kind, owner), ConditionalUpdate(equal={"open": -9}), "look"
+        )
         return row
 
-    async def minutes(self) -> Figures:
+    async def minutes(self) -> MinuteMetrics:
         """What the functions have written of their requests so far."""
         return total(await DynamoMinutes(self.client, self.settings.registry_table).since(0))
 
@@ -110,7 +112,7 @@ class Cloud:
         await self.registry.put_models([Model(id=model, queues=await self.maker.make(model))])
         told = {"slots": 4, "running": 0, "healthy": True, "version": "1"}
         await self.registry.put_provider(Provider(id="p1", models=(model,), **told))
-        await Census(self.registry, 0.0).changed()
+        await FleetAggregator(self.registry, 0.0).changed()
 
     async def key(self, role: Role = "client", **told: Any) -> tuple[str, str]:
         """A new key's id and text."""
@@ -123,14 +125,16 @@ class Cloud:
     async def take(self, model: str = MODEL) -> Task:
         """Receive and claim the next task, as a provider would."""
         url = (await self.maker.make(model))["default"]
-        (found,) = await self.queue.receive(url, limit=1, wait_seconds=20, hidden_seconds=30)
+        (found,) = await self.queue.receive(
+            url, limit=1, wait_seconds=20, visibility_timeout_seconds=30
+        )
         claim = await self.store.claim(Message.loads(found.text).ref, "p1", 30)
         assert isinstance(claim, Claimed)
         return claim.task
 
     async def write(self, task: Task, seq: int, data: bytes) -> None:
         """Write a chunk of a stream."""
-        head = Head(200, "text/event-stream", "p1", task.queue_ms) if seq == 0 else None
+        head = AnswerHead(200, "text/event-stream", "p1", task.queue_ms) if seq == 0 else None
         await self.store.write_chunks([Chunk(task.ref, task.attempt, seq, data, task.ttl, head)])
 
 

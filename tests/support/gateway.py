@@ -16,8 +16,8 @@ from inferline.fleet.enrolment import Lender
 from inferline.fleet.registry import Model, Provider
 from inferline.gateway.app import create_app
 from inferline.gateway.catalogue import Catalogue
-from inferline.gateway.edge.protocol import Protocol
-from inferline.gateway.polling import Watch
+from inferline.gateway.edge.protocol import Http1Protocol
+from inferline.gateway.polling import SharedPoller
 from inferline.gateway.routes import metrics, page
 from inferline.gateway.routes.access import Access, KeyAccess, OpenAccess
 from inferline.gateway.routes.control import Office
@@ -30,8 +30,8 @@ from inferline.memory.tenants import MemoryTenants
 from inferline.memory.usage import MemoryUsage
 from inferline.settings import Settings
 from inferline.tasks.queue import Delivery, Message
-from inferline.tasks.store import Claimed, Outcome
-from inferline.tasks.task import Chunk, Head, Task
+from inferline.tasks.store import AttemptOutcome, Claimed
+from inferline.tasks.task import AnswerHead, Chunk, Task
 from inferline.telemetry.trace import NO_TRACER, Tracer
 from inferline.usage.ledger import Entry, Ledgers
 from inferline.usage.minutes import MinuteLedger
@@ -71,7 +71,9 @@ class Gateway:
     async def take(self, *, tier: str = "default", model: str = MODEL) -> Taken:
         """Receive and claim the next task, as a provider would."""
         url = (await self.queue.make(model))[tier]  # type: ignore[index]
-        (delivery,) = await self.queue.receive(url, limit=1, wait_seconds=10, hidden_seconds=30)
+        (delivery,) = await self.queue.receive(
+            url, limit=1, wait_seconds=10, visibility_timeout_seconds=30
+        )
         claim = await self.store.claim(Message.loads(delivery.text).ref, "p1", 30)
         assert isinstance(claim, Claimed), claim
         return Taken(self, claim.task, delivery)
@@ -94,7 +96,9 @@ class Taken:
     async def write(self, data: bytes) -> None:
         """Write the next chunk of a stream."""
         head = (
-            Head(200, "text/event-stream", "p1", self.task.queue_ms) if not self.written else None
+            AnswerHead(200, "text/event-stream", "p1", self.task.queue_ms)
+            if not self.written
+            else None
         )
         chunk = Chunk(self.task.ref, self.task.attempt, self.written, data, self.task.ttl, head)
         await self.gateway.store.write_chunks([chunk])
@@ -105,7 +109,7 @@ class Taken:
         given = {"status": 200, "content_type": "application/json", "chunks": self.written}
         if self.written:
             given["content_type"] = "text/event-stream"
-        await self.gateway.store.finish(self.task, Outcome(**given | outcome))
+        await self.gateway.store.finish(self.task, AttemptOutcome(**given | outcome))
         await self.gateway.queue.delete([self.delivery])
 
 
@@ -144,7 +148,7 @@ async def running_gateway(
         queue=queue,
         bodies=bodies,
         catalogue=Catalogue(registry, queue, clock, chosen.registry_seconds),
-        watch=Watch(store),
+        watch=SharedPoller(store),
         ledger=Ledgers([minutes, ledger, counted]),
         tracer=tracer,
     )
@@ -175,7 +179,7 @@ async def running_gateway(
 @asynccontextmanager
 async def _serving(app: Any) -> AsyncIterator[int]:
     """Serve an app by uvicorn, but without its main loop, which ticks each 0.1 s."""
-    config = uvicorn.Config(app, port=0, log_level="warning", ws="none", http=Protocol)
+    config = uvicorn.Config(app, port=0, log_level="warning", ws="none", http=Http1Protocol)
     server = uvicorn.Server(config)
     config.load()
     server.lifespan = config.lifespan_class(config)

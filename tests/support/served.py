@@ -20,8 +20,8 @@ from inferline.errors import LeaseLost
 from inferline.fleet.registry import Provider
 from inferline.names import NAME_BYTES_MAX
 from inferline.tasks.queue import Message
-from inferline.tasks.store import Claimed, Outcome
-from inferline.tasks.task import Chunk, Head, Task
+from inferline.tasks.store import AttemptOutcome, Claimed
+from inferline.tasks.task import AnswerHead, Chunk, Task
 from tests.support.fuzzing import log, tried
 from tests.support.gateway import MODEL, Gateway, running_gateway
 
@@ -180,7 +180,9 @@ async def _work(gateway: Gateway) -> None:
     gateway.queue.put = noted  # type: ignore[method-assign]
     while True:
         queue = await news.get()
-        found = await gateway.queue.receive(queue, limit=1, wait_seconds=0, hidden_seconds=30)
+        found = await gateway.queue.receive(
+            queue, limit=1, wait_seconds=0, visibility_timeout_seconds=30
+        )
         for delivery in found:
             message = Message.loads(delivery.text)
             claim = await gateway.store.claim(message.ref, PROVIDER.id, 30)
@@ -196,12 +198,12 @@ async def _work(gateway: Gateway) -> None:
 
 async def _answer(gateway: Gateway, task: Task, is_stream: bool) -> None:
     if not is_stream:
-        outcome = Outcome(status=200, content_type="application/json", chunks=0, tail=WHOLE)
+        outcome = AttemptOutcome(status=200, content_type="application/json", chunks=0, tail=WHOLE)
     else:
-        head = Head(200, "text/event-stream", PROVIDER.id, task.queue_ms)
+        head = AnswerHead(200, "text/event-stream", PROVIDER.id, task.queue_ms)
         chunk = Chunk(task.ref, task.attempt, 0, EVENT, task.ttl, head)
         await gateway.store.write_chunks([chunk])
-        outcome = Outcome(status=200, content_type="text/event-stream", chunks=1, tail=DONE)
+        outcome = AttemptOutcome(status=200, content_type="text/event-stream", chunks=1, tail=DONE)
     await gateway.store.finish(task, outcome)
 
 

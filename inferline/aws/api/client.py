@@ -29,7 +29,7 @@ from pydantic_core import from_json, to_json
 from inferline.aws.api.clock import ServerClock
 from inferline.aws.api.credentials import ChainCredentials, CredentialSource, Keys
 from inferline.aws.api.endpoints import Endpoints
-from inferline.aws.api.responses import Answer, client_error, transport_error, xml_texts
+from inferline.aws.api.responses import AwsResponse, client_error, transport_error, xml_texts
 from inferline.aws.api.retry import Retries
 from inferline.aws.api.signing import signed
 from inferline.clock import Clock, SystemClock
@@ -283,7 +283,7 @@ class AwsClient:
         self._server_clock.observe(response.headers.get("date", ""), sent, received)
         if response.status < 300:
             return body
-        answer = Answer(response.status, response.headers, body)
+        answer = AwsResponse(response.status, response.headers, body)
         refusal = client_error(answer, call.operation, retries=attempt - 1)
         if refusal.response["Error"]["Code"] in _EXPIRED_CODES:
             self._credentials.expired()

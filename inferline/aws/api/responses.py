@@ -32,7 +32,7 @@ from inferline.http.errors import (
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class AwsResponse:
     """An HTTP response as received."""
 
     status: int
@@ -41,7 +41,7 @@ class Answer:
     body: bytes
 
 
-def client_error(answer: Answer, operation: str, retries: int) -> ClientError:
+def client_error(answer: AwsResponse, operation: str, retries: int) -> ClientError:
     """
     The error that an answer of status 300 and above stands for.
 

@@ -11,7 +11,7 @@ from inferline.aws.api.errors import translated
 from inferline.aws.api.items import to_item
 from inferline.aws.dynamodb.registry import rows
 from inferline.names import slug
-from inferline.usage.minutes import MINUTE_MS, Figures, Minute
+from inferline.usage.minutes import MINUTE_MS, Minute, MinuteMetrics
 
 MINUTES: Final = "MINUTE"
 #: How long a row stays, seconds.
@@ -72,4 +72,4 @@ def _name(number: int) -> str:
 
 def _minute(row: dict[str, Any]) -> Minute:
     counts = Counter({name: value for name, value in row.items() if name not in _NOT_FIGURES})
-    return Minute(int(row["sk"].partition("#")[0]), row["model"], Figures(counts))
+    return Minute(int(row["sk"].partition("#")[0]), row["model"], MinuteMetrics(counts))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from inferline.accounts.rate_counters import Change, Owner, Row
+from inferline.accounts.rate_counters import ConditionalUpdate, Owner, RawRow
 from inferline.aws.api.client import AwsClient
 from inferline.aws.api.errors import ConditionFailed, translated
 from inferline.aws.api.items import from_item, to_item
@@ -27,7 +27,9 @@ class DynamoMeters:
         """Milliseconds since 1970 by AWS's clock."""
         return self._client.now_ms()
 
-    async def change(self, owner: Owner, change: Change, mark: str) -> tuple[bool, Row]:
+    async def change(
+        self, owner: Owner, change: ConditionalUpdate, mark: str
+    ) -> tuple[bool, RawRow]:
         """Write a row if all conditions hold; see `MeterStore`."""
         request = {
             "TableName": self._table,
@@ -47,7 +49,7 @@ class DynamoMeters:
         return True, from_item(answer["Attributes"])
 
 
-def _expressions(change: Change, mark: str, ttl: int) -> dict[str, Any]:
+def _expressions(change: ConditionalUpdate, mark: str, ttl: int) -> dict[str, Any]:
     """A change in DynamoDB's language. All names go in by others: some are reserved there."""
     values: dict[str, int | str] = {":mark": mark, ":ttl": ttl}
     names = {"#mark": "mark", "#ttl": "ttl"}

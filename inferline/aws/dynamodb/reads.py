@@ -20,7 +20,7 @@ from inferline.aws.dynamodb.task_rows import (
 )
 from inferline.errors import ProviderFault
 from inferline.names import NAME
-from inferline.tasks.store import Found, Wanted
+from inferline.tasks.store import TaskRead, Wanted
 from inferline.tasks.task import Chunk, Task
 
 #: How many tasks that readers look at are remembered.
@@ -29,7 +29,7 @@ SEEN_MAX: Final = 4096
 PAGES_MAX: Final = 2
 
 
-class Looks:
+class TaskReads:
     """Reads of one table's tasks, which remember what did not change since."""
 
     def __init__(self, client: AwsClient, table: str) -> None:
@@ -39,7 +39,7 @@ class Looks:
         #: The tasks last seen, by key, with the version of their rows.
         self._seen: dict[str, tuple[tuple[str, str], Task]] = {}
 
-    async def read(self, wanted: Sequence[Wanted], *, consistent: bool = False) -> list[Found]:
+    async def read(self, wanted: Sequence[Wanted], *, consistent: bool = False) -> list[TaskRead]:
         """Read rows and chunks of many tasks at once; see `TaskStore`."""
         strictly = {"ConsistentRead": True} if consistent else {}
         if len(wanted) == 1 and wanted[0].count:
@@ -82,7 +82,7 @@ class Looks:
         keys = [row_key(want.ref, sk) for sk in wanted_keys(want)]
         return await self._batches.get(keys, **strictly)
 
-    def _found(self, want: Wanted, items: Mapping[tuple[str, str], Item]) -> Found:
+    def _found(self, want: Wanted, items: Mapping[tuple[str, str], Item]) -> TaskRead:
         """
         What there is for one reader. What can't be read is nobody else's trouble, and what DynamoDB
         has yet to delete counts as gone.
@@ -101,7 +101,7 @@ class Looks:
         if task is not None and task.ttl <= now_s:
             task = None
         living = tuple(chunk for chunk in chunks if chunk.ttl > now_s)
-        return Found(task, living, breach, _holder(item) if item and breach else "")
+        return TaskRead(task, living, breach, _holder(item) if item and breach else "")
 
     def _known(self, pk: str, item: Item) -> Task:
         """The task that a row tells of, made anew only when the row has moved since it was seen."""

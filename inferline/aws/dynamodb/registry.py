@@ -181,7 +181,7 @@ class DynamoRegistry:
         row = from_item(await self._get(FLEET, FLEET))
         return Fleet(**{spec.name: row[spec.name] for spec in fields(Fleet) if spec.name in row})
 
-    async def take_turn(self, fleet: Fleet) -> Fleet | None:
+    async def begin_epoch(self, fleet: Fleet) -> Fleet | None:
         """Begin the census after ``fleet``'s; see `Registry`."""
         turn = replace(fleet, turn=fleet.turn + 1, counted_ms=self.now_ms())
         token = secrets.token_hex(8)

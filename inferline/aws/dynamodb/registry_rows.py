@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Final
 
-from inferline.fleet.registry import Model, Pace, Pool, Provider, Serving, TaskSpeed
+from inferline.fleet.registry import Model, Provider, ProviderPool, Serving, SpeedGroup, TaskSpeed
 
 #: How long the row of a provider that is gone stays at the most, seconds; a census removes it.
 PROVIDER_SECONDS_KEPT: Final = 24 * 3600
@@ -15,10 +15,10 @@ PROVIDER_SECONDS_KEPT: Final = 24 * 3600
 _MILLI: Final = 1000
 _MICRO: Final = 1_000_000
 
-Row = Mapping[str, Any]
+Item = Mapping[str, Any]
 
 
-def model_of(row: Row) -> Model:
+def model_of(row: Item) -> Model:
     """The model that a row tells of. Rows of an earlier release tell nothing of who serves it."""
     return Model(
         id=row["id"],
@@ -58,20 +58,20 @@ def serving_row(serving: Serving) -> dict[str, Any]:
     }
 
 
-def _serving_of(told: Row) -> Serving:
+def _serving_of(told: Item) -> Serving:
     return Serving(
         providers=told["providers"],
         slots=told["slots"],
         service_seconds=told["service_ms"] / _MILLI,
         pools=tuple(
-            Pool(
+            ProviderPool(
                 pool["microtasks_per_second"] / _MICRO,
                 {mark: share / _MILLI for mark, share in pool["rivals"].items()},
             )
             for pool in told["pools"]
         ),
         paces=tuple(
-            Pace(speed=_speed_of(pace), providers=pace["providers"], only=pace["only"])
+            SpeedGroup(speed=_speed_of(pace), providers=pace["providers"], only=pace["only"])
             for pace in told["paces"]
         ),
         seen_ms=told["seen_ms"],
@@ -91,7 +91,7 @@ def provider_row(provider: Provider) -> dict[str, Any]:
     return row
 
 
-def provider_of(row: Row) -> Provider:
+def provider_of(row: Item) -> Provider:
     """The provider that a row tells of. Those of an earlier release tell less."""
     return Provider(
         id=row["id"],
@@ -119,5 +119,5 @@ def _speed_row(speed: TaskSpeed) -> dict[str, int]:
     }
 
 
-def _speed_of(row: Row) -> TaskSpeed:
+def _speed_of(row: Item) -> TaskSpeed:
     return TaskSpeed(row["task_ms"] / _MILLI, row["millitokens_per_second"] / _MILLI)

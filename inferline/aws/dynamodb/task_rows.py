@@ -10,8 +10,16 @@ from zlib import crc32
 from inferline.aws.api.items import from_item
 from inferline.errors import ProviderFault
 from inferline.streams.packing import PLAIN_BYTES_MAX, pack, unpack
-from inferline.tasks.store import Standing, Wanted
-from inferline.tasks.task import CHUNK_BYTES_MAX, TAIL_BYTES_MAX, Chunk, Head, State, Task, TaskRef
+from inferline.tasks.store import TaskStatus, Wanted
+from inferline.tasks.task import (
+    CHUNK_BYTES_MAX,
+    TAIL_BYTES_MAX,
+    AnswerHead,
+    Chunk,
+    State,
+    Task,
+    TaskRef,
+)
 from inferline.usage.usage import SLICE_MS
 from inferline.validation.output_rules import check_chunk, check_row
 
@@ -97,7 +105,7 @@ def read_chunk(ref: TaskRef, attempt: int, seq: int, item: Item) -> Chunk:
     return chunk
 
 
-def read_standing(item: Item, now_s: float) -> Standing | None:
+def read_standing(item: Item, now_s: float) -> TaskStatus | None:
     """
     How the task of a STATE row stands, of which no more is needed; None where it is none, or over.
     """
@@ -105,7 +113,7 @@ def read_standing(item: Item, now_s: float) -> Standing | None:
         row = from_item(item)
         if row["ttl"] <= now_s:
             return None
-        return Standing(State(row["state"]), int(row["attempt"]), int(row.get("reader_ms", 0)))
+        return TaskStatus(State(row["state"]), int(row["attempt"]), int(row.get("reader_ms", 0)))
     except _UNREADABLE:
         return None
 
@@ -148,7 +156,7 @@ def _chunk_of(ref: TaskRef, attempt: int, seq: int, row: Mapping[str, Any]) -> C
     if "head" in row:
         after = tuple((earlier, count) for earlier, count in row.get("after", ()))
         status, content_type, provider, queue_ms = row["head"]
-        head = Head(status, content_type, provider, queue_ms, after)
+        head = AnswerHead(status, content_type, provider, queue_ms, after)
     packed = row.get(_PACKED["data"])
     data = row["data"] if packed is None else _unpacked(packed, CHUNK_BYTES_MAX)
     return Chunk(ref, attempt, seq, data, row["ttl"], head)

@@ -15,7 +15,7 @@ from inferline.aws.api.items import to_item
 from inferline.aws.dynamodb.batches import READ_MAX, Batches
 from inferline.aws.dynamodb.idempotency import Bindings
 from inferline.aws.dynamodb.live_index import LiveIndex
-from inferline.aws.dynamodb.reads import Looks
+from inferline.aws.dynamodb.reads import TaskReads
 from inferline.aws.dynamodb.task_rows import (
     LIVE_KEY,
     STATE_KEY,
@@ -30,7 +30,15 @@ from inferline.aws.dynamodb.task_rows import (
     row_key,
 )
 from inferline.errors import BackendFailed, LeaseLost, Unavailable
-from inferline.tasks.store import Bound, Claimed, Found, Outcome, Refused, Standing, Wanted
+from inferline.tasks.store import (
+    AttemptOutcome,
+    Bound,
+    Claimed,
+    Refused,
+    TaskRead,
+    TaskStatus,
+    Wanted,
+)
 from inferline.tasks.task import (
     BURY,
     CANCEL,
@@ -62,7 +70,7 @@ class DynamoTaskStore:
         self._batches = Batches(client, table)
         self._bindings = Bindings(client, table)
         self._index = LiveIndex(client, table)
-        self._looks = Looks(client, table)
+        self._looks = TaskReads(client, table)
 
     def now_ms(self) -> int:
         """Milliseconds since 1970 by AWS's clock."""
@@ -157,7 +165,7 @@ class DynamoTaskStore:
             changes["unfit"] = " ".join(sorted(unfit))
         await self._fenced(task, HAND_BACK, changes, plus=plus)
 
-    async def finish(self, task: Task, outcome: Outcome) -> None:
+    async def finish(self, task: Task, outcome: AttemptOutcome) -> None:
         """End the task; see `TaskStore`."""
         changes: dict[str, Any] = {
             "status": outcome.status,
@@ -179,7 +187,7 @@ class DynamoTaskStore:
             if not _was_ours(lost, task, move):
                 raise
 
-    async def attend(self, task: Task, reader: str, seconds: float) -> bool:
+    async def renew_reader_lease(self, task: Task, reader: str, seconds: float) -> bool:
         """
         Take or renew the reader lease; see `TaskStore`.
 
@@ -326,7 +334,7 @@ class DynamoTaskStore:
                     return found
                 found.append(read_chunk(ref, attempt, seq, item))
 
-    async def read(self, wanted: Sequence[Wanted], *, consistent: bool = False) -> list[Found]:
+    async def read(self, wanted: Sequence[Wanted], *, consistent: bool = False) -> list[TaskRead]:
         """Read rows and chunks of many tasks at once; see `TaskStore`."""
         return await self._looks.read(wanted, consistent=consistent)
 
@@ -344,7 +352,7 @@ class DynamoTaskStore:
             by_slug.setdefault(ref.slug, []).append((ref, deadline_ms))
         return by_slug
 
-    async def states(self, refs: Sequence[TaskRef]) -> dict[TaskRef, Standing]:
+    async def states(self, refs: Sequence[TaskRef]) -> dict[TaskRef, TaskStatus]:
         """How each task that exists stands; see `TaskStore`."""
         items = await self._batches.get(
             [row_key(ref, STATE_KEY) for ref in dict.fromkeys(refs)],

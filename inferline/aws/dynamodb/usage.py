@@ -23,13 +23,13 @@ from inferline.usage.usage import (
     HOUR,
     HOUR_DAYS_KEPT,
     SLICE_MS,
-    Account,
-    Grain,
     Parts,
-    Progress,
-    Row,
-    Spent,
+    Resolution,
+    TaskUsage,
     Usage,
+    UsageKey,
+    UsageRow,
+    Watermarks,
 )
 
 USAGE: Final = "USAGE"
@@ -61,7 +61,7 @@ class DynamoUsage:
         """Milliseconds since 1970 by AWS's clock."""
         return self._client.now_ms()
 
-    async def ended(self, slice_number: int) -> AsyncIterator[Spent]:
+    async def ended(self, slice_number: int) -> AsyncIterator[TaskUsage]:
         """The tasks that ended in a slice; see `UsageStore`."""
         for shard in range(SHARDS):
             asked = {
@@ -72,20 +72,22 @@ class DynamoUsage:
                 "ExpressionAttributeValues": to_item({":ended": ended_key(slice_number, shard)}),
             }
             async for item in queried(self._client, asked):
-                spent = Spent.of(TaskRef.from_pk(item["pk"]["S"]).id, _readable(item, slice_number))
+                spent = TaskUsage.of(
+                    TaskRef.from_pk(item["pk"]["S"]).id, _readable(item, slice_number)
+                )
                 if spent is not None:
                     yield spent
 
     async def parts(
-        self, grain: Grain, number: int, accounts: Collection[Account]
-    ) -> dict[Account, Parts]:
+        self, grain: Resolution, number: int, accounts: Collection[UsageKey]
+    ) -> dict[UsageKey, Parts]:
         """What is kept of these accounts; see `UsageStore`."""
         keys = [_key(_name(account, grain, number)) for account in accounts]
         rows = [_row(item) for item in await self._batches.get(keys, ConsistentRead=True)]
         return {row.account: row.parts for row in rows}
 
     async def put(
-        self, grain: Grain, number: int, part: int, found: Mapping[Account, Usage]
+        self, grain: Resolution, number: int, part: int, found: Mapping[UsageKey, Usage]
     ) -> None:
         """Set one part of each account's row; see `UsageStore`."""
         each = list(found.items())
@@ -93,14 +95,14 @@ class DynamoUsage:
             some = each[start : start + WRITES_MAX]
             await asyncio.gather(*(self._put(grain, number, part, *one) for one in some))
 
-    async def progress(self) -> Progress:
+    async def progress(self) -> Watermarks:
         """How far counting has come; see `UsageStore`."""
         request = {"Key": _key(_PROGRESS), "ConsistentRead": True}
         answer = await self._call("GetItem", request)
         row = from_item(answer.get("Item") or {})
-        return Progress(row.get("once", 0), row.get("twice", 0))
+        return Watermarks(row.get("once", 0), row.get("twice", 0))
 
-    async def advance(self, progress: Progress) -> None:
+    async def advance(self, progress: Watermarks) -> None:
         """Say how far counting has come; see `UsageStore`."""
         for name, number in progress._asdict().items():
             if not number:
@@ -116,8 +118,8 @@ class DynamoUsage:
                 await self._call("UpdateItem", request)
 
     async def rows(
-        self, tenant: str | None, grain: Grain, first: int, end: int
-    ) -> AsyncIterator[Row]:
+        self, tenant: str | None, grain: Resolution, first: int, end: int
+    ) -> AsyncIterator[UsageRow]:
         """The rows of one tenant or of all; see `UsageStore`."""
         async for span in self._spans(tenant, grain, first, end):
             asked = _named(*span) | {"TableName": self._registry, "ConsistentRead": True}
@@ -125,7 +127,7 @@ class DynamoUsage:
                 yield _row(item)
 
     async def _spans(
-        self, tenant: str | None, grain: Grain, first: int, end: int
+        self, tenant: str | None, grain: Resolution, first: int, end: int
     ) -> AsyncIterator[tuple[str, str]]:
         """Between which names the rows are: those of an hour stand together, a tenant's days do."""
         if grain is HOUR and tenant is None:
@@ -147,7 +149,7 @@ class DynamoUsage:
         return str(answer["Items"][0]["tenant"]["S"]) if answer["Items"] else ""
 
     async def _put(
-        self, grain: Grain, number: int, part: int, account: Account, usage: Usage
+        self, grain: Resolution, number: int, part: int, account: UsageKey, usage: Usage
     ) -> None:
         values = {
             **account._asdict(),
@@ -172,7 +174,7 @@ class DynamoUsage:
         with suppress(ConditionFailed):
             await self._call("UpdateItem", request)
 
-    def _seconds_kept(self, grain: Grain) -> int:
+    def _seconds_kept(self, grain: Resolution) -> int:
         days = min(HOUR_DAYS_KEPT, self._days_kept) if grain is HOUR else self._days_kept
         return days * DAY_MS // 1000
 
@@ -195,7 +197,7 @@ def _day(tenant: str, number: int) -> str:
     return f"{tenant}#D{number:08}"
 
 
-def _name(account: Account, grain: Grain, number: int) -> str:
+def _name(account: UsageKey, grain: Resolution, number: int) -> str:
     """The name of an account's row. What tells accounts of a tenant apart may be of any length."""
     rest = "\0".join(account[1:])
     digest = hashlib.sha256(rest.encode()).hexdigest()[:16]
@@ -217,12 +219,12 @@ def _named(first: str, last: str) -> dict[str, Any]:
     }
 
 
-def _row(item: Item) -> Row:
+def _row(item: Item) -> UsageRow:
     found = from_item(item)
     names = {name: int(name[1:]) for name in found if name[0] == "p" and name[1:].isdigit()}
-    account = Account(*(found[name] for name in Account._fields))
+    account = UsageKey(*(found[name] for name in UsageKey._fields))
     parts = {part: Usage.of_row(found[name]) for name, part in names.items()}
-    return Row(account, found["number"], parts)
+    return UsageRow(account, found["number"], parts)
 
 
 def _readable(item: Item, slice_number: int) -> dict[str, Any]:

@@ -30,17 +30,17 @@ from inferline.gateway.answer.events import error_event, only_event
 from inferline.gateway.answer.headers import EVENT_STREAM, headers_of
 from inferline.gateway.answer.model_name import Naming
 from inferline.gateway.answer.reader import Reader, backends_headers
-from inferline.gateway.answer.reader_lease import Attendance
-from inferline.gateway.answer.request_log import Visit
+from inferline.gateway.answer.reader_lease import ReaderLease
+from inferline.gateway.answer.request_log import RequestLog
 from inferline.gateway.answer.smoothing import Smoother
 from inferline.gateway.errors import error_response
-from inferline.gateway.polling import Pace
+from inferline.gateway.polling import PollBackoff
 from inferline.gateway.submit.submission import Line
 from inferline.streams.endings import said_all
 from inferline.streams.pacing import interval
 from inferline.streams.sse import Rest, comment
-from inferline.tasks.store import Found, Wanted
-from inferline.tasks.task import Head, Task
+from inferline.tasks.store import TaskRead, Wanted
+from inferline.tasks.task import AnswerHead, Task
 from inferline.validation.output_rules import may_be_media
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ class Answer(Response):
         self,
         line: Line,
         task: Task,
-        visit: Visit,
+        visit: RequestLog,
         *,
         streamed: bool,
         joined: bool = False,
@@ -97,8 +97,8 @@ class Answer(Response):
         self._gzips = gzips
         self._reader = Reader(task.ref, streamed=streamed)
         self._contract = Contract(line.settings, task)
-        self._attendance = Attendance(line, task.reader, lambda: self._reader.task or self._task)
-        self._pace = Pace(line.settings, streamed=streamed)
+        self._attendance = ReaderLease(line, task.reader, lambda: self._reader.task or self._task)
+        self._pace = PollBackoff(line.settings, streamed=streamed)
         asked = line.settings.answer_model == "asked"
         self._naming = Naming(task.model) if asked else None
         self._smoother = Smoother(line.settings.smooth_seconds)
@@ -249,7 +249,9 @@ class Answer(Response):
         rest = self._rest.of(pieces)
         return self._naming.events(rest, last=self._reader.ended) if self._naming else rest
 
-    async def _while_smoothing(self, send: Send, looking: Coroutine[Any, Any, Found]) -> Found:
+    async def _while_smoothing(
+        self, send: Send, looking: Coroutine[Any, Any, TaskRead]
+    ) -> TaskRead:
         """What is found; until then, pieces of the last chunk go out when they are due."""
         clock, smoother = self._line.clock, self._smoother
         if smoother.next_at == inf:
@@ -266,14 +268,16 @@ class Answer(Response):
         finally:
             look.cancel()
 
-    async def _found(self, wanted: Wanted) -> Found:
+    async def _found(self, wanted: Wanted) -> TaskRead:
         """What is new of ``wanted``, or of old what there is when a check is due."""
         watch, seen, pause = self._line.watch, self._reader.task or self._task, self._pause
         at_once, failed = self._reader.behind, 0
         while True:
             seconds = self._check_at - self._line.clock.monotonic()
             try:
-                return await watch.news(wanted, seen, pause, at_once=at_once, seconds=seconds)
+                return await watch.next_change(
+                    wanted, seen, pause, at_once=at_once, seconds=seconds
+                )
             except Unavailable:
                 failed += 1
                 if failed == LOOKS_FAILED_MAX:
@@ -311,7 +315,7 @@ class Answer(Response):
             start = every = inf if may_be_media(self._task.path) else settings.blank_seconds
             kind, nothing = "application/json", BLANK
         if not self._started and now - self._begun > start:
-            await self._start(send, Head(200, kind, "", 0))
+            await self._start(send, AnswerHead(200, kind, "", 0))
         if self._started and now - max(self._news, self._pinged) > every:
             self._pinged = now
             await send({"type": "http.response.body", "body": nothing, "more_body": True})
@@ -322,7 +326,7 @@ class Answer(Response):
         """
         line = self._line
         is_held = not task.waits(line.store.now_ms())
-        if is_held or (await line.catalogue.model(task.registered)).is_served:
+        if is_held or (await line.catalogue.model(task.registry_name)).is_served:
             self._served = now
         elif now - self._served > line.settings.no_provider_seconds:
             if await line.store.expire(task.ref):
@@ -344,7 +348,7 @@ class Answer(Response):
             await self._start(send, head, None if more else len(body))
         await send({"type": "http.response.body", "body": body, "more_body": more})
 
-    async def _start(self, send: Send, head: Head, length: int | None = None) -> None:
+    async def _start(self, send: Send, head: AnswerHead, length: int | None = None) -> None:
         self._started = True
         headers = headers_of(head, self._reader.attempt, length)
         if head.status >= 400 and self._reader.task is not None:

@@ -8,8 +8,8 @@ from typing import Final
 from inferline.errors import ProviderFault
 from inferline.names import NAME
 from inferline.settings import Settings
-from inferline.tasks.store import Found
-from inferline.tasks.task import CHUNK_BYTES_MAX, Head, State, Task
+from inferline.tasks.store import TaskRead
+from inferline.tasks.task import CHUNK_BYTES_MAX, AnswerHead, State, Task
 from inferline.telemetry import genai
 from inferline.validation.output_rules import check_head, check_task
 
@@ -40,7 +40,7 @@ class Contract:
         #: Who has broken it, if one knows.
         self.suspect = asked.owner
 
-    def check(self, found: Found) -> None:
+    def check(self, found: TaskRead) -> None:
         """Look at the row and the heads that have been read."""
         holder = found.suspect or (found.task.owner if found.task else "")
         if NAME.fullmatch(holder):
@@ -77,7 +77,7 @@ class Contract:
     def _check_end(self, task: Task) -> None:
         """Look at a row whose answer is whole: it tells how that begins, and of how many chunks."""
         if task.state is State.DONE:
-            check_head(Head(task.status, task.content_type, task.owner, task.queue_ms), 0)
+            check_head(AnswerHead(task.status, task.content_type, task.owner, task.queue_ms), 0)
             longest = self._bytes_max / self._flush_bytes
             seconds = (task.deadline_ms - task.created_ms) / 1000
             if task.chunks > self._made(seconds) + CHUNKS_TIMES * longest:

@@ -9,7 +9,7 @@ from inferline.errors import BackendFailed, InferLineError
 from inferline.streams import reported_error
 from inferline.streams.reported_error import kind_of
 from inferline.streams.sse import data_event
-from inferline.tasks.task import Head
+from inferline.tasks.task import AnswerHead
 from inferline.validation.output_rules import is_media
 
 
@@ -18,7 +18,7 @@ def error_event(path: str, error: InferLineError) -> bytes:
     return reported_error.error_event(kind_of(path), error.body()["error"], error.status)
 
 
-def only_event(path: str, head: Head, body: bytes) -> bytes:
+def only_event(path: str, head: AnswerHead, body: bytes) -> bytes:
     """
     A whole answer as the one event of a stream: JSON, and what is none as a JSON string.
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from inferline.tasks.task import Head
+from inferline.tasks.task import AnswerHead
 from inferline.validation.output_rules import is_media
 
 EVENT_STREAM: Final = "text/event-stream"
 
 
-def headers_of(head: Head, attempt: int, length: int | None) -> dict[str, str]:
+def headers_of(head: AnswerHead, attempt: int, length: int | None) -> dict[str, str]:
     """The headers of a backend's answer; ``length`` is None for what is sent as it comes."""
     headers = {
         "content-type": head.content_type or "application/json",

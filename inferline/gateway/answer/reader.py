@@ -14,8 +14,8 @@ from inferline.errors import (
     TaskCancelled,
     TaskError,
 )
-from inferline.tasks.store import Found, Wanted
-from inferline.tasks.task import Head, State, Task, TaskRef
+from inferline.tasks.store import TaskRead, Wanted
+from inferline.tasks.task import AnswerHead, State, Task, TaskRef
 
 #: The most chunks asked for at once; with the row they fit one read.
 AHEAD_MAX: Final = 16
@@ -39,14 +39,14 @@ class Reader:
 
     def __init__(self, ref: TaskRef, *, streamed: bool) -> None:
         self.ref = ref
-        self.head: Head | None = None
+        self.head: AnswerHead | None = None
         self.task: Task | None = None
         #: Whether every byte has been given out.
         self.ended = False
         #: Whether the last look was answered in full, so that there may be more at once.
         self.behind = False
         self._streamed = streamed
-        #: How many chunks of earlier attempts have been given out, as `Head.after` has it.
+        #: How many chunks of earlier attempts have been given out, as `AnswerHead.after` has it.
         self._given: Segments = ()
         #: What is still to be read before the attempt's own chunks.
         self._before: Segments = ()
@@ -85,7 +85,7 @@ class Reader:
             count = self._ahead if self._streamed else 0
         return Wanted(self.ref, self._attempt, self._seq, max(0, count))
 
-    def take(self, wanted: Wanted, found: Found) -> list[bytes]:
+    def take(self, wanted: Wanted, found: TaskRead) -> list[bytes]:
         """
         The bytes that are new in what was ``found`` for ``wanted``.
 
@@ -128,7 +128,7 @@ class Reader:
         self._unsure = self._streamed
         self.behind = True
 
-    def _see_first(self, found: Found) -> None:
+    def _see_first(self, found: TaskRead) -> None:
         """Find out what the attempt continues. Raises ProviderLost when that is not ours."""
         task = self.task
         if found.chunks:
@@ -157,7 +157,7 @@ class Reader:
             self._given += (self._before[0],)
             self._before, self._seq, self.behind = self._before[1:], 0, True
 
-    def _pieces(self, wanted: Wanted, found: Found) -> list[bytes]:
+    def _pieces(self, wanted: Wanted, found: TaskRead) -> list[bytes]:
         pieces = []
         for chunk in found.chunks:
             if chunk.seq != self._seq:
@@ -182,7 +182,7 @@ class Reader:
             raise ended_without_answer(task)
         self.ended = True
         if self.head is None:
-            self.head = Head(task.status, task.content_type, task.owner, task.queue_ms)
+            self.head = AnswerHead(task.status, task.content_type, task.owner, task.queue_ms)
         return [task.tail] if task.tail else []
 
 

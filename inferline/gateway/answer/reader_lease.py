@@ -12,7 +12,7 @@ from inferline.gateway.submit.submission import Line
 from inferline.tasks.task import Task
 
 
-class Attendance:
+class ReaderLease:
     """
     Renews one reader lease while in its context, at half of its length.
 
@@ -58,4 +58,4 @@ class Attendance:
         if task.state.terminal or is_others:
             return
         with suppress(Unavailable):  # Then the next time: half of the lease is left.
-            await store.attend(task, self._reader, seconds)
+            await store.renew_reader_lease(task, self._reader, seconds)

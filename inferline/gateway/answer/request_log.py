@@ -6,16 +6,16 @@ from collections.abc import Mapping
 
 from inferline.accounts.caller import Caller
 from inferline.errors import GatewayStopping, InferLineError
-from inferline.gateway.submit.quota import Reservation
+from inferline.gateway.submit.quota import RequestReservation
 from inferline.gateway.submit.submission import Line
-from inferline.tasks.task import Head, Task
+from inferline.tasks.task import AnswerHead, Task
 from inferline.telemetry import genai
 from inferline.telemetry.trace import TraceParent
 from inferline.usage.ledger import Entry
 from inferline.validation.payload import Payload
 
 
-class Visit:
+class RequestLog:
     """What is known so far; `ended` makes the entry, once."""
 
     def __init__(self, line: Line, path: str, caller: Caller, traceparent: str = "") -> None:
@@ -23,7 +23,7 @@ class Visit:
         #: Once its model is known: names that nobody knows are not put on record.
         self.payload: Payload | None = None
         #: What it holds of its caller's limits, from before it is submitted.
-        self.reservation: Reservation | None = None
+        self.reservation: RequestReservation | None = None
         #: Once it has been submitted, and whether the task was there before it.
         self.task: Task | None = None
         self.adopted = False
@@ -58,7 +58,7 @@ class Visit:
         status: int,
         code: str = "",
         *,
-        head: Head | None = None,
+        head: AnswerHead | None = None,
         attempt: int = 0,
         latest: Task | None = None,
         usage: Mapping[str, int] = {},

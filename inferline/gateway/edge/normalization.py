@@ -21,7 +21,7 @@ _READ: Final = frozenset({b"anthropic-version", b"content-encoding", b"upgrade"}
 _PAGE: Final = "/dashboard"
 
 
-class Front:
+class RequestNormalizer:
     """
     ``app`` behind addresses with slashes too many, HEAD wherever GET is, compressed bodies, and
     Anthropic's SDKs. It costs a few comparisons for who wants none of it.

@@ -11,7 +11,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
 
 
-class Protocol(HttpToolsProtocol):
+class Http1Protocol(HttpToolsProtocol):
     """
     uvicorn's protocol, but a request that offers an upgrade keeps its body.
 
@@ -34,7 +34,7 @@ class _Parser:
     as if they were the end of all HTTP.
     """
 
-    def __init__(self, protocol: Protocol) -> None:
+    def __init__(self, protocol: Http1Protocol) -> None:
         self._protocol = protocol
         self._use(_lenient(protocol))
 
@@ -75,7 +75,7 @@ class _Parser:
 class _Rest:
     """What a parser tells its protocol of, without the head that both know already."""
 
-    def __init__(self, protocol: Protocol) -> None:
+    def __init__(self, protocol: Http1Protocol) -> None:
         self._protocol = protocol
         self._is_known = True
         self.on_body = protocol.on_body

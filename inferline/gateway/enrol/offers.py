@@ -14,7 +14,7 @@ from inferline.accounts.tenants import TenantStore
 from inferline.clock import Clock
 from inferline.fleet.enrolment import Enrolment, Lender, OfferedModel
 from inferline.gateway.catalogue import Cached
-from inferline.names import reserved
+from inferline.names import dedicated_name
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class Offers:
 
     async def _wanted(self, told: Enrolment, caller: Caller) -> list[Offer]:
         return [
-            (reserved(offered.id, tenant.id), offered)
+            (dedicated_name(offered.id, tenant.id), offered)
             for tenant in await self._tenants.settled()
             if caller.key_id in (tenant.providers or ())
             for offered in told.models

@@ -13,7 +13,7 @@ from typing import Annotated, Final, Protocol
 from fastapi import Depends, Request
 
 from inferline.accounts.caller import ANYONE, LOCAL_TENANT, Caller, Role
-from inferline.accounts.key_cache import Known
+from inferline.accounts.key_cache import KeyCache
 from inferline.accounts.keyring import Keyring
 from inferline.accounts.keys import KEY_HEADERS, shown_key
 from inferline.clock import Clock
@@ -72,7 +72,7 @@ class KeyAccess:
     asks: frozenset[Role] = frozenset({"client", "provider", "admin"})
 
     def __init__(self, keyring: Keyring, clock: Clock) -> None:
-        self._known = Known(keyring, clock)
+        self._known = KeyCache(keyring, clock)
 
     async def caller(self, shown: str, wanted: Role) -> Caller:
         """The bearer of a key; see `Access`."""

@@ -14,10 +14,10 @@ from inferline import __version__
 from inferline.accounts.caller import Caller
 from inferline.accounts.keys import KeyStore
 from inferline.accounts.patterns import matches
-from inferline.accounts.rate_counters import MeterStore
+from inferline.accounts.rate_counters import CounterStore
 from inferline.accounts.tenants import TenantStore
 from inferline.errors import NotPermitted, Quarantined, Unavailable
-from inferline.fleet.aggregation import Census
+from inferline.fleet.aggregation import FleetAggregator
 from inferline.fleet.enrolment import (
     NONCE,
     Credentials,
@@ -46,7 +46,7 @@ from inferline.gateway.enrol.offers import Offers
 from inferline.gateway.errors import ERRORS
 from inferline.gateway.routes.access import Access, ClientCaller, ProviderCaller
 from inferline.gateway.routes.objects import (
-    Health,
+    HealthObject,
     ModelList,
     ModelObject,
     ProviderList,
@@ -54,7 +54,7 @@ from inferline.gateway.routes.objects import (
 )
 from inferline.gateway.submit.quota import Quotas
 from inferline.gateway.submit.submission import Line
-from inferline.names import plain
+from inferline.names import base_name
 from inferline.usage.minutes import MinuteLedger
 from inferline.usage.usage import UsageStore
 from inferline.validation.output_rules import MEANINGS
@@ -85,16 +85,16 @@ class Office:
     #: What each tenant has used.
     usage: UsageStore
     #: What each key and tenant has used of its limits.
-    meters: MeterStore
+    meters: CounterStore
 
-    census: Census = field(init=False)
+    census: FleetAggregator = field(init=False)
     offers: Offers = field(init=False)
     quotas: Quotas = field(init=False)
 
     def __post_init__(self) -> None:
         """Have one of each that remembers: when to count, who the tenants are, what is held."""
         line = self.line
-        census = Census(self.registry, line.settings.registry_seconds, line.clock.sleep)
+        census = FleetAggregator(self.registry, line.settings.registry_seconds, line.clock.sleep)
         object.__setattr__(self, "census", census)
         object.__setattr__(self, "offers", Offers(self.tenants, self.lender, line.clock))
         object.__setattr__(self, "quotas", Quotas(self.meters, line.settings, line.clock))
@@ -205,7 +205,7 @@ class Office:
     async def leave(self, provider_id: str, caller: Caller, nonce: str = "") -> None:
         """A provider goes; what it held comes back by itself. Raises NotPermitted."""
         there = await self.registry.provider(provider_id)
-        check_models(caller, [plain(model) for model in there.models] if there else ())
+        check_models(caller, [base_name(model) for model in there.models] if there else ())
         is_twin = there is not None and nonce < there.nonce
         known_as = twin_id(provider_id, nonce) if nonce and is_twin else provider_id
         await self.registry.remove_provider(known_as)
@@ -215,7 +215,7 @@ class Office:
 
 def _provider(told: Enrolment, models: Sequence[str]) -> Provider:
     """The provider that tells of itself; a task of a reserved model takes as long as any."""
-    named = {*told.speeds, *(name for name in models if plain(name) in told.speeds)}
+    named = {*told.speeds, *(name for name in models if base_name(name) in told.speeds)}
     return Provider(
         id=told.id,
         nonce=told.nonce,
@@ -228,7 +228,7 @@ def _provider(told: Enrolment, models: Sequence[str]) -> Provider:
         service_seconds=_known(told.service_seconds),
         tokens_per_second=_known(told.tokens_per_second),
         reason=told.reason,
-        speeds={name: _speed(told.speeds[plain(name)]) for name in named},
+        speeds={name: _speed(told.speeds[base_name(name)]) for name in named},
     )
 
 
@@ -293,10 +293,10 @@ async def get_model(model_id: str, caller: ClientCaller, office: At) -> ModelObj
 
 
 @public.get("/health", summary="Whether requests can be taken")
-async def get_health(office: At) -> Health:
+async def get_health(office: At) -> HealthObject:
     """200 when the registry answers, else 503."""
     fleet = await office.line.catalogue.fleet()
-    return Health(version=__version__, models=fleet.models, providers=fleet.providers)
+    return HealthObject(version=__version__, models=fleet.models, providers=fleet.providers)
 
 
 @router.get("/providers", summary="List the live providers")

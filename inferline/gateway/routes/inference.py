@@ -19,7 +19,7 @@ from inferline.accounts.caller import Caller
 from inferline.errors import BodyTooLarge, InferLineError, InvalidRequest, TaskCancelled
 from inferline.gateway.answer.answer import Answer
 from inferline.gateway.answer.compression import takes_gzip
-from inferline.gateway.answer.request_log import Visit
+from inferline.gateway.answer.request_log import RequestLog
 from inferline.gateway.errors import ERRORS, error_response
 from inferline.gateway.routes.access import client
 from inferline.gateway.submit import repeat
@@ -175,7 +175,7 @@ async def serve(endpoint: Endpoint, request: Request) -> Response:
     quotas: Quotas = request.app.state.office.quotas
     caller: Caller = request.state.caller
     told = request.headers.getlist("traceparent")
-    visit = Visit(line, endpoint.backend_path, caller, told[0] if len(told) == 1 else "")
+    visit = RequestLog(line, endpoint.backend_path, caller, told[0] if len(told) == 1 else "")
     try:
         body = await read_body(request, line.settings.body_bytes_max)
         body = b"" if endpoint.method == "GET" else body

@@ -95,7 +95,7 @@ class GatewayMetrics:
             self._first.labels(operation, model).observe(entry.first_ms / 1000)
 
 
-class Told(Collector):
+class MetricsSnapshot(Collector):
     """All that one look is told: what was counted, and how everything stands, if anyone can say."""
 
     def __init__(
@@ -185,7 +185,7 @@ def add(app: FastAPI, metrics: GatewayMetrics) -> None:
         except Unavailable:  # What has been counted can still be told.
             now = None
         encode, content_type = _encoder(request.headers.get("accept", ""))
-        body = encode(Told(metrics, now, office.minutes.calls()))
+        body = encode(MetricsSnapshot(metrics, now, office.minutes.calls()))
         return Response(body, headers={"content-type": content_type})
 
     app.add_api_route(PATH, tell, methods=["GET"], include_in_schema=False)

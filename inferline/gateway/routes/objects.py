@@ -11,7 +11,7 @@ from inferline.accounts.caller import Role
 from inferline.accounts.keys import Validity
 from inferline.gateway.errors import ErrorObject
 from inferline.tasks.task import State, Tier
-from inferline.usage.usage import Outcome
+from inferline.usage.usage import RequestOutcome
 
 #: The last that a date of RFC 3339 can name, seconds since 1970; backends may tell of any.
 _LAST_SECOND: Final = 253_402_300_799
@@ -325,7 +325,7 @@ class RequestObject(BaseModel):
     key: str
     model: str
     provider: str
-    outcome: Outcome
+    outcome: RequestOutcome
     #: HTTP status of the LLM server's answer; 0 without one.
     status: int
     attempts: int
@@ -342,7 +342,7 @@ class RequestList(BaseModel):
     data: list[RequestObject]
 
 
-class Health(BaseModel):
+class HealthObject(BaseModel):
     """The gateway can take requests."""
 
     status: Literal["ok"] = "ok"

@@ -34,9 +34,9 @@ from inferline.tasks.store import Wanted
 from inferline.tasks.task import Task, Tier
 from inferline.usage.minutes import (
     MINUTE_MS,
-    Figures,
     Measure,
     Minute,
+    MinuteMetrics,
     MinuteStore,
     last_hour,
     total,
@@ -95,7 +95,7 @@ class Overview:
     async def hour(self, model: str, caller: Caller) -> HourObject:
         """The last hour of one model, of the same look. Raises ModelNotFound or Unavailable."""
         look = await self._cached.settled()
-        name = caller.registered(model)
+        name = caller.registry_name(model)
         if name not in look.models or caller.shown(name) != model:
             raise no_such_model(model)
         return _hour([row for row in look.rows if row.model == model], look.now_ms, calls=False)
@@ -146,14 +146,14 @@ class Overview:
             found.append((queue, tenants))
         return found
 
-    async def _standing(self, model: Model, tasks: LiveTasks) -> Standing:
+    async def _standing(self, model: Model, tasks: LiveTasks) -> UnfinishedTasks:
         """What there is of a model's tasks; of one that has none nothing more is read."""
         line = self._office.line
         live = await tasks.of(model.slug, TASKS_MAX)
         if not live:
-            return Standing()
+            return UnfinishedTasks()
         found = await line.store.read([Wanted(ref) for ref, _ in live])
-        standing = Standing.of((one.task for one in found if one.task), line.store.now_ms())
+        standing = UnfinishedTasks.of((one.task for one in found if one.task), line.store.now_ms())
         if len(live) == TASKS_MAX:
             for tier, url in model.queues.items():
                 depth = await line.catalogue.depth_now(url)
@@ -162,7 +162,7 @@ class Overview:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class UnfinishedTasks:
     """A model's unfinished tasks, by tier; ``oldest`` is an age in seconds."""
 
     waiting: Counter[Tier] = field(default_factory=Counter)
@@ -172,7 +172,7 @@ class Standing:
     tenants: dict[Tier, Counter[str]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, tasks: Iterable[Task], now_ms: int) -> Standing:
+    def of(cls, tasks: Iterable[Task], now_ms: int) -> UnfinishedTasks:
         """What ``tasks`` amount to. One whose lease has ended waits again."""
         found = cls()
         for task in tasks:
@@ -229,14 +229,14 @@ def _hour(rows: Sequence[Minute], now_ms: int, *, calls: bool = True) -> HourObj
     )
 
 
-def _minute(number: int, figures: Figures) -> MinuteObject:
+def _minute(number: int, figures: MinuteMetrics) -> MinuteObject:
     oldest_ms = figures.percentile("age", 1.0)
     oldest = None if oldest_ms is None else round(oldest_ms / 1000, 1)
     start = number * MINUTE_MS // 1000
     return MinuteObject(start=start, oldest_seconds=oldest, **_told(figures))
 
 
-def _told(figures: Figures) -> dict[str, Any]:
+def _told(figures: MinuteMetrics) -> dict[str, Any]:
     return {
         "requests": figures.requests,
         "errors": figures.errors,
@@ -249,7 +249,7 @@ def _told(figures: Figures) -> dict[str, Any]:
     }
 
 
-def _percentiles(figures: Figures, measure: Measure) -> Percentiles:
+def _percentiles(figures: MinuteMetrics, measure: Measure) -> Percentiles:
     p50, p95, p99 = (figures.percentile(measure, share) for share in (0.5, 0.95, 0.99))
     return Percentiles(p50=p50, p95=p95, p99=p99)
 

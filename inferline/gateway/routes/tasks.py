@@ -18,13 +18,13 @@ from inferline.gateway.answer.contract import Contract
 from inferline.gateway.answer.headers import EVENT_STREAM
 from inferline.gateway.answer.model_name import Naming
 from inferline.gateway.answer.reader import Reader, ended_without_answer
-from inferline.gateway.answer.request_log import Visit
+from inferline.gateway.answer.request_log import RequestLog
 from inferline.gateway.errors import ERRORS, ErrorObject
 from inferline.gateway.routes.access import ClientCaller
 from inferline.gateway.routes.objects import TaskObject
-from inferline.gateway.submit.repeat import take_seat
+from inferline.gateway.submit.repeat import attach_reader
 from inferline.gateway.submit.submission import Line
-from inferline.names import MARK_CHARS
+from inferline.names import MODEL_HASH_CHARS
 from inferline.tasks.store import Wanted
 from inferline.tasks.task import State, Task, TaskRef
 from inferline.telemetry import genai
@@ -32,7 +32,7 @@ from inferline.telemetry.trace import NO_TRACER
 from inferline.usage.ledger import NO_LEDGER
 from inferline.validation.output_rules import is_document
 
-_ID: Final = re.compile(rf"req_[0-9a-f]{{32}}(?P<mark>[0-9a-f]{{{MARK_CHARS}}}|)")
+_ID: Final = re.compile(rf"req_[0-9a-f]{{32}}(?P<mark>[0-9a-f]{{{MODEL_HASH_CHARS}}}|)")
 #: How often a whole answer is asked for whose last pieces may be seen late, and how far apart.
 LOOKS_MAX: Final = 50
 LOOK_SECONDS: Final = 0.05
@@ -83,10 +83,10 @@ async def resume(
     request.state.request_id = task.ref.id
     if getattr(request.state, "is_head", False):  # To look is not to take it over.
         return Response(media_type=EVENT_STREAM)
-    seat = await take_seat(line, task)
+    seat = await attach_reader(line, task)
     # It was a request once; going on with it is none.
     unrecorded = replace(line, ledger=NO_LEDGER, tracer=NO_TRACER)
-    visit = Visit(unrecorded, task.path, caller)
+    visit = RequestLog(unrecorded, task.path, caller)
     gzips = line.settings.compression == "gzip" and takes_gzip(request.headers)
     return Answer(
         *(line, seat.task, visit),
@@ -159,7 +159,7 @@ async def _result(line: Line, task: Task) -> Any:
     for _ in range(LOOKS_MAX + task.chunks):
         wanted = reader.wanted()
         at_once = reader.behind or reader.task is None
-        found = await line.watch.news(wanted, None, lambda: LOOK_SECONDS, at_once=at_once)
+        found = await line.watch.next_change(wanted, None, lambda: LOOK_SECONDS, at_once=at_once)
         contract.check(found)
         pieces += (taken := reader.take(wanted, found))
         contract.count(taken, line.store.now_ms())

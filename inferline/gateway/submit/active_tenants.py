@@ -13,7 +13,7 @@ AWAY_SECONDS: Final = 60.0
 TENANTS_MAX: Final = 256
 
 
-class Crowd:
+class ActiveTenants:
     """The tenants of one model."""
 
     def __init__(self, clock: Clock) -> None:

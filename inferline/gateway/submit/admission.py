@@ -11,10 +11,10 @@ from typing import Final
 from inferline.clock import Clock
 from inferline.errors import QueueFull
 from inferline.fleet.registry import NOBODY, Model
-from inferline.gateway.catalogue import Catalogue, Reading
+from inferline.gateway.catalogue import Catalogue, DepthReading
 from inferline.gateway.submit import fairness
-from inferline.gateway.submit.active_tenants import Crowd
-from inferline.names import plain
+from inferline.gateway.submit.active_tenants import ActiveTenants
+from inferline.names import base_name
 from inferline.settings import Settings
 from inferline.tasks.task import TIERS, Tier
 
@@ -28,7 +28,7 @@ SHRINK_SHARE: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class ServiceRate:
     """How fast a model's live providers end its tasks."""
 
     slots: int
@@ -37,7 +37,7 @@ class Pace:
     service_seconds: float = 0.0
 
 
-class Level:
+class QueueEstimate:
     """
     How many tasks wait in a queue: as last read, and carried on from there.
 
@@ -47,11 +47,11 @@ class Level:
 
     def __init__(self, queue: str) -> None:
         self.queue = queue
-        self._reading: Reading | None = None
+        self._reading: DepthReading | None = None
         self._count = self._at = 0.0
         self._flow = self._flow_at = 0.0
 
-    def waiting(self, reading: Reading, pace: Pace, now: float) -> float:
+    def waiting(self, reading: DepthReading, pace: ServiceRate, now: float) -> float:
         """How many wait now, which is not before ``reading``."""
         if self._reading is not reading:
             self._reading, self._at = reading, reading.at
@@ -84,8 +84,8 @@ class Admission:
         self._tenant_share = settings.tenant_share
         self._clock = clock
         #: By the model's mark.
-        self._levels: dict[tuple[str, Tier], Level] = {}
-        self._crowds: defaultdict[str, Crowd] = defaultdict(lambda: Crowd(clock))
+        self._levels: dict[tuple[str, Tier], QueueEstimate] = {}
+        self._crowds: defaultdict[str, ActiveTenants] = defaultdict(lambda: ActiveTenants(clock))
 
     def lane(self, model: Model, tier: Tier, tenant: str, tenant_open: int) -> Tier:
         """
@@ -93,7 +93,7 @@ class Admission:
 
         0 is for a tenant whose requests nobody counts.
         """
-        crowd = self._crowds[model.mark]
+        crowd = self._crowds[model.hash]
         crowd.note(tenant, tenant_open)
         most = self._tenant_share * (model.serving or NOBODY).slots
         if not self._tenant_share or tenant_open <= most:
@@ -120,7 +120,7 @@ class Admission:
         waiting = level.waiting(reading, pace, now)
         if waiting <= 0:
             return  # There is a slot, and nothing better to do with it.
-        ahead = waiting + self._read(model.mark, TIERS[: TIERS.index(lane)])
+        ahead = waiting + self._read(model.hash, TIERS[: TIERS.index(lane)])
         excess = waiting + 1 - self._depth_max
         if pace.rate:
             room = max(0.0, seconds - SERVICE_MARGIN * pace.service_seconds)
@@ -129,19 +129,19 @@ class Admission:
             shrink = max(pace.rate - level.flow(now), SHRINK_SHARE * pace.rate)
             raise _refusal(model, ahead, excess / shrink if shrink else None)
 
-    def _level(self, model: Model, tier: Tier) -> Level:
-        if (model.mark, tier) not in self._levels:
-            self._levels[model.mark, tier] = Level(model.queues[tier])
-        return self._levels[model.mark, tier]
+    def _level(self, model: Model, tier: Tier) -> QueueEstimate:
+        if (model.hash, tier) not in self._levels:
+            self._levels[model.hash, tier] = QueueEstimate(model.queues[tier])
+        return self._levels[model.hash, tier]
 
-    def _pace(self, model: Model, tier: Tier) -> Pace:
+    def _pace(self, model: Model, tier: Tier) -> ServiceRate:
         """How fast the model's tasks end."""
         serving = model.serving or NOBODY
         tiers, rate = TIERS[: TIERS.index(tier) + 1], 0.0
-        own = max(1, self._read(model.mark, tiers))
+        own = max(1, self._read(model.hash, tiers))
         for pool in serving.pools:
             rate += pool.rate_for(own, lambda rival: self._read(rival, tiers))
-        return Pace(serving.slots, rate, serving.service_seconds if rate else 0.0)
+        return ServiceRate(serving.slots, rate, serving.service_seconds if rate else 0.0)
 
     def _read(self, mark: str, tiers: Sequence[Tier]) -> int:
         """How many of a model's tasks wait in these tiers, as last read; nothing is read now."""
@@ -152,6 +152,7 @@ class Admission:
 
 def _refusal(model: Model, ahead: float, seconds: float | None) -> QueueFull:
     return QueueFull(
-        f"{ceil(ahead)} requests already wait for the model {plain(model.id)!r}. Try again later.",
+        f"{ceil(ahead)} requests already wait for the model {base_name(model.id)!r}. "
+        "Try again later.",
         retry_after_seconds=None if seconds is None else ceil(seconds),
     )

@@ -10,11 +10,11 @@ from typing import Final
 
 from inferline.accounts.caller import Caller
 from inferline.accounts.limits import NAMES, Limits
-from inferline.accounts.rate_counters import Hold, Meters, MeterStore, Owner, Refusal
+from inferline.accounts.rate_counters import CounterStore, Owner, RateCounters, Refusal, Reservation
 from inferline.clock import Clock
 from inferline.errors import Unavailable
 from inferline.gateway.submit.estimate import tokens_of
-from inferline.gateway.submit.rates import Rate, Reached, headers, rates
+from inferline.gateway.submit.rates import LimitHit, Rate, headers, rates
 from inferline.settings import Settings
 from inferline.validation.payload import Payload
 
@@ -30,31 +30,31 @@ REFUSED_SECONDS: Final = 1.0
 #: Of how many keys and tenants refusals are remembered.
 REFUSED_MAX: Final = 10_000
 
-Closing = Callable[[Hold], Awaitable[None]]
+Closing = Callable[[Reservation], Awaitable[None]]
 
 
 class Quotas:
     """Reserves for requests, and gives back beside them."""
 
-    def __init__(self, store: MeterStore, settings: Settings, clock: Clock) -> None:
-        self.meters = Meters(store, settings.request_seconds_max)
+    def __init__(self, store: CounterStore, settings: Settings, clock: Clock) -> None:
+        self.meters = RateCounters(store, settings.request_seconds_max)
         self._settings = settings
         self._clock = clock
         self._defaults = {kind: _defaults(settings, kind) for kind in ("key", "tenant")}
         self._closings: set[asyncio.Task[None]] = set()
         #: Until when each holds, oldest first.
-        self._refused: OrderedDict[Owner, tuple[Reached, float]] = OrderedDict()
+        self._refused: OrderedDict[Owner, tuple[LimitHit, float]] = OrderedDict()
 
     async def reserve(
         self, caller: Caller, path: str, payload: Payload, body: bytes
-    ) -> Reservation:
+    ) -> RequestReservation:
         """
         What the request may take of its key's limits and of its tenant's.
 
         Raises LimitReached and Unavailable; then it holds nothing. For whoever has no limits, and
         where no keys are asked for, nothing is written.
         """
-        reservation = Reservation(self)
+        reservation = RequestReservation(self)
         owners = self._owners(caller)
         tokens = tokens_of(path, payload, body, self._settings) if owners else 0
         self._check_refused(owners, tokens)
@@ -66,14 +66,14 @@ class Quotas:
             raise
         return reservation
 
-    def refused(self, reached: Reached) -> None:
+    def refused(self, reached: LimitHit) -> None:
         """Remember a refusal for `REFUSED_SECONDS`."""
         self._refused[reached.owner] = reached, self._clock.monotonic() + REFUSED_SECONDS
         self._refused.move_to_end(reached.owner)
         if len(self._refused) > REFUSED_MAX:
             self._refused.popitem(last=False)
 
-    def close(self, hold: Hold, closing: Closing) -> None:
+    def close(self, hold: Reservation, closing: Closing) -> None:
         """Have a hold closed in the background."""
         task = asyncio.get_running_loop().create_task(self._closed(hold, closing))
         self._closings.add(task)
@@ -84,7 +84,7 @@ class Quotas:
         if self._closings:
             await asyncio.wait(set(self._closings), timeout=FLUSH_SECONDS_MAX)
 
-    async def _closed(self, hold: Hold, closing: Closing) -> None:
+    async def _closed(self, hold: Reservation, closing: Closing) -> None:
         for pause in (*PAUSES_SECONDS, None):
             try:
                 await closing(hold)
@@ -116,14 +116,14 @@ class Quotas:
         return [(owner, limits) for owner, limits in every if limits.exist]
 
 
-class Reservation:
+class RequestReservation:
     """What one request holds, until it is closed; the first time counts."""
 
     def __init__(self, quotas: Quotas) -> None:
         #: How many requests of its tenant are under way, this one too; 0 where nobody counts them.
         self.open = 0
         self._quotas = quotas
-        self._holds: list[Hold] = []
+        self._holds: list[Reservation] = []
         self._rates: list[Rate] = []
 
     @property
@@ -137,7 +137,7 @@ class Reservation:
         got, now_ms = await meters.reserve(owner, limits, tokens), meters.now_ms()
         self._rates += rates(limits, got.meter, now_ms)
         if isinstance(got, Refusal):
-            reached = Reached(owner, limits, got.limit, got.meter, tokens)
+            reached = LimitHit(owner, limits, got.limit, got.meter, tokens)
             self._quotas.refused(reached)
             raise reached.error(now_ms, self.headers)
         self._holds.append(got)
@@ -148,7 +148,7 @@ class Reservation:
         """Charge what the request took; None: as much as was reserved."""
         meters = self._quotas.meters
 
-        async def closing(hold: Hold) -> None:
+        async def closing(hold: Reservation) -> None:
             await meters.settle(hold, hold.tokens if tokens is None else tokens)
 
         self._close(closing)

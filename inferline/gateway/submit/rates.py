@@ -7,7 +7,7 @@ from math import ceil
 from typing import Final, Literal, NamedTuple, get_args
 
 from inferline.accounts.limits import Limits
-from inferline.accounts.rate_counters import DAY_MS, MINUTE_MS, Limit, Meter, Owner
+from inferline.accounts.rate_counters import DAY_MS, MINUTE_MS, CounterRow, Limit, Owner
 from inferline.errors import LimitReached, QuotaExhausted, RequestsLimited, TokensLimited
 
 #: When to come again for a place among those under way: nobody knows when one of them ends.
@@ -15,23 +15,23 @@ PLACE_SECONDS: Final = 1
 #: When to come again tomorrow: SDKs honour no longer times, and are told not to.
 DAY_RETRY_SECONDS: Final = 60
 
-Kind = Literal["requests", "tokens"]
+LimitKind = Literal["requests", "tokens"]
 
 
 class Rate(NamedTuple):
     """How one limit of a window stands."""
 
-    kind: Kind
+    kind: LimitKind
     limit: int
     left: int
     #: Until its window begins anew.
     reset_ms: int
 
 
-def rates(limits: Limits, meter: Meter, now_ms: int) -> Iterator[Rate]:
+def rates(limits: Limits, meter: CounterRow, now_ms: int) -> Iterator[Rate]:
     """How those of an owner stand."""
     minute, day = _minute_left_ms(meter, now_ms), ((meter.day or 0) + 1) * DAY_MS - now_ms
-    every: tuple[tuple[Kind, int | None, int, int], ...] = (
+    every: tuple[tuple[LimitKind, int | None, int, int], ...] = (
         ("requests", limits.requests_per_minute, meter.requests, minute),
         ("tokens", limits.tokens_per_minute, meter.tokens, minute),
         ("tokens", limits.tokens_per_day, meter.day_tokens, day),
@@ -44,7 +44,7 @@ def rates(limits: Limits, meter: Meter, now_ms: int) -> Iterator[Rate]:
 def headers(found: Sequence[Rate]) -> dict[str, str]:
     """OpenAI's ``x-ratelimit-…``: of each kind, the limit of which the least is left."""
     told: dict[str, str] = {}
-    for kind in get_args(Kind):
+    for kind in get_args(LimitKind):
         least = min((r for r in found if r.kind == kind), key=lambda r: r.left, default=None)
         if least is not None:
             told[f"x-ratelimit-limit-{kind}"] = str(least.limit)
@@ -64,13 +64,13 @@ def duration(ms: int) -> str:
     return f"{minutes}m{seconds}s" if minutes else f"{seconds}s"
 
 
-class Reached(NamedTuple):
+class LimitHit(NamedTuple):
     """A limit that a request of ``tokens`` would have passed, and how its meter stood."""
 
     owner: Owner
     limits: Limits
     limit: Limit
-    meter: Meter
+    meter: CounterRow
     tokens: int
 
     def rates(self, now_ms: int) -> Iterator[Rate]:
@@ -126,5 +126,5 @@ class Reached(NamedTuple):
         )
 
 
-def _minute_left_ms(meter: Meter, now_ms: int) -> int:
+def _minute_left_ms(meter: CounterRow, now_ms: int) -> int:
     return ((meter.minute or 0) + 1) * MINUTE_MS - now_ms

@@ -41,7 +41,7 @@ Asks = Callable[[], Awaitable[bool]]
 
 
 @dataclass(frozen=True, slots=True)
-class Seat:
+class Subscription:
     """A client's place at a task."""
 
     task: Task
@@ -58,7 +58,7 @@ async def submit(
     key: str,
     is_gone: Asks,
     tenant_open: int = 0,
-) -> Seat:
+) -> Subscription:
     """
     Submit ``task``, unless it is a repeat of one that is there; then that.
 
@@ -71,25 +71,25 @@ async def submit(
     if is_retry and (orphan := await _orphan(line, task, is_gone)) is not None:
         if orphan.state is State.QUEUED:
             await line.send_again(orphan, _body_of(orphan, task, body), tenant_open=tenant_open)
-        return Seat(orphan)
+        return Subscription(orphan)
     await line.submit(task, body, tenant_open=tenant_open)
-    return Seat(task)
+    return Subscription(task)
 
 
-async def take_seat(line: Line, task: Task) -> Seat:
+async def attach_reader(line: Line, task: Task) -> Subscription:
     """Read ``task`` from now on, instead of whoever does."""
     for _ in range(TRIES_MAX):
         if task.state.terminal:
             break
         reader = line.new_reader()
-        if await line.store.attend(task, reader, line.settings.reader_seconds):
+        if await line.store.renew_reader_lease(task, reader, line.settings.reader_seconds):
             is_read = task.reader_ms >= line.store.now_ms()
-            return Seat(replace(task, reader=reader), joined=is_read)
+            return Subscription(replace(task, reader=reader), joined=is_read)
         task = await _row(line, task.ref) or task
-    return Seat(task, joined=True)
+    return Subscription(task, joined=True)
 
 
-async def _once(line: Line, task: Task, body: bytes, key: str, tenant_open: int) -> Seat:
+async def _once(line: Line, task: Task, body: bytes, key: str, tenant_open: int) -> Subscription:
     """The task that ``key`` stands for, which is ``task`` if it stands for none yet."""
     kept = task.created_ms // 1000 + line.settings.idempotency_seconds_kept
     task = replace(task, ttl=max(task.ttl, kept))
@@ -107,7 +107,7 @@ async def _once(line: Line, task: Task, body: bytes, key: str, tenant_open: int)
             *(task, body, digest, request, instead_of), tenant_open=tenant_open
         )
         if bound is None:
-            return Seat(task)
+            return Subscription(task)
     raise Unavailable
 
 
@@ -128,8 +128,8 @@ async def _bound_to(line: Line, task: Task, bound: Bound, request: str) -> Task 
     return None if is_poor else earlier
 
 
-async def _attached(line: Line, task: Task, body: bytes, tenant_open: int) -> Seat:
-    seat = await take_seat(line, task)
+async def _attached(line: Line, task: Task, body: bytes, tenant_open: int) -> Subscription:
+    seat = await attach_reader(line, task)
     if seat.task.state is State.QUEUED:
         # Who submitted it may have died before the message was sent. A second one does no harm.
         await line.send_again(seat.task, body, tenant_open=tenant_open)
@@ -158,7 +158,7 @@ async def _adopted(line: Line, task: Task, is_gone: Asks) -> Task | None:
             if one.state is State.DONE:
                 return one
             reader = line.new_reader()
-            if await line.store.attend(one, reader, line.settings.reader_seconds):
+            if await line.store.renew_reader_lease(one, reader, line.settings.reader_seconds):
                 return replace(one, reader=reader)
         waited_for = [one for one in seen if one.reader_ms >= now]
         if not 0 < len(waited_for) <= WAITED_FOR_MAX:

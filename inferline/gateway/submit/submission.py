@@ -18,7 +18,7 @@ from inferline.errors import InferLineError, NotPermitted, ProviderFault, Unavai
 from inferline.fleet.registry import Model
 from inferline.gateway.catalogue import Catalogue
 from inferline.gateway.in_flight import Waiting
-from inferline.gateway.polling import Watch
+from inferline.gateway.polling import SharedPoller
 from inferline.gateway.submit.admission import Admission
 from inferline.settings import Settings
 from inferline.tasks.bodies import BodyStore, body_key
@@ -44,7 +44,7 @@ class Line:
     queue: TaskQueue
     bodies: BodyStore
     catalogue: Catalogue
-    watch: Watch
+    watch: SharedPoller
     ledger: Ledger = NO_LEDGER
     tracer: Tracer = NO_TRACER
     waiting: Waiting = field(default_factory=Waiting)
@@ -89,7 +89,7 @@ class Line:
         seconds = min(seconds_max, self.settings.request_seconds_max)
         deadline = now + int(seconds * 1000)
         return Task(
-            ref=TaskRef(model.slug, task_id + model.mark),
+            ref=TaskRef(model.slug, task_id + model.hash),
             model=payload.model,
             tier=payload.tier,
             tenant=caller.tenant,
@@ -142,7 +142,7 @@ class Line:
 
         It goes where a new request's would: to send one twice is no way past those that wait.
         """
-        model = await self.catalogue.model(task.registered)
+        model = await self.catalogue.model(task.registry_name)
         queue = model.queues[self._lane(model, task, tenant_open)]
         await self.queue.send(queue, await self._message(task, body), task.tenant)
 
@@ -189,7 +189,7 @@ class Line:
 
         Raises QueueFull or Unavailable.
         """
-        model = await self.catalogue.model(task.registered)
+        model = await self.catalogue.model(task.registry_name)
         seconds = (task.deadline_ms - task.created_ms) / 1000
         lane = self._lane(model, task, tenant_open)
         await self.admission.admit(model, lane, seconds)

@@ -8,10 +8,10 @@ import threading
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Message, Receive, Send], Awaitable[None]]
+AsgiMessage = MutableMapping[str, Any]
+AsgiReceive = Callable[[], Awaitable[AsgiMessage]]
+AsgiSend = Callable[[AsgiMessage], Awaitable[None]]
+AsgiApp = Callable[[AsgiMessage, AsgiReceive, AsgiSend], Awaitable[None]]
 
 #: The one release whose receive loop `speed_up` was written against.
 KNOWN_VERSION = "1.5.33"
@@ -97,26 +97,28 @@ class EndAbandonedPolls:
     task would then wait for a visibility timeout although another provider is free.
     """
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: AsgiApp) -> None:
         self._app = app
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: AsgiMessage, receive: AsgiReceive, send: AsgiSend) -> None:
         """Serve one ASGI scope."""
         if scope["type"] == "http" and _receives_messages(scope):
             await self._serve_while_wanted(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
-    async def _serve_while_wanted(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def _serve_while_wanted(
+        self, scope: AsgiMessage, receive: AsgiReceive, send: AsgiSend
+    ) -> None:
         body = [await receive()]
         while body[-1].get("more_body"):
             body.append(await receive())
         unread = iter(body)
 
-        async def replay() -> Message:
+        async def replay() -> AsgiMessage:
             for message in unread:
                 return message
-            never: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+            never: asyncio.Future[AsgiMessage] = asyncio.get_running_loop().create_future()
             return await never
 
         call = asyncio.ensure_future(self._app(scope, replay, send))
@@ -130,5 +132,5 @@ class EndAbandonedPolls:
             await call
 
 
-def _receives_messages(scope: Message) -> bool:
+def _receives_messages(scope: AsgiMessage) -> bool:
     return (b"x-amz-target", b"AmazonSQS.ReceiveMessage") in scope["headers"]

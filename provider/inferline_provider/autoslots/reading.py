@@ -26,7 +26,7 @@ ENDED_LEAST: Final = 15
 EARLIER_WEIGHT: Final = 0.5
 
 #: Tasks whose tokens count alike: a model, a path, and whether the answer is a stream.
-Kind = tuple[str, str, bool]
+TaskKind = tuple[str, str, bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +70,14 @@ class Firsts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
+class Measurement:
     """What a backend did in a while, with so many slots."""
 
     slots: int
     seconds: float
     #: How long a first token may take, seconds.
     first_seconds_max: float
-    tallies: Mapping[Kind, Tally] = field(default_factory=dict)
+    tallies: Mapping[TaskKind, Tally] = field(default_factory=dict)
     firsts: Firsts = Firsts()
     #: How many tasks waited inside the backend, on average, as far as it tells.
     waiting: float = 0.0
@@ -101,10 +101,10 @@ class Reading:
         )
         return 0 < sum(tally.all_seconds for tally in self.tallies.values()) <= 2 * known
 
-    def after(self, earlier: Reading) -> Reading:
+    def after(self, earlier: Measurement) -> Measurement:
         """Both as one; the earlier one counts half."""
         share = EARLIER_WEIGHT * earlier.seconds / (self.seconds + EARLIER_WEIGHT * earlier.seconds)
-        return Reading(
+        return Measurement(
             slots=self.slots,
             seconds=self.seconds + EARLIER_WEIGHT * earlier.seconds,
             first_seconds_max=self.first_seconds_max,
@@ -154,7 +154,7 @@ class Worth:
         return "with more, first tokens come too late"
 
 
-def worth(new: Reading, old: Reading) -> Worth:
+def worth(new: Measurement, old: Measurement) -> Worth:
     """How much better ``new`` is than ``old``."""
     firsts = min(new.firsts.count, old.firsts.count)
     return Worth(
@@ -165,7 +165,7 @@ def worth(new: Reading, old: Reading) -> Worth:
     )
 
 
-def _growth(new: Reading, old: Reading) -> float:
+def _growth(new: Measurement, old: Measurement) -> float:
     """
     How much more is done.
 

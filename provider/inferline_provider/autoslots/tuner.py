@@ -11,7 +11,7 @@ from typing import Final
 
 from inferline.clock import Clock
 from inferline_provider.autoslots.gauge import Gauge
-from inferline_provider.autoslots.reading import Reading, worth
+from inferline_provider.autoslots.reading import Measurement, worth
 from inferline_provider.autoslots.search import STEP_ANEW, STEP_FIRST, Search
 from inferline_provider.backend.capacity import UNKNOWN, Room
 from inferline_provider.backend.slots import Slots
@@ -75,7 +75,7 @@ class Tuner:
         self._trial: int | None = None
         self._trials = 0
         #: What the held number did, and whether the backend had settled by then.
-        self._held: Reading | None = None
+        self._held: Measurement | None = None
         self._is_sure = False
         self._rest_seconds, self._rest_until = REST_SECONDS[0], 0.0
         #: What the log was last told, and why there should not be more.
@@ -157,7 +157,7 @@ class Tuner:
         self._search.tell(self._trial, -CLEAR, clear=True)
         return True
 
-    def _read(self) -> Reading | None:
+    def _read(self) -> Measurement | None:
         """What the present number has done, once it can be told."""
         if (stage := self._reached()) > self._stage:
             self._stage = stage
@@ -185,7 +185,7 @@ class Tuner:
         wanted = max(READ_SECONDS_MIN, min(longest, READ_TASKS * self._gauge.mean_seconds))
         return self._stage is Stage.SETTLED and self._gauge.seconds >= wanted
 
-    def _look_at_held(self, reading: Reading) -> None:
+    def _look_at_held(self, reading: Measurement) -> None:
         if self._is_read:
             if self._held is not None and self._is_sure:
                 found = worth(reading, self._held).total
@@ -202,7 +202,7 @@ class Tuner:
         else:
             self._gauge.start()
 
-    def _look_at_trial(self, reading: Reading) -> None:
+    def _look_at_trial(self, reading: Measurement) -> None:
         assert self._held is not None
         found = worth(reading, self._held)
         is_clear = abs(found.total) > CLEAR

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from inferline.clock import Clock
-from inferline.names import plain
+from inferline.names import base_name
 from inferline.tasks.task import TaskRef
 from inferline_provider.backend.slots import Slots
 
@@ -118,7 +118,7 @@ class Breakers:
 
     def __getitem__(self, model: str) -> Breaker:
         """The breaker of a model, by its name at clients or in the registry."""
-        return self._models.setdefault(plain(model), Breaker(self._clock))
+        return self._models.setdefault(base_name(model), Breaker(self._clock))
 
     def is_open(self, model: str) -> bool:
         """Say whether no task of a model may begin now."""

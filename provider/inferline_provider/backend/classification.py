@@ -17,12 +17,12 @@ from inferline.errors import (
     InferLineError,
 )
 from inferline.streams.reported_error import error_body, error_of, in_shape, is_nested, status_of
-from inferline.tasks.store import Outcome
+from inferline.tasks.store import AttemptOutcome
 from inferline.telemetry import genai
 from inferline_provider.faults import (
     SHOULD_RETRY,
-    Answer,
-    Broken,
+    BackendAnswer,
+    BadAnswer,
     Busy,
     KeyRefused,
 )
@@ -65,11 +65,11 @@ _PAGE_BYTES: Final = 64
 class Finish:
     """End the task with this outcome, after `rest` of the answer has been written."""
 
-    outcome: Outcome
+    outcome: AttemptOutcome
     rest: bytes = b""
 
 
-def judge(answer: Answer, headers: Mapping[str, str] = {}) -> Answer:
+def classify_response(answer: BackendAnswer, headers: Mapping[str, str] = {}) -> BackendAnswer:
     """
     Return the answer that the client is told. Raises Fault when it is none to tell.
 
@@ -80,7 +80,7 @@ def judge(answer: Answer, headers: Mapping[str, str] = {}) -> Answer:
     if 200 <= status < 300:
         document = parse(answer.body)
         if document is None:
-            raise Broken(f"The backend answered {status} without JSON.")
+            raise BadAnswer(f"The backend answered {status} without JSON.")
         error = _only_error(document)
         if error is None:
             return answer
@@ -96,19 +96,19 @@ def judge(answer: Answer, headers: Mapping[str, str] = {}) -> Answer:
     if (400 <= status < 500 and status != _TIMED_OUT) or status in _TOLD:
         return answer if parse(answer.body) is not None else _in_json(answer)
     told = _readable(answer) if 400 <= status < 600 else None
-    raise Broken(f"The backend answered {status}.", told)
+    raise BadAnswer(f"The backend answered {status}.", told)
 
 
-def judge_media(answer: Answer) -> Answer:
+def classify_media(answer: BackendAnswer) -> BackendAnswer:
     """Return a success that is a text, a sound or mere bytes. Raises Broken for a proxy's page."""
     if answer.body[:_PAGE_BYTES].lstrip().lower().startswith(_PAGES):
-        raise Broken(f"The backend answered {answer.status} with a page.")
+        raise BadAnswer(f"The backend answered {answer.status} with a page.")
     return answer
 
 
-def failure(error: InferLineError) -> Outcome:
+def failure(error: InferLineError) -> AttemptOutcome:
     """Return the outcome of a task that failed with `error`."""
-    return Outcome(error=error.told())
+    return AttemptOutcome(error=error.told())
 
 
 def parse(body: bytes) -> Any:
@@ -140,14 +140,14 @@ def _only_error(document: Any) -> dict[str, Any] | None:
     return None if results and document.get("object") != "error" else error_of(document)
 
 
-def _in_json(answer: Answer, why: str = "") -> Answer:
+def _in_json(answer: BackendAnswer, why: str = "") -> BackendAnswer:
     """Return a refusal that is no JSON, such as a proxy's page, as an error clients can read."""
     words = f"The LLM server refused the request with status {answer.status}. {why}".strip()
     error = in_shape({"message": words, "code": BackendRefused.code}, answer.status)
     return _in_shape(answer, error)
 
 
-def _readable(answer: Answer) -> Answer | None:
+def _readable(answer: BackendAnswer) -> BackendAnswer | None:
     """Return a failure as OpenAI's clients read it; None when it is no error in JSON."""
     document = parse(answer.body)
     error = error_of(document)
@@ -156,7 +156,7 @@ def _readable(answer: Answer) -> Answer | None:
     return _in_shape(answer, error)
 
 
-def _in_shape(answer: Answer, error: Mapping[str, Any]) -> Answer:
+def _in_shape(answer: BackendAnswer, error: Mapping[str, Any]) -> BackendAnswer:
     return replace(answer, content_type="application/json", body=error_body(error))
 
 
@@ -170,7 +170,7 @@ def _kept(headers: Mapping[str, str]) -> dict[str, str]:
     return kept
 
 
-def _busy(answer: Answer) -> Busy:
+def _busy(answer: BackendAnswer) -> Busy:
     """Return what a busy backend says: when there may be room, or that waiting won't help."""
     seconds = int(answer.headers[RETRY_AFTER]) if RETRY_AFTER in answer.headers else None
     told = _readable(answer) or _in_json(answer, "It is busy.")
@@ -180,14 +180,14 @@ def _busy(answer: Answer) -> Busy:
     return Busy(seconds, told, is_final=is_final)
 
 
-def _codes(answer: Answer) -> set[str]:
+def _codes(answer: BackendAnswer) -> set[str]:
     """Return what an error calls itself."""
     error = error_of(parse(answer.body)) or {}
     values = [error.get(name) for name in ("code", "type")]
     return {value for value in values if isinstance(value, str)}
 
 
-def _not_shown(answer: Answer) -> Answer:
+def _not_shown(answer: BackendAnswer) -> BackendAnswer:
     """Return a refusal with none of its own words, which may hold a secret, but for its code."""
     codes = sorted(code for code in _codes(answer) if _CODE.fullmatch(code))
     why = f" ({codes[0]})" if codes else ""
@@ -195,7 +195,7 @@ def _not_shown(answer: Answer) -> Answer:
         f"The LLM server refused the request with status {answer.status}{why}.",
         code=codes[0] if codes else None,
     )
-    return Answer(answer.status, "application/json", json.dumps(error.body()).encode())
+    return BackendAnswer(answer.status, "application/json", json.dumps(error.body()).encode())
 
 
 def _seconds(headers: Mapping[str, str]) -> int | None:

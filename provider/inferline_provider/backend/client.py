@@ -17,7 +17,15 @@ from inferline.http.response import Outlasts, Response
 from inferline.validation.forwarding import CONTENT_TYPE, NOTHING
 from inferline_provider.backend import capacity, listing
 from inferline_provider.backend.capacity import Room
-from inferline_provider.faults import Broken, Fault, KeyRefused, Silent, Unheard, Unlisted, Unwell
+from inferline_provider.faults import (
+    BadAnswer,
+    Fault,
+    HealthCheckFailed,
+    KeyRefused,
+    SilentTooLong,
+    Unlisted,
+    Unreachable,
+)
 
 #: For every look at the backend that is no task.
 LOOK_SECONDS_MAX: Final = 10.0
@@ -56,11 +64,11 @@ def root_of(url: str) -> str:
     return url.rstrip("/").removesuffix("/v1").rstrip("/")
 
 
-class _Absent(Broken):
+class _Absent(BadAnswer):
     """The backend has no such route, or something else than JSON there."""
 
 
-class Backend:
+class BackendClient:
     """
     One LLM server. To be used as a context manager.
 
@@ -150,7 +158,7 @@ class Backend:
             status = response.status
         self.has_health = not _is_absent(status)
         if self.has_health and status != 200:
-            raise Unwell(status)
+            raise HealthCheckFailed(status)
         return None
 
     async def _knock(self) -> None:
@@ -162,7 +170,7 @@ class Backend:
             self.has_health = None  # Another server may come in its place.
             raise
         if status in _GONE:
-            raise Unwell(status)
+            raise HealthCheckFailed(status)
 
     async def room(self) -> Room:
         """How many tasks the backend may run at once."""
@@ -264,9 +272,9 @@ class Backend:
                 self.post(path, json.dumps(document).encode(), LOOK_SECONDS_MAX) as response,
             ):
                 found = json.loads(await response.read()) if response.status == 200 else {}
-        except Silent:
+        except Unreachable:
             raise
-        except (Broken, OSError, ValueError, RecursionError):
+        except (BadAnswer, OSError, ValueError, RecursionError):
             return {}
         return found if isinstance(found, dict) else {}
 
@@ -295,7 +303,7 @@ class Backend:
         if traceparent:
             headers["traceparent"] = traceparent
         if not path.startswith("/"):
-            raise Broken("The task's path is not one.")
+            raise BadAnswer("The task's path is not one.")
         method, address = "POST" if body else "GET", f"{path}?{query}" if query else path
         self.running += 1
         try:
@@ -364,16 +372,16 @@ class Backend:
         except (CannotConnect, ConnectTimeout) as error:
             raise _silent(error) from error
         except Silence as error:
-            raise Unheard from error
+            raise SilentTooLong from error
         except HttpError as error:  # It was there, and may have hung up on this request alone.
-            raise Broken(f"The backend broke off: {type(error).__name__}.") from error
+            raise BadAnswer(f"The backend broke off: {type(error).__name__}.") from error
 
     async def _look_json(self, path: str) -> Any:
         async with self._look(path) as response:
             if response.status in (401, 403):
                 raise KeyRefused(f"The backend answered {response.status}: it refuses our key.")
             if response.status != 200:
-                kind = _Absent if _is_absent(response.status) else Broken
+                kind = _Absent if _is_absent(response.status) else BadAnswer
                 raise kind(f"The backend answered {response.status} to GET {path}.")
             try:
                 return json.loads(await response.read())
@@ -381,8 +389,8 @@ class Backend:
                 raise _Absent(f"The backend's answer to GET {path} is not JSON.") from error
 
 
-def _silent(error: OSError) -> Silent:
-    return Silent(f"The backend does not answer: {type(error).__name__}.")
+def _silent(error: OSError) -> Unreachable:
+    return Unreachable(f"The backend does not answer: {type(error).__name__}.")
 
 
 def _is_absent(status: int) -> bool:

@@ -10,9 +10,9 @@ from typing import Final
 from inferline.clock import Clock
 from inferline.fleet.enrolment import OfferedModel
 from inferline_provider.backend.capacity import UNKNOWN, Room
-from inferline_provider.backend.client import Backend
+from inferline_provider.backend.client import BackendClient
 from inferline_provider.backend.offer import by_hand, offered
-from inferline_provider.faults import Fault, KeyRefused, Silent, Unlisted, Unwell
+from inferline_provider.faults import Fault, HealthCheckFailed, KeyRefused, Unlisted, Unreachable
 from inferline_provider.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -36,10 +36,10 @@ EMPTY: Final = "Its LLM server has no models."
 UNWANTED: Final = "Its LLM server has none of the wanted models."
 
 
-class Health:
+class BackendHealth:
     """What is known of the backend. `on_change` is called when any of it changes."""
 
-    def __init__(self, backend: Backend, settings: Settings, clock: Clock) -> None:
+    def __init__(self, backend: BackendClient, settings: Settings, clock: Clock) -> None:
         self._backend = backend
         self._settings = settings
         self._clock = clock
@@ -97,7 +97,7 @@ class Health:
 
     async def look(self) -> None:
         """
-        Look now, unless answers prove the backend well, or it would disturb it; see `Backend`.
+        Check now, unless answers prove the backend well or the check would disturb it.
 
         At the models only when their list is old, or the backend was not healthy.
         """
@@ -132,7 +132,7 @@ class Health:
         """Why the backend can't work; empty if it can, or answers tasks and only this is late."""
         try:
             await self._backend.check()
-        except Unwell as fault:
+        except HealthCheckFailed as fault:
             return UNWELL.format(fault.status)
         except Fault:
             return "" if self.is_healthy and self._is_heard() else SILENT
@@ -195,4 +195,4 @@ def _reason(fault: Fault) -> str:
     """Return the sentence for what a look at the backend's models has met."""
     if isinstance(fault, KeyRefused):
         return REFUSED
-    return SILENT if isinstance(fault, Silent) else UNLISTED
+    return SILENT if isinstance(fault, Unreachable) else UNLISTED

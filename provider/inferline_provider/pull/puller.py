@@ -12,10 +12,10 @@ from inferline.errors import Unavailable
 from inferline.tasks.queue import RECEIVE_MAX, Delivery, TaskQueue
 from inferline_provider.backend.breaker import Breakers
 from inferline_provider.backend.slots import Slots
-from inferline_provider.pull.runner import Crew
-from inferline_provider.pull.schedule import Place, Receive, Rota
-from inferline_provider.pull.yielding import Handicaps
-from inferline_provider.serve.failed_tasks import ASIDE_SECONDS, Passes
+from inferline_provider.pull.runner import AttemptRunner
+from inferline_provider.pull.schedule import PendingReceive, PollSchedule, QueueState
+from inferline_provider.pull.yielding import YieldPolicies
+from inferline_provider.serve.failed_tasks import ASIDE_SECONDS, FailedTasks
 
 log = logging.getLogger(__name__)
 
@@ -37,17 +37,17 @@ class Puller:
     def __init__(
         self,
         queue: TaskQueue,
-        rota: Rota,
+        rota: PollSchedule,
         slots: Slots,
-        crew: Crew,
+        crew: AttemptRunner,
         clock: Clock,
-        handicaps: Handicaps,
-        passes: Passes,
+        handicaps: YieldPolicies,
+        passes: FailedTasks,
         breakers: Breakers,
         now_ms: Callable[[], int],
         *,
         poll_seconds: int,
-        hidden_seconds: int,
+        visibility_timeout_seconds: int,
     ) -> None:
         self._queue = queue
         self._rota = rota
@@ -59,7 +59,7 @@ class Puller:
         self._breakers = breakers
         self._now_ms = now_ms
         self._poll_seconds = poll_seconds
-        self._hidden_seconds = hidden_seconds
+        self._hidden_seconds = visibility_timeout_seconds
         self._is_open = False
         self._wake = asyncio.Event()
         self._receives: set[asyncio.Task[None]] = set()
@@ -110,12 +110,12 @@ class Puller:
             # Taken ahead, so that what a cold queue brings meanwhile does not count on them.
             self._start(self._rota.begin(hot, self._slots.take(limit), now, waits=False))
 
-    def _start(self, receive: Receive) -> None:
+    def _start(self, receive: PendingReceive) -> None:
         task = asyncio.create_task(self._receive(receive))
         self._receives.add(task)
         task.add_done_callback(self._ended)
 
-    async def _receive(self, receive: Receive) -> None:
+    async def _receive(self, receive: PendingReceive) -> None:
         deliveries: list[Delivery] = []
         asked_ms = self._now_ms()
         try:
@@ -123,7 +123,7 @@ class Puller:
                 receive.place.url,
                 limit=receive.limit,
                 wait_seconds=self._poll_seconds if receive.waits else 0,
-                hidden_seconds=self._hidden_seconds,
+                visibility_timeout_seconds=self._hidden_seconds,
             )
             times = [delivery.sent_ms for delivery in deliveries]
             self._rota.came(receive, times, self._clock.monotonic())
@@ -137,7 +137,7 @@ class Puller:
             await self._hand_back(rest)
 
     def _begin(
-        self, receive: Receive, deliveries: Sequence[Delivery], asked_ms: int
+        self, receive: PendingReceive, deliveries: Sequence[Delivery], asked_ms: int
     ) -> list[Delivery]:
         """Begin what is wanted, as far as there are slots, and return the rest."""
         taken = 0 if receive.waits else receive.limit
@@ -157,7 +157,7 @@ class Puller:
             self._crew.start(delivery)
         return [*passed, *wanted[begun:]]
 
-    def _leaves(self, place: Place, deliveries: Sequence[Delivery], asked_ms: int) -> bool:
+    def _leaves(self, place: QueueState, deliveries: Sequence[Delivery], asked_ms: int) -> bool:
         """Say whether faster providers are to have these, and leave their queue alone if so."""
         sent_ms = [delivery.sent_ms for delivery in deliveries]
         seconds = self._handicaps[place.model].judge(sent_ms, asked_ms, self._now_ms())
@@ -167,7 +167,7 @@ class Puller:
 
     async def _hand_back(self, deliveries: Sequence[Delivery]) -> None:
         try:
-            await self._queue.hide(deliveries, 0)
+            await self._queue.change_visibility(deliveries, 0)
         except Unavailable:
             log.warning("Messages could not be handed back. messages=%d", len(deliveries))
 

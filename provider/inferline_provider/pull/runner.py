@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 NEWEST_WEIGHT: Final = 0.1
 
 
-class Crew:
+class AttemptRunner:
     """Runs attempts, each in a task of its own, and gives the slot of each back."""
 
     def __init__(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Final
 
-from inferline.names import plain
+from inferline.names import base_name
 from inferline.tasks.queue import RECEIVE_MAX
 from inferline.tasks.task import TIERS, Tier
 
@@ -24,7 +24,7 @@ PAUSE_SECONDS: Final = (1.0, 30.0)
 
 
 @dataclass(slots=True, eq=False)
-class Place:
+class QueueState:
     """One queue, as last seen."""
 
     url: str
@@ -57,16 +57,16 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Receive:
+class PendingReceive:
     """One receive that is out."""
 
-    place: Place
+    place: QueueState
     limit: int
     #: It waits for the first message. What does not wait has its slots already.
     waits: bool
 
 
-class Rota:
+class PollSchedule:
     """
     Remembers what each queue last brought. Knows nothing of SQS or of time but what it is told.
 
@@ -81,7 +81,7 @@ class Rota:
     def __init__(self, is_open: Callable[[str], bool] = lambda model: True) -> None:
         """``is_open`` says whether tasks of a model may begin; else its queues are left alone."""
         self._is_open = is_open
-        self._places: dict[str, Place] = {}
+        self._places: dict[str, QueueState] = {}
         self._turn = 0
         self._loaded = ""
 
@@ -89,18 +89,18 @@ class Rota:
         """Serve these queues, by model and tier, from now on."""
         known = self._places
         self._places = {
-            url: known.get(url) or Place(url, model, tier)
+            url: known.get(url) or QueueState(url, model, tier)
             for model, tiers in queues.items()
             for tier, url in tiers.items()
         }
 
-    def cold(self, now: float) -> list[Place]:
+    def cold(self, now: float) -> list[QueueState]:
         """Return the queues to wait at that nobody waits at yet."""
         turns = self._turns(now)
         alone = len(turns) <= 1
         return [p for p in self._ready(now) if not p.waiting and (alone or p not in turns)]
 
-    def hottest(self, now: float, free: int) -> tuple[Place, int] | None:
+    def hottest(self, now: float, free: int) -> tuple[QueueState, int] | None:
         """
         Return the queue to ask next of those that have turns, and count this as its turn.
 
@@ -118,15 +118,15 @@ class Rota:
         place.turn = self._turn
         return place, min(RECEIVE_MAX, rooms[place])
 
-    def begin(self, place: Place, limit: int, now: float, *, waits: bool) -> Receive:
+    def begin(self, place: QueueState, limit: int, now: float, *, waits: bool) -> PendingReceive:
         """Note that a queue is asked."""
         if waits:
             place.waiting, place.waiting_since = limit, now
         else:
             place.asked += 1
-        return Receive(place, limit, waits)
+        return PendingReceive(place, limit, waits)
 
-    def came(self, receive: Receive, sent_ms: Iterable[int], now: float) -> None:
+    def came(self, receive: PendingReceive, sent_ms: Iterable[int], now: float) -> None:
         """Note what a receive brought: when each of its messages was sent."""
         times, place = list(sent_ms), self._back(receive, now)
         place.failures = 0
@@ -134,7 +134,7 @@ class Rota:
         place.full = place.full + 1 if len(times) == receive.limit else 0
         place.oldest_ms = min(times, default=0)
 
-    def failed(self, receive: Receive, now: float) -> None:
+    def failed(self, receive: PendingReceive, now: float) -> None:
         """Note that a receive failed: leave the queue alone for a while."""
         place = self._back(receive, now)
         if place.ask_at > now:
@@ -143,7 +143,7 @@ class Rota:
         place.ask_at = now + min(longest, first * 2 ** min(place.failures, 10))
         place.failures += 1
 
-    def leave(self, place: Place, until: float) -> None:
+    def leave(self, place: QueueState, until: float) -> None:
         """Leave a queue alone until a moment: what it brought was given back."""
         place.hot, place.full = False, 0
         place.ask_at = max(place.ask_at, until)
@@ -156,17 +156,17 @@ class Rota:
         """Note the model that was last run: the backend has it loaded."""
         self._loaded = model
 
-    def _ready(self, now: float) -> list[Place]:
+    def _ready(self, now: float) -> list[QueueState]:
         places = self._places.values()
         return [p for p in places if p.ask_at <= now and self._is_open(p.model)]
 
-    def _turns(self, now: float) -> list[Place]:
+    def _turns(self, now: float) -> list[QueueState]:
         """Those that are asked in turns: the hot ones, and the better ones that nobody hears."""
         places = [place for place in self._places.values() if self._is_open(place.model)]
         lowest = max((TIERS.index(place.tier) for place in places if place.hot), default=0)
         return [p for p in places if p.hot or (TIERS.index(p.tier) < lowest and p.unheard(now))]
 
-    def _room(self, place: Place, now: float, free: int, *, alone: bool) -> int:
+    def _room(self, place: QueueState, now: float, free: int, *, alone: bool) -> int:
         """For how many messages a queue may be asked besides the receives that are out."""
         more = min(place.full, RECEIVES_MAX)
         if not alone:
@@ -174,7 +174,7 @@ class Rota:
         is_prompt = now < place.waiting_since + PROMPT_SECONDS
         return free - place.waiting if is_prompt and place.asked < more else 0
 
-    def _back(self, receive: Receive, now: float) -> Place:
+    def _back(self, receive: PendingReceive, now: float) -> QueueState:
         receive.place.heard_at = now
         if receive.waits:
             receive.place.waiting = 0
@@ -182,6 +182,6 @@ class Rota:
             receive.place.asked -= 1
         return receive.place
 
-    def _rank(self, place: Place) -> tuple[int, bool, int, int]:
+    def _rank(self, place: QueueState) -> tuple[int, bool, int, int]:
         tier = TIERS.index(place.tier)
-        return tier, plain(place.model) != self._loaded, place.oldest_ms, place.turn
+        return tier, base_name(place.model) != self._loaded, place.oldest_ms, place.turn

@@ -9,7 +9,7 @@ from math import log2
 from typing import Final
 
 from inferline.fleet.enrolment import Faster
-from inferline.names import plain
+from inferline.names import base_name
 
 #: For the best of the others being twice as fast, and again for each time twice, seconds: a few
 #: receives, so that a message that is given back reaches the faster ones that wait for it, and
@@ -30,7 +30,7 @@ REST_SECONDS_MAX: Final = 1.0
 
 
 @dataclass(slots=True)
-class Handicap:
+class YieldPolicy:
     """
     What one model's tasks gain at faster providers, and whether these were idle lately.
 
@@ -75,13 +75,13 @@ class Handicap:
         return max(self._rest, self.seconds - max(0.0, age), HANDICAP_SECONDS_MIN)
 
 
-class Handicaps:
+class YieldPolicies:
     """The handicaps of this provider, by model, as the registry calls it: peers differ."""
 
     def __init__(self) -> None:
-        self._by_model: defaultdict[str, Handicap] = defaultdict(Handicap)
+        self._by_model: defaultdict[str, YieldPolicy] = defaultdict(YieldPolicy)
 
-    def __getitem__(self, model: str) -> Handicap:
+    def __getitem__(self, model: str) -> YieldPolicy:
         """That of a model: none, until it is known that others are faster."""
         return self._by_model[model]
 
@@ -91,7 +91,7 @@ class Handicaps:
             del self._by_model[model]
         for model, those in faster.items():
             handicap = self._by_model[model]
-            handicap.seconds = _seconds(those.times, task_seconds(plain(model)))
+            handicap.seconds = _seconds(those.times, task_seconds(base_name(model)))
             share = max(1.0, those.fellows / ASKS_IN_HANDICAP)
             handicap.rest_seconds_max = min(REST_SECONDS_MAX, handicap.seconds * share)
 

@@ -10,7 +10,7 @@ from inferline.errors import InferLineError, Unavailable
 from inferline.streams.pacing import interval
 from inferline.streams.sse import comment
 from inferline.tasks.store import TaskStore
-from inferline.tasks.task import CHUNK_BYTES_MAX, TAIL_BYTES_MAX, Chunk, Head, Task
+from inferline.tasks.task import CHUNK_BYTES_MAX, TAIL_BYTES_MAX, AnswerHead, Chunk, Task
 
 #: What one stream may hold that is not written yet, bytes; then its backend has to wait.
 HELD_BYTES_MAX: Final = 1024 * 1024
@@ -130,7 +130,7 @@ class ChunkStream:
     def __init__(self, writer: ChunkWriter, task: Task) -> None:
         self._writer = writer
         self._task = task
-        self._head: Head | None = None
+        self._head: AnswerHead | None = None
         self._after: tuple[tuple[int, int], ...] = ()
         self._pieces: list[bytes] = []
         self._size = 0
@@ -152,7 +152,7 @@ class ChunkStream:
     def head(self, status: int, content_type: str) -> None:
         """Say how a streamed answer begins; it rides on the first chunk."""
         waited = self._task.queue_ms
-        self._head = Head(status, content_type, self._writer.provider, waited, self._after)
+        self._head = AnswerHead(status, content_type, self._writer.provider, waited, self._after)
 
     def put(self, event: bytes) -> None:
         """Add an event. Raises the store's Unavailable."""

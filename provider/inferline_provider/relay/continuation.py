@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 from inferline.streams.endings import document_of, finish_reason
 from inferline.streams.sse import Event, data_event
 from inferline.validation.payload import choices_of, include_usage
-from inferline_provider.faults import CannotContinue, NotRepeated, Unfit
+from inferline_provider.faults import CannotContinue, CannotContinueHere, NotRepeated
 from inferline_provider.relay.delivered import CHAT, COMPLETIONS, Delivered
 
 #: Fields that bound or shape an answer in ways that its rest alone would not keep.
@@ -170,7 +170,7 @@ async def _extend(
         return
     fields = await backend.prefill(name, text, document.get("chat_template_kwargs"))
     if fields is None:
-        raise Unfit("The backend can't continue an answer.")
+        raise CannotContinueHere("The backend can't continue an answer.")
     messages = document.get("messages")
     if not isinstance(messages, list) or not messages:
         raise CannotContinue("The chat has no messages.")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 from inferline.errors import BackendFailed
-from inferline.streams.reported_error import Kind
+from inferline.streams.reported_error import ErrorFormat
 from inferline.streams.sse import Event, EventParser, is_done
 from inferline.validation.output_rules import is_document, is_media, may_be_media
 from inferline_provider.backend.classification import parse
-from inferline_provider.faults import Broken
+from inferline_provider.faults import BadAnswer
 
 EVENTS: Final = "text/event-stream"
 JSON: Final = "application/json"
@@ -30,7 +30,7 @@ _BOM: Final = b"\xef\xbb\xbf"
 class Framing:
     """Cuts the body of a 200 into events, if that is what it is made of."""
 
-    def __init__(self, kind: Kind, labelled: str, first: bytes) -> None:
+    def __init__(self, kind: ErrorFormat, labelled: str, first: bytes) -> None:
         """
         Judge by the content type, and by the ``first`` bytes of what can only be JSON or events.
         """
@@ -49,7 +49,7 @@ class Framing:
         try:
             return self._parser.feed(data.replace(b"\n", b"\n\n") if self._is_lines else data)
         except BackendFailed as error:
-            raise Broken(str(error)) from error
+            raise BadAnswer(str(error)) from error
 
     def close(self) -> list[Event]:
         """Return the last one without a blank line after it, unless it was cut in its middle."""
@@ -71,7 +71,7 @@ def whole_type(labelled: str, path: str) -> str:
     return JSON
 
 
-def lines(kind: Kind, body: bytes) -> Framing | None:
+def lines(kind: ErrorFormat, body: bytes) -> Framing | None:
     """Return how to cut a whole body that is not one JSON but one a line; None for any other."""
     if kind == "other" or not body.lstrip().startswith(b"{") or parse(body) is not None:
         return None
@@ -80,7 +80,7 @@ def lines(kind: Kind, body: bytes) -> Framing | None:
     return Framing(kind, _LINES[0], b"") if is_all else None
 
 
-def reported(kind: Kind, body: bytes) -> bytes:
+def reported(kind: ErrorFormat, body: bytes) -> bytes:
     """Return the JSON of a body that came as an event, such as an error beside its status."""
     if kind == "other" or not _is_field(body):
         return body

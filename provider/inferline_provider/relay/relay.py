@@ -19,15 +19,20 @@ from inferline.streams.reported_error import (
     status_of,
 )
 from inferline.streams.sse import Event, is_done
-from inferline.tasks.store import Outcome
+from inferline.tasks.store import AttemptOutcome
 from inferline.validation.output_rules import is_media
 from inferline.validation.payload import choices_of
-from inferline_provider.backend.classification import Finish, judge, judge_media, parse
-from inferline_provider.faults import Answer, Broken, Unfit, Unheard
+from inferline_provider.backend.classification import (
+    Finish,
+    classify_media,
+    classify_response,
+    parse,
+)
+from inferline_provider.faults import BackendAnswer, BadAnswer, CannotContinueHere, SilentTooLong
 from inferline_provider.relay.chunks import ChunkStream
 from inferline_provider.relay.continuation import Splice
 from inferline_provider.relay.framing import JSON, Framing, lines, reported, whole_type
-from inferline_provider.relay.usage import Meter, UsageAsker, is_refusal
+from inferline_provider.relay.usage import UsageAsker, UsageReader, is_refusal
 
 OK: Final = 200
 
@@ -62,7 +67,7 @@ class Relay:
         #: Called with each event of a stream that is passed on.
         self._on_event = on_event
         self._hides_usage = hides_usage
-        self._meter = Meter(hides=hides_usage, asker=usage_asker)
+        self._meter = UsageReader(hides=hides_usage, asker=usage_asker)
         #: How this answer becomes the rest of one that others began.
         self._splice = splice
         #: Whether another attempt could go on with what was passed on.
@@ -79,14 +84,16 @@ class Relay:
             async with aclosing(self._pieces(response)) as pieces:
                 answer = await self._answer(response, pieces)
         except Silence as error:
-            raise Unheard from error
+            raise SilentTooLong from error
         except HttpError as error:
-            raise Broken(f"The backend's answer broke off: {type(error).__name__}.") from error
+            raise BadAnswer(f"The backend's answer broke off: {type(error).__name__}.") from error
         if isinstance(answer, Finish):
             return answer
         return self._whole(answer, response.headers)
 
-    async def _answer(self, response: Response, pieces: AsyncGenerator[bytes]) -> Answer | Finish:
+    async def _answer(
+        self, response: Response, pieces: AsyncGenerator[bytes]
+    ) -> BackendAnswer | Finish:
         """Relay a stream to its end; return any other answer, and a stream's error, whole."""
         labelled = response.headers.get("content-type", JSON)
         first = await anext(pieces, b"")
@@ -98,18 +105,18 @@ class Relay:
             framing = lines(self._kind, body) if response.status == OK else None
             if framing is None:
                 kind = whole_type(labelled, self._path)
-                return Answer(response.status, kind, reported(self._kind, body))
+                return BackendAnswer(response.status, kind, reported(self._kind, body))
             first = body
         self._stream.head(OK, framing.content_type)
         error = await self._relay_events(framing, first, pieces)
         if error is not None:
-            return Answer(status_of(error), JSON, error_body(error))
+            return BackendAnswer(status_of(error), JSON, error_body(error))
         headers = response.headers
         # The end of a body that tells where it ends is no end of a connection that merely broke.
         self._ending.done |= "transfer-encoding" in headers or "content-length" in headers
         # The backend's own error is an answer: the client gets it.
         if self._ending.error is None and not (self._ending.complete and self._passed_on):
-            raise Broken("The backend's stream ended before its answer did.")
+            raise BadAnswer("The backend's stream ended before its answer did.")
         return Finish(self._outcome(OK, framing.content_type))
 
     async def _pieces(self, response: Response) -> AsyncGenerator[bytes]:
@@ -120,11 +127,11 @@ class Relay:
                 response.silence_seconds = self._terms.gap_seconds_max
                 received += len(data)
                 if received > self._terms.answer_bytes_max:
-                    raise Broken("The backend's answer is too large.")
+                    raise BadAnswer("The backend's answer is too large.")
                 yield data
 
-    def _outcome(self, status: int, content_type: str) -> Outcome:
-        return Outcome(status=status, content_type=content_type, usage=self._meter.usage)
+    def _outcome(self, status: int, content_type: str) -> AttemptOutcome:
+        return AttemptOutcome(status=status, content_type=content_type, usage=self._meter.usage)
 
     async def _relay_events(
         self, framing: Framing, first: bytes, pieces: AsyncGenerator[bytes]
@@ -168,10 +175,10 @@ class Relay:
     def _pass_on(self, event: Event) -> None:
         """Pass a part of the answer on. Raises Broken for what is none."""
         if not _looks_whole(event):
-            raise Broken("The backend sent an event that is not JSON.")
+            raise BadAnswer("The backend sent an event that is not JSON.")
         ending = self._ending
         if ending.done and not ending.complete and ending.error is None:
-            raise Broken("The backend ended its stream before its answer.")
+            raise BadAnswer("The backend ended its stream before its answer.")
         self._passed_on = True
         self._on_event()
         raw = event.raw
@@ -186,7 +193,7 @@ class Relay:
         Raises Broken when another attempt may mend it.
         """
         if self._is_passing(error):
-            raise Broken("The backend reported an error in the middle of its answer.")
+            raise BadAnswer("The backend reported an error in the middle of its answer.")
         document = document_of(event.data)
         if is_in_shape(self._kind, document, event.event):
             self._stream.put(event.raw)
@@ -201,17 +208,19 @@ class Relay:
         is_clients = status < 500 and status not in (408, 429)
         return not is_clients and self._can_go_on()
 
-    def _whole(self, answer: Answer, headers: Mapping[str, str]) -> Finish:
+    def _whole(self, answer: BackendAnswer, headers: Mapping[str, str]) -> Finish:
         if 200 <= answer.status < 300 and is_media(answer.content_type):
-            told = judge_media(answer)
+            told = classify_media(answer)
         else:
-            told = judge(answer, headers)
+            told = classify_response(answer, headers)
         if told.status < 300:
             self._meter.see(told.body)
         outcome = replace(self._outcome(told.status, told.content_type), headers=dict(told.headers))
         finish = Finish(outcome, self._rename(told.body) if self._rename else told.body)
         if self._splice is not None and not (self._hides_usage and is_refusal(finish)):
-            raise Unfit("The backend does not go on with an answer that was begun elsewhere.")
+            raise CannotContinueHere(
+                "The backend does not go on with an answer that was begun elsewhere."
+            )
         return finish
 
 

@@ -53,7 +53,7 @@ def is_refusal(finish: Finish) -> bool:
     return finish.outcome.status in (400, 422) and _OPTIONS.encode() in finish.rest
 
 
-class Meter:
+class UsageReader:
     """
     Reads the usage in an answer's events as they go by.
 

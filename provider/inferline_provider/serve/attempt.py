@@ -13,11 +13,18 @@ from typing import Final
 from inferline.errors import BackendFailed, LeaseLost, ProviderLost, Unavailable
 from inferline.streams.endings import document_of
 from inferline.tasks.queue import Delivery, Message
-from inferline.tasks.store import Outcome
+from inferline.tasks.store import AttemptOutcome
 from inferline.tasks.task import Task
 from inferline.validation.forwarding import CONTENT_TYPE
 from inferline_provider.backend.classification import Finish, failure, usage_of
-from inferline_provider.faults import Broken, Busy, Fault, NotRepeated, Silent, Unheard
+from inferline_provider.faults import (
+    BadAnswer,
+    Busy,
+    Fault,
+    NotRepeated,
+    SilentTooLong,
+    Unreachable,
+)
 from inferline_provider.relay.alias import rename, rename_in_query, rename_in_request
 from inferline_provider.relay.continuation import Splice, continuation, draws_of, may_continue
 from inferline_provider.relay.delivered import Delivered, delivered
@@ -26,8 +33,8 @@ from inferline_provider.relay.usage import is_refusal
 from inferline_provider.serve.attempt_context import AttemptContext
 from inferline_provider.serve.claim import is_intact
 from inferline_provider.serve.leases import Stop
-from inferline_provider.serve.next_step import Circumstances, HandBack, after
-from inferline_provider.telemetry.attempts import Ending, Trail, asks_stream
+from inferline_provider.serve.next_step import Circumstances, HandBack, next_step
+from inferline_provider.telemetry.attempts import AttemptEnding, AttemptTelemetry, asks_stream
 
 log = logging.getLogger(__name__)
 
@@ -62,10 +69,10 @@ class Attempt:
         self._context = context
         self._message = message
         self._stream = context.writer.open(task)
-        self._trail = Trail(
+        self._trail = AttemptTelemetry(
             context.telemetry, task, context.provider, context.clock, context.store.now_ms
         )
-        self._ending: Ending = "broken"
+        self._ending: AttemptEnding = "broken"
         #: Whether it has an answer that is no failure and no refusal, once it has been served.
         self.is_answered = False
         self._stopped: Stop | None = None
@@ -150,9 +157,9 @@ class Attempt:
         """
         try:
             return await self._ask()
-        except (Silent, Unheard):
+        except (Unreachable, SilentTooLong):
             raise  # What it did to the request is not known, or would take as long again.
-        except Broken as first:
+        except BadAnswer as first:
             self._stream.hold()
             if self._stream.begun or not await self._context.diagnosis.is_well():
                 raise
@@ -160,7 +167,7 @@ class Attempt:
             failed = first
         try:
             return await self._ask()
-        except Broken as second:
+        except BadAnswer as second:
             second.is_repeated = str(second) == str(failed)
             raise
 
@@ -186,7 +193,7 @@ class Attempt:
             unfit=self._unfit,
             others=context.passes.others(task.ref, self._unfit - {context.provider}, self._writer),
         )
-        return after(fault, seen)
+        return next_step(fault, seen)
 
     @property
     def _peers(self) -> int:
@@ -261,7 +268,7 @@ class Attempt:
         if rest.body is None:
             self._stream.head(200, left.content_type)
             usage = usage_of({"usage": left.usage})
-            outcome = Outcome(status=200, content_type=left.content_type, usage=usage)
+            outcome = AttemptOutcome(status=200, content_type=left.content_type, usage=usage)
             return Finish(outcome, rest.splice.rest())
         log.info("An answer goes on that others began. task=%s", task.ref.id)
         return await self._put(rest.body, rest.splice)
@@ -358,7 +365,7 @@ class Attempt:
         if isinstance(end, HandBack):
             await store.hand_back(self.task, spared=end.spared, unfit=end.unfit)
             self._ending = "handed_back"
-            return await queue.hide([self.delivery], end.hide_seconds)
+            return await queue.change_visibility([self.delivery], end.hide_seconds)
         if end is None:
             await store.expire(self.task.ref)
             self._ending = "expired"

@@ -10,11 +10,11 @@ from inferline.fleet.enrolment import Terms
 from inferline.tasks.bodies import BodyStore
 from inferline.tasks.queue import TaskQueue
 from inferline.tasks.store import TaskStore
-from inferline_provider.backend.client import Backend
+from inferline_provider.backend.client import BackendClient
 from inferline_provider.relay.chunks import ChunkWriter
 from inferline_provider.relay.usage import UsageAsker
 from inferline_provider.serve.diagnosis import Diagnosis
-from inferline_provider.serve.failed_tasks import Passes
+from inferline_provider.serve.failed_tasks import FailedTasks
 from inferline_provider.serve.leases import Leases
 from inferline_provider.telemetry.attempts import UNTOLD, Telemetry
 
@@ -29,13 +29,13 @@ class AttemptContext:
     store: TaskStore
     queue: TaskQueue
     bodies: BodyStore
-    backend: Backend
+    backend: BackendClient
     writer: ChunkWriter
     leases: Leases
     #: Backend's name of a model by the name that clients use.
     aliases: Mapping[str, str] = field(default_factory=dict)
     #: Tasks that were failed here.
-    passes: Passes
+    passes: FailedTasks
     #: Hears of each fault and of each sign of life.
     diagnosis: Diagnosis
     usage: UsageAsker = field(default_factory=UsageAsker)

@@ -48,7 +48,7 @@ async def claim(
         else:
             rest_ms = max(0, answer.task.lease_ms - store.now_ms())
             rest = math.ceil(rest_ms / 1000) + random.randint(0, JITTER_SECONDS)
-            await queue.hide([delivery], min(rest, _HIDE_MAX))
+            await queue.change_visibility([delivery], min(rest, _HIDE_MAX))
     except Unavailable:
         log.warning("A task can't be claimed: the store does not answer. task=%s", message.ref.id)
     return None

@@ -5,16 +5,16 @@ from __future__ import annotations
 from inferline.tasks.task import Task
 from inferline_provider.autoslots.tuner import Tuner
 from inferline_provider.backend.breaker import ALIVE_SECONDS, Breakers
-from inferline_provider.backend.health import Health
+from inferline_provider.backend.health import BackendHealth
 from inferline_provider.backend.slots import Slots
-from inferline_provider.faults import Broken, Busy, Fault, KeyRefused, Silent
+from inferline_provider.faults import BadAnswer, Busy, Fault, KeyRefused, Unreachable
 
 
 class Diagnosis:
     """Draws the conclusions for slots, breakers, tuner and health."""
 
     def __init__(
-        self, slots: Slots, breakers: Breakers, health: Health, tuner: Tuner | None
+        self, slots: Slots, breakers: Breakers, health: BackendHealth, tuner: Tuner | None
     ) -> None:
         self._slots = slots
         self.breakers = breakers
@@ -41,7 +41,7 @@ class Diagnosis:
         ``again``: the backend refuses it as it did before, which says nothing new.
         """
         breaker = self.breakers[task.model]
-        if isinstance(fault, Silent):
+        if isinstance(fault, Unreachable):
             self._slots.fail()
         elif isinstance(fault, Busy):
             if not fault.is_final and not again:
@@ -54,7 +54,7 @@ class Diagnosis:
                 self._refused_at = self.breakers.alive_at
                 self._health.refuse_key()
                 return
-        elif isinstance(fault, Broken) and not fault.is_repeated:
+        elif isinstance(fault, BadAnswer) and not fault.is_repeated:
             breaker.strike(task.ref)
         self._health.doubt()
 

@@ -26,7 +26,7 @@ ASIDE_SECONDS: Final = 0.25
 TASKS_MAX: Final = 1000
 
 
-class Passes:
+class FailedTasks:
     """Which tasks to give back rather than to claim."""
 
     def __init__(self, clock: Clock) -> None:

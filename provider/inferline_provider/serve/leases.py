@@ -13,7 +13,7 @@ from typing import Final, Protocol
 from inferline.clock import Clock
 from inferline.errors import LeaseLost, Unavailable
 from inferline.tasks.queue import Delivery, TaskQueue
-from inferline.tasks.store import Standing, TaskStore
+from inferline.tasks.store import TaskStatus, TaskStore
 from inferline.tasks.task import State, Task
 
 log = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ class Leases:
         self._tried_at: dict[Held, float] = {}
 
     @property
-    def hidden_seconds(self) -> int:
+    def visibility_timeout_seconds(self) -> int:
         """How long messages are hidden: longer than a lease, so that who sees one may claim."""
         return math.ceil(self._lease_seconds) + 1
 
@@ -128,7 +128,7 @@ class Leases:
         unread = []
         before_ms = self._store.now_ms() - round(self._orphan_seconds * 1000)
         for held in looked_at:
-            found = states.get(held.task.ref, Standing(State.QUEUED, 0, 0))
+            found = states.get(held.task.ref, TaskStatus(State.QUEUED, 0, 0))
             # The read may be older than our claim. Attempts only grow, and an end is for good.
             if found.attempt > held.task.attempt:
                 held.abort(Stop.LOST)
@@ -169,7 +169,9 @@ class Leases:
         if not renewed:
             return
         try:
-            await self._queue.hide([held.delivery for held in renewed], self.hidden_seconds)
+            await self._queue.change_visibility(
+                [held.delivery for held in renewed], self.visibility_timeout_seconds
+            )
         except Unavailable:
             # Who receives the message meanwhile finds the row's lease alive and leaves it alone.
             log.warning("Messages of running tasks could not be hidden. tasks=%d", len(renewed))

@@ -11,7 +11,7 @@ from inferline.errors import (
     BackendFailed,
     ProviderLost,
 )
-from inferline.tasks.store import Outcome
+from inferline.tasks.store import AttemptOutcome
 from inferline_provider.backend.classification import (
     RETRY_AFTER,
     Finish,
@@ -19,13 +19,13 @@ from inferline_provider.backend.classification import (
 )
 from inferline_provider.faults import (
     SHOULD_RETRY,
-    Answer,
-    Broken,
+    BackendAnswer,
+    BadAnswer,
     Busy,
     CannotContinue,
+    CannotContinueHere,
     Fault,
     KeyRefused,
-    Unfit,
 )
 
 #: How long a task waits after a busy backend that did not say for how long, seconds.
@@ -69,7 +69,7 @@ class Circumstances:
     others: int = 0
 
 
-def after(fault: Fault, seen: Circumstances) -> Finish | HandBack:
+def next_step(fault: Fault, seen: Circumstances) -> Finish | HandBack:
     """Say what follows a fault. Two answers must not mix, and no client must wait for nothing."""
     if seen.stuck or isinstance(fault, CannotContinue):
         return Finish(failure(ProviderLost()))
@@ -77,19 +77,19 @@ def after(fault: Fault, seen: Circumstances) -> Finish | HandBack:
     is_passed_on = seen.peers > 0 and seen.attempt == 1
     if isinstance(fault, Busy):
         return _after_busy(fault, seen)
-    if isinstance(fault, Unfit):
+    if isinstance(fault, CannotContinueHere):
         if seen.others > 0:
             return HandBack(True, 0, seen.unfit)
         return Finish(failure(ProviderLost()))
     is_refused = isinstance(fault, KeyRefused) and (seen.has_good_key or fault.told is not None)
     if isinstance(fault, KeyRefused) and is_refused and not is_passed_on:
         return _told(fault.told, seen, helps=False)
-    if isinstance(fault, Broken) and (fault.is_repeated or fault.is_final) and not is_passed_on:
+    if isinstance(fault, BadAnswer) and (fault.is_repeated or fault.is_final) and not is_passed_on:
         return _told(fault.answer, seen, helps=False)
     if seen.attempts_left > 0:
         is_urgent = is_passed_on or isinstance(fault, KeyRefused)
         return HandBack(False, 0 if is_urgent else random.randint(*RETRY_SECONDS))
-    return _told(fault.answer if isinstance(fault, Broken) else None, seen)
+    return _told(fault.answer if isinstance(fault, BadAnswer) else None, seen)
 
 
 def _after_busy(fault: Busy, seen: Circumstances) -> Finish | HandBack:
@@ -106,7 +106,7 @@ def _after_busy(fault: Busy, seen: Circumstances) -> Finish | HandBack:
     return HandBack(True, max(1, min(pause, math.ceil(left))))
 
 
-def _told(answer: Answer | None, seen: Circumstances, *, helps: bool = True) -> Finish:
+def _told(answer: BackendAnswer | None, seen: Circumstances, *, helps: bool = True) -> Finish:
     """End the task with the backend's own answer, where there is one; ``helps``: repeating may."""
     if seen.begun:
         return Finish(failure(ProviderLost()))
@@ -115,5 +115,5 @@ def _told(answer: Answer | None, seen: Circumstances, *, helps: bool = True) -> 
     if answer is None:
         return Finish(replace(failure(BackendFailed()), headers=headers))
     headers = {**headers, **answer.headers}
-    told = Outcome(status=answer.status, content_type=answer.content_type, headers=headers)
+    told = AttemptOutcome(status=answer.status, content_type=answer.content_type, headers=headers)
     return Finish(told, answer.body)

@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol
 
 from inferline.clock import Clock
-from inferline.tasks.store import Outcome
+from inferline.tasks.store import AttemptOutcome
 from inferline.tasks.task import Task
 from inferline.telemetry import genai
 from inferline.telemetry.trace import NO_TRACER, TraceParent, Tracer
 
 #: How an attempt ends: the task is answered, has failed, goes back, is past its deadline or was
 #: cancelled; its lease was lost; the provider had to stop; or a fault of ours.
-Ending = Literal["answered", "failed", "handed_back", "expired", "ended", "lost", "broken"]
+AttemptEnding = Literal["answered", "failed", "handed_back", "expired", "ended", "lost", "broken"]
 
 
 #: How often each operation of each service was called, retries included.
@@ -28,7 +28,7 @@ _STREAMED: Final = re.compile(rb'"stream"\s*:\s*true\b')
 
 
 @dataclass(slots=True, kw_only=True)
-class Record:
+class AttemptRecord:
     """One attempt. There is no word of what was asked or answered in it."""
 
     model: str
@@ -37,7 +37,7 @@ class Record:
     queue_ms: int
     #: Whether a stream was asked for.
     streamed: bool = False
-    ending: Ending = "broken"
+    ending: AttemptEnding = "broken"
     #: How long the backend worked on it, seconds; None when it was not asked.
     backend_seconds: float | None = None
     #: Until the first event of a stream; None when there was none.
@@ -51,7 +51,7 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class ProviderStatus:
     """How a provider stands."""
 
     slots: int
@@ -59,72 +59,72 @@ class Standing:
     healthy: bool
 
 
-class Watcher(Protocol):
+class TelemetrySink(Protocol):
     """Whoever wants to know of a provider."""
 
-    def watch(self, look: Callable[[], Standing]) -> None:
+    def watch(self, look: Callable[[], ProviderStatus]) -> None:
         """From now on ``look`` tells how it stands."""
 
     def watch_calls(self, calls: Calls) -> None:
         """From now on ``calls`` tells what it has called at AWS."""
 
-    def asked(self, record: Record) -> None:
+    def asked(self, record: AttemptRecord) -> None:
         """The backend is asked now; a second time if it refused the question for the usage."""
 
-    def begun(self, record: Record) -> None:
+    def begun(self, record: AttemptRecord) -> None:
         """The first event of a stream has come: ``record`` counts the others as they come."""
 
-    def record(self, record: Record) -> None:
+    def record(self, record: AttemptRecord) -> None:
         """An attempt has ended. Never blocks and never raises."""
 
 
-class Nobody:
+class NullSink:
     """Does not want to know."""
 
-    def watch(self, look: Callable[[], Standing]) -> None:
+    def watch(self, look: Callable[[], ProviderStatus]) -> None:
         """Do not look."""
 
     def watch_calls(self, calls: Calls) -> None:
         """Do not look."""
 
-    def asked(self, record: Record) -> None:
+    def asked(self, record: AttemptRecord) -> None:
         """Do not look."""
 
-    def begun(self, record: Record) -> None:
+    def begun(self, record: AttemptRecord) -> None:
         """Do not look."""
 
-    def record(self, record: Record) -> None:
+    def record(self, record: AttemptRecord) -> None:
         """Keep nothing."""
 
 
 class Watchers:
     """Several watchers as one."""
 
-    def __init__(self, *watchers: Watcher) -> None:
+    def __init__(self, *watchers: TelemetrySink) -> None:
         self._watchers = watchers
 
-    def watch(self, look: Callable[[], Standing]) -> None:
-        """Tell each; see `Watcher`."""
+    def watch(self, look: Callable[[], ProviderStatus]) -> None:
+        """Tell each; see `TelemetrySink`."""
         for watcher in self._watchers:
             watcher.watch(look)
 
     def watch_calls(self, calls: Calls) -> None:
-        """Tell each; see `Watcher`."""
+        """Tell each; see `TelemetrySink`."""
         for watcher in self._watchers:
             watcher.watch_calls(calls)
 
-    def asked(self, record: Record) -> None:
-        """Tell each; see `Watcher`."""
+    def asked(self, record: AttemptRecord) -> None:
+        """Tell each; see `TelemetrySink`."""
         for watcher in self._watchers:
             watcher.asked(record)
 
-    def begun(self, record: Record) -> None:
-        """Tell each; see `Watcher`."""
+    def begun(self, record: AttemptRecord) -> None:
+        """Tell each; see `TelemetrySink`."""
         for watcher in self._watchers:
             watcher.begun(record)
 
-    def record(self, record: Record) -> None:
-        """Tell each; see `Watcher`."""
+    def record(self, record: AttemptRecord) -> None:
+        """Tell each; see `TelemetrySink`."""
         for watcher in self._watchers:
             watcher.record(record)
 
@@ -134,7 +134,7 @@ class Telemetry:
     """Who is told."""
 
     tracer: Tracer = NO_TRACER
-    watcher: Watcher = field(default_factory=Nobody)
+    watcher: TelemetrySink = field(default_factory=NullSink)
 
 
 #: For who tells nobody.
@@ -146,7 +146,7 @@ def asks_stream(body: bytes) -> bool:
     return _STREAMED.search(body) is not None
 
 
-class Trail:
+class AttemptTelemetry:
     """One attempt as its spans and its record have it. Dates are the store's, as everywhere."""
 
     def __init__(
@@ -165,7 +165,7 @@ class Trail:
         told = TraceParent.parse(task.traceparent)
         self._span = telemetry.tracer.begin("consumer", told, task.claimed_ms)
         self._asked_at = 0.0
-        self._record = Record(
+        self._record = AttemptRecord(
             model=task.model, tier=task.tier, path=task.path, queue_ms=task.queue_ms
         )
 
@@ -205,13 +205,13 @@ class Trail:
             record.first_seconds = self._clock.monotonic() - self._asked_at
             self._telemetry.watcher.begun(record)
 
-    def answered(self, outcome: Outcome) -> None:
+    def answered(self, outcome: AttemptOutcome) -> None:
         """The backend has answered, with whatever status."""
         failed = outcome.status >= 400
         self._record.error = genai.error_type(f"backend_{outcome.status}") if failed else ""
         self._record.tokens = genai.tokens(outcome.usage)
 
-    def ended(self, ending: Ending) -> None:
+    def ended(self, ending: AttemptEnding) -> None:
         """The attempt is over, and its end is written."""
         self._record.ending = ending
         attributes: dict[str, str | int | bool] = {

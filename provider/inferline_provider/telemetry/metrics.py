@@ -14,7 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from inferline.telemetry import genai
-from inferline_provider.telemetry.attempts import Calls, Record, Standing
+from inferline_provider.telemetry.attempts import AttemptRecord, Calls, ProviderStatus
 
 _OPERATION: Final = ("gen_ai_operation_name", "gen_ai_request_model")
 #: How long a look may wait for an event loop that is busy, seconds.
@@ -26,7 +26,7 @@ class ProviderMetrics(Collector):
 
     def __init__(self) -> None:
         without_creation_times()  # type: ignore[no-untyped-call]
-        self._look: Callable[[], Standing] | None = None
+        self._look: Callable[[], ProviderStatus] | None = None
         self._calls: Calls = dict
         self._models = genai.Models()
         self._registry = CollectorRegistry()
@@ -73,7 +73,7 @@ class ProviderMetrics(Collector):
     ) -> Histogram:
         return Histogram(name, what, labels, buckets=buckets, registry=self._registry)
 
-    def watch(self, look: Callable[[], Standing]) -> None:
+    def watch(self, look: Callable[[], ProviderStatus]) -> None:
         """From now on ``look`` tells how the provider stands; see `Watcher`."""
         self._look = look
 
@@ -81,13 +81,13 @@ class ProviderMetrics(Collector):
         """From now on ``calls`` tells what was called at AWS; see `Watcher`."""
         self._calls = calls
 
-    def asked(self, record: Record) -> None:
+    def asked(self, record: AttemptRecord) -> None:
         """Wait for its end; see `Watcher`."""
 
-    def begun(self, record: Record) -> None:
+    def begun(self, record: AttemptRecord) -> None:
         """Wait for its end; see `Watcher`."""
 
-    def record(self, record: Record) -> None:
+    def record(self, record: AttemptRecord) -> None:
         """Take note; see `Watcher`."""
         model = self._models.label(record.model)
         self._attempts.labels(model, record.ending).inc()

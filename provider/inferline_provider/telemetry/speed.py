@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from inferline.clock import Clock
-from inferline_provider.telemetry.attempts import Calls, Record, Standing
+from inferline_provider.telemetry.attempts import AttemptRecord, Calls, ProviderStatus
 
 #: What is looked back on.
 WINDOW_SECONDS: Final = 60.0
@@ -35,7 +35,7 @@ class Speed:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._running: dict[int, tuple[float, Record]] = {}
+        self._running: dict[int, tuple[float, AttemptRecord]] = {}
         self._ended: deque[Stretch] = deque()
 
     def tokens_per_second(self) -> float:
@@ -46,20 +46,20 @@ class Speed:
         under_way = [Stretch(at, now, one.events) for at, one in self._running.values()]
         return sum(one.since(since) for one in [*self._ended, *under_way]) / WINDOW_SECONDS
 
-    def watch(self, look: Callable[[], Standing]) -> None:
+    def watch(self, look: Callable[[], ProviderStatus]) -> None:
         """Do not look; see `Watcher`."""
 
     def watch_calls(self, calls: Calls) -> None:
         """Do not look; see `Watcher`."""
 
-    def asked(self, record: Record) -> None:
+    def asked(self, record: AttemptRecord) -> None:
         """Do not look; see `Watcher`."""
 
-    def begun(self, record: Record) -> None:
+    def begun(self, record: AttemptRecord) -> None:
         """Count its events; see `Watcher`."""
         self._running[id(record)] = self._clock.monotonic(), record
 
-    def record(self, record: Record) -> None:
+    def record(self, record: AttemptRecord) -> None:
         """Count its tokens, or events where the backend told none; see `Watcher`."""
         self._running.pop(id(record), None)
         now = self._clock.monotonic()

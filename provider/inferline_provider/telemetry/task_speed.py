@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from inferline.fleet.enrolment import TOKENS_PER_SECOND_MAX, ToldSpeed
-from inferline_provider.telemetry.attempts import Nobody, Record
+from inferline_provider.telemetry.attempts import AttemptRecord, NullSink
 
 #: Weight of the newest task.
 NEWEST_WEIGHT: Final = 0.1
@@ -28,7 +28,7 @@ class Mean:
         self.tokens += (tokens - self.tokens) * NEWEST_WEIGHT
 
 
-class TaskSpeeds(Nobody):
+class TaskSpeeds(NullSink):
     """
     A `Watcher` that measures answered tasks: the time each took at the backend, and its tokens.
 
@@ -55,7 +55,7 @@ class TaskSpeeds(Nobody):
         """Mean time a task of a model takes; 0 before the first."""
         return self._means[model].seconds if model in self._means else 0.0
 
-    def record(self, record: Record) -> None:
+    def record(self, record: AttemptRecord) -> None:
         """Measure it, if it was answered; see `Watcher`."""
         if record.ending != "answered" or record.error or record.backend_seconds is None:
             return

@@ -19,7 +19,7 @@ from inferline.aws.api.items import to_item
 from inferline.aws.dynamodb.task_rows import STATE_KEY, chunk_key
 from inferline.fleet.registry import Model, Provider
 from inferline.names import slug
-from inferline.tasks.store import Claimed, Outcome
+from inferline.tasks.store import AttemptOutcome, Claimed
 from inferline.tasks.task import Task
 from tests.support.emulators import running
 from tests.support.gateway import MODEL, Gateway, running_gateway
@@ -59,7 +59,7 @@ class Scene:
 
         await attack(self, task)
         response = await asyncio.wait_for(victim, SECONDS)
-        done = Outcome(status=200, content_type="application/json", tail=ANSWER)
+        done = AttemptOutcome(status=200, content_type="application/json", tail=ANSWER)
         await self.seams.store.finish(honest, done)
 
         assert ANSWER == (await asyncio.wait_for(other, SECONDS)).content.strip()

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from inferline.errors import ProviderLost
 from inferline.gateway.answer.reader import FailedTask, Reader
-from inferline.tasks.store import Found, Wanted
-from inferline.tasks.task import Chunk, Head, State, Task, TaskRef
+from inferline.tasks.store import TaskRead, Wanted
+from inferline.tasks.task import AnswerHead, Chunk, State, Task, TaskRef
 
 REF = TaskRef("m-0", "t")
-HEAD = Head(200, "text/event-stream", "p", 3)
+HEAD = AnswerHead(200, "text/event-stream", "p", 3)
 
 
 def row(**given_fields: Any) -> Task:
@@ -46,12 +46,12 @@ class World:
         self.rows = [row(state=State.QUEUED, attempt=0)]
         self.chunks: dict[tuple[int, int], Chunk] = {}
 
-    def read(self, wanted: Wanted, age: int, blind: frozenset[int]) -> Found:
+    def read(self, wanted: Wanted, age: int, blind: frozenset[int]) -> TaskRead:
         """What a read shows that is ``age`` rows behind and misses the chunks in ``blind``."""
         seqs = range(wanted.seq, wanted.seq + wanted.count)
         there = [self.chunks.get((wanted.attempt, seq)) for seq in seqs if seq not in blind]
         seen = self.rows[max(0, len(self.rows) - 1 - age)]
-        return Found(seen, tuple(one for one in there if one is not None))
+        return TaskRead(seen, tuple(one for one in there if one is not None))
 
 
 @given(st.data(), st.integers(1, 40), st.booleans(), st.booleans())
@@ -84,38 +84,38 @@ def test_stale_and_partial_reads_change_nothing_of_the_answer(
 def test_a_reader_that_gave_out_nothing_follows_the_newest_attempt() -> None:
     reader = Reader(REF, streamed=True)
 
-    assert [] == reader.take(reader.wanted(), Found(row(attempt=2), (chunk(0, 1),)))
+    assert [] == reader.take(reader.wanted(), TaskRead(row(attempt=2), (chunk(0, 1),)))
 
     wanted = reader.wanted()
     assert 2 == wanted.attempt
-    reader.take(wanted, Found(row(attempt=2), (chunk(0, 2),)))
-    assert [b"0;"] == reader.take(wanted, Found(row(attempt=2), (chunk(0, 2),)))
+    reader.take(wanted, TaskRead(row(attempt=2), (chunk(0, 2),)))
+    assert [b"0;"] == reader.take(wanted, TaskRead(row(attempt=2), (chunk(0, 2),)))
 
 
 def test_a_reader_that_gave_out_bytes_never_follows_an_attempt_that_begins_anew() -> None:
     reader = Reader(REF, streamed=True)
-    reader.take(reader.wanted(), Found(row(), (chunk(0),)))
-    reader.take(reader.wanted(), Found(row(attempt=2), ()))
+    reader.take(reader.wanted(), TaskRead(row(), (chunk(0),)))
+    reader.take(reader.wanted(), TaskRead(row(attempt=2), ()))
 
     assert (2, 0) == (reader.wanted().attempt, reader.wanted().seq)
     with pytest.raises(ProviderLost):
-        reader.take(reader.wanted(), Found(row(attempt=2), (chunk(0, 2),)))
+        reader.take(reader.wanted(), TaskRead(row(attempt=2), (chunk(0, 2),)))
 
 
 def test_of_a_short_answer_that_begins_anew_the_row_alone_tells() -> None:
     reader = Reader(REF, streamed=True)
     done = row(attempt=2, state=State.DONE, status=200, content_type="x", tail=b"whole")
-    reader.take(reader.wanted(), Found(done, ()))
+    reader.take(reader.wanted(), TaskRead(done, ()))
 
     assert reader.behind
-    assert [] == reader.take(reader.wanted(), Found(done, ()))
-    assert [b"whole"] == reader.take(reader.wanted(), Found(done, ()))
+    assert [] == reader.take(reader.wanted(), TaskRead(done, ()))
+    assert [b"whole"] == reader.take(reader.wanted(), TaskRead(done, ()))
 
 
 def test_an_ended_row_whose_chunks_are_not_there_is_not_looked_at_without_a_pause() -> None:
     """Or who writes that there are a million would have the gateway read without an end."""
     reader = Reader(REF, streamed=True)
-    done = Found(row(state=State.DONE, status=200, chunks=10**6), ())
+    done = TaskRead(row(state=State.DONE, status=200, chunks=10**6), ())
     reader.take(reader.wanted(), done)
 
     wanted = reader.wanted()
@@ -126,12 +126,12 @@ def test_an_ended_row_whose_chunks_are_not_there_is_not_looked_at_without_a_paus
 
 def test_a_begun_stream_whose_next_attempt_fails_ends_with_its_error() -> None:
     reader = Reader(REF, streamed=True)
-    reader.take(reader.wanted(), Found(row(), (chunk(0),)))
+    reader.take(reader.wanted(), TaskRead(row(), (chunk(0),)))
     failed = row(attempt=2, state=State.FAILED, error={"message": "gone", "code": "provider_lost"})
-    reader.take(reader.wanted(), Found(failed, ()))
+    reader.take(reader.wanted(), TaskRead(failed, ()))
 
     with pytest.raises(FailedTask, match="gone"):
-        reader.take(reader.wanted(), Found(failed, ()))
+        reader.take(reader.wanted(), TaskRead(failed, ()))
 
 
 @given(st.data(), st.lists(st.integers(0, 20), min_size=1, max_size=4))
@@ -166,13 +166,13 @@ def test_an_answer_of_many_attempts_is_read_whole_and_once(
 
 def test_what_a_lost_provider_still_writes_is_never_taken_in() -> None:
     reader = Reader(REF, streamed=True)
-    reader.take(reader.wanted(), Found(row(), (chunk(0),)))
-    reader.take(reader.wanted(), Found(row(), (chunk(1),)))
-    reader.take(reader.wanted(), Found(row(attempt=2), ()))
+    reader.take(reader.wanted(), TaskRead(row(), (chunk(0),)))
+    reader.take(reader.wanted(), TaskRead(row(), (chunk(1),)))
+    reader.take(reader.wanted(), TaskRead(row(attempt=2), ()))
     late = replace(chunk(0, 2), head=replace(HEAD, after=((1, 1),)))
 
     with pytest.raises(ProviderLost):
-        reader.take(reader.wanted(), Found(row(attempt=2), (late,)))
+        reader.take(reader.wanted(), TaskRead(row(attempt=2), (late,)))
 
 
 def looks(data: st.DataObject, world: World, reader: Reader, age_max: int) -> bytes:
@@ -189,10 +189,10 @@ def looks(data: st.DataObject, world: World, reader: Reader, age_max: int) -> by
 def test_an_unstreamed_reader_gives_nothing_of_an_attempt_that_is_not_done() -> None:
     reader = Reader(REF, streamed=False)
 
-    assert [] == reader.take(reader.wanted(), Found(row(), (chunk(0),)))
+    assert [] == reader.take(reader.wanted(), TaskRead(row(), (chunk(0),)))
     done = row(attempt=2, state=State.DONE, status=201, content_type="y", tail=b"whole")
-    assert [] == reader.take(reader.wanted(), Found(done, ()))
-    assert [b"whole"] == reader.take(reader.wanted(), Found(done, ()))
+    assert [] == reader.take(reader.wanted(), TaskRead(done, ()))
+    assert [b"whole"] == reader.take(reader.wanted(), TaskRead(done, ()))
     assert reader.head is not None
     assert (201, "y") == (reader.head.status, reader.head.content_type)
 
@@ -202,4 +202,4 @@ def test_an_unstreamed_reader_hears_of_a_failure_however_much_was_written() -> N
     failed = row(state=State.FAILED, chunks=3, error={"message": "no", "code": "x", "status": 502})
 
     with pytest.raises(FailedTask):
-        reader.take(reader.wanted(), Found(failed, ()))
+        reader.take(reader.wanted(), TaskRead(failed, ()))

@@ -15,7 +15,7 @@ import pytest
 from inferline.fleet.registry import Model
 from inferline.gateway.edge.anthropic import error_body
 from inferline.streams.reported_error import anthropic_type
-from inferline.tasks.store import Outcome
+from inferline.tasks.store import AttemptOutcome
 from tests.support.gateway import MODEL, Gateway, running_gateway
 
 PATH = "/v1/messages"
@@ -181,7 +181,7 @@ class TestStreams:
         taken = await gateway.take()
         await taken.write(b'event: ping\ndata: {"type":"ping"}\n\n')
         error = {"message": "It broke.", "code": "provider_lost", "status": 502}
-        await gateway.store.finish(taken.task, Outcome(error=error, chunks=1))
+        await gateway.store.finish(taken.task, AttemptOutcome(error=error, chunks=1))
 
         with pytest.raises(anthropic.APIStatusError, match="api_error"):
             await reading

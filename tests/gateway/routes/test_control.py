@@ -15,7 +15,7 @@ from inferline.clock import SystemClock
 from inferline.fleet.enrolment import Enrolment
 from inferline.gateway.app import create_app
 from inferline.gateway.catalogue import Catalogue
-from inferline.gateway.polling import Watch
+from inferline.gateway.polling import SharedPoller
 from inferline.gateway.routes.access import OpenAccess
 from inferline.gateway.routes.control import Office
 from inferline.gateway.submit.submission import Line
@@ -105,7 +105,7 @@ def office_of(registry: Calls) -> Office:
         queue=queue,
         bodies=MemoryBodies(),
         catalogue=Catalogue(cast(Any, registry), queue, clock, seconds),
-        watch=Watch(store),
+        watch=SharedPoller(store),
     )
     minutes = MinuteLedger(MemoryMinutes())
     given: Any = {"queue_maker": queue, "lender": None, "access": OpenAccess(), "minutes": minutes}

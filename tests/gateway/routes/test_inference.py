@@ -174,7 +174,7 @@ async def test_a_lost_provider_does_not_show_before_the_first_byte(
     first = await gateway.take()
     await first.write(b"half an ans")
     await gateway.store.hand_back(first.task, spared=False)
-    await gateway.queue.hide([first.delivery], 0)
+    await gateway.queue.change_visibility([first.delivery], 0)
     second = await gateway.take()
     await second.finish(tail=b'{"whole":1}')
 
@@ -192,7 +192,7 @@ async def test_a_stream_whose_provider_is_lost_ends_with_an_error_and_never_mixe
         await first.write(b"data: one\n\n")
         await asyncio.sleep(0.3)
         await gateway.store.hand_back(first.task, spared=False)
-        await gateway.queue.hide([first.delivery], 0)
+        await gateway.queue.change_visibility([first.delivery], 0)
         second = await gateway.take()
         await second.write(b"data: two\n\n")
 

@@ -17,7 +17,7 @@ from inferline.gateway.routes.overview import LATE_MINUTES, LastHour
 from inferline.maintenance.live_tasks import EACH_MAX
 from inferline.memory.tasks import MemoryMinutes
 from inferline.usage.ledger import Entry
-from inferline.usage.minutes import MINUTE_MS, Figures, Minute
+from inferline.usage.minutes import MINUTE_MS, Minute, MinuteMetrics
 from tests.support.gateway import MODEL, Gateway, running_gateway
 from tests.support.seams import new_task
 
@@ -38,7 +38,7 @@ def queue(told: dict[str, Any], tier: str) -> dict[str, Any]:
 
 
 def noted(number: int, **told: Any) -> Minute:
-    figures = Figures()
+    figures = MinuteMetrics()
     given = {
         "ended_ms": 0,
         "tenant": "t",

@@ -15,7 +15,7 @@ import pytest
 
 from inferline.accounts.keys import new_key
 from inferline.fleet.registry import Model
-from inferline.names import mark, slug
+from inferline.names import model_hash, slug
 from inferline.tasks.task import CHUNK_BYTES_MAX, State, TaskRef
 from tests.support.gateway import MODEL, Gateway, Taken, running_gateway
 from tests.support.seams import new_task
@@ -329,7 +329,7 @@ async def test_the_task_of_a_model_that_has_just_come_is_found(
 ) -> None:
     await client.get("/v1/models")
     await gateway.registry.put_models([Model(id="new", queues=await gateway.queue.make("new"))])
-    ref = TaskRef(slug("new"), "req_" + "7" * 32 + mark(slug("new")))
+    ref = TaskRef(slug("new"), "req_" + "7" * 32 + model_hash(slug("new")))
     task = replace(new_task(gateway.store, model="new"), ref=ref, tenant="local")
     await gateway.store.submit(task)
     await asyncio.sleep(0.1)  # The list is old then.
@@ -348,4 +348,4 @@ async def test_what_stands_for_the_model_is_no_part_of_what_makes_an_id_unguessa
 
     one, other = ids
     assert all(re.fullmatch(r"req_[0-9a-f]{40}", found) for found in ids)
-    assert (one[:36] != other[:36], mark(slug(MODEL))) == (one[36:] == other[36:], one[36:])
+    assert (one[:36] != other[:36], model_hash(slug(MODEL))) == (one[36:] == other[36:], one[36:])

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from inferline.accounts.keys import new_key
-from inferline.usage.usage import HOUR, SLICE_MS, Account, Progress, Usage
+from inferline.usage.usage import HOUR, SLICE_MS, Usage, UsageKey, Watermarks
 from tests.support.gateway import MODEL, Gateway, running_gateway
 
 CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "a-secret-prompt"}]}
@@ -22,7 +22,7 @@ async def locked() -> AsyncIterator[Gateway]:
     async with running_gateway(access="keys") as found:
         await found.know()
         usage = found.office.usage
-        await usage.advance(Progress(once=usage.now_ms() // SLICE_MS - 1))
+        await usage.advance(Watermarks(once=usage.now_ms() // SLICE_MS - 1))
         yield found
 
 
@@ -90,7 +90,7 @@ async def test_what_is_kept_is_told_with_its_time(
     _, own = await bearer(locked, "acme")
     usage, now = locked.office.usage, locked.office.usage.now_ms()
     hour = now // HOUR.ms - 1
-    kept = {Account("acme", "k", "m", "p"): Usage(requests=3, run_ms=1500, aws_calls=9)}
+    kept = {UsageKey("acme", "k", "m", "p"): Usage(requests=3, run_ms=1500, aws_calls=9)}
     await usage.put(HOUR, hour, 0, kept)
 
     told = (await client.get("/v1/usage?by=hour", headers=own)).json()

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from inferline.errors import QueueFull
-from inferline.fleet.aggregation import Census
+from inferline.fleet.aggregation import FleetAggregator
 from inferline.fleet.registry import Model, Provider
 from inferline.gateway.catalogue import DEPTH_SECONDS, Catalogue
 from inferline.gateway.submit.active_tenants import AWAY_SECONDS
 from inferline.gateway.submit.admission import Admission
 from inferline.memory.registry import MemoryRegistry
 from inferline.memory.tasks import MemoryQueue
-from inferline.names import reserved
+from inferline.names import dedicated_name
 from inferline.settings import Settings
 from inferline.tasks.queue import Depth
 from inferline.tasks.task import Tier
@@ -65,7 +65,7 @@ class Door:
 
     async def count(self) -> None:
         """Have the gateway know who serves."""
-        await Census(self.registry, 0.0).changed()
+        await FleetAggregator(self.registry, 0.0).changed()
         self.catalogue.changed()
         self.models = dict(await self.registry.models())
 
@@ -105,7 +105,7 @@ async def door() -> Door:
 
 
 async def test_a_refusal_calls_a_reserved_model_what_its_tenant_calls_it() -> None:
-    door, name = Door(queue_depth_max=1), reserved("m", "acme")
+    door, name = Door(queue_depth_max=1), dedicated_name("m", "acme")
     await door.serve("p", name)
     await door.see(5, model=name)
 

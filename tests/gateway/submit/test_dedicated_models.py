@@ -13,12 +13,12 @@ from inferline.accounts.keys import new_key
 from inferline.accounts.tenants import Tenant
 from inferline.fleet.enrolment import Credentials
 from inferline.fleet.registry import Model
-from inferline.names import reserved, slug
+from inferline.names import dedicated_name, slug
 from inferline.tasks.queue import Message
 from tests.support.gateway import MODEL, Gateway, running_gateway
 
 CHAT = {"model": MODEL, "messages": []}
-RESERVED = reserved(MODEL, "acme")
+RESERVED = dedicated_name(MODEL, "acme")
 
 
 class Lender:
@@ -167,7 +167,7 @@ async def test_it_waits_for_its_own_providers_however_many_others_there_are(stac
     assert "acme" not in asked.text
 
 
-@pytest.mark.parametrize("name", [RESERVED, reserved(MODEL, "globex"), f"{RESERVED}#acme"])
+@pytest.mark.parametrize("name", [RESERVED, dedicated_name(MODEL, "globex"), f"{RESERVED}#acme"])
 @pytest.mark.parametrize("who", ["acme", "globex"])
 async def test_nobody_can_ask_for_what_is_reserved_by_its_name(
     stack: Stack, who: str, name: str
@@ -225,7 +225,9 @@ async def test_models_that_are_not_for_the_tenant_are_not_reserved(stack: Stack)
 
     grant = await stack.enrol("own", "a", "b1", "b2")
 
-    assert {"a", "b1", "b2", reserved("b1", "acme"), reserved("b2", "acme")} == set(grant["queues"])
+    assert {"a", "b1", "b2", dedicated_name("b1", "acme"), dedicated_name("b2", "acme")} == set(
+        grant["queues"]
+    )
 
 
 @pytest.mark.parametrize("told", [{"takes_reserved": False}, {"models": []}])
@@ -264,7 +266,7 @@ async def test_what_credentials_cant_name_any_more_is_left_out_and_told_to_the_o
 
     grant = await stack.enrol("own", "a", "b")
 
-    assert {"a", "b", reserved("a", "acme")} == set(grant["queues"])
+    assert {"a", "b", dedicated_name("a", "acme")} == set(grant["queues"])
     assert "can't name 1 of 2 reserved models" in caplog.text
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from inferline.accounts.keys import new_key
 from inferline.accounts.limits import Limits
-from inferline.accounts.rate_counters import DAY_MS, Change, Owner, Row
+from inferline.accounts.rate_counters import DAY_MS, ConditionalUpdate, Owner, RawRow
 from inferline.accounts.tenants import Tenant
 from inferline.errors import Unavailable
 from inferline.memory.rate_counters import MemoryMeters
@@ -37,7 +37,9 @@ class Meters(MemoryMeters):
     def now_ms(self) -> int:
         return self.now
 
-    async def change(self, owner: Owner, change: Change, mark: str) -> tuple[bool, Row]:
+    async def change(
+        self, owner: Owner, change: ConditionalUpdate, mark: str
+    ) -> tuple[bool, RawRow]:
         self.calls += 1
         if self.is_silent:
             raise Unavailable
@@ -371,7 +373,7 @@ async def test_an_end_that_nobody_foresaw_holds_nothing(
         raise RuntimeError
 
     headers = await bearer(locked)
-    locked.office.line.watch.news = fail  # type: ignore[method-assign,assignment]
+    locked.office.line.watch.next_change = fail  # type: ignore[method-assign,assignment]
     response = await client.post(PATH, json=CHAT, headers=headers)
     await locked.office.quotas.flush()
 

@@ -13,9 +13,14 @@ from hypothesis import strategies as st
 
 from inferline.accounts.caller import ANYONE, Caller
 from inferline.accounts.limits import Limits
-from inferline.accounts.rate_counters import DAY_MS, Change, Owner, Row
+from inferline.accounts.rate_counters import DAY_MS, ConditionalUpdate, Owner, RawRow
 from inferline.errors import LimitReached, QuotaExhausted, Unavailable
-from inferline.gateway.submit.quota import PAUSES_SECONDS, REFUSED_SECONDS, Quotas, Reservation
+from inferline.gateway.submit.quota import (
+    PAUSES_SECONDS,
+    REFUSED_SECONDS,
+    Quotas,
+    RequestReservation,
+)
 from inferline.memory.rate_counters import MemoryMeters
 from inferline.settings import Settings
 from inferline.validation.payload import Payload
@@ -63,7 +68,9 @@ class Slow(MemoryMeters):
     def now_ms(self) -> int:
         return self.now
 
-    async def change(self, owner: Owner, change: Change, mark: str) -> tuple[bool, Row]:
+    async def change(
+        self, owner: Owner, change: ConditionalUpdate, mark: str
+    ) -> tuple[bool, RawRow]:
         self.calls += 1
         for _ in range(self._waits[self.calls % len(self._waits)]):
             await asyncio.sleep(0)
@@ -86,7 +93,7 @@ def caller(key: str = "k1", own: Limits | None = None, all_: Limits | None = Non
     return Caller(tenant="acme", key_id=key, **limits)
 
 
-async def reserve(quotas: Quotas, who: Caller, tokens: int = 0) -> Reservation:
+async def reserve(quotas: Quotas, who: Caller, tokens: int = 0) -> RequestReservation:
     return await quotas.reserve(who, CHAT, Payload(model="m", output_tokens_max=tokens), b"")
 
 

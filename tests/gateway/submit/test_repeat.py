@@ -252,13 +252,13 @@ async def test_an_answer_that_comes_soon_costs_no_write_for_its_reader(
     gateway: Gateway, client: httpx.AsyncClient
 ) -> None:
     attended = []
-    attend = gateway.store.attend
+    attend = gateway.store.renew_reader_lease
 
     async def counted(*given: Any) -> bool:
         attended.append(given)
         return await attend(*given)
 
-    gateway.store.attend = counted  # type: ignore[method-assign]
+    gateway.store.renew_reader_lease = counted  # type: ignore[method-assign]
     asked = asyncio.create_task(client.post(PATH, json=ASKED))
     taken = await gateway.take()
     await taken.finish(tail=b"{}")

@@ -134,7 +134,7 @@ async def test_an_idempotency_key_is_its_tenants_own(two: Two) -> None:
 
 async def test_a_retry_adopts_no_task_of_another_tenant(two: Two) -> None:
     taken = await two.asked(two.acme)
-    lost = await two.gateway.store.attend(taken.task, "a-reader-that-died", -1.0)
+    lost = await two.gateway.store.renew_reader_lease(taken.task, "a-reader-that-died", -1.0)
 
     second = await two.asked(two.globex, headers={"x-stainless-retry-count": "1"})
 

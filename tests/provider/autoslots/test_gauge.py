@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from inferline_provider.autoslots.gauge import Gauge
-from inferline_provider.autoslots.reading import ENDED_LEAST, Kind
-from inferline_provider.telemetry.attempts import Record
+from inferline_provider.autoslots.reading import ENDED_LEAST, TaskKind
+from inferline_provider.telemetry.attempts import AttemptRecord
 from tests.provider.fakes import FakeClock
 
 PATH = "/v1/chat/completions"
-STREAMS: Kind = ("m", PATH, True)
-WHOLES: Kind = ("m", PATH, False)
+STREAMS: TaskKind = ("m", PATH, True)
+WHOLES: TaskKind = ("m", PATH, False)
 BOUND = 5.0
 
 
@@ -24,16 +24,16 @@ class Measured:
         self.clock = FakeClock()
         self.gauge = Gauge(self.clock, BOUND)
 
-    def ask(self, *, streamed: bool = True) -> Record:
-        record = Record(model="m", tier="default", path=PATH, queue_ms=0, streamed=streamed)
+    def ask(self, *, streamed: bool = True) -> AttemptRecord:
+        record = AttemptRecord(model="m", tier="default", path=PATH, queue_ms=0, streamed=streamed)
         self.gauge.asked(record)
         return record
 
-    def first(self, record: Record, seconds: float) -> None:
+    def first(self, record: AttemptRecord, seconds: float) -> None:
         record.events, record.first_seconds = 1, seconds
         self.gauge.begun(record)
 
-    def end(self, record: Record, seconds: float, **told: Any) -> None:
+    def end(self, record: AttemptRecord, seconds: float, **told: Any) -> None:
         record.backend_seconds = seconds
         for name, value in told.items():
             setattr(record, name, value)

@@ -12,18 +12,18 @@ from inferline_provider.autoslots.reading import (
     LATE_SHARE,
     PRICE,
     Firsts,
-    Kind,
-    Reading,
+    Measurement,
     Tally,
+    TaskKind,
     worth,
 )
 
-CHAT: Kind = ("m", "/v1/chat/completions", True)
-WHOLE: Kind = ("m", "/v1/chat/completions", False)
-SMALL: Kind = ("small", "/v1/chat/completions", True)
+CHAT: TaskKind = ("m", "/v1/chat/completions", True)
+WHOLE: TaskKind = ("m", "/v1/chat/completions", False)
+SMALL: TaskKind = ("small", "/v1/chat/completions", True)
 
 
-def reading(slots: int = 10, speed: float = 20.0, **told: Any) -> Reading:
+def reading(slots: int = 10, speed: float = 20.0, **told: Any) -> Measurement:
     """Ten seconds with ``slots`` streams, each of so many tokens a second."""
     given: dict[str, Any] = {
         "slots": slots,
@@ -31,7 +31,7 @@ def reading(slots: int = 10, speed: float = 20.0, **told: Any) -> Reading:
         "first_seconds_max": 5.0,
         "tallies": {CHAT: Tally(10 * slots * speed, 10.0 * slots, 10.0 * slots)},
     }
-    return Reading(**given | told)
+    return Measurement(**given | told)
 
 
 def firsts(count: int, late: int, seconds: float = 1.0) -> Firsts:
@@ -51,7 +51,7 @@ def test_more_slots_must_give_something() -> None:
 
 
 def test_a_token_of_a_small_model_is_not_one_of_a_large_model() -> None:
-    def mixed(large: int, small: int) -> Reading:
+    def mixed(large: int, small: int) -> Measurement:
         large_tally = Tally(20.0 * large, 10.0 * large, 10.0 * large)
         small_tally = Tally(900.0 * small, 10.0 * small, 10.0 * small)
         return reading(tallies={CHAT: large_tally, SMALL: small_tally})
@@ -120,7 +120,7 @@ def test_a_stream_tells_on_its_way() -> None:
 
 
 def test_an_answer_in_one_piece_tells_when_enough_of_them_have_ended() -> None:
-    def whole(ended: int, known: float) -> Reading:
+    def whole(ended: int, known: float) -> Measurement:
         tally = Tally(50.0 * ended, known, 100.0, ended)
         return reading(tallies={WHOLE: tally})
 
@@ -138,5 +138,5 @@ def test_an_answer_in_one_piece_tells_when_enough_of_them_have_ended() -> None:
         (reading(20, waiting=15.0), "more would wait inside it"),
     ],
 )
-def test_it_says_what_speaks_against_more(new: Reading, words: str) -> None:
+def test_it_says_what_speaks_against_more(new: Measurement, words: str) -> None:
     assert words == worth(new, reading(10, firsts=firsts(200, 0))).objection

@@ -17,7 +17,7 @@ from inferline_provider.autoslots.gauge import Gauge
 from inferline_provider.autoslots.tuner import REFUSED_SHARE, SLOTS_MAX, Tuner
 from inferline_provider.backend.capacity import UNKNOWN, Room
 from inferline_provider.backend.slots import REST_SECONDS_MAX, Slots
-from inferline_provider.telemetry.attempts import Record
+from inferline_provider.telemetry.attempts import AttemptRecord
 
 BOUND = 3.0
 #: Between a free slot and its next task.
@@ -92,7 +92,9 @@ class Bay:
             if self.slots.cut(self.slots.used):
                 self.tuner.refused()
             return
-        record = Record(model="m", tier="default", path="/p", queue_ms=0, streamed=self._streamed)
+        record = AttemptRecord(
+            model="m", tier="default", path="/p", queue_ms=0, streamed=self._streamed
+        )
         asked_at, count = self.clock.monotonic(), 0
         self.gauge.asked(record)
         async for _ in self.engine.answer(next(self._numbers)):

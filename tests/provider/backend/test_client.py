@@ -10,7 +10,7 @@ from aiohttp import web
 
 from inferline.fleet.enrolment import OfferedModel
 from inferline_provider.backend import client
-from inferline_provider.faults import Broken, Fault, KeyRefused, Silent, Unlisted
+from inferline_provider.faults import BadAnswer, Fault, KeyRefused, Unlisted, Unreachable
 from tests.support.backend import Backend, serving
 
 VLLM = """\
@@ -35,7 +35,7 @@ SERVER_INFO = {
 
 
 @asynccontextmanager
-async def backend_of(routes: dict[str, Any], base: str = "") -> AsyncIterator[client.Backend]:
+async def backend_of(routes: dict[str, Any], base: str = "") -> AsyncIterator[client.BackendClient]:
     """A backend that answers GETs, or as named, with what is given: a status, a text or JSON."""
 
     def route(path: str) -> Any:
@@ -58,7 +58,7 @@ async def backend_of(routes: dict[str, Any], base: str = "") -> AsyncIterator[cl
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         root = client.root_of(f"http://127.0.0.1:{runner.addresses[0][1]}{base}")
-        async with client.Backend(root) as found:
+        async with client.BackendClient(root) as found:
             yield found
     finally:
         await runner.cleanup()
@@ -118,7 +118,7 @@ async def test_no_number_of_a_backend_keeps_its_models_out(odd: Any) -> None:
 @pytest.mark.parametrize("answer", [500, 302, "<html>", {"models": []}, []])
 async def test_no_list_of_models_is_a_fault(answer: Any) -> None:
     async with backend_of({"/v1/models": answer}) as backend:
-        with pytest.raises(Broken):
+        with pytest.raises(BadAnswer):
             await backend.models()
 
 
@@ -193,7 +193,7 @@ async def test_health_is_what_the_backend_says_or_that_it_says_anything(
         assert healthy is await is_well(backend)
 
 
-async def is_well(backend: client.Backend) -> bool:
+async def is_well(backend: client.BackendClient) -> bool:
     """Whether it passes its check."""
     try:
         await backend.check()
@@ -203,7 +203,7 @@ async def is_well(backend: client.Backend) -> bool:
 
 
 async def test_nobody_there_is_not_healthy() -> None:
-    async with client.Backend("http://127.0.0.1:9") as backend:
+    async with client.BackendClient("http://127.0.0.1:9") as backend:
         assert not await is_well(backend)
 
 
@@ -283,12 +283,15 @@ async def test_a_server_that_does_not_say_in_time_whether_it_works_is_not_waited
 
     monkeypatch.setattr(client, "WORKING_SECONDS_MAX", 0.05)
     monkeypatch.setattr(Backend, "_metrics", late)
-    async with serving(Backend()) as port, client.Backend(f"http://127.0.0.1:{port}") as backend:
+    async with (
+        serving(Backend()) as port,
+        client.BackendClient(f"http://127.0.0.1:{port}") as backend,
+    ):
         assert not await backend.works()
 
 
 async def test_of_a_server_that_is_not_there_nothing_says_that_it_works() -> None:
-    async with client.Backend("http://127.0.0.1:9") as backend:
+    async with client.BackendClient("http://127.0.0.1:9") as backend:
         assert [False, False] == await asyncio.gather(backend.works(), backend.works())
 
 
@@ -296,7 +299,7 @@ async def test_the_scripted_backend_tells_of_itself() -> None:
     scripted = Backend(models=["a", "b"], slots=3)
     async with (
         serving(scripted) as port,
-        client.Backend(f"http://127.0.0.1:{port}") as backend,
+        client.BackendClient(f"http://127.0.0.1:{port}") as backend,
     ):
         assert [model.id for model in await backend.models()] == ["a", "b"]
         assert (await backend.room()).slots == 3
@@ -329,8 +332,8 @@ def test_only_a_plain_http_address_is_one(url: str) -> None:
 
 
 async def test_a_path_can_not_lead_to_another_host() -> None:
-    async with client.Backend("http://127.0.0.1") as backend:
-        with pytest.raises(Broken):
+    async with client.BackendClient("http://127.0.0.1") as backend:
+        with pytest.raises(BadAnswer):
             async with backend.post("@evil.example/v1", b"{}", 5):
                 pass
 
@@ -342,7 +345,7 @@ async def prefill_of(
     server: Backend, text: str = "Once", shape: object = None
 ) -> dict[str, bool] | None:
     """What the client finds out about a scripted server, which must not generate anything."""
-    async with serving(server) as port, client.Backend(f"http://127.0.0.1:{port}") as backend:
+    async with serving(server) as port, client.BackendClient(f"http://127.0.0.1:{port}") as backend:
         found = await backend.prefill("test-model", text, shape)
     assert not server.calls["/v1/chat/completions"]
     return found
@@ -407,8 +410,8 @@ async def test_a_server_that_knows_no_such_route_continues_nothing() -> None:
 
 
 async def test_of_a_server_that_is_not_there_nothing_is_said() -> None:
-    async with client.Backend("http://127.0.0.1:9") as backend:
-        with pytest.raises(Silent):
+    async with client.BackendClient("http://127.0.0.1:9") as backend:
+        with pytest.raises(Unreachable):
             await backend.prefill("test-model", "Once")
-        with pytest.raises(Silent):
+        with pytest.raises(Unreachable):
             await backend.count_tokens("test-model", "Once")

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from inferline.tasks.task import State
 from inferline_provider.backend import client
-from inferline_provider.backend.health import LOOK_SECONDS, SELDOM_SECONDS, SILENT, Health
+from inferline_provider.backend.health import LOOK_SECONDS, SELDOM_SECONDS, SILENT, BackendHealth
 from inferline_provider.settings import Settings
 from tests.provider.fakes import FakeClock
 from tests.provider.world import until, world
@@ -51,13 +51,13 @@ class Delicate(Backend):
 @asynccontextmanager
 async def looking(
     server: Backend, clock: FakeClock, **settings: Any
-) -> AsyncIterator[tuple[Health, client.Backend]]:
+) -> AsyncIterator[tuple[BackendHealth, client.BackendClient]]:
     """What looks at a server as its clock says, after the first look."""
     async with serving(server) as port:
         url = f"http://127.0.0.1:{port}"
-        async with client.Backend(url) as backend:
+        async with client.BackendClient(url) as backend:
             chosen = Settings(base_url=NOWHERE, backend=url, id="p", **settings)
-            health = Health(backend, chosen, clock)
+            health = BackendHealth(backend, chosen, clock)
             await health.look()
             running = asyncio.create_task(health.run())
             try:
@@ -149,7 +149,7 @@ async def test_its_silence_is_looked_into_once_a_task_has_failed_by_it() -> None
         asking.cancel()
 
 
-async def ask(backend: client.Backend) -> None:
+async def ask(backend: client.BackendClient) -> None:
     async with backend.post("/v1/chat/completions", BUSY, 60):
         pass
 

@@ -9,7 +9,7 @@ from inferline.clock import SystemClock
 from inferline.fleet.enrolment import REASON_CHARS_MAX
 from inferline.tasks.task import State
 from inferline_provider.backend import client, health
-from inferline_provider.backend.health import Health
+from inferline_provider.backend.health import BackendHealth
 from inferline_provider.settings import Settings
 from tests.provider.world import until, world
 from tests.support.backend import Backend, serving
@@ -18,13 +18,13 @@ from tests.support.script import Script
 NOWHERE = "http://127.0.0.1:9"
 
 
-async def look(scripted: Backend, *, models: tuple[str, ...] = (), key: str = "") -> Health:
+async def look(scripted: Backend, *, models: tuple[str, ...] = (), key: str = "") -> BackendHealth:
     """What one look at a backend finds."""
     async with serving(scripted) as port:
         url = f"http://127.0.0.1:{port}"
         settings = Settings(base_url=NOWHERE, backend=url, id="p", models=models)
-        async with client.Backend(url, key) as backend:
-            found = Health(backend, settings, SystemClock())
+        async with client.BackendClient(url, key) as backend:
+            found = BackendHealth(backend, settings, SystemClock())
             await found.look()
             return found
 
@@ -37,8 +37,8 @@ async def test_a_backend_that_can_work_is_no_reason() -> None:
 
 async def test_a_backend_that_is_not_there_is_the_reason() -> None:
     settings = Settings(base_url=NOWHERE, backend=NOWHERE, id="p")
-    async with client.Backend(NOWHERE) as backend:
-        found = Health(backend, settings, SystemClock())
+    async with client.BackendClient(NOWHERE) as backend:
+        found = BackendHealth(backend, settings, SystemClock())
         await found.look()
 
     assert (False, health.SILENT) == (found.is_healthy, found.reason)
@@ -86,8 +86,8 @@ async def test_a_server_without_a_list_and_without_models_by_hand_says_so() -> N
 
 async def test_models_given_by_hand_are_offered_while_the_server_is_down() -> None:
     settings = Settings(base_url=NOWHERE, backend=NOWHERE, id="p", models=("a",))
-    async with client.Backend(NOWHERE) as backend:
-        found = Health(backend, settings, SystemClock())
+    async with client.BackendClient(NOWHERE) as backend:
+        found = BackendHealth(backend, settings, SystemClock())
         await found.look()
 
     assert (["a"], health.SILENT) == ([model.id for model in found.models], found.reason)
@@ -125,8 +125,8 @@ async def test_the_room_that_a_backend_told_holds_while_it_is_too_busy_to_tell()
     async with serving(scripted) as port:
         url = f"http://127.0.0.1:{port}"
         settings = Settings(base_url=NOWHERE, backend=url, id="p", refresh_seconds=0.0)
-        async with client.Backend(url) as backend:
-            found = Health(backend, settings, SystemClock())
+        async with client.BackendClient(url) as backend:
+            found = BackendHealth(backend, settings, SystemClock())
             await found.look()
             scripted.is_busy = True
 
@@ -139,8 +139,8 @@ async def test_the_room_that_is_set_is_not_asked_for() -> None:
     scripted = Backend(slots=6)
     async with serving(scripted) as port:
         url = f"http://127.0.0.1:{port}"
-        async with client.Backend(url) as backend:
-            found = Health(
+        async with client.BackendClient(url) as backend:
+            found = BackendHealth(
                 backend, Settings(base_url=NOWHERE, backend=url, id="p", slots=9), SystemClock()
             )
             await found.look()

@@ -18,10 +18,10 @@ from inferline.tasks.task import TaskRef, Tier
 from inferline_provider.backend.breaker import Breakers
 from inferline_provider.backend.slots import Slots
 from inferline_provider.pull.puller import Puller
-from inferline_provider.pull.runner import Crew
-from inferline_provider.pull.schedule import RECEIVES_MAX, Rota
-from inferline_provider.pull.yielding import Handicaps
-from inferline_provider.serve.failed_tasks import ASIDE_SECONDS, PASS_SECONDS, Passes
+from inferline_provider.pull.runner import AttemptRunner
+from inferline_provider.pull.schedule import RECEIVES_MAX, PollSchedule
+from inferline_provider.pull.yielding import YieldPolicies
+from inferline_provider.serve.failed_tasks import ASIDE_SECONDS, PASS_SECONDS, FailedTasks
 from tests.provider.world import world
 from tests.support.backend import Backend
 from tests.support.script import Script
@@ -72,10 +72,10 @@ class FarQueue(MemoryQueue):
         self.vain += not found
         return found
 
-    async def hide(self, deliveries: Sequence[Delivery], seconds: int) -> None:
+    async def change_visibility(self, deliveries: Sequence[Delivery], seconds: int) -> None:
         if not seconds:
             self.handed_back.append(len(deliveries))
-        await super().hide(deliveries, seconds)
+        await super().change_visibility(deliveries, seconds)
 
 
 class Line:
@@ -97,8 +97,8 @@ class Line:
         self.begun_of: list[str] = []
         self._task_seconds = task_seconds
         self._running: list[asyncio.Task[None]] = []
-        clock, handicaps, rota = VirtualClock(), Handicaps(), Rota()
-        passes = Passes(clock)
+        clock, handicaps, rota = VirtualClock(), YieldPolicies(), PollSchedule()
+        passes = FailedTasks(clock)
         passes.know({"m": 1})
         if has_failed:
             passes.add(TASK)
@@ -107,11 +107,11 @@ class Line:
         rota.arrange({"m": tiers})
         self.slots = Slots(slots, clock, lambda: self.puller.poke())
         self.puller = Puller(
-            *(queue, rota, self.slots, cast(Crew, self), clock, handicaps, passes),
+            *(queue, rota, self.slots, cast(AttemptRunner, self), clock, handicaps, passes),
             Breakers(self.slots, clock, lambda: None),
             queue._dates.now_ms,
             poll_seconds=20,
-            hidden_seconds=31,
+            visibility_timeout_seconds=31,
         )
         self.puller.set_open(True)
 

@@ -4,28 +4,34 @@ from collections import Counter
 
 import pytest
 
-from inferline.names import reserved
+from inferline.names import dedicated_name
 from inferline.tasks.task import TIERS
-from inferline_provider.pull.schedule import FAIR_TURNS, PROMPT_SECONDS, RECEIVES_MAX, Place, Rota
+from inferline_provider.pull.schedule import (
+    FAIR_TURNS,
+    PROMPT_SECONDS,
+    RECEIVES_MAX,
+    PollSchedule,
+    QueueState,
+)
 
 
-def rota_of(*models: str) -> tuple[Rota, dict[tuple[str, str], Place]]:
-    rota = Rota()
+def rota_of(*models: str) -> tuple[PollSchedule, dict[tuple[str, str], QueueState]]:
+    rota = PollSchedule()
     rota.arrange({model: {tier: f"{model}/{tier}" for tier in TIERS} for model in models})
     return rota, {(place.model, place.tier): place for place in rota.cold(0)}
 
 
-def ask(rota: Rota, place: Place, *sent_ms: int, limit: int = 10) -> None:
+def ask(rota: PollSchedule, place: QueueState, *sent_ms: int, limit: int = 10) -> None:
     """Ask a queue that has these messages, without waiting."""
     rota.came(rota.begin(place, limit, 0, waits=False), sent_ms, 0)
 
 
-def heat(rota: Rota, *places: Place, sent_ms: int = 1) -> None:
+def heat(rota: PollSchedule, *places: QueueState, sent_ms: int = 1) -> None:
     for place in places:
         ask(rota, place, sent_ms)
 
 
-def next_place(rota: Rota, now: float = 0) -> Place:
+def next_place(rota: PollSchedule, now: float = 0) -> QueueState:
     turn = rota.hottest(now, free=1)
     assert turn is not None
     return turn[0]
@@ -114,7 +120,7 @@ def test_a_queue_that_brought_less_than_it_was_asked_for_is_not_asked_by_more_re
 
 
 def test_a_loaded_model_is_loaded_for_those_too_whom_it_is_reserved_for() -> None:
-    name = reserved("b", "acme")
+    name = dedicated_name("b", "acme")
     rota, places = rota_of("a", name)
     rota.ran("b")
     heat(rota, places["a", "default"], sent_ms=1)

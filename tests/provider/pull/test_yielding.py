@@ -8,14 +8,14 @@ import pytest
 
 from inferline.fleet.enrolment import Faster
 from inferline.memory.tasks import MemoryQueue
-from inferline.names import reserved
+from inferline.names import dedicated_name
 from inferline.tasks.queue import Delivery
 from inferline_provider.pull.yielding import (
     EAGER_HANDICAPS,
     HANDICAP_SECONDS_MAX,
     REST_SECONDS_MAX,
-    Handicap,
-    Handicaps,
+    YieldPolicies,
+    YieldPolicy,
 )
 from tests.provider.world import until, world
 from tests.support.backend import Backend
@@ -26,17 +26,17 @@ NOW = 1_000_000
 SECONDS = 0.2
 
 
-def handicap(rest_seconds_max: float = SECONDS) -> Handicap:
-    return Handicap(seconds=SECONDS, rest_seconds_max=rest_seconds_max)
+def handicap(rest_seconds_max: float = SECONDS) -> YieldPolicy:
+    return YieldPolicy(seconds=SECONDS, rest_seconds_max=rest_seconds_max)
 
 
-def young(one: Handicap, now_ms: int) -> float:
+def young(one: YieldPolicy, now_ms: int) -> float:
     """What becomes of a message that is brought 20 ms after it was sent, to one who waited."""
     return one.judge([now_ms - 20], now_ms - 5000, now_ms)
 
 
-def known(times: float, fellows: int = 1, task_seconds: float = 60.0) -> Handicap:
-    handicaps = Handicaps()
+def known(times: float, fellows: int = 1, task_seconds: float = 60.0) -> YieldPolicy:
+    handicaps = YieldPolicies()
     handicaps.know({"m": Faster(times=times, fellows=fellows)}, lambda model: task_seconds)
     return handicaps["m"]
 
@@ -99,7 +99,7 @@ def test_nothing_that_was_brought_leaves_no_queue_alone() -> None:
 
 
 def test_who_has_no_handicap_takes_everything() -> None:
-    assert 0 == young(Handicaps()["m"], NOW)
+    assert 0 == young(YieldPolicies()["m"], NOW)
 
 
 def test_the_handicap_grows_with_how_much_faster_others_are_and_is_bounded() -> None:
@@ -128,7 +128,7 @@ def test_the_more_stand_back_the_longer_each_may_leave_the_queue_alone() -> None
 
 
 def test_who_is_not_slower_any_more_has_no_handicap() -> None:
-    handicaps = Handicaps()
+    handicaps = YieldPolicies()
     handicaps.know({"m": Faster(times=4)}, lambda model: 60.0)
     handicaps.know({}, lambda model: 60.0)
 
@@ -136,7 +136,7 @@ def test_who_is_not_slower_any_more_has_no_handicap() -> None:
 
 
 def test_what_was_found_out_outlives_a_heartbeat() -> None:
-    handicaps = Handicaps()
+    handicaps = YieldPolicies()
     handicaps.know({"m": Faster(times=4)}, lambda model: 60.0)
     handicaps["m"].judge([NOW - 1000], NOW, NOW)
     handicaps.know({"m": Faster(times=4)}, lambda model: 60.0)
@@ -149,9 +149,9 @@ class Watched(MemoryQueue):
 
     handed_back = 0
 
-    async def hide(self, deliveries: Sequence[Delivery], seconds: int) -> None:
+    async def change_visibility(self, deliveries: Sequence[Delivery], seconds: int) -> None:
         self.handed_back += len(deliveries) if not seconds else 0
-        await super().hide(deliveries, seconds)
+        await super().change_visibility(deliveries, seconds)
 
 
 async def test_a_provider_that_hears_of_a_faster_one_leaves_it_the_next_task() -> None:
@@ -170,7 +170,7 @@ async def test_a_provider_that_hears_of_a_faster_one_leaves_it_the_next_task() -
 
 
 def test_a_reserved_queue_has_a_handicap_of_its_own_and_its_models_speed() -> None:
-    name, handicaps, asked = reserved("m", "acme"), Handicaps(), list[str]()
+    name, handicaps, asked = dedicated_name("m", "acme"), YieldPolicies(), list[str]()
 
     def task_seconds(model: str) -> float:
         asked.append(model)

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inferline.streams.sse import Event, EventParser
-from inferline.tasks.store import Outcome
+from inferline.tasks.store import AttemptOutcome
 from inferline_provider.backend.classification import PARSED_BYTES_MAX, Finish
 from inferline_provider.relay import edits
-from inferline_provider.relay.usage import Meter, UsageAsker, is_refusal
+from inferline_provider.relay.usage import UsageAsker, UsageReader, is_refusal
 
 CHAT = "/v1/chat/completions"
 ASKED = b'"stream_options":{"include_usage":true}'
@@ -39,7 +39,7 @@ def events(sent: bytes) -> list[Event]:
 
 def passed(sent: bytes, *, hides: bool = True) -> bytes:
     """What a client gets of a stream."""
-    meter = Meter(hides=hides)
+    meter = UsageReader(hides=hides)
     return b"".join(one.raw for one in [*meter.passing(events(sent)), *meter.rest()])
 
 
@@ -135,11 +135,11 @@ def test_a_backend_that_refuses_the_question_is_not_asked_again() -> None:
     ],
 )
 def test_a_refusal_names_the_question(status: int, text: bytes, refused: bool) -> None:
-    assert refused == is_refusal(Finish(Outcome(status=status), text))
+    assert refused == is_refusal(Finish(AttemptOutcome(status=status), text))
 
 
 def test_the_event_that_only_we_asked_for_is_not_passed_on() -> None:
-    meter = Meter(hides=True)
+    meter = UsageReader(hides=True)
 
     shown = list(meter.passing(events(TEXT + FINISH + USAGE + DONE)))
 
@@ -195,7 +195,7 @@ def test_each_of_several_choices_ends_with_the_fingerprint_that_the_last_answer_
     stream = events(first + text + finish + told + DONE)
 
     shown = [
-        b"".join(one.raw for one in Meter(hides=True, asker=asker).passing(stream))
+        b"".join(one.raw for one in UsageReader(hides=True, asker=asker).passing(stream))
         for _ in range(2)
     ]
 
@@ -223,7 +223,7 @@ def test_the_timings_of_llama_cpp_stand_where_they_would_have_stood() -> None:
 def test_a_large_answer_tells_of_its_usage_wherever_that_stands(first: bool) -> None:
     large = b'"data":["' + b"x" * PARSED_BYTES_MAX + b'"]'
     told = b'"usage" : {"prompt_tokens":3}'
-    meter = Meter(hides=False)
+    meter = UsageReader(hides=False)
 
     meter.see(b"{" + b",".join([told, large] if first else [large, told]) + b"}")
 
@@ -231,7 +231,7 @@ def test_a_large_answer_tells_of_its_usage_wherever_that_stands(first: bool) -> 
 
 
 def test_a_large_answer_with_a_usage_that_is_none_tells_nothing() -> None:
-    meter = Meter(hides=False)
+    meter = UsageReader(hides=False)
 
     meter.see(b'{"data":["' + b"x" * PARSED_BYTES_MAX + b'"],"usage":nothing}')
 
@@ -239,7 +239,7 @@ def test_a_large_answer_with_a_usage_that_is_none_tells_nothing() -> None:
 
 
 def test_a_stream_of_messages_tells_of_its_usage_at_both_ends() -> None:
-    meter = Meter(hides=False)
+    meter = UsageReader(hides=False)
     start = b'{"type":"message_start","message":{"usage":{"input_tokens":9,"output_tokens":1}}}'
 
     meter.see(start)

@@ -7,14 +7,14 @@ from typing import cast
 import pytest
 
 from inferline_provider.backend.breaker import STRIKES_MAX, Breakers
-from inferline_provider.backend.health import Health
+from inferline_provider.backend.health import BackendHealth
 from inferline_provider.backend.slots import Slots
-from inferline_provider.faults import Answer, Broken, Busy, Fault, KeyRefused
+from inferline_provider.faults import BackendAnswer, BadAnswer, Busy, Fault, KeyRefused
 from inferline_provider.serve.diagnosis import Diagnosis
 from tests.provider.fakes import FakeClock
 from tests.support.seams import new_task
 
-TOLD = Answer(403, "application/json", b"{}")
+TOLD = BackendAnswer(403, "application/json", b"{}")
 
 
 class LookedAt:
@@ -38,7 +38,7 @@ class Bay:
         clock, self.health = FakeClock(), LookedAt()
         slots = Slots(8, clock, lambda: None)
         self.clock, self.breakers = clock, Breakers(slots, clock, lambda: None)
-        self.diagnosis = Diagnosis(slots, self.breakers, cast(Health, self.health), None)
+        self.diagnosis = Diagnosis(slots, self.breakers, cast(BackendHealth, self.health), None)
 
     def fail(self, fault: Fault, *, again: bool = False) -> None:
         """Have as many different tasks fail as a model rests after, none is answered beside."""
@@ -57,9 +57,9 @@ class Bay:
         return self.breakers.is_open("m")
 
 
-def repeated() -> Broken:
+def repeated() -> BadAnswer:
     """A failure in the same way at a server that is well."""
-    fault = Broken("The backend answered 500.")
+    fault = BadAnswer("The backend answered 500.")
     fault.is_repeated = True
     return fault
 
@@ -76,7 +76,7 @@ def test_requests_that_fail_twice_at_a_server_that_is_well_close_nothing(bay: Ba
 
 
 def test_a_model_rests_that_fails_all_in_other_ways(bay: Bay) -> None:
-    bay.fail(Broken("The backend's answer broke off."))
+    bay.fail(BadAnswer("The backend's answer broke off."))
 
     assert bay.rests
 

@@ -7,15 +7,15 @@ from inferline_provider.serve.failed_tasks import (
     LEFT_SECONDS,
     PASS_SECONDS,
     TASKS_MAX,
-    Passes,
+    FailedTasks,
 )
 from tests.provider.fakes import FakeClock
 
 REF = TaskRef(slug("m"), "t")
 
 
-def passes(clock: FakeClock, peers: int) -> Passes:
-    found = Passes(clock)
+def passes(clock: FakeClock, peers: int) -> FailedTasks:
+    found = FailedTasks(clock)
     found.know({"m": peers})
     return found
 

@@ -6,7 +6,7 @@ from typing import Any
 from inferline.errors import Unavailable
 from inferline.memory.tasks import MemoryQueue, MemoryStore
 from inferline.tasks.queue import Delivery
-from inferline.tasks.store import Claimed, Outcome, Standing
+from inferline.tasks.store import AttemptOutcome, Claimed, TaskStatus
 from inferline.tasks.task import State, Task, TaskRef
 from inferline_provider.serve.leases import Leases, Stop
 from tests.provider.fakes import FakeClock
@@ -59,9 +59,9 @@ class Scene:
         task = new_task(self.store, seconds=600)
         await self.store.submit(task)
         self.queue.put("q", task.ref.id)
-        hidden_seconds = self.leases.hidden_seconds
+        visibility_timeout_seconds = self.leases.visibility_timeout_seconds
         (delivery,) = await self.queue.receive(
-            "q", limit=1, wait_seconds=0, hidden_seconds=hidden_seconds
+            "q", limit=1, wait_seconds=0, visibility_timeout_seconds=visibility_timeout_seconds
         )
         claimed = await self.store.claim(task.ref, "p1", LEASE_SECONDS)
         assert isinstance(claimed, Claimed)
@@ -172,7 +172,7 @@ async def test_an_old_picture_of_the_task_stops_nothing() -> None:
 
     class Stale(SilentStore):
         async def states(self, refs: Any) -> Any:
-            return {held.task.ref: Standing(State.QUEUED, 0, 0)}
+            return {held.task.ref: TaskStatus(State.QUEUED, 0, 0)}
 
     scene.leases = Leases(
         Stale(scene.clock),
@@ -191,7 +191,7 @@ async def test_an_old_picture_of_the_task_stops_nothing() -> None:
 async def test_a_task_that_nobody_reads_goes_on_for_a_while_and_is_then_cancelled() -> None:
     scene = Scene()
     held, other = await scene.held(), await scene.held()
-    assert await scene.store.attend(held.task, "a-gateway", 20.0)
+    assert await scene.store.renew_reader_lease(held.task, "a-gateway", 20.0)
 
     await scene.pass_time(20 + ORPHAN_SECONDS)
     await scene.leases.look()
@@ -208,7 +208,7 @@ async def test_a_task_that_nobody_reads_goes_on_for_a_while_and_is_then_cancelle
 async def test_a_task_whose_reader_is_back_by_the_last_moment_goes_on() -> None:
     scene = Scene()
     held = await scene.held()
-    assert await scene.store.attend(held.task, "a-gateway", 20.0)
+    assert await scene.store.renew_reader_lease(held.task, "a-gateway", 20.0)
     await scene.pass_time(21 + ORPHAN_SECONDS)
 
     class JustInTime(SilentStore):
@@ -216,7 +216,7 @@ async def test_a_task_whose_reader_is_back_by_the_last_moment_goes_on() -> None:
             found = await scene.store.states(refs)
             row = scene.store.task(held.task.ref)
             assert row is not None
-            assert await scene.store.attend(row, "another", 20.0)
+            assert await scene.store.renew_reader_lease(row, "another", 20.0)
             return found
 
         async def cancel_unread(self, ref: TaskRef, before_ms: int) -> bool:
@@ -231,7 +231,7 @@ async def test_a_task_whose_reader_is_back_by_the_last_moment_goes_on() -> None:
 async def test_a_dropped_attempt_is_not_renewed() -> None:
     scene = Scene()
     held = await scene.held()
-    await scene.store.finish(held.task, Outcome(status=200))
+    await scene.store.finish(held.task, AttemptOutcome(status=200))
     scene.leases.drop(held)
 
     await scene.pass_time(LEASE_SECONDS)

@@ -6,17 +6,22 @@ import pytest
 
 from inferline.clock import SystemClock
 from inferline.memory.tasks import MemoryStore
-from inferline_provider.telemetry.attempts import Nobody, Record, Telemetry, Trail
+from inferline_provider.telemetry.attempts import (
+    AttemptRecord,
+    AttemptTelemetry,
+    NullSink,
+    Telemetry,
+)
 from tests.support.seams import new_task
 
 
-class Told(Nobody):
+class Told(NullSink):
     """Keeps who was asked about what."""
 
     def __init__(self) -> None:
         self.asked_of: list[bool] = []
 
-    def asked(self, record: Record) -> None:
+    def asked(self, record: AttemptRecord) -> None:
         self.asked_of.append(record.streamed)
 
 
@@ -37,7 +42,7 @@ def test_it_is_told_when_the_backend_is_asked_and_whether_for_a_stream(
 ) -> None:
     told, store = Told(), MemoryStore()
     telemetry = Telemetry(watcher=told)
-    trail = Trail(telemetry, new_task(store), "p1", SystemClock(), store.now_ms)
+    trail = AttemptTelemetry(telemetry, new_task(store), "p1", SystemClock(), store.now_ms)
 
     with trail.asking(body):
         assert [streamed] == told.asked_of

@@ -9,9 +9,9 @@ import pytest
 
 from inferline.clock import SystemClock
 from inferline.memory.tasks import MemoryStore
-from inferline.tasks.store import Outcome
+from inferline.tasks.store import AttemptOutcome
 from inferline_provider import cli
-from inferline_provider.telemetry.attempts import Telemetry, Trail
+from inferline_provider.telemetry.attempts import AttemptTelemetry, Telemetry
 from inferline_provider.telemetry.metrics import ProviderMetrics, serving
 from tests.provider.world import until, world
 from tests.support.backend import Backend
@@ -112,10 +112,12 @@ async def test_no_word_of_what_was_asked_is_told() -> None:
 def test_a_backend_that_counts_nonsense_is_not_believed(count: int) -> None:
     metrics, store = ProviderMetrics(), MemoryStore()
     telemetry = Telemetry(watcher=metrics)
-    trail = Trail(telemetry, new_task(store), "p1", SystemClock(), store.now_ms)
+    trail = AttemptTelemetry(telemetry, new_task(store), "p1", SystemClock(), store.now_ms)
 
     with trail.asking():
-        trail.answered(Outcome(status=200, usage={"prompt_tokens": count, "output_tokens": 2}))
+        trail.answered(
+            AttemptOutcome(status=200, usage={"prompt_tokens": count, "output_tokens": 2})
+        )
     trail.ended("answered")
 
     counted = [one for one in metrics.collect() if one.name == "gen_ai_client_token_usage"]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from inferline_provider.telemetry.attempts import Record
+from inferline_provider.telemetry.attempts import AttemptRecord
 from inferline_provider.telemetry.speed import Speed
 from tests.provider.fakes import FakeClock
 from tests.provider.world import until, world
@@ -14,9 +14,9 @@ from tests.support.backend import Backend
 from tests.support.script import Script
 
 
-def record(**told: Any) -> Record:
+def record(**told: Any) -> AttemptRecord:
     given: dict[str, Any] = {"model": "m", "tier": "default", "path": "/p", "queue_ms": 0}
-    return Record(**given | told)
+    return AttemptRecord(**given | told)
 
 
 def test_who_has_done_nothing_is_not_fast() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from inferline_provider.telemetry.attempts import Record
+from inferline_provider.telemetry.attempts import AttemptRecord
 from inferline_provider.telemetry.task_speed import TASK_SECONDS_MIN, TaskSpeeds
 from tests.provider.world import until, world
 from tests.support.backend import Backend
@@ -17,7 +17,7 @@ def ran(speeds: TaskSpeeds, seconds: float | None, tokens: int | None = None, **
     given: dict[str, Any] = {"model": "m", "tier": "default", "path": "/p", "queue_ms": 0}
     usage = {} if tokens is None else {"output": tokens}
     found = {"ending": "answered", "backend_seconds": seconds, "tokens": usage}
-    speeds.record(Record(**given | found | told))
+    speeds.record(AttemptRecord(**given | found | told))
 
 
 def test_who_has_run_nothing_tells_nothing() -> None:

@@ -21,12 +21,12 @@ from inferline.accounts.rate_counters import (
     DAY_MS,
     MARGIN_SECONDS,
     MINUTE_MS,
-    Change,
-    Hold,
-    Meter,
-    Meters,
+    ConditionalUpdate,
+    CounterRow,
     Owner,
-    Row,
+    RateCounters,
+    RawRow,
+    Reservation,
 )
 from inferline.memory.rate_counters import MemoryMeters
 
@@ -65,7 +65,9 @@ class Skewed:
     def now_ms(self) -> int:
         return self.machine.now_ms + self.skew_ms
 
-    async def change(self, owner: Owner, change: Change, mark: str) -> tuple[bool, Row]:
+    async def change(
+        self, owner: Owner, change: ConditionalUpdate, mark: str
+    ) -> tuple[bool, RawRow]:
         await Turn()
         return await self.store.change(owner, change, mark)
 
@@ -74,7 +76,7 @@ class Skewed:
 class Request:
     """One that was let in, as the test knows it."""
 
-    hold: Hold
+    hold: Reservation
     opened_ms: int
     tokens: int
     #: Until its gateway has closed it; of a dead one for ever.
@@ -104,13 +106,13 @@ class MeterMachine(RuleBasedStateMachine):
         super().__init__()
         self.now_ms = NOW_MS
         self.store = MemoryMeters()
-        self.gateways = [Meters(Skewed(self.store, self, skew), SECONDS) for skew in SKEWS_MS]
+        self.gateways = [RateCounters(Skewed(self.store, self, skew), SECONDS) for skew in SKEWS_MS]
         self.moves: list[Move] = []
         self.requests: list[Request] = []
 
     @property
-    def row(self) -> Meter:
-        return Meter.of(self.store._rows.get(KEY, {}))
+    def row(self) -> CounterRow:
+        return CounterRow.of(self.store._rows.get(KEY, {}))
 
     @rule(gateways=asking, data=st.data(), at_once=st.booleans())
     def ask(self, gateways: list[int], data: st.DataObject, at_once: bool) -> None:
@@ -218,7 +220,7 @@ class MeterMachine(RuleBasedStateMachine):
         if move.request is not None:
             move.request.is_open = False
             move.request.tokens = move.tokens
-        elif isinstance(got, Hold):
+        elif isinstance(got, Reservation):
             self.requests.append(Request(got, move.began_ms, move.tokens))
 
     def _overdue(self, request: Request) -> bool:

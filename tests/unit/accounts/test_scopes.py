@@ -13,7 +13,7 @@ from inferline.accounts.caller import Caller
 from inferline.accounts.patterns import PATTERNS_CHARS_MAX, check, matches
 from inferline.aws.lending import session_policy
 from inferline.aws.sqs import queue_name
-from inferline.names import NAME, plain, reserved, slug
+from inferline.names import NAME, base_name, dedicated_name, slug
 from inferline.settings import Settings
 from inferline.tasks.task import TIERS
 
@@ -57,11 +57,11 @@ def test_patterns_fit_the_header_that_they_travel_in() -> None:
 
 @given(names, names)
 def test_a_reserved_name_is_no_models_and_tells_what_it_is_called(model: str, tenant: str) -> None:
-    name = reserved(model, tenant)
+    name = dedicated_name(model, tenant)
 
     assert not NAME.fullmatch(name)
-    assert model == plain(name)
-    assert model == plain(model)
+    assert model == base_name(name)
+    assert model == base_name(model)
 
 
 @given(names, names, names)
@@ -72,10 +72,10 @@ def test_a_caller_is_shown_what_is_its_own_and_nothing_else(
     apart = Caller(tenant=tenant, is_reserved=True)
     ordinary = Caller(tenant=tenant)
 
-    assert model == apart.shown(apart.registered(model)) == ordinary.shown(model)
+    assert model == apart.shown(apart.registry_name(model)) == ordinary.shown(model)
     assert apart.shown(model) is None
-    assert apart.shown(reserved(model, other)) is None
-    assert ordinary.shown(reserved(model, tenant)) is None
+    assert apart.shown(dedicated_name(model, other)) is None
+    assert ordinary.shown(dedicated_name(model, tenant)) is None
 
 
 def test_a_key_is_for_what_both_it_and_its_tenant_are_for() -> None:
@@ -92,8 +92,11 @@ def test_rights_to_one_model_open_nothing_that_is_reserved(
 ) -> None:
     """Whatever a model is called: rights to its queues end in a star."""
     [queues, tasks, bodies] = json.loads(session_policy(SETTINGS, [slug(model)]))["Statement"]
-    apart = slug(reserved(other, tenant))
-    ours = [f"arn:aws:sqs:r:1:{queue_name('inferline', reserved(other, tenant), t)}" for t in TIERS]
+    apart = slug(dedicated_name(other, tenant))
+    ours = [
+        f"arn:aws:sqs:r:1:{queue_name('inferline', dedicated_name(other, tenant), t)}"
+        for t in TIERS
+    ]
 
     assert not any(fnmatchcase(arn, pattern) for arn in ours for pattern in queues["Resource"])
     keys = tasks["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"]
@@ -107,6 +110,6 @@ def test_nor_do_rights_to_what_is_reserved_for_somebody_else(
     model: str, tenant: str, other: str, another: str
 ) -> None:
     assume((model, tenant) != (other, another))
-    first, second = slug(reserved(model, tenant)), slug(reserved(other, another))
+    first, second = slug(dedicated_name(model, tenant)), slug(dedicated_name(other, another))
 
     assert not f"{second}-default".startswith(f"{first}-")

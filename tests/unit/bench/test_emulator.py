@@ -16,7 +16,7 @@ from bench.harness.distance import DYNAMODB, SEND_TO_RECEIVE, SQS, Distance
 from bench.harness.emulator import OUTSIDE_SECONDS, SURE_SECONDS, Counted, Far, delay_messages
 from bench.harness.stats import percentile
 from bench.sim import virtual_time
-from inferline.local.emulator.long_poll import Message, Receive, Send
+from inferline.local.emulator.long_poll import AsgiMessage, AsgiReceive, AsgiSend
 
 PUT = {"type": "http", "path": "/", "headers": [(b"x-amz-target", b"DynamoDB_20120810.PutItem")]}
 POLL = {"type": "http", "path": "/", "headers": [(b"x-amz-target", b"AmazonSQS.ReceiveMessage")]}
@@ -45,7 +45,7 @@ class App:
         self.seconds = seconds
         self.asked_at = 0.0
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: AsgiMessage, receive: AsgiReceive, send: AsgiSend) -> None:
         self.asked_at = asyncio.get_running_loop().time()
         await receive()
         await asyncio.sleep(self.seconds)
@@ -53,14 +53,14 @@ class App:
         await send({"type": "http.response.body", "body": b""})
 
 
-async def answered_at(app: Any, scope: Message, body: bytes = b"") -> float:
+async def answered_at(app: Any, scope: AsgiMessage, body: bytes = b"") -> float:
     """When a call is answered, by the loop's clock."""
     moments = []
 
-    async def receive() -> Message:
+    async def receive() -> AsgiMessage:
         return {"type": "http.request", "body": body}
 
-    async def send(message: Message) -> None:
+    async def send(message: AsgiMessage) -> None:
         moments.append(asyncio.get_running_loop().time())
 
     await app(scope, receive, send)

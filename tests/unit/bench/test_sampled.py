@@ -27,7 +27,7 @@ def test_a_sample_is_its_function_and_all_that_called_it(tmp_path: Path) -> None
     found = read(tmp_path / "profile.json")
     ours = {name.split()[1]: count for name, count in found["within"].items() if "sampled" in name}
     assert WRITE_SAMPLES == found["samples"] == ours["here"]
-    assert {"unit/bench/test_sampled.py here": WRITE_SAMPLES} == found["own"]
+    assert {"bench/test_sampled.py here": WRITE_SAMPLES} == found["own"]
 
 
 def test_a_profile_shows_shares() -> None:

@@ -23,7 +23,7 @@ from inferline.memory.keys import MemoryKeys
 from inferline.memory.rate_counters import MemoryMeters
 from inferline.memory.tasks import MemoryBodies, MemoryMinutes
 from inferline.memory.tenants import MemoryTenants
-from inferline.usage.usage import HOUR, SLICE_MS, Account, Row, Usage
+from inferline.usage.usage import HOUR, SLICE_MS, Usage, UsageKey, UsageRow
 from tests.contract.test_registry import *  # noqa: F403  # its tests are collected here as well
 from tests.support.seams import Seams, new_task
 
@@ -195,14 +195,14 @@ async def test_ended_tasks_are_indexed_by_the_time_of_their_end(
 
 
 async def test_what_was_used_is_kept_as_on_every_emulator(seams: Seams) -> None:
-    account, other = Account("a", "k", "m", "p"), Account("b", "k", "m", "p")
+    account, other = UsageKey("a", "k", "m", "p"), UsageKey("b", "k", "m", "p")
     await seams.usage.put(HOUR, 7, 3, {account: Usage(requests=2), other: Usage(requests=1)})
 
     await seams.usage.put(HOUR, 7, 3, {account: Usage(requests=1), other: Usage(requests=1)})
 
     own = [row async for row in seams.usage.rows("a", HOUR, 7, 8)]
     every = [row async for row in seams.usage.rows(None, HOUR, 0, 9)]
-    assert [Row(account, 7, {3: Usage(requests=2)})] == own
+    assert [UsageRow(account, 7, {3: Usage(requests=2)})] == own
     assert [account, other] == [row.account for row in every]
 
 

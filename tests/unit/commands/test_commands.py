@@ -19,7 +19,7 @@ from inferline.fleet.registry import Model, Provider
 from inferline.memory.keys import MemoryKeys
 from inferline.memory.registry import MemoryRegistry
 from inferline.memory.tenants import MemoryTenants
-from inferline.names import reserved
+from inferline.names import dedicated_name
 from inferline.settings import Settings
 
 
@@ -367,7 +367,7 @@ def test_a_quarantined_provider_is_pardoned_once(run: Run, registry: MemoryRegis
 
 
 def test_a_model_is_removed_once_no_provider_has_it(run: Run, registry: MemoryRegistry) -> None:
-    names = ("org/m", reserved("org/m", "acme"), "other")
+    names = ("org/m", dedicated_name("org/m", "acme"), "other")
     asyncio.run(registry.put_models([Model(id=name, queues={}) for name in names]))
     told = Provider(id="p", models=names[1:2], slots=1, running=0, healthy=False, version="1")
     asyncio.run(registry.put_provider(told))

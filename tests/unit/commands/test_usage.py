@@ -18,7 +18,7 @@ from inferline.cli import main
 from inferline.memory.tasks import MemoryStore
 from inferline.memory.usage import MemoryUsage
 from inferline.settings import Settings
-from inferline.usage.usage import HOUR, HOUR_MS, SLICE_MS, Account, Progress, Usage
+from inferline.usage.usage import HOUR, HOUR_MS, SLICE_MS, Usage, UsageKey, Watermarks
 
 ROWS = [
     {"object": "usage", "tenant": "a,b", "model": "m", "requests": 12, "run_seconds": 1.5},
@@ -129,9 +129,9 @@ def tables(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
         found.append(settings)
         usage = MemoryUsage(MemoryStore())
         now = usage.now_ms()
-        await usage.advance(Progress(once=now // SLICE_MS))
+        await usage.advance(Watermarks(once=now // SLICE_MS))
         for tenant in ("acme", "other"):
-            kept = {Account(tenant, "k", "m", "p"): Usage(requests=2)}
+            kept = {UsageKey(tenant, "k", "m", "p"): Usage(requests=2)}
             await usage.put(HOUR, now // HOUR_MS - 1, 0, kept)
         yield SimpleNamespace(usage=usage)
 

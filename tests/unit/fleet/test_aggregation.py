@@ -17,9 +17,9 @@ from inferline.fleet.aggregation import (
     NEWS_SHARE,
     ROWS_A_SECOND,
     WAIT_SECONDS_MAX,
-    Census,
+    FleetAggregator,
+    changed,
     counted,
-    is_news,
 )
 from inferline.fleet.registry import (
     NOBODY,
@@ -86,8 +86,8 @@ class Place:
         self.clock = Clock()
         self.registry = Counting(self.clock)
 
-    def census(self) -> Census:
-        return Census(self.registry, SECONDS, self.clock.sleep)
+    def census(self) -> FleetAggregator:
+        return FleetAggregator(self.registry, SECONDS, self.clock.sleep)
 
     async def put(self, name: str, *models: str, **told: Any) -> None:
         known = await self.registry.models()
@@ -315,9 +315,9 @@ def test_what_is_news(told: dict[str, Any], news: bool) -> None:
         one = provider("p", *models, **({"speeds": speed(100.0)} | changes))
         return counted([one]).get("m", NOBODY)
 
-    assert news is is_news(found(), found(**told), 35.0)
-    assert is_news(None, found(), 35.0)
-    assert not is_news(NOBODY, NOBODY, 35.0)
+    assert news is changed(found(), found(**told), 35.0)
+    assert changed(None, found(), 35.0)
+    assert not changed(NOBODY, NOBODY, 35.0)
 
 
 def test_sums_leave_out_who_is_not_healthy() -> None:

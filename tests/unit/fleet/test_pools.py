@@ -11,7 +11,7 @@ import pytest
 
 from inferline.fleet.aggregation import POOLS_MAX, RIVALS_MAX, counted
 from inferline.fleet.registry import Provider
-from inferline.names import mark, slug
+from inferline.names import model_hash, slug
 
 
 def provider(name: str, *models: str, **told: Any) -> Provider:
@@ -22,9 +22,9 @@ def provider(name: str, *models: str, **told: Any) -> Provider:
 def test_providers_of_the_same_models_are_one_pool() -> None:
     found = counted([provider("a", "m"), provider("b", "m", "n"), provider("c", "n", "m")])
 
-    marks = mark(slug("n"))
+    marks = model_hash(slug("n"))
     assert [(4.0, {marks: 1.0}), (2.0, {})] == [(p.rate, p.rivals) for p in found["m"].pools]
-    assert [(4.0, {mark(slug("m")): 1.0})] == [(p.rate, p.rivals) for p in found["n"].pools]
+    assert [(4.0, {model_hash(slug("m")): 1.0})] == [(p.rate, p.rivals) for p in found["n"].pools]
 
 
 def test_a_model_with_too_many_pools_has_a_mixed_one() -> None:
@@ -36,13 +36,13 @@ def test_a_model_with_too_many_pools_has_a_mixed_one() -> None:
     mixed = found.pools[-1]
     assert sum(p.slots / 2 for p in many) == pytest.approx(sum(p.rate for p in found.pools))
     assert RIVALS_MAX == len(mixed.rivals)
-    assert mixed.rivals[mark(slug("all"))] == pytest.approx(1.0)
+    assert mixed.rivals[model_hash(slug("all"))] == pytest.approx(1.0)
     assert all(0 < share <= 1.0 for share in mixed.rivals.values())
 
 
 def rates(fleet: Sequence[Provider], waiting: Mapping[str, int], own: int) -> tuple[float, float]:
     """What a model's pools end a second, and what its providers do, each looked at by itself."""
-    by_mark = {mark(slug(name)): count for name, count in waiting.items()}
+    by_mark = {model_hash(slug(name)): count for name, count in waiting.items()}
     pooled = sum(
         pool.rate_for(own, lambda rival: by_mark.get(rival, 0))
         for pool in counted(fleet)["m"].pools

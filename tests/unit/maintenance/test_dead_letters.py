@@ -9,7 +9,7 @@ import pytest
 from inferline.maintenance.dead_letters import Fate, bury
 from inferline.memory.tasks import MemoryStore
 from inferline.tasks.queue import Message
-from inferline.tasks.store import Claimed, Outcome
+from inferline.tasks.store import AttemptOutcome, Claimed
 from inferline.tasks.task import State, Task
 from tests.support.seams import new_task
 
@@ -51,7 +51,7 @@ async def test_a_task_that_a_provider_holds_is_left_to_it(store: MemoryStore) ->
 
     assert Fate.RUNNING is await bury(store, text)
 
-    await store.finish(claim.task, Outcome(status=200))
+    await store.finish(claim.task, AttemptOutcome(status=200))
     assert Fate.GONE is await bury(store, text)
 
 

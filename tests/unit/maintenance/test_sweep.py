@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from inferline.errors import Unavailable
-from inferline.fleet.aggregation import Census
+from inferline.fleet.aggregation import FleetAggregator
 from inferline.fleet.registry import Model, Provider
-from inferline.maintenance.sweep import TASKS_MAX, Figures, Sweep
+from inferline.maintenance.sweep import TASKS_MAX, Sweep, SweepReport
 from inferline.memory.registry import MemoryRegistry
 from inferline.memory.tasks import MemoryMinutes, MemoryQueue, MemoryStore
-from inferline.names import reserved, slug
+from inferline.names import dedicated_name, slug
 from inferline.tasks.task import State, Task, Tier
 from inferline.usage.minutes import MINUTE_MS, Minute
 from tests.support.seams import new_task
@@ -70,7 +70,7 @@ class Place:
     async def serve(self, *models: str, provider: str = "p1", healthy: bool = True) -> None:
         told = {"slots": 4, "running": 0, "healthy": healthy, "version": "1"}
         await self.registry.put_provider(Provider(id=provider, models=models, **told))
-        await Census(self.registry, 0.0).changed()
+        await FleetAggregator(self.registry, 0.0).changed()
 
     async def submit(self, model: str, *, seconds: float = 60) -> Task:
         task = new_task(self.store, model=model, seconds=seconds)
@@ -86,7 +86,7 @@ def place() -> Place:
 async def test_where_there_is_nothing_the_figures_are_none(place: Place) -> None:
     await place.know("m")
 
-    assert Figures() == await place.sweep().run()
+    assert SweepReport() == await place.sweep().run()
 
 
 async def test_tasks_past_their_deadline_expire_and_others_stay(place: Place) -> None:
@@ -141,7 +141,9 @@ async def test_it_counts_what_waits_and_runs_and_for_how_long(place: Place) -> N
     await place.serve("a", "c")
 
     assert (
-        Figures(waiting=3, running=1, oldest_seconds=20.0, unserved=("b",), providers=1, slots=4)
+        SweepReport(
+            waiting=3, running=1, oldest_seconds=20.0, unserved=("b",), providers=1, slots=4
+        )
         == await place.sweep().run()
     )
 
@@ -164,7 +166,7 @@ async def test_the_age_of_each_models_oldest_task_is_noted_in_its_minute(place: 
 
 
 async def test_what_is_reserved_is_noted_as_its_model(place: Place) -> None:
-    name = reserved("m", "acme")
+    name = dedicated_name("m", "acme")
     await place.know(name)
     await place.submit(name, seconds=600)
 

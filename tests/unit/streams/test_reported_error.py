@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from inferline.streams.reported_error import (
-    Kind,
+    ErrorFormat,
     error_event,
     error_of,
     in_shape,
@@ -100,7 +100,7 @@ def test_an_error_without_words_says_that() -> None:
 
 
 @pytest.mark.parametrize("kind", ["choices", "responses", "messages", "other"])
-def test_an_error_event_is_in_the_shape_of_its_stream(kind: Kind) -> None:
+def test_an_error_event_is_in_the_shape_of_its_stream(kind: ErrorFormat) -> None:
     (event,) = EventParser().feed(error_event(kind, {"message": "m"}))
 
     document = json.loads(event.data)

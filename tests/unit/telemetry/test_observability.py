@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from prometheus_client.core import Metric
 
-from inferline.gateway.routes.metrics import GatewayMetrics, Told
+from inferline.gateway.routes.metrics import GatewayMetrics, MetricsSnapshot
 from inferline.gateway.routes.objects import OverviewObject
 from inferline.usage.ledger import Entry
-from inferline_provider.telemetry.attempts import Record, Standing
+from inferline_provider.telemetry.attempts import AttemptRecord, ProviderStatus
 from inferline_provider.telemetry.metrics import ProviderMetrics
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -36,7 +36,7 @@ def gateway() -> Iterable[Metric]:
     queue = {"model": "m", "tier": "flex", "waiting": 1, "running": 1, "oldest_seconds": 1.0}
     queues = [{**queue, "providers": 1, "slots": 1}]
     overview = OverviewObject.model_construct(queues=[_Like(one) for one in queues])
-    return Told(counted, overview, CALLS).collect()
+    return MetricsSnapshot(counted, overview, CALLS).collect()
 
 
 class _Like:
@@ -48,11 +48,11 @@ class _Like:
 
 def provider() -> Iterable[Metric]:
     metrics = ProviderMetrics()
-    metrics.watch(lambda: Standing(1, 1, healthy=True))
+    metrics.watch(lambda: ProviderStatus(1, 1, healthy=True))
     metrics.watch_calls(lambda: CALLS)
     tokens = {"input": 1, "output": 2}
     told = {"model": "m", "tier": "flex", "path": PATH, "queue_ms": 1, "tokens": tokens}
-    metrics.record(Record(**told, backend_seconds=2.0, first_seconds=1.0))
+    metrics.record(AttemptRecord(**told, backend_seconds=2.0, first_seconds=1.0))
     return metrics.collect()
 
 

@@ -94,7 +94,7 @@ def test_a_trace_that_its_client_does_not_keep_is_not_kept_here(receiver: Receiv
 def test_a_collector_that_is_not_there_holds_nothing_up_for_long() -> None:
     look = (
         "import time\n"
-        "from inferline import otlp\n"
+        "from inferline.telemetry import otlp\n"
         "otlp.FLUSH_SECONDS_MAX = 0.2\n"
         "with otlp.tracing({otlp.ENDPOINT: 'set'}, 's') as tracer:\n"
         "    tracer.begin('server', None, 0).end('n', 1, {})\n"

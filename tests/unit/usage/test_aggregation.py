@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from inferline.errors import Unavailable
 from inferline.memory.tasks import MemoryMinutes, MemoryStore
 from inferline.memory.usage import MemoryUsage
-from inferline.tasks.store import Claimed, Outcome
+from inferline.tasks.store import AttemptOutcome, Claimed
 from inferline.tasks.task import Task
-from inferline.usage.aggregation import LOOK_SECONDS, ONCE_MS, TWICE_MS, Settlement, share
-from inferline.usage.minutes import MINUTE_MS, Figures, Minute
+from inferline.usage.aggregation import LOOK_SECONDS, ONCE_MS, TWICE_MS, UsageAggregator, share
+from inferline.usage.minutes import MINUTE_MS, Minute, MinuteMetrics
 from inferline.usage.report import Report
 from inferline.usage.usage import (
     DAY,
@@ -25,13 +25,13 @@ from inferline.usage.usage import (
     HOUR,
     HOUR_MS,
     SLICE_MS,
-    Account,
-    Grain,
     Parts,
-    Progress,
-    Row,
-    Spent,
+    Resolution,
+    TaskUsage,
     Usage,
+    UsageKey,
+    UsageRow,
+    Watermarks,
 )
 from tests.support.seams import new_task
 
@@ -89,7 +89,7 @@ class Mortal:
     def now_ms(self) -> int:
         return self.usage.now_ms()
 
-    async def ended(self, slice_number: int) -> AsyncIterator[Spent]:
+    async def ended(self, slice_number: int) -> AsyncIterator[TaskUsage]:
         if await self._dies():
             raise Killed
         async for spent in self.usage.ended(slice_number):
@@ -97,14 +97,14 @@ class Mortal:
                 yield spent
 
     async def parts(
-        self, grain: Grain, number: int, accounts: Collection[Account]
-    ) -> dict[Account, Parts]:
+        self, grain: Resolution, number: int, accounts: Collection[UsageKey]
+    ) -> dict[UsageKey, Parts]:
         if await self._dies():
             raise Killed
         return await self.usage.parts(grain, number, accounts)
 
     async def put(
-        self, grain: Grain, number: int, part: int, found: Mapping[Account, Usage]
+        self, grain: Resolution, number: int, part: int, found: Mapping[UsageKey, Usage]
     ) -> None:
         death = await self._dies()
         number_put = len(found) if death is None else round(len(found) * death.done)
@@ -114,24 +114,24 @@ class Mortal:
             raise Killed
 
     async def _put(
-        self, grain: Grain, number: int, part: int, found: Mapping[Account, Usage]
+        self, grain: Resolution, number: int, part: int, found: Mapping[UsageKey, Usage]
     ) -> None:
         await self.usage.put(grain, number, part, found)
 
-    async def progress(self) -> Progress:
+    async def progress(self) -> Watermarks:
         if await self._dies():
             raise Killed
         return await self.usage.progress()
 
-    async def advance(self, progress: Progress) -> None:
+    async def advance(self, progress: Watermarks) -> None:
         death = await self._dies()
         await self.usage.advance(progress)
         if death:
             raise Killed
 
     async def rows(
-        self, tenant: str | None, grain: Grain, first: int, end: int
-    ) -> AsyncIterator[Row]:
+        self, tenant: str | None, grain: Resolution, first: int, end: int
+    ) -> AsyncIterator[UsageRow]:
         if await self._dies():
             raise Killed
         async for row in self.usage.rows(tenant, grain, first, end):
@@ -167,16 +167,16 @@ class World:
     """Tasks that end, and what is told of them."""
 
     mortal: type[Mortal] = Mortal
-    settlement: type[Settlement] = Settlement
+    settlement: type[UsageAggregator] = UsageAggregator
     store: DatedStore = field(default_factory=DatedStore)
     minutes: MemoryMinutes = field(default_factory=MemoryMinutes)
-    truth: dict[Account, Usage] = field(default_factory=dict)
+    truth: dict[UsageKey, Usage] = field(default_factory=dict)
     visible_ms: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.usage = MemoryUsage(self.store)
 
-    def end(self, account: Account, late_ms: int = 0, **told: Any) -> None:
+    def end(self, account: UsageKey, late_ms: int = 0, **told: Any) -> None:
         """A task ends now, and the index shows it ``late_ms`` later."""
         tenant, key_id, model, provider = account
         task = replace(new_task(self.store, model=model), tenant=tenant, key_id=key_id)
@@ -184,11 +184,13 @@ class World:
         at_once(self.store.submit(task))
         claim = at_once(self.store.claim(task.ref, provider, 30))
         assert isinstance(claim, Claimed)
-        at_once(self.store.finish(claim.task, Outcome(status=200, usage={"input_tokens": 3})))
+        at_once(
+            self.store.finish(claim.task, AttemptOutcome(status=200, usage={"input_tokens": 3}))
+        )
         self.visible_ms[task.ref.id] = self.store.now_ms() + late_ms
         ended = self.store.task(task.ref)
         assert isinstance(ended, Task)
-        spent = Spent.of(task.ref.id, {n: getattr(ended, n) for n in Task.__slots__})
+        spent = TaskUsage.of(task.ref.id, {n: getattr(ended, n) for n in Task.__slots__})
         assert spent is not None
         self.truth.setdefault(account, Usage()).note(spent)
 
@@ -212,17 +214,17 @@ class World:
             if task.ended_ms // SLICE_MS not in late and task.ended_ms // SLICE_MS < counted:
                 del self.store._tasks[ref]
 
-    def kept(self, grain: Grain) -> dict[Account, Usage]:
+    def kept(self, grain: Resolution) -> dict[UsageKey, Usage]:
         """What is kept, without calls."""
 
-        async def read() -> dict[Account, Usage]:
-            sums: dict[Account, Usage] = {}
+        async def read() -> dict[UsageKey, Usage]:
+            sums: dict[UsageKey, Usage] = {}
             async for row in self.usage.rows(None, grain, 0, 10**9):
                 for usage in row.parts.values():
                     sums.setdefault(row.account, Usage()).add(usage)
             return {one: replace(usage, aws_calls=0) for one, usage in sums.items()}
 
-        found: dict[Account, Usage] = at_once(read())
+        found: dict[UsageKey, Usage] = at_once(read())
         return found
 
     def reported(self) -> list[dict[str, Any]]:
@@ -246,14 +248,14 @@ class World:
         assert self.kept(HOUR) == self.truth, "hours"
         assert self.kept(DAY) == self.truth, "days"
         told = {
-            Account(*(row[n] for n in ("tenant", "key", "model", "provider"))): row["requests"]
+            UsageKey(*(row[n] for n in ("tenant", "key", "model", "provider"))): row["requests"]
             for row in self.reported()
         }
         assert told == {one: usage.requests for one, usage in self.truth.items()}, "report"
 
 
 ACCOUNTS = [
-    Account(*names) for names in (("a", "k", "m", "p"), ("a", "", "m", "q"), ("b", "", "n", "p"))
+    UsageKey(*names) for names in (("a", "k", "m", "p"), ("a", "", "m", "q"), ("b", "", "n", "p"))
 ]
 deaths = st.none() | st.builds(Death, st.integers(1, 25), st.sampled_from([0.0, 0.4, 1.0]))
 #: What happens: tasks end, time passes, or one or two count.
@@ -313,7 +315,7 @@ class Adding(Mortal):
     """Adds to what is there."""
 
     async def _put(
-        self, grain: Grain, number: int, part: int, found: Mapping[Account, Usage]
+        self, grain: Resolution, number: int, part: int, found: Mapping[UsageKey, Usage]
     ) -> None:
         kept = await self.usage.parts(grain, number, found)
         for account, usage in found.items():
@@ -325,24 +327,24 @@ class Overwriting(Mortal):
     """Lets who saw less have the last word."""
 
     async def _put(
-        self, grain: Grain, number: int, part: int, found: Mapping[Account, Usage]
+        self, grain: Resolution, number: int, part: int, found: Mapping[UsageKey, Usage]
     ) -> None:
         for account, usage in found.items():
             self.usage._kept.setdefault((grain, number, account), {})[part] = usage
 
 
-class Hasty(Settlement):
+class Hasty(UsageAggregator):
     """Says that a slice is counted before it is."""
 
     async def _count(self, first: int, end: int, *, again: bool) -> int:
         if first < end:
-            await self.usage.advance(Progress(twice=end) if again else Progress(once=end))
+            await self.usage.advance(Watermarks(twice=end) if again else Watermarks(once=end))
         for number in range(first, end):
             await self._settle(number, again=again)
         return 0
 
 
-class Careless(Settlement):
+class Careless(UsageAggregator):
     """Counts each slice once, and then closes its hour."""
 
     async def _count(self, first: int, end: int, *, again: bool) -> int:
@@ -356,8 +358,8 @@ class Careless(Settlement):
 @pytest.mark.parametrize(
     ("mortal", "settlement", "notices"),
     [
-        (Adding, Settlement, "twice|hours|days"),
-        (Overwriting, Settlement, "hours|days"),
+        (Adding, UsageAggregator, "twice|hours|days"),
+        (Overwriting, UsageAggregator, "hours|days"),
         (Mortal, Hasty, "hours|days"),
         (Mortal, Careless, "hours"),
     ],
@@ -418,7 +420,7 @@ def test_an_hour_goes_into_its_day_also_when_nobody_counted_for_days() -> None:
 
 def calls_told(world: World, *calls: int) -> None:
     for number, count in enumerate(calls):
-        figures = Figures()
+        figures = MinuteMetrics()
         figures.note_calls({("dynamodb", "Query"): count, ("sqs", "SendMessage"): count})
         minute = Minute(START_MS // MINUTE_MS + number, "m", figures)
         at_once(world.minutes.add(minute))
@@ -458,7 +460,7 @@ def test_shares_that_were_told_stay_when_calls_are_told_late() -> None:
 
 @hypothesis.given(st.integers(0, 10**6), st.lists(st.integers(0, 10**6), min_size=1, max_size=9))
 def test_all_shares_together_are_all_calls(calls: int, taken: list[int]) -> None:
-    accounts = {Account("t", "", "m", f"p{n}"): Usage(run_ms=ms) for n, ms in enumerate(taken)}
+    accounts = {UsageKey("t", "", "m", f"p{n}"): Usage(run_ms=ms) for n, ms in enumerate(taken)}
 
     share(calls, accounts)
 
@@ -471,7 +473,7 @@ class Rarely(MemoryUsage):
 
     asked = 0
 
-    async def progress(self) -> Progress:
+    async def progress(self) -> Watermarks:
         self.asked += 1
         if self.asked == 1:
             raise Unavailable
@@ -494,7 +496,7 @@ async def test_counting_goes_on_after_a_store_that_does_not_answer(
                 looked_twice.set()
                 await asyncio.Event().wait()
 
-    async with Settlement(usage=usage, minutes=MemoryMinutes()).running(Clock()):
+    async with UsageAggregator(usage=usage, minutes=MemoryMinutes()).running(Clock()):
         await looked_twice.wait()
 
     assert [LOOK_SECONDS] * 2 == slept

@@ -16,9 +16,9 @@ from inferline.usage.ledger import Entry
 from inferline.usage.minutes import (
     MINUTE_MS,
     ROWS_WAITING_MAX,
-    Figures,
     Minute,
     MinuteLedger,
+    MinuteMetrics,
     last_hour,
     total,
 )
@@ -54,7 +54,7 @@ class Moody(MemoryMinutes):
 
 @given(st.lists(st.integers(0, 900_000), min_size=1, max_size=60), st.floats(0, 1))
 def test_a_percentile_is_within_a_tenth_of_the_true_one(times: list[int], share: float) -> None:
-    figures = Figures()
+    figures = MinuteMetrics()
     for ms in times:
         figures.note(entry(total_ms=ms))
 
@@ -66,11 +66,11 @@ def test_a_percentile_is_within_a_tenth_of_the_true_one(times: list[int], share:
 
 
 def test_there_is_no_percentile_of_nothing() -> None:
-    assert Figures().percentile("first", 0.5) is None
+    assert MinuteMetrics().percentile("first", 0.5) is None
 
 
 def test_requests_errors_bytes_and_calls_are_counted() -> None:
-    figures = Figures()
+    figures = MinuteMetrics()
 
     figures.note(entry())
     figures.note(entry(code="queue_full", status=429, answer_bytes=0))
@@ -82,7 +82,7 @@ def test_requests_errors_bytes_and_calls_are_counted() -> None:
 
 
 def test_times_are_those_of_answers_without_an_error() -> None:
-    figures = Figures()
+    figures = MinuteMetrics()
 
     figures.note(entry(code="deadline_exceeded", status=504, total_ms=600_000))
     figures.note(entry(total_ms=1000))
@@ -91,7 +91,7 @@ def test_times_are_those_of_answers_without_an_error() -> None:
 
 
 def test_a_first_token_is_timed_in_streams_alone() -> None:
-    figures = Figures()
+    figures = MinuteMetrics()
 
     figures.note(entry(streamed=False))
 
@@ -99,7 +99,7 @@ def test_a_first_token_is_timed_in_streams_alone() -> None:
 
 
 def test_tokens_are_counted_with_errors_or_without() -> None:
-    figures = Figures()
+    figures = MinuteMetrics()
 
     figures.note(entry(input_tokens=3, output_tokens=5))
     figures.note(entry(code="cancelled", input_tokens=1))
@@ -109,7 +109,7 @@ def test_tokens_are_counted_with_errors_or_without() -> None:
 
 
 def test_who_tells_no_tokens_makes_no_figure_of_them() -> None:
-    figures = Figures()
+    figures = MinuteMetrics()
 
     figures.note(entry())
 
@@ -147,7 +147,7 @@ async def test_where_nothing_waits_nothing_is_written() -> None:
 
 
 def test_minutes_add_up_to_one() -> None:
-    one, two = Figures(), Figures()
+    one, two = MinuteMetrics(), MinuteMetrics()
     one.note(entry())
     two.note(entry(code="queue_full"))
 

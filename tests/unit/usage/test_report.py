@@ -18,19 +18,19 @@ from inferline.usage.usage import (
     HOUR_MS,
     MINUTE_MS,
     SLICE_MS,
-    Account,
-    Grain,
-    Progress,
+    Resolution,
     Usage,
+    UsageKey,
+    Watermarks,
 )
 from tests.support.seams import new_task
 
 #: Noon of a Wednesday, 2026-11-25.
 NOON_MS = 1_795_608_000_000
 NOW_MS = NOON_MS + 2 * MINUTE_MS
-A = Account("acme", "k1", "m1", "p1")
-B = Account("acme", "k2", "m2", "p1")
-C = Account("other", "k3", "m1", "p2")
+A = UsageKey("acme", "k1", "m1", "p1")
+B = UsageKey("acme", "k2", "m2", "p1")
+C = UsageKey("other", "k3", "m1", "p2")
 
 
 class DatedStore(MemoryStore):
@@ -50,14 +50,16 @@ class Place:
         self.usage = MemoryUsage(self.store)
 
     async def counted(self, until_ms: int = NOON_MS - SLICE_MS) -> None:
-        await self.usage.advance(Progress(once=until_ms // SLICE_MS))
+        await self.usage.advance(Watermarks(once=until_ms // SLICE_MS))
 
-    async def keep(self, grain: Grain, at_ms: int, account: Account, requests: int = 1) -> None:
+    async def keep(
+        self, grain: Resolution, at_ms: int, account: UsageKey, requests: int = 1
+    ) -> None:
         number, rest = divmod(at_ms, grain.ms)
         usage = Usage(requests=requests, answered=requests, output_tokens=10 * requests)
         await self.usage.put(grain, number, rest // grain.part_ms, {account: usage})
 
-    async def end(self, account: Account, at_ms: int) -> str:
+    async def end(self, account: UsageKey, at_ms: int) -> str:
         """A task that has ended; its id."""
         self.store.date_ms = at_ms
         task = replace(new_task(self.store), tenant=account.tenant, key_id=account.key_id)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from inferline.errors import RequestError
 from inferline.settings import Settings
-from inferline.validation.fields import Fields
+from inferline.validation.fields import FieldPolicy
 from inferline.validation.guard import STANDARD, Guard
 from inferline.validation.payload import read
 
@@ -410,5 +410,5 @@ def test_a_request_without_a_name_that_matters_passes(fields: dict[str, Any]) ->
 def test_a_gateway_that_was_told_nothing_has_every_limit() -> None:
     limits = {name: getattr(STANDARD, name) for name in STANDARD.__dataclass_fields__}
 
-    assert Fields(hosts=frozenset(), grammar_chars_max=16_384) == limits.pop("fields")
+    assert FieldPolicy(hosts=frozenset(), grammar_chars_max=16_384) == limits.pop("fields")
     assert inf not in limits.values()
