@@ -46,7 +46,7 @@ class FakeGateway:
     #: What each provider that asks for credentials gets.
     lends: Callable[[], Credentials | None] = lambda: None
     #: For which tenants each of its models is reserved, as far as it takes such tasks.
-    dedicated_name: list[str] = field(default_factory=list)
+    reserved: list[str] = field(default_factory=list)
     #: Who is faster than the provider, by model.
     faster: dict[str, Faster] = field(default_factory=dict)
     #: How many others serve each model.
