@@ -21,7 +21,7 @@ import pytest
 
 from tests.support.emulators import end, free_port
 
-START_SECONDS_MAX = 30.0
+START_SECONDS_MAX = 120.0
 MODEL = "test-model"
 
 T = TypeVar("T")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +12,7 @@ from inferline.local.failures import PartMissing
 from inferline.local.llm import model
 from tests.support.emulators import free_port
 from tests.support.line import Line, get_json, until
+from tests.support.once import locked
 
 
 def start_line(line: Line, *, slots: int, context: int, **environ: str) -> None:
@@ -28,7 +31,8 @@ def start_line(line: Line, *, slots: int, context: int, **environ: str) -> None:
 def model_path() -> str:
     """The model's file, fetched at the first time; CI has to have it, a laptop may be offline."""
     try:
-        return str(model.find(os.environ) or model.fetch(os.environ, lambda _: None))
+        with locked(Path(tempfile.gettempdir()) / f"inferline-model-{os.getuid()}.lock"):
+            return str(model.find(os.environ) or model.fetch(os.environ, lambda _: None))
     except PartMissing as missing:
         if os.environ.get("CI"):
             raise
