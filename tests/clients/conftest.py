@@ -90,7 +90,7 @@ def sights_of(line: Line) -> Callable[[str], Sights]:
             env=environment(),
             capture_output=True,
             encoding="utf-8",
-            timeout=150,
+            timeout=500,
         )
 
     def see(client: str) -> Sights:

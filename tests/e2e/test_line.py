@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from typing import Any
 
 import httpx
 import pytest
 
 from tests.support.line import MODEL, Line, running_line, until
+from tests.support.pace import within
 
 PATH = "/v1/chat/completions"
 CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]}
-SLOW = {"first": 0.05, "interval": 0.05, "tokens": 400}
+SLOW = {"first": 0.05, "interval": 1.0, "tokens": 600}
 
 
 def ask(line: Line, **body: Any) -> httpx.Response:
@@ -24,11 +26,10 @@ def ask(line: Line, **body: Any) -> httpx.Response:
 
 def leave_early(line: Line, body: dict[str, Any]) -> None:
     """Ask, wait until the backend is at it, and hang up."""
-    with (
-        suppress(httpx.ReadTimeout),
-        httpx.stream("POST", line.url + PATH, json=body, timeout=1.0) as response,
-    ):
-        next(response.iter_raw())
+    client = http.client.HTTPConnection(line.url.removeprefix("http://"), timeout=60)
+    client.request("POST", PATH, json.dumps(body), {"content-type": "application/json"})
+    until(lambda: line.backend_state()["running"], "the backend is at it")
+    client.close()
 
 
 def test_a_stream_is_delivered_while_the_backend_still_talks(line: Line) -> None:
@@ -40,13 +41,14 @@ def test_a_stream_is_delivered_while_the_backend_still_talks(line: Line) -> None
     """
     script = {"first": 0.05, "interval": 0.05, "tokens": 40}
     body = {**CHAT, "stream": True, "x_script": script}
-    with httpx.stream("POST", line.url + PATH, json=body, timeout=30) as response:
+    with httpx.stream("POST", line.url + PATH, json=body, timeout=60) as response:
         arrivals = [time.monotonic() for _ in response.iter_raw()]
 
     assert len(arrivals) >= 15
     assert arrivals[-1] - arrivals[0] > 0.05 * 40 / 2
 
 
+@pytest.mark.serial
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_leaves_frees_the_backends_slot_within_a_second(
     line: Line, stream: bool
@@ -55,8 +57,8 @@ def test_a_client_that_leaves_frees_the_backends_slot_within_a_second(
     leave_early(line, {**CHAT, "stream": stream, "x_script": {**SLOW, "hang": not stream}})
 
     left = time.monotonic()
-    until(lambda: not line.backend_state()["running"], "the slot is free", 5)
-    assert time.monotonic() - left < 1.0
+    until(lambda: not line.backend_state()["running"], "the slot is free")
+    assert time.monotonic() - left < within(1.0)
 
 
 def test_a_client_that_leaves_the_queue_is_never_served() -> None:
@@ -114,7 +116,7 @@ def test_a_stopped_provider_finishes_its_work_leaves_and_ends_cleanly() -> None:
 
 
 def test_what_a_stopped_provider_cannot_finish_goes_to_another() -> None:
-    with running_line() as line:
+    with running_line(INFERLINE_LEASE_SECONDS="5") as line:
         first = line.parts[-1]
         with ThreadPoolExecutor(1) as pool:
             asked = pool.submit(ask, line, x_script={"first": 3.0})
@@ -128,7 +130,7 @@ def test_what_a_stopped_provider_cannot_finish_goes_to_another() -> None:
             answer = asked.result()
 
         assert (200, "p2") == (answer.status_code, answer.headers["x-inferline-provider"])
-        assert 0 == first.process.wait(20)
+        assert 0 == first.process.wait(60)
 
 
 def test_a_gateway_that_restarts_loses_no_model_and_no_provider() -> None:
@@ -149,6 +151,6 @@ def test_two_gateways_serve_one_line() -> None:
         line.start_gateway()
 
         urls = [first, line.url]
-        answers = [httpx.post(url + PATH, json=CHAT, timeout=30) for url in urls * 3]
+        answers = [httpx.post(url + PATH, json=CHAT, timeout=60) for url in urls * 3]
 
         assert {200} == {answer.status_code for answer in answers}

@@ -21,5 +21,5 @@ async def gateway() -> AsyncIterator[Gateway]:
 @pytest.fixture
 async def client(gateway: Gateway) -> AsyncIterator[httpx.AsyncClient]:
     """A client of it."""
-    async with httpx.AsyncClient(base_url=gateway.url, timeout=20) as found:
+    async with httpx.AsyncClient(base_url=gateway.url, timeout=60) as found:
         yield found

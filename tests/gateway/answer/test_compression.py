@@ -93,7 +93,7 @@ async def test_each_piece_of_a_stream_can_be_read_when_it_is_there() -> None:
         taken = await gateway.take()
         for number in range(3):
             await taken.write(b"data: %d\n\n" % number)
-            assert b"data: %d\n\n" % number == await asyncio.wait_for(got.get(), 10)
+            assert b"data: %d\n\n" % number == await asyncio.wait_for(got.get(), 60)
         await taken.finish(tail=b"data: [DONE]\n\n")
         assert b"data: [DONE]\n\n" == await got.get()
         await sending

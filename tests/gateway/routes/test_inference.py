@@ -452,7 +452,7 @@ async def test_an_answer_that_takes_long_is_kept_open_with_blanks_before_it() ->
     async with running_gateway(blank_seconds=0.1) as gateway:
         await gateway.know()
         async with (
-            httpx.AsyncClient(base_url=gateway.url, timeout=20) as client,
+            httpx.AsyncClient(base_url=gateway.url, timeout=60) as client,
             client.stream("POST", PATH, json=ASKED) as response,
         ):
             pieces = response.aiter_raw()
@@ -471,7 +471,7 @@ async def test_an_answer_kept_open_that_fails_is_broken_off(outcome: dict[str, o
     async with running_gateway(blank_seconds=0.05) as gateway:
         await gateway.know()
         async with (
-            httpx.AsyncClient(base_url=gateway.url, timeout=20) as client,
+            httpx.AsyncClient(base_url=gateway.url, timeout=60) as client,
             client.stream("POST", PATH, json=ASKED) as response,
         ):
             taken = await gateway.take()

@@ -31,7 +31,7 @@ async def bearer(gateway: Gateway, role: Role) -> dict[str, str]:
 async def admin(locked: Gateway) -> AsyncIterator[httpx.AsyncClient]:
     """A client with an administrator's key."""
     headers = await bearer(locked, "admin")
-    async with httpx.AsyncClient(base_url=locked.url, timeout=20, headers=headers) as found:
+    async with httpx.AsyncClient(base_url=locked.url, timeout=60, headers=headers) as found:
         yield found
 
 

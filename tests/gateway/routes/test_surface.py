@@ -281,7 +281,7 @@ async def test_a_retry_of_a_form_adopts_its_task_with_the_body_that_it_had(
 
     asking = asyncio.create_task(client.post(TRANSCRIPTIONS, content=AGAIN, headers=retry))
     url = (await gateway.queue.make(MODEL))["default"]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while len(gateway.queue.messages(url)) < 2:  # noqa: ASYNC110 - a message sent has no event
             await asyncio.sleep(0.005)
     bodies = [Message.loads(text).body for text in gateway.queue.messages(url)]

@@ -266,7 +266,7 @@ async def test_another_tenants_task_is_not_there() -> None:
             await gateway.keys.put_key(key)
             headers.append({"authorization": f"Bearer {text}"})
         mine, others = headers
-        async with httpx.AsyncClient(base_url=gateway.url, timeout=20) as client:
+        async with httpx.AsyncClient(base_url=gateway.url, timeout=60) as client:
             asked = asyncio.create_task(client.post(PATH, json=ASKED, headers=mine))
             taken = await gateway.take()
             url = f"/v1/tasks/{taken.task.ref.id}"

@@ -320,7 +320,7 @@ async def test_how_long_a_key_is_remembered_is_a_setting_but_no_shorter_than_a_t
 ) -> None:
     async with (
         running_gateway(idempotency_seconds_kept=setting) as gateway,
-        httpx.AsyncClient(base_url=gateway.url, timeout=20) as client,
+        httpx.AsyncClient(base_url=gateway.url, timeout=60) as client,
     ):
         await gateway.know()
         asked = asyncio.create_task(client.post(PATH, json=ASKED, headers=KEYED))
@@ -383,7 +383,7 @@ async def test_a_key_whose_client_left_stands_for_a_new_task(
 async def test_a_key_is_its_tenants_alone() -> None:
     async with running_gateway(access="keys") as gateway:
         await gateway.know()
-        async with httpx.AsyncClient(base_url=gateway.url, timeout=20) as client:
+        async with httpx.AsyncClient(base_url=gateway.url, timeout=60) as client:
             for number, tenant in enumerate(("acme", "other")):
                 key, text = new_key("client", "n", tenant=tenant, now_ms=gateway.store.now_ms())
                 await gateway.keys.put_key(key)
@@ -417,7 +417,7 @@ async def test_a_clients_timeout_is_the_tasks_deadline(
 async def test_a_clients_timeout_is_no_more_than_the_settings_allow() -> None:
     async with running_gateway(request_seconds_max=5) as gateway:
         await gateway.know()
-        async with httpx.AsyncClient(base_url=gateway.url, timeout=20) as client:
+        async with httpx.AsyncClient(base_url=gateway.url, timeout=60) as client:
             headers = {"x-stainless-timeout": "3600"}
             asked = asyncio.create_task(client.post(PATH, json=ASKED, headers=headers))
             taken = await gateway.take()
