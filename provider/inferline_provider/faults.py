@@ -10,7 +10,10 @@ SHOULD_RETRY: Final = "x-should-retry"
 
 
 class Fault(Exception):
-    """The backend gave no usable answer."""
+    """Failure of the backend to give a usable answer."""
+
+    #: Metrics and spans name the fault so, as `error_type`; empty: by its class.
+    error_type = ""
 
 
 class Busy(Fault):
@@ -47,13 +50,17 @@ class KeyRefused(Fault):
 class HealthCheckFailed(Fault):
     """The backend answers its health check with another status than 200."""
 
+    error_type = "Unwell"
+
     def __init__(self, status: int) -> None:
         super().__init__(f"The backend answered {status} to GET /health.")
         self.status = status
 
 
 class BadAnswer(Fault):
-    """The backend failed. `answer` is what a client may be told of it when no attempt is left."""
+    """Failure of the backend. `answer` is for the client, once no attempt is left."""
+
+    error_type = "Broken"
 
     def __init__(self, reason: str, answer: BackendAnswer | None = None) -> None:
         super().__init__(reason)
@@ -67,6 +74,8 @@ class BadAnswer(Fault):
 class Unlisted(BadAnswer):
     """The backend has no list of its models."""
 
+    error_type = "Unlisted"
+
 
 class CannotContinue(Fault):
     """Nobody can honestly go on with what earlier attempts have left of the answer."""
@@ -79,13 +88,19 @@ class NotRepeated(CannotContinue):
 class CannotContinueHere(Fault):
     """This backend can't go on with an answer that others began. Another may."""
 
+    error_type = "Unfit"
+
 
 class Unreachable(BadAnswer):
-    """The backend does not answer at all."""
+    """Silence: the backend does not answer at all."""
+
+    error_type = "Silent"
 
 
 class SilentTooLong(BadAnswer):
     """The backend took the request and then sent nothing for too long."""
+
+    error_type = "Unheard"
 
     def __init__(self) -> None:
         super().__init__("The backend was silent for too long.")

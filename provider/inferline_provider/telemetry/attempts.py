@@ -183,7 +183,7 @@ class AttemptTelemetry:
             record.error = "cancelled"
             raise
         except Exception as error:
-            record.error = type(error).__name__
+            record.error = getattr(error, "error_type", "") or type(error).__name__
             raise
         finally:
             record.backend_seconds = self._clock.monotonic() - self._asked_at
