@@ -70,8 +70,8 @@ def line() -> Iterator[Line]:
 def come_and_go(line: Line) -> None:
     """Enrol a provider for the model that nobody is to serve, and have it leave."""
     told = {"id": "gone", "version": "1", "slots": 1, "models": [{"id": line.unserved}]}
-    httpx.post(f"{line.base_url}/providers", json=told).raise_for_status()
-    httpx.delete(f"{line.base_url}/providers/gone").raise_for_status()
+    httpx.post(f"{line.base_url}/providers", json=told, timeout=60).raise_for_status()
+    httpx.delete(f"{line.base_url}/providers/gone", timeout=60).raise_for_status()
 
 
 @pytest.fixture(scope="session")

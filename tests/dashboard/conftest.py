@@ -67,9 +67,9 @@ def chromium() -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the tests on one loop, which is the browser's."""
+    """Run the tests of the page on one loop, which is the browser's."""
     for item in items:
-        if "tests/dashboard/" in item.nodeid and pytest_asyncio.is_async_test(item):
+        if "browser" in getattr(item, "fixturenames", ()) and pytest_asyncio.is_async_test(item):
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-import pytest_asyncio
 
 from inferline.gateway.routes import page
 from tests.support.gateway import running_gateway
@@ -15,12 +14,12 @@ from tests.support.gateway import running_gateway
 FILES = sorted(path.name for path in page.folder().iterdir())
 
 
-@pytest_asyncio.fixture(loop_scope="session")
+@pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
     """A client without a key of a gateway that asks for keys."""
     async with (
         running_gateway(access="keys") as gateway,
-        httpx.AsyncClient(base_url=gateway.url) as found,
+        httpx.AsyncClient(base_url=gateway.url, timeout=60) as found,
     ):
         yield found
 

@@ -67,7 +67,7 @@ async def test_tokens_are_counted_and_it_is_said_why_a_provider_takes_no_work(
     await page.click("#send")
     await expect(page.locator("#ask-status")).to_contain_text("Done in")
 
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=60) as client:
         await client.post(f"{scripted}/_script/health", json={"ok": False})
 
     some = re.compile("^[1-9]")

@@ -52,8 +52,8 @@ SUPERVISOR = """
 import asyncio, json, sys
 from pathlib import Path
 from inferline.local import web
-from inferline.local.part import Part
-from inferline.local.supervisor import Supervisor
+from inferline.local.processes.part import Part
+from inferline.local.processes.supervisor import Supervisor
 
 folder = Path(sys.argv[1])
 parts = []

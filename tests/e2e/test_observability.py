@@ -54,7 +54,10 @@ def test_both_sides_tell_prometheus_of_a_request(watched: Watched) -> None:
     gateway = httpx.get(f"{watched.line.url}/metrics", timeout=60).text
     provider = until(
         lambda: (
-            value(text := httpx.get(f"{watched.provider_url}/metrics").text, count, **CHAT) and text
+            value(
+                text := httpx.get(f"{watched.provider_url}/metrics", timeout=60).text, count, **CHAT
+            )
+            and text
         ),
         "the attempt is told",
     )

@@ -202,7 +202,7 @@ def test_openai_python_streams_an_answer(line: Line) -> None:
 
 def test_a_client_that_leaves_a_stream_frees_the_slot_within_a_second(line: Line) -> None:
     body = {**SAME, **CHAT, "max_tokens": CONTEXT - 100, "ignore_eos": True, "stream": True}
-    with httpx.stream("POST", f"{line.url}/v1/chat/completions", json=body) as response:
+    with httpx.stream("POST", f"{line.url}/v1/chat/completions", json=body, timeout=60) as response:
         next(response.iter_raw())
         assert 1 == busy(line)
 

@@ -42,7 +42,7 @@ class Pair:
         line.start_provider("good", self.good)
 
     def script(self, url: str, **fields: Any) -> None:
-        httpx.post(f"{url}/_script/default", json=fields).raise_for_status()
+        httpx.post(f"{url}/_script/default", json=fields, timeout=60).raise_for_status()
 
     def calls(self, url: str) -> int:
         state = self.line.backend_state(url) or {"calls_by_path": {}}

@@ -76,7 +76,7 @@ async def test_a_large_body_is_a_413_told_by_its_length_or_by_its_bytes() -> Non
 
     async with (
         running_gateway(body_bytes_max=1000) as gateway,
-        httpx.AsyncClient(base_url=gateway.url) as client,
+        httpx.AsyncClient(base_url=gateway.url, timeout=60) as client,
     ):
         told = await client.post(PATH, content=b"x" * 1001)
         untold = await client.post(PATH, content=pieces())
@@ -108,7 +108,7 @@ async def test_a_control_route_reads_no_large_body_before_it_asks_for_a_key() ->
 
 async def test_a_length_of_thousands_of_digits_is_a_413(gateway: Gateway) -> None:
     transport = httpx.ASGITransport(create_app(gateway.office))
-    async with httpx.AsyncClient(base_url="http://x", transport=transport) as client:
+    async with httpx.AsyncClient(base_url="http://x", transport=transport, timeout=60) as client:
         length = {"content-length": "9" * 5000}
         response = await client.post(PATH, content=b"{}", headers=length)
 
@@ -231,7 +231,7 @@ async def test_a_slow_body_that_stops_is_no_error_in_the_log(
         while not gateway.entries:  # noqa: ASYNC110  # a list tells nobody of what it gets
             await asyncio.sleep(0.01)
 
-    async with httpx.AsyncClient(base_url=gateway.url) as client:
+    async with httpx.AsyncClient(base_url=gateway.url, timeout=60) as client:
         assert 200 == (await client.get("/health")).status_code
     assert [(499, "cancelled")] == [(entry.status, entry.code) for entry in gateway.entries]
     assert [] == [record for record in caplog.records if record.levelname == "ERROR"]

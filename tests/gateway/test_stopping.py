@@ -133,7 +133,9 @@ async def test_a_call_that_the_server_cuts_off_is_no_client_that_left(
 ) -> None:
     app = create_app(gateway.office)
     async with httpx.AsyncClient(
-        transport=httpx.ASGITransport(app), base_url="http://gateway"
+        transport=httpx.ASGITransport(app),
+        base_url="http://gateway",
+        timeout=60,
     ) as client:
         asked = asyncio.create_task(client.post(PATH, json={**ASKED, "stream": stream}))
         taken = await gateway.take()
@@ -181,7 +183,9 @@ async def test_what_is_cut_off_while_it_is_still_read_is_told_so(gateway: Gatewa
         await asyncio.Event().wait()
 
     async with httpx.AsyncClient(
-        transport=httpx.ASGITransport(app), base_url="http://gateway"
+        transport=httpx.ASGITransport(app),
+        base_url="http://gateway",
+        timeout=60,
     ) as client:
         asked = asyncio.create_task(client.post(PATH, content=body()))
         await reading.wait()

@@ -145,7 +145,7 @@ def test_models_and_providers_are_listed(made: Made) -> None:
 
 @pytest.mark.parametrize("name", ["x-api-key", "api-key"])
 def test_a_key_may_stand_where_each_sdk_puts_it(made: Made, name: str) -> None:
-    told = httpx.get(f"{made.url}/v1//models/", headers={name: made.key})
+    told = httpx.get(f"{made.url}/v1//models/", headers={name: made.key}, timeout=60)
     head = httpx.head(f"{made.url}/v1/models", headers={name: made.key})
 
     assert [200, 200] == [told.status_code, head.status_code]

@@ -142,7 +142,7 @@ async def asked(**settings: float) -> AsyncIterator[tuple[Taken, asyncio.Queue[b
 
     async with (
         running_gateway(**settings) as gateway,
-        httpx.AsyncClient(base_url=gateway.url) as client,
+        httpx.AsyncClient(base_url=gateway.url, timeout=60) as client,
     ):
         await gateway.know()
         reading = asyncio.create_task(read(client))

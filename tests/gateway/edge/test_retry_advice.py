@@ -75,7 +75,7 @@ async def test_a_backends_final_no_is_asked_for_once(gateway: Gateway, status: i
 async def test_a_key_that_is_refused_is_shown_once() -> None:
     async with (
         running_gateway(access="keys") as gateway,
-        httpx.AsyncClient(base_url=gateway.url) as client,
+        httpx.AsyncClient(base_url=gateway.url, timeout=60) as client,
     ):
         responses = [
             await client.post(PATH, json=ASKED),

@@ -256,7 +256,7 @@ async def test_of_very_many_tasks_each_models_are_told(
 async def test_an_overview_is_of_now_after_nobody_has_looked_for_long() -> None:
     async with (
         running_gateway() as gateway,
-        httpx.AsyncClient(base_url=gateway.url) as client,
+        httpx.AsyncClient(base_url=gateway.url, timeout=60) as client,
     ):
         await gateway.know()
         await overview(client)

@@ -139,7 +139,7 @@ async def test_a_stream_and_an_error_tell_it_too(
 
 
 async def test_where_there_are_no_limits_nothing_is_told(gateway: Gateway) -> None:
-    async with httpx.AsyncClient(base_url=gateway.url) as client:
+    async with httpx.AsyncClient(base_url=gateway.url, timeout=60) as client:
         response = await answered(gateway, client.post(PATH, json=CHAT))
 
     assert 200 == response.status_code

@@ -155,7 +155,7 @@ async def test_a_refused_request_is_a_span_without_the_model_it_made_up(
     with receiving() as receiver, exporting(receiver, monkeypatch) as tracers:
         async with (
             running_gateway(tracer=tracers[0]) as gateway,
-            httpx.AsyncClient(base_url=gateway.url) as client,
+            httpx.AsyncClient(base_url=gateway.url, timeout=60) as client,
         ):
             await client.post(PATH, json={**ASKED, "model": CANARY})
 
