@@ -19,7 +19,7 @@ ASKED = {"model": MODEL, "messages": [{"role": "user", "content": "Hi 😀"}], "
 
 async def until(gateway: Gateway, state: State) -> None:
     """Return when the only task is in ``state``."""
-    for _ in range(500):
+    for _ in range(6000):
         if [state] == [task.state for task in gateway.store._tasks.values()]:
             return
         await asyncio.sleep(0.01)

@@ -179,7 +179,7 @@ async def test_the_second_readers_leaving_ends_nothing_for_the_first(
 
 
 async def ended(gateway: Gateway, taken: Taken, state: State) -> None:
-    for _ in range(500):
+    for _ in range(6000):
         row = gateway.store.task(taken.task.ref)
         if row is not None and row.state is state:
             return
