@@ -74,8 +74,7 @@ class Settings:
 
     access: str = _setting(
         "open",
-        "Who may ask: `keys` takes only callers with a key, `open` everybody who reaches the "
-        "gateway.",
+        "Who may ask: `keys` takes only callers with a key, `open` everybody.",
         choices=("open", "keys"),
     )
     provider_token: str = _setting(
@@ -179,8 +178,7 @@ class Settings:
         60.0, "How long past that a provider goes on with an answer that nobody reads."
     )
     cancel_seconds: float = _setting(
-        0.4,
-        "Between two looks of a provider at its tasks: how late it hears that one was cancelled.",
+        0.4, "Between two looks of a provider at its tasks: how late it hears of a cancelled one."
     )
     no_provider_seconds: float = _setting(
         20.0, "How long a request waits while no provider serves its model. Longer: 503."
@@ -230,11 +228,7 @@ class Settings:
         "model.",
     )
     overview_seconds: float = _setting(3.0, "How old the overview may be that a gateway shows.")
-    figures_seconds: float = _setting(
-        5.0,
-        "Between two writes of the figures of a gateway's requests, which overviews are made of. "
-        "On AWS Lambda: a minute.",
-    )
+    figures_seconds: float = _setting(5.0, "Between two writes of a gateway's figures.")
 
     lease_seconds: float = _setting(
         30.0, "How long a claim holds unless renewed; it is renewed at a third of that."
