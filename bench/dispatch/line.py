@@ -13,11 +13,11 @@ from typing import Any
 from bench.dispatch.trace import Fate, Host, Request, Trace, make
 from bench.sim import virtual_time
 from bench.sim.far import FarQueue, FarStore
-from bench.sim.virtual_line import Door, HealthyServer, Response, line, office, provide
+from bench.sim.virtual_line import Gateway, HealthyServer, ProviderRoutes, Response, provide
 from bench.sim.virtual_time import VirtualClock
 from inferline.fleet.enrolment import Enrolment, Grant, OfferedModel
+from inferline.memory.bodies import MemoryBodies
 from inferline.memory.registry import MemoryRegistry
-from inferline.memory.tasks import MemoryBodies
 from inferline.settings import Settings
 from inferline.validation import payload
 from inferline_provider import provider, settings
@@ -50,7 +50,7 @@ class Server(HealthyServer):
         yield Response(json.dumps({"choices": [], "usage": usage}).encode())
 
 
-class Indifferent(Door):
+class Indifferent(ProviderRoutes):
     """A gateway that tells nobody that others are faster."""
 
     async def enrol(self, enrolment: Enrolment) -> Grant:
@@ -66,9 +66,9 @@ class World:
         self.store, self.bodies = FarStore(chance), MemoryBodies()
         self.queue = FarQueue(chance, self.store.now_ms)
         self.registry = MemoryRegistry(VirtualClock())
-        self.line = line(SETTINGS, self, self.registry)
-        door = Door if is_aware else Indifferent
-        self._door = door(office(self.line, self.registry, self.queue))
+        self.gateway = Gateway(SETTINGS, self, self.registry, self.queue)
+        routes = ProviderRoutes if is_aware else Indifferent
+        self._routes = routes(self.gateway.enrolments)
         self._warm = make(seed=-seed, fleet=trace.fleet, load=WARM_LOAD, seconds=WARM_SECONDS)
         #: How the requests of the trace fared, by their number.
         self.fates: dict[int, Fate] = {}
@@ -102,8 +102,10 @@ class World:
         await asyncio.gather(*providers)
 
     async def _provide(self, number: int, host: Host, stopping: provider.Stopping) -> None:
-        chosen = settings.Settings(base_url="", backend="", id=f"p{number}", slots=host.slots)
-        await provide(chosen, Server(self, number), self, self._door, stopping)
+        chosen = settings.ProviderSettings(
+            base_url="", backend="", id=f"p{number}", slots=host.slots
+        )
+        await provide(chosen, Server(self, number), self, self._routes, stopping)
 
     async def _play(self, trace: Trace, first: int) -> None:
         """Send the requests when it is time, numbered from ``first`` on; wait until all ended."""
@@ -117,8 +119,10 @@ class World:
         sent, self._ended[number] = time(), ended
         asked = {"model": MODEL, "number": number, "tokens": request.tokens}
         body = json.dumps(asked).encode()
-        task = await self.line.draft(f"req_{number}", PATH, payload.read(body), body)
-        await self.line.submit(task, body)
+        submitter = self.gateway.submitter
+        await submitter.submit(
+            await submitter.prepare(f"req_{number}", PATH, payload.read(body), body)
+        )
         await ended.wait()
         begun, host = self._begun[number]
         self.fates[number] = Fate(begun - sent, time() - sent, host)

@@ -38,7 +38,7 @@ from inferline_provider.serve.attempt_context import AttemptContext
 from inferline_provider.serve.diagnosis import Diagnosis
 from inferline_provider.serve.failed_tasks import FailedTasks
 from inferline_provider.serve.leases import Leases
-from inferline_provider.settings import Settings
+from inferline_provider.settings import ProviderSettings
 from inferline_provider.spot import SpotWatch, watch
 from inferline_provider.telemetry.attempts import (
     UNTOLD,
@@ -102,7 +102,7 @@ class Stopping:
 
 
 async def run(
-    settings: Settings,
+    settings: ProviderSettings,
     open_stores: OpenStores,
     stopping: Stopping,
     clock: Clock | None = None,
@@ -145,7 +145,7 @@ class Provider:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: ProviderSettings,
         health: BackendHealth,
         gateway: GatewayClient,
         credentials: GrantedCredentials,
@@ -207,7 +207,7 @@ class Provider:
             stores.queue,
             self._clock,
             terms.lease_seconds,
-            terms.orphan_seconds,
+            terms.unread_task_seconds,
             terms.cancel_seconds,
         )
         self._writer = ChunkWriter(

@@ -14,8 +14,6 @@ from inferline.http.response import Response
 
 log = logging.getLogger(__name__)
 
-#: Where every EC2 instance finds what there is to know of itself.
-ENDPOINT: Final = "http://169.254.169.254"
 #: Between two looks, as AWS advises, seconds.
 LOOK_SECONDS: Final = 5.0
 #: The address is on the instance itself: who does not answer soon is not there.

@@ -50,7 +50,7 @@ class Seen:
         return getattr(self.page, name)
 
     async def text(self, selector: str) -> str:
-        """What one element says."""
+        """Return what one element says."""
         return " ".join((await self.page.inner_text(selector)).split())
 
 
@@ -62,7 +62,7 @@ def missing(what: str) -> NoReturn:
 
 
 def chromium() -> str:
-    """The path of Chromium. Skips the test without one."""
+    """Return the path of Chromium. Skips the test without one."""
     return shutil.which("chromium") or shutil.which("google-chrome") or missing("Chromium")
 
 
@@ -75,7 +75,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def browser() -> AsyncIterator[Browser]:
-    """Start a browser, in which each test has pages of its own."""
+    """Yield a browser, in which each test has pages of its own."""
     path = chromium()
     async with async_playwright() as playwright:
         started = await playwright.chromium.launch(executable_path=path, args=list(FLAGS))
@@ -137,7 +137,7 @@ async def _refuse(seen: Seen, dialog: Any) -> None:
 
 @pytest.fixture(scope="session")
 def pictures() -> Path:
-    """Where pictures of the page are kept, for a person to look at."""
+    """Return where pictures of the page are kept, for a person to look at."""
     folder = Path(os.environ.get("DASHBOARD_PICTURES", "build/pictures"))
     folder.mkdir(parents=True, exist_ok=True)
     return folder

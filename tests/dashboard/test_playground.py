@@ -14,15 +14,15 @@ from tests.support.line import MODEL, Line, running_line
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Line]:
-    """A line whose silent providers are soon gone."""
+    """Yield a line whose silent providers are soon gone."""
     short = {
         "INFERLINE_ENROL_SECONDS": "1",
         "INFERLINE_SILENT_SECONDS": "4",
         "INFERLINE_NO_PROVIDER_SECONDS": "10",
         **QUICK,
     }
-    with running_line("--tokens", "40", "--tokens-per-second", "20", **short) as found:
-        yield found
+    with running_line("--tokens", "40", "--tokens-per-second", "20", **short) as running:
+        yield running
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from inferline.accounts.caller import ANYONE
@@ -15,11 +16,12 @@ from inferline.fleet.registry import Model, Provider
 from inferline.gateway.answer.answer import Answer
 from inferline.gateway.answer.request_log import RequestLog
 from inferline.gateway.catalogue import Catalogue
-from inferline.gateway.polling import SharedPoller
+from inferline.gateway.parts import assemble
 from inferline.gateway.submit import repeat
-from inferline.gateway.submit.submission import Line
+from inferline.gateway.submit.submission import Submitter
+from inferline.memory.bodies import MemoryBodies
 from inferline.memory.registry import MemoryRegistry
-from inferline.memory.tasks import MemoryBodies
+from inferline.memory.stores import memory_stores
 from inferline.settings import Settings
 from inferline.tasks.queue import Delivery, Depth
 from inferline.tasks.task import Task
@@ -44,7 +46,7 @@ SETTINGS = Settings(
     flush_seconds=0.05,
     no_provider_seconds=1e6,
     reader_seconds=4.0,
-    orphan_seconds=2.0,
+    unread_task_seconds=2.0,
 )
 TERMS = Terms.model_validate(SETTINGS)
 PATH = "/v1/completions"
@@ -89,17 +91,15 @@ class Gateway(Process):
         loop.run_until_complete(registry.put_models(models))
         loop.run_until_complete(registry.put_provider(provider))
         loop.run_until_complete(FleetAggregator(registry, 0.0).changed())
-        seam = Seam(wire, store)
-        catalogue = Catalogue(registry, NoDepths(), wire.clock, 1e9)  # type: ignore[arg-type]
-        self.line = Line(
-            settings=SETTINGS,
-            clock=wire.clock,
-            store=seam,
+        stores = replace(
+            memory_stores(wire.clock),
+            store=Seam(wire, store),
             queue=Seam(wire, queue),
-            bodies=MemoryBodies(),
-            catalogue=catalogue,
-            watch=SharedPoller(seam),
+            registry=registry,
         )
+        catalogue = Catalogue(registry, NoDepths(), wire.clock, 1e9)  # type: ignore[arg-type]
+        parts = assemble(stores, SETTINGS, wire.clock)
+        self.submitter = Submitter(replace(parts, catalogue=catalogue))
 
 
 class NoDepths:
@@ -130,25 +130,27 @@ class Client:
 
     @property
     def settled(self) -> bool:
-        """Whether nothing more comes to this client, or nobody is there to take it."""
+        """Return whether nothing more comes to this client, or nobody is there to take it."""
         return self.ended or self.gone or self.refused is not None or self.gateway.wire.dead
 
     async def ask(self, reader: Any = None) -> None:
         """Do what the route does; ``reader`` instead of the answer's own."""
-        line, model = self.gateway.line, self.gateway.model
+        submitter, model = self.gateway.submitter, self.gateway.model
         asked = {"model": model, "prompt": PROMPT, "stream": self.streamed}
         body = json.dumps(asked).encode()
-        visit = RequestLog(line, PATH, ANYONE)
+        visit = RequestLog(submitter.parts, PATH, ANYONE)
         visit.payload = read(body)
         try:
-            draft = await line.draft(f"t{self._number}", PATH, visit.payload, body)
-            told = {"is_retry": self._again, "key": self._key, "is_gone": self._is_gone}
-            seat = await repeat.submit(line, draft, body, **told)
+            submission = await submitter.prepare(f"t{self._number}", PATH, visit.payload, body)
+            how = {"is_retry": self._again, "key": self._key, "is_gone": self._is_gone}
+            seat = await repeat.submit(submitter, submission, **how)
         except InferLineError as error:
             self.refused = error
             return
         self.task = visit.task = seat.task
-        answer = Answer(line, seat.task, visit, streamed=self.streamed, joined=seat.joined)
+        answer = Answer(
+            submitter.parts, seat.task, visit, streamed=self.streamed, joined=seat.joined
+        )
         if reader is not None:
             answer._reader = reader(self.task.ref, streamed=self.streamed)
         await answer({}, self._receive, self._send)
@@ -216,7 +218,7 @@ class Host(Process):
             patience_seconds=0.2,
         )
         self._slots = Slots(SLOTS, wire.clock, lambda: None)
-        limits = TERMS.lease_seconds, TERMS.orphan_seconds, TERMS.cancel_seconds
+        limits = TERMS.lease_seconds, TERMS.unread_task_seconds, TERMS.cancel_seconds
         self.leases = Leases(seam, self._queue, wire.clock, *limits)
         context = AttemptContext(
             provider=name,
@@ -244,17 +246,17 @@ class Host(Process):
         """Take a message, if there is one, and deal with it."""
         if self.leaving or not self._slots.take(1):
             return
-        found: list[Delivery] = []
+        deliveries: list[Delivery] = []
         with suppress(InferLineError):
-            found = await self._queue.receive(
+            deliveries = await self._queue.receive(
                 self._url,
                 limit=1,
                 wait_seconds=0,
                 visibility_timeout_seconds=self.leases.visibility_timeout_seconds,
             )
-        if not found:
+        if not deliveries:
             self._slots.give(1)
-        for delivery in found:
+        for delivery in deliveries:
             heard.append(delivery)
             self.crew.start(delivery)
 

@@ -40,22 +40,22 @@ NAMES = {
 }
 
 
-def context(**switches: Any) -> dict[str, Any]:
-    """The context of cdk.json with some switches changed, and no bundle made."""
+def context(**options: Any) -> dict[str, Any]:
+    """The context of cdk.json with some options changed, and no bundle made."""
     ours: dict[str, Any] = json.loads((ROOT / "cdk.json").read_text())["context"]
-    return {**ours, "aws:cdk:bundling-stacks": [], **switches}
+    return {**ours, "aws:cdk:bundling-stacks": [], **options}
 
 
-def synthesised(folders: pytest.TempPathFactory, **switches: Any) -> Template:
-    """Return the template of the stack with these switches; each is made once in a run."""
+def synthesised(folders: pytest.TempPathFactory, **options: Any) -> Template:
+    """Return the template of the stack with these options; each is made once in a run."""
 
     def synthesise(path: Path) -> None:
         from infra.stack import app
 
-        assembly = app(context(**switches)).synth()
+        assembly = app(context(**options)).synth()
         path.write_text(json.dumps(assembly.stacks[0].template))
 
-    name = hashlib.sha256(json.dumps(switches, sort_keys=True).encode()).hexdigest()[:16]
+    name = hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:16]
     return Template(json.loads(once(folders, f"template-{name}.json", synthesise).read_text()))
 
 

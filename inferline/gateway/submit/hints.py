@@ -39,7 +39,7 @@ class Patience:
     first_seconds: float = inf
 
     @classmethod
-    def told(cls, headers: Headers, settings: Settings, *, streamed: bool) -> Patience:
+    def of(cls, headers: Headers, settings: Settings, *, streamed: bool) -> Patience:
         """
         As the client's timeouts have it; what makes no sense is as if it were not there.
 
@@ -49,9 +49,9 @@ class Patience:
         total, read = _seconds(headers, TOTAL_TIMEOUT), _seconds(headers, READ_TIMEOUT)
         shortest = min(total, read)
         if streamed:
-            waits = shortest < settings.head_seconds_max
+            waits = shortest < settings.first_byte_wait_seconds
             return cls(first_seconds=shortest + MARGIN_SECONDS if waits else inf)
-        if read >= settings.blank_seconds:
+        if read >= settings.keepalive_after_seconds:
             shortest = total
         return cls(shortest + MARGIN_SECONDS)
 

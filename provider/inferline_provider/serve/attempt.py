@@ -363,7 +363,7 @@ class Attempt:
     async def _write_end(self, end: _End) -> None:
         store, queue = self._context.store, self._context.queue
         if isinstance(end, HandBack):
-            await store.hand_back(self.task, spared=end.spared, unfit=end.unfit)
+            await store.hand_back(self.task, counts=not end.spared, unfit=end.unfit)
             self._ending = "handed_back"
             return await queue.change_visibility([self.delivery], end.hide_seconds)
         if end is None:
@@ -379,7 +379,7 @@ class Attempt:
         """Leave a task that is not ours alone; only the message of an ended one goes."""
         ref = self.task.ref
         try:
-            found = (await self._context.store.states([ref])).get(ref)
+            found = (await self._context.store.statuses([ref])).get(ref)
             if found is not None and found.state.terminal:
                 await self._context.queue.delete([self.delivery])
         except Unavailable:
