@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import pytest_asyncio
 from playwright.async_api import expect
 
 from inferline.accounts.keys import new_key
@@ -36,10 +37,10 @@ HOSTILE = (
 )
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def gateway() -> AsyncIterator[Gateway]:
     """Yield a gateway that knows one model with one provider."""
-    async with running_gateway(no_provider_seconds=30) as running:
+    async with running_gateway(no_provider_seconds=30, overview_seconds=0.2) as running:
         await running.know()
         yield running
 

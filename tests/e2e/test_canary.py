@@ -37,7 +37,7 @@ from tests.support.emulators import free_port
 from tests.support.leaky_backend import HEADERS
 from tests.support.line import get_json, until
 
-pytestmark = pytest.mark.timeout(170)
+pytestmark = pytest.mark.timeout(600)
 
 #: Groups, which nobody raises, and what is between a provider and the store.
 NOT_MET = {

@@ -228,7 +228,7 @@ async def test_expired_ones_are_renewed_at_once() -> None:
 
         for _ in range(3):
             around.credentials.expired()
-        await until(lambda: key(around) == "2", seconds=3)
+        await until(lambda: key(around) == "2")
 
         await asyncio.sleep(0.5)
         assert "2" == key(around)

@@ -122,7 +122,7 @@ async def test_a_provider_drains_at_a_notice_and_hands_back_what_does_not_fit() 
             task = await around.submit({"stream": True})
             await until(lambda: len(around.store.chunks(task.ref, 1)) > 2)
             metadata.notice = {"action": "terminate", "time": "2020-01-01T00:00:00Z"}
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(60):
                 await around.running
             row = around.row(task)
 

@@ -125,7 +125,7 @@ class World:
         model: str = "test-model",
         tier: Tier = "default",
         path: str = "/v1/chat/completions",
-        seconds: float = 30.0,
+        seconds: float = 600.0,
         attempts: int = 3,
         keyed: bool = False,
         sha256: str | None = None,
@@ -174,7 +174,7 @@ class World:
         row: Task = self.store.task(task.ref)
         return row
 
-    async def ended(self, task: Task, seconds: float = 10.0) -> Task:
+    async def ended(self, task: Task, seconds: float = 60.0) -> Task:
         """The task's row once it has ended and its message is gone."""
         await until(lambda: self.row(task).state.terminal, seconds)
         url = (await self.queue.make(task.registry_name))[task.tier]
@@ -225,11 +225,11 @@ async def world(
         finally:
             around.stopping.ask()
             around.stopping.ask()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 await asyncio.gather(around.running, return_exceptions=True)
 
 
-async def until(holds: Callable[[], Any], seconds: float = 10.0) -> None:
+async def until(holds: Callable[[], Any], seconds: float = 60.0) -> None:
     """Return once something holds; fails when that takes too long."""
     async with asyncio.timeout(seconds):
         while not holds():  # noqa: ASYNC110 - what is waited for has no event

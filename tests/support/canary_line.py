@@ -241,7 +241,7 @@ def staged(start_others: Callable[[Stage], None]) -> Iterator[Stage]:
         line.environ |= {**ENVIRON, "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}
         line.start_gateway(INFERLINE_DRAIN_SECONDS="1")
         keys = asyncio.run(_keys(line.emulator_url, aviary))
-        client = stack.enter_context(httpx.Client(timeout=40))
+        client = stack.enter_context(httpx.Client(timeout=60))
         stage = Stage(line, aviary, collector, keys, client)
         for model in (MODEL, BAD):
             mouth = stage.mouths[model] = Mouth(model, aviary)
@@ -271,7 +271,7 @@ def served(stage: Stage) -> set[str]:
     return {model for provider in found for model in provider["models"]}
 
 
-def wait(look: Callable[[], Any], what: str, seconds: float = 30.0) -> Any:
+def wait(look: Callable[[], Any], what: str, seconds: float = 120.0) -> Any:
     """What ``look`` gives as soon as that is true; in any thread. Raises TimeoutError."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

@@ -152,13 +152,7 @@ async def running_gateway(
     app = create_app(assemble(stores, chosen, clock, ledgers=[ledger, counted], tracer=tracer))
     page.add(app)
     metrics.add(app, counted)
-    config = uvicorn.Config(app, port=0, log_level="warning", ws="none", http=Http1Protocol)
-    server = uvicorn.Server(config)
-    serving = asyncio.create_task(server._serve())
-    while not server.started:  # noqa: ASYNC110  # uvicorn sets a flag and tells nobody
-        await asyncio.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    try:
+    async with _serving(app) as port:
         yield Gateway(
             url=f"http://127.0.0.1:{port}",
             app=app,
@@ -171,6 +165,30 @@ async def running_gateway(
             meters=stores.meters,
             entries=ledger.entries,
         )
+
+
+@asynccontextmanager
+async def _serving(app: Any) -> AsyncIterator[int]:
+    """Serve an app by uvicorn, but without its main loop, which ticks each 0.1 s."""
+    config = uvicorn.Config(app, port=0, log_level="warning", ws="none", http=Http1Protocol)
+    server = uvicorn.Server(config)
+    config.load()
+    server.lifespan = config.lifespan_class(config)
+    await server.startup()
+    await server.on_tick(0)  # It writes the header `Date`.
+    try:
+        yield server.servers[0].sockets[0].getsockname()[1]
     finally:
-        server.should_exit = True
-        await serving
+        await _end(server)
+
+
+async def _end(server: uvicorn.Server) -> None:
+    """Return once every connection and call has ended."""
+    for listener in server.servers:
+        listener.close()
+    state = server.server_state
+    for connection in list(state.connections):
+        connection.shutdown()
+    while state.connections or state.tasks:  # noqa: ASYNC110  # uvicorn keeps sets, no events
+        await asyncio.sleep(0.002)
+    await server.lifespan.shutdown()

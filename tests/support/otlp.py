@@ -93,4 +93,4 @@ def receiving() -> Iterator[Receiver]:
             yield found
         finally:
             server.shutdown()
-            thread.join(10)
+            thread.join(60)

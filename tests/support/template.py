@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pytest
+
+from tests.support.once import once
 
 ROOT = Path(__file__).parents[2]
 ACCOUNT = "123456789012"
@@ -41,12 +46,17 @@ def context(**options: Any) -> dict[str, Any]:
     return {**ours, "aws:cdk:bundling-stacks": [], **options}
 
 
-def synthesised(**options: Any) -> Template:
-    """The template of the stack with these options."""
-    from infra.stack import app
+def synthesised(folders: pytest.TempPathFactory, **options: Any) -> Template:
+    """Return the template of the stack with these options; each is made once in a run."""
 
-    assembly = app(context(**options)).synth()
-    return Template(assembly.stacks[0].template)
+    def synthesise(path: Path) -> None:
+        from infra.stack import app
+
+        assembly = app(context(**options)).synth()
+        path.write_text(json.dumps(assembly.stacks[0].template))
+
+    name = hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:16]
+    return Template(json.loads(once(folders, f"template-{name}.json", synthesise).read_text()))
 
 
 @dataclass(frozen=True)

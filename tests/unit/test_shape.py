@@ -55,16 +55,21 @@ def functions(path: Path) -> Iterator[tuple[str, int]]:
             yield node.name, (node.end_lineno or node.lineno) - node.lineno + 1
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=named)
-def test_a_function_fits_on_a_screen(path: Path) -> None:
-    long = {name: lines for name, lines in functions(path) if lines > FUNCTION_LINES_MAX}
+def test_a_function_fits_on_a_screen() -> None:
+    long = {
+        (named(path), name): lines
+        for path in SOURCES
+        for name, lines in functions(path)
+        if lines > FUNCTION_LINES_MAX
+    }
 
     assert long == {}
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=named)
-def test_a_module_is_one_idea_long(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= MODULE_LINES_MAX
+def test_a_module_is_one_idea_long() -> None:
+    counts = {named(path): len(path.read_text().splitlines()) for path in SOURCES}
+
+    assert {} == {name: lines for name, lines in counts.items() if lines > MODULE_LINES_MAX}
 
 
 def test_the_readme_is_a_front_door() -> None:
@@ -75,7 +80,7 @@ def test_the_readme_is_a_front_door() -> None:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     folder = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr
     [built] = folder.glob("*.whl")
     return zipfile.ZipFile(built).namelist()

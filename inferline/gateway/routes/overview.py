@@ -44,8 +44,6 @@ from inferline.usage.minutes import (
 )
 from inferline.validation.payload import MODEL_CHARS_MAX
 
-#: How old an overview may be, seconds.
-OVERVIEW_SECONDS: Final = 3.0
 #: How many unfinished tasks of a model are read. Beyond that, SQS estimates their number.
 TASKS_MAX: Final = 200
 #: Gateways write a minute's figures up to so many minutes late; older ones are not read again.
@@ -71,7 +69,7 @@ class Overview:
     def __init__(self, parts: GatewayParts) -> None:
         self._parts = parts
         self._hour = LastHour(parts.minutes)
-        self._cached = Cached(self._read, parts.clock, OVERVIEW_SECONDS)
+        self._cached = Cached(self._read, parts.clock, parts.settings.overview_seconds)
 
     async def get(self, caller: Caller) -> OverviewObject:
         """

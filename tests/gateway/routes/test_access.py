@@ -51,7 +51,7 @@ async def locked() -> AsyncIterator[Gateway]:
 
 @pytest.fixture
 async def client(locked: Gateway) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=locked.url, timeout=20) as found:
+    async with httpx.AsyncClient(base_url=locked.url, timeout=60) as found:
         yield found
 
 
@@ -282,7 +282,9 @@ async def test_a_caller_that_the_edge_has_established_is_taken(locked: Gateway) 
         await app(scope, receive, send)
 
     transport = httpx.ASGITransport(app=edge)
-    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+    async with httpx.AsyncClient(
+        transport=transport, base_url="http://gateway", timeout=60
+    ) as client:
         statuses = [
             (await client.get("/v1/models")).status_code,
             (await client.post("/v1/providers", json=TOLD)).status_code,

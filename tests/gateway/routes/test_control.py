@@ -272,7 +272,7 @@ async def test_health_and_queue_stats_count(gateway: Gateway, client: httpx.Asyn
 async def test_a_provider_token_is_asked_for_where_one_is_set() -> None:
     async with (
         running_gateway(provider_token="s3cret") as gateway,
-        httpx.AsyncClient(base_url=gateway.url) as client,
+        httpx.AsyncClient(base_url=gateway.url, timeout=60) as client,
     ):
         without = await client.post("/v1/providers", json=TOLD)
         wrong = await client.delete("/v1/providers/p", headers={"authorization": "Bearer x"})

@@ -42,7 +42,7 @@ class Stack:
     def __init__(self, gateway: Gateway, lender: Lender) -> None:
         self.gateway = gateway
         self.lender = lender
-        self.client = httpx.AsyncClient(base_url=gateway.url, timeout=20)
+        self.client = httpx.AsyncClient(base_url=gateway.url, timeout=60)
         self.keys: dict[str, dict[str, str]] = {}
         self.ids: dict[str, str] = {}
 

@@ -64,7 +64,7 @@ async def locked(meters: Meters) -> AsyncIterator[Gateway]:
 
 @pytest.fixture
 async def client(locked: Gateway) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=locked.url, timeout=20) as found:
+    async with httpx.AsyncClient(base_url=locked.url, timeout=60) as found:
         yield found
 
 
@@ -90,7 +90,7 @@ def waits(gateway: Gateway) -> bool:
 
 
 async def until(look: Any) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not look():  # noqa: ASYNC110  # nobody tells
             await asyncio.sleep(0.01)
 
@@ -139,7 +139,7 @@ async def test_a_stream_and_an_error_tell_it_too(
 
 
 async def test_where_there_are_no_limits_nothing_is_told(gateway: Gateway) -> None:
-    async with httpx.AsyncClient(base_url=gateway.url) as client:
+    async with httpx.AsyncClient(base_url=gateway.url, timeout=60) as client:
         response = await answered(gateway, client.post(PATH, json=CHAT))
 
     assert 200 == response.status_code
@@ -265,7 +265,7 @@ async def test_one_that_nobody_served_leaves_none_either(meters: Meters) -> None
     async with running_gateway(access="keys", meters=meters, no_provider_seconds=0.2) as gateway:
         await gateway.know(provider=False)
         headers = await bearer(gateway)
-        async with httpx.AsyncClient(base_url=gateway.url, timeout=20) as client:
+        async with httpx.AsyncClient(base_url=gateway.url, timeout=60) as client:
             response = await client.post(PATH, json=CHAT, headers=headers)
         await gateway.app.quotas.flush()
 

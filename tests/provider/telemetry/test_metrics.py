@@ -29,7 +29,7 @@ GIVEN = {"INFERLINE_BASE_URL": "http://gateway:8000", "OPENAI_BASE_URL": "http:/
 
 
 async def scraped(metrics: ProviderMetrics) -> str:
-    async with serving(metrics, "127.0.0.1", 0) as port, httpx.AsyncClient() as client:
+    async with serving(metrics, "127.0.0.1", 0) as port, httpx.AsyncClient(timeout=60) as client:
         answer = await client.get(f"http://127.0.0.1:{port}/metrics")
     assert 200 == answer.status_code
     return answer.text

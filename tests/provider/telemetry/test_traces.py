@@ -43,7 +43,7 @@ async def line(
 async def ask(gateway: Gateway, *told: str, stream: bool = False) -> str:
     """Ask with these `traceparent` headers; gives the task's id."""
     headers = [("traceparent", text) for text in told] + [("authorization", f"Bearer {KEY}")]
-    async with httpx.AsyncClient(base_url=gateway.url, timeout=20) as client:
+    async with httpx.AsyncClient(base_url=gateway.url, timeout=60) as client:
         answer = await client.post(PATH, json={**ASKED, "stream": stream}, headers=headers)
     assert 200 == answer.status_code
     return answer.headers["x-request-id"]
@@ -155,7 +155,7 @@ async def test_a_refused_request_is_a_span_without_the_model_it_made_up(
     with receiving() as receiver, exporting(receiver, monkeypatch) as tracers:
         async with (
             running_gateway(tracer=tracers[0]) as gateway,
-            httpx.AsyncClient(base_url=gateway.url) as client,
+            httpx.AsyncClient(base_url=gateway.url, timeout=60) as client,
         ):
             await client.post(PATH, json={**ASKED, "model": CANARY})
 

@@ -103,7 +103,7 @@ def test_a_collector_that_is_not_there_holds_nothing_up_for_long() -> None:
         "with otlp.tracing({otlp.ENDPOINT: 'set'}, 's') as tracer:\n"
         "    tracer.begin('server', None, 0).end('n', 1, {})\n"
         "    begun = time.monotonic()\n"
-        "print(time.monotonic() - begun < 8)\n"
+        "print(time.monotonic() - begun < 30)\n"
     )
     environ = {**os.environ, ENDPOINT: "http://127.0.0.1:9"}
 
