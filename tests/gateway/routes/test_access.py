@@ -318,7 +318,7 @@ async def test_so_many_keys_are_remembered_and_no_more(monkeypatch: pytest.Monke
         await keys.put_key(key)
         await access.caller(text, "client")
 
-    assert 2 == len(access._known._callers)
+    assert 2 == len(access._keys._callers)
 
 
 @pytest.mark.parametrize("role", ["client", "admin", "provider"])
