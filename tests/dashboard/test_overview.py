@@ -129,7 +129,7 @@ async def test_a_backlog_is_explained_with_an_estimate(gateway: Gateway, visit: 
 
 
 @pytest.mark.parametrize(
-    ("told", "said"),
+    ("changes", "said"),
     [
         ({"healthy": False}, "p1 would serve it, but is unhealthy."),
         (None, "No provider serves it."),
