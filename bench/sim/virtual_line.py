@@ -26,7 +26,6 @@ from inferline_provider import provider, settings
 from inferline_provider.backend.client import BackendClient
 from inferline_provider.backend.health import BackendHealth
 from inferline_provider.enrolment import GrantedCredentials
-from inferline_provider.telemetry.attempts import UNTOLD
 
 
 @dataclass
@@ -120,7 +119,7 @@ async def provide(
     clock, gateway = VirtualClock(), cast(Any, door)
     credentials = GrantedCredentials(clock, own=True)
     health = BackendHealth(server, chosen, clock)
-    one = provider.Provider(chosen, health, gateway, credentials, clock, UNTOLD)
+    one = provider.Provider(chosen, health, gateway, credentials, clock)
     grant = await one.join()
     one.equip(server, stores, grant)
     await one.serve(stopping)

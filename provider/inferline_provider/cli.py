@@ -13,6 +13,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -29,7 +30,8 @@ from inferline_provider.enrolment import EnrolmentRefused, GrantedCredentials, P
 from inferline_provider.provider import Stopping, Stores, run
 from inferline_provider.settings import Settings
 from inferline_provider.spot import ENDPOINT
-from inferline_provider.telemetry.attempts import NullSink, Telemetry, TelemetrySink
+from inferline_provider.telemetry.attempts import TelemetrySink
+from inferline_provider.telemetry.status import ReadCalls, ReadStatus
 
 log = logging.getLogger(__name__)
 
@@ -315,10 +317,12 @@ def _name(given: str, backend: str) -> str:
 
 
 @asynccontextmanager
-async def _watching(settings: Settings) -> AsyncIterator[TelemetrySink]:
-    """Whoever wants to know of the provider: Prometheus, where it has a port."""
+async def _sink(
+    settings: Settings, calls: ReadCalls, status: ReadStatus
+) -> AsyncIterator[TelemetrySink]:
+    """Open the metrics for Prometheus where they have a port, else a sink that keeps nothing."""
     if settings.metrics_port is None:
-        yield NullSink()
+        yield TelemetrySink()
         return
     try:
         from inferline_provider.telemetry.metrics import ProviderMetrics, serving
@@ -327,7 +331,7 @@ async def _watching(settings: Settings) -> AsyncIterator[TelemetrySink]:
             f"{_title('metrics_port')} is set, but what tells metrics is not installed: run "
             "`pip install 'inferline[provider]'`, or unset it."
         ) from missing
-    metrics, host = ProviderMetrics(), settings.metrics_host
+    metrics, host = ProviderMetrics(status, calls), settings.metrics_host
     async with AsyncExitStack() as stack:
         listening = serving(metrics, host, settings.metrics_port)
         try:
@@ -345,20 +349,19 @@ async def _run(settings: Settings, tracer: Tracer) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.ask)
-    async with _watching(settings) as watcher:
+    calls: Mapping[tuple[str, str], int] = {}
 
-        @asynccontextmanager
-        async def open_stores(
-            grant: Grant, credentials: GrantedCredentials
-        ) -> AsyncIterator[Stores]:
-            async with open_provider_stores(grant, credentials, settings.proxies) as stores:
-                watcher.watch_calls(lambda: stores.client.calls)
-                yield stores
+    @asynccontextmanager
+    async def open_stores(grant: Grant, credentials: GrantedCredentials) -> AsyncIterator[Stores]:
+        nonlocal calls
+        async with open_provider_stores(grant, credentials, settings.proxies) as stores:
+            calls = stores.client.calls
+            yield stores
 
-        telemetry = Telemetry(tracer=tracer, watcher=watcher)
-        # What is there by now stays: who looks for garbage need not look at it each time.
-        gc.freeze()
-        await run(settings, open_stores, stopping, telemetry=telemetry)
+    # What is there by now stays: who looks for garbage need not look at it each time.
+    gc.freeze()
+    open_sink = partial(_sink, settings, lambda: calls)
+    await run(settings, open_stores, stopping, tracer=tracer, open_sink=open_sink)
 
 
 def _loop_factory() -> asyncio.AbstractEventLoop:

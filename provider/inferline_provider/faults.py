@@ -1,10 +1,10 @@
-"""Faults: why a backend gave no usable answer."""
+"""Faults: the reasons why a backend gave no usable answer."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import ClassVar, Final
 
 SHOULD_RETRY: Final = "x-should-retry"
 
@@ -12,13 +12,18 @@ SHOULD_RETRY: Final = "x-should-retry"
 class Fault(Exception):
     """The backend gave no usable answer."""
 
+    #: Value of the label `error_type` in metrics and spans. Users rely on it: it never changes.
+    label: ClassVar[str] = "Fault"
+
 
 class Busy(Fault):
     """
     The backend has no room now. The attempt does not count.
 
-    `answer` is what the client is told when waiting no longer helps; with `is_final` it never does.
+    `answer` is for the client when waiting no longer helps; with `is_final` it never does.
     """
+
+    label = "Busy"
 
     def __init__(
         self,
@@ -35,17 +40,23 @@ class Busy(Fault):
 
 class KeyRefused(Fault):
     """
-    The backend refused this provider's key, or what it may do. Its answer is never shown: it may
-    hold secrets. `told` is what a client may hear if it was about the request after all.
+    The backend refused this provider's key, or what it may do.
+
+    Its answer is never passed on: it may hold secrets. `answer` is one without them for the client,
+    in case it was the request that was refused.
     """
 
-    def __init__(self, reason: str, told: BackendAnswer | None = None) -> None:
+    label = "KeyRefused"
+
+    def __init__(self, reason: str, answer: BackendAnswer | None = None) -> None:
         super().__init__(reason)
-        self.told = told
+        self.answer = answer
 
 
 class HealthCheckFailed(Fault):
     """The backend answers its health check with another status than 200."""
+
+    label = "Unwell"
 
     def __init__(self, status: int) -> None:
         super().__init__(f"The backend answered {status} to GET /health.")
@@ -53,12 +64,14 @@ class HealthCheckFailed(Fault):
 
 
 class BadAnswer(Fault):
-    """The backend failed. `answer` is what a client may be told of it when no attempt is left."""
+    """The backend failed. `answer` is for the client when no attempt is left."""
+
+    label = "Broken"
 
     def __init__(self, reason: str, answer: BackendAnswer | None = None) -> None:
         super().__init__(reason)
         self.answer = answer
-        #: Whether a server that is well has failed the task in the same way twice.
+        #: Whether a healthy server has failed the task in the same way twice.
         self.is_repeated = False
         #: Whether the backend itself says that repeating does not help.
         self.is_final = answer is not None and answer.headers.get(SHOULD_RETRY) == "false"
@@ -67,25 +80,37 @@ class BadAnswer(Fault):
 class Unlisted(BadAnswer):
     """The backend has no list of its models."""
 
+    label = "Unlisted"
+
 
 class CannotContinue(Fault):
-    """Nobody can honestly go on with what earlier attempts have left of the answer."""
+    """No provider can go on with the part of the answer that earlier attempts have written."""
+
+    label = "CannotContinue"
 
 
 class NotRepeated(CannotContinue):
-    """The backend did not say again what is there already."""
+    """The backend did not repeat the end of the text that the client has."""
+
+    label = "NotRepeated"
 
 
 class CannotContinueHere(Fault):
     """This backend can't go on with an answer that others began. Another may."""
 
+    label = "Unfit"
+
 
 class Unreachable(BadAnswer):
     """The backend does not answer at all."""
 
+    label = "Silent"
+
 
 class SilentTooLong(BadAnswer):
     """The backend took the request and then sent nothing for too long."""
+
+    label = "Unheard"
 
     def __init__(self) -> None:
         super().__init__("The backend was silent for too long.")
@@ -98,5 +123,5 @@ class BackendAnswer:
     status: int
     content_type: str
     body: bytes
-    #: Those of its headers that tell a client when, and whether, to ask again.
+    #: The headers by which a client decides when, and if, to try again.
     headers: Mapping[str, str] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""A provider's life: wait for the backend, join the gateway, pull tasks, drain and leave."""
+"""Lifecycle of a provider: wait for the backend, join the gateway, pull tasks, drain, leave."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from inferline.names import base_name
 from inferline.tasks.bodies import BodyStore
 from inferline.tasks.queue import TaskQueue
 from inferline.tasks.store import TaskStore
+from inferline.telemetry.trace import NO_TRACER, Tracer
 from inferline_provider.autoslots.gauge import Gauge
 from inferline_provider.autoslots.tuner import Tuner
 from inferline_provider.backend.breaker import Breakers
@@ -40,54 +41,47 @@ from inferline_provider.serve.failed_tasks import FailedTasks
 from inferline_provider.serve.leases import Leases
 from inferline_provider.settings import Settings
 from inferline_provider.spot import SpotWatch, watch
-from inferline_provider.telemetry.attempts import (
-    UNTOLD,
-    ProviderStatus,
-    Telemetry,
-    TelemetrySink,
-    Watchers,
-)
-from inferline_provider.telemetry.speed import Speed
-from inferline_provider.telemetry.task_speed import TaskSpeeds
+from inferline_provider.telemetry.attempts import NO_TELEMETRY, Sinks, Telemetry
+from inferline_provider.telemetry.speeds import Speeds
+from inferline_provider.telemetry.status import OpenSink, ProviderStatus, no_sink
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: Slots that are found, not set, are told at once when they have changed by this factor; smaller
-#: changes, as of trials, go with the next heartbeat.
-NEWS_FACTOR: Final = 1.5
-#: How long handing back may take once the time for draining is over.
+#: Automatic slots are reported at once when they have changed by this factor; smaller changes, such
+#: as those of trials, wait for the next heartbeat.
+REPORT_FACTOR: Final = 1.5
+#: Time for handing back once the time for draining is over.
 HAND_BACK_SECONDS_MAX: Final = 5.0
 
 
 class Stores(Protocol):
-    """Where tasks are and wait."""
+    """The stores and queues that a provider works with."""
 
     @property
     def store(self) -> TaskStore:
-        """Of tasks."""
+        """The rows of tasks."""
 
     @property
     def queue(self) -> TaskQueue:
-        """Of messages."""
+        """The queues of messages."""
 
     @property
     def bodies(self) -> BodyStore:
-        """Of large bodies."""
+        """The large bodies."""
 
 
 OpenStores = Callable[[Grant, GrantedCredentials], AbstractAsyncContextManager[Stores]]
 
 
 class Stopping:
-    """What was asked of the process: to drain, and when asked again, to hand back at once."""
+    """Requests to stop: the first to drain, the second to hand back at once."""
 
     def __init__(self) -> None:
         self.drain = asyncio.Event()
         self.now = asyncio.Event()
-
-        #: How long draining may take at the most, whatever the settings say; None: as they say.
+        #: The longest time for draining, whatever the settings say; None: as they say.
         self.seconds_max: float | None = None
 
     def ask(self) -> None:
@@ -95,7 +89,7 @@ class Stopping:
         (self.now if self.drain.is_set() else self.drain).set()
 
     def ask_within(self, seconds: float) -> None:
-        """Ask to stop because the host ends: what runs may take so long, be it more or less."""
+        """Ask to stop because the host ends: running tasks have this time to finish."""
         if not self.drain.is_set():
             self.seconds_max = seconds
             self.drain.set()
@@ -106,13 +100,14 @@ async def run(
     open_stores: OpenStores,
     stopping: Stopping,
     clock: Clock | None = None,
-    telemetry: Telemetry = UNTOLD,
+    tracer: Tracer = NO_TRACER,
+    open_sink: OpenSink = no_sink,
 ) -> None:
     """
-    Be a provider until `stopping` asks to stop.
+    Run a provider until `stopping` asks to stop.
 
-    Raises EnrolmentRefused when the gateway does not want us, and an ExceptionGroup when a part of
-    the provider has died: it must not limp on without.
+    Raises EnrolmentRefused when the gateway refuses us, and an ExceptionGroup when a part of the
+    provider has failed: it can't work without.
     """
     clock = clock or SystemClock()
     credentials = GrantedCredentials(clock, own=settings.own_credentials)
@@ -129,19 +124,20 @@ async def run(
             GatewayClient(settings.base_url, settings.token, proxies)
         )
         health = BackendHealth(backend, settings, clock)
-        provider = Provider(settings, health, gateway, credentials, clock, telemetry)
+        provider = Provider(settings, health, gateway, credentials, clock)
+        sink = await stack.enter_async_context(open_sink(provider.status))
         grant = await _unless(stopping.drain, provider.join())
         if grant is None:
             return
         if settings.endpoint_url:
             grant = grant.model_copy(update={"endpoint_url": settings.endpoint_url})
         stores = await stack.enter_async_context(open_stores(grant, credentials))
-        provider.equip(backend, stores, grant)
+        provider.equip(backend, stores, grant, Telemetry(tracer=tracer, sink=sink))
         await provider.serve(stopping)
 
 
 class Provider:
-    """The parts of a provider and how they tell each other what has changed."""
+    """The parts of a provider, and what each does when another has changed."""
 
     def __init__(
         self,
@@ -150,57 +146,61 @@ class Provider:
         gateway: GatewayClient,
         credentials: GrantedCredentials,
         clock: Clock,
-        telemetry: Telemetry,
     ) -> None:
         self._settings = settings
-        self._speed = Speed(clock)
-        self._task_speeds = TaskSpeeds()
-        self._handicaps = YieldPolicies()
+        self._speeds = Speeds(clock)
+        self._yield_policies = YieldPolicies()
         self._health = health
         self._gateway = gateway
         self._credentials = credentials
         self._clock = clock
         self._slots = Slots(1, clock, self._slots_changed)
-        watchers: list[TelemetrySink] = [telemetry.watcher, self._speed, self._task_speeds]
+        self._gauge: Gauge | None = None
         self._tuner: Tuner | None = None
         if settings.slots is None:
-            gauge = Gauge(clock, settings.first_token_seconds)
-            self._tuner = Tuner(self._slots, gauge, clock)
-            watchers.append(gauge)
-        self._telemetry = replace(telemetry, watcher=Watchers(*watchers))
+            self._gauge = Gauge(clock, settings.first_token_seconds)
+            self._tuner = Tuner(self._slots, self._gauge, clock)
         self._breakers = Breakers(self._slots, clock, self._slots_changed)
-        self._rota = PollSchedule(lambda model: not self._breakers.is_open(model))
-        self._passes = FailedTasks(clock)
+        self._schedule = PollSchedule(lambda model: not self._breakers.is_open(model))
+        self._failed_tasks = FailedTasks(clock)
         self._enroller = Enroller(
-            gateway, clock, self._tell, self._granted, lambda: credentials.due_seconds
+            gateway, clock, self._report, self._granted, lambda: credentials.due_seconds
         )
         credentials.on_expired = self._enroller.changed
         self._puller: Puller | None = None
-        self._crew: AttemptRunner | None = None
-        self._told_slots = 0
-        self._told_models: list[str] = []
-        telemetry.watcher.watch(self.standing)
+        self._runner: AttemptRunner | None = None
+        self._reported_slots = 0
+        self._reported_models: list[str] = []
 
-    def standing(self) -> ProviderStatus:
-        """How it stands now."""
+    def status(self) -> ProviderStatus:
+        """Return the present status."""
         return ProviderStatus(self._slots.limit, self._slots.used, self._health.is_healthy)
 
     async def join(self) -> Grant:
         """
-        Wait for the gateway, which hears why if the backend can't work. Raises EnrolmentRefused.
+        Wait until the gateway takes the enrolment, with the reason if the backend can't work.
+
+        Raises EnrolmentRefused.
         """
-        await self._health.look()
+        await self._health.check()
         if self._health.reason:
-            address, why = self._settings.backend, self._health.reason
-            log.warning("Waiting for the backend: %s address=%s", why, address)
+            address, reason = self._settings.backend, self._health.reason
+            log.warning("Waiting for the backend: %s address=%s", reason, address)
         self._make_room()
         grant = await self._enroller.join()
         self._granted(grant)
         return grant
 
-    def equip(self, backend: BackendClient, stores: Stores, grant: Grant) -> None:
+    def equip(
+        self,
+        backend: BackendClient,
+        stores: Stores,
+        grant: Grant,
+        telemetry: Telemetry = NO_TELEMETRY,
+    ) -> None:
         """Make the parts that need the stores."""
         terms = grant.terms
+        sinks = [telemetry.sink, self._speeds, *([self._gauge] if self._gauge else [])]
         self._terms, self._backend = terms, backend
         self._leases = Leases(
             stores.store,
@@ -228,19 +228,19 @@ class Provider:
             writer=self._writer,
             leases=self._leases,
             aliases=self._settings.aliases,
-            passes=self._passes,
+            failed_tasks=self._failed_tasks,
             diagnosis=Diagnosis(self._slots, self._breakers, self._health, self._tuner),
-            telemetry=self._telemetry,
+            telemetry=replace(telemetry, sink=Sinks(*sinks)),
         )
-        self._crew = AttemptRunner(context, self._slots, self._rota.ran)
+        self._runner = AttemptRunner(context, self._slots, self._schedule.note_model)
         self._puller = Puller(
             stores.queue,
-            self._rota,
+            self._schedule,
             self._slots,
-            self._crew,
+            self._runner,
             self._clock,
-            self._handicaps,
-            self._passes,
+            self._yield_policies,
+            self._failed_tasks,
             self._breakers,
             stores.store.now_ms,
             poll_seconds=self._settings.poll_seconds,
@@ -248,7 +248,7 @@ class Provider:
         )
 
     async def serve(self, stopping: Stopping) -> None:
-        """Work until asked to stop, then drain. Raises ExceptionGroup when a part has died."""
+        """Work until asked to stop, then drain. Raises ExceptionGroup when a part has failed."""
         assert self._puller is not None
         self._health.on_change = self._health_changed
         self._health_changed()
@@ -268,7 +268,7 @@ class Provider:
                 work.append(parts.create_task(self._tuner.run(self._backend.waiting)))
             heartbeat = parts.create_task(self._enroller.run(self._terms.enrol_seconds))
             await stopping.drain.wait()
-            # From here on nothing may say again that we are there.
+            # From here on nothing may enrol again.
             heartbeat.cancel()
             await self._drain(stopping)
             for part in work:
@@ -277,17 +277,17 @@ class Provider:
     async def _drain(self, stopping: Stopping) -> None:
         """Stop pulling, leave, finish what fits, hand back the rest."""
         assert self._puller is not None
-        assert self._crew is not None
+        assert self._runner is not None
         seconds = self._settings.drain_seconds
         if stopping.seconds_max is not None:
             seconds = stopping.seconds_max
-        log.info("Draining. running=%d seconds_max=%g", self._crew.running, seconds)
+        log.info("Draining. running=%d seconds_max=%g", self._runner.running, seconds)
         self._puller.set_open(False)
         leaving = asyncio.create_task(self._leave())
-        work = asyncio.gather(self._crew.wait(seconds), self._puller.drain(seconds))
+        work = asyncio.gather(self._runner.wait(seconds), self._puller.drain(seconds))
         await _unless(stopping.now, work)
-        self._crew.stop()
-        done = await self._crew.wait(HAND_BACK_SECONDS_MAX)
+        self._runner.stop()
+        done = await self._runner.wait(HAND_BACK_SECONDS_MAX)
         await leaving
         log.log(logging.INFO if done else logging.WARNING, "Stopped. handed_back_all=%s", done)
 
@@ -295,22 +295,22 @@ class Provider:
         try:
             await self._gateway.leave(self._settings.id)
         except GatewayUnreachable as error:
-            log.warning("The gateway was not told that we leave: %s", error)
+            log.warning("The gateway could not be told that we leave: %s", error)
 
-    def _tell(self) -> Enrolment:
-        self._told_slots = self._slots.limit
-        self._task_speeds.keep({model.id for model in self._health.models})
+    def _report(self) -> Enrolment:
+        self._reported_slots = self._slots.limit
+        self._speeds.keep({model.id for model in self._health.models})
         return Enrolment(
             id=self._settings.id,
             version=__version__,
-            slots=self._told_slots,
-            running=self._crew.running if self._crew else 0,
+            slots=self._reported_slots,
+            running=self._runner.running if self._runner else 0,
             healthy=not self._health.reason,
-            service_seconds=self._crew.service_seconds if self._crew else 0.0,
-            tokens_per_second=min(self._speed.tokens_per_second(), TOKENS_PER_SECOND_MAX),
+            service_seconds=self._speeds.service_seconds,
+            tokens_per_second=min(self._speeds.tokens_per_second(), TOKENS_PER_SECOND_MAX),
             reason=self._health.reason,
             models=list(self._health.models),
-            speeds=self._task_speeds.told(),
+            speeds=self._speeds.tasks(),
             credentials=self._credentials.ask(model.id for model in self._health.models),
             takes_reserved=not self._credentials.own,
         )
@@ -318,11 +318,11 @@ class Provider:
     def _granted(self, grant: Grant) -> None:
         settings = self._settings
         self._credentials.take(grant)
-        self._passes.know(grant.peers)
-        self._handicaps.know(grant.faster, self._task_speeds.seconds)
+        self._failed_tasks.set_peers(grant.peers)
+        self._yield_policies.update(grant.faster, self._speeds.task_seconds)
         self._show_alive()
         offered = {model.id for model in self._health.models}
-        self._rota.arrange(
+        self._schedule.arrange(
             {
                 name: tiers
                 for name, tiers in grant.queues.items()
@@ -332,8 +332,8 @@ class Provider:
         if self._credentials.is_behind:
             self._enroller.changed()
         models = sorted(offered & set(grant.queues))
-        if models != self._told_models:
-            self._told_models = models
+        if models != self._reported_models:
+            self._reported_models = models
             log.info(
                 "Enrolled. gateway=%s provider=%s slots=%d models=%s",
                 *(settings.base_url, settings.id, self._slots.limit, ",".join(models)),
@@ -342,7 +342,7 @@ class Provider:
             self._puller.poke()
 
     def _show_alive(self) -> None:
-        """Touch the file that a health check looks at; work goes on without it."""
+        """Touch the file that a health check reads; a failure stops no work."""
         if self._settings.alive_file is None or not self._health.is_healthy:
             return
         try:
@@ -353,17 +353,17 @@ class Provider:
     def _slots_changed(self) -> None:
         if self._puller is not None:
             self._puller.poke()
-            if self._is_news(self._slots.limit, self._told_slots):
+            if self._is_urgent(self._slots.limit, self._reported_slots):
                 self._enroller.changed()
 
-    def _is_news(self, slots: int, told: int) -> bool:
-        """Whether the gateway should hear at once of another number of slots."""
+    def _is_urgent(self, slots: int, reported: int) -> bool:
+        """Say whether a new number of slots is reported at once."""
         if self._tuner is None:
-            return slots < told
-        return not told / NEWS_FACTOR < slots < told * NEWS_FACTOR
+            return slots < reported
+        return not reported / REPORT_FACTOR < slots < reported * REPORT_FACTOR
 
     def _make_room(self) -> None:
-        """Have the slots that are set, or find from what the backend tells how many it is worth."""
+        """Set the number of slots, or have the tuner begin with the capacity that was read."""
         if self._tuner is None:
             self._slots.resize(self._health.room.slots)
         else:

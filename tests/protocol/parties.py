@@ -228,7 +228,7 @@ class Host(Process):
             backend=self.backend,  # type: ignore[arg-type]
             writer=writer,
             leases=self.leases,
-            passes=FailedTasks(wire.clock),
+            failed_tasks=FailedTasks(wire.clock),
             diagnosis=Diagnosis(
                 self._slots,
                 Breakers(self._slots, wire.clock, lambda: None),
@@ -236,7 +236,7 @@ class Host(Process):
                 None,
             ),
         )
-        self.crew = AttemptRunner(context, self._slots, lambda model: None)
+        self.runner = AttemptRunner(context, self._slots, lambda model: None)
         for work in (writer.run, self.leases.renewing, self.leases.watching, self.leases.fencing):
             self.start(work())
 
@@ -256,13 +256,13 @@ class Host(Process):
             self._slots.give(1)
         for delivery in found:
             heard.append(delivery)
-            self.crew.start(delivery)
+            self.runner.start(delivery)
 
     def drain(self) -> None:
         """Have it hand back everything, as SIGTERM does."""
         self.leaving = True
-        self.crew.stop()
+        self.runner.stop()
 
     def kill(self) -> None:
-        self._tasks += self.crew._tasks
+        self._tasks += self.runner._tasks
         super().kill()

@@ -173,7 +173,7 @@ async def test_a_stop_while_waiting_ends_at_once() -> None:
 
 
 async def test_an_unhealthy_backend_gets_no_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("inferline_provider.backend.health.LOOK_SECONDS", 0.1)
+    monkeypatch.setattr("inferline_provider.backend.health.CHECK_SECONDS", 0.1)
     async with world(Backend(script=QUICK)) as around:
         around.backend.healthy = False
         await until(lambda: not around.gateway.enrolments[-1]["healthy"])
@@ -187,7 +187,7 @@ async def test_an_unhealthy_backend_gets_no_work(monkeypatch: pytest.MonkeyPatch
 
 
 async def test_new_models_are_offered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("inferline_provider.backend.health.LOOK_SECONDS", 0.1)
+    monkeypatch.setattr("inferline_provider.backend.health.CHECK_SECONDS", 0.1)
     async with world(Backend(models=["a"], script=QUICK), refresh_seconds=0.2) as around:
         around.backend.models.append("b")
         task = await around.submit(model="b")
@@ -416,11 +416,11 @@ async def test_what_fails_at_once_says_nothing_of_how_long_a_task_takes() -> Non
 
 
 async def test_a_part_that_dies_ends_the_provider(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def look(self: object) -> None:
+    async def check(self: object) -> None:
         raise RuntimeError("a fault of ours")
 
     async with world() as around:
-        monkeypatch.setattr("inferline_provider.serve.leases.Leases.look", look)
+        monkeypatch.setattr("inferline_provider.serve.leases.Leases.check", check)
 
         async with asyncio.timeout(3):
             with pytest.raises(ExceptionGroup):

@@ -21,9 +21,10 @@ from inferline.settings import Settings as GatewaySettings
 from inferline.tasks.bodies import body_key
 from inferline.tasks.queue import Message
 from inferline.tasks.task import AnswerHead, Chunk, Task, TaskRef, Tier
+from inferline.telemetry.trace import NO_TRACER, Tracer
 from inferline_provider import provider
 from inferline_provider.settings import Settings
-from inferline_provider.telemetry.attempts import UNTOLD, Telemetry
+from inferline_provider.telemetry.status import OpenSink, no_sink
 from tests.support.backend import Backend, serving
 
 #: Quick enough for a test to see several of each.
@@ -45,8 +46,8 @@ class FakeGateway:
     left: list[str] = field(default_factory=list)
     #: What each provider that asks for credentials gets.
     lends: Callable[[], Credentials | None] = lambda: None
-    #: For which tenants each of its models is reserved, as far as it takes such tasks.
-    dedicated_name: list[str] = field(default_factory=list)
+    #: The tenants that have a dedicated model beside each of its models, if it takes their tasks.
+    reserved: list[str] = field(default_factory=list)
     #: Who is faster than the provider, by model.
     faster: dict[str, Faster] = field(default_factory=dict)
     #: How many others serve each model.
@@ -196,7 +197,8 @@ async def world(
     queue: Any = None,
     clock: Clock | None = None,
     lends: Callable[[], Credentials | None] = lambda: None,
-    telemetry: Telemetry = UNTOLD,
+    tracer: Tracer = NO_TRACER,
+    open_sink: OpenSink = no_sink,
     peers: dict[str, int] | None = None,
     **settings: Any,
 ) -> AsyncIterator[World]:
@@ -215,7 +217,7 @@ async def world(
             **{"poll_seconds": 1, **settings},
         )
         around.running = asyncio.create_task(
-            provider.run(chosen, around.open_stores, around.stopping, clock, telemetry)
+            provider.run(chosen, around.open_stores, around.stopping, clock, tracer, open_sink)
         )
         try:
             await until(lambda: bool(around.gateway.enrolments) or around.running.done())

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from statistics import StatisticsError, linear_regression
 from typing import Final
 
 from inferline.clock import Clock
 from inferline_provider.autoslots.reading import ENDED_LEAST, Firsts, Measurement, Tally, TaskKind
-from inferline_provider.telemetry.attempts import AttemptRecord, Calls, ProviderStatus
+from inferline_provider.telemetry.attempts import AttemptRecord, TelemetrySink
 
 #: Weight of the newest task in the mean times.
 NEWEST_WEIGHT: Final = 0.1
@@ -31,8 +31,8 @@ class _Under:
     events: int = 0
 
 
-class Gauge:
-    """A `Watcher`. Streams count by their events as they come, other answers when they end."""
+class Gauge(TelemetrySink):
+    """A sink. Streams count by their events as they come, other answers when they end."""
 
     def __init__(self, clock: Clock, first_seconds_max: float) -> None:
         self._clock = clock
@@ -99,19 +99,13 @@ class Gauge:
         self._waiting += count
         self._looks += 1
 
-    def watch(self, look: Callable[[], ProviderStatus]) -> None:
-        """Do not look; see `Watcher`."""
-
-    def watch_calls(self, calls: Calls) -> None:
-        """Do not look; see `Watcher`."""
-
     def asked(self, record: AttemptRecord) -> None:
-        """Count its time; see `Watcher`."""
+        """Count the time of a task from now on."""
         now = self._clock.monotonic()
         self._under[id(record)] = _Under(record, now, now)
 
     def begun(self, record: AttemptRecord) -> None:
-        """Count its first token; see `Watcher`."""
+        """Count the first token of a stream."""
         seconds = record.first_seconds or 0.0
         self.mean_first_seconds = _mean(self.mean_first_seconds, seconds)
         under = self._under.get(id(record))
@@ -119,7 +113,7 @@ class Gauge:
             self._firsts = self._firsts.plus(Firsts(1, self._is_late(seconds), seconds))
 
     def record(self, record: AttemptRecord) -> None:
-        """Count what is not counted yet; see `Watcher`."""
+        """Count the part of an attempt that is not counted yet."""
         under = self._under.pop(id(record), None)
         if under is None or record.backend_seconds is None:
             return

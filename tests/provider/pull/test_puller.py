@@ -21,7 +21,7 @@ from inferline_provider.pull.puller import Puller
 from inferline_provider.pull.runner import AttemptRunner
 from inferline_provider.pull.schedule import RECEIVES_MAX, PollSchedule
 from inferline_provider.pull.yielding import YieldPolicies
-from inferline_provider.serve.failed_tasks import ASIDE_SECONDS, PASS_SECONDS, FailedTasks
+from inferline_provider.serve.failed_tasks import ASIDE_SECONDS, AVOID_SECONDS, FailedTasks
 from tests.provider.world import world
 from tests.support.backend import Backend
 from tests.support.script import Script
@@ -97,17 +97,25 @@ class Line:
         self.begun_of: list[str] = []
         self._task_seconds = task_seconds
         self._running: list[asyncio.Task[None]] = []
-        clock, handicaps, rota = VirtualClock(), YieldPolicies(), PollSchedule()
-        passes = FailedTasks(clock)
-        passes.know({"m": 1})
+        clock, yield_policies, schedule = VirtualClock(), YieldPolicies(), PollSchedule()
+        failed_tasks = FailedTasks(clock)
+        failed_tasks.set_peers({"m": 1})
         if has_failed:
-            passes.add(TASK)
+            failed_tasks.add(TASK)
         if faster is not None:
-            handicaps.know({"m": faster}, lambda model: task_seconds)
-        rota.arrange({"m": tiers})
+            yield_policies.update({"m": faster}, lambda model: task_seconds)
+        schedule.arrange({"m": tiers})
         self.slots = Slots(slots, clock, lambda: self.puller.poke())
         self.puller = Puller(
-            *(queue, rota, self.slots, cast(AttemptRunner, self), clock, handicaps, passes),
+            *(
+                queue,
+                schedule,
+                self.slots,
+                cast(AttemptRunner, self),
+                clock,
+                yield_policies,
+                failed_tasks,
+            ),
             Breakers(self.slots, clock, lambda: None),
             queue._dates.now_ms,
             poll_seconds=20,
@@ -116,7 +124,7 @@ class Line:
         self.puller.set_open(True)
 
     def start(self, delivery: Delivery) -> None:
-        """Run a task, as a crew does."""
+        """Run a task, as an `AttemptRunner` does."""
         self.begun_at.append(asyncio.get_running_loop().time())
         self.begun_of.append(delivery.queue)
         self._running.append(asyncio.create_task(self._run(delivery)))
@@ -289,4 +297,4 @@ def test_a_task_that_failed_here_and_that_nobody_else_takes_is_tried_again() -> 
     (alone,) = pulled(20, {"slots": 1, "task_seconds": 1.0, "has_failed": True}, sent_at=[1.0])
 
     (begun,) = alone.begun_at
-    assert PASS_SECONDS <= begun < PASS_SECONDS + ASIDE_SECONDS + 2 * CALL_SECONDS
+    assert AVOID_SECONDS <= begun < AVOID_SECONDS + ASIDE_SECONDS + 2 * CALL_SECONDS

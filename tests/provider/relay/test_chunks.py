@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from inferline.errors import Unavailable
 from inferline.tasks.task import CHUNK_BYTES_MAX, TAIL_BYTES_MAX, Task
-from inferline_provider.relay.chunks import ChunkWriter, cut
+from inferline_provider.relay.chunk_stream import cut
+from inferline_provider.relay.chunks import ChunkWriter
 from tests.provider.fakes import CountingStore
 from tests.provider.world import until
 from tests.support.seams import new_task

@@ -11,7 +11,8 @@ from inferline.streams.sse import Event, EventParser
 from inferline.tasks.store import AttemptOutcome
 from inferline_provider.backend.classification import PARSED_BYTES_MAX, Finish
 from inferline_provider.relay import edits
-from inferline_provider.relay.usage import UsageAsker, UsageReader, is_refusal
+from inferline_provider.relay.usage import UsageReader
+from inferline_provider.relay.usage_question import UsageAsker, is_refusal
 
 CHAT = "/v1/chat/completions"
 ASKED = b'"stream_options":{"include_usage":true}'
@@ -39,8 +40,8 @@ def events(sent: bytes) -> list[Event]:
 
 def passed(sent: bytes, *, hides: bool = True) -> bytes:
     """What a client gets of a stream."""
-    meter = UsageReader(hides=hides)
-    return b"".join(one.raw for one in [*meter.passing(events(sent)), *meter.rest()])
+    reader = UsageReader(hides=hides)
+    return b"".join(one.raw for one in [*reader.feed(events(sent)), *reader.end()])
 
 
 @pytest.mark.parametrize(
@@ -139,12 +140,12 @@ def test_a_refusal_names_the_question(status: int, text: bytes, refused: bool) -
 
 
 def test_the_event_that_only_we_asked_for_is_not_passed_on() -> None:
-    meter = UsageReader(hides=True)
+    reader = UsageReader(hides=True)
 
-    shown = list(meter.passing(events(TEXT + FINISH + USAGE + DONE)))
+    shown = list(reader.feed(events(TEXT + FINISH + USAGE + DONE)))
 
     assert TEXT + FINISH + DONE == b"".join(one.raw for one in shown)
-    assert {"prompt_tokens": 3, "completion_tokens": 1} == meter.usage
+    assert {"prompt_tokens": 3, "completion_tokens": 1} == reader.usage
 
 
 @pytest.mark.parametrize(
@@ -195,7 +196,7 @@ def test_each_of_several_choices_ends_with_the_fingerprint_that_the_last_answer_
     stream = events(first + text + finish + told + DONE)
 
     shown = [
-        b"".join(one.raw for one in UsageReader(hides=True, asker=asker).passing(stream))
+        b"".join(one.raw for one in UsageReader(hides=True, asker=asker).feed(stream))
         for _ in range(2)
     ]
 
@@ -223,26 +224,26 @@ def test_the_timings_of_llama_cpp_stand_where_they_would_have_stood() -> None:
 def test_a_large_answer_tells_of_its_usage_wherever_that_stands(first: bool) -> None:
     large = b'"data":["' + b"x" * PARSED_BYTES_MAX + b'"]'
     told = b'"usage" : {"prompt_tokens":3}'
-    meter = UsageReader(hides=False)
+    reader = UsageReader(hides=False)
 
-    meter.see(b"{" + b",".join([told, large] if first else [large, told]) + b"}")
+    reader.see(b"{" + b",".join([told, large] if first else [large, told]) + b"}")
 
-    assert {"prompt_tokens": 3} == meter.usage
+    assert {"prompt_tokens": 3} == reader.usage
 
 
 def test_a_large_answer_with_a_usage_that_is_none_tells_nothing() -> None:
-    meter = UsageReader(hides=False)
+    reader = UsageReader(hides=False)
 
-    meter.see(b'{"data":["' + b"x" * PARSED_BYTES_MAX + b'"],"usage":nothing}')
+    reader.see(b'{"data":["' + b"x" * PARSED_BYTES_MAX + b'"],"usage":nothing}')
 
-    assert {} == meter.usage
+    assert {} == reader.usage
 
 
 def test_a_stream_of_messages_tells_of_its_usage_at_both_ends() -> None:
-    meter = UsageReader(hides=False)
+    reader = UsageReader(hides=False)
     start = b'{"type":"message_start","message":{"usage":{"input_tokens":9,"output_tokens":1}}}'
 
-    meter.see(start)
-    meter.see(b'{"type":"message_delta","usage":{"output_tokens":5}}')
+    reader.see(start)
+    reader.see(b'{"type":"message_delta","usage":{"output_tokens":5}}')
 
-    assert {"input_tokens": 9, "output_tokens": 5} == meter.usage
+    assert {"input_tokens": 9, "output_tokens": 5} == reader.usage

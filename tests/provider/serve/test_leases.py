@@ -141,7 +141,7 @@ async def test_an_attempt_that_another_took_over_stops() -> None:
     await scene.store.claim(held.task.ref, "p2", LEASE_SECONDS)
 
     await scene.leases.renew_due()
-    await scene.leases.look()
+    await scene.leases.check()
 
     assert set(held.stops) == {Stop.LOST}
 
@@ -151,7 +151,7 @@ async def test_a_cancel_is_heard_of() -> None:
     held, other = await scene.held(), await scene.held()
     await scene.store.cancel(held.task.ref)
 
-    await scene.leases.look()
+    await scene.leases.check()
 
     assert (held.stops, other.stops) == ([Stop.ENDED], [])
 
@@ -161,7 +161,7 @@ async def test_a_silent_store_stops_nothing_by_itself() -> None:
     held = await scene.held()
     scene.store.silent = True
 
-    await scene.leases.look()
+    await scene.leases.check()
 
     assert held.stops == []
 
@@ -183,7 +183,7 @@ async def test_an_old_picture_of_the_task_stops_nothing() -> None:
         CANCEL_SECONDS,
     )
     scene.leases.hold(held)
-    await scene.leases.look()
+    await scene.leases.check()
 
     assert held.stops == []
 
@@ -194,11 +194,11 @@ async def test_a_task_that_nobody_reads_goes_on_for_a_while_and_is_then_cancelle
     assert await scene.store.renew_reader_lease(held.task, "a-gateway", 20.0)
 
     await scene.pass_time(20 + ORPHAN_SECONDS)
-    await scene.leases.look()
+    await scene.leases.check()
     assert held.stops == []
 
     await scene.pass_time(1)
-    await scene.leases.look()
+    await scene.leases.check()
     assert (held.stops, other.stops) == ([Stop.ENDED], [])
     row = scene.store.task(held.task.ref)
     assert row is not None
@@ -223,7 +223,7 @@ async def test_a_task_whose_reader_is_back_by_the_last_moment_goes_on() -> None:
             return await scene.store.cancel_unread(ref, before_ms)
 
     scene.leases._store = JustInTime(scene.clock)
-    await scene.leases.look()
+    await scene.leases.check()
 
     assert held.stops == []
 

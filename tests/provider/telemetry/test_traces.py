@@ -11,7 +11,6 @@ import pytest
 from inferline.tasks.task import Task
 from inferline.telemetry.otlp import ENDPOINT, tracing
 from inferline.telemetry.trace import NO_TRACER, TraceParent, Tracer
-from inferline_provider.telemetry.attempts import Telemetry
 from tests.provider.world import World, world
 from tests.support.backend import Backend
 from tests.support.gateway import MODEL, Gateway, running_gateway
@@ -34,9 +33,9 @@ async def line(
     """A gateway and a provider on the same queue, each with its tracer."""
     async with running_gateway(tracer=tracer) as gateway:
         await gateway.know()
-        backend, telemetry = Backend(script=QUICK), Telemetry(tracer=provider)
+        backend = Backend(script=QUICK)
         stores = {"store": gateway.store, "queue": gateway.queue}
-        async with world(backend, **stores, telemetry=telemetry) as around:
+        async with world(backend, **stores, tracer=provider) as around:
             yield gateway, around
 
 
