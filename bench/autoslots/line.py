@@ -26,7 +26,6 @@ from inferline_provider.backend.client import BackendClient
 from inferline_provider.backend.health import BackendHealth
 from inferline_provider.enrolment import GrantedCredentials
 from inferline_provider.settings import Settings
-from inferline_provider.telemetry.attempts import UNTOLD
 
 MODEL = "bench-model"
 PATH = "/v1/chat/completions"
@@ -166,7 +165,7 @@ class Line:
         self.server = Server(self.engine, tells=self.tells)
         health, gateway = BackendHealth(self.server, chosen, clock), cast(Any, self.door)
         credentials = GrantedCredentials(clock, own=True)
-        return provider.Provider(chosen, health, gateway, credentials, clock, UNTOLD)
+        return provider.Provider(chosen, health, gateway, credentials, clock)
 
     async def _serve(self, one: provider.Provider, stopping: provider.Stopping) -> None:
         grant = await one.join()
@@ -204,7 +203,7 @@ class Line:
 
     async def _follow(self, one: provider.Provider) -> None:
         while True:
-            limit = one.standing().slots
+            limit = one.status().slots
             if not self.limits or self.limits[-1][1] != limit:
                 self.limits.append((asyncio.get_running_loop().time(), limit))
             await asyncio.sleep(LOOK_SECONDS)

@@ -138,15 +138,17 @@ class Relay:
         """Pass events through the stages until the last one."""
         if self._splice is not None:
             self._put(self._last_stages.feed(self._splice.begin()))
+        stream, feed, verification = self._stream, self._stages.feed, self._verification
         data = first
         while data:
-            self._put(self._stages.feed(framing.feed(data)))
-            if self._verification.is_over:
+            for event in feed(framing.feed(data)):
+                stream.put(event.raw)
+            if verification.is_over:
                 return
-            await self._stream.drained()
+            await stream.drained()
             data = await anext(pieces, b"")
         self._put(self._stages.feed(framing.close()))
-        if not self._verification.is_over:
+        if not verification.is_over:
             self._put(self._stages.end())
 
     def _put(self, events: Iterable[Event]) -> None:

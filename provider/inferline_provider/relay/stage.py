@@ -23,11 +23,12 @@ class Pipeline:
 
     def __init__(self, *stages: Stage) -> None:
         self.stages = stages
+        self._feeds = [stage.feed for stage in stages]
 
     def feed(self, events: Iterable[Event]) -> Iterable[Event]:
         """Pass events through all stages, each as it is asked for."""
-        for stage in self.stages:
-            events = stage.feed(events)
+        for feed in self._feeds:
+            events = feed(events)
         return events
 
     def end(self) -> Iterable[Event]:

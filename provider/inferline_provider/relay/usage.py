@@ -52,21 +52,21 @@ class UsageReader:
     def feed(self, events: Iterable[Event]) -> Iterator[Event]:
         """Yield the events that go on, after those that were held back."""
         for event in events:
-            self.see(event.data)
-            if not self._hides:
-                yield event
-                continue
-            before = self.end()
-            alone = _usage_alone(event)
-            if alone is not None:
-                before = [self._with_rest(held, event, alone) for held in before]
-            elif before and not is_done(event):
-                before = [self._with_fingerprint(held) for held in before]
-            yield from before
-            if alone is None and may_finish(event.data):
-                self._held = event
-            elif alone is None:
-                yield event
+            alone = None
+            if b'"usage"' in event.data:
+                self.see(event.data)
+                alone = _usage_alone(event) if self._hides else None
+            if (held := self._held) is not None:
+                self._held = None
+                if alone is not None:
+                    yield self._with_rest(held, event, alone)
+                else:
+                    yield held if is_done(event) else self._with_fingerprint(held)
+            if alone is None:
+                if self._hides and may_finish(event.data):
+                    self._held = event
+                else:
+                    yield event
 
     def end(self) -> list[Event]:
         """Return what was held back."""
@@ -107,8 +107,6 @@ def _usage_in(data: bytes) -> dict[str, int]:
 
 def _usage_alone(event: Event) -> dict[str, Any] | None:
     """Return the document of an event that reports usage and has no part of the answer."""
-    if b'"usage"' not in event.data:
-        return None
     document = parse(event.data)
     if not isinstance(document, dict) or document.get("choices") or document.get("error"):
         return None

@@ -54,11 +54,8 @@ class Verification:
         self._passed_on = False
         #: The error that came while nothing was out.
         self.refusal: Mapping[str, Any] | None = None
-
-    @property
-    def is_over(self) -> bool:
-        """Whether nothing more is to be read."""
-        return self.refusal is not None or self._ending.done
+        #: Whether nothing more is to be read.
+        self.is_over = False
 
     def feed(self, events: Iterable[Event]) -> Iterator[Event]:
         """Yield the events up to the last. Raises BadAnswer for what is no part of an answer."""
@@ -68,16 +65,19 @@ class Verification:
             ending.see(event)
             error = ending.error
             if error is None or error is before:
-                self._check(event)
+                data = event.data
+                if data[:1] != b"{" or data[-1:] != b"}" or ending.done:
+                    self._check(event)
                 self._passed_on = True
                 self._on_event()
                 yield event
             elif self._is_begun():
                 yield from self._reported(event, error)
             else:
-                self.refusal = error
+                self.refusal, self.is_over = error, True
                 return
             if ending.done:
+                self.is_over = True
                 return
 
     def end(self) -> Iterable[Event]:
@@ -96,8 +96,9 @@ class Verification:
             raise BadAnswer("The backend's stream ended before its answer did.")
 
     def _check(self, event: Event) -> None:
-        data = event.data
-        if not (data[:1] == b"{" and data[-1:] == b"}") and not _looks_whole(event):
+        """Check an event that is the last, or whose data is unlike most. Raises BadAnswer."""
+        data = event.data.strip()
+        if not (data[:1] == b"{" and data[-1:] == b"}") and not is_done(event):
             raise BadAnswer("The backend sent an event that is not JSON.")
         ending = self._ending
         if ending.done and not ending.complete and ending.error is None:
@@ -129,9 +130,3 @@ def choices_in(path: str, body: bytes) -> int:
     if chat:
         document.pop("prompt", None)
     return choices_of(document)
-
-
-def _looks_whole(event: Event) -> bool:
-    """Say whether an event's data has the ends of a JSON object but for white space, or is last."""
-    data = event.data.strip()
-    return (data[:1] == b"{" and data[-1:] == b"}") or is_done(event)
