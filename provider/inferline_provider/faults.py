@@ -12,8 +12,8 @@ SHOULD_RETRY: Final = "x-should-retry"
 class Fault(Exception):
     """The backend gave no usable answer."""
 
-    #: Value of the label `error_type` in metrics and spans. Users rely on it: it never changes.
-    label: ClassVar[str] = "Fault"
+    #: The fault's name in metrics and spans: users rely on it, so that it never changes.
+    error_type: ClassVar[str] = "Fault"
 
 
 class Busy(Fault):
@@ -23,7 +23,7 @@ class Busy(Fault):
     `answer` is for the client when waiting no longer helps; with `is_final` it never does.
     """
 
-    label = "Busy"
+    error_type = "Busy"
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class KeyRefused(Fault):
     in case it was the request that was refused.
     """
 
-    label = "KeyRefused"
+    error_type = "KeyRefused"
 
     def __init__(self, reason: str, answer: BackendAnswer | None = None) -> None:
         super().__init__(reason)
@@ -56,7 +56,7 @@ class KeyRefused(Fault):
 class HealthCheckFailed(Fault):
     """The backend answers its health check with another status than 200."""
 
-    label = "Unwell"
+    error_type = "Unwell"
 
     def __init__(self, status: int) -> None:
         super().__init__(f"The backend answered {status} to GET /health.")
@@ -66,7 +66,7 @@ class HealthCheckFailed(Fault):
 class BadAnswer(Fault):
     """The backend failed. `answer` is for the client when no attempt is left."""
 
-    label = "Broken"
+    error_type = "Broken"
 
     def __init__(self, reason: str, answer: BackendAnswer | None = None) -> None:
         super().__init__(reason)
@@ -80,37 +80,37 @@ class BadAnswer(Fault):
 class Unlisted(BadAnswer):
     """The backend has no list of its models."""
 
-    label = "Unlisted"
+    error_type = "Unlisted"
 
 
 class CannotContinue(Fault):
     """No provider can go on with the part of the answer that earlier attempts have written."""
 
-    label = "CannotContinue"
+    error_type = "CannotContinue"
 
 
 class NotRepeated(CannotContinue):
     """The backend did not repeat the end of the text that the client has."""
 
-    label = "NotRepeated"
+    error_type = "NotRepeated"
 
 
 class CannotContinueHere(Fault):
     """This backend can't go on with an answer that others began. Another may."""
 
-    label = "Unfit"
+    error_type = "Unfit"
 
 
 class Unreachable(BadAnswer):
     """The backend does not answer at all."""
 
-    label = "Silent"
+    error_type = "Silent"
 
 
 class SilentTooLong(BadAnswer):
     """The backend took the request and then sent nothing for too long."""
 
-    label = "Unheard"
+    error_type = "Unheard"
 
     def __init__(self) -> None:
         super().__init__("The backend was silent for too long.")

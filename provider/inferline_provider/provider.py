@@ -30,6 +30,7 @@ from inferline_provider.enrolment import (
     GatewayUnreachable,
     GrantedCredentials,
 )
+from inferline_provider.pauses import PAUSES, Pauses
 from inferline_provider.pull.puller import Puller
 from inferline_provider.pull.runner import AttemptRunner
 from inferline_provider.pull.schedule import PollSchedule
@@ -102,6 +103,7 @@ async def run(
     clock: Clock | None = None,
     tracer: Tracer = NO_TRACER,
     open_sink: OpenSink = no_sink,
+    pauses: Pauses = PAUSES,
 ) -> None:
     """
     Run a provider until `stopping` asks to stop.
@@ -124,7 +126,7 @@ async def run(
             GatewayClient(settings.base_url, settings.token, proxies)
         )
         health = BackendHealth(backend, settings, clock)
-        provider = Provider(settings, health, gateway, credentials, clock)
+        provider = Provider(settings, health, gateway, credentials, clock, pauses)
         sink = await stack.enter_async_context(open_sink(provider.status))
         grant = await _unless(stopping.drain, provider.join())
         if grant is None:
@@ -146,6 +148,7 @@ class Provider:
         gateway: GatewayClient,
         credentials: GrantedCredentials,
         clock: Clock,
+        pauses: Pauses = PAUSES,
     ) -> None:
         self._settings = settings
         self._speeds = Speeds(clock)
@@ -154,7 +157,8 @@ class Provider:
         self._gateway = gateway
         self._credentials = credentials
         self._clock = clock
-        self._slots = Slots(1, clock, self._slots_changed)
+        self._pauses = pauses
+        self._slots = Slots(1, clock, self._slots_changed, pauses)
         self._gauge: Gauge | None = None
         self._tuner: Tuner | None = None
         if settings.slots is None:
@@ -231,6 +235,7 @@ class Provider:
             failed_tasks=self._failed_tasks,
             diagnosis=Diagnosis(self._slots, self._breakers, self._health, self._tuner),
             telemetry=replace(telemetry, sink=Sinks(*sinks)),
+            pauses=self._pauses,
         )
         self._runner = AttemptRunner(context, self._slots, self._schedule.note_model)
         self._puller = Puller(

@@ -23,6 +23,7 @@ from inferline.tasks.queue import Message
 from inferline.tasks.task import AnswerHead, Chunk, Task, TaskRef, Tier
 from inferline.telemetry.trace import NO_TRACER, Tracer
 from inferline_provider import provider
+from inferline_provider.pauses import Pauses
 from inferline_provider.settings import Settings
 from inferline_provider.telemetry.status import OpenSink, no_sink
 from tests.support.backend import Backend, serving
@@ -31,6 +32,10 @@ from tests.support.backend import Backend, serving
 TERMS = Terms.model_validate(GatewaySettings()).model_copy(
     update={"enrol_seconds": 1.0, "flush_seconds": 0.02}
 )
+
+
+#: Pauses that no test has to wait for.
+BRIEF = Pauses(retry_seconds=(0, 0), rest_seconds=(0.001, 0.05), recover_seconds=(0.001, 0.05))
 
 
 @dataclass
@@ -199,6 +204,7 @@ async def world(
     lends: Callable[[], Credentials | None] = lambda: None,
     tracer: Tracer = NO_TRACER,
     open_sink: OpenSink = no_sink,
+    pauses: Pauses = BRIEF,
     peers: dict[str, int] | None = None,
     **settings: Any,
 ) -> AsyncIterator[World]:
@@ -217,7 +223,9 @@ async def world(
             **{"poll_seconds": 1, **settings},
         )
         around.running = asyncio.create_task(
-            provider.run(chosen, around.open_stores, around.stopping, clock, tracer, open_sink)
+            provider.run(
+                chosen, around.open_stores, around.stopping, clock, tracer, open_sink, pauses
+            )
         )
         try:
             await until(lambda: bool(around.gateway.enrolments) or around.running.done())

@@ -32,7 +32,7 @@ class AttemptRunner:
 
     @property
     def running(self) -> int:
-        """How many tasks are at the backend."""
+        """Number of tasks at the backend."""
         return len(self._attempts)
 
     def start(self, delivery: Delivery) -> None:

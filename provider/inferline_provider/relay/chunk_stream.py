@@ -49,7 +49,7 @@ class ChunkStream:
 
     @property
     def begun(self) -> bool:
-        """Whether a reader may have seen some of the answer."""
+        """True if a reader may have seen a part of the answer."""
         return bool(self._seq or self._after)
 
     def follow(self, after: tuple[tuple[int, int], ...]) -> None:

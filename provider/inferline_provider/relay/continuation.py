@@ -57,7 +57,7 @@ class Continuer(Protocol):
         """
 
     async def count_tokens(self, model: str, text: str) -> int | None:
-        """Return the number of tokens in `text`; None when it does not tell. Raises Fault."""
+        """Return the number of tokens in `text`; None when it has no tokenizer. Raises Fault."""
 
 
 def may_continue(path: str, body: bytes) -> bool:

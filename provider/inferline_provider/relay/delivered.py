@@ -58,7 +58,7 @@ class Delivered:
     @property
     def is_by_token(self) -> bool:
         """
-        Whether each event has one token: then a space begins an event, and stands inside none.
+        True if each event has one token: then a space begins an event, and stands inside none.
 
         A server that holds some characters back, since a stop string may begin with them, cuts the
         text anywhere.
@@ -68,7 +68,7 @@ class Delivered:
 
     @property
     def whole_words(self) -> str:
-        """The text as far as a token surely ends there: before its last word."""
+        """The text before its last word: a token surely ends there."""
         match = _WHOLE_WORDS.match(self.text)
         return match[0] if match else ""
 

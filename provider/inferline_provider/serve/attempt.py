@@ -144,6 +144,7 @@ class Attempt:
             has_good_key=has_good_key,
             unfit=unfit,
             others=failed_tasks.others(task.ref, unfit - {context.provider}, exchange.writer),
+            pauses=context.pauses,
         )
         return next_step(fault, circumstances)
 

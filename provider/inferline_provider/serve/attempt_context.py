@@ -11,6 +11,7 @@ from inferline.tasks.bodies import BodyStore
 from inferline.tasks.queue import TaskQueue
 from inferline.tasks.store import TaskStore
 from inferline_provider.backend.client import BackendClient
+from inferline_provider.pauses import PAUSES, Pauses
 from inferline_provider.relay.chunks import ChunkWriter
 from inferline_provider.relay.usage_question import UsageAsker
 from inferline_provider.serve.diagnosis import Diagnosis
@@ -39,3 +40,4 @@ class AttemptContext:
     diagnosis: Diagnosis
     usage: UsageAsker = field(default_factory=UsageAsker)
     telemetry: Telemetry = NO_TELEMETRY
+    pauses: Pauses = PAUSES

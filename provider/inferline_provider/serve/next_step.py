@@ -5,12 +5,8 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import dataclass, replace
-from typing import Final
 
-from inferline.errors import (
-    BackendFailed,
-    ProviderLost,
-)
+from inferline.errors import BackendFailed, ProviderLost
 from inferline.tasks.store import AttemptOutcome
 from inferline_provider.backend.classification import (
     RETRY_AFTER,
@@ -27,11 +23,7 @@ from inferline_provider.faults import (
     Fault,
     KeyRefused,
 )
-
-#: How long a task waits after a busy backend that did not say for how long, seconds.
-BUSY_SECONDS: Final = (1, 5)
-#: How long a task waits after a failed attempt, seconds.
-RETRY_SECONDS: Final = (0, 1)
+from inferline_provider.pauses import PAUSES, Pauses
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,50 +62,56 @@ class Circumstances:
     unfit: frozenset[str] = frozenset()
     #: Number of other providers that may.
     others: int = 0
+    pauses: Pauses = PAUSES
 
 
-def next_step(fault: Fault, seen: Circumstances) -> Finish | HandBack:
+def next_step(fault: Fault, circumstances: Circumstances) -> Finish | HandBack:
     """Return the next step. Two answers must not mix, and no client must wait in vain."""
-    if seen.stuck or isinstance(fault, CannotContinue):
+    if circumstances.stuck or isinstance(fault, CannotContinue):
         return Finish(failure(ProviderLost()))
     # Another provider tries first, at once.
-    is_passed_on = seen.peers > 0 and seen.attempt == 1
+    is_passed_on = circumstances.peers > 0 and circumstances.attempt == 1
     if isinstance(fault, Busy):
-        return _after_busy(fault, seen)
+        return _after_busy(fault, circumstances)
     if isinstance(fault, CannotContinueHere):
-        if seen.others > 0:
-            return HandBack(counts=False, unfit=seen.unfit)
+        if circumstances.others > 0:
+            return HandBack(counts=False, unfit=circumstances.unfit)
         return Finish(failure(ProviderLost()))
-    is_refused = isinstance(fault, KeyRefused) and (seen.has_good_key or fault.answer is not None)
+    is_refused = isinstance(fault, KeyRefused) and (
+        circumstances.has_good_key or fault.answer is not None
+    )
     if isinstance(fault, KeyRefused) and is_refused and not is_passed_on:
-        return _finish(fault.answer, seen, helps=False)
+        return _finish(fault.answer, circumstances, helps=False)
     if isinstance(fault, BadAnswer) and (fault.is_repeated or fault.is_final) and not is_passed_on:
-        return _finish(fault.answer, seen, helps=False)
-    if seen.attempts_left > 0:
+        return _finish(fault.answer, circumstances, helps=False)
+    if circumstances.attempts_left > 0:
         is_urgent = is_passed_on or isinstance(fault, KeyRefused)
         return HandBack(
-            counts=True, delay_seconds=0 if is_urgent else random.randint(*RETRY_SECONDS)
+            counts=True,
+            delay_seconds=0 if is_urgent else random.randint(*circumstances.pauses.retry_seconds),
         )
-    return _finish(fault.answer if isinstance(fault, BadAnswer) else None, seen)
+    return _finish(fault.answer if isinstance(fault, BadAnswer) else None, circumstances)
 
 
-def _after_busy(fault: Busy, seen: Circumstances) -> Finish | HandBack:
+def _after_busy(fault: Busy, circumstances: Circumstances) -> Finish | HandBack:
     """Return the next step when busy: another provider tries, or the task waits for a while."""
-    if seen.refused_seconds is None and seen.attempt <= seen.peers:
+    if circumstances.refused_seconds is None and circumstances.attempt <= circumstances.peers:
         return HandBack(counts=False)
     if fault.is_final:
-        return _finish(fault.answer, seen)
-    left = seen.busy_seconds_max - (seen.refused_seconds or 0.0)
-    asked = fault.retry_after_seconds
-    if left <= 0 or (asked or 0) > left:
-        return _finish(fault.answer, seen)
-    pause = random.randint(*BUSY_SECONDS) if asked is None else asked
+        return _finish(fault.answer, circumstances)
+    left = circumstances.busy_seconds_max - (circumstances.refused_seconds or 0.0)
+    wanted = fault.retry_after_seconds
+    if left <= 0 or (wanted or 0) > left:
+        return _finish(fault.answer, circumstances)
+    pause = random.randint(*circumstances.pauses.busy_seconds) if wanted is None else wanted
     return HandBack(counts=False, delay_seconds=max(1, min(pause, math.ceil(left))))
 
 
-def _finish(answer: BackendAnswer | None, seen: Circumstances, *, helps: bool = True) -> Finish:
+def _finish(
+    answer: BackendAnswer | None, circumstances: Circumstances, *, helps: bool = True
+) -> Finish:
     """End the task with the backend's own answer, if any; `helps`: the client may retry."""
-    if seen.begun:
+    if circumstances.begun:
         return Finish(failure(ProviderLost()))
     is_later = answer is not None and RETRY_AFTER in answer.headers
     headers = {} if helps or is_later else {SHOULD_RETRY: "false"}

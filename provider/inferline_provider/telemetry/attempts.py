@@ -135,7 +135,7 @@ class AttemptTelemetry:
             record.error = "cancelled"
             raise
         except Exception as error:
-            record.error = error.label if isinstance(error, Fault) else type(error).__name__
+            record.error = error.error_type if isinstance(error, Fault) else type(error).__name__
             raise
         finally:
             record.backend_seconds = self._clock.monotonic() - self._asked_at

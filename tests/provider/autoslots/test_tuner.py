@@ -16,7 +16,8 @@ from bench.sim.virtual_time import VirtualClock
 from inferline_provider.autoslots.gauge import Gauge
 from inferline_provider.autoslots.tuner import REFUSED_SHARE, SLOTS_MAX, Tuner
 from inferline_provider.backend.capacity import UNKNOWN, Room
-from inferline_provider.backend.slots import REST_SECONDS_MAX, Slots
+from inferline_provider.backend.slots import Slots
+from inferline_provider.pauses import PAUSES
 from inferline_provider.telemetry.attempts import AttemptRecord
 
 BOUND = 3.0
@@ -318,7 +319,7 @@ def test_a_backend_that_fails_on_trial_is_not_tried_so_again_at_once() -> None:
         await asyncio.sleep(60)  # What runs ends, and nobody looks.
         for _ in range(2):
             bay.slots.fail()
-            await asyncio.sleep(REST_SECONDS_MAX)
+            await asyncio.sleep(PAUSES.rest_seconds[1])
 
         bay.tuner.look()
         assert 8 == bay.tuner.limit

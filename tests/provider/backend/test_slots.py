@@ -2,14 +2,11 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from inferline_provider.backend.slots import (
-    FAIL_SECONDS,
-    OVERLOAD_SECONDS,
-    RECOVER_SECONDS,
-    REST_SECONDS_MAX,
-    Slots,
-)
+from inferline_provider.backend.slots import OVERLOAD_SECONDS, Slots
+from inferline_provider.pauses import PAUSES
 from tests.provider.fakes import FakeClock
+
+REST_SECONDS, REST_SECONDS_MAX = PAUSES.rest_seconds
 
 
 def test_no_more_are_taken_than_there_are() -> None:
@@ -54,10 +51,10 @@ def test_what_was_cut_comes_back_soon_and_not_beyond_all() -> None:
     slots = Slots(16, clock, lambda: None)
     slots.cut(8)
 
-    clock.advance(RECOVER_SECONDS[0] * 3)
+    clock.advance(PAUSES.recover_seconds[0] * 3)
     assert 11 == slots.limit
 
-    clock.advance(RECOVER_SECONDS[0] * 100)
+    clock.advance(PAUSES.recover_seconds[0] * 100)
     assert 16 == slots.limit
 
 
@@ -114,7 +111,7 @@ def test_an_answer_ends_the_rests() -> None:
     slots.answered()
 
     slots.fail()
-    clock.advance(FAIL_SECONDS)
+    clock.advance(REST_SECONDS)
     assert 8 == slots.free
 
 

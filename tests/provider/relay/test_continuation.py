@@ -30,11 +30,6 @@ CHATS, TEXTS = "/v1/chat/completions", "/v1/completions"
 PATHS = [(CHATS, CHAT), (TEXTS, TEXT)]
 
 
-@pytest.fixture(autouse=True)
-def no_pause_between_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("inferline_provider.serve.next_step.RETRY_SECONDS", (0, 0))
-
-
 async def read(around: World, task: Task) -> bytes:
     """What a client of the task gets, byte for byte. Raises what it would be told."""
     reader, out = Reader(task.ref, streamed=True), b""

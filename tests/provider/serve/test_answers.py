@@ -17,11 +17,6 @@ from tests.support.script import Script
 QUICK = Script(first=0.01, interval=0.005, tokens=4)
 
 
-@pytest.fixture(autouse=True)
-def no_pause_between_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("inferline_provider.serve.next_step.RETRY_SECONDS", (0, 0))
-
-
 async def ask(around: World, script: dict[str, Any], **more: Any) -> Task:
     body = {"x_script": script, **more.pop("body", {})}
     return await around.ended(await around.submit(body, **more))

@@ -35,11 +35,6 @@ async def stream(around: World, **script: Any) -> Task:
     return await around.submit({"stream": True, "x_script": script})
 
 
-@pytest.fixture(autouse=True)
-def no_pause_between_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("inferline_provider.serve.next_step.RETRY_SECONDS", (0, 0))
-
-
 async def test_a_stream_is_waited_for_while_the_backend_says_that_it_works() -> None:
     async with waiting() as around:
         row = await around.ended(await stream(around, **HELD_BACK, works=True))
