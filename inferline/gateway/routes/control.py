@@ -46,7 +46,7 @@ from inferline.gateway.enrol.offers import Offers
 from inferline.gateway.errors import ERRORS
 from inferline.gateway.routes.access import Access, ClientCaller, ProviderCaller
 from inferline.gateway.routes.objects import (
-    HealthObject,
+    Health,
     ModelList,
     ModelObject,
     ProviderList,
@@ -293,10 +293,10 @@ async def get_model(model_id: str, caller: ClientCaller, office: At) -> ModelObj
 
 
 @public.get("/health", summary="Whether requests can be taken")
-async def get_health(office: At) -> HealthObject:
+async def get_health(office: At) -> Health:
     """200 when the registry answers, else 503."""
     fleet = await office.line.catalogue.fleet()
-    return HealthObject(version=__version__, models=fleet.models, providers=fleet.providers)
+    return Health(version=__version__, models=fleet.models, providers=fleet.providers)
 
 
 @router.get("/providers", summary="List the live providers")

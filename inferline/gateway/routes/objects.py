@@ -342,7 +342,7 @@ class RequestList(BaseModel):
     data: list[RequestObject]
 
 
-class HealthObject(BaseModel):
+class Health(BaseModel):
     """The gateway can take requests."""
 
     status: Literal["ok"] = "ok"

@@ -94,7 +94,7 @@ async def test_when_nobody_foresaw_what_happened(
     def fail(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(gateway.office.line.watch, "news", fail)
+    monkeypatch.setattr(gateway.office.line.watch, "next_change", fail)
     await call.task
 
     assert "internal_error" == call.error["code"]
@@ -108,7 +108,7 @@ async def test_when_the_store_is_gone(
     async def fail(*_: Any, **__: Any) -> None:
         raise Unavailable
 
-    monkeypatch.setattr(gateway.office.line.watch, "news", fail)
+    monkeypatch.setattr(gateway.office.line.watch, "next_change", fail)
     await call.task
 
     assert "service_unavailable" == call.error["code"]
