@@ -26,6 +26,7 @@ from inferline_provider.backend.client import BackendClient
 from inferline_provider.backend.health import BackendHealth
 from inferline_provider.enrolment import GrantedCredentials
 from inferline_provider.settings import Settings
+from inferline_provider.stopping import Stopping
 
 MODEL = "bench-model"
 PATH = "/v1/chat/completions"
@@ -139,7 +140,7 @@ class Line:
 
     async def run(self, seconds: float) -> None:
         """Let everything happen for so long."""
-        stopping = provider.Stopping()
+        stopping = Stopping()
         one = self._provider()
         work = [
             asyncio.create_task(coroutine)
@@ -167,7 +168,7 @@ class Line:
         credentials = GrantedCredentials(clock, own=True)
         return provider.Provider(chosen, health, gateway, credentials, clock)
 
-    async def _serve(self, one: provider.Provider, stopping: provider.Stopping) -> None:
+    async def _serve(self, one: provider.Provider, stopping: Stopping) -> None:
         grant = await one.join()
         one.equip(self.server, self, grant)
         await one.serve(stopping)

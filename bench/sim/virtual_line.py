@@ -26,6 +26,7 @@ from inferline_provider import provider, settings
 from inferline_provider.backend.client import BackendClient
 from inferline_provider.backend.health import BackendHealth
 from inferline_provider.enrolment import GrantedCredentials
+from inferline_provider.stopping import Stopping
 
 
 @dataclass
@@ -113,7 +114,7 @@ async def provide(
     server: BackendClient,
     stores: provider.Stores,
     door: object,
-    stopping: provider.Stopping,
+    stopping: Stopping,
 ) -> None:
     """What `inferline_provider.provider.run` does, with nothing to connect to."""
     clock, gateway = VirtualClock(), cast(Any, door)

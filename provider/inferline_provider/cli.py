@@ -27,9 +27,10 @@ from inferline.telemetry.otlp import tracing
 from inferline.telemetry.trace import Tracer
 from inferline_provider.backend.client import root_of
 from inferline_provider.enrolment import EnrolmentRefused, GrantedCredentials, ProviderQuarantined
-from inferline_provider.provider import Stopping, Stores, run
+from inferline_provider.provider import Stores, run
 from inferline_provider.settings import Settings
 from inferline_provider.spot import ENDPOINT
+from inferline_provider.stopping import Stopping
 from inferline_provider.telemetry.attempts import TelemetrySink
 from inferline_provider.telemetry.status import ReadCalls, ReadStatus
 

@@ -25,6 +25,7 @@ from inferline.telemetry.trace import NO_TRACER, Tracer
 from inferline_provider import provider
 from inferline_provider.pauses import Pauses
 from inferline_provider.settings import Settings
+from inferline_provider.stopping import Stopping
 from inferline_provider.telemetry.status import OpenSink, no_sink
 from tests.support.backend import Backend, serving
 
@@ -108,7 +109,7 @@ class World:
     queue: Any = field(default_factory=MemoryQueue)
     bodies: MemoryBodies = field(default_factory=MemoryBodies)
     terms: Terms = field(default_factory=lambda: TERMS)
-    stopping: provider.Stopping = field(default_factory=provider.Stopping)
+    stopping: Stopping = field(default_factory=Stopping)
     gateway: FakeGateway = field(init=False)
     running: asyncio.Task[None] = field(init=False)
     #: What the provider's stores would sign with.

@@ -8,7 +8,7 @@ from typing import Any
 from bench.autoslots.engine import queueing
 from bench.autoslots.line import MODEL, Line, simulate
 from inferline.fleet.enrolment import Faster
-from inferline_provider.provider import REPORT_FACTOR
+from inferline_provider.membership import REPORT_FACTOR
 
 
 def provided(seconds: float, **line: Any) -> Line:

@@ -224,9 +224,9 @@ def test_a_queue_can_be_left_alone_and_is_waited_at_afterwards() -> None:
     schedule.pause(state, until=0.25)
 
     assert state not in schedule.cold(0.2)
-    assert pytest.approx(0.05) == schedule.due(0.2)
+    assert pytest.approx(0.05) == schedule.pause_seconds(0.2)
     assert state in schedule.cold(0.25)
-    assert schedule.due(0.25) == float("inf")
+    assert schedule.pause_seconds(0.25) == float("inf")
 
 
 def test_what_is_known_of_a_queue_outlives_a_new_grant() -> None:
