@@ -69,9 +69,9 @@ def test_what_is_missing_is_named(
 
     assert cli.main([]) == 2
 
-    told = capsys.readouterr().err
-    assert name in told
-    assert len(told.splitlines()) == 1
+    message = capsys.readouterr().err
+    assert name in message
+    assert len(message.splitlines()) == 1
 
 
 @pytest.mark.parametrize(

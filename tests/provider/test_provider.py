@@ -68,10 +68,10 @@ async def test_a_cancel_frees_the_backend_within_a_second() -> None:
 
 async def test_a_provider_tells_what_it_is_and_leaves() -> None:
     async with world(Backend(models=["a", "b"], slots=3), token="secret") as around:
-        told = around.gateway.enrolments[0]
+        enrolment = around.gateway.enrolments[0]
 
-        assert (told["id"], told["slots"], told["healthy"]) == ("p1", 3, True)
-        assert [model["id"] for model in told["models"]] == ["a", "b"]
+        assert (enrolment["id"], enrolment["slots"], enrolment["healthy"]) == ("p1", 3, True)
+        assert [model["id"] for model in enrolment["models"]] == ["a", "b"]
         assert around.gateway.tokens[0] == "Bearer secret"
 
     assert around.gateway.left == ["p1"]
@@ -145,9 +145,9 @@ async def test_a_backend_that_is_down_is_told_and_waited_for() -> None:
         settings = Settings(base_url=base_url, backend=f"http://127.0.0.1:{port}", id="p1")
         running = asyncio.create_task(provider.run(settings, around.open_stores, around.stopping))
         await until(lambda: around.gateway.enrolments)
-        told = around.gateway.enrolments[0]
-        assert (told["healthy"], told["models"]) == (False, [])
-        assert told["reason"] == health.UNWELL.format(503)
+        enrolment = around.gateway.enrolments[0]
+        assert (enrolment["healthy"], enrolment["models"]) == (False, [])
+        assert enrolment["reason"] == health.UNWELL.format(503)
 
         backend.healthy = True
         await until(lambda: around.gateway.enrolments[-1]["models"])

@@ -60,14 +60,14 @@ class FakeGateway:
     peers: dict[str, int] = field(default_factory=dict)
 
     async def enrol(self, request: web.Request) -> web.Response:
-        told = await request.json()
-        self.enrolments.append(told)
+        enrolment = await request.json()
+        self.enrolments.append(enrolment)
         self.tokens.append(request.headers.get("authorization"))
         if self.status != 200:
             error = {"message": "scripted refusal", "type": "t", "param": None, "code": self.code}
             return web.json_response({"error": error}, status=self.status)
-        names = [model["id"] for model in told["models"]]
-        if told["takes_reserved"]:
+        names = [model["id"] for model in enrolment["models"]]
+        if enrolment["takes_reserved"]:
             names += [dedicated_name(name, tenant) for name in names for tenant in self.reserved]
         queues = {name: dict(await self.queue.make(name)) for name in names}
         grant = Grant(
@@ -77,7 +77,7 @@ class FakeGateway:
             tasks_table="t",
             bodies_bucket="b",
             region="r",
-            credentials=self.lends() if told["credentials"] else None,
+            credentials=self.lends() if enrolment["credentials"] else None,
             terms=self.terms,
         )
         return web.json_response(grant.model_dump())
@@ -143,8 +143,8 @@ class World:
     ) -> Task:
         """Do what a gateway does with a request; a lost provider has answered ``begun`` of it."""
         name = dedicated_name(model, "t") if is_reserved else model
-        asked = {"model": model, "messages": [{"role": "user", "content": uuid.uuid4().hex}]}
-        raw = json.dumps({**asked, **(body or {})}).encode() if form is None else form
+        request = {"model": model, "messages": [{"role": "user", "content": uuid.uuid4().hex}]}
+        raw = json.dumps({**request, **(body or {})}).encode() if form is None else form
         now_ms = self.store.now_ms()
         task = Task(
             ref=TaskRef(slug(name), uuid.uuid4().hex),

@@ -58,8 +58,8 @@ async def backend_of(routes: dict[str, Any], base: str = "") -> AsyncIterator[cl
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         root = client.root_of(f"http://127.0.0.1:{runner.addresses[0][1]}{base}")
-        async with client.BackendClient(root) as found:
-            yield found
+        async with client.BackendClient(root) as opened:
+            yield opened
     finally:
         await runner.cleanup()
 
@@ -227,9 +227,9 @@ async def test_slots_are_what_the_backend_lets_us_know(
     routes: dict[str, Any], slots: int, most: int | None
 ) -> None:
     async with backend_of(routes) as backend:
-        found = await backend.room()
+        result = await backend.room()
 
-    assert (slots, most) == (found.slots, found.most)
+    assert (slots, most) == (result.slots, result.most)
 
 
 @pytest.mark.parametrize(
@@ -346,9 +346,9 @@ async def prefill_of(
 ) -> dict[str, bool] | None:
     """What the client finds out about a scripted server, which must not generate anything."""
     async with serving(server) as port, client.BackendClient(f"http://127.0.0.1:{port}") as backend:
-        found = await backend.prefill("test-model", text, shape)
+        result = await backend.prefill("test-model", text, shape)
     assert not server.calls["/v1/chat/completions"]
-    return found
+    return result
 
 
 @pytest.mark.parametrize("text", ["Once", "Once ", "Once\n\n"])

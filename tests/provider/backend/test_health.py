@@ -107,8 +107,8 @@ async def test_a_key_that_a_task_finds_refused_is_told_to_the_gateway() -> None:
 
         await until(lambda: around.gateway.enrolments[-1]["reason"])
 
-        told = around.gateway.enrolments[-1]
-        assert (False, health.REFUSED) == (told["healthy"], told["reason"])
+        enrolment = around.gateway.enrolments[-1]
+        assert (False, health.REFUSED) == (enrolment["healthy"], enrolment["reason"])
 
 
 class Overloaded(Backend):

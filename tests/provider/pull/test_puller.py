@@ -50,7 +50,7 @@ async def test_work_that_comes_to_a_quiet_queue_does_not_wait_for_a_busy_one(
 
         await around.ended(task)
 
-        waiting = [one for one in load if not around.row(one).state.terminal]
+        waiting = [task for task in load if not around.row(task).state.terminal]
         assert len(waiting) > 5
 
 
@@ -62,15 +62,15 @@ class FarQueue(MemoryQueue):
         self.out = self.out_max = self.receives = self.vain = 0
         self.handed_back: list[int] = []
 
-    async def receive(self, queue: str, **asked: Any) -> list[Delivery]:
+    async def receive(self, queue: str, **options: Any) -> list[Delivery]:
         self.receives += 1
         self.out += 1
         self.out_max = max(self.out_max, self.out)
         await asyncio.sleep(CALL_SECONDS)
-        found = await super().receive(queue, **asked)
+        deliveries = await super().receive(queue, **options)
         self.out -= 1
-        self.vain += not found
-        return found
+        self.vain += not deliveries
+        return deliveries
 
     async def change_visibility(self, deliveries: Sequence[Delivery], seconds: int) -> None:
         if not seconds:
@@ -137,7 +137,7 @@ class Line:
 
 def pulled(
     seconds: float,
-    *asked: dict[str, Any],
+    *options: dict[str, Any],
     sent_at: Sequence[float] = (),
     backlog: int = 0,
     backlog_at: str = "q",
@@ -146,7 +146,7 @@ def pulled(
 
     async def run() -> list[Line]:
         queue = FarQueue()
-        lines = [Line(queue, **one) for one in asked]
+        lines = [Line(queue, **more) for more in options]
         loop = asyncio.get_running_loop()
         for _ in range(backlog):
             loop.call_later(0.0, queue.put, backlog_at, MESSAGE)
@@ -207,23 +207,23 @@ def test_the_next_slot_is_for_what_came_to_a_better_queue_however_long_it_was_bu
     task_seconds: float, others: int
 ) -> None:
     sent_at = 2.9 * task_seconds
-    told = {"slots": 1, "task_seconds": task_seconds, "tiers": LOWER}
+    options = {"slots": 1, "task_seconds": task_seconds, "tiers": LOWER}
 
     lines = pulled(
-        *(4 * task_seconds, *[told] * (1 + others)),
+        *(4 * task_seconds, *[options] * (1 + others)),
         sent_at=[sent_at],
         backlog=10 * (1 + others),
         backlog_at="low",
     )
 
-    begun = [one for line in lines for one in zip(line.begun_at, line.begun_of, strict=True)]
-    since = sorted(one for one in begun if one[0] > sent_at)
+    begun = [start for line in lines for start in zip(line.begun_at, line.begun_of, strict=True)]
+    since = sorted(start for start in begun if start[0] > sent_at)
     assert "q" == since[0][1]
 
 
 def test_a_queue_that_nothing_comes_to_costs_a_long_task_one_receive_more() -> None:
-    told = {"slots": 1, "task_seconds": 30.0, "tiers": LOWER}
-    (line,) = pulled(900, told, backlog=100, backlog_at="low")
+    options = {"slots": 1, "task_seconds": 30.0, "tiers": LOWER}
+    (line,) = pulled(900, options, backlog=100, backlog_at="low")
 
     begun = len(line.begun_at)
     assert begun >= 29
@@ -274,10 +274,10 @@ def test_while_the_faster_ones_are_known_to_be_busy_nothing_waits() -> None:
 def test_when_the_faster_ones_have_died_nobody_waits_much_longer_than_the_handicap(
     slow: int,
 ) -> None:
-    told = {**SLOW, "faster": Faster(times=4, fellows=slow), "task_seconds": 4.0}
+    options = {**SLOW, "faster": Faster(times=4, fellows=slow), "task_seconds": 4.0}
     moments = [30.0 + 1.3 * turn for turn in range(40)]
 
-    lines = pulled(100, *[told] * slow, sent_at=moments)
+    lines = pulled(100, *[options] * slow, sent_at=moments)
 
     begun = sorted(moment for line in lines for moment in line.begun_at)
     waits = [start - sent for start, sent in zip(begun, moments, strict=True)]

@@ -30,9 +30,9 @@ def policy(rest_seconds_max: float = SECONDS) -> YieldPolicy:
     return YieldPolicy(seconds=SECONDS, rest_seconds_max=rest_seconds_max)
 
 
-def young(one: YieldPolicy, now_ms: int) -> float:
+def young(slow: YieldPolicy, now_ms: int) -> float:
     """What becomes of a message that is brought 20 ms after it was sent, to one who waited."""
-    return one.yield_seconds([now_ms - 20], now_ms - 5000, now_ms)
+    return slow.yield_seconds([now_ms - 20], now_ms - 5000, now_ms)
 
 
 def known(times: float, fellows: int = 1, task_seconds: float = 60.0) -> YieldPolicy:
@@ -54,20 +54,20 @@ def test_one_old_message_among_young_ones_tells_that_the_faster_are_busy() -> No
 
 
 def test_who_found_the_faster_ones_busy_takes_all_for_a_while() -> None:
-    one = policy()
-    one.yield_seconds([NOW - 300], NOW, NOW)
+    slow = policy()
+    slow.yield_seconds([NOW - 300], NOW, NOW)
     over = NOW + round(EAGER_YIELDS * SECONDS * 1000)
 
-    assert 0 == young(one, over - 1)
-    assert young(one, over)
+    assert 0 == young(slow, over - 1)
+    assert young(slow, over)
 
 
 def test_no_message_goes_back_twice_even_by_a_clock_that_is_behind() -> None:
-    one = policy()
+    slow = policy()
     sent = NOW + 900  # By this clock it will be sent.
 
-    assert one.yield_seconds([sent], NOW - 5000, NOW)
-    assert 0 == one.yield_seconds([sent], NOW + 190, NOW + 200)
+    assert slow.yield_seconds([sent], NOW - 5000, NOW)
+    assert 0 == slow.yield_seconds([sent], NOW + 190, NOW + 200)
 
 
 def test_a_message_that_went_through_many_hands_is_taken() -> None:
@@ -77,21 +77,21 @@ def test_a_message_that_went_through_many_hands_is_taken() -> None:
 
 
 def test_the_queue_is_left_alone_longer_each_time_that_the_faster_prove_idle() -> None:
-    one = policy(rest_seconds_max=0.5)
+    slow = policy(rest_seconds_max=0.5)
 
-    rests = [young(one, NOW + 1000 * turn) for turn in range(5)]
+    rests = [young(slow, NOW + 1000 * turn) for turn in range(5)]
 
     assert [pytest.approx(rest) for rest in (0.18, 0.2, 0.4, 0.5, 0.5)] == rests
 
 
 def test_when_they_prove_busy_it_is_left_alone_no_longer_than_in_the_beginning() -> None:
-    one = policy(rest_seconds_max=0.5)
+    slow = policy(rest_seconds_max=0.5)
     for turn in range(4):
-        young(one, NOW + 1000 * turn)
+        young(slow, NOW + 1000 * turn)
 
-    one.yield_seconds([NOW + 4000], NOW + 4500, NOW + 4520)
+    slow.yield_seconds([NOW + 4000], NOW + 4500, NOW + 4520)
 
-    assert pytest.approx(0.18) == young(one, NOW + 60_000)
+    assert pytest.approx(0.18) == young(slow, NOW + 60_000)
 
 
 def test_nothing_that_was_brought_leaves_no_queue_alone() -> None:
@@ -103,12 +103,12 @@ def test_who_has_no_handicap_takes_everything() -> None:
 
 
 def test_the_handicap_grows_with_how_much_faster_others_are_and_is_bounded() -> None:
-    found = [known(times).seconds for times in (1.25, 2, 4, 100)]
+    seconds = [known(times).seconds for times in (1.25, 2, 4, 100)]
 
-    assert sorted(found) == found
-    assert 0 < found[0]
-    assert pytest.approx(2 * found[1]) == found[2]
-    assert YIELD_SECONDS_MAX == found[3]
+    assert sorted(seconds) == seconds
+    assert 0 < seconds[0]
+    assert pytest.approx(2 * seconds[1]) == seconds[2]
+    assert YIELD_SECONDS_MAX == seconds[3]
 
 
 def test_the_handicap_is_a_small_part_of_what_a_task_gains() -> None:
@@ -162,7 +162,8 @@ async def test_a_provider_that_hears_of_a_faster_one_leaves_it_the_next_task() -
         around.gateway.faster = {"test-model": Faster(times=4)}
         await around.ended(await around.submit())
         assert 0 == queue.handed_back
-        await until(lambda: len([told for told in around.gateway.enrolments if told["speeds"]]) > 1)
+        enrolments = around.gateway.enrolments
+        await until(lambda: sum(bool(enrolment["speeds"]) for enrolment in enrolments) > 1)
 
         await around.ended(await around.submit())
 
@@ -170,14 +171,14 @@ async def test_a_provider_that_hears_of_a_faster_one_leaves_it_the_next_task() -
 
 
 def test_a_reserved_queue_has_a_handicap_of_its_own_and_its_models_speed() -> None:
-    name, yield_policies, asked = dedicated_name("m", "acme"), YieldPolicies(), list[str]()
+    name, yield_policies, models = dedicated_name("m", "acme"), YieldPolicies(), list[str]()
 
     def task_seconds(model: str) -> float:
-        asked.append(model)
+        models.append(model)
         return 60.0
 
     yield_policies.update({name: Faster(times=4)}, task_seconds)
 
-    assert ["m"] == asked
+    assert ["m"] == models
     assert yield_policies[name].seconds > 0
     assert 0 == yield_policies["m"].seconds

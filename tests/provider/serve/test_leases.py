@@ -213,11 +213,11 @@ async def test_a_task_whose_reader_is_back_by_the_last_moment_goes_on() -> None:
 
     class JustInTime(SilentStore):
         async def states(self, refs: Any) -> Any:
-            found = await scene.store.states(refs)
+            states = await scene.store.states(refs)
             row = scene.store.task(held.task.ref)
             assert row is not None
             assert await scene.store.renew_reader_lease(row, "another", 20.0)
-            return found
+            return states
 
         async def cancel_unread(self, ref: TaskRef, before_ms: int) -> bool:
             return await scene.store.cancel_unread(ref, before_ms)

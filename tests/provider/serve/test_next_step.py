@@ -33,10 +33,10 @@ def test_an_answer_about_the_request_is_told_as_it_is(status: int, body: bytes) 
 
 @pytest.mark.parametrize("body", [b"<html>no</html>", b"", b'{"half":'])
 def test_a_refusal_that_is_no_json_is_told_as_an_error_that_clients_can_read(body: bytes) -> None:
-    told = classify_response(BackendAnswer(404, "text/html", body))
+    reply = classify_response(BackendAnswer(404, "text/html", body))
 
-    assert (told.status, told.content_type) == (404, "application/json")
-    assert json.loads(told.body)["error"]["code"] == "backend_refused"
+    assert (reply.status, reply.content_type) == (404, "application/json")
+    assert json.loads(reply.body)["error"]["code"] == "backend_refused"
 
 
 def test_an_error_with_other_fields_beside_it_is_an_error_too() -> None:
@@ -58,10 +58,10 @@ def test_an_error_with_other_fields_beside_it_is_an_error_too() -> None:
     ],
 )
 def test_an_error_in_another_form_is_told_in_openais(document: object) -> None:
-    told = classify_response(answer(200, json.dumps(document).encode()))
+    reply = classify_response(answer(200, json.dumps(document).encode()))
 
-    assert (404, "application/json") == (told.status, told.content_type)
-    error = json.loads(told.body)["error"]
+    assert (404, "application/json") == (reply.status, reply.content_type)
+    error = json.loads(reply.body)["error"]
     assert "m" == error["message"]
     assert {"message", "type", "param", "code"} <= error.keys()
 
@@ -119,10 +119,10 @@ def test_an_answer_with_an_error_among_other_things_is_an_answer() -> None:
     assert classify_response(answer(200, body)).status == 200
 
 
-@pytest.mark.parametrize(("told", "seconds"), [("7", 7), ("0", 1), ("3600", 60), ("soon", None)])
-def test_a_busy_backend_says_for_how_long(told: str, seconds: int | None) -> None:
+@pytest.mark.parametrize(("header", "seconds"), [("7", 7), ("0", 1), ("3600", 60), ("soon", None)])
+def test_a_busy_backend_says_for_how_long(header: str, seconds: int | None) -> None:
     with pytest.raises(Busy) as busy:
-        classify_response(answer(503), {"retry-after": told})
+        classify_response(answer(503), {"retry-after": header})
 
     assert busy.value.retry_after_seconds == seconds
 
@@ -341,9 +341,9 @@ def test_an_answer_that_has_begun_goes_on_in_another_attempt() -> None:
 
 
 def test_of_a_begun_answer_the_last_failure_is_never_told_as_its_end() -> None:
-    told = BadAnswer("x", BackendAnswer(500, "application/json", b"{}"))
+    fault = BadAnswer("x", BackendAnswer(500, "application/json", b"{}"))
 
-    end = next_step(told, Circumstances(begun=True))
+    end = next_step(fault, Circumstances(begun=True))
 
     assert isinstance(end, Finish)
     assert "provider_lost" == end.outcome.error["code"]

@@ -26,8 +26,8 @@ async def waiting(backend: Backend | None = None, *, peers: int = 0) -> AsyncIte
     terms = {"gap_seconds_max": SILENT_SECONDS, "first_event_seconds_max": SILENT_SECONDS}
     async with world(backend, terms={**terms, "enrol_seconds": 0.1}) as around:
         around.gateway.peers = {"test-model": peers}
-        seen = len(around.gateway.enrolments)
-        await until(lambda: len(around.gateway.enrolments) > seen + 1)
+        count = len(around.gateway.enrolments)
+        await until(lambda: len(around.gateway.enrolments) > count + 1)
         yield around
 
 

@@ -56,8 +56,8 @@ async def scraped(metrics: ProviderMetrics) -> str:
 
 async def test_a_stream_is_told_with_its_times_and_its_tokens() -> None:
     async with measured(Backend(script=QUICK)) as (around, metrics):
-        asked = {"stream": True, "stream_options": {"include_usage": True}}
-        await around.ended(await around.submit(asked))
+        request = {"stream": True, "stream_options": {"include_usage": True}}
+        await around.ended(await around.submit(request))
         await until(lambda: metrics._attempts._metrics)
 
         text = await scraped(metrics)
@@ -112,8 +112,8 @@ async def test_slots_health_and_calls_are_told_as_they_stand() -> None:
 
 async def test_no_word_of_what_was_asked_is_told() -> None:
     async with measured(Backend(script=QUICK)) as (around, metrics):
-        asked = {"messages": [{"role": "user", "content": CANARY}], "user": CANARY}
-        task = await around.submit(asked)
+        request = {"messages": [{"role": "user", "content": CANARY}], "user": CANARY}
+        task = await around.submit(request)
         await around.ended(task)
         await until(lambda: metrics._attempts._metrics)
 

@@ -39,9 +39,9 @@ async def line(
             yield gateway, around
 
 
-async def ask(gateway: Gateway, *told: str, stream: bool = False) -> str:
+async def ask(gateway: Gateway, *parents: str, stream: bool = False) -> str:
     """Ask with these `traceparent` headers; gives the task's id."""
-    headers = [("traceparent", text) for text in told] + [("authorization", f"Bearer {KEY}")]
+    headers = [("traceparent", text) for text in parents] + [("authorization", f"Bearer {KEY}")]
     async with httpx.AsyncClient(base_url=gateway.url, timeout=20) as client:
         answer = await client.post(PATH, json={**ASKED, "stream": stream}, headers=headers)
     assert 200 == answer.status_code
@@ -51,9 +51,9 @@ async def ask(gateway: Gateway, *told: str, stream: bool = False) -> str:
 def seen(around: World) -> TraceParent:
     """What the backend was told."""
     (text,) = around.backend.traceparents
-    found = TraceParent.parse(text)
-    assert found is not None, text
-    return found
+    parent = TraceParent.parse(text)
+    assert parent is not None, text
+    return parent
 
 
 async def test_without_a_collector_a_clients_trace_reaches_the_backend_as_it_came() -> None:
@@ -64,13 +64,13 @@ async def test_without_a_collector_a_clients_trace_reaches_the_backend_as_it_cam
 
 
 @pytest.mark.parametrize(
-    "told",
+    "parents",
     [(), ("made up",), (str(CLIENT), str(CLIENT)), (f"{CLIENT}-x",)],
     ids=["none", "invalid", "two", "longer"],
 )
-async def test_a_trace_that_was_not_told_properly_is_a_new_one(told: tuple[str, ...]) -> None:
+async def test_a_trace_that_was_not_told_properly_is_a_new_one(parents: tuple[str, ...]) -> None:
     async with line() as (gateway, around):
-        await ask(gateway, *told)
+        await ask(gateway, *parents)
 
         assert CLIENT.trace_id != seen(around).trace_id
 
@@ -92,11 +92,13 @@ def exporting(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> Iterator[l
         yield [first, second]
 
 
-async def traced(monkeypatch: pytest.MonkeyPatch, *told: str) -> tuple[Receiver, TraceParent, str]:
+async def traced(
+    monkeypatch: pytest.MonkeyPatch, *parents: str
+) -> tuple[Receiver, TraceParent, str]:
     """What was exported of one request, what the backend was told, and the task's id."""
     with receiving() as receiver, exporting(receiver, monkeypatch) as tracers:
         async with line(*tracers) as (gateway, around):
-            task = await ask(gateway, *told, stream=True)
+            task = await ask(gateway, *parents, stream=True)
             backend = seen(around)
     return receiver, backend, task
 
