@@ -179,7 +179,7 @@ class WellHealth:
 
     is_healthy = True
 
-    async def look(self) -> None:
+    async def check(self) -> None:
         """Find that it is."""
 
     def doubt(self) -> None:
