@@ -17,6 +17,7 @@ from inferline.http.response import Outlasts, Response
 from inferline.validation.forwarding import CONTENT_TYPE, NOTHING
 from inferline_provider.backend import capacity, listing
 from inferline_provider.backend.capacity import Room
+from inferline_provider.backend.trials import Trials
 from inferline_provider.faults import (
     BadAnswer,
     Fault,
@@ -32,11 +33,6 @@ QUERY_SECONDS_MAX: Final = 10.0
 CONNECT_SECONDS_MAX: Final = 10.0
 #: For the question whether it works, while a client waits that has waited for long.
 WORKING_SECONDS_MAX: Final = 3.0
-#: A possible beginning of an answer that is to be continued.
-BEGUN: Final = "One, two,"
-
-#: Time for which it is remembered that a backend can't continue answers, seconds.
-UNABLE_SECONDS: Final = 60.0
 
 _ABSENT: Final = 404
 _JSON: Final = {CONTENT_TYPE: "application/json"}
@@ -79,8 +75,7 @@ class BackendClient:
     def __init__(self, root: str, key: str = "", proxies: Proxies = NO_PROXIES) -> None:
         self._root = root
         self._headers = {"User-Agent": "inferline", "Accept-Encoding": "identity"}
-        #: Until when no continuation of such a chat is tried.
-        self._unable_until: dict[str, float] = {}
+        self._trials = Trials(self._try)
         if key:
             self._headers["Authorization"] = f"Bearer {key}"
         self._connections = Connections(
@@ -225,41 +220,12 @@ class BackendClient:
         return metrics.decode(errors="replace")
 
     async def prefill(self, model: str, text: str, shape: object = None) -> dict[str, bool] | None:
-        """
-        Return the fields with which it continues the last message of a chat; None when it can't.
-
-        A trial shows it: the prompt that the backend makes of a chat, without generating anything.
-        That chat ends with as many spaces as `text`: many templates drop those, and then the rest
-        would have them twice. `shape` is the client's `chat_template_kwargs`: some models can only
-        be continued when these turn thinking off. Raises Unreachable.
-        """
-        begun = BEGUN + text[len(text.rstrip()) :]
-        key, now = json.dumps([model, begun, shape]), asyncio.get_running_loop().time()
-        if self.is_delicate or self._unable_until.get(key, 0.0) > now:
-            return None
-        question = {"role": "user", "content": "Count."}
-        chat: dict[str, Any] = {"model": model}
-        chat["messages"] = [question, {"role": "assistant", "content": begun}]
-        if shape is not None:
-            chat["chat_template_kwargs"] = shape
-        answer = await self._try("/apply-template", chat)  # llama.cpp
-        if str(answer.get("prompt", "")).endswith(begun):
-            return {}
-        fields = {"continue_final_message": True, "add_generation_prompt": False}
-        answer = await self._try("/tokenize", {**chat, **fields})  # vLLM
-        if tokens := answer.get("tokens"):
-            answer = await self._try("/detokenize", {"model": model, "tokens": tokens})
-            if str(answer.get("prompt", "")).endswith(begun):
-                return fields
-        self._unable_until = {k: v for k, v in self._unable_until.items() if v > now}
-        self._unable_until[key] = now + UNABLE_SECONDS
-        return None
+        """Return the fields with which it continues a chat that ends with `text`; see `Trials`."""
+        return None if self.is_delicate else await self._trials.prefill(model, text, shape)
 
     async def count_tokens(self, model: str, text: str) -> int | None:
-        """Return the number of tokens in `text`; None if the backend has no tokenizer route."""
-        question = {"model": model, "content": text, "prompt": text, "add_special_tokens": False}
-        tokens = (await self._try("/tokenize", question)).get("tokens")
-        return len(tokens) if isinstance(tokens, list) else None
+        """Return the number of tokens in `text`; None without a tokenizer. Raises Unreachable."""
+        return await self._trials.count_tokens(model, text)
 
     async def _try(self, path: str, document: dict[str, Any]) -> dict[str, Any]:
         """Return the answer of a route that the backend may not have; empty for no answer."""

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from inferline.fleet.enrolment import OfferedModel
-from inferline_provider.backend import client
+from inferline_provider.backend import client, trials
 from inferline_provider.faults import BadAnswer, Fault, KeyRefused, Unlisted, Unreachable
 from tests.support.backend import Backend, serving
 
@@ -386,7 +386,7 @@ async def test_a_template_that_drops_the_last_spaces_continues_only_what_has_non
 
 async def test_a_template_that_drops_the_answer_continues_nothing() -> None:
     server = Backend()
-    server.vllm = lambda said: said.replace(client.BEGUN, "")
+    server.vllm = lambda said: said.replace(trials.BEGUN, "")
 
     assert await prefill_of(server) is None
 
