@@ -29,7 +29,7 @@ def answer(body: bytes) -> bytes:
 async def hidden(
     name: str, body: bytes, tls: Path | None = None
 ) -> AsyncIterator[tuple[Proxies, ForwardProxy]]:
-    """A server that only a proxy finds, and what is set for that."""
+    """Run a server that only a proxy finds, with the settings for that."""
     server = Server(answer(body))
     async with server.serving(server_context(tls) if tls else None):
         port = int(server.url.split(":")[2].split("/")[0])

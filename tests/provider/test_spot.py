@@ -20,7 +20,7 @@ from tests.support.script import Script
 
 
 class Metadata:
-    """EC2's instance metadata service, version 2, as much of it as a provider asks."""
+    """A stand-in for EC2's instance metadata service, version 2."""
 
     def __init__(self) -> None:
         self.notice: dict[str, str] | None = None
@@ -55,7 +55,7 @@ class Metadata:
 
 
 class QuickClock(SystemClock):
-    """Does not wait between two looks."""
+    """A clock that does not wait between two polls."""
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(0.01)
@@ -66,7 +66,7 @@ NOTICE = {"action": "terminate", "time": "2026-01-01T00:01:30Z"}
 
 
 async def noticed(metadata: Metadata, address: str) -> list[float]:
-    """What is passed on of the notices."""
+    """Return the notices that are passed on."""
     notices: list[float] = []
     await watch(SpotWatch(address, QuickClock(), lambda: AT), notices.append)
     return notices

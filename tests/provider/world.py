@@ -41,7 +41,7 @@ BRIEF = Pauses(retry_seconds=(0, 0), rest_seconds=(0.001, 0.05), recover_seconds
 
 @dataclass
 class FakeGateway:
-    """The two routes that a provider calls."""
+    """A gateway with the two routes that a provider calls."""
 
     queue: MemoryQueue
     terms: Terms = field(default_factory=lambda: TERMS)
@@ -50,7 +50,7 @@ class FakeGateway:
     enrolments: list[dict[str, Any]] = field(default_factory=list)
     tokens: list[str | None] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
-    #: What each provider that asks for credentials gets.
+    #: Makes the credentials for each provider that asks for some.
     lends: Callable[[], Credentials | None] = lambda: None
     #: The tenants that have a dedicated model beside each of its models, if it takes their tasks.
     reserved: list[str] = field(default_factory=list)
@@ -175,19 +175,19 @@ class World:
         return task
 
     def row(self, task: Task) -> Task:
-        """The task's row now."""
+        """Return the task's row now."""
         row: Task = self.store.task(task.ref)
         return row
 
     async def ended(self, task: Task, seconds: float = 10.0) -> Task:
-        """The task's row once it has ended and its message is gone."""
+        """Return the task's row once it has ended and its message is gone."""
         await until(lambda: self.row(task).state.terminal, seconds)
         url = (await self.queue.make(task.registry_name))[task.tier]
         await until(lambda: not any(task.ref.id in text for text in self.queue.messages(url)))
         return self.row(task)
 
     def answer(self, task: Task) -> bytes:
-        """The answer as a reader puts it together."""
+        """Return the answer as a reader puts it together."""
         row = self.row(task)
         chunks = self.store.chunks(task.ref, row.attempt)
         assert [chunk.seq for chunk in chunks] == list(range(row.chunks))
@@ -209,7 +209,7 @@ async def world(
     peers: dict[str, int] | None = None,
     **settings: Any,
 ) -> AsyncIterator[World]:
-    """A provider that has enrolled, in its world; stopped at once at the end."""
+    """Run a provider that has enrolled, in its world; stop it at once at the end."""
     backend = backend or Backend()
     around = World(backend, terms=TERMS.model_copy(update=terms or {}))
     around.gateway.lends = lends

@@ -42,7 +42,7 @@ class Room:
     reason: str
 
 
-UNKNOWN: Final = Room(SLOTS_DEFAULT, None, "the backend does not tell")
+UNKNOWN: Final = Room(SLOTS_DEFAULT, None, "the backend does not report it")
 
 
 def of_props(props: Any) -> Room | None:

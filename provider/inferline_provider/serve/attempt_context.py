@@ -36,7 +36,7 @@ class AttemptContext:
     #: The backend's name of a model, by the name that clients use.
     aliases: Mapping[str, str] = field(default_factory=dict)
     failed_tasks: FailedTasks
-    #: Is told of each fault and of each sign of life.
+    #: Receives each fault and each sign of life.
     diagnosis: Diagnosis
     usage: UsageAsker = field(default_factory=UsageAsker)
     telemetry: Telemetry = NO_TELEMETRY

@@ -1,4 +1,4 @@
-"""Speed of this provider: what the gateway is told of it, and how long a task takes here."""
+"""Speeds of this provider: the time and the tokens of its tasks, as reported to the gateway."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Status of a provider, for whoever monitors it."""
+"""Status of a provider, for monitoring."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ SERVER_INFO = {
 
 @asynccontextmanager
 async def backend_of(routes: dict[str, Any], base: str = "") -> AsyncIterator[client.BackendClient]:
-    """A backend that answers GETs, or as named, with what is given: a status, a text or JSON."""
+    """Serve a backend with the given answers to GETs, or other methods: a status, a text or JSON."""
 
     def route(path: str) -> Any:
         async def get(request: web.Request) -> web.Response:
@@ -194,7 +194,7 @@ async def test_health_is_what_the_backend_says_or_that_it_says_anything(
 
 
 async def is_well(backend: client.BackendClient) -> bool:
-    """Whether it passes its check."""
+    """Say whether a backend passes its check."""
     try:
         await backend.check()
     except Fault:
@@ -344,7 +344,7 @@ CONTINUE = {"continue_final_message": True, "add_generation_prompt": False}
 async def prefill_of(
     server: Backend, text: str = "Once", shape: object = None
 ) -> dict[str, bool] | None:
-    """What the client finds out about a scripted server, which must not generate anything."""
+    """Try to continue at a scripted server, which must not generate anything."""
     async with serving(server) as port, client.BackendClient(f"http://127.0.0.1:{port}") as backend:
         result = await backend.prefill("test-model", text, shape)
     assert not server.calls["/v1/chat/completions"]

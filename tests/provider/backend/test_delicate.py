@@ -52,7 +52,7 @@ class Delicate(Backend):
 async def looking(
     server: Backend, clock: FakeClock, **settings: Any
 ) -> AsyncIterator[tuple[BackendHealth, client.BackendClient]]:
-    """What looks at a server as its clock says, after the first look."""
+    """Run the checks of a server by a clock, after the first check."""
     async with serving(server) as port:
         url = f"http://127.0.0.1:{port}"
         async with client.BackendClient(url) as backend:

@@ -1,4 +1,4 @@
-"""Why a provider takes no work is told in a sentence of ours."""
+"""Health of a backend, and the sentences that say why a provider takes no work."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ async def test_none_of_the_wanted_models_is_told() -> None:
 
 
 class Nameless(Backend):
-    """Has no list of its models."""
+    """A backend without a list of its models."""
 
     async def _models(self, request: web.Request) -> web.Response:
         return web.json_response({"detail": "Not Found"}, status=404)
@@ -112,7 +112,7 @@ async def test_a_key_that_a_task_finds_refused_is_told_to_the_gateway() -> None:
 
 
 class Overloaded(Backend):
-    """Answers its clients and its health check, and nobody else, once it is busy."""
+    """A backend that answers only its clients and its health check once it is busy."""
 
     is_busy = False
 

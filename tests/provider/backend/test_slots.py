@@ -72,7 +72,7 @@ def test_what_is_refused_as_often_as_it_comes_back_comes_back_ever_more_slowly()
 
 
 def tries(slots: Slots, clock: FakeClock, seconds: float) -> list[float]:
-    """When a backend is asked that fails everything at once, in steps of a tenth of a second."""
+    """Return when tasks reach a backend that always fails, in steps of a tenth of a second."""
     times, start = [], clock.now
     while clock.now - start < seconds:
         for _ in range(slots.take(1)):

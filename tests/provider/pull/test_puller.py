@@ -1,4 +1,4 @@
-"""What is fetched, when, and what goes back."""
+"""Polling: when messages are received, and which go back."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def test_work_that_comes_to_a_quiet_queue_does_not_wait_for_a_busy_one(
 
 
 class FarQueue(MemoryQueue):
-    """A queue that is a call away, and counts what it is asked."""
+    """A queue that is a call away, and counts its calls."""
 
     def __init__(self) -> None:
         super().__init__(VirtualClock())
@@ -79,7 +79,7 @@ class FarQueue(MemoryQueue):
 
 
 class Line:
-    """A puller at one queue; what it begins takes as long as it is told."""
+    """A puller at one queue, whose tasks take a given time."""
 
     def __init__(
         self,
@@ -142,7 +142,7 @@ def pulled(
     backlog: int = 0,
     backlog_at: str = "q",
 ) -> list[Line]:
-    """The lines after so long; there is a backlog, and a message is sent to `q` at times."""
+    """Return the lines after so long; there is a backlog, and messages are sent to `q` at times."""
 
     async def run() -> list[Line]:
         queue = FarQueue()

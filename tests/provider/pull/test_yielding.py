@@ -1,4 +1,4 @@
-"""Who is slower leaves a young message to those that are faster, for as long as they are idle."""
+"""Yielding: a slow provider leaves new messages to faster ones while these are idle."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.backend import Backend
 from tests.support.script import Script
 
 NOW = 1_000_000
-#: A fifth of a second, in which everything here is told.
+#: A fifth of a second, the unit of all times here.
 SECONDS = 0.2
 
 
@@ -31,7 +31,7 @@ def policy(rest_seconds_max: float = SECONDS) -> YieldPolicy:
 
 
 def young(slow: YieldPolicy, now_ms: int) -> float:
-    """What becomes of a message that is brought 20 ms after it was sent, to one who waited."""
+    """Return the yield for a message that a long poll brings 20 ms after it was sent."""
     return slow.yield_seconds([now_ms - 20], now_ms - 5000, now_ms)
 
 

@@ -31,7 +31,7 @@ PATHS = [(CHATS, CHAT), (TEXTS, TEXT)]
 
 
 async def read(around: World, task: Task) -> bytes:
-    """What a client of the task gets, byte for byte. Raises what it would be told."""
+    """Return the bytes that a client of the task gets. Raises its error."""
     reader, out = Reader(task.ref, streamed=True), b""
     while not reader.ended:
         wanted = reader.wanted()
@@ -42,7 +42,7 @@ async def read(around: World, task: Task) -> bytes:
 
 
 def said(stream: bytes) -> tuple[str, list[dict[str, Any]]]:
-    """The text of a stream and its documents."""
+    """Return the text of a stream and its documents."""
     events = EventParser().feed(stream)
     assert is_done(events[-1])
     documents = [json.loads(event.data) for event in events[:-1]]
@@ -366,13 +366,13 @@ async def test_an_answer_goes_on_again_and_again_however_it_is_written(
 
 
 def stopped(path: str) -> dict[str, Any]:
-    """A request with stop strings of which vLLM holds seven characters back."""
+    """Return a request with stop strings for which vLLM holds back seven characters."""
     more = {"stop": ["<<END>>>", "\n"], "stream_options": {"include_usage": True}}
     return {**HI, **(CHAT if "chat" in path else TEXT), **more}
 
 
 def held_back(path: str, count: int, held: int = 7) -> bytes:
-    """The first ``count`` words of its answer as a server tells them that holds some back."""
+    """Return the first `count` words of an answer from a server that holds some characters back."""
     words = expected(path, stopped(path)).split()[:count]
     whole = "".join(" " + word for word in words)
     ends = [max(0, end - held) for end in accumulate(len(word) + 1 for word in words)]
@@ -521,7 +521,7 @@ def first_word() -> str:
 
 async def test_an_answer_whose_end_could_not_be_written_goes_on_in_another_attempt() -> None:
     class Store(MemoryStore):
-        """Takes no chunk for a while after the first."""
+        """A store that takes no chunk for a while after the first."""
 
         refused = 0
 

@@ -39,7 +39,7 @@ def events(sent: bytes) -> list[Event]:
 
 
 def passed(sent: bytes, *, hides: bool = True) -> bytes:
-    """What a client gets of a stream."""
+    """Return the bytes of a stream that a client gets."""
     reader = UsageReader(hides=hides)
     return b"".join(part.raw for part in [*reader.feed(events(sent)), *reader.end()])
 

@@ -446,7 +446,7 @@ async def streamed(
     attempts: int = 2,
     **more: Any,
 ) -> tuple[Task, str]:
-    """What becomes of a stream that a backend sends so."""
+    """Return the row of a task whose backend sends these bytes."""
     script = {"body": sent, "content_type": kind}
     body = {"stream": True, "x_script": script, **more}
     task = await around.submit(body, path=path, attempts=attempts)
@@ -459,7 +459,7 @@ SLOW = Script(first=0.01, interval=0.1, tokens=8)
 
 
 async def broken(around: World, sent: str, path: str = "/v1/chat/completions") -> tuple[str, str]:
-    """What a client gets before, and as, the error that a backend sends so in its answer."""
+    """Return the bytes that a client gets before the error in a stream, and the error's event."""
     script = {"error_event_after": 3, "error_event": sent}
     body = {"stream": True, "input": "i", "max_tokens": 8, "prompt": "p", "x_script": script}
     task = await around.submit(body, path=path, attempts=1)

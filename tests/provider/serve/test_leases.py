@@ -29,7 +29,7 @@ class Held:
 
 
 class SilentStore(MemoryStore):
-    """Answers nothing while told to be silent."""
+    """A store that does not answer while it is silent."""
 
     silent = False
 

@@ -21,7 +21,7 @@ HELD_BACK = {"stall_after_tokens": 2, "stall_seconds": SILENT_SECONDS * 4}
 
 @asynccontextmanager
 async def waiting(backend: Backend | None = None, *, peers: int = 0) -> AsyncIterator[World]:
-    """A world whose provider loses its patience soon, beside so many others of its model."""
+    """Run a provider that waits a short time for a silent backend, beside so many peers."""
     backend = backend or Backend(script=Script(first=0.01, interval=0.005, tokens=4))
     terms = {"gap_seconds_max": SILENT_SECONDS, "first_event_seconds_max": SILENT_SECONDS}
     async with world(backend, terms={**terms, "enrol_seconds": 0.1}) as around:

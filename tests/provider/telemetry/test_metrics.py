@@ -1,4 +1,4 @@
-"""What Prometheus reads at a provider."""
+"""Prometheus metrics of a provider."""
 
 from __future__ import annotations
 

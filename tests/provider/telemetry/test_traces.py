@@ -30,7 +30,7 @@ QUICK = Script(first=0.01, interval=0.005, tokens=4)
 async def line(
     tracer: Tracer = NO_TRACER, provider: Tracer = NO_TRACER
 ) -> AsyncIterator[tuple[Gateway, World]]:
-    """A gateway and a provider on the same queue, each with its tracer."""
+    """Run a gateway and a provider on the same queue, each with its tracer."""
     async with running_gateway(tracer=tracer) as gateway:
         await gateway.know()
         backend = Backend(script=QUICK)
@@ -40,7 +40,7 @@ async def line(
 
 
 async def ask(gateway: Gateway, *parents: str, stream: bool = False) -> str:
-    """Ask with these `traceparent` headers; gives the task's id."""
+    """Ask with these `traceparent` headers and return the task's id."""
     headers = [("traceparent", text) for text in parents] + [("authorization", f"Bearer {KEY}")]
     async with httpx.AsyncClient(base_url=gateway.url, timeout=20) as client:
         answer = await client.post(PATH, json={**ASKED, "stream": stream}, headers=headers)
@@ -49,7 +49,7 @@ async def ask(gateway: Gateway, *parents: str, stream: bool = False) -> str:
 
 
 def seen(around: World) -> TraceParent:
-    """What the backend was told."""
+    """Return the trace that the backend got."""
     (text,) = around.backend.traceparents
     parent = TraceParent.parse(text)
     assert parent is not None, text
@@ -85,7 +85,7 @@ async def test_a_task_of_an_older_gateway_gets_a_trace_at_the_provider() -> None
 
 @contextmanager
 def exporting(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Tracer]]:
-    """The tracers of a gateway and a provider; all is exported when the block ends."""
+    """Open the tracers of a gateway and a provider; everything is exported when the block ends."""
     monkeypatch.setenv(ENDPOINT, receiver.url)
     environ = {ENDPOINT: receiver.url}
     with tracing(environ, "gateway") as first, tracing(environ, "provider") as second:
@@ -95,7 +95,7 @@ def exporting(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> Iterator[l
 async def traced(
     monkeypatch: pytest.MonkeyPatch, *parents: str
 ) -> tuple[Receiver, TraceParent, str]:
-    """What was exported of one request, what the backend was told, and the task's id."""
+    """Return the exports of one request, the trace that the backend got, and the task's id."""
     with receiving() as receiver, exporting(receiver, monkeypatch) as tracers:
         async with line(*tracers) as (gateway, around):
             task = await ask(gateway, *parents, stream=True)
