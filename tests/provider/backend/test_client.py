@@ -36,7 +36,7 @@ SERVER_INFO = {
 
 @asynccontextmanager
 async def backend_of(routes: dict[str, Any], base: str = "") -> AsyncIterator[client.BackendClient]:
-    """Serve a backend with the given answers to GETs, or other methods: a status, a text or JSON."""
+    """Serve a backend with these answers to GETs, or other methods: a status, a text or JSON."""
 
     def route(path: str) -> Any:
         async def get(request: web.Request) -> web.Response:
