@@ -66,8 +66,8 @@ def _options() -> argparse.Namespace:
 def _announce(chosen: list[str], *, quick: bool) -> None:
     """Say beforehand how long it will take."""
     times = {name: PARTS[name].quick_seconds if quick else PARTS[name].seconds for name in chosen}
-    told = ", ".join(f"{name} {_minutes(seconds)}" for name, seconds in times.items())
-    report.note(f"\nThis will take about {_minutes(sum(times.values()))}: {told}.")
+    parts = ", ".join(f"{name} {_minutes(seconds)}" for name, seconds in times.items())
+    report.note(f"\nThis will take about {_minutes(sum(times.values()))}: {parts}.")
 
 
 def _minutes(seconds: float) -> str:
@@ -79,13 +79,13 @@ def _run(name: str, about: dict[str, str], *, quick: bool) -> bool:
     begun = time.monotonic()
     report.progress(f"{name}: {PARTS[name].what}")
     try:
-        found = asyncio.run(_measure(name, quick=quick))
+        raw = asyncio.run(_measure(name, quick=quick))
     except BenchError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return False
     seconds = time.monotonic() - begun
     about = {**about, "quick": str(quick), "seconds": f"{seconds:.0f}"}
-    path = report.keep(name, about, found, prefix="profiled-" if PROFILED else "")
+    path = report.keep(name, about, raw, prefix="profiled-" if PROFILED else "")
     # From the file, so that what is printed is what the page will have.
     report.show(report.tell(json.loads(path.read_text())))
     for process, profiles in PROFILED.items():

@@ -20,13 +20,13 @@ LINE_CHARS = 128
 
 
 def read(folder: Path = PUBLISHED) -> dict[str, Kept]:
-    """What is published, by part, in the order of the parts."""
+    """Return what is published, by part, in the order of the parts."""
     paths = {name: folder / f"{name}.json" for name in PARTS}
     return {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()}
 
 
 def charts(published: Mapping[str, Kept]) -> dict[Path, Chart]:
-    """All pictures of the page, by the file that each goes to."""
+    """Return all pictures of the page, by the file that each goes to."""
     return {
         picture(name, number): chart
         for name, kept in published.items()
@@ -35,13 +35,13 @@ def charts(published: Mapping[str, Kept]) -> dict[Path, Chart]:
 
 
 def picture(part: str, number: int) -> Path:
-    """Where a part's chart is drawn to."""
+    """Return where a part's chart is drawn to."""
     return PICTURES / f"performance-{part.replace('_', '-')}-{number + 1}.svg"
 
 
 def page(published: Mapping[str, Kept], folder: Path = PUBLISHED) -> str:
     """
-    The text of the page.
+    Return the text of the page.
 
     What people have written stands beside the data: `head.md` before all, and what there is to say
     of a part, as why a goal was not met and what would meet it, in `<part>.md` after its tables.
@@ -66,23 +66,23 @@ def page(published: Mapping[str, Kept], folder: Path = PUBLISHED) -> str:
 
 
 def _machine(published: Mapping[str, Kept]) -> str:
-    """The machine and the software, once if all parts have met the same."""
-    found: dict[str, list[str]] = {}
+    """Return the machine and the software, once if all parts have met the same."""
+    machines: dict[str, list[str]] = {}
     for name, kept in published.items():
         same = {key: value for key, value in kept["machine"].items() if key not in OWN}
-        found.setdefault("; ".join(f"{key}: {value}" for key, value in same.items()), []).append(
+        machines.setdefault("; ".join(f"{key}: {value}" for key, value in same.items()), []).append(
             PARTS[name].title
         )
-    if len(found) == 1:
+    if len(machines) == 1:
         return "Machine and versions:\n\n" + "\n".join(
-            f"- {one}" for one in next(iter(found)).split("; ")
+            f"- {one}" for one in next(iter(machines)).split("; ")
         )
-    told = [f"- {', '.join(titles)}: {about}" for about, titles in found.items()]
-    return "Machines and versions:\n\n" + "\n".join(told)
+    items = [f"- {', '.join(titles)}: {about}" for about, titles in machines.items()]
+    return "Machines and versions:\n\n" + "\n".join(items)
 
 
 def _run(name: str, machine: Mapping[str, str]) -> str:
-    """How a part was run."""
+    """Return how a part was run."""
     quick = machine.get("quick") == "True"
     command = f'make bench ARGS="{name}{" --quick" if quick else ""}"'
     minutes = float(machine.get("seconds", 0)) / 60

@@ -43,14 +43,14 @@ def main(arguments: list[str]) -> int:
 
 
 def newest(folder: Path) -> Iterable[Path]:
-    """The latest raw file of each part; their names end with the time."""
+    """Return the latest raw file of each part; their names end with the time."""
     for name in PARTS:
-        if found := sorted(folder.glob(f"{name}-2*.json")):
-            yield found[-1]
+        if files := sorted(folder.glob(f"{name}-2*.json")):
+            yield files[-1]
 
 
 def rounded(value: Any) -> Any:
-    """The same with figures of few digits."""
+    """Return the same with figures of few digits."""
     if isinstance(value, float):
         return float(f"{value:.{DIGITS}g}")
     if isinstance(value, dict):

@@ -21,7 +21,7 @@ LINE_CHARS = 110
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """What a part found, for people: made of its raw data and nothing else."""
+    """Table of a part's results, made of its raw data alone."""
 
     title: str
     head: Sequence[str]
@@ -44,28 +44,28 @@ class Chart:
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What was to be reached, and whether it was."""
+    """Goal, and whether it was met."""
 
     what: str
     wanted: str
-    found: str
+    result: str
     is_met: bool
 
 
-def goals(part: str, those: Sequence[Goal]) -> Table:
-    """The goals of a part as a table; what was not met shows as such."""
-    rows = [[one.what, one.wanted, one.found, met(one.is_met)] for one in those]
+def goals(part: str, items: Sequence[Goal]) -> Table:
+    """Return the goals of a part as a table; what was not met shows as such."""
+    rows = [[one.what, one.wanted, one.result, met(one.is_met)] for one in items]
     return Table(f"{part}: goals", ["what", "goal", "found", ""], rows)
 
 
 def met(is_met: bool) -> str:
-    """How a goal's outcome is told."""
+    """Return how a goal's outcome is told."""
     return "met" if is_met else "NOT MET"
 
 
-def show(told: Sequence[Table | Chart]) -> None:
+def show(items: Sequence[Table | Chart]) -> None:
     """Print the tables; pictures are for pages."""
-    for one in told:
+    for one in items:
         if isinstance(one, Table):
             print("", f"**{one.title}**", "", *lines(one), sep="\n", flush=True)
             if one.note:
@@ -73,7 +73,7 @@ def show(told: Sequence[Table | Chart]) -> None:
 
 
 def lines(table: Table) -> list[str]:
-    """The lines of a table: Markdown that also reads well in a terminal."""
+    """Return the lines of a table: Markdown that also reads well in a terminal."""
     head, rows = table.head, table.rows
     widths = [max(len(row[at]) for row in [head, *rows]) for at in range(len(head))]
 
@@ -99,7 +99,7 @@ Kept = dict[str, Any]
 
 
 def tell(kept: Kept) -> list[Table | Chart]:
-    """The tables and charts of what was kept of a part."""
+    """Return the tables and charts of what was kept of a part."""
     part = importlib.import_module(PARTS[kept["part"]].module)
     tables: list[Table | Chart] = part.tell(kept["data"])
     return tables

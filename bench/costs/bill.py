@@ -67,7 +67,7 @@ class Counted:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What of the stack's declaration the bill needs besides."""
+    """Figures of the declared stack that the bill needs besides."""
 
     #: Between two heartbeats of a provider, seconds.
     enrol_seconds: float
@@ -85,7 +85,7 @@ class Bill:
     plan: Plan
 
     def of_request(self, counted: Counted) -> list[Item]:
-        """What a request is billed."""
+        """Return what a request is billed."""
         tally = counted.tally
         # The key's row and its tenant's.
         looked_up = {"reads": 2 / REQUESTS_A_KEY}
@@ -103,7 +103,7 @@ class Bill:
 
     def of_month(self, idle: Tally, sweep: Tally) -> list[Item]:
         """
-        What the stack costs a month, and what is added by who uses it.
+        Return what the stack costs a month, and what is added by who uses it.
 
         ``idle`` is a second's calls, ``sweep`` those of one sweep, both with one model.
         """
@@ -131,7 +131,7 @@ class Bill:
         ]
 
     def of_waiting(self, at_once: int) -> list[Item]:
-        """What it costs a month to wait for so many answers all the time, by who waits."""
+        """Return what it costs a month to wait for so many answers all the time, by who waits."""
         seconds = self.stack.memory["inference"] * SECONDS_A_MONTH * at_once
         machines = MANAGED_INSTANCES * HOURS_A_MONTH * MANAGED_FEE
         hours = CONTAINERS * HOURS_A_MONTH
@@ -150,7 +150,7 @@ class Bill:
         ]
 
     def _run(self, function: str, seconds: float | None = None) -> dict[str, float]:
-        """One run of a function."""
+        """Return one run of a function."""
         lasted = RUN_SECONDS[function] if seconds is None else seconds
         return {"lambda-requests": 1, "lambda-seconds": self.stack.memory[function] * lasted}
 
@@ -160,20 +160,20 @@ def _logs(length: float) -> dict[str, float]:
 
 
 def times(units: Mapping[str, float], factor: float) -> dict[str, float]:
-    """Everything so many times."""
+    """Return everything so many times."""
     return {name: count * factor for name, count in units.items()}
 
 
 def usd(items: Sequence[Item], *, without: Sequence[str] = ()) -> float:
-    """What all items cost but some, US dollars."""
+    """Return what all items cost but some, US dollars."""
     return sum(price_of(units) for name, units in items if name not in without)
 
 
 def price_of(units: Mapping[str, float]) -> float:
-    """What units cost, US dollars."""
+    """Return what units cost, US dollars."""
     return sum(PRICES[name].of(count) for name, count in units.items())
 
 
 def counted(raw: Mapping[str, Any]) -> Counted:
-    """One request of the raw data."""
+    """Return one request of the raw data."""
     return Counted(raw["seconds"], raw["answer_bytes"], Tally.of(raw))

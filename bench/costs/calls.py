@@ -51,21 +51,21 @@ async def measure(load: Loader, *, quick: bool) -> dict[str, Any]:
         seconds = 20.0 if quick else IDLE_SECONDS
         idle, lasted = await tallied(proxy, lambda: asyncio.sleep(seconds))
         idle = idle.times(1 / lasted)
-        found = {}
+        tallies = {}
         for name, streamed, streams, times in cases:
             progress(name)
             used, lasted = await tallied(
                 proxy, lambda case=(streamed, streams, times): _ask(load, ours.url, *case)
             )
-            found[name] = (used - idle.times(lasted)).times(1 / (streams * times))
+            tallies[name] = (used - idle.times(lasted)).times(1 / (streams * times))
     return {
         "idle_per_second": idle.raw(),
-        "per_request": {name: tally.raw() for name, tally in found.items()},
+        "per_request": {name: tally.raw() for name, tally in tallies.items()},
     }
 
 
 async def tallied(proxy: Proxy, work: Callable[[], Awaitable[Any]]) -> tuple[Tally, float]:
-    """What was called during ``work``, and how many seconds it took."""
+    """Return what was called during ``work``, and how many seconds it took."""
     begun, before = time.monotonic(), proxy.tally.copy()
     await work()
     return proxy.tally - before, time.monotonic() - begun
@@ -79,7 +79,7 @@ async def _ask(load: Loader, url: str, streamed: bool, streams: int, times: int)
 
 
 def usd(tally: Tally) -> float:
-    """What a million times a tally costs, US dollars."""
+    """Return what a million times a tally costs, US dollars."""
     return (
         tally.sqs * USD_SQS
         + tally.fair * USD_FAIR
@@ -91,9 +91,9 @@ def usd(tally: Tally) -> float:
 
 
 def tell(raw: dict[str, Any]) -> list[Table]:
-    found = {name: Tally.of(told) for name, told in raw["per_request"].items()}
+    tallies = {name: Tally.of(raw_tally) for name, raw_tally in raw["per_request"].items()}
     idle = Tally.of(raw["idle_per_second"])
-    columns = [*found.values(), idle.times(60)]
+    columns = [*tallies.values(), idle.times(60)]
     names = sorted({name for tally in columns for name in tally.calls})
     # Those of the start are not there.
     names = [name for name in names if any(round(t.calls[name], 2) for t in columns)]
@@ -105,14 +105,14 @@ def tell(raw: dict[str, Any]) -> list[Table]:
         ("DynamoDB read units", "reads"),
     ):
         rows.append([what, *(f"{getattr(tally, attribute):.2f}" for tally in columns)])
-    priced = [f"$ {usd(tally):.2f}" for tally in found.values()]
+    priced = [f"$ {usd(tally):.2f}" for tally in tallies.values()]
     rows.append(["a million requests, list price", *priced, ""])
     month = usd(idle) * 3600 * HOURS_A_MONTH / 1e6
     return [
         Table(
             f"AWS: calls for each request of {TOKENS} tokens at {PER_SECOND:g} a second, less what "
             "an idle InferLine calls",
-            ["call", *found, "idle, a minute"],
+            ["call", *tallies, "idle, a minute"],
             rows,
             "Counted by a proxy before the emulator, over all processes; units follow AWS's rules "
             "for the items' sizes. Idle, one gateway, one provider and one model cost "

@@ -103,12 +103,12 @@ async def measure(load: Loader, *, quick: bool) -> dict[str, Any]:
             idle, sweep = await _count_idle(proxy, seconds)
             progress("compressed")
             squeezed = await _squeezed_bytes(server.url, stack.settings)
-        found = {}
+        counts = {}
         for case in CASES[:2] if quick else CASES:
             progress(case.name)
             settings = {**stack.settings, **({FLUSH: f"{case.flush}"} if case.flush else {})}
             async with _line(server.url, settings) as line:
-                found[case.name] = await _count(load, line, case, idle, number)
+                counts[case.name] = await _count(load, line, case, idle, number)
         progress("a container")
         busy = await _busy(load, server.url, stack.settings)
     settings = Settings.from_env(stack.settings)
@@ -121,13 +121,15 @@ async def measure(load: Loader, *, quick: bool) -> dict[str, Any]:
         "sweep": sweep.raw(),
         "squeezed_bytes": squeezed,
         "container_cpu_ms": busy,
-        "per_request": found,
+        "per_request": counts,
     }
 
 
 @asynccontextmanager
 async def _line(url: str, settings: Mapping[str, str]) -> AsyncIterator[Line]:
-    """A line as on AWS, with a proxy that counts all its calls; a gateway enrols the provider."""
+    """
+    Yield a line as on AWS, with a proxy that counts all its calls; a gateway enrols the provider.
+    """
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         aws_url, _ = await enter(emulator())
@@ -138,7 +140,7 @@ async def _line(url: str, settings: Mapping[str, str]) -> AsyncIterator[Line]:
 
 
 async def _count_idle(proxy: Proxy, seconds: float) -> tuple[Tally, Tally]:
-    """What an idle line calls in a second, and the sweep in one run."""
+    """Return what an idle line calls in a second, and the sweep in one run."""
     idle, lasted = await tallied(proxy, lambda: asyncio.sleep(seconds))
     idle = idle.times(1 / lasted)
     settings = Settings()
@@ -158,7 +160,7 @@ async def _count_idle(proxy: Proxy, seconds: float) -> tuple[Tally, Tally]:
 
 
 async def _count(load: Loader, line: Line, case: Case, idle: Tally, number: int) -> dict[str, Any]:
-    """One request, less what an idle line calls meanwhile."""
+    """Return one request, less what an idle line calls meanwhile."""
     one, proxy = line
     blocks: list[Block] = []
 
@@ -182,7 +184,9 @@ async def _count(load: Loader, line: Line, case: Case, idle: Tally, number: int)
 
 
 async def _squeezed_bytes(url: str, settings: Mapping[str, str]) -> int:
-    """How long a stream is for a client that takes it compressed, where that is switched on."""
+    """
+    Return how long a stream is for a client that takes it compressed, where that is switched on.
+    """
     compressing = {**settings, "INFERLINE_COMPRESSION": "gzip"}
     headers = {**CALLER, "accept-encoding": "gzip"}
     async with (
@@ -203,7 +207,7 @@ async def _busy(load: Loader, url: str, settings: Mapping[str, str]) -> float:
 
 
 def _metric_bytes() -> int:
-    """The log line that a request's metrics are."""
+    """Return the log line that a request's metrics are."""
     from functions._metrics import EmfLedger
 
     line = io.StringIO()
@@ -227,12 +231,12 @@ def _metric_bytes() -> int:
 
 def tell(raw: dict[str, Any]) -> list[Table | Chart]:
     bill = Bill(Declared(**raw["declared"]), Plan(**raw["plan"]))
-    found = {name: counted(one) for name, one in raw["per_request"].items()}
-    requests = {name: bill.of_request(one) for name, one in found.items()}
+    counts_by_case = {name: counted(one) for name, one in raw["per_request"].items()}
+    requests = {name: bill.of_request(one) for name, one in counts_by_case.items()}
     month = bill.of_month(Tally.of(raw["idle_per_second"]), Tally.of(raw["sweep"]))
     return [
         _goals(requests),
-        *_request_tables(raw, requests, found),
+        *_request_tables(raw, requests, counts_by_case),
         *_flush_told(raw, requests),
         _waiting_table(bill, raw["container_cpu_ms"]),
         _month_table(month),
@@ -246,18 +250,18 @@ def _beyond(items: Sequence[Item]) -> float:
 
 
 def _goals(requests: Mapping[str, Sequence[Item]]) -> Table:
-    those = []
+    wanted = []
     for case, most in ((PLAIN, PLAIN_GOAL), (STREAMED, STREAMED_GOAL)):
-        found = _beyond(requests[case.name])
+        beyond = _beyond(requests[case.name])
         what = f"a million requests of 20 s, {case.name}, beyond waiting and traffic"
-        those.append(Goal(what, f"<= $ {most:g}", f"$ {found:.2f}", found <= most))
-    return goals("Cost", those)
+        wanted.append(Goal(what, f"<= $ {most:g}", f"$ {beyond:.2f}", beyond <= most))
+    return goals("Cost", wanted)
 
 
 def _request_tables(
     raw: Mapping[str, Any],
     requests: Mapping[str, Sequence[Item]],
-    found: Mapping[str, Counted],
+    counts_by_case: Mapping[str, Counted],
 ) -> list[Table]:
     names = [name for name, _ in next(iter(requests.values()))]
     rows = [
@@ -268,17 +272,20 @@ def _request_tables(
     beyond = [f"**{_beyond(items):.2f}**" for items in requests.values()]
     rows.append(["**beyond waiting and traffic**", *beyond])
     units = [
-        ["Lambda, s", *(f"{one.seconds:.2f}" for one in found.values())],
-        ["answer, KB", *(f"{one.answer_bytes / 1e3:.1f}" for one in found.values())],
+        ["Lambda, s", *(f"{one.seconds:.2f}" for one in counts_by_case.values())],
+        ["answer, KB", *(f"{one.answer_bytes / 1e3:.1f}" for one in counts_by_case.values())],
         *(
-            [what, *(f"{getattr(one.tally, name):.1f}" for one in found.values())]
+            [what, *(f"{getattr(one.tally, name):.1f}" for one in counts_by_case.values())]
             for what, name in (
                 ("SQS requests", "sqs"),
                 ("DynamoDB write units", "writes"),
                 ("DynamoDB read units", "reads"),
             )
         ),
-        ["calls to AWS", *(f"{sum(one.tally.calls.values()):.0f}" for one in found.values())],
+        [
+            "calls to AWS",
+            *(f"{sum(one.tally.calls.values()):.0f}" for one in counts_by_case.values()),
+        ],
     ]
     squeezed = raw["squeezed_bytes"]
     return [
@@ -291,20 +298,20 @@ def _request_tables(
             f"a stream is {squeezed / 1e3:.1f} KB, and its traffic costs "
             f"$ {price_of({'traffic': squeezed}) * 1e6:.2f} a million.",
         ),
-        Table("Counted for each of them", ["", *found], units),
+        Table("Counted for each of them", ["", *counts_by_case], units),
     ]
 
 
 def _flush_told(
     raw: Mapping[str, Any], requests: Mapping[str, Sequence[Item]]
 ) -> list[Table | Chart]:
-    """What a longer flush costs in smoothness, and saves."""
+    """Return what a longer flush costs in smoothness, and saves."""
     rows, costs, gaps_ms = [], [], []
     for name, one in raw["per_request"].items():
         if not one["streamed"]:
             continue
-        _, _, told = name.partition("flush ")
-        flush = float(told.removesuffix(" s")) if told else raw["flush_seconds"]
+        _, _, seconds = name.partition("flush ")
+        flush = float(seconds.removesuffix(" s")) if seconds else raw["flush_seconds"]
         gaps = {float(gap): count for gap, count in one["gaps"].items()}
         bursts = {float(size): count for size, count in one["bursts"].items()}
         p50, p99 = (percentile_of(gaps, share) for share in (0.5, 0.99))

@@ -15,7 +15,7 @@ _MEMORY: Final = "list price, from memory"
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """What ``per`` units cost."""
+    """Price of ``per`` units."""
 
     usd: float
     per: float

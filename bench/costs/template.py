@@ -22,7 +22,7 @@ print(json.dumps(assembly.stacks[0].template))
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """What the template has."""
+    """Contents of the template."""
 
     #: GB, by the function's name without the stack's.
     memory: dict[str, float]
@@ -46,27 +46,29 @@ def declared() -> Declared:
     made = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     if made.returncode:
         raise BenchError(f"the stack can't be synthesised:\n{made.stderr[-1500:]}")
-    found: dict[str, list[dict[str, Any]]] = {}
+    resources: dict[str, list[dict[str, Any]]] = {}
     for resource in json.loads(made.stdout)["Resources"].values():
-        found.setdefault(resource["Type"], []).append(resource.get("Properties", {}))
+        resources.setdefault(resource["Type"], []).append(resource.get("Properties", {}))
     stack = context["stack"]
-    functions = {str(f.get("FunctionName", "")): f for f in found["AWS::Lambda::Function"]}
-    told = functions[f"{stack}-inference"]["Environment"]["Variables"]
+    functions = {str(f.get("FunctionName", "")): f for f in resources["AWS::Lambda::Function"]}
+    variables = functions[f"{stack}-inference"]["Environment"]["Variables"]
     return Declared(
         memory={
             name.removeprefix(f"{stack}-"): function["MemorySize"] / 1024
             for name, function in functions.items()
             if name.startswith(stack)
         },
-        alarm_metrics=sum(map(_metrics, found["AWS::CloudWatch::Alarm"])),
-        dashboards=len(found["AWS::CloudWatch::Dashboard"]),
-        keys=len(found["AWS::KMS::Key"]),
+        alarm_metrics=sum(map(_metrics, resources["AWS::CloudWatch::Alarm"])),
+        dashboards=len(resources["AWS::CloudWatch::Dashboard"]),
+        keys=len(resources["AWS::KMS::Key"]),
         settings={
-            name: value for name, value in told.items() if "_SECONDS" in name or "_SHARE" in name
+            name: value
+            for name, value in variables.items()
+            if "_SECONDS" in name or "_SHARE" in name
         },
     )
 
 
 def _metrics(alarm: dict[str, Any]) -> int:
-    """How many metrics an alarm looks at: several where it calculates."""
+    """Return how many metrics an alarm looks at: several where it calculates."""
     return sum("MetricStat" in metric for metric in alarm.get("Metrics", ())) or 1

@@ -50,7 +50,7 @@ class Scene:
 
     @property
     def name(self) -> str:
-        """What it is called."""
+        """Return what it is called."""
         if not self.an_hour:
             return "idle"
         return f"{self.an_hour:,} an hour, {self.accounts:,} accounts"
@@ -74,12 +74,12 @@ QUICK_SCENES: Final = (IDLE, SPARSE, BUSY)
 
 async def measure(load: Loader, *, quick: bool) -> dict[str, Any]:
     """Count each scene; nobody is loaded."""
-    found = {}
+    scenes = {}
     for scene in QUICK_SCENES if quick else SCENES:
         progress(scene.name)
         counted = await asyncio.to_thread(virtual_time.run, _count(scene))
-        found[scene.name] = {"scene": asdict(scene), **counted}
-    return {"hours": HOURS, "tail_bytes": TAIL_BYTES, "scenes": found}
+        scenes[scene.name] = {"scene": asdict(scene), **counted}
+    return {"hours": HOURS, "tail_bytes": TAIL_BYTES, "scenes": scenes}
 
 
 async def _count(scene: Scene) -> dict[str, Any]:
@@ -149,9 +149,9 @@ async def _answer(store: DynamoTaskStore, number: int, account: int) -> None:
     await store.submit(task)
     claimed = await store.claim(task.ref, f"gpu-host-{account % 3}", 30)
     assert isinstance(claimed, Claimed)
-    told = {"prompt_tokens": 1234, "completion_tokens": 490, "total_tokens": 1724}
+    usage = {"prompt_tokens": 1234, "completion_tokens": 490, "total_tokens": 1724}
     tail = random.Random(number).randbytes(TAIL_BYTES)
-    outcome = AttemptOutcome(status=200, content_type="application/json", tail=tail, usage=told)
+    outcome = AttemptOutcome(status=200, content_type="application/json", tail=tail, usage=usage)
     await store.finish(claimed.task, outcome)
 
 
@@ -175,14 +175,14 @@ def _units(item: dict[str, Any]) -> int:
 
 
 def tell(raw: dict[str, Any]) -> list[Table]:
-    """What a million requests cost, by how many come and of how many."""
+    """Return what a million requests cost, by how many come and of how many."""
     idle, rows, costs = raw["scenes"][IDLE.name], [], {}
     standing = Tally.of(idle["counting"])
-    for name, told in raw["scenes"].items():
-        if not told["requests"]:
+    for name, counts in raw["scenes"].items():
+        if not counts["requests"]:
             continue
-        counting = (Tally.of(told["counting"]) - standing).times(1 / told["requests"])
-        index, grown = (told[f"{of}_writes"] / told["requests"] for of in ("index", "grown"))
+        counting = (Tally.of(counts["counting"]) - standing).times(1 / counts["requests"])
+        index, grown = (counts[f"{of}_writes"] / counts["requests"] for of in ("index", "grown"))
         costs[name] = 1e6 * price_of(
             {"writes": index + grown + counting.writes, "reads": counting.reads}
         )

@@ -70,15 +70,15 @@ class Server:
         return web.json_response({"object": "list", "data": [model]})
 
     async def _hand_out(self, request: web.Request) -> web.Response:
-        found = [[number, *told] for number, told in self._begun.items()]
+        rows = [[number, *begun] for number, begun in self._begun.items()]
         self._begun.clear()
-        return web.json_response(found)
+        return web.json_response(rows)
 
 
-async def serve(told: list[str]) -> None:
+async def serve(fleet: list[str]) -> None:
     begun: Begun = {}
     async with AsyncExitStack() as stack:
-        for place, one in enumerate(told):
+        for place, one in enumerate(fleet):
             port, slots, speed = one.split(":")
             app = Server(place, int(slots), float(speed), begun).app()
             runner = web.AppRunner(app, handler_cancellation=True, access_log=None)

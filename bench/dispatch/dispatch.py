@@ -76,19 +76,21 @@ async def measure(load: Loader, *, quick: bool) -> Raw:
 
 
 async def simulate_all(*, quick: bool) -> dict[str, Any]:
-    """Each trace on the line, indifferent and not, and on the ideal queue: by scene, load, way."""
+    """
+    Return each trace on the line, indifferent and not, and on the ideal queue: by scene, load, way.
+    """
     jobs = [(MAIN, load, SEEDS_QUICK if quick else SEEDS) for load in LOADS]
     if not quick:
         jobs += [(scene, SCENE_LOAD, SEEDS_OF_SCENES) for scene in SCENES if scene != MAIN]
-    loop, found = asyncio.get_running_loop(), dict[str, Any]()
+    loop, results = asyncio.get_running_loop(), dict[str, Any]()
     with ProcessPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         for scene, load, seeds in jobs:
             progress(f"simulated: {scene}, {load:g}")
             for way in (IDEAL, AWARE, INDIFFERENT):
                 runs = [loop.run_in_executor(pool, _run, scene, load, n, way) for n in seeds]
-                ways = found.setdefault(scene, {}).setdefault(f"{load:g}", {})
+                ways = results.setdefault(scene, {}).setdefault(f"{load:g}", {})
                 ways[way] = pooled(await asyncio.gather(*runs))
-    return found
+    return results
 
 
 def _run(scene: str, load: float, seed: int, way: str) -> Raw:
@@ -102,14 +104,14 @@ def _run(scene: str, load: float, seed: int, way: str) -> Raw:
 
 def _raw(fates: Sequence[Fate], fleet: Sequence[Host], limit: float = LIMIT_SECONDS) -> Raw:
     slowest = min(host.tokens_per_second for host in fleet)
-    told = samples((fate.waited for fate in fates), (fate.took for fate in fates), limit)
+    times = samples((fate.waited for fate in fates), (fate.took for fate in fates), limit)
     on_slowest = sum(fleet[fate.host].tokens_per_second == slowest for fate in fates)
-    return told | {"on_slowest": on_slowest}
+    return times | {"on_slowest": on_slowest}
 
 
 async def play_all(*, quick: bool) -> tuple[float, dict[str, Any]]:
     """
-    The same traces for each contender before the same servers, one after the other.
+    Return the same traces for each contender before the same servers, one after the other.
 
     What one receive of the emulator takes, p99, milliseconds; and what came of it, by load and way.
     """
@@ -119,7 +121,7 @@ async def play_all(*, quick: bool) -> tuple[float, dict[str, Any]]:
     fleet = traces[LOADS[0]].fleet
     async with emulator() as (aws_url, _):
         receives = (await probe.probe(aws_url, 20 if quick else 100))[probe.SENT_TO_RECEIVED]
-    found: dict[str, Any] = {
+    results: dict[str, Any] = {
         f"{load:g}": {IDEAL: _played(real.Played(ideal(trace), 0), fleet)}
         for load, trace in traces.items()
     }
@@ -130,8 +132,8 @@ async def play_all(*, quick: bool) -> tuple[float, dict[str, Any]]:
                 await real.play(url, urls[0], _quickened(0, WARM_LOAD, WARM_SECONDS))
                 for load, trace in traces.items():
                     played = await real.play(url, urls[0], trace)
-                    found[f"{load:g}"][way] = _played(played, fleet)
-    return percentile(receives, 0.99), found
+                    results[f"{load:g}"][way] = _played(played, fleet)
+    return percentile(receives, 0.99), results
 
 
 def _quickened(seed: int, load: float, seconds: float) -> Trace:
@@ -142,15 +144,15 @@ def _quickened(seed: int, load: float, seconds: float) -> Trace:
 def _contenders(
     urls: Sequence[str], fleet: Sequence[Host], *, quick: bool
 ) -> Mapping[str, AbstractAsyncContextManager[str]]:
-    found = {
+    contenders = {
         AWARE: real.inferline(urls, fleet),
         INDIFFERENT: real.inferline(urls, fleet, is_aware=False),
     }
     for strategy in ["least-busy"] if quick else real.STRATEGIES:
-        found[f"LiteLLM, {strategy}"] = real.litellm(urls, fleet, strategy)
-    return found
+        contenders[f"LiteLLM, {strategy}"] = real.litellm(urls, fleet, strategy)
+    return contenders
 
 
 def _played(played: real.Played, fleet: Sequence[Host]) -> Raw:
-    told = _raw(played.fates, fleet, LIMIT_SECONDS / SPEEDUP)
-    return told | {"failed": played.failed, "calls": {}}
+    times = _raw(played.fates, fleet, LIMIT_SECONDS / SPEEDUP)
+    return times | {"failed": played.failed, "calls": {}}

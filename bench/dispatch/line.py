@@ -54,8 +54,8 @@ class Server(HealthyServer):
 class Indifferent(Door):
     """A gateway that tells nobody that others are faster."""
 
-    async def enrol(self, told: Enrolment) -> Grant:
-        return (await super().enrol(told)).model_copy(update={"faster": {}})
+    async def enrol(self, enrolment: Enrolment) -> Grant:
+        return (await super().enrol(enrolment)).model_copy(update={"faster": {}})
 
 
 class World:
@@ -79,11 +79,11 @@ class World:
         self.calls: Counter[str] = Counter()
 
     def begun(self, number: int, host: int) -> None:
-        """A slot begins with a request."""
+        """Note that a slot begins with a request."""
         self._begun.setdefault(number, (asyncio.get_running_loop().time(), host))
 
     def ended(self, number: int) -> None:
-        """A request is answered."""
+        """Note that a request is answered."""
         self._ended[number].set()
 
     async def run(self) -> None:
@@ -126,7 +126,7 @@ class World:
 
 
 def simulate(trace: Trace, *, seed: int, is_aware: bool) -> tuple[list[Fate], Counter[str]]:
-    """How a trace fares on the line, the same each time, and the calls of SQS for it."""
+    """Return how a trace fares on the line, the same each time, and the calls of SQS for it."""
     with virtual_time.seeded(seed):
         return virtual_time.run(_simulate(trace, seed, is_aware))
 

@@ -48,7 +48,7 @@ STRATEGIES: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """What came of a trace."""
+    """Results of a trace."""
 
     fates: list[Fate]
     #: Requests that were not answered with a 200.
@@ -57,14 +57,14 @@ class Played:
 
 @asynccontextmanager
 async def servers(fleet: Sequence[Host]) -> AsyncIterator[list[str]]:
-    """A fleet of LLM servers, by their addresses."""
+    """Yield a fleet of LLM servers, by their addresses."""
     ports = [free_port() for _ in fleet]
-    told = [
+    hosts = [
         f"{port}:{host.slots}:{host.tokens_per_second}"
         for port, host in zip(ports, fleet, strict=True)
     ]
     urls = [f"http://127.0.0.1:{port}" for port in ports]
-    command = python("bench.dispatch.backend", *told)
+    command = python("bench.dispatch.backend", *hosts)
     async with running("servers", command, ready_url=f"{urls[-1]}/health"):
         yield urls
 
@@ -73,7 +73,9 @@ async def servers(fleet: Sequence[Host]) -> AsyncIterator[list[str]]:
 async def inferline(
     urls: Sequence[str], fleet: Sequence[Host], *, is_aware: bool = True
 ) -> AsyncIterator[str]:
-    """A gateway, an emulator of AWS, and a provider for each server, each a process of its own."""
+    """
+    Yield a gateway, an emulator of AWS, and a provider for each server, each a process of its own.
+    """
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     module = "inferline_provider" if is_aware else "bench.dispatch.indifferent"
@@ -121,7 +123,7 @@ async def litellm(urls: Sequence[str], fleet: Sequence[Host], strategy: str) -> 
 
 def litellm_config(urls: Sequence[str], fleet: Sequence[Host], strategy: str) -> dict[str, Any]:
     """
-    Its configuration, with what its pages advise for a strategy.
+    Return its configuration, with what its pages advise for a strategy.
 
     Shuffled are servers by their ``weight``, here what each can do. Those that go by usage need to
     know how much that may be, ``tpm``, else they would use the slowest as much as the fastest; from
@@ -180,7 +182,7 @@ async def play(url: str, servers_url: str, trace: Trace) -> Played:
 async def _ask(
     session: aiohttp.ClientSession, url: str, number: int, request: Request, start: float
 ) -> tuple[float, float | None]:
-    """When a request was sent, and when it was answered; None if it was not."""
+    """Return when a request was sent, and when it was answered; None if it was not."""
     await asyncio.sleep(start + request.at - time.monotonic())
     content = f"{number} {request.tokens}"
     body = {"model": MODEL, "messages": [{"role": "user", "content": content}]}

@@ -37,7 +37,7 @@ def samples(waited: Iterable[float], took: Iterable[float], limit: float) -> Raw
 
 
 def counted(seconds: Iterable[float]) -> Counter[str]:
-    """How many there are of each time: milliseconds, in steps."""
+    """Return how many there are of each time: milliseconds, in steps."""
     return Counter(map(_step, seconds))
 
 
@@ -47,15 +47,15 @@ def _step(seconds: float) -> str:
 
 
 def pooled(runs: Iterable[Raw]) -> Raw:
-    """Several runs as one."""
-    found: Raw = {}
+    """Return several runs as one."""
+    sums: Raw = {}
     for run in runs:
         for name, value in run.items():
             if isinstance(value, Mapping):
-                found[name] = Counter(found.get(name, {})) + Counter(value)
+                sums[name] = Counter(sums.get(name, {})) + Counter(value)
             else:
-                found[name] = found.get(name, 0) + value
-    return found
+                sums[name] = sums.get(name, 0) + value
+    return sums
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,22 +68,22 @@ class Times:
 
     @classmethod
     def of(cls, counts: Mapping[str, int]) -> Times:
-        """Those that were kept."""
+        """Return those that were kept."""
         ordered = sorted((int(ms), count) for ms, count in counts.items())
         return cls([ms for ms, _ in ordered], list(accumulate(count for _, count in ordered)))
 
     def percentile(self, share: float) -> int:
-        """The least that so many do not exceed."""
+        """Return the least that so many do not exceed."""
         return self.ms[bisect_left(self.until, share * self.until[-1])]
 
     def cells(self) -> list[str]:
-        """The percentiles of a table, seconds."""
+        """Return the percentiles of a table, seconds."""
         return [f"{self.percentile(share) / 1000:.2f}" for share in SHARES]
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """How one contender did at one load."""
+    """Results of one contender at one load."""
 
     raw: Raw
 
@@ -100,7 +100,7 @@ class Found:
         return self.waited.until[-1]
 
     def share(self, what: str) -> str:
-        """So many of its requests."""
+        """Return so many of its requests."""
         return f"{100 * self.raw[what] / self.count:.1f} %"
 
     @property
@@ -113,13 +113,13 @@ class Found:
 class Scene:
     """All contenders on the same traces, by load and name."""
 
-    found: Mapping[float, Mapping[str, Found]]
+    results: Mapping[float, Mapping[str, Found]]
     #: One receive, p99.
     receive_ms: float
 
     @classmethod
     def of(cls, raw: Mapping[str, Mapping[str, Raw]], receive_ms: float) -> Scene:
-        """What was kept; JSON's keys are strings."""
+        """Return what was kept; JSON's keys are strings."""
         return cls(
             {
                 float(load): {way: Found(one) for way, one in ways.items()}
@@ -129,8 +129,8 @@ class Scene:
         )
 
     def waiting(self, load: float) -> Goal:
-        """Whether waiting is as short as it is to be."""
-        ways = self.found[load]
+        """Return whether waiting is as short as it is to be."""
+        ways = self.results[load]
         ideal_ms, ours_ms = (ways[way].waited.percentile(0.99) for way in (IDEAL, AWARE))
         goal_ms = WAIT_TIMES * ideal_ms + self.receive_ms
         return Goal(
@@ -141,14 +141,14 @@ class Scene:
         )
 
     def gain(self, load: float) -> Goal:
-        """Whether the total time gains as much as it is to."""
+        """Return whether the total time gains as much as it is to."""
         ratio = self.ratio(load, AWARE)
         wanted = f"<= {TOTAL_TIMES} x indifferent pulling"
         return Goal(f"total p99 at {load:g}", wanted, f"{ratio:.2f} x", ratio <= TOTAL_TIMES)
 
     def ratio(self, load: float, way: str) -> float:
-        """The total time's p99 over that of indifferent pulling."""
-        ways = self.found[load]
+        """Return the total time's p99 over that of indifferent pulling."""
+        ways = self.results[load]
         return ways[way].took.percentile(0.99) / ways[INDIFFERENT].took.percentile(0.99)
 
 
@@ -158,19 +158,19 @@ def tell(raw: Raw) -> list[Table | Chart]:
     main, played = lines.pop(MAIN), Scene.of(real, raw["receive_ms"]["emulator"])
     reached = [
         *_goals("simulated", main),
-        *(_goals("real", played) if played.found else []),
+        *(_goals("real", played) if played.results else []),
     ]
     return [
         goals("Dispatch", reached),
         _table(f"Dispatch, simulated: {MAIN}; seconds", main, raw["limit_seconds"]["AWS"], LINE),
         *([_scenes(lines)] if lines else []),
-        *(_played(played, raw) if played.found else []),
+        *(_played(played, raw) if played.results else []),
     ]
 
 
 def _goals(where: str, scene: Scene) -> list[Goal]:
-    found = [scene.waiting(load) for load in scene.found] + [scene.gain(min(scene.found))]
-    return [Goal(f"{where}: {one.what}", one.wanted, one.found, one.is_met) for one in found]
+    results = [scene.waiting(load) for load in scene.results] + [scene.gain(min(scene.results))]
+    return [Goal(f"{where}: {one.what}", one.wanted, one.result, one.is_met) for one in results]
 
 
 LINE = (
@@ -183,15 +183,18 @@ def _table(title: str, scene: Scene, limit_seconds: float, note: str) -> Table:
     head = ["load", "", "waiting p50", "p95", "p99", "p99 / ideal", "begun in time", "total p50"]
     head += ["p95", "p99", "/ indifferent", "on the slowest", "SQS calls", "requests"]
     rows = []
-    for load, ways in scene.found.items():
+    for load, ways in scene.results.items():
         best = ways[IDEAL].waited.percentile(0.99)
-        for way, found in ways.items():
-            times = f"{found.waited.percentile(0.99) / best:.1f}" if best else ""
-            cells = [f"{load:g}", way, *found.waited.cells(), times, found.share("in_time")]
-            cells += [*found.took.cells(), f"{scene.ratio(load, way):.2f}"]
-            cells += [found.share("on_slowest"), f"{found.calls:.2f}" if found.raw["calls"] else ""]
-            failed = found.raw.get("failed", 0)
-            rows.append([*cells, f"{found.count}" + (f", {failed} failed" if failed else "")])
+        for way, results in ways.items():
+            times = f"{results.waited.percentile(0.99) / best:.1f}" if best else ""
+            cells = [f"{load:g}", way, *results.waited.cells(), times, results.share("in_time")]
+            cells += [*results.took.cells(), f"{scene.ratio(load, way):.2f}"]
+            cells += [
+                results.share("on_slowest"),
+                f"{results.calls:.2f}" if results.raw["calls"] else "",
+            ]
+            failed = results.raw.get("failed", 0)
+            rows.append([*cells, f"{results.count}" + (f", {failed} failed" if failed else "")])
     return Table(
         title,
         head,
@@ -207,12 +210,12 @@ def _table(title: str, scene: Scene, limit_seconds: float, note: str) -> Table:
 
 
 def _scenes(scenes: Mapping[str, Scene]) -> Table:
-    """Other fleets and arrivals, in short."""
+    """Return other fleets and arrivals, in short."""
     head = ["", "waiting p99: ideal", "InferLine", "indifferent", "goal", "total p99: ideal"]
     head += ["InferLine", "indifferent", "ratio", "SQS calls", "indifferent"]
     rows = []
     for name, scene in scenes.items():
-        ways = [scene.found[SCENE_LOAD][way] for way in (IDEAL, AWARE, INDIFFERENT)]
+        ways = [scene.results[SCENE_LOAD][way] for way in (IDEAL, AWARE, INDIFFERENT)]
         goal = "met" if scene.waiting(SCENE_LOAD).is_met else "NOT MET"
         cells = [name, *(way.waited.cells()[-1] for way in ways), goal]
         cells += [*(way.took.cells()[-1] for way in ways), f"{scene.ratio(SCENE_LOAD, AWARE):.2f}"]
@@ -226,31 +229,31 @@ def _scenes(scenes: Mapping[str, Scene]) -> Table:
 
 
 def _played(scene: Scene, raw: Raw) -> list[Table | Chart]:
-    told = raw["real_time"]
-    load = max(scene.found)
+    play = raw["real_time"]
+    load = max(scene.results)
     return [
         _table(
             f"Dispatch, real processes: {MAIN}; seconds",
             scene,
             raw["limit_seconds"]["emulator"],
-            f"Real: the same trace for each, {told['seconds']:g} s long, played to a real gateway "
+            f"Real: the same trace for each, {play['seconds']:g} s long, played to a real gateway "
             "with a provider process for each of the eight scripted servers, or to LiteLLM's proxy "
             "before the same servers, which queue what is beyond their slots. The servers tell "
             "when a slot began, by the clock of the client. All is "
-            f"{told['speedup']:g} times as fast as simulated.",
+            f"{play['speedup']:g} times as fast as simulated.",
         ),
         Chart(
             f"Waiting at {load:g} of the capacity, real: share of requests that waited longer",
             "ms",
             "percent",
-            {way: _longer(found.waited) for way, found in scene.found[load].items()},
+            {way: _longer(results.waited) for way, results in scene.results[load].items()},
             y_log=True,
         ),
     ]
 
 
 def _longer(times: Times) -> list[tuple[float, float]]:
-    """Which share waited longer than each of the times."""
+    """Return which share waited longer than each of the times."""
     count = times.until[-1]
     points = zip(times.ms, times.until, strict=True)
     return [(float(ms), 100 * (1 - until / count)) for ms, until in points if until < count]

@@ -39,7 +39,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trace:
-    """What is asked of a fleet."""
+    """Requests that a fleet gets."""
 
     fleet: tuple[Host, ...]
     requests: tuple[Request, ...]
@@ -47,7 +47,7 @@ class Trace:
     seconds: float
 
     def faster(self, times: float) -> Trace:
-        """The same with everything so many times as fast."""
+        """Return the same with everything so many times as fast."""
         return Trace(
             fleet=tuple(Host(h.slots, h.tokens_per_second * times) for h in self.fleet),
             requests=tuple(replace(r, at=r.at / times) for r in self.requests),
@@ -57,7 +57,7 @@ class Trace:
 
 @dataclass(frozen=True, slots=True)
 class Fate:
-    """How one request fared: seconds until a slot began with it and until it ended, and where."""
+    """Outcome of one request: seconds until a slot began with it and until it ended, and where."""
 
     waited: float
     took: float
@@ -74,7 +74,8 @@ def make(
     swell: float = 1.5,
 ) -> Trace:
     """
-    A trace of ``load`` times the fleet's capacity, in bursts: a Markov-modulated Poisson process.
+    Return a trace of ``load`` times the fleet's capacity, in bursts: a Markov-modulated Poisson
+    process.
 
     Bursts of ``burst_seconds`` on average bring ``swell`` times the mean rate, the time between
     them so much less. 1 is no bursts.
@@ -93,7 +94,9 @@ def make(
 def arrivals(
     chance: random.Random, rate: float, seconds: float, burst_seconds: float, swell: float
 ) -> Iterator[float]:
-    """The moments of a Markov-modulated Poisson process of that mean rate, as `make` has it."""
+    """
+    Yield the moments of a Markov-modulated Poisson process of that mean rate, as `make` has it.
+    """
     lull_seconds = burst_seconds * (1 - BURST_SHARE) / BURST_SHARE
     rates = (rate * (1 - BURST_SHARE * swell) / (1 - BURST_SHARE), rate * swell)
     now, bursting = 0.0, False
@@ -111,7 +114,7 @@ def arrivals(
 
 def ideal(trace: Trace) -> list[Fate]:
     """
-    What a central queue makes of a trace that knows everything at once.
+    Return what a central queue makes of a trace that knows everything at once.
 
     First come, first served, without a moment lost, at the fastest of the slots that are free.
     """

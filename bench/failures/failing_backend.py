@@ -41,7 +41,7 @@ _NAMED = re.compile(r"^\[([a-z0-9 ]+?) (\d+)\]")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Behaviour:
-    """How a server answers, and what goes wrong. Times are seconds; a word is a token."""
+    """Behaviour of a server, and what goes wrong. Times are seconds; a word is a token."""
 
     words: int = 60
     #: Until the first word, and between two.
@@ -107,13 +107,13 @@ class Try:
 
 @dataclass(slots=True)
 class Peers:
-    """What the servers of this process know of each other."""
+    """State that the servers of this process share."""
 
     tries: dict[str, Try] = field(default_factory=dict)
     log: list[Json] = field(default_factory=list)
 
     def meet(self, name: str, number: str, server: int, now: float) -> Behaviour:
-        """How a server behaves to an attempt of a try; ``now`` in seconds of one clock."""
+        """Return how a server behaves to an attempt of a try; ``now`` in seconds of one clock."""
         behaviour = BEHAVIOURS[name]
         one = self.tries.setdefault(f"{name} {number}", Try(server, now))
         if server != one.failing:
@@ -125,7 +125,7 @@ class Peers:
 
 
 def well(behaviour: Behaviour) -> Behaviour:
-    """The same answer without anything that goes wrong."""
+    """Return the same answer without anything that goes wrong."""
     return Behaviour(
         words=behaviour.words,
         first=min(behaviour.first, Behaviour().first),
@@ -134,7 +134,7 @@ def well(behaviour: Behaviour) -> Behaviour:
 
 
 def said(words: int) -> tuple[str, ...]:
-    """What all of them say: the same text for everybody, so that a mixed one shows."""
+    """Return what all of them say: the same text for everybody, so that a mixed one shows."""
     return tuple(f" {WORDS[at % len(WORDS)]}{at}" for at in range(words))
 
 
@@ -190,7 +190,7 @@ class Server:
         return self._continues and model != UNCONTINUED
 
     async def _template(self, request: web.Request) -> web.Response:
-        """As llama.cpp tells what becomes of a chat."""
+        """Return as llama.cpp tells what becomes of a chat."""
         body = await request.json()
         if not self._can_continue(body["model"]):
             return error(404, "There is no such route.", "not_found")
@@ -259,7 +259,7 @@ async def _break(response: web.StreamResponse, behaviour: Behaviour) -> None:
 async def _whole(
     request: web.Request, answer: answers.Answer, behaviour: Behaviour
 ) -> web.StreamResponse:
-    """An answer that is not streamed: what goes wrong in the middle of it is in its body."""
+    """Return an answer that is not streamed: what goes wrong in the middle of it is in its body."""
     await asyncio.sleep(behaviour.first + behaviour.interval * len(answer.steps))
     text = json.dumps(answer.whole).encode()
     if behaviour.breaks_at is None:

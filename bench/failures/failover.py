@@ -65,7 +65,9 @@ Raw = dict[str, Any]
 
 
 async def measure(load: Loader, *, quick: bool) -> Raw:
-    """All contenders at once, each before servers of its own: nearly all of it is waiting."""
+    """
+    Return all contenders at once, each before servers of its own: nearly all of it is waiting.
+    """
     ways = (STREAMED,) if quick else (STREAMED, WHOLE_ANSWERS)
     measured = await asyncio.gather(
         *(_contender(name, ways, FLAPPING_QUICK if quick else FLAPPING) for name in CONTENDERS)
@@ -131,7 +133,7 @@ def _kept(seen: Seen) -> Raw:
 
 
 def _reply(reply: Reply) -> Raw:
-    """For the file: the whole answer, which many are, is kept as nothing."""
+    """Return for the file: the whole answer, which many are, is kept as nothing."""
     return {**asdict(reply), "text": None if reply.text == WHOLE else reply.text}
 
 
@@ -140,7 +142,7 @@ def _read_reply(raw: Raw) -> Reply:
 
 
 def judged(key: str, raw: Raw) -> tuple[Judged, str]:
-    """What came of a scene, and in figures how."""
+    """Return what came of a scene, and in figures how."""
     if key == FLAPS:
         replies = [_read_reply(one) for one in raw["replies"]]
         flap = Flap(replies, raw["during"], raw["recovered"])
@@ -221,5 +223,5 @@ def _table(raw: Raw, way: str) -> Table:
 
 
 def _cell(text: str) -> str:
-    """As much of a text as a table has room for."""
+    """Return as much of a text as a table has room for."""
     return textwrap.shorten(text.replace("|", "/"), WHY_CHARS_MAX, placeholder=" ...")

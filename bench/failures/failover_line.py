@@ -39,7 +39,7 @@ class Line:
 
 @asynccontextmanager
 async def servers(*, continues: bool) -> AsyncIterator[tuple[str, str]]:
-    """Two servers that fail as they are asked to."""
+    """Yield two servers that fail as they are asked to."""
     ports = free_port(), free_port()
     first, second = (f"http://127.0.0.1:{port}" for port in ports)
     flags = [] if continues else ["--refuse-continuing"]
@@ -50,7 +50,7 @@ async def servers(*, continues: bool) -> AsyncIterator[tuple[str, str]]:
 
 @asynccontextmanager
 async def inferline(*, continues: bool) -> AsyncIterator[Line]:
-    """A gateway, an emulator of AWS and two providers, each a process of its own."""
+    """Yield a gateway, an emulator of AWS and two providers, each a process of its own."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     async with AsyncExitStack() as stack:
@@ -111,7 +111,7 @@ def _address(headers: Mapping[str, str], urls: tuple[str, str]) -> int | None:
 
 
 async def attempts(line: Line, name: str) -> list[Attempt]:
-    """How the servers were asked in a try, and by nobody else since the last look."""
+    """Return how the servers were asked in a try, and by nobody else since the last look."""
     async with (
         aiohttp.ClientSession() as session,
         session.get(line.servers[0] + ATTEMPTS_PATH) as response,
@@ -123,7 +123,7 @@ async def attempts(line: Line, name: str) -> list[Attempt]:
 async def ask(
     line: Line, name: str, *, stream: bool, seconds_max: float, model: str = MODEL
 ) -> Reply:
-    """What a client is told that asks for a try, and gives up after so long."""
+    """Return what a client is told that asks for a try, and gives up after so long."""
     content = f"[{name}] Explain why a router earns trust only when a server behind it fails."
     body: dict[str, Any] = {"model": model, "messages": [{"role": "user", "content": content}]}
     if stream:
@@ -169,7 +169,7 @@ class Reading:
         self.usage: dict[str, Any] | None = None
 
     def line(self, line: bytes) -> None:
-        """A line of a stream."""
+        """Take a line of a stream."""
         data = line.removeprefix(b"data:").strip()
         if data == line.strip() or data == b"[DONE]":
             return
@@ -179,7 +179,7 @@ class Reading:
         self._read(document, "delta")
 
     def whole(self, body: bytes, status: int) -> None:
-        """A body that is not streamed."""
+        """Take a body that is not streamed."""
         document = self._parsed(body)
         if status != 200 or "error" in document:
             self.error = _message(document.get("error", f"status {status}"))
@@ -201,7 +201,7 @@ class Reading:
 
 
 def _message(error: object) -> str:
-    """What an error says, with its code."""
+    """Return what an error says, with its code."""
     if not isinstance(error, dict):
         return str(error)
     return f"{error.get('code') or error.get('type')}: {error.get('message')}"[:300]

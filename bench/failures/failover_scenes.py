@@ -25,7 +25,7 @@ Verdict = Literal["passed", "partial", "safe", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a client was told."""
+    """Reply that a client got."""
 
     #: Seconds until the end, or until it gave up.
     seconds: float
@@ -48,7 +48,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """How a server was asked."""
+    """Request that a server got."""
 
     server: int
     #: Seconds of one clock.
@@ -66,7 +66,7 @@ class Seen:
 
     @property
     def failing(self) -> list[Attempt]:
-        """The attempts at the server that fails: the one that was asked first."""
+        """Return the attempts at the server that fails: the one that was asked first."""
         return [one for one in self.attempts if one.server == self.attempts[0].server]
 
     @property
@@ -85,7 +85,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What is expected besides an answer."""
+    """Expectation besides an answer."""
 
     what: str
     holds: Callable[[Seen], bool]
@@ -232,7 +232,7 @@ SCENES: dict[str, Scene] = {
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What an outcome is worth, and why it is not more."""
+    """Verdict on an outcome, with its reason."""
 
     verdict: Verdict
     why: str = ""
@@ -255,7 +255,7 @@ def judge(scene: Scene, seen: Seen) -> Judged:
 
 
 def _harm(reply: Reply) -> str:
-    """What must not happen to any client; empty if it did not."""
+    """Return what must not happen to any client; empty if it did not."""
     if reply.hung:
         return f"did not end in {reply.seconds:.0f} s"
     if reply.garbage:
@@ -276,7 +276,7 @@ def _words(text: str) -> list[str]:
 
 
 def _is_beginning(text: str) -> bool:
-    """Whether a text is how the answer begins, be it in the middle of a word."""
+    """Return whether a text is how the answer begins, be it in the middle of a word."""
     return " ".join(_words(WHOLE)).startswith(" ".join(_words(text)))
 
 
@@ -290,7 +290,7 @@ RECOVERED_SECONDS_MAX = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Flap:
-    """What came of the sixteenth scene."""
+    """Results of the sixteenth scene."""
 
     replies: Sequence[Reply]
     #: How many of them began while the server was down.

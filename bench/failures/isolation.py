@@ -103,7 +103,7 @@ async def contenders(slots: int) -> AsyncIterator[list[Contender]]:
 async def _block(
     load: Loader, url: str, who: str, pause: float, seconds: float
 ) -> tuple[Block, dict[str, int]]:
-    """The good clients' answers, and how often the others were told what."""
+    """Return the good clients' answers, and how often the others were told what."""
     streams = GOOD + BAD if who == MORE_GOOD else GOOD
     statuses: Counter[str] = Counter()
     async with aiohttp.ClientSession() as session:
@@ -133,7 +133,7 @@ async def _block(
 async def _fail(
     session: aiohttp.ClientSession, url: str, behaviour: str, pause: float, statuses: Counter[str]
 ) -> None:
-    """A client that asks again and again for what always fails."""
+    """Send requests that always fail, one after the other."""
     body = _body(behaviour, stream=behaviour.startswith("short"))
     while True:
         try:
@@ -194,7 +194,9 @@ async def _behind(rounds: int) -> Raw:
 
 
 async def _beside_stream(url: str, *, is_behind: bool) -> list[float]:
-    """A failure or none, then a stream of 900 tokens, and short requests once it has begun."""
+    """
+    Return a failure or none, then a stream of 900 tokens, and short requests once it has begun.
+    """
     async with aiohttp.ClientSession() as session:
         if is_behind:
             async with session.post(chat(url), json=_body("500")) as failed:
@@ -232,12 +234,12 @@ class Runs:
         return median(self.rates)
 
     def ms(self, share: float) -> float:
-        """A percentile of the answers' milliseconds."""
+        """Return a percentile of the answers' milliseconds."""
         return percentile(self.total, share) if self.total else float("inf")
 
 
 def _goals(blocks: Raw) -> list[Goal]:
-    """The worst of all kinds of failures stands for all."""
+    """Return the worst of all kinds of failures stands for all."""
     reached = []
     for pause, by_who in blocks.items():
         alone = Runs(by_who[ALONE][OURS])

@@ -46,7 +46,7 @@ class Scene:
         object.__setattr__(self, "lights", frozenset(one.name for one in self.light))
 
     def trace(self, seed: int, count: int) -> Trace:
-        """About so many requests of the light tenant, after those that are not counted."""
+        """Return about so many requests of the light tenant, after those that are not counted."""
         rate = self.load * sum(self.hosts) / self.mean
         seconds = SETTLE_SECONDS + self.part * count / rate
         return make(
@@ -60,12 +60,12 @@ class Scene:
 
 
 def scene(hosts: tuple[int, ...], load: float, **differing: Any) -> Scene:
-    """One light tenant and one heavy, but for what differs."""
-    told: dict[str, Any] = {
+    """Return one light tenant and one heavy, but for what differs."""
+    fields: dict[str, Any] = {
         "light": (Tenant(LIGHT, load),),
         "heavy": (Tenant(HEAVY, TIMES * load),),
     }
-    return Scene(hosts=hosts, load=load, **told | differing)
+    return Scene(hosts=hosts, load=load, **fields | differing)
 
 
 FLEETS = {"2 hosts of 1 slot": (1, 1), "1 host of 4": (4,), "8 hosts of 4": (4,) * 8}
@@ -76,20 +76,20 @@ FEW = FLEETS["1 host of 4"]
 
 
 def scenes(*, quick: bool) -> dict[str, Scene]:
-    """What is simulated, by name."""
+    """Return what is simulated, by name."""
     swells = {"": 1.0} if quick else SWELLS
-    found = {
+    scenes_by_name = {
         f"{fleet}, {load:g}{bursts}": scene(hosts, load, swell=swell)
         for fleet, hosts in FLEETS.items()
         if hosts != FEW or not quick
         for load in LOADS
         for bursts, swell in swells.items()
     }
-    return found if quick else found | others()
+    return scenes_by_name if quick else scenes_by_name | others()
 
 
 def others() -> dict[str, Scene]:
-    """Other tenants, tiers and answers."""
+    """Return other tenants, tiers and answers."""
     light, load = Tenant(LIGHT, 0.1), 0.1
     heavy = [Tenant(f"{HEAVY} {number}", TIMES * load) for number in range(5)]
     rare = 0.005
@@ -112,7 +112,7 @@ WAYS = {ALONE: (False, SHARE), ONE_QUEUE: (True, 0.0), OURS: (True, SHARE)}
 
 async def measure(load: Loader, *, quick: bool) -> dict[str, Any]:
     """Simulate, in virtual time; ``load`` has no part in it."""
-    loop, found = asyncio.get_running_loop(), dict[str, dict[str, Any]]()
+    loop, results = asyncio.get_running_loop(), dict[str, dict[str, Any]]()
     seeds, count = (SEEDS_QUICK, COUNT_QUICK) if quick else (SEEDS, COUNT)
     with machine.pool() as pool:
         jobs = {
@@ -121,39 +121,39 @@ async def measure(load: Loader, *, quick: bool) -> dict[str, Any]:
             for way in (*WAYS, IDEAL)
         }
         for (name, way), runs in jobs.items():
-            found.setdefault(name, {})[way] = pooled(await asyncio.gather(*runs))
+            results.setdefault(name, {})[way] = pooled(await asyncio.gather(*runs))
             progress(f"simulated: {name}, {way}")
-    return {"times": TIMES, "share": SHARE, "open_max": OPEN_MAX, "scenes": found}
+    return {"times": TIMES, "share": SHARE, "open_max": OPEN_MAX, "scenes": results}
 
 
 def run(one: Scene, way: str, seed: int, count: int) -> dict[str, Any]:
-    """How a scene goes on one of the ways."""
+    """Return how a scene goes on one of the ways."""
     trace = one.trace(seed, count)
     if way == IDEAL:
         return _raw(trace, one, Found(ideal(trace, one.lights)))
     with_heavy, share = WAYS[way]
     names = {tenant.name for tenant in (*one.light, *(one.heavy if with_heavy else ()))}
     asked = trace.of(names)
-    found = simulate(asked, seed=seed, tenant_share=share, waited_for=one.lights)
-    return _raw(asked, one, found)
+    result = simulate(asked, seed=seed, tenant_share=share, waited_for=one.lights)
+    return _raw(asked, one, result)
 
 
-def _raw(trace: Trace, one: Scene, found: Found) -> dict[str, Any]:
-    """What is kept of it."""
+def _raw(trace: Trace, one: Scene, result: Found) -> dict[str, Any]:
+    """Return what is kept of it."""
     counts = [
         number
         for number, request in enumerate(trace.requests)
         if request.at >= SETTLE_SECONDS and request.tenant.name in one.lights
     ]
-    fates = [found.fates[number] for number in counts if number in found.fates]
-    heavy = sum(seconds for name, seconds in found.work.items() if name not in one.lights)
+    fates = [result.fates[number] for number in counts if number in result.fates]
+    heavy = sum(seconds for name, seconds in result.work.items() if name not in one.lights)
     return {
         **_times(fates),
         "unanswered": len(counts) - len(fates),
-        "work": {"light": round(found.work.total() - heavy, 1), "heavy": round(heavy, 1)},
-        "slot_seconds": round(trace.slots * found.seconds, 1),
-        "answered": len(found.fates),
-        "calls": dict(found.calls),
+        "work": {"light": round(result.work.total() - heavy, 1), "heavy": round(heavy, 1)},
+        "slot_seconds": round(trace.slots * result.seconds, 1),
+        "answered": len(result.fates),
+        "calls": dict(result.calls),
     }
 
 

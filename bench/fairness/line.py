@@ -87,7 +87,7 @@ class Asked:
 
 @dataclass(slots=True)
 class Found:
-    """What came of a trace."""
+    """Results of a trace."""
 
     #: Of those that were answered, by their number.
     fates: dict[int, Fate] = field(default_factory=dict)
@@ -113,7 +113,7 @@ class World:
         self._door = Door(office(self.line, self.registry, self.queue))
         self._warm = make(seed=-seed, hosts=trace.hosts, tenants=[WARM], seconds=WARM_SECONDS)
         self.asked: dict[int, Asked] = {}
-        self.found = Found()
+        self.result = Found()
         self._window = (0.0, 0.0)
         #: How many requests each tenant has open, at all gateways.
         self._open: Counter[str] = Counter()
@@ -128,9 +128,9 @@ class World:
         await self._play(self._warm, len(self.trace.requests), frozenset({WARM.name}))
         now, calls = asyncio.get_running_loop().time(), self.queue.calls.copy()
         self._window = (now + SETTLE_SECONDS, now + self.trace.seconds)
-        self.found = Found(seconds=self.trace.seconds - SETTLE_SECONDS)
+        self.result = Found(seconds=self.trace.seconds - SETTLE_SECONDS)
         await self._play(self.trace, 0, waited_for)
-        self.found.calls = self.queue.calls - calls
+        self.result.calls = self.queue.calls - calls
         for one in stopping:
             one.ask()
             one.ask()
@@ -138,14 +138,14 @@ class World:
         await asyncio.gather(*providers)
         if self._faults:
             raise self._faults[0]
-        return self.found
+        return self.result
 
     def worked(self, asked: Asked) -> None:
-        """A slot has worked on a request until now."""
+        """Note that a slot has worked on a request until now."""
         first, last = self._window
         begun, now = asked.begun_at, asyncio.get_running_loop().time()
         seconds = max(0.0, min(now, last) - max(begun, first))
-        self.found.work[asked.request.tenant.name] += seconds
+        self.result.work[asked.request.tenant.name] += seconds
 
     async def _provide(self, number: int, stopping: Stopping) -> None:
         slots = self.trace.hosts[number]
@@ -184,11 +184,11 @@ class World:
             self._open[name] -= 1
 
     async def _served(self, number: int, request: Request) -> None:
-        """One client, and at its deadline what the gateway does then. Raises QueueFull."""
+        """Wait as one client, and do at its deadline what the gateway does. Raises QueueFull."""
         clock, caller = asyncio.get_running_loop(), Caller(tenant=request.tenant.name)
         asked = self.asked[number] = Asked(request, clock.time())
-        told = {"model": MODEL, "number": number, "service_tier": request.tenant.tier}
-        body = json.dumps(told).encode()
+        fields = {"model": MODEL, "number": number, "service_tier": request.tenant.tier}
+        body = json.dumps(fields).encode()
         read = payload.read(body)
         task = await self.line.draft(f"req_{number}", PATH, read, body, caller=caller)
         await self.line.submit(task, body, tenant_open=self._open[caller.tenant])
@@ -199,11 +199,11 @@ class World:
             await self.store.expire(task.ref)
             return
         sent, begun = asked.sent_at, asked.begun_at
-        self.found.fates[number] = Fate(begun - sent, clock.time() - sent)
+        self.result.fates[number] = Fate(begun - sent, clock.time() - sent)
 
 
 def simulate(trace: Trace, *, seed: int, tenant_share: float, waited_for: frozenset[str]) -> Found:
-    """How a trace fares on the line, the same each time."""
+    """Return how a trace fares on the line, the same each time."""
     with virtual_time.seeded(seed):
         return virtual_time.run(_simulate(trace, seed, tenant_share, waited_for))
 

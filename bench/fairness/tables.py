@@ -21,7 +21,7 @@ Raw = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How the light tenants' requests of a scene fared on one way."""
+    """Outcome of the light tenants' requests of a scene, on one way."""
 
     raw: Raw
 
@@ -39,7 +39,7 @@ class Way:
 
     @property
     def unanswered(self) -> str:
-        """The part that was refused, or not answered in time."""
+        """Return the part that was refused, or not answered in time."""
         count = sum(self.raw["took_ms"].values()) + self.raw["unanswered"]
         return f"{100 * self.raw['unanswered'] / count:.1f} %"
 
@@ -120,7 +120,7 @@ def _work(way: Way) -> tuple[str, str]:
 
 
 def _chart(scenes: Mapping[str, Scene]) -> Chart:
-    """How long who waits, in the first scene, which has the fewest slots."""
+    """Return how long who waits, in the first scene, which has the fewest slots."""
     name, scene = next(iter(scenes.items()))
     return Chart(
         f"Waiting, {name}: share of the light tenant's requests that waited longer",

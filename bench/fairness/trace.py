@@ -21,7 +21,7 @@ BURST_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """Who asks, and for how much of what all slots can do."""
+    """Tenant and its load, as a share of what all slots can do."""
 
     name: str
     load: float
@@ -39,7 +39,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Fate:
-    """How a request fared that was answered: seconds until a slot began, and until it ended."""
+    """Outcome of an answered request: seconds until a slot began, and until it ended."""
 
     waited: float
     took: float
@@ -47,7 +47,7 @@ class Fate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trace:
-    """What is asked of a fleet."""
+    """Requests that a fleet gets."""
 
     #: The slots of each host.
     hosts: tuple[int, ...]
@@ -60,7 +60,7 @@ class Trace:
         return sum(self.hosts)
 
     def of(self, names: Collection[str]) -> Trace:
-        """The same with these tenants' requests alone."""
+        """Return the same with these tenants' requests alone."""
         kept = tuple(one for one in self.requests if one.tenant.name in names)
         return replace(self, requests=kept)
 
@@ -75,7 +75,7 @@ def make(
     mean: float = SERVICE_SECONDS,
 ) -> Trace:
     """
-    A trace in which each tenant asks for its load, whoever else there is.
+    Return a trace in which each tenant asks for its load, whoever else there is.
 
     Bursts bring ``swell`` times a tenant's mean rate, at times of its own; 1 is no bursts.
     """
@@ -98,7 +98,7 @@ def make(
 
 def ideal(trace: Trace, light: Collection[str]) -> dict[int, Fate]:
     """
-    How the light tenants' requests fare at a queue that serves them first, by their numbers.
+    Return how the light tenants' requests fare at a queue that serves them first, by their numbers.
 
     It knows every arrival and every slot at once and loses no moment, but breaks nothing off and
     leaves no slot idle while anybody waits: who does neither can't serve them sooner on average.

@@ -68,9 +68,9 @@ async def _cpu(world: World) -> dict[str, list[float]]:
 
 
 async def _taken(work: Callable[[int], Awaitable[None]], times: int) -> list[float]:
-    found = []
+    seconds = []
     for number in range(times):
         begun = time.process_time()
         await work(number)
-        found.append(round((time.process_time() - begun) * 1000, 4))
-    return found
+        seconds.append(round((time.process_time() - begun) * 1000, 4))
+    return seconds

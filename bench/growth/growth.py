@@ -30,28 +30,28 @@ BEFORE: Final = Path(__file__).parent / "before.json"
 
 
 def scenes(*, quick: bool = False) -> dict[str, Scene]:
-    """What is simulated, by name."""
+    """Return what is simulated, by name."""
     fleets, rates = (FLEETS[:2], RATES[:1]) if quick else (FLEETS, RATES)
-    found = {}
+    chosen = {}
     for functions in (True, False):
         edge = "functions" if functions else "a gateway"
         for providers in fleets:
             for rate in rates:
-                found[f"{edge}, {providers} providers, {rate:g}/s"] = Scene(
+                chosen[f"{edge}, {providers} providers, {rate:g}/s"] = Scene(
                     providers=providers, models=MODELS, per_second=rate, functions=functions
                 )
-        found[f"{edge}, {FEW_MODELS} models"] = Scene(
+        chosen[f"{edge}, {FEW_MODELS} models"] = Scene(
             providers=FLEETS[1], models=FEW_MODELS, per_second=RATES[0], functions=functions
         )
     for providers in fleets:
-        found[f"restart of {providers} providers"] = Scene(
+        chosen[f"restart of {providers} providers"] = Scene(
             providers=providers,
             models=MODELS,
             per_second=RATES[0],
             functions=True,
             restarts=True,
         )
-    return found
+    return chosen
 
 
 async def measure(load: Loader, *, quick: bool) -> dict[str, Any]:
@@ -59,24 +59,26 @@ async def measure(load: Loader, *, quick: bool) -> dict[str, Any]:
     Simulate, in virtual time, which does not care how many scenes share the machine: each core has
     one. CPU time is measured behind them, alone. The load generator has nothing to do.
     """
-    told = Settings.from_env(declared().settings)
-    chosen, loop, found = scenes(quick=quick), asyncio.get_running_loop(), dict[str, Any]()
+    settings = Settings.from_env(declared().settings)
+    chosen, loop, results = scenes(quick=quick), asyncio.get_running_loop(), dict[str, Any]()
     with machine.pool() as pool:
         # The longest first, so that none is left when all others have ended.
         jobs = {
-            name: loop.run_in_executor(pool, _count, scene, told if scene.functions else Settings())
+            name: loop.run_in_executor(
+                pool, _count, scene, settings if scene.functions else Settings()
+            )
             for name, scene in sorted(chosen.items(), key=lambda one: -one[1].providers)
         }
         for name, job in jobs.items():
-            found[name] = await job
+            results[name] = await job
             progress(f"simulated: {name}")
         times = {
-            str(fleet): await loop.run_in_executor(pool, cpu, _scene(fleet), told)
+            str(fleet): await loop.run_in_executor(pool, cpu, _scene(fleet), settings)
             for fleet in (FLEETS[:2] if quick else FLEETS)
         }
     return {
         "scenes": {name: asdict(scene) for name, scene in chosen.items()},
-        "now": {"counted": {name: found[name] for name in chosen}, "cpu_ms": times},
+        "now": {"counted": {name: results[name] for name in chosen}, "cpu_ms": times},
         "before": json.loads(BEFORE.read_text()),
     }
 

@@ -35,7 +35,9 @@ class Server(HealthyServer):
 
 
 def speeds(models: Sequence[str], number: int, chance: random.Random) -> dict[str, ToldSpeed]:
-    """What a provider tells that has run tasks of all its models, each time a little different."""
+    """
+    Return what a provider tells that has run tasks of all its models, each time a little different.
+    """
     tokens = TOKENS_PER_SECOND[number % len(TOKENS_PER_SECOND)]
     return {
         name: ToldSpeed(

@@ -117,7 +117,7 @@ class World:
 
     @asynccontextmanager
     async def running(self, function: str, what: str) -> AsyncIterator[Process]:
-        """A process that does one thing; as Lambda has it, no process does two at once."""
+        """Yield a process that does one thing; as Lambda has it, no process does two at once."""
         idle = self._idle[function if self.scene.functions else "inference"]
         purpose.set("start")
         if not idle:
@@ -147,7 +147,7 @@ class World:
         ]
         await registry.put_models(known)
         for number, served in enumerate(self.served):
-            told = Provider(
+            provider = Provider(
                 id=_name(number),
                 models=tuple(served),
                 slots=SLOTS,
@@ -156,11 +156,11 @@ class World:
                 version="1",
                 service_seconds=10.0,
             )
-            await registry.put_provider(told)
+            await registry.put_provider(provider)
         await FleetAggregator(registry, 0.0).changed()
 
     async def provide(self, number: int, stopping: Stopping) -> None:
-        """What `inferline_provider.provider.run` does, with nothing to connect to."""
+        """Do what `inferline_provider.provider.run` does, with nothing to connect to."""
         purpose.set("provider")
         server = Server(self.served[number], random.Random(number))
         chosen = provider_settings.Settings(
@@ -169,7 +169,7 @@ class World:
         await provide(chosen, server, Stores(self), _Door(self, number), stopping)
 
     async def ask(self) -> None:
-        """One client."""
+        """Send one request and wait for its answer."""
         served = self.chance.choice(self.served)
         body = json.dumps({"model": self.chance.choice(served), "messages": []}).encode()
         read = payload.read(body)
@@ -223,7 +223,7 @@ class World:
         await sweep.run()
 
     def beat(self, number: int) -> Enrolment:
-        """What a provider tells."""
+        """Return what a provider tells."""
         models = [OfferedModel(id=name, context_length=32768) for name in self.served[number]]
         return Enrolment(
             id=_name(number),
@@ -236,7 +236,7 @@ class World:
         )
 
     def speeds(self, number: int) -> dict[str, ToldSpeed]:
-        """What a provider knows that has run tasks of all its models."""
+        """Return what a provider knows that has run tasks of all its models."""
         return speeds(self.served[number], number, self.chance)
 
 
@@ -248,19 +248,19 @@ class _Door:
     number: int
     joined: bool = False
 
-    async def enrol(self, told: Enrolment) -> Grant:
+    async def enrol(self, enrolment: Enrolment) -> Grant:
         what = "heartbeat" if self.joined else "join"
         self.joined = True
         # As after hours: most of a large fleet would run no task in a simulated minute.
-        knows = told.model_copy(update={"speeds": self.world.speeds(self.number)})
+        knows = enrolment.model_copy(update={"speeds": self.world.speeds(self.number)})
         return await _apart(self._enrol, what, knows)
 
     async def leave(self, provider_id: str) -> None:
         await _apart(self._leave, provider_id)
 
-    async def _enrol(self, what: str, told: Enrolment) -> Grant:
+    async def _enrol(self, what: str, enrolment: Enrolment) -> Grant:
         async with self.world.running("control", what) as process:
-            return await process.office.enrol(told, ANYONE)
+            return await process.office.enrol(enrolment, ANYONE)
 
     async def _leave(self, provider_id: str) -> None:
         async with self.world.running("control", "leave") as process:
@@ -268,7 +268,7 @@ class _Door:
 
 
 class Stores:
-    """Where a provider finds its tasks."""
+    """Stores of a provider's tasks."""
 
     def __init__(self, world: World) -> None:
         self.store = DynamoTaskStore(world.client, world.settings.tasks_table)
@@ -320,7 +320,7 @@ async def _simulate(world: World) -> Counted:
 
 
 def _others(world: World) -> list[asyncio.Task[Any]]:
-    """All that happens besides the providers, for ever."""
+    """Return all that happens besides the providers, for ever."""
     kinds: list[tuple[Callable[[], Awaitable[None]], float]] = [
         (world.view, VIEW_SECONDS / VIEWERS),
         (world.list_models, ASK_SECONDS),

@@ -44,7 +44,7 @@ class Queues:
         self._receipts = itertools.count(1)
 
     async def make(self, model: str) -> Mapping[Tier, str]:
-        """The URLs of a model's queues."""
+        """Return the URLs of a model's queues."""
         return {tier: f"{PLACE}/{queue_name('inferline', model, tier)}" for tier in TIERS}
 
     async def send(self, queue: str, message: Message, tenant: str) -> None:
@@ -85,7 +85,7 @@ class Queues:
                 message.timer.cancel()
 
     async def depth(self, queue: str) -> Depth:
-        """How much the queue holds."""
+        """Return how much the queue holds."""
         await self._called("GetQueueAttributes")
         return Depth(len(self._queues[queue].visible), len(self._queues[queue].hidden))
 

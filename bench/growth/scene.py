@@ -16,7 +16,7 @@ MANY_PER_SECOND = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
-    """How much there is of everything."""
+    """Numbers of providers, models and requests."""
 
     providers: int
     models: int
@@ -29,19 +29,19 @@ class Scene:
 
     @property
     def seconds(self) -> float:
-        """How long it is counted."""
+        """Return how long it is counted."""
         return COUNT_SECONDS_MANY if self.per_second > MANY_PER_SECOND else COUNT_SECONDS
 
 
 @dataclass(slots=True)
 class Counted:
-    """What was called in how many seconds, by what for and where, and what it was called for."""
+    """Calls in so many seconds, by purpose and place."""
 
     seconds: float
     tallies: dict[tuple[str, str], Tally]
     events: Counter[str]
 
     def raw(self) -> dict[str, Any]:
-        """Everything, for the file."""
+        """Return everything, for the file."""
         tallies = {" ".join(key): tally.raw() for key, tally in self.tallies.items()}
         return {"seconds": self.seconds, "events": dict(self.events), "tallies": tallies}

@@ -47,15 +47,15 @@ class Run:
 
     def a_second(self, unit: str, kinds: Sequence[str], *whats: str) -> float:
         """Units a second of what was done, or of everything."""
-        found = 0.0
+        total = 0.0
         for key, tally in self.counted["tallies"].items():
             what, _, kind = key.rpartition(" ")
             if kind in kinds and (not whats or what in whats):
-                found += tally[unit]
-        return found / self.counted["seconds"]
+                total += tally[unit]
+        return total / self.counted["seconds"]
 
     def events(self, what: str) -> float:
-        """How often something was done, a second."""
+        """Return how often something was done, a second."""
         return float(self.counted["events"].get(what, 0)) / self.counted["seconds"]
 
     def each(self, what: str, kinds: Sequence[str]) -> tuple[float, float] | None:
@@ -72,7 +72,7 @@ Price = Callable[[Run], float]
 
 
 def tell(raw: Mapping[str, Any]) -> list[Table | Chart]:
-    """What was found, for people."""
+    """Return what was found, for people."""
     before, now = (_runs(raw, when) for when in ("before", "now"))
     return [
         *(_bill(before, now, functions) for functions in (True, False)),
@@ -92,7 +92,7 @@ def _runs(raw: Mapping[str, Any], when: str) -> dict[str, Run]:
 
 
 def _usual(runs: Mapping[str, Run], functions: bool) -> Iterator[tuple[str, Run]]:
-    """The scenes of one edge in which fleets and requests differ and nothing else does."""
+    """Yield the scenes of one edge in which fleets and requests differ and nothing else does."""
     most = max(run.scene["models"] for run in runs.values())
     for name, run in runs.items():
         scene = run.scene
@@ -122,8 +122,8 @@ def _bill(before: Mapping[str, Run], now: Mapping[str, Run], functions: bool) ->
 
 
 def _bill_row(before: Run | None, now: Run) -> list[str]:
-    def both(told: Callable[[Run], float], form: str) -> list[str]:
-        return [form.format(told(run)) if run else "" for run in (before, now)]
+    def both(price_of: Callable[[Run], float], form: str) -> list[str]:
+        return [form.format(price_of(run)) if run else "" for run in (before, now)]
 
     def month(run: Run) -> float:
         units = (run.a_second(unit, REGISTRY) for unit in ("reads", "writes"))
@@ -149,17 +149,17 @@ def _polls(run: Run) -> float:
 
 
 def _each(before: Mapping[str, Run], now: Mapping[str, Run]) -> Table:
-    """What one of each costs, by the size of the fleet."""
+    """Return what one of each costs, by the size of the fleet."""
     rare = _rare(now)
     rows = []
-    for told, (what, kinds) in CALLS.items():
+    for label, (what, kinds) in CALLS.items():
         cells = [
             _units(runs[name].each(what, kinds)) if name in runs else ""
             for name in rare
             for runs in (before, now)
         ]
         if any(cells):
-            rows.append([told, *cells])
+            rows.append([label, *cells])
     sizes = [f"{now[name].scene['providers']:,} providers" for name in rare]
     head = ["", *(f"{size}, {when}" for size in sizes for when in ("before", "now"))]
     return Table(
@@ -172,7 +172,7 @@ def _each(before: Mapping[str, Run], now: Mapping[str, Run]) -> Table:
 
 
 def _rare(runs: Mapping[str, Run]) -> list[str]:
-    """The scenes of functions with the fewest requests, by their fleets."""
+    """Return the scenes of functions with the fewest requests, by their fleets."""
     usual = list(_usual(runs, functions=True))
     fewest = min(run.scene["per_second"] for _, run in usual)
     return [name for name, run in usual if run.scene["per_second"] == fewest]
@@ -180,15 +180,15 @@ def _rare(runs: Mapping[str, Run]) -> list[str]:
 
 def _growth(before: Mapping[str, Run], now: Mapping[str, Run]) -> Table:
     prices: dict[str, Price] = {
-        told: partial(_price, what=what, kinds=kinds) for told, (what, kinds) in CALLS.items()
+        label: partial(_price, what=what, kinds=kinds) for label, (what, kinds) in CALLS.items()
     }
     prices["a provider's polls, a second"] = _price_of_polls
     rows = []
-    for told, price in prices.items():
-        found = [_exponents(runs, price) for runs in (before, now)]
-        if any(one is not None for one in found[1]):
-            cells = [_told(times[by]) for by in range(len(NOUNS)) for times in found]
-            rows.append([told, *cells, *map(_verdict, found)])
+    for label, price in prices.items():
+        exponents = [_exponents(runs, price) for runs in (before, now)]
+        if any(one is not None for one in exponents[1]):
+            cells = [_told(times[by]) for by in range(len(NOUNS)) for times in exponents]
+            rows.append([label, *cells, *map(_verdict, exponents)])
     head = [f"with {noun}, {when}" for noun in NOUNS for when in ("before", "now")]
     return Table(
         "How the price of one grows: exponents fitted to what was counted",
@@ -203,8 +203,8 @@ def _growth(before: Mapping[str, Run], now: Mapping[str, Run]) -> Table:
 
 
 def _price(run: Run, *, what: str, kinds: Sequence[str]) -> float:
-    found = run.each(what, kinds)
-    return 0.0 if found is None else _usd(*found)
+    price = run.each(what, kinds)
+    return 0.0 if price is None else _usd(*price)
 
 
 def _price_of_polls(run: Run) -> float:
@@ -212,7 +212,9 @@ def _price_of_polls(run: Run) -> float:
 
 
 def _exponents(runs: Mapping[str, Run], price: Price) -> list[float | None]:
-    """How a price grows with providers, with requests and with models; None where none differ."""
+    """
+    Return how a price grows with providers, with requests and with models; None where none differ.
+    """
     usual = [run for _, run in _usual(runs, functions=True)]
     restarts = [run for run in runs.values() if run.scene["restarts"]]
     fleets = usual if any(map(price, usual)) else restarts
@@ -234,11 +236,11 @@ def _like(run: Run, other: Run) -> bool:
 
 
 def _slope(runs: Sequence[Run], price: Price, grows: str, same: str) -> float | None:
-    """The exponent by which a price grows with one number, among runs that share another."""
+    """Return the exponent by which a price grows with one number, among runs that share another."""
     groups: dict[float, list[tuple[float, float]]] = {}
     for run in runs:
-        if found := price(run):
-            groups.setdefault(run.scene[same], []).append((log(run.scene[grows]), log(found)))
+        if value := price(run):
+            groups.setdefault(run.scene[same], []).append((log(run.scene[grows]), log(value)))
     above = below = 0.0
     for points in groups.values():
         x_mean, y_mean = (mean(values) for values in zip(*points, strict=True))
@@ -252,12 +254,12 @@ def _told(exponent: float | None) -> str:
 
 
 def _verdict(exponents: Sequence[float | None]) -> str:
-    found = [noun for noun, one in zip(NOUNS, exponents, strict=True) if one and one > GROWS]
-    return f"with {' and '.join(found)}" if found else "no"
+    growing = [noun for noun, one in zip(NOUNS, exponents, strict=True) if one and one > GROWS]
+    return f"with {' and '.join(growing)}" if growing else "no"
 
 
 def _product(before: Mapping[str, Run], now: Mapping[str, Run]) -> list[Table]:
-    """What neither the providers nor the requests explain by themselves, if both differ."""
+    """Return what neither the providers nor the requests explain by themselves, if both differ."""
     rows = []
     places = [(r.scene["providers"], r.scene["per_second"]) for _, r in _usual(now, functions=True)]
     corners = [(p, r) for p in _ends(places, 0) for r in _ends(places, 1)]
@@ -270,8 +272,8 @@ def _product(before: Mapping[str, Run], now: Mapping[str, Run]) -> list[Table]:
             continue
         few, few_asked, many, both = (reads[corner] for corner in corners)
         product = both - many - few_asked + few
-        told = [f"{units:,.0f}" for units in (few, few_asked, many, both, product)]
-        rows.append([when, *told, f"{product / both:.0%}"])
+        figures = [f"{units:,.0f}" for units in (few, few_asked, many, both, product)]
+        rows.append([when, *figures, f"{product / both:.0%}"])
     names = [f"{providers:,} providers, {rate:g}/s" for providers, rate in corners]
     table = Table(
         "Read units a second of the registry, and what of them grows with the product",
@@ -283,12 +285,12 @@ def _product(before: Mapping[str, Run], now: Mapping[str, Run]) -> list[Table]:
 
 
 def _ends(places: Sequence[tuple[float, float]], at: int) -> tuple[float, float]:
-    found = [place[at] for place in places]
-    return min(found), max(found)
+    ends = [place[at] for place in places]
+    return min(ends), max(ends)
 
 
 def _restarts(before: Mapping[str, Run], now: Mapping[str, Run]) -> Table:
-    """All providers start anew within a minute."""
+    """Return all providers start anew within a minute."""
     rows = [
         [f"{run.scene['providers']:,}", *_restart(before.get(name)), *_restart(run)]
         for name, run in now.items()
@@ -318,8 +320,8 @@ def _cpu(raw: Mapping[str, Any]) -> Table:
         cells = []
         for size in sizes:
             for times in (before, now):
-                found = times.get(size, {}).get(what)
-                cells.append(f"{median(found):.3g}" if found else "")
+                value = times.get(size, {}).get(what)
+                cells.append(f"{median(value):.3g}" if value else "")
         rows.append([what, *cells])
     head = [f"{int(size):,} providers, {when}" for size in sizes for when in ("before", "now")]
     return Table(
@@ -352,10 +354,10 @@ def _models(runs: Mapping[str, Run]) -> int:
     return int(max(run.scene["models"] for run in runs.values()))
 
 
-def _units(found: tuple[float, float] | None) -> str:
-    if found is None:
+def _units(units: tuple[float, float] | None) -> str:
+    if units is None:
         return ""
-    reads, writes = found
+    reads, writes = units
     return f"{reads:.3g} + {writes:.2g}" if writes else f"{reads:.3g}"
 
 

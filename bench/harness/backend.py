@@ -97,14 +97,14 @@ class Prepared:
         self.whole = lru_cache(maxsize=None)(self._whole)
 
     def _last(self, tokens: int) -> bytes:
-        """The event of the last of so many tokens, and the end."""
+        """Return the event of the last of so many tokens, and the end."""
         answer = self._answer(tokens)
         begin = _STREAM_HEAD + chunked(b"".join(answer.head)) if tokens == 1 else b""
         rest = answer.steps[tokens - 1] + b"".join(answer.tail)
         return begin + chunked(rest) + b"0\r\n\r\n"
 
     def _whole(self, tokens: int) -> bytes:
-        """All of so many tokens, not streamed."""
+        """Return all of so many tokens, not streamed."""
         return said(self._answer(tokens).whole)
 
     def _answer(self, tokens: int) -> answers.Answer:
@@ -114,18 +114,18 @@ class Prepared:
 
 @lru_cache(maxsize=1)
 def prose_tokens() -> tuple[str, ...]:
-    """A text of people's in pieces of about a token each: what shrinks as an answer does."""
+    """Return a text of people's in pieces of about a token each: what shrinks as an answer does."""
     text = PROSE.read_text()
     return tuple(re.findall(r" ?[A-Za-z]{1,7}| ?[0-9]{1,3}|[^A-Za-z0-9]", text))
 
 
 def chunked(data: bytes) -> bytes:
-    """Some bytes as one chunk of HTTP's chunked encoding."""
+    """Return some bytes as one chunk of HTTP's chunked encoding."""
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 def said(document: object, status: bytes = b"200 OK") -> bytes:
-    """A whole response."""
+    """Return a whole response."""
     text = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
     head = b"HTTP/1.1 %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
     return head % (status, len(text)) + text
@@ -135,7 +135,7 @@ _UNKNOWN = said({}, b"404 Not Found")
 
 
 class Backend:
-    """What all connections share: the script, what is prepared, and when each answer was told."""
+    """State that all connections share: the script, prepared answers, and when each was sent."""
 
     def __init__(self, script: Script) -> None:
         self.script = script
@@ -147,7 +147,9 @@ class Backend:
         self.spans: list[tuple[float, float]] = []
 
     def draw(self, body: bytes) -> tuple[Prepared, float, int]:
-        """What to say, seconds until it begins, and in how many tokens. Raises ValueError."""
+        """
+        Return what to say, seconds until it begins, and in how many tokens. Raises ValueError.
+        """
         script = self.script
         share = self._chance.uniform(-script.vary, script.vary) if script.vary else 0.0
         return self._prepared(body), next(self._firsts), max(1, round(script.tokens * (1 + share)))
@@ -188,7 +190,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._read += data
         head, blank, rest = self._read.partition(b"\r\n\r\n")
-        length = int(told[1]) if (told := _LENGTH.search(head)) else 0
+        length = int(length_line[1]) if (length_line := _LENGTH.search(head)) else 0
         if self._began_ms is not None or not blank or len(rest) < length:
             return
         self._read = rest[length:]

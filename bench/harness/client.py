@@ -68,7 +68,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def is_open(self) -> bool:
-        """Whether it can be asked something more."""
+        """Return whether it can be asked something more."""
         return not self._lost
 
     def close(self) -> None:
@@ -76,7 +76,7 @@ class Connection(asyncio.Protocol):
         self._transport.close()
 
     async def ask(self, request: bytes, seconds_max: float = ANSWER_SECONDS_MAX) -> Answer:
-        """The whole answer to a request. Raises Broken, OSError and TimeoutError."""
+        """Return the whole answer to a request. Raises Broken, OSError and TimeoutError."""
         future = self.begin(request)
         async with asyncio.timeout(seconds_max):
             await future
@@ -137,11 +137,11 @@ class Connection(asyncio.Protocol):
         if not self._is_stream:
             self.answer.first = now
         if not self._is_chunked:
-            self._left = int(found[1]) if (found := _LENGTH.search(head)) else 0
+            self._left = int(length[1]) if (length := _LENGTH.search(head)) else 0
 
     def _dechunked(self, data: bytes) -> bytes:
-        """The payload in some bytes of a chunked body, of which the last chunk is empty."""
-        data, at, found = self._raw + data, 0, []
+        """Return the payload in some bytes of a chunked body, of which the last chunk is empty."""
+        data, at, pieces = self._raw + data, 0, []
         self._raw = b""
         while at < len(data):
             if not self._left:
@@ -152,14 +152,14 @@ class Connection(asyncio.Protocol):
                 at = end + 2
                 if not size:
                     self._is_chunked = False
-                    return b"".join(found)
+                    return b"".join(pieces)
                 self._left = size + 2
             piece = data[at : at + self._left]
-            found.append(piece[: max(0, self._left - 2)])
+            pieces.append(piece[: max(0, self._left - 2)])
             self._left -= len(piece)
             at += len(piece)
         self._raw = data[at:]
-        return b"".join(found)
+        return b"".join(pieces)
 
     def _see(self, body: bytes, now: float) -> None:
         """Note the tokens in a piece of the body that has just come."""
@@ -198,7 +198,7 @@ class Connection(asyncio.Protocol):
 
 
 def post(url: str, body: bytes, headers: Mapping[str, str] = {}) -> bytes:
-    """A request that posts JSON to a URL, with further headers."""
+    """Return a request that posts JSON to a URL, with further headers."""
     parts = urlsplit(url)
     more = "".join(f"{name}: {text}\r\n" for name, text in headers.items())
     head = (

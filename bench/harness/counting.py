@@ -36,7 +36,7 @@ _NUMBERS = ("sqs", "fair", "writes", "reads", "puts", "gets", "stored")
 
 @dataclass(slots=True)
 class Tally:
-    """What was called, by operation, and its units."""
+    """Calls by operation, and their units."""
 
     calls: Counter[str] = field(default_factory=Counter)
     #: SQS: requests of 64 KB, and those of them that carry a message group (a fair queue).
@@ -54,7 +54,7 @@ class Tally:
         return self._with(other, -1)
 
     def times(self, factor: float) -> Tally:
-        """Everything so many times."""
+        """Return everything so many times."""
         return Tally()._with(self, factor)
 
     def _with(self, other: Tally, factor: float) -> Tally:
@@ -67,16 +67,16 @@ class Tally:
         )
 
     def copy(self) -> Tally:
-        """The tally as of now."""
+        """Return the tally as of now."""
         return self.times(1)
 
     @classmethod
     def of(cls, raw: Mapping[str, Any]) -> Self:
-        """From the file."""
+        """Return from the file."""
         return cls(Counter(raw["calls"]), *(raw[name] for name in _NUMBERS))
 
     def raw(self) -> dict[str, Any]:
-        """Everything, for the file."""
+        """Return everything, for the file."""
         return {"calls": dict(self.calls), **{name: getattr(self, name) for name in _NUMBERS}}
 
 
@@ -115,22 +115,22 @@ class Proxy(aws_proxy.Proxy):
             tally.gets += request.method == "GET"
 
 
-def units_of(operation: str, asked: Item, told: Item) -> tuple[float, float]:
+def units_of(operation: str, asked: Item, response: Item) -> tuple[float, float]:
     """Read and write request units of a call on a table on demand, from the sizes of its items."""
     match operation:
         case "GetItem":
-            size = item_bytes(told.get("Item", {}))
+            size = item_bytes(response.get("Item", {}))
             return _reads([size], consistent=asked.get("ConsistentRead", False)), 0
         case "BatchGetItem":
-            return sum(_batch_reads(asked, told)), 0
+            return sum(_batch_reads(asked, response)), 0
         case "Query" | "Scan":
-            size = sum(map(item_bytes, told.get("Items", [])))
+            size = sum(map(item_bytes, response.get("Items", [])))
             return _reads([size], consistent=asked.get("ConsistentRead", False)), 0
         case "PutItem":
             return 0, _writes([item_bytes(asked["Item"])]) + (LIVE in asked["Item"])
         case "UpdateItem":
             # The larger of before and after; ours grow. A refused one is billed all the same.
-            item = told.get("Attributes") or told.get("Item") or asked["Key"]
+            item = response.get("Attributes") or response.get("Item") or asked["Key"]
             return 0, _writes([item_bytes(item)]) + _leaves_index(asked) + _ends(asked)
         case "DeleteItem":
             return 0, 1
@@ -157,20 +157,20 @@ def _put_by(operation: str, asked: Item) -> list[Item]:
 
 
 def _leaves_index(asked: Item) -> bool:
-    """Whether an update takes a row out of the index of unfinished tasks: one more write."""
+    """Return whether an update takes a row out of the index of unfinished tasks: one more write."""
     _, _, removed = asked.get("UpdateExpression", "").partition("REMOVE ")
     names = asked.get("ExpressionAttributeNames", {})
     return LIVE in (names.get(name.strip(), name.strip()) for name in removed.split(","))
 
 
 def _ends(asked: Item) -> bool:
-    """Whether an update puts a row into the index of ended tasks."""
+    """Return whether an update puts a row into the index of ended tasks."""
     return ENDED in asked.get("ExpressionAttributeNames", {}).values()
 
 
-def _batch_reads(asked: Item, told: Item) -> Iterable[float]:
+def _batch_reads(asked: Item, response: Item) -> Iterable[float]:
     for name, wanted in asked["RequestItems"].items():
-        items = told.get("Responses", {}).get(name, [])
+        items = response.get("Responses", {}).get(name, [])
         missing = [0] * (len(wanted["Keys"]) - len(items))
         consistent = wanted.get("ConsistentRead", False)
         # With a projection the answer shows less than was read; what we project fits one unit.
@@ -178,7 +178,7 @@ def _batch_reads(asked: Item, told: Item) -> Iterable[float]:
 
 
 def _reads(sizes: Iterable[int], *, consistent: bool) -> float:
-    """A unit for each 4 KB of each item, also of one that is not there; half if eventual."""
+    """Return a unit for each 4 KB of each item, also of one that is not there; half if eventual."""
     return sum(max(1, ceil(size / READ_BYTES)) for size in sizes) * (1 if consistent else 0.5)
 
 
@@ -187,7 +187,7 @@ def _writes(sizes: Iterable[int]) -> float:
 
 
 def item_bytes(item: Item) -> int:
-    """An item's size as DynamoDB counts it: names and values of its attributes."""
+    """Return an item's size as DynamoDB counts it: names and values of its attributes."""
     return sum(len(name.encode()) + _value_bytes(value) for name, value in item.items())
 
 

@@ -74,7 +74,10 @@ class Counted:
 
 
 def operation_of(scope: AsgiMessage) -> tuple[str, str]:
-    """The service and the operation that a call is for, empty for what is no call to AWS's JSON."""
+    """
+    Return the service and the operation that a call is for, empty for what is no call to AWS's
+    JSON.
+    """
     if scope["type"] == "http":
         for name, value in scope["headers"]:
             if name == b"x-amz-target":

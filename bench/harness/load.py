@@ -108,13 +108,13 @@ class Order:
 
 
 def thinned(samples: list[Sample], most: int) -> list[Sample]:
-    """At most so many of the samples, evenly from first to last."""
+    """Return at most so many of the samples, evenly from first to last."""
     count = min(most, len(samples))
     return [samples[at * len(samples) // count] for at in range(count)]
 
 
 def rounded(ms: float) -> float:
-    """A gap as it is told: nobody needs more, and a million of them fit a line."""
+    """Return a gap as it is told: nobody needs more, and a million of them fit a line."""
     step = next(step for most, step in GAP_STEPS if ms < most)
     return round(ms / step) * step
 
@@ -142,25 +142,27 @@ class Held:
             async with asyncio.timeout(order["seconds"]):
                 for connection in self._connections:
                     await connection.begun.wait()
-        return self.told()
+        return self.state()
 
-    def told(self) -> dict[str, Any]:
-        """How many are open and have begun, the tokens that have come, and in how many pieces."""
-        found = [connection.answer for connection in self._connections]
+    def state(self) -> dict[str, Any]:
+        """
+        Return how many are open and have begun, the tokens that have come, and in how many pieces.
+        """
+        answers = [connection.answer for connection in self._connections]
         return {
             "open": sum(not end.done() for end in self._ends),
-            "begun": sum(answer.tokens > 0 for answer in found),
-            "tokens": sum(answer.tokens for answer in found),
-            "pieces": sum(answer.bursts.total() for answer in found),
+            "begun": sum(answer.tokens > 0 for answer in answers),
+            "tokens": sum(answer.tokens for answer in answers),
+            "pieces": sum(answer.bursts.total() for answer in answers),
         }
 
     def close(self) -> dict[str, Any]:
         """Go away, as a client does: without waiting for the end."""
-        told = self.told()
+        state = self.state()
         for connection, end in zip(self._connections, self._ends, strict=True):
             end.cancel()
             connection.close()
-        return told
+        return state
 
 
 async def main() -> None:
@@ -176,7 +178,7 @@ async def main() -> None:
                 held = Held(order)
                 answer = await held.open()
             elif held is not None:
-                answer = held.close() if order["do"] == "release" else held.told()
+                answer = held.close() if order["do"] == "release" else held.state()
         except (OSError, TimeoutError) as error:
             answer = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer), flush=True)

@@ -21,7 +21,7 @@ FAILED_SHARE_MAX = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """What came of one block of load. Times are milliseconds."""
+    """Results of one block of load. Times are milliseconds."""
 
     first: list[float]
     total: list[float]
@@ -70,11 +70,11 @@ class Loader:
 
         Raises BenchError when more than such a share of requests failed.
         """
-        told = await self._do(do="run", url=chat(url), body=body, streams=streams, **order)
-        first = [first for first, _ in told["samples"]]
-        total = [total for _, total in told["samples"]]
+        samples = await self._do(do="run", url=chat(url), body=body, streams=streams, **order)
+        first = [first for first, _ in samples["samples"]]
+        total = [total for _, total in samples["samples"]]
         names = ("answers", "seconds", "failed", "errors", "gaps", "bursts", "received")
-        block = Block(first, total, *(told[name] for name in names))
+        block = Block(first, total, *(samples[name] for name in names))
         if block.failed:
             print(
                 f"{url}: {block.failed} failed, {block.answers} not: {block.errors}",
@@ -93,13 +93,15 @@ class Loader:
         How many have begun to answer. Raises BenchError if some broke off.
         """
         order = {"streams": streams, "seconds": seconds, "spread": spread}
-        told = await self._do(do="hold", url=chat(url), body=body, **order)
-        if told["open"] != streams:
-            raise BenchError(f"only {told['open']} of {streams} streams stayed open")
-        return int(told["begun"])
+        state = await self._do(do="hold", url=chat(url), body=body, **order)
+        if state["open"] != streams:
+            raise BenchError(f"only {state['open']} of {streams} streams stayed open")
+        return int(state["begun"])
 
     async def held(self) -> dict[str, int]:
-        """Of the streams that are held: how many are ``open``, their ``tokens`` and ``pieces``."""
+        """
+        Return of the streams that are held: how many are ``open``, their ``tokens`` and ``pieces``.
+        """
         return await self._do(do="told")
 
     async def let_go(self) -> int:
@@ -114,15 +116,15 @@ class Loader:
         line = await stdout.readline()
         if not line:
             raise BenchError("the load generator ended")
-        told: dict[str, Any] = json.loads(line)
-        if error := told.get("error"):
+        reply: dict[str, Any] = json.loads(line)
+        if error := reply.get("error"):
             raise BenchError(f"the load generator: {error}")
-        return told
+        return reply
 
 
 @asynccontextmanager
 async def loader() -> AsyncIterator[Loader]:
-    """A load generator, for the time of the context."""
+    """Yield a load generator, for the time of the context."""
     process = await asyncio.create_subprocess_exec(
         *python("bench.harness.load"),
         cwd=ROOT,
@@ -139,12 +141,12 @@ async def loader() -> AsyncIterator[Loader]:
 
 
 def chat(url: str) -> str:
-    """The address of the chat completions below ``url``."""
+    """Return the address of the chat completions below ``url``."""
     return f"{url}/v1/chat/completions"
 
 
 def body(*, stream: bool) -> dict[str, Any]:
-    """A short chat, the same for every contender."""
+    """Return a short chat, the same for every contender."""
     words = "Why does a conveyor belt need nobody to hand out the work? Answer in one paragraph."
     messages = [
         {"role": "system", "content": "You are a helpful assistant."},

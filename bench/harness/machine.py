@@ -18,17 +18,19 @@ _OURS = ("inferline", "fastapi", "uvicorn", "httptools", "uvloop", "pydantic", "
 
 
 def cores() -> int:
-    """The cores that everything under measurement shares."""
+    """Return the cores that everything under measurement shares."""
     return len(os.sched_getaffinity(0))
 
 
 def pool() -> ProcessPoolExecutor:
-    """A process for each core, begun anew: a fork would have the locks of this one's threads."""
+    """
+    Return a process for each core, begun anew: a fork would have the locks of this one's threads.
+    """
     return ProcessPoolExecutor(cores(), mp_context=multiprocessing.get_context("spawn"))
 
 
 def describe() -> dict[str, str]:
-    """Everything about the machine and the software that bears on a figure."""
+    """Return everything about the machine and the software that bears on a figure."""
     load = ", ".join(f"{value:.2f}" for value in os.getloadavg())
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -51,44 +51,46 @@ async def probe(url: str, tries: int, *, far: bool = False) -> Times:
     lanes = LANES_FAR if far else 1
     async with AwsClient("us-east-1", url, StaticCredentials("test", "test")) as client:
         each = [_lane(client, number, -(-tries // lanes)) for number in range(lanes)]
-        found = merged(await asyncio.gather(*each))
-        return {what: [round(ms, 2) for ms in samples] for what, samples in found.items()}
+        times = merged(await asyncio.gather(*each))
+        return {what: [round(ms, 2) for ms in samples] for what, samples in times.items()}
 
 
 async def _lane(client: AwsClient, number: int, tries: int) -> Times:
     name = f"bench-probe-{time.time_ns()}-{number}"
     queue = (await client.call("sqs", "CreateQueue", {"QueueName": name}))["QueueUrl"]
     await _make_table(client, name)
-    found: Times = {SENT_TO_RECEIVED: [], SEND: []}
+    times: Times = {SENT_TO_RECEIVED: [], SEND: []}
     for _ in range(tries):
         received, answered = await _sent_to_received(client, queue)
-        found[SENT_TO_RECEIVED].append(received)
-        found[SEND].append(answered)
-    found |= await _receives(client, queue, tries)
+        times[SENT_TO_RECEIVED].append(received)
+        times[SEND].append(answered)
+    times |= await _receives(client, queue, tries)
     for turn in range(tries):
         for what, operation, request in _calls(name, f"task#{turn}"):
             await asyncio.sleep(PAUSE_SECONDS / 4)
             call = client.call("dynamodb", operation, request)
-            found.setdefault(what, []).append(await _ms(lambda call=call: call))
-    return found
+            times.setdefault(what, []).append(await _ms(lambda call=call: call))
+    return times
 
 
-def merged(those: Sequence[Times]) -> Times:
-    """Several probes as one."""
-    found: Times = {}
-    for times in those:
+def merged(probes: Sequence[Times]) -> Times:
+    """Return several probes as one."""
+    sums: Times = {}
+    for times in probes:
         for what, samples in times.items():
-            found.setdefault(what, []).extend(samples)
-    return found
+            sums.setdefault(what, []).extend(samples)
+    return sums
 
 
 def to_first_token(times: Times) -> float:
-    """The emulator's median share of the time to a first token, milliseconds."""
+    """Return the emulator's median share of the time to a first token, milliseconds."""
     return sum(median(times[what]) for what in PATH_TO_FIRST_TOKEN)
 
 
 def table(name: str, times: Times, *, far: bool = False) -> Table:
-    """What was found, beside what it should be where the emulator is to be as late as AWS."""
+    """
+    Return what was found, beside what it should be where the emulator is to be as late as AWS.
+    """
     shares = (0.5, 0.9, 0.99)
     rows = []
     for what, samples in times.items():
@@ -127,7 +129,7 @@ def _message(queue: str) -> dict[str, Any]:
 
 
 async def _take(client: AwsClient, queue: str, wait_seconds: int) -> tuple[float, str]:
-    """When one message was received, and its receipt."""
+    """Return when one message was received, and its receipt."""
     request = {"QueueUrl": queue, "MaxNumberOfMessages": 1, "WaitTimeSeconds": wait_seconds}
     answer = await client.call("sqs", "ReceiveMessage", request)
     received = time.perf_counter()
@@ -155,19 +157,19 @@ async def _receives(client: AwsClient, queue: str, tries: int) -> Times:
     for _ in range(tries):
         await client.call("sqs", "SendMessage", _message(queue))
     await asyncio.sleep(SETTLE_SECONDS)
-    found: Times = {RECEIVE: [], DELETE: []}
+    times: Times = {RECEIVE: [], DELETE: []}
     for _ in range(tries):
         await asyncio.sleep(PAUSE_SECONDS / 4)
         asked = time.perf_counter()
         received, receipt = await _take(client, queue, 0)
-        found[RECEIVE].append((received - asked) * 1000)
+        times[RECEIVE].append((received - asked) * 1000)
         deletion = _delete(client, queue, receipt)
-        found[DELETE].append(await _ms(lambda deletion=deletion: deletion))
-    return found
+        times[DELETE].append(await _ms(lambda deletion=deletion: deletion))
+    return times
 
 
 def _calls(table: str, pk: str) -> list[tuple[str, str, dict[str, Any]]]:
-    """The calls of a request to the table, with rows of about their real size."""
+    """Return the calls of a request to the table, with rows of about their real size."""
     key = {"pk": {"S": pk}, "sk": {"S": "STATE"}}
     chunk = {"pk": {"S": pk}, "sk": {"S": "A001#000000"}}
     claim = {

@@ -77,16 +77,16 @@ class Running:
 
 
 def family(pid: int) -> list[int]:
-    """A process and all that it started."""
-    found = [pid]
-    for one in found:
+    """Return a process and all that it started."""
+    pids = [pid]
+    for one in pids:
         for children in Path(f"/proc/{one}/task").glob("*/children"):
-            found += map(int, children.read_text().split())
-    return found
+            pids += map(int, children.read_text().split())
+    return pids
 
 
 def cpu_ms(pid: int) -> float:
-    """The CPU time of a process and all that it started: user and system, all threads."""
+    """Return the CPU time of a process and all that it started: user and system, all threads."""
     ticks = 0
     for one in family(pid):
         after_name = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
@@ -108,7 +108,7 @@ class Machine:
 
 
 def free_port() -> int:
-    """A port of the loopback address that nobody listens on."""
+    """Return a port of the loopback address that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -138,17 +138,17 @@ async def running(
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        found = Running(name, process, log)
+        part = Running(name, process, log)
         try:
             if ready_url is not None:
-                await answers(ready_url, found)
-            yield found
+                await answers(ready_url, part)
+            yield part
         finally:
-            await asyncio.to_thread(_end, found)
+            await asyncio.to_thread(_end, part)
 
 
 def python(module: str, *arguments: str) -> list[str]:
-    """The command that runs one of our modules."""
+    """Return the command that runs one of our modules."""
     return [sys.executable, "-m", module, *arguments]
 
 

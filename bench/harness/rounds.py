@@ -33,7 +33,7 @@ class Runs:
 
     @classmethod
     def of(cls, raw: Mapping[str, Any]) -> Runs:
-        """From the file."""
+        """Return from the file."""
         return cls([Block(**block) for block in raw["blocks"]], raw["cpu_ms"])
 
     @property
@@ -51,13 +51,13 @@ class Runs:
     @property
     def bursts(self) -> Counter[int]:
         """Tokens that came at once: how often, by their number."""
-        found: Counter[int] = Counter()
+        sizes: Counter[int] = Counter()
         for block in self.blocks:
-            found.update({int(size): count for size, count in block.bursts.items()})
-        return found
+            sizes.update({int(size): count for size, count in block.bursts.items()})
+        return sizes
 
     def gap(self, share: float) -> list[float]:
-        """A percentile of the milliseconds between two tokens, in each round."""
+        """Return a percentile of the milliseconds between two tokens, in each round."""
         return [
             percentile_of({float(gap): count for gap, count in block.gaps.items()}, share)
             for block in self.blocks
@@ -69,7 +69,7 @@ class Runs:
         return [used / block.answers for used, block in pairs]
 
     def shares(self) -> dict[str, float]:
-        """The share of one core that each process, and the machine, took over all rounds."""
+        """Return the share of one core that each process, and the machine, took over all rounds."""
         seconds = sum(block.seconds for block in self.blocks)
         return {name: sum(used) / seconds / 1000 for name, used in self.cpu_ms.items()}
 
@@ -100,12 +100,12 @@ async def interleave(
     asked = body(stream=stream)
     for contender in contenders:
         await load.run(contender.url, asked, 8, requests=2 if stream else 25)
-    found: Found = {streams: {c.name: Runs() for c in contenders} for streams in orders}
+    all_runs: Found = {streams: {c.name: Runs() for c in contenders} for streams in orders}
     for streams, order in orders.items():
         for number in range(rounds):
             # Every other round in reverse: nobody always runs after the same neighbour.
             for contender in contenders[:: -1 if number % 2 else 1]:
-                runs = found[streams][contender.name]
+                runs = all_runs[streams][contender.name]
                 watched = [*processes(contender), *others, load, MACHINE]
                 with Watched(watched) as cpu:
                     block = await load.run(contender.url, asked, streams, **order)
@@ -116,14 +116,14 @@ async def interleave(
                     f"{streams} at once, round {number + 1} of {rounds}, {contender.name}: "
                     f"{block.answers} answers in {block.seconds:.0f} s"
                 )
-    return found
+    return all_runs
 
 
 class Watched:
     """The CPU time that some processes use while the block lasts, each once."""
 
-    def __init__(self, those: Iterable[Costly]) -> None:
-        self._those = {one.name: one for one in those}
+    def __init__(self, processes: Iterable[Costly]) -> None:
+        self._those = {one.name: one for one in processes}
         self.ms: dict[str, float] = {}
 
     def __enter__(self) -> Self:
@@ -137,34 +137,34 @@ class Watched:
 
 
 def processes(contender: Contender) -> list[Running]:
-    """The processes that a contender consists of, the compared one first."""
-    found = [contender.router]
+    """Return the processes that a contender consists of, the compared one first."""
+    members = [contender.router]
     if isinstance(contender, InferLine):
-        found += [contender.provider, *([contender.emulator] if contender.emulator else [])]
-    return found
+        members += [contender.provider, *([contender.emulator] if contender.emulator else [])]
+    return members
 
 
-def raw(found: Found) -> dict[str, Any]:
-    """Everything that was found, for the file."""
+def raw(all_runs: Found) -> dict[str, Any]:
+    """Return everything that was found, for the file."""
     return {
         str(streams): {name: asdict(runs) for name, runs in by_name.items()}
-        for streams, by_name in found.items()
+        for streams, by_name in all_runs.items()
     }
 
 
-def read(told: Mapping[str, Any]) -> Found:
-    """What `raw` has made."""
+def read(saved: Mapping[str, Any]) -> Found:
+    """Return what `raw` has made."""
     return {
         int(streams): {name: Runs.of(runs) for name, runs in by_name.items()}
-        for streams, by_name in told.items()
+        for streams, by_name in saved.items()
     }
 
 
-def each(found: Found) -> list[tuple[int, str, Runs, Runs]]:
+def each(all_runs: Found) -> list[tuple[int, str, Runs, Runs]]:
     """Streams, contender, its runs and those of the first contender, which all are compared to."""
     return [
         (streams, name, runs, next(iter(by_name.values())))
-        for streams, by_name in found.items()
+        for streams, by_name in all_runs.items()
         for name, runs in by_name.items()
     ]
 
@@ -174,17 +174,17 @@ LOAD_HEAD = ("percent of one core", "others", "machine full")
 
 
 def load_cells(runs: Runs, cores: int) -> list[str]:
-    """Who took how much of the machine while a contender ran: three cells of a table."""
+    """Return who took how much of the machine while a contender ran: three cells of a table."""
     shares = runs.shares()
     machine = shares.pop(MACHINE.name)
-    told = ", ".join(f"{name} {100 * share:.0f}" for name, share in shares.items())
+    text = ", ".join(f"{name} {100 * share:.0f}" for name, share in shares.items())
     others = max(0.0, machine - sum(shares.values()))
     full = machine > FULL_SHARE * cores
-    return [told, f"{100 * others:.0f}", "yes" if full else "no"]
+    return [text, f"{100 * others:.0f}", "yes" if full else "no"]
 
 
 def load_note(cores: int) -> str:
-    """What one has to know to read `load_cells`."""
+    """Return what one has to know to read `load_cells`."""
     return (
         f"All processes of a contender, the backend and the load generator share {cores} cores; "
         "`others` is what else ran on the machine, contenders that wait for their turn included. "

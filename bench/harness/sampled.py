@@ -30,7 +30,7 @@ IMPORTING = "importlib._bootstrap"
 
 
 class Sampler:
-    """What was seen so far."""
+    """Samples so far."""
 
     def __init__(self, out: Path) -> None:
         self._out = out
@@ -59,28 +59,28 @@ class Sampler:
 
     def write(self) -> None:
         """Write what was seen."""
-        found = {"samples": self._samples, "own": self._own, "within": self._within}
-        self._out.write_text(json.dumps(found))
+        profile = {"samples": self._samples, "own": self._own, "within": self._within}
+        self._out.write_text(json.dumps(profile))
 
 
 def _named(frame: FrameType) -> str:
-    """A function as people look for it: the end of its file's path, and its name."""
+    """Return a function as people look for it: the end of its file's path, and its name."""
     path = Path(frame.f_code.co_filename)
     return f"{path.parent.name}/{path.name} {frame.f_code.co_qualname}"
 
 
 def read(path: Path) -> dict[str, Any]:
-    """What a profile has found; empty if it was never written."""
-    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    return found
+    """Return what a profile has found; empty if it was never written."""
+    profile: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return profile
 
 
-def table(process: str, found: dict[str, Any]) -> Table:
-    """The functions that took most."""
-    samples = max(1, found["samples"])
-    top = sorted(found["own"], key=found["own"].__getitem__, reverse=True)[:SHOWN]
+def table(process: str, profile: dict[str, Any]) -> Table:
+    """Return the functions that took most."""
+    samples = max(1, profile["samples"])
+    top = sorted(profile["own"], key=profile["own"].__getitem__, reverse=True)[:SHOWN]
     rows = [
-        [name, *(f"{100 * found[kind][name] / samples:.1f}" for kind in ("own", "within"))]
+        [name, *(f"{100 * profile[kind][name] / samples:.1f}" for kind in ("own", "within"))]
         for name in top
     ]
     return Table(

@@ -78,7 +78,7 @@ async def backend(
     vary: float = 0.0,
     prose: bool = False,
 ) -> AsyncIterator[Contender]:
-    """The scripted LLM server; see `bench.harness.backend.Script`."""
+    """Yield the scripted LLM server; see `bench.harness.backend.Script`."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     flags = {
@@ -98,7 +98,9 @@ async def backend(
 
 @asynccontextmanager
 async def emulator(*, far: bool = False) -> AsyncIterator[tuple[str, Running]]:
-    """The AWS emulator of the one-machine mode, without state on disk; far: as late as AWS."""
+    """
+    Yield the AWS emulator of the one-machine mode, without state on disk; far: as late as AWS.
+    """
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     command = python("bench.harness.emulator", "--port", str(port), *(["--far"] if far else []))
@@ -119,7 +121,7 @@ async def inferline(
     far: bool = False,
 ) -> AsyncIterator[InferLine]:
     """
-    A gateway and a provider as an operator starts them; ``aws_url`` None: an own emulator.
+    Yield a gateway and a provider as an operator starts them; ``aws_url`` None: an own emulator.
 
     ``slots`` None: the provider is to find them. ``settings`` are further ones of the gateway, by
     their environment names; ``far`` makes the own emulator as late as AWS.
@@ -127,12 +129,12 @@ async def inferline(
     if aws_url is None:
         async with (
             emulator(far=far) as (url, process),
-            _inferline(backend_url, slots, url, process, settings or {}) as found,
+            _inferline(backend_url, slots, url, process, settings or {}) as contender,
         ):
-            yield replace(found, name=FAR) if far else found
+            yield replace(contender, name=FAR) if far else contender
     else:
-        async with _inferline(backend_url, slots, aws_url, None, settings or {}) as found:
-            yield found
+        async with _inferline(backend_url, slots, aws_url, None, settings or {}) as contender:
+            yield contender
 
 
 @asynccontextmanager
@@ -179,15 +181,15 @@ async def litellm(backend_url: str, *, server: str = "uvicorn") -> AsyncIterator
 @asynccontextmanager
 async def function(aws_url: str, settings: Mapping[str, str]) -> AsyncIterator[Contender]:
     """
-    The function that waits for answers on AWS, as the Lambda Web Adapter starts it.
+    Yield the function that waits for answers on AWS, as the Lambda Web Adapter starts it.
 
     It takes those who bring `CALLER`, as API Gateway says of whom its authorizer let in.
     """
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    told = {"AWS_ENDPOINT_URL": aws_url, "AWS_LWA_PORT": str(port), "INFERLINE_ACCESS": "keys"}
+    variables = {"AWS_ENDPOINT_URL": aws_url, "AWS_LWA_PORT": str(port), "INFERLINE_ACCESS": "keys"}
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    environment = {**AWS_ENVIRONMENT, **settings, **told, "PATH": path}
+    environment = {**AWS_ENVIRONMENT, **settings, **variables, "PATH": path}
     command = ["sh", str(ROOT / "functions/run.sh")]
     ready = f"{url}/v1/health"
     async with running("function", command, environment=environment, ready_url=ready) as process:
@@ -195,17 +197,20 @@ async def function(aws_url: str, settings: Mapping[str, str]) -> AsyncIterator[C
 
 
 async def calls(aws_url: str) -> Calls:
-    """What an emulator has been called for since it started."""
+    """Return what an emulator has been called for since it started."""
     async with (
         aiohttp.ClientSession() as session,
         session.get(f"{aws_url}/_bench/calls") as response,
     ):
-        found: Calls = await response.json()
-        return found
+        counts: Calls = await response.json()
+        return counts
 
 
 async def spans(backend_url: str) -> list[Span]:
-    """When each answer since the last look began and ended, milliseconds of the backend's clock."""
+    """
+    Return when each answer since the last look began and ended, milliseconds of the backend's
+    clock.
+    """
     async with (
         aiohttp.ClientSession() as session,
         session.get(f"{backend_url}/_bench/spans") as response,

@@ -8,14 +8,14 @@ from math import ceil
 
 
 def percentile(samples: Sequence[float], share: float) -> float:
-    """The smallest sample that at least ``share`` of all do not exceed."""
+    """Return the smallest sample that at least ``share`` of all do not exceed."""
     ordered = sorted(samples)
     # Rounded, so that 0.99 of 100 is the 99th.
     return ordered[max(0, ceil(round(len(ordered) * share, 6)) - 1)]
 
 
 def percentile_of(counts: Mapping[float, int], share: float) -> float:
-    """The same of samples that were counted by their value."""
+    """Return the same of samples that were counted by their value."""
     wanted = max(1, ceil(round(sum(counts.values()) * share, 6)))
     for value in sorted(counts):
         wanted -= counts[value]
@@ -25,17 +25,17 @@ def percentile_of(counts: Mapping[float, int], share: float) -> float:
 
 
 def tells(samples: Sequence[float], share: float) -> bool:
-    """Whether there are enough samples for a percentile: at least one is beyond it."""
+    """Return whether there are enough samples for a percentile: at least one is beyond it."""
     return round(len(samples) * (1 - share), 6) >= 1
 
 
 def median(samples: Sequence[float]) -> float:
-    """The middle of the samples."""
+    """Return the middle of the samples."""
     return statistics.median(samples)
 
 
 def spread(values: Sequence[float], digits: int = 0, *, sign: bool = False) -> str:
-    """The median of values, and the least and the greatest of them."""
+    """Return the median of values, and the least and the greatest of them."""
     form = f"{{:{'+' if sign else ''}.{digits}f}}"
     middle, least, greatest = (
         form.format(value) for value in (median(values), min(values), max(values))

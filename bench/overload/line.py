@@ -43,7 +43,7 @@ PATH = "/v1/chat/completions"
 
 @dataclass(slots=True)
 class Fate:
-    """What became of a request."""
+    """Outcome of a request."""
 
     answered: bool = False
     #: What a refusal said, and whether it was true: the same was let in at that time.
@@ -52,7 +52,7 @@ class Fate:
 
 
 class Distance:
-    """What a call across the network takes."""
+    """Time that a call across the network takes."""
 
     def __init__(self, seed: int) -> None:
         self.chance = random.Random(seed)
@@ -122,9 +122,9 @@ class FarQueue(MemoryQueue):
 
     async def depth(self, queue: str) -> Depth:
         await self._distance.pass_by()
-        told = self._seen[0].get(queue, Depth(0, 0)) if self._seen else Depth(0, 0)
+        depth = self._seen[0].get(queue, Depth(0, 0)) if self._seen else Depth(0, 0)
         wrong = 1 + self._distance.chance.uniform(-DEPTH_ERROR, DEPTH_ERROR)
-        return Depth(round(told.waiting * wrong), told.running)
+        return Depth(round(depth.waiting * wrong), depth.running)
 
 
 class Server(HealthyServer):
@@ -199,7 +199,7 @@ class World:
         return max(request.model for request in self.trace.requests)
 
     async def _ask(self, number: int, request: Request) -> None:
-        """One client, and at its deadline what the gateway does then."""
+        """Wait as one client, and do at its deadline what the gateway does."""
         await asyncio.sleep(BEGIN_SECONDS + request.at)
         line, fate = self.lines[number % self.gateways], self.fates[number]
         body = json.dumps({"model": f"model-{request.model}", "number": number}).encode()

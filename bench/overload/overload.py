@@ -82,12 +82,12 @@ def _result(trace: Trace, world: World) -> Result:
 
 
 async def measure(load: Loader, *, quick: bool) -> dict[str, Any]:
-    found = {}
+    by_scene = {}
     for scene in SCENES:
         progress(scene)
         seeds = SEEDS[:1] if quick else SEEDS
-        found[scene] = [await asyncio.to_thread(result, scene, seed) for seed in seeds]
-    return {scene: [asdict(one) for one in results] for scene, results in found.items()}
+        by_scene[scene] = [await asyncio.to_thread(result, scene, seed) for seed in seeds]
+    return {scene: [asdict(one) for one in results] for scene, results in by_scene.items()}
 
 
 def tell(raw: dict[str, Any]) -> list[Table]:

@@ -31,25 +31,25 @@ class Request:
 
     @property
     def gone(self) -> float:
-        """When its client leaves."""
+        """Return when its client leaves."""
         return self.at + self.patience
 
     @property
     def due(self) -> float:
-        """When an answer comes too late, or too late to be counted."""
+        """Return when an answer comes too late, or too late to be counted."""
         return min(self.gone, SECONDS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trace:
-    """What is asked of a line, and of how many slots."""
+    """Requests that a line gets, and its number of slots."""
 
     slots: int
     requests: tuple[Request, ...]
 
     @property
     def load(self) -> float:
-        """The work asked for over the work that the slots can do while requests come."""
+        """Return the work asked for over the work that the slots can do while requests come."""
         return sum(request.service for request in self.requests) / (self.slots * SECONDS)
 
 
@@ -65,7 +65,7 @@ def make(
     models: int = 1,
 ) -> Trace:
     """
-    A trace: Poisson arrivals, lognormal lengths, patience spread evenly.
+    Return a trace: Poisson arrivals, lognormal lengths, patience spread evenly.
 
     ``sigma`` is the lengths' spread on the logarithmic scale: 0 for answers that all take
     ``mean`` seconds. With ``burst_seconds`` bursts and lulls of that length take turns.
@@ -102,7 +102,7 @@ def _times(chance: random.Random, rate: float, burst_seconds: float) -> Iterator
 
 def foreseeing(trace: Trace) -> set[int]:
     """
-    Whom a dispatcher answers in time that knows beforehand how long each answer will take.
+    Return whom a dispatcher answers in time that knows beforehand how long each answer will take.
 
     It starts nothing that would be late, and of the rest always what must be ready first; it takes
     no time over that. What it leaves out is what takes long.
@@ -112,7 +112,8 @@ def foreseeing(trace: Trace) -> set[int]:
 
 def unforeseeing(trace: Trace) -> set[int]:
     """
-    Whom a dispatcher answers in time that knows everything at once but how long answers will take.
+    Return whom a dispatcher answers in time that knows everything at once but how long answers will
+    take.
 
     It, too, starts first what must be ready first, and drops what has too little time left unless
     nobody else waits. How little is too little it knows for this very trace: it is the best of all
@@ -130,7 +131,9 @@ def unforeseeing(trace: Trace) -> set[int]:
 
 
 def _dispatch(trace: Trace, begins: Callable[[Request, float, bool], bool]) -> set[int]:
-    """Whom a dispatcher answers in time that begins what it is told to, the most urgent first."""
+    """
+    Return whom a dispatcher answers in time that begins what it is told to, the most urgent first.
+    """
     free = [0.0] * trace.slots
     waiting: list[tuple[float, int]] = []
     requests, done, at = trace.requests, set[int](), 0
@@ -156,7 +159,7 @@ def _dispatch(trace: Trace, begins: Callable[[Request, float, bool], bool]) -> s
 
 def bound(trace: Trace) -> float:
     """
-    A share in time that no dispatcher exceeds, on average, unless it can foresee lengths.
+    Return a share in time that no dispatcher exceeds, on average, unless it can foresee lengths.
 
     It may know everything else at once: arrivals to come, patience, every slot, and how lengths
     are spread; it may wait, reorder, refuse, drop, and break off what runs. Whoever starts a
@@ -184,7 +187,7 @@ def bound(trace: Trace) -> float:
 
 def _flow(wanted: Sequence[tuple[float, float, float]], slots: int) -> float:
     """
-    How much of the work the slots can do: each piece between its two times, in any portions.
+    Return how much of the work the slots can do: each piece between its two times, in any portions.
 
     The slots count as one that is as fast as all of them, which can only do more.
     """

@@ -39,7 +39,7 @@ def main() -> None:
 
 async def measure(client: str, endpoint: str, calls: int) -> list[dict[str, Any]]:
     """CPU milliseconds of this process for each call, by operation and calls at once."""
-    found = []
+    costs = []
     jobs = await prepare(endpoint)
     async with CLIENTS[client](endpoint) as load:
         for job in jobs:
@@ -50,12 +50,12 @@ async def measure(client: str, endpoint: str, calls: int) -> list[dict[str, Any]
                 cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
                 made = calls // many * many
                 one = {"cpu_ms": round(cpu / made * 1000, 4), "calls_per_second": made / wall}
-                found.append({"operation": job[1], "at_once": many, **one})
-    return found
+                costs.append({"operation": job[1], "at_once": many, **one})
+    return costs
 
 
 async def prepare(endpoint: str) -> list[Job]:
-    """A queue, a table and an item of 1 KB; gives the calls to be measured."""
+    """Return a queue, a table and an item of 1 KB; gives the calls to be measured."""
     name = f"bench-{time.time_ns()}"
     async with AwsClient(REGION, endpoint, StaticCredentials("test", "test")) as client:
         queue = (await client.call("sqs", "CreateQueue", {"QueueName": name}))["QueueUrl"]
@@ -122,7 +122,7 @@ async def aiobotocore(endpoint: str) -> AsyncIterator[Load]:
 
 @asynccontextmanager
 async def boto3(endpoint: str) -> AsyncIterator[Load]:
-    """In threads, since it blocks."""
+    """Yield in threads, since it blocks."""
     import boto3
     from botocore import xform_name
     from botocore.config import Config

@@ -26,15 +26,17 @@ ROUNDS, QUICK_ROUNDS = 3, 1
 
 
 async def measure(load: Loader, *, quick: bool) -> dict[str, Any]:
-    """By client, a value for each round: what each call cost, by operation and calls at once."""
-    found: dict[str, list[list[dict[str, Any]]]] = {}
+    """
+    Return by client, a value for each round: what each call cost, by operation and calls at once.
+    """
+    rounds_by_client: dict[str, list[list[dict[str, Any]]]] = {}
     async with emulator() as (url, _):
         for number in range(QUICK_ROUNDS if quick else ROUNDS):
             for name, interpreter in list(CLIENTS.items())[:: -1 if number % 2 else 1]:
                 progress(f"round {number + 1}, {name}")
                 costs = await _child(interpreter, name, url, QUICK_CALLS if quick else CALLS)
-                found.setdefault(name, []).append(costs)
-    return {name: found[name] for name in CLIENTS}
+                rounds_by_client.setdefault(name, []).append(costs)
+    return {name: rounds_by_client[name] for name in CLIENTS}
 
 
 async def _child(interpreter: Path, name: str, url: str, calls: int) -> list[dict[str, Any]]:
@@ -43,11 +45,11 @@ async def _child(interpreter: Path, name: str, url: str, calls: int) -> list[dic
     process = await asyncio.create_subprocess_exec(
         *command, "--endpoint", url, "--calls", str(calls), cwd=ROOT, stdout=asyncio.subprocess.PIPE
     )
-    told, _ = await process.communicate()
+    output, _ = await process.communicate()
     if process.returncode:
         raise BenchError(f"{' '.join(command)} ended with {process.returncode}")
-    found: list[dict[str, Any]] = json.loads(told)
-    return found
+    costs: list[dict[str, Any]] = json.loads(output)
+    return costs
 
 
 def tell(raw: dict[str, Any]) -> list[Table]:

@@ -34,7 +34,7 @@ Way = Callable[[aiohttp.ClientSession, str, float], Awaitable[float]]
 async def measure(load: Loader, *, quick: bool) -> dict[str, Any]:
     """Milliseconds from each cancel until its slot was free, by the way in which it was made."""
     draw = random.Random(5)
-    found: dict[str, list[float]] = {}
+    times: dict[str, list[float]] = {}
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         server = await enter(backend(per_second=PER_SECOND, tokens=TOKENS))
@@ -42,12 +42,12 @@ async def measure(load: Loader, *, quick: bool) -> dict[str, Any]:
         session = await enter(aiohttp.ClientSession())
         for name, way in WAYS.items():
             progress(name)
-            found[name] = []
+            times[name] = []
             for _ in range(QUICK_CANCELS if quick else CANCELS):
                 left = await way(session, ours.url, draw.uniform(*RUN_SECONDS))
                 freed = await _freed(session, server.url)
-                found[name].append(round(freed - left * 1000, 1))
-    return {"freed_ms": found}
+                times[name].append(round(freed - left * 1000, 1))
+    return {"freed_ms": times}
 
 
 async def _leave_stream(session: aiohttp.ClientSession, url: str, seconds: float) -> float:
@@ -71,8 +71,8 @@ async def _by_route(session: aiohttp.ClientSession, url: str, seconds: float) ->
         await asyncio.sleep(seconds)
         cancelled = time.monotonic()
         task = response.headers["x-request-id"]
-        async with session.post(f"{url}/v1/tasks/{task}/cancel") as told:
-            told.raise_for_status()
+        async with session.post(f"{url}/v1/tasks/{task}/cancel") as cancellation:
+            cancellation.raise_for_status()
         await response.read()
         return cancelled
 
@@ -85,7 +85,9 @@ WAYS: dict[str, Way] = {
 
 
 async def _freed(session: aiohttp.ClientSession, backend_url: str) -> float:
-    """When the one answer since the last look ended, by the backend's clock, milliseconds."""
+    """
+    Return when the one answer since the last look ended, by the backend's clock, milliseconds.
+    """
     patience = time.monotonic() + FREE_SECONDS_MAX
     while time.monotonic() < patience:
         async with session.get(f"{backend_url}/_bench/spans") as response:
@@ -98,9 +100,9 @@ async def _freed(session: aiohttp.ClientSession, backend_url: str) -> float:
 
 
 def tell(raw: dict[str, Any]) -> list[Table | Chart]:
-    found: dict[str, list[float]] = raw["freed_ms"]
+    freed: dict[str, list[float]] = raw["freed_ms"]
     rows = []
-    for name, times in found.items():
+    for name, times in freed.items():
         cells = [median(times), *(percentile(times, share) for share in (0.9, 0.99)), max(times)]
         rows.append([name, *(f"{cell:.0f}" for cell in cells), str(len(times))])
     return [
@@ -114,6 +116,6 @@ def tell(raw: dict[str, Any]) -> list[Table | Chart]:
             "From a cancel to a free slot",
             "ms",
             "percent of cancels",
-            {name: cumulative(times) for name, times in found.items()},
+            {name: cumulative(times) for name, times in freed.items()},
         ),
     ]

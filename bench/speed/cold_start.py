@@ -48,8 +48,8 @@ async def measure(load: Loader, *, quick: bool) -> dict[str, Any]:
         made = await asyncio.to_thread(_make, code)
         async with emulator() as (url, _):
             key = await _prepare(url)
-            found = await asyncio.to_thread(_measure, code, url, key, 3 if quick else 9)
-    return {"bundle": made, "functions": found}
+            times = await asyncio.to_thread(_measure, code, url, key, 3 if quick else 9)
+    return {"bundle": made, "functions": times}
 
 
 def _make(code: Path) -> dict[str, float]:
@@ -74,16 +74,16 @@ async def _prepare(url: str) -> str:
 
 def _measure(code: Path, url: str, key: str, times: int) -> dict[str, dict[str, list[float]]]:
     environ = {**AWS_ENVIRONMENT, "AWS_ENDPOINT_URL": url, "INFERLINE_ACCESS": "keys"}
-    found: dict[str, dict[str, list[float]]] = {}
+    by_function: dict[str, dict[str, list[float]]] = {}
     for name, event in FUNCTIONS.items():
         progress(name)
         starts = [_start(name, _event(event, key), code, environ) for _ in range(times)]
         imports = [_import(f"functions.{name}", code) for _ in range(times)]
-        found[name] = _columns(starts, imports)
+        by_function[name] = _columns(starts, imports)
     starts = [_start_streamed(code, environ) for _ in range(times)]
     imports = [_import("functions._app, uvicorn", code) for _ in range(times)]
-    found[STREAMED] = _columns(starts, imports)
-    return found
+    by_function[STREAMED] = _columns(starts, imports)
+    return by_function
 
 
 def _columns(starts: list[tuple[float, float]], imports: list[float]) -> dict[str, list[float]]:
@@ -117,7 +117,7 @@ def _start(
 
 
 def _start_streamed(code: Path, environ: dict[str, str]) -> tuple[float, float]:
-    """The same of run.sh, to its first answer over HTTP, without the adapter in front."""
+    """Return the same of run.sh, to its first answer over HTTP, without the adapter in front."""
     port = free_port()
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     begun = time.perf_counter()

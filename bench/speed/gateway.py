@@ -35,7 +35,7 @@ async def measure(load: Loader, *, quick: bool) -> dict[str, Any]:
         granian = await enter(litellm(direct.url, server="granian"))
         contenders: list[Contender] = [direct, ours, peer, granian]
         seconds = QUICK_SECONDS if quick else SECONDS
-        found = await rounds.interleave(
+        runs = await rounds.interleave(
             *(
                 load,
                 contenders,
@@ -45,20 +45,20 @@ async def measure(load: Loader, *, quick: bool) -> dict[str, Any]:
             stream=False,
             others=[direct.router],
         )
-    return {"cores": machine.cores(), "rounds": rounds.raw(found)}
+    return {"cores": machine.cores(), "rounds": rounds.raw(runs)}
 
 
 def tell(raw: dict[str, Any]) -> list[Table | Chart]:
-    found = rounds.read(raw["rounds"])
+    runs = rounds.read(raw["rounds"])
     return [
-        goals("Gateway", _goals(found)),
-        _costs(found),
-        _loads(found, raw["cores"]),
+        goals("Gateway", _goals(runs)),
+        _costs(runs),
+        _loads(runs, raw["cores"]),
         Chart(
             "Requests a second for each core of the router, not streamed",
             "at once",
             "requests/s",
-            _lines(found),
+            _lines(runs),
             x_log=True,
             y_log=True,
         ),
@@ -71,15 +71,15 @@ def rates(runs: Runs) -> list[float]:
 
 
 def _best_peer(by_name: dict[str, Runs]) -> float:
-    """The peer's highest rate: whichever of its set-ups is the fastest."""
+    """Return the peer's highest rate: whichever of its set-ups is the fastest."""
     return max(median(rates(runs)) for name, runs in by_name.items() if name.startswith(PEER))
 
 
-def _costs(found: Found) -> Table:
+def _costs(all_runs: Found) -> Table:
     rows = []
-    for streams, name, runs, _ in rounds.each(found):
+    for streams, name, runs, _ in rounds.each(all_runs):
         own, *others = runs.cpu_ms
-        ratio = median(rates(runs)) / _best_peer(found[streams])
+        ratio = median(rates(runs)) / _best_peer(all_runs[streams])
         rest = [other for other in others if other in ("provider", "emulator")]
         p50, p99 = (f"{percentile(runs.total, share):.1f}" for share in (0.5, 0.99))
         rows.append(
@@ -116,31 +116,31 @@ def _costs(found: Found) -> Table:
     )
 
 
-def _loads(found: Found, cores: int) -> Table:
+def _loads(all_runs: Found, cores: int) -> Table:
     rows = [
         [str(streams), name, *rounds.load_cells(runs, cores)]
-        for streams, name, runs, _ in rounds.each(found)
+        for streams, name, runs, _ in rounds.each(all_runs)
     ]
     head = ["at once", "asked", *rounds.LOAD_HEAD]
     return Table("Router: who used the machine", head, rows, rounds.load_note(cores))
 
 
-def _lines(found: Found) -> dict[str, list[tuple[float, float]]]:
+def _lines(all_runs: Found) -> dict[str, list[tuple[float, float]]]:
     lines: dict[str, list[tuple[float, float]]] = {}
-    for streams, name, runs, _ in rounds.each(found):
+    for streams, name, runs, _ in rounds.each(all_runs):
         if name != DIRECT:
             lines.setdefault(name, []).append((streams, median(rates(runs))))
     return lines
 
 
-def _goals(found: Found) -> list[Goal]:
+def _goals(all_runs: Found) -> list[Goal]:
     reached = []
-    for streams, by_name in found.items():
+    for streams, by_name in all_runs.items():
         rate = median(rates(by_name[OURS]))
         ratio = rate / _best_peer(by_name)
         at = f"{streams} at once"
-        told = f"requests/s a core, {at}"
-        reached.append(Goal(told, f">= {RATE_MIN:g}", f"{rate:.0f}", rate >= RATE_MIN))
-        told = f"times LiteLLM's rate a core, {at}"
-        reached.append(Goal(told, f">= {RATIO_MIN:g}", f"{ratio:.1f}", ratio >= RATIO_MIN))
+        label = f"requests/s a core, {at}"
+        reached.append(Goal(label, f">= {RATE_MIN:g}", f"{rate:.0f}", rate >= RATE_MIN))
+        label = f"times LiteLLM's rate a core, {at}"
+        reached.append(Goal(label, f">= {RATIO_MIN:g}", f"{ratio:.1f}", ratio >= RATIO_MIN))
     return reached

@@ -36,12 +36,12 @@ TOTAL_SHARE_MAX = 1.02
 
 
 async def measure(load: Loader, *, quick: bool) -> dict[str, Any]:
-    found = {}
+    speeds = {}
     for per_second, tokens in SPEEDS.items():
         progress(f"{per_second:g} tokens a second")
-        found[f"{per_second:g}"] = await _measure(load, per_second, tokens, quick=quick)
+        speeds[f"{per_second:g}"] = await _measure(load, per_second, tokens, quick=quick)
     flush_ms = 1000 * Settings().flush_seconds
-    return {"cores": machine.cores(), "flush_ms": flush_ms, "speeds": found}
+    return {"cores": machine.cores(), "flush_ms": flush_ms, "speeds": speeds}
 
 
 async def _measure(load: Loader, per_second: float, tokens: int, *, quick: bool) -> dict[str, Any]:
@@ -65,14 +65,14 @@ async def _measure(load: Loader, per_second: float, tokens: int, *, quick: bool)
         contenders: list[Contender] = [direct, ours, far, await enter(litellm(direct.url))]
         times = {OURS: {}, FAR: {}}
         await _probe(times, ours.aws_url, far.aws_url, quick=quick)
-        found = await rounds.interleave(
+        all_runs = await rounds.interleave(
             *(load, contenders, orders),
             rounds=1 if quick else ROUNDS,
             stream=True,
             others=[direct.router],
         )
         await _probe(times, ours.aws_url, far.aws_url, quick=quick)
-    return {"tokens": tokens, "rounds": rounds.raw(found), "emulator_ms": times}
+    return {"tokens": tokens, "rounds": rounds.raw(all_runs), "emulator_ms": times}
 
 
 async def _probe(times: dict[str, probe.Times], near: str, far: str, *, quick: bool) -> None:
@@ -85,34 +85,38 @@ async def _probe(times: dict[str, probe.Times], near: str, far: str, *, quick: b
 
 
 def tell(raw: dict[str, Any]) -> list[Table | Chart]:
-    told: list[Table | Chart] = []
-    found = {speed: rounds.read(one["rounds"]) for speed, one in raw["speeds"].items()}
+    items: list[Table | Chart] = []
+    speeds = {speed: rounds.read(one["rounds"]) for speed, one in raw["speeds"].items()}
     for speed, one in raw["speeds"].items():
         what = _what(one["tokens"], speed)
-        told += [
-            _added(found[speed], one["tokens"], speed),
-            _gaps(found[speed], what, raw["flush_ms"]),
+        items += [
+            _added(speeds[speed], one["tokens"], speed),
+            _gaps(speeds[speed], what, raw["flush_ms"]),
         ]
-        told += [_load(found[speed], what, raw["cores"])]
-        told += [_firsts(found[speed], what), _gap_chart(found[speed], what)]
+        items += [_load(speeds[speed], what, raw["cores"])]
+        items += [_firsts(speeds[speed], what), _gap_chart(speeds[speed], what)]
     times = {speed: one["emulator_ms"] for speed, one in raw["speeds"].items()}
     for name in (OURS, FAR):
-        told.append(
+        items.append(
             probe.table(name, probe.merged([one[name] for one in times.values()]), far=name == FAR)
         )
-    return [goals("Latency as of AWS", _goals(found, raw["flush_ms"])), *told, _path(found, times)]
+    return [
+        goals("Latency as of AWS", _goals(speeds, raw["flush_ms"])),
+        *items,
+        _path(speeds, times),
+    ]
 
 
 def _what(tokens: int, speed: str) -> str:
     return f"{tokens} tokens at {speed} a second"
 
 
-def _added(found: Found, tokens: int, speed: str) -> Table:
+def _added(all_runs: Found, tokens: int, speed: str) -> Table:
     length = (tokens - 1) / float(speed)
     what = _what(tokens, speed)
     rows = [
         [str(streams), name, *_cells(runs, direct), str(len(runs.total))]
-        for streams, name, runs, direct in rounds.each(found)
+        for streams, name, runs, direct in rounds.each(all_runs)
     ]
     return Table(
         f"Latency: {what}; milliseconds more than direct",
@@ -157,9 +161,9 @@ def _cells(runs: Runs, direct: Runs) -> list[str]:
     return [*cells, f"{median(runs.total) / median(direct.total):.3f}"]
 
 
-def _gaps(found: Found, what: str, flush_ms: float) -> Table:
+def _gaps(all_runs: Found, what: str, flush_ms: float) -> Table:
     rows = []
-    for streams, name, runs, direct in rounds.each(found):
+    for streams, name, runs, direct in rounds.each(all_runs):
         bursts = runs.bursts
         sizes = [size for size, count in bursts.items() for _ in range(count)]
         cells = [spread(runs.gap(share), 1) for share in (0.5, 0.99)]
@@ -187,9 +191,9 @@ def _gaps(found: Found, what: str, flush_ms: float) -> Table:
     )
 
 
-def _load(found: Found, what: str, cores: int) -> Table:
+def _load(all_runs: Found, what: str, cores: int) -> Table:
     rows = []
-    for streams, name, runs, _ in rounds.each(found):
+    for streams, name, runs, _ in rounds.each(all_runs):
         router = next(iter(runs.cpu_ms))
         tokens = sum(size * count for size, count in runs.bursts.items())
         each = [spread(runs.cpu_each(router), 1), f"{sum(runs.cpu_ms[router]) / tokens * 1000:.0f}"]
@@ -209,26 +213,26 @@ def _load(found: Found, what: str, cores: int) -> Table:
     )
 
 
-def _firsts(found: Found, what: str) -> Chart:
-    most = max(found)
+def _firsts(all_runs: Found, what: str) -> Chart:
+    most = max(all_runs)
     lines = {
         f"{name}, {streams} at once": cumulative(runs.first)
-        for streams, name, runs, _ in rounds.each(found)
+        for streams, name, runs, _ in rounds.each(all_runs)
         if streams in (8, most)
     }
     return Chart(f"First token: {what}", "ms", "percent of answers", lines, x_log=True)
 
 
-def _gap_chart(found: Found, what: str) -> Chart:
+def _gap_chart(all_runs: Found, what: str) -> Chart:
     lines: dict[str, list[tuple[float, float]]] = {}
-    for streams, name, runs, _ in rounds.each(found):
+    for streams, name, runs, _ in rounds.each(all_runs):
         lines.setdefault(name, []).append((streams, median(runs.gap(0.99))))
     return Chart(f"Between two tokens, p99: {what}", "streams", "ms", lines, x_log=True, y_log=True)
 
 
-def _path(found: dict[str, Found], times: dict[str, dict[str, probe.Times]]) -> Table:
+def _path(speeds: dict[str, Found], times: dict[str, dict[str, probe.Times]]) -> Table:
     rows = []
-    for speed, by_streams in found.items():
+    for speed, by_streams in speeds.items():
         alone = by_streams[min(by_streams)]
         for name, calls in times[speed].items():
             pairs = zip(alone[name].blocks, alone[DIRECT].blocks, strict=True)
@@ -245,11 +249,11 @@ def _path(found: dict[str, Found], times: dict[str, dict[str, probe.Times]]) -> 
     )
 
 
-def _goals(found: dict[str, Found], flush_ms: float) -> list[Goal]:
-    """What the distant line reached, at each number of streams."""
+def _goals(speeds: dict[str, Found], flush_ms: float) -> list[Goal]:
+    """Return what the distant line reached, at each number of streams."""
     reached = []
-    for streams in next(iter(found.values())):
-        pairs = {speed: (one[streams][FAR], one[streams][DIRECT]) for speed, one in found.items()}
+    for streams in next(iter(speeds.values())):
+        pairs = {speed: (one[streams][FAR], one[streams][DIRECT]) for speed, one in speeds.items()}
         for share, most in ((0.5, FIRST_P50_MAX), (0.99, FIRST_P99_MAX)):
             if all(tells(runs.first, share) for runs, _ in pairs.values()):
                 added = {
@@ -266,14 +270,14 @@ def _goals(found: dict[str, Found], flush_ms: float) -> list[Goal]:
             speed: median(runs.total) / median(direct.total)
             for speed, (runs, direct) in pairs.items()
         }
-        told = ", ".join(f"{ratio:.3f} at {speed}/s" for speed, ratio in ratios.items())
+        text = ", ".join(f"{ratio:.3f} at {speed}/s" for speed, ratio in ratios.items())
         is_met = max(ratios.values()) <= TOTAL_SHARE_MAX
         what = f"whole answer, {streams} streams"
-        reached.append(Goal(what, f"<= {TOTAL_SHARE_MAX:g} x direct", told, is_met))
+        reached.append(Goal(what, f"<= {TOTAL_SHARE_MAX:g} x direct", text, is_met))
     return reached
 
 
 def _goal(what: str, streams: int, added: dict[str, float], most: float) -> Goal:
-    told = ", ".join(f"{ms:+.1f} at {speed}/s" for speed, ms in added.items())
+    text = ", ".join(f"{ms:+.1f} at {speed}/s" for speed, ms in added.items())
     is_met = max(added.values()) <= most
-    return Goal(f"{what}, {streams} streams", f"<= +{most:g} ms", told, is_met)
+    return Goal(f"{what}, {streams} streams", f"<= +{most:g} ms", text, is_met)

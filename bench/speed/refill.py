@@ -80,12 +80,12 @@ OCCUPANCY_SLOTS = 64
 
 
 async def measure(load: Loader, *, quick: bool) -> dict[str, Any]:
-    found = {}
+    results = {}
     receives: dict[str, list[float]] = {OURS: [], FAR: []}
     for scene in SCENES:
         progress(scene.name)
-        found[scene.name] = await _measure(load, scene, receives, quick=quick)
-    return {"cores": machine.cores(), "scenes": found, "receive_ms": receives}
+        results[scene.name] = await _measure(load, scene, receives, quick=quick)
+    return {"cores": machine.cores(), "scenes": results, "receive_ms": receives}
 
 
 async def _measure(
@@ -93,7 +93,7 @@ async def _measure(
 ) -> dict[str, Any]:
     tokens = max(1, round((scene.answer_seconds - FIRST_SECONDS) * PER_SECOND))
     seconds = scene.seconds * (QUICK_SHARE if quick else 1)
-    found: dict[str, list[dict[str, Any]]] = {}
+    runs: dict[str, list[dict[str, Any]]] = {}
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         server = await enter(
@@ -108,11 +108,11 @@ async def _measure(
         for number in range(1 if quick else ROUNDS):
             for contender in contenders[:: -1 if number % 2 else 1]:
                 run = await _run(load, contender, server, scene, seconds)
-                found.setdefault(contender.name, []).append(run)
+                runs.setdefault(contender.name, []).append(run)
                 progress(
                     f"round {number + 1}, {contender.name}: {_occupancy(run, scene.slots):.1%}"
                 )
-    return {"slots": scene.slots, "answer_seconds": scene.answer_seconds, "runs": found}
+    return {"slots": scene.slots, "answer_seconds": scene.answer_seconds, "runs": runs}
 
 
 async def _run(
@@ -134,13 +134,13 @@ async def _run(
     finally:
         looking.cancel()
         await asyncio.gather(looking, return_exceptions=True)
-    told = await spans(server.url)
-    filled = full_at(told, scene.slots, begun + seconds * 1000 * FILL_SHARE_MAX)
+    ran = await spans(server.url)
+    filled = full_at(ran, scene.slots, begun + seconds * 1000 * FILL_SHARE_MAX)
     window = (filled, begun + seconds * 1000)
     return {
         "filled_seconds": round((filled - begun) / 1000, 1),
-        "empty_ms": [round(ms, 1) for ms in empty(told, scene.slots, window)],
-        "running": [round(mean, 2) for mean in running(told, window)],
+        "empty_ms": [round(ms, 1) for ms in empty(ran, scene.slots, window)],
+        "running": [round(mean, 2) for mean in running(ran, window)],
         "waiting": [depth for moment, depth in waiting if window[0] <= moment < window[1]],
         "answers": block.answers,
         "seconds": block.seconds,
@@ -157,14 +157,14 @@ async def _watch(contender: Contender, waiting: list[tuple[float, int]]) -> None
         (queue,) = [url for url in queues if MODEL in url and url.endswith("-default")]
         asked = {"QueueUrl": queue, "AttributeNames": [DEPTH]}
         while True:
-            told = await aws.call("sqs", "GetQueueAttributes", asked)
-            waiting.append((time.monotonic() * 1000, int(told["Attributes"][DEPTH])))
+            attributes = await aws.call("sqs", "GetQueueAttributes", asked)
+            waiting.append((time.monotonic() * 1000, int(attributes["Attributes"][DEPTH])))
             await asyncio.sleep(LOOK_SECONDS)
 
 
-def full_at(told: Sequence[Span], slots: int, latest: float) -> float:
-    """When all slots were first at work, or ``latest`` if they were not by then."""
-    changes = sorted([(start, 1) for start, _ in told] + [(end, -1) for _, end in told])
+def full_at(ran: Sequence[Span], slots: int, latest: float) -> float:
+    """Return when all slots were first at work, or ``latest`` if they were not by then."""
+    changes = sorted([(start, 1) for start, _ in ran] + [(end, -1) for _, end in ran])
     now = 0
     for moment, change in changes:
         now += change
@@ -173,24 +173,24 @@ def full_at(told: Sequence[Span], slots: int, latest: float) -> float:
     return latest
 
 
-def empty(told: Sequence[Span], slots: int, window: Span) -> list[float]:
+def empty(ran: Sequence[Span], slots: int, window: Span) -> list[float]:
     """
-    How long each slot that fell free within the window stood empty, milliseconds.
+    Return how long each slot that fell free within the window stood empty, milliseconds.
 
     The first ``slots`` answers fill the slots; from then on the n-th end makes room for the n-th
     start after them. What ends when no backlog is left has no such start and is not counted.
     """
-    starts = sorted(start for start, _ in told)[slots:]
-    ends = sorted(end for _, end in told)
+    starts = sorted(start for start, _ in ran)[slots:]
+    ends = sorted(end for _, end in ran)
     pairs = zip(starts, ends, strict=False)
     return [start - end for start, end in pairs if window[0] <= end < window[1]]
 
 
-def running(told: Sequence[Span], window: Span) -> list[float]:
-    """How many answers ran, on average over each whole second of the window."""
+def running(ran: Sequence[Span], window: Span) -> list[float]:
+    """Return how many answers ran, on average over each whole second of the window."""
     begin, end = window
     counts = [0.0] * int((end - begin) / 1000)
-    for start, stop in told:
+    for start, stop in ran:
         first = max(0, int((start - begin) / 1000))
         for second in range(first, min(len(counts), int((stop - begin) / 1000) + 1)):
             left, right = begin + second * 1000, begin + (second + 1) * 1000
@@ -199,7 +199,7 @@ def running(told: Sequence[Span], window: Span) -> list[float]:
 
 
 def _occupancy(run: dict[str, Any], slots: int) -> float:
-    """The share of its slots that a backend was working in."""
+    """Return the share of its slots that a backend was working in."""
     return sum(run["running"]) / len(run["running"]) / slots
 
 
@@ -241,13 +241,13 @@ def _refills(scenes: dict[str, Any], receive: dict[str, float]) -> Table:
             cells += [f"{max(gaps):.1f}"]
             less = "" if name == DIRECT else f"{median(gaps) - receive[name]:.1f}"
             rows.append([what, name, *cells, less, str(len(gaps))])
-    told = ", ".join(f"{ms:.1f} ms of {name}" for name, ms in receive.items())
+    text = ", ".join(f"{ms:.1f} ms of {name}" for name, ms in receive.items())
     return Table(
         "Refill: a slot falls free while tasks wait; milliseconds until its next task runs",
         ["", "driven by", "p50 (rounds)", "p90", "p99", "most", "p50 less one receive", "refills"],
         rows,
         "By the backend's clock: from the end of an answer to the start of the one that takes its "
-        f"room. A receive of a waiting message took the emulator {told} (p50) in the same run.",
+        f"room. A receive of a waiting message took the emulator {text} (p50) in the same run.",
     )
 
 

@@ -22,7 +22,7 @@ SLOTS = 80
 
 
 async def measure(load: Loader, *, quick: bool) -> dict[str, Any]:
-    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    runs: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for per_second, tokens in SPEEDS.items():
         async with AsyncExitStack() as stack:
             enter = stack.enter_async_context
@@ -30,7 +30,7 @@ async def measure(load: Loader, *, quick: bool) -> dict[str, Any]:
             ours = await enter(inferline(server.url, slots=SLOTS))
             asked = body(stream=True)
             await load.run(ours.url, asked, 8, requests=1, tokens=tokens)
-            blocks = found.setdefault(f"{per_second:g}", {})
+            blocks = runs.setdefault(f"{per_second:g}", {})
             for streams in STREAMS:
                 for number in range(QUICK_ROUNDS if quick else ROUNDS):
                     progress(f"{per_second:g} tokens/s, {streams} streams, round {number + 1}")
@@ -50,7 +50,7 @@ async def measure(load: Loader, *, quick: bool) -> dict[str, Any]:
                     one = {"answers": block.answers, "tokens": tokens * block.answers}
                     one |= {"seconds": block.seconds, "cpu_ms": cpu.ms, **used}
                     blocks.setdefault(str(streams), []).append(one)
-    return {"cores": machine.cores(), "speeds": found}
+    return {"cores": machine.cores(), "speeds": runs}
 
 
 #: The call that writes chunks, of all tasks that have some.

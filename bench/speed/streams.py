@@ -45,10 +45,10 @@ async def measure(load: Loader, *, quick: bool) -> dict[str, Any]:
             contenders: list[Contender] = [ours, await enter(litellm(slow.url))]
             for number in range(1 if quick else times):
                 for contender in contenders:
-                    told = f"{streams} streams of {per_second:g} tokens/s, {contender.name}"
-                    progress(f"{told}, time {number + 1}")
-                    found = await _turn(load, contender, slow.router, streams, seconds)
-                    turns.setdefault(contender.name, []).append(found)
+                    label = f"{streams} streams of {per_second:g} tokens/s, {contender.name}"
+                    progress(f"{label}, time {number + 1}")
+                    turn = await _turn(load, contender, slow.router, streams, seconds)
+                    turns.setdefault(contender.name, []).append(turn)
     return {"cores": machine.cores(), "streams": streams, "speeds": speeds}
 
 
@@ -91,8 +91,8 @@ async def _calls(contender: Contender) -> dict[str, int]:
     """Calls of an InferLine so far; the items of batches under the operation's name and `items`."""
     if not isinstance(contender, InferLine):
         return {}
-    told = await calls(contender.aws_url)
-    return told["calls"] | {f"{name} items": count for name, count in told["items"].items()}
+    counts = await calls(contender.aws_url)
+    return counts["calls"] | {f"{name} items": count for name, count in counts["items"].items()}
 
 
 def tell(raw: dict[str, Any]) -> list[Table]:
@@ -108,12 +108,12 @@ def _turns(raw: dict[str, Any]) -> Iterator[tuple[str, str, int, dict[str, Any]]
 
 
 def _came(raw: dict[str, Any], speed: str, turn: dict[str, Any]) -> float:
-    """The share that came of the tokens that the backend had to tell meanwhile."""
+    """Return the share that came of the tokens that the backend had to tell meanwhile."""
     return float(turn["tokens"] / (raw["streams"] * float(speed) * turn["seconds"]))
 
 
 def _goals(raw: dict[str, Any]) -> list[Goal]:
-    """Of every time: that reads are shared, and that all tokens came."""
+    """Return of every time: that reads are shared, and that all tokens came."""
     reached = []
     for speed, contender, number, turn in _turns(raw):
         if contender != OURS:

@@ -6,7 +6,7 @@ from functools import cache
 
 import pytest
 
-from bench.growth import host, line
+from bench.growth import host, line, scene
 from bench.growth.scene import Scene
 from bench.growth.tables import REGISTRY, Run
 from inferline.settings import Settings
@@ -20,7 +20,7 @@ RESTARTED_SECONDS = 20.0
 @cache
 def run(providers: int, *, restarts: bool = False) -> Run:
     """Some seconds of a fleet, where each request and each heartbeat is a function's run."""
-    scene = {"providers": providers, "models": 40, "per_second": 2.0, "functions": True}
+    fields = {"providers": providers, "models": 40, "per_second": 2.0, "functions": True}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(line, "SETTLE_SECONDS", 10.0)
         patch.setattr(line, "RESTART_SECONDS", 10.0)
@@ -28,8 +28,8 @@ def run(providers: int, *, restarts: bool = False) -> Run:
         if restarts:  # Else hardly a task would end where it began; those handed back end later.
             patch.setattr(host, "ANSWER_SECONDS", (1.0, 2.0))
             patch.setattr(scene, "COUNT_SECONDS", RESTARTED_SECONDS)
-        counted = line.simulate(Scene(**scene, restarts=restarts), SETTINGS)  # type: ignore[arg-type]
-    return Run({**scene, "restarts": restarts}, counted.raw())
+        counted = line.simulate(Scene(**fields, restarts=restarts), SETTINGS)  # type: ignore[arg-type]
+    return Run({**fields, "restarts": restarts}, counted.raw())
 
 
 def each(what: str, *, restarts: bool = False) -> list[tuple[float, float]]:
