@@ -154,7 +154,7 @@ class Line:
         stopping.ask()
         await serving
 
-    def _provider(self) -> provider.Provider:
+    def _provider(self) -> provider.ProviderProcess:
         chosen = Settings(
             base_url="",
             backend="",
@@ -166,9 +166,9 @@ class Line:
         self.server = Server(self.engine, tells=self.tells)
         health, gateway = BackendHealth(self.server, chosen, clock), cast(Any, self.door)
         credentials = GrantedCredentials(clock, own=True)
-        return provider.Provider(chosen, health, gateway, credentials, clock)
+        return provider.ProviderProcess(chosen, health, gateway, credentials, clock)
 
-    async def _serve(self, one: provider.Provider, stopping: Stopping) -> None:
+    async def _serve(self, one: provider.ProviderProcess, stopping: Stopping) -> None:
         grant = await one.join()
         one.equip(self.server, self, grant)
         await one.serve(stopping)
@@ -202,7 +202,7 @@ class Line:
         await super(FarStore, self.store).submit(task)
         await super(FarQueue, self.queue).send(url, Message(ref=task.ref, body=body), "t")
 
-    async def _follow(self, one: provider.Provider) -> None:
+    async def _follow(self, one: provider.ProviderProcess) -> None:
         while True:
             limit = one.status().slots
             if not self.limits or self.limits[-1][1] != limit:

@@ -120,7 +120,7 @@ async def provide(
     clock, gateway = VirtualClock(), cast(Any, door)
     credentials = GrantedCredentials(clock, own=True)
     health = BackendHealth(server, chosen, clock)
-    one = provider.Provider(chosen, health, gateway, credentials, clock)
+    one = provider.ProviderProcess(chosen, health, gateway, credentials, clock)
     grant = await one.join()
     one.equip(server, stores, grant)
     await one.serve(stopping)

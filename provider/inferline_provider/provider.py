@@ -55,15 +55,15 @@ class Stores(Protocol):
 
     @property
     def store(self) -> TaskStore:
-        """The rows of tasks."""
+        """Return the store of tasks."""
 
     @property
     def queue(self) -> TaskQueue:
-        """The queues of messages."""
+        """Return the queues of messages."""
 
     @property
     def bodies(self) -> BodyStore:
-        """The large bodies."""
+        """Return the store of large bodies."""
 
 
 OpenStores = Callable[[Grant, GrantedCredentials], AbstractAsyncContextManager[Stores]]
@@ -99,7 +99,7 @@ async def run(
             GatewayClient(settings.base_url, settings.token, proxies)
         )
         health = BackendHealth(backend, settings, clock)
-        provider = Provider(settings, health, gateway, credentials, clock, pauses)
+        provider = ProviderProcess(settings, health, gateway, credentials, clock, pauses)
         sink = await stack.enter_async_context(open_sink(provider.status))
         grant = await unless(stopping.drain, provider.join())
         if grant is None:
@@ -111,7 +111,7 @@ async def run(
         await provider.serve(stopping)
 
 
-class Provider:
+class ProviderProcess:
     """The parts of a provider, and what each does when another has changed."""
 
     def __init__(

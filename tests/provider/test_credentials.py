@@ -36,7 +36,7 @@ def grant(seconds: int | None = HOUR, *, models: Iterable[str] = "m", lends: boo
 
 
 def lending(seconds: int | None) -> Callable[[], Credentials]:
-    """Others each time, told apart by their number from 1."""
+    """Lend credentials that are numbered from 1."""
     numbers = itertools.count(1)
     return lambda: Credentials(
         access_key=str(next(numbers)), secret_key="s", token="t", last_seconds=seconds

@@ -52,7 +52,7 @@ class Delivered:
 
     @property
     def text(self) -> str:
-        """The delivered text."""
+        """Return the delivered text."""
         return "".join(self.texts)
 
     @property
@@ -68,7 +68,7 @@ class Delivered:
 
     @property
     def whole_words(self) -> str:
-        """The text before its last word: a token surely ends there."""
+        """Return the text before its last word: a token surely ends there."""
         match = _WHOLE_WORDS.match(self.text)
         return match[0] if match else ""
 

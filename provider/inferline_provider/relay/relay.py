@@ -20,7 +20,7 @@ from inferline_provider.relay.alias import Rename, Renaming
 from inferline_provider.relay.chunk_stream import ChunkStream
 from inferline_provider.relay.framing import JSON, Framing, lines, reported, whole_type
 from inferline_provider.relay.splice import Splice
-from inferline_provider.relay.stage import Pipeline
+from inferline_provider.relay.stage import EventPipeline
 from inferline_provider.relay.usage import UsageReader
 from inferline_provider.relay.usage_question import UsageAsker, is_refusal
 from inferline_provider.relay.verification import Verification, choices_in
@@ -71,10 +71,10 @@ class Relay:
             can_go_on=can_go_on,
             on_event=on_event,
         )
-        self._last_stages = Pipeline(
+        self._last_stages = EventPipeline(
             self._verification, *([] if rename is None else [Renaming(rename)])
         )
-        self._stages = Pipeline(
+        self._stages = EventPipeline(
             *([] if splice is None else [splice]), self._usage, *self._last_stages.stages
         )
 

@@ -8,7 +8,7 @@ from typing import Protocol
 from inferline.streams.sse import Event
 
 
-class Stage(Protocol):
+class EventStage(Protocol):
     """One step: it changes, holds back, leaves out or checks the events of one answer."""
 
     def feed(self, events: Iterable[Event]) -> Iterable[Event]:
@@ -18,10 +18,10 @@ class Stage(Protocol):
         """Return what was held back: no more events come."""
 
 
-class Pipeline:
+class EventPipeline:
     """Stages in a row, which together are one."""
 
-    def __init__(self, *stages: Stage) -> None:
+    def __init__(self, *stages: EventStage) -> None:
         self.stages = stages
         self._feeds = [stage.feed for stage in stages]
 
@@ -39,6 +39,6 @@ class Pipeline:
         return events
 
 
-def _ended(stage: Stage, events: Iterable[Event]) -> Iterator[Event]:
+def _ended(stage: EventStage, events: Iterable[Event]) -> Iterator[Event]:
     yield from stage.feed(events)
     yield from stage.end()

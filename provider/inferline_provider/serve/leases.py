@@ -74,7 +74,7 @@ class Leases:
 
     @property
     def visibility_timeout_seconds(self) -> int:
-        """The messages' visibility timeout: longer than a lease, so that a receiver may claim."""
+        """Visibility timeout of messages: longer than a lease, so that a receiver may claim."""
         return math.ceil(self._lease_seconds) + 1
 
     def hold(self, held: Held) -> None:

@@ -84,7 +84,7 @@ class Sinks(TelemetrySink):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Telemetry:
-    """Where the spans and records of attempts go."""
+    """The tracer and the sink for the spans and records of attempts."""
 
     tracer: Tracer = NO_TRACER
     sink: TelemetrySink = field(default_factory=TelemetrySink)

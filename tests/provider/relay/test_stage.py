@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from inferline.streams.sse import Event
-from inferline_provider.relay.stage import Pipeline
+from inferline_provider.relay.stage import EventPipeline
 
 
 def event(text: str) -> Event:
@@ -57,7 +57,7 @@ def passed(events: Iterable[Event]) -> list[str]:
 
 
 def test_events_pass_through_the_stages_in_their_order() -> None:
-    stages = Pipeline(Marking("1"), Marking("2"))
+    stages = EventPipeline(Marking("1"), Marking("2"))
 
     assert ["a12", "b12"] == passed(stages.feed([event("a"), event("b")]))
     assert [] == passed(stages.end())
@@ -65,7 +65,7 @@ def test_events_pass_through_the_stages_in_their_order() -> None:
 
 def test_what_a_stage_holds_back_passes_the_later_ones_at_the_end() -> None:
     before, after = Marking("1"), Marking("2")
-    stages = Pipeline(before, Holding(), after)
+    stages = EventPipeline(before, Holding(), after)
 
     assert [] == passed(stages.feed([event("a")]))
     assert ["a12"] == passed(stages.end())
@@ -75,11 +75,11 @@ def test_what_a_stage_holds_back_passes_the_later_ones_at_the_end() -> None:
 def test_behind_a_stage_that_stops_earlier_ones_see_no_further_event() -> None:
     before = Marking("1")
 
-    assert ["a1"] == passed(Pipeline(before, First()).feed([event("a"), event("b")]))
+    assert ["a1"] == passed(EventPipeline(before, First()).feed([event("a"), event("b")]))
     assert ["a"] == before.taken
 
 
 def test_a_pipeline_is_a_stage() -> None:
-    inner = Pipeline(Marking("2"), Marking("3"))
+    inner = EventPipeline(Marking("2"), Marking("3"))
 
-    assert ["a1234"] == passed(Pipeline(Marking("1"), inner, Marking("4")).feed([event("a")]))
+    assert ["a1234"] == passed(EventPipeline(Marking("1"), inner, Marking("4")).feed([event("a")]))
