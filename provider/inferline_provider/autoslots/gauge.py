@@ -1,4 +1,4 @@
-"""Measures what the backend does with its tasks, from a moment on that it is told."""
+"""Measures the work that the backend does for its tasks, from a given moment on."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from inferline_provider.telemetry.attempts import AttemptRecord, TelemetrySink
 
 #: Weight of the newest task in the mean times.
 NEWEST_WEIGHT: Final = 0.1
-#: So many answers of a kind that are not streamed are remembered at the most.
+#: The most answers of a kind that are remembered; streams are not.
 ENDED_MAX: Final = 500
 
-#: Tokens of an answer, and seconds that it took.
+#: An answer's tokens, and the seconds that it took.
 _Answer = tuple[int, float]
 
 
 @dataclass(slots=True)
 class _Under:
-    """A task at the backend, and how much of it is counted already."""
+    """A task at the backend, and the part of it that is counted already."""
 
     record: AttemptRecord
     asked_at: float
@@ -42,29 +42,29 @@ class Gauge(TelemetrySink):
         self._tallies: dict[TaskKind, Tally] = {}
         self._firsts = Firsts()
         self._answers: dict[TaskKind, deque[_Answer]] = {}
-        #: Sum of how many waited inside the backend, and how often that was looked at.
+        #: Sum of the tasks that waited inside the backend, and the number of readings.
         self._waiting = self._looks = 0
         #: Mean time of a task at the backend and to its first token, seconds; 0 before the first.
         self.mean_seconds = self.mean_first_seconds = 0.0
 
     @property
     def seconds(self) -> float:
-        """For how long it has measured."""
+        """Time since the measurement began."""
         return self._clock.monotonic() - self._started_at
 
     @property
     def is_of_streams(self) -> bool:
-        """Whether most of the tasks tell on their way what was done."""
-        return 2 * sum(one.record.streamed for one in self._under.values()) >= len(self._under)
+        """True if most of the tasks are streams, which show their progress."""
+        return 2 * sum(under.record.streamed for under in self._under.values()) >= len(self._under)
 
     def clear(self) -> None:
-        """Measure anew, and take first tokens only of tasks that are begun from now on."""
+        """Measure anew, and count first tokens only of tasks that begin from now on."""
         self._cleared_at = self._clock.monotonic()
         self._firsts = Firsts()
         self.start()
 
     def start(self) -> None:
-        """Measure from now on what is done."""
+        """Measure from now on."""
         now = self._started_at = self._clock.monotonic()
         self._tallies.clear()
         self._answers.clear()
@@ -73,7 +73,7 @@ class Gauge(TelemetrySink):
             under.since, under.events = now, under.record.events
 
     def read(self, slots: int) -> Measurement:
-        """What was done since the start, with so many slots."""
+        """Return the measurement since the start, with so many slots."""
         now = self._clock.monotonic()
         tallies, waits = dict(self._tallies), []
         for under in self._under.values():
@@ -95,7 +95,7 @@ class Gauge(TelemetrySink):
         )
 
     def wait(self, count: int) -> None:
-        """Take note that so many tasks wait inside the backend, as it says."""
+        """Note how many tasks wait inside the backend, as it reports."""
         self._waiting += count
         self._looks += 1
 
@@ -142,9 +142,9 @@ def _add(tallies: dict[TaskKind, Tally], record: AttemptRecord, tally: Tally) ->
 
 
 def _uncounted(under: _Under, now: float) -> Tally:
-    """What of a task is not counted yet; of an answer that is no stream, only its time."""
+    """Return the part of a task that is not counted yet; only the time if it is no stream."""
     record = under.record
-    # An attempt tells of its end once that is written: the backend was done before.
+    # An attempt reports its end once that is written: the backend was done before.
     ended_at = now if record.backend_seconds is None else under.asked_at + record.backend_seconds
     seconds = max(0.0, min(now, ended_at) - under.since)
     if not record.streamed:
@@ -154,10 +154,10 @@ def _uncounted(under: _Under, now: float) -> Tally:
 
 def _waits(answers: Collection[_Answer], seconds_max: float) -> list[float]:
     """
-    How long answers that nobody saw begin took beyond their tokens; those that tell it, the short.
+    Return the times that answers took beyond their tokens; only short answers show it.
 
-    An answer of n tokens takes a + b n seconds. That is fitted divided by n, since what is not in
-    it grows with n: the short ones tell a, and the long ones b.
+    An answer of n tokens takes a + b n seconds. The fit is of that divided by n, since the error
+    grows with n: the short ones show a, and the long ones b.
     """
     if len(answers) < ENDED_LEAST:
         return []

@@ -12,7 +12,7 @@ from inferline_provider.membership import REPORT_FACTOR
 
 
 def provided(seconds: float, **line: Any) -> Line:
-    """What became of a line with a knee of 12."""
+    """Return a line with a knee of 12, after it has run."""
     given = {"shape": queueing(12), "seed": 2, "slots": None, "first_token_seconds": 3.0}
     return simulate(lambda: Line(**given | line), seconds, seed=2)
 

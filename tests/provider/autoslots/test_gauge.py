@@ -1,4 +1,4 @@
-"""What is counted of the tasks at a backend, and when."""
+"""Measurement of the tasks at a backend."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_first_tokens_of_tasks_from_before_a_change_tell_nothing_of_what_came_af
 
 
 def test_short_answers_tell_how_long_those_wait_that_are_not_streamed() -> None:
-    """Each takes 8 seconds, and a tenth of a second for a token."""
+    """Let each take 8 seconds, and a tenth of a second for a token."""
     measured = Measured()
     lengths = [5, 10, 20, 30, 40, 80, 160, 320] * 2
     assert ENDED_LEAST <= len(lengths)

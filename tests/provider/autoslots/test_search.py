@@ -27,12 +27,12 @@ def peak(at: int) -> Value:
 
 
 def level(since: int) -> Value:
-    """The more the better up to a number, and from there on a little worse."""
+    """Return a worth that grows up to a number, and then falls a little."""
     return lambda n: log(min(n, since)) - 0.05 * log(n)
 
 
 def walk(search: Search, value: Value, trials_max: int = 100) -> list[int]:
-    """What is tried until nothing is left to try."""
+    """Return the numbers that are tried until none is left."""
     tried = []
     while (number := search.next()) is not None:
         tried.append(number)

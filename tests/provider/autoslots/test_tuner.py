@@ -1,4 +1,4 @@
-"""How many slots are found, beside a scripted engine in virtual time."""
+"""Tuning of slots, beside a scripted engine in virtual time."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Bay:
         assert not done
 
     def held(self, seconds: float) -> float:
-        """The mean number of slots in the last ``seconds``."""
+        """Return the mean number of slots in the last `seconds`."""
         since = self.clock.monotonic() - seconds
         found = [limit for at, limit in self.limits if at >= since]
         return sum(found) / len(found)
@@ -321,7 +321,7 @@ def test_a_backend_that_fails_on_trial_is_not_tried_so_again_at_once() -> None:
             bay.slots.fail()
             await asyncio.sleep(PAUSES.rest_seconds[1])
 
-        bay.tuner.look()
+        bay.tuner.check()
         assert 8 == bay.tuner.limit
         bay.slots.answered()
         bay.limits.clear()
