@@ -133,7 +133,7 @@ class ProviderProcess:
         self._gauge: Gauge | None = None
         self._tuner: Tuner | None = None
         if settings.slots is None:
-            self._gauge = Gauge(clock, settings.first_token_seconds)
+            self._gauge = Gauge(clock, settings.first_token_seconds, self._speeds)
             self._tuner = Tuner(self._slots, self._gauge, clock)
         self._breakers = Breakers(self._slots, clock, self._slots_changed)
         self._schedule = PollSchedule(lambda model: not self._breakers.is_open(model))

@@ -11,9 +11,8 @@ from typing import Final
 from inferline.clock import Clock
 from inferline_provider.autoslots.reading import ENDED_LEAST, Firsts, Measurement, Tally, TaskKind
 from inferline_provider.telemetry.attempts import AttemptRecord, TelemetrySink
+from inferline_provider.telemetry.speeds import NEWEST_WEIGHT, Speeds
 
-#: Weight of the newest task in the mean times.
-NEWEST_WEIGHT: Final = 0.1
 #: The most answers of a kind that are remembered; streams are not.
 ENDED_MAX: Final = 500
 
@@ -34,9 +33,10 @@ class _Under:
 class Gauge(TelemetrySink):
     """A sink. Streams count by their events as they come, other answers when they end."""
 
-    def __init__(self, clock: Clock, first_seconds_max: float) -> None:
+    def __init__(self, clock: Clock, first_seconds_max: float, speeds: Speeds) -> None:
         self._clock = clock
         self._first_seconds_max = first_seconds_max
+        self._speeds = speeds
         self._under: dict[int, _Under] = {}
         self._cleared_at = self._started_at = clock.monotonic()
         self._tallies: dict[TaskKind, Tally] = {}
@@ -44,8 +44,13 @@ class Gauge(TelemetrySink):
         self._answers: dict[TaskKind, deque[_Answer]] = {}
         #: Sum of the tasks that waited inside the backend, and the number of readings.
         self._waiting = self._looks = 0
-        #: Mean time of a task at the backend and to its first token, seconds; 0 before the first.
-        self.mean_seconds = self.mean_first_seconds = 0.0
+        #: Mean time to a first token, seconds; 0 before the first.
+        self.mean_first_seconds = 0.0
+
+    @property
+    def mean_seconds(self) -> float:
+        """Mean time of a task at the backend; 0 before the first."""
+        return self._speeds.service_seconds
 
     @property
     def seconds(self) -> float:
@@ -99,7 +104,7 @@ class Gauge(TelemetrySink):
         self._waiting += count
         self._looks += 1
 
-    def asked(self, record: AttemptRecord) -> None:
+    def sent(self, record: AttemptRecord) -> None:
         """Count the time of a task from now on."""
         now = self._clock.monotonic()
         self._under[id(record)] = _Under(record, now, now)
@@ -121,7 +126,6 @@ class Gauge(TelemetrySink):
         if record.error:
             return
         seconds = record.backend_seconds
-        self.mean_seconds = _mean(self.mean_seconds, seconds)
         if not record.streamed:
             tokens = record.tokens.get("output") or record.tokens.get("input") or 1
             _add(self._tallies, record, Tally(tokens=tokens, seconds=seconds, ended=1))

@@ -50,7 +50,7 @@ class AttemptRecord:
 class TelemetrySink:
     """A receiver of records. Each method does nothing unless a subclass has another one."""
 
-    def asked(self, record: AttemptRecord) -> None:
+    def sent(self, record: AttemptRecord) -> None:
         """Note that the backend gets the request: again, if it refused the usage question."""
 
     def begun(self, record: AttemptRecord) -> None:
@@ -66,10 +66,10 @@ class Sinks(TelemetrySink):
     def __init__(self, *sinks: TelemetrySink) -> None:
         self._sinks = sinks
 
-    def asked(self, record: AttemptRecord) -> None:
+    def sent(self, record: AttemptRecord) -> None:
         """Pass the record on to each."""
         for sink in self._sinks:
-            sink.asked(record)
+            sink.sent(record)
 
     def begun(self, record: AttemptRecord) -> None:
         """Pass the record on to each."""
@@ -128,7 +128,7 @@ class AttemptTelemetry:
         self._asked_at = self._clock.monotonic()
         record = self._record
         record.streamed = asks_stream(body)
-        self._telemetry.sink.asked(record)
+        self._telemetry.sink.sent(record)
         try:
             yield str(span.context)
         except asyncio.CancelledError:

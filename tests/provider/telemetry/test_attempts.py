@@ -21,7 +21,7 @@ class Requests(TelemetrySink):
     def __init__(self) -> None:
         self.streamed: list[bool] = []
 
-    def asked(self, record: AttemptRecord) -> None:
+    def sent(self, record: AttemptRecord) -> None:
         self.streamed.append(record.streamed)
 
 
