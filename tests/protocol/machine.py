@@ -85,7 +85,7 @@ class Protocol(RuleBasedStateMachine):
 
     @initialize(streamed=st.sampled_from([True, True, False]), words=st.integers(0, 1))
     def begin(self, streamed: bool, words: int) -> None:
-        """There is always a first request."""
+        """Begin with a first request."""
         self.ask(streamed, again=False, key="")
         self.serve(0, words)
 
@@ -98,7 +98,7 @@ class Protocol(RuleBasedStateMachine):
         key=st.sampled_from(["", "", "k"]),
     )
     def ask(self, streamed: bool, again: bool, key: str) -> None:
-        """A client asks, or asks again."""
+        """Have a client ask, or ask again."""
         number = len(self.clients)
         client = Client(self.gateways[-1], number, streamed=streamed, again=again, key=key)
         self.clients.append(client)
@@ -108,7 +108,7 @@ class Protocol(RuleBasedStateMachine):
     @precondition(lambda self: self._waiting())
     @rule(what=st.sampled_from([*["nothing"] * 6, "client", "client", "gateway"]))
     def leave(self, what: str) -> None:
-        """A client goes away, or the gateway does; mostly, neither."""
+        """Let a client go away, or the gateway; mostly, neither."""
         if what == "client":
             self._waiting()[-1].leave()
             self.loop.settle()
@@ -121,7 +121,7 @@ class Protocol(RuleBasedStateMachine):
     @precondition(lambda self: self.book.messages)
     @rule(at=hosts, words=st.sampled_from([1, 0, 2]))
     def serve(self, at: int, words: int) -> None:
-        """A provider takes a message, and its backend begins to speak."""
+        """Let a provider take a message, and its backend begin to answer."""
         known = len(self.samples)
         self.hosts[at].start(self.hosts[at].receive(self.book.deliveries))
         self.loop.settle()
@@ -166,28 +166,28 @@ class Protocol(RuleBasedStateMachine):
     @precondition(lambda self: self._talking())
     @rule(at=which)
     def speak(self, at: int) -> None:
-        """A backend says a word more."""
+        """Let a backend send one more word."""
         self._sample(at).speak()
         self.loop.advance(0.3)
 
     @precondition(lambda self: self._talking())
     @rule(at=which, how=st.sampled_from(["wholly", "wholly", "cut", "broken"]))
     def end(self, at: int, how: str) -> None:
-        """A backend comes to the end of its answer, or its connection to an end."""
+        """End a backend's answer, or its connection."""
         sample = self._sample(at)
         sample.finish() if how == "wholly" else sample.break_off(cleanly=how == "cut")
         self.loop.advance(0.3)
 
     @rule(at=hosts, status=st.sampled_from([429, 500, 400, 401]))
     def refuse(self, at: int, status: int) -> None:
-        """The next request that a backend gets, it refuses."""
+        """Let a backend refuse its next request."""
         self.hosts[at].backend.status = status
 
     # Time, and what befalls providers.
 
     @rule(seconds=st.sampled_from([0.3, 1.0, LAPSE_SECONDS]))
     def wait(self, seconds: float) -> None:
-        """Time passes."""
+        """Let time pass."""
         self.loop.advance(seconds)
 
     def crash(self, at: int) -> None:
@@ -196,7 +196,7 @@ class Protocol(RuleBasedStateMachine):
 
     @rule(at=hosts, how=st.sampled_from(["crash", "stop", "drain"]))
     def lose(self, at: int, how: str) -> None:
-        """A provider is killed and begins again, stands still, or is asked to go."""
+        """Kill a provider and start it again, freeze it, or ask it to stop."""
         if how == "crash":
             self.crash(at)
         elif how == "stop":
@@ -210,7 +210,7 @@ class Protocol(RuleBasedStateMachine):
     @precondition(lambda self: any(host.wire.stopped for host in self.hosts))
     @rule()
     def go_on(self) -> None:
-        """Those that stood still go on."""
+        """Let the frozen providers go on."""
         for host in self.hosts:
             host.wire.go_on()
         self.loop.settle()
@@ -223,14 +223,14 @@ class Protocol(RuleBasedStateMachine):
         fate=st.sampled_from(FATES),
     )
     def befall(self, at: int, call: tuple[str, str], fate: Fate) -> None:
-        """Something awaits the next such call of a provider, or of the gateway."""
+        """Set a fate for the next such call of a provider, or of the gateway."""
         of, operation = call
         process = self.hosts[at] if of == "provider" else self.gateways[-1]
         process.wire.arm(operation, READ_FATES.get(fate, fate) if operation in READS else fate)
 
     @rule()
     def let_go(self) -> None:
-        """What is held goes on its way; what is late arrives, and nobody hears of it."""
+        """Let held calls go on; late ones arrive without an answer."""
         for process in self._processes():
             process.wire.release()
         while self.late:
@@ -245,7 +245,7 @@ class Protocol(RuleBasedStateMachine):
     @precondition(lambda self: self.book.messages)
     @rule(at=which, copied=st.booleans())
     def deliver_again(self, at: int, copied: bool) -> None:
-        """A message is there twice, or comes back before its time."""
+        """Duplicate a message, or return it before its time."""
         if copied or not self.book.deliveries:
             message = self.book.messages[at % len(self.book.messages)]
             again = self.world.queue.send(self.world.urls["default"], message, "t")
@@ -258,7 +258,7 @@ class Protocol(RuleBasedStateMachine):
 
     @invariant()
     def holds(self) -> None:
-        """After each rule. Raises Violation."""
+        """Check what must hold after each rule. Raises Violation."""
         self.loop.run_until_complete(self.book.look())
         hold(not self.loop.faults, f"a fault of ours: {self.loop.faults}")
         hold(not self.faults.told, f"an attempt broke: {self.faults.told}")
@@ -267,7 +267,7 @@ class Protocol(RuleBasedStateMachine):
                 Heard.stream(client.body).check(self.samples)
 
     def teardown(self) -> None:
-        """Unless the example has failed, its end must be as it should."""
+        """Check the end, unless the example has failed."""
         try:
             if sys.exc_info()[0] is None:
                 self._rest()
@@ -304,13 +304,13 @@ class Protocol(RuleBasedStateMachine):
         return rows_ended and not self._waiting() and not self._messages()
 
     def _messages(self) -> int:
-        """How many messages there are."""
+        """Return the number of messages."""
         url = self.world.urls["default"]
         depth = self.loop.run_until_complete(self.world.queue.depth(url))
         return int(depth.waiting + depth.running)
 
     def _judge(self, client: Client) -> None:
-        """A client has had one whole answer, or one error."""
+        """Check that a client has had one whole answer, or one error."""
         hold(client.settled, "a client never got its answer")
         if not client.ended or client.task is None:
             return
@@ -366,7 +366,7 @@ class Protocol(RuleBasedStateMachine):
 
 
 class Faults(logging.Handler):
-    """Keeps what is logged as an error."""
+    """A handler that keeps logged errors."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)

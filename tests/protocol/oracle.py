@@ -1,4 +1,4 @@
-"""What must hold, whatever happens: told from the writes that were made and what clients got."""
+"""Rules that always hold, checked by the writes that were made and by the clients' answers."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class Recorder:
 
 @dataclass
 class Heard:
-    """What a client's bytes say."""
+    """The words in a client's bytes."""
 
     words: list[str]
     error: bool
@@ -157,7 +157,7 @@ class Heard:
 
 
 def rows_say(book: Book, ref: TaskRef, attempt: int, tail: bytes) -> bytes:
-    """The bytes that an attempt's answer has by the chunks that were written, and ``tail``."""
+    """Return the bytes of an attempt's answer: the chunks that were written, and `tail`."""
     first = book.chunks.get((ref, attempt, 0))
     after = first.head.after if first is not None and first.head is not None else ()
     counts = [*after, (attempt, len([k for k in book.chunks if k[:2] == (ref, attempt)]))]

@@ -53,7 +53,7 @@ SLOTS = 4
 
 
 class Process:
-    """What every process is: a wire, and tasks that end with it."""
+    """A process: a wire, and tasks that end with it."""
 
     def __init__(self, loop: SteppedLoop, wire: Wire) -> None:
         self.wire = wire
@@ -130,7 +130,7 @@ class Client:
 
     @property
     def settled(self) -> bool:
-        """Whether nothing more comes to this client, or nobody is there to take it."""
+        """Say whether nothing more comes to this client, or nobody takes it."""
         return self.ended or self.gone or self.refused is not None or self.gateway.wire.dead
 
     async def ask(self, reader: Any = None) -> None:
@@ -175,7 +175,7 @@ class Client:
 
 
 class WellHealth:
-    """What is known of a backend that is well."""
+    """The health of a backend that is well."""
 
     is_healthy = True
 

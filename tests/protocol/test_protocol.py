@@ -25,7 +25,7 @@ SEEDS_MAX = 4
 
 @pytest.fixture
 def seed(request: pytest.FixtureRequest) -> int:
-    """The seed; pytest shows what is printed when a test fails."""
+    """Return the seed, and print it: pytest shows that when a test fails."""
     told = request.config.getoption("--hypothesis-seed")
     found = SEED if told is None else time.time_ns() if told == "random" else int(told)
     print(f"--hypothesis-seed={found}")
@@ -69,7 +69,7 @@ def test_the_protocol_holds_on_what_others_wrote(emulator: str, examples: int, s
 
 @pytest.mark.parametrize("machine", BROKEN, ids=lambda machine: machine.__name__)
 def test_a_precaution_left_out_is_noticed(machine: type[Protocol]) -> None:
-    """From the same seeds always: it is the machine that is tested here."""
+    """Use the same seeds always: the machine is tested here."""
     found = [str(violation) for violation in violations(machine)]
     print(*found, sep="\n")
     assert re.search(machine.notices, found[-1])

@@ -1,4 +1,4 @@
-"""What lies between a process and AWS: each of its calls passes here, and may meet a fate."""
+"""The wire between a process and AWS: each of its calls passes here, and may meet a fate."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Call = Callable[[], Awaitable[Any]]
 
 
 class Fate(Enum):
-    """What becomes of one call."""
+    """The fate of one call."""
 
     #: It never arrives.
     LOST = "lost"
@@ -75,7 +75,7 @@ class Wire:
         self._armed = {name: fate for name, fate in self._armed.items() if fate is not Fate.STALE}
 
     def calm(self) -> None:
-        """Nothing befalls any call from now on."""
+        """Let every call pass from now on."""
         self._armed.clear()
         self.release()
         self.go_on()
@@ -119,7 +119,7 @@ class Wire:
         return self._as_read(fate, answer)
 
     def _as_read(self, fate: Fate | None, answer: Any) -> Any:
-        """What a read that is eventually consistent might have shown instead."""
+        """Return an older state that an eventually consistent read may show."""
         if isinstance(answer, dict) and fate is Fate.STALE:
             return {ref: now._replace(state=State.QUEUED, attempt=0) for ref, now in answer.items()}
         if isinstance(answer, list) and answer and isinstance(answer[0], TaskRead):

@@ -39,7 +39,7 @@ Worlds = Callable[[SteppedLoop], World]
 def in_memory(
     loop: SteppedLoop, store: type[MemoryStore] = MemoryStore, queue: type[Any] = MemoryQueue
 ) -> World:
-    """The pure model."""
+    """Open the pure model."""
     clock = LoopClock(loop)
     made = queue(clock)
     return World(store(clock), made, "m", loop.run_until_complete(made.make("m")))
