@@ -264,8 +264,7 @@ def _address(text: str, name: str, what: str) -> str:
 
 
 def _number(found: Mapping[str, str], name: str, default: float) -> float:
-    text = found[name]
-    if not text:
+    if not (text := found[name]):
         return default
     if not re.fullmatch(r"\d{1,6}(\.\d+)?", text) or float(text) == 0:
         raise SettingsError(f"{_title(name)} must be a number above 0, got {text!r}.")
@@ -273,8 +272,7 @@ def _number(found: Mapping[str, str], name: str, default: float) -> float:
 
 
 def _port(found: Mapping[str, str], name: str) -> int | None:
-    text = found[name]
-    if not text:
+    if not (text := found[name]):
         return None
     if not re.fullmatch(r"\d{1,5}", text) or int(text) > 65535:
         raise SettingsError(f"{_title(name)} must be a port, 0 to 65535, got {text!r}.")
@@ -334,9 +332,8 @@ async def _sink(
         ) from missing
     metrics, host = ProviderMetrics(status, calls), settings.metrics_host
     async with AsyncExitStack() as stack:
-        listening = serving(metrics, host, settings.metrics_port)
         try:
-            port = await stack.enter_async_context(listening)
+            port = await stack.enter_async_context(serving(metrics, host, settings.metrics_port))
         except OSError as error:
             raise SettingsError(f"{_title('metrics_port')} can't be used: {error}.") from error
         log.info("Metrics are told. url=http://%s:%d/metrics", host, port)

@@ -183,14 +183,8 @@ class ProviderProcess:
         terms = grant.terms
         sinks = [telemetry.sink, self._speeds, *([self._gauge] if self._gauge else [])]
         self._terms, self._backend = terms, backend
-        self._leases = Leases(
-            stores.store,
-            stores.queue,
-            self._clock,
-            terms.lease_seconds,
-            terms.orphan_seconds,
-            terms.cancel_seconds,
-        )
+        bounds = terms.lease_seconds, terms.orphan_seconds, terms.cancel_seconds
+        self._leases = Leases(stores.store, stores.queue, self._clock, *bounds)
         self._writer = ChunkWriter(
             stores.store,
             provider=self._settings.id,

@@ -30,9 +30,9 @@ OK: Final = 200
 
 class Relay:
     """
-    The way of one answer. A stream's events go through the stages in `stream`, each as it comes:
+    The relay of one answer. The events of a stream pass through stages, each as it comes:
 
-    parse (`Framing`) → splice → usage → verification → model name → chunks.
+    parse (`Framing`) → splice → usage → verification → renaming → chunks.
     """
 
     def __init__(
@@ -50,10 +50,9 @@ class Relay:
         can_go_on: Callable[[], bool] = lambda: False,
     ) -> None:
         """
-        Relay the answer to `body`; `on_event` is called with each event that is passed on.
+        Relay the answer to `body`, or its rest, which `splice` joins to what others began.
 
-        `splice` makes it the rest of one that others began. `can_go_on` says whether another
-        attempt could go on with what was passed on.
+        `on_event` is called with each event; `can_go_on` says if another attempt could follow.
         """
         self._terms = terms
         self._path = path
@@ -71,12 +70,11 @@ class Relay:
             can_go_on=can_go_on,
             on_event=on_event,
         )
-        self._last_stages = EventPipeline(
-            self._verification, *([] if rename is None else [Renaming(rename)])
-        )
-        self._stages = EventPipeline(
-            *([] if splice is None else [splice]), self._usage, *self._last_stages.stages
-        )
+        splicing = [] if splice is None else [splice]
+        renaming = [] if rename is None else [Renaming(rename)]
+        self._stages = EventPipeline(*splicing, self._usage, self._verification, *renaming)
+        #: The stages behind the usage.
+        self._last_stages = EventPipeline(self._verification, *renaming)
 
     async def run(self, response: Response) -> Finish:
         """

@@ -22,7 +22,7 @@ class EventPipeline:
     """Stages in a row, which together are one."""
 
     def __init__(self, *stages: EventStage) -> None:
-        self.stages = stages
+        self._stages = stages
         self._feeds = [stage.feed for stage in stages]
 
     def feed(self, events: Iterable[Event]) -> Iterable[Event]:
@@ -34,7 +34,7 @@ class EventPipeline:
     def end(self) -> Iterable[Event]:
         """Pass on what each stage holds back."""
         events: Iterable[Event] = ()
-        for stage in self.stages:
+        for stage in self._stages:
             events = _ended(stage, events)
         return events
 
