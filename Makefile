@@ -55,10 +55,8 @@ demo: $(LOCAL) ## Run everything on this machine: gateway, provider, LLM, AWS em
 install: $(DEV) $(CDK) $(SIMULATOR) $(AXE) $(SCANNERS) $(SCHEMATHESIS) ## Set up .venv for work on InferLine
 
 .PHONY: docs
-docs: $(DEV) ## Write the table of settings in docs/settings.md anew
-	@table=$$(.venv/bin/inferline settings); \
-	head=$$(sed '/^| variable/,$$d' docs/settings.md); \
-	printf '%s\n\n%s\n' "$$head" "$$table" > docs/settings.md
+docs: $(DEV) ## Write the tables of options in docs/ and cdk.json anew
+	@.venv/bin/python -m tests.support.tables
 
 .PHONY: test
 test: $(DEV) $(CLIENTS) $(NODE_CLIENTS) $(CDK) $(SIMULATOR) $(AXE) $(SCANNERS) $(SCHEMATHESIS) ## Run every test

@@ -18,7 +18,7 @@ from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
 from inferline import logs
 from inferline.aws.api.client import AwsClient
 from inferline.errors import Unavailable
-from inferline.settings import Settings
+from inferline.settings import Settings, warnings
 
 T = TypeVar("T")
 
@@ -62,6 +62,8 @@ def log_json() -> None:
 
 
 log_json()
+for warning in warnings(os.environ):
+    logging.getLogger(__name__).warning("%s", warning)
 
 
 class Opened(Generic[T]):

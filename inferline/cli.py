@@ -15,8 +15,11 @@ from inferline import __version__, logs
 from inferline.commands import asking, keys, models, pardon, status, tenants, usage
 from inferline.commands.printing import FAILED, OK, USAGE
 from inferline.errors import InferLineError
-from inferline.settings import Settings, SettingsError, markdown
+from inferline.options import add_arguments, markdown
+from inferline.settings import Settings, SettingsError, warnings
 from inferline.telemetry.otlp import tracing
+
+log = logging.getLogger(__name__)
 
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -38,6 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     run: Callable[[argparse.Namespace], int] = options.run
+    if run is not _gateway:
+        for warning in warnings(os.environ):
+            print(f"inferline: {warning}", file=sys.stderr)
     try:
         return run(options)
     except SettingsError as error:
@@ -98,49 +104,34 @@ def _add_local(parts: Any) -> None:
         help="run everything on this machine, with a real small model",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    local.add_arguments(parser, os.environ)
+    local.add_arguments(parser)
     parser.set_defaults(run=lambda options: local.run(options, os.environ))
 
 
 def _add_gateway(parts: Any) -> None:
     parser = parts.add_parser("gateway", help="run the gateway")
-    environ = os.environ
-    parser.add_argument(
-        "--host",
-        default=environ.get("INFERLINE_HOST", "127.0.0.1"),
-        help="address to listen on (INFERLINE_HOST; default %(default)s, this machine only)",
-    )
-    parser.add_argument(
-        "--port",
-        type=int,
-        default=int(environ.get("INFERLINE_PORT", "8000")),
-        help="port to listen on (INFERLINE_PORT; default %(default)s)",
-    )
-    parser.add_argument(
-        "--log-level",
-        choices=("debug", "info", "warning", "error"),
-        default=environ.get("INFERLINE_LOG_LEVEL", "info"),
-        help="how much to log (INFERLINE_LOG_LEVEL; default %(default)s)",
-    )
+    add_arguments(parser, Settings)
     parser.set_defaults(run=_gateway)
 
 
 def _gateway(options: argparse.Namespace) -> int:
     from inferline.gateway import server
 
-    settings = Settings.from_env(os.environ)
-    logs.write(options.log_level.upper(), "inferline")
+    settings = Settings.from_env(os.environ, options)
+    logs.write(settings.log_level.upper(), "inferline")
+    for warning in warnings(os.environ):
+        log.warning("%s", warning)
 
     is_open = settings.access == "open" and not settings.provider_token
-    if is_open and options.host not in LOOPBACK:
-        logging.getLogger(__name__).warning(
+    if is_open and settings.host not in LOOPBACK:
+        log.warning(
             "Anyone who reaches %s can enrol a provider: set INFERLINE_ACCESS=keys, or "
             "INFERLINE_PROVIDER_TOKEN.",
-            options.host,
+            settings.host,
         )
 
     with tracing(os.environ, "inferline-gateway") as tracer:
-        server.run(settings, options.host, options.port, tracer)
+        server.run(settings, settings.host, settings.port, tracer)
     return OK
 
 
@@ -166,5 +157,5 @@ def _provision(options: argparse.Namespace) -> int:
 
 
 def _settings(options: argparse.Namespace) -> int:
-    print(markdown())
+    print(markdown(Settings))
     return OK

@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 
 import infra.stack as stacks
-from infra.switches import SwitchError
+from inferline.options import SettingsError
 
 
 def main() -> int:
     """Synthesise the stack that the context asks for."""
     try:
         stacks.app().synth()
-    except SwitchError as error:
+    except SettingsError as error:
         print(error, file=sys.stderr)
         return 1
     return 0

@@ -87,7 +87,7 @@ def _statements(storage: Storage) -> list[iam.PolicyStatement]:
 
 
 def _unreserved(storage: Storage) -> list[iam.PolicyStatement]:
-    """Nothing that is reserved for a tenant."""
+    """Deny everything that is dedicated to a tenant."""
     queues = [
         arn.replace("-*-", f"-{DEDICATED_SLUG_PREFIX}*-") for arn in queue_arns(storage.stack_name)
     ]

@@ -28,8 +28,8 @@ class AwsAccount:
     region: str
 
     @classmethod
-    def found(cls) -> Self:
-        """The one that the environment's credentials open. Exits with a word where none do."""
+    def from_environment(cls) -> Self:
+        """Return the account that the environment names. Exits if there is none."""
         session = botocore.session.get_session()
         try:
             # botocore itself reads only the older AWS_DEFAULT_REGION.
@@ -43,7 +43,7 @@ class AwsAccount:
 
     @property
     def environment(self) -> str:
-        """As the CDK calls it."""
+        """Return the account and region as the CDK writes them."""
         return f"aws://{self.id}/{self.region}"
 
     def client(self, service: str) -> Any:
@@ -51,7 +51,7 @@ class AwsAccount:
         return self.session.create_client(service, self.region)
 
     def bootstrapped(self) -> bool:
-        """Whether the CDK may deploy here."""
+        """Return whether the CDK may deploy here."""
         ssm = self.client("ssm")
         try:
             ssm.get_parameter(Name=BOOTSTRAP_PARAMETER)
@@ -60,19 +60,21 @@ class AwsAccount:
         return True
 
     def stack(self, name: str) -> dict[str, str] | None:
-        """The outputs of a stack; None where there is no such stack."""
+        """Return the outputs of a stack; None where there is no such stack."""
         try:
-            [found] = self.client("cloudformation").describe_stacks(StackName=name)["Stacks"]
+            [described] = self.client("cloudformation").describe_stacks(StackName=name)["Stacks"]
         except ClientError as error:
             if error.response["Error"]["Code"] != "ValidationError":
                 raise
             return None
-        return {output["OutputKey"]: output["OutputValue"] for output in found.get("Outputs", ())}
+        return {
+            output["OutputKey"]: output["OutputValue"] for output in described.get("Outputs", ())
+        }
 
     def protected(self, name: str) -> bool:
-        """Whether a stack, which there is, refuses to be deleted."""
-        [found] = self.client("cloudformation").describe_stacks(StackName=name)["Stacks"]
-        return bool(found.get("EnableTerminationProtection"))
+        """Return whether a stack, which there is, refuses to be deleted."""
+        [described] = self.client("cloudformation").describe_stacks(StackName=name)["Stacks"]
+        return bool(described.get("EnableTerminationProtection"))
 
     def delete_stack(self, name: str) -> None:
         """Delete a stack and wait until it is gone. Raises WaiterError, ClientError."""
@@ -89,24 +91,26 @@ class AwsAccount:
         for page in s3.get_paginator("list_objects_v2").paginate(
             Bucket=bucket, PaginationConfig={"PageSize": DELETE_MAX}
         ):
-            keys = [{"Key": found["Key"]} for found in page.get("Contents", ())]
+            keys = [{"Key": item["Key"]} for item in page.get("Contents", ())]
             if keys:
                 s3.delete_objects(Bucket=bucket, Delete={"Objects": keys, "Quiet": True})
             emptied += len(keys)
         return emptied
 
     def queues(self, stack: str) -> list[str]:
-        """The URLs of a stack's queues, told from those of a stack with a longer name."""
+        """Return the URLs of a stack's queues, told from those of a stack with a longer name."""
         return list(self._queues(stack))
 
     def _queues(self, stack: str) -> Iterator[str]:
-        """Those whose dead letters go to the stack's own queue."""
+        """Yield those whose dead letters go to the stack's own queue."""
         sqs = self.client("sqs")
         dead = f":{dead_letter_name(stack)}"
         for page in sqs.get_paginator("list_queues").paginate(QueueNamePrefix=f"{stack}-"):
             for url in page.get("QueueUrls", ()):
-                told = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["RedrivePolicy"])
-                policy = json.loads(told.get("Attributes", {}).get("RedrivePolicy", "{}"))
+                attributes = sqs.get_queue_attributes(
+                    QueueUrl=url, AttributeNames=["RedrivePolicy"]
+                )
+                policy = json.loads(attributes.get("Attributes", {}).get("RedrivePolicy", "{}"))
                 if policy.get("deadLetterTargetArn", "").endswith(dead):
                     yield url
 

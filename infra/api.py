@@ -17,8 +17,8 @@ from inferline.gateway.routes.inference import ENDPOINTS
 from infra.functions import Functions
 from infra.gateway_responses import gateway_responses
 from infra.log_group import log_group
+from infra.options import Options
 from infra.storage import Storage
-from infra.switches import Switches
 
 #: So that a base URL ends as it always has.
 STAGE: Final = "api"
@@ -55,12 +55,12 @@ class Api(Construct):
         self,
         scope: Construct,
         name: str,
-        switches: Switches,
+        options: Options,
         functions: Functions,
         storage: Storage,
     ) -> None:
         super().__init__(scope, name)
-        self._switches = switches
+        self._options = options
         self._functions = functions
         self.rest = self._rest(storage)
         # It is asked each time: API Gateway keeps an answer by headers that must all be there, and
@@ -76,25 +76,25 @@ class Api(Construct):
         assert isinstance(declared, apigateway.CfnAuthorizer)
         # The construct says that they are an empty text, which is not to say nothing.
         declared.add_property_deletion_override("IdentitySource")
-        gateway_responses(self.rest, switches.cors_origins)
+        gateway_responses(self.rest, options.cors_origins)
         self._route()
 
     def _rest(self, storage: Storage) -> apigateway.RestApi:
-        switches = self._switches
+        options = self._options
         log = log_group(
-            self, "Log", f"/aws/apigateway/{switches.stack}", switches.log_days, storage.key
+            self, "Log", f"/aws/apigateway/{options.stack}", options.log_days, storage.key
         )
         return apigateway.RestApi(
             self,
             "Rest",
-            rest_api_name=switches.stack,
+            rest_api_name=options.stack,
             description="InferLine: an LLM router with OpenAI's API",
             endpoint_types=[apigateway.EndpointType.REGIONAL],
             binary_media_types=list(BINARY),
-            default_cors_preflight_options=_preflights(switches.cors_origins),
-            cloud_watch_role=switches.api_log_role,
+            default_cors_preflight_options=_preflights(options.cors_origins),
+            cloud_watch_role=options.api_log_role,
             cloud_watch_role_removal_policy=(
-                RemovalPolicy.DESTROY if switches.api_log_role else None
+                RemovalPolicy.DESTROY if options.api_log_role else None
             ),
             deploy_options=apigateway.StageOptions(
                 stage_name=STAGE,
@@ -103,9 +103,9 @@ class Api(Construct):
                 logging_level=apigateway.MethodLoggingLevel.OFF,
                 data_trace_enabled=False,
                 metrics_enabled=False,  # Those of each method cost; those of the API are free.
-                tracing_enabled=switches.traces,
-                throttling_rate_limit=switches.requests_per_second,
-                throttling_burst_limit=switches.requests_burst,
+                tracing_enabled=options.traces,
+                throttling_rate_limit=options.requests_per_second,
+                throttling_burst_limit=options.requests_burst,
             ),
         )
 
@@ -113,7 +113,7 @@ class Api(Construct):
         """Inference under each of its addresses to its function, everything else to control."""
         control = self._integration(self._functions.control, stream=False)
         inference = self._integration(
-            self._functions.inference, stream=self._switches.edge == "stream"
+            self._functions.inference, stream=self._options.edge == "stream"
         )
         inferred = {PurePosixPath(p + e.path): e.method for p in ("", "/v1") for e in ENDPOINTS}
         for path, verb in inferred.items():
@@ -153,7 +153,9 @@ class Api(Construct):
 
 
 def _preflights(origins: Sequence[str]) -> apigateway.CorsOptions | None:
-    """What a browser is told before a page's request. A star stands for all headers but keys."""
+    """
+    Return what a browser is told before a page's request. A star stands for all headers but keys.
+    """
     if not origins:
         return None
     return apigateway.CorsOptions(

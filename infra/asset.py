@@ -20,7 +20,9 @@ RUNTIME: Final = lambda_.Runtime(f"python{PYTHON}", lambda_.RuntimeFamily.PYTHON
 
 
 def code(architecture: str) -> lambda_.Code:
-    """The one asset of all functions. Made where a stack is bundled, so not in most tests."""
+    """
+    Return the one asset of all functions. Made where a stack is bundled, so not in most tests.
+    """
     chosen = cast("Architecture", architecture)
     return lambda_.Code.from_asset(
         str(ROOT),
@@ -44,12 +46,12 @@ class _Bundling:
 
 
 def _hash(architecture: str) -> str:
-    """The same for the same sources and lock, wherever and whenever it is made."""
-    found = hashlib.sha256(f"{PYTHON} {architecture}".encode())
+    """Return the same for the same sources and lock, wherever and whenever it is made."""
+    digest = hashlib.sha256(f"{PYTHON} {architecture}".encode())
     for path in _sources():
-        found.update(f"\0{path.relative_to(ROOT).as_posix()}\0".encode())
-        found.update(path.read_bytes())
-    return found.hexdigest()
+        digest.update(f"\0{path.relative_to(ROOT).as_posix()}\0".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def _sources() -> Iterator[Path]:

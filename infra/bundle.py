@@ -97,19 +97,19 @@ def _install(target: Path, python: str, architecture: Architecture) -> None:
 
 
 def _uv() -> str:
-    """The uv that runs this, or that there is, or that make has fetched."""
+    """Return the uv that runs this, or that there is, or that make has fetched."""
     own = ROOT / ".tools" / "uv" / "bin" / "uv"
-    found = os.environ.get("UV") or shutil.which("uv") or (str(own) if own.exists() else None)
-    if found is None:
+    program = os.environ.get("UV") or shutil.which("uv") or (str(own) if own.exists() else None)
+    if program is None:
         raise BundleError("There is no uv. `make install` fetches it.")
-    return found
+    return program
 
 
 def _prune(target: Path) -> None:
     """Remove what the functions never run and never read."""
     services = (p for p in (target / "botocore" / "data").iterdir() if p.is_dir())
     unused = [p for p in services if p.name not in BOTOCORE_SERVICES]
-    never_run = (found for pattern in NEVER_RUN for found in target.glob(pattern))
+    never_run = (path for pattern in NEVER_RUN for path in target.glob(pattern))
     for folder in [*unused, *never_run, *(target / name for name in UNUSED)]:
         shutil.rmtree(folder, ignore_errors=True)
     for pattern in NEVER_READ:

@@ -18,7 +18,7 @@ from inferline.gateway.routes import page
 from infra.api import STAGE, Api
 from infra.bundle import ROOT
 from infra.functions import PUBLISHER, Functions
-from infra.switches import Switches
+from infra.options import Options
 
 #: What leads a browser to the page.
 VIEWER: Final = ROOT / "infra" / "page.js"
@@ -33,10 +33,10 @@ class Page(Construct):
     """A private bucket with the page, a distribution, and what puts the one into the other."""
 
     def __init__(
-        self, scope: Construct, name: str, switches: Switches, functions: Functions, api: Api
+        self, scope: Construct, name: str, options: Options, functions: Functions, api: Api
     ) -> None:
         super().__init__(scope, name)
-        self._stack = switches.stack
+        self._stack = options.stack
         self._bucket = self._files()
         distribution = self._distribution(api)
         self.url = f"https://{distribution.distribution_domain_name}{page.PATH}/"
@@ -67,7 +67,9 @@ class Page(Construct):
         )
 
     def _to_files(self) -> cloudfront.BehaviorOptions:
-        """They are kept for a second, then asked for anew by ETag: nothing has to be cleared."""
+        """
+        Return the cache policy: a second, then a check by ETag, so nothing has to be invalidated.
+        """
         name = f"{self._stack}-page"
         access = cloudfront.S3OriginAccessControl(self, "Access", origin_access_control_name=name)
         viewer = cloudfront.Function(
@@ -93,7 +95,7 @@ class Page(Construct):
         )
 
     def _headers(self, name: str) -> cloudfront.ResponseHeadersPolicy:
-        """The headers that bind the page wherever it is; CloudFront has a place for some."""
+        """Return the headers that bind the page wherever it is; CloudFront has a place for some."""
         own = dict(page.HEADERS)
         own.pop("x-content-type-options")  # It has one value.
         referrer = own.pop("referrer-policy").upper().replace("-", "_")
@@ -150,7 +152,9 @@ class Page(Construct):
 
 
 def _to_api(api: Api) -> cloudfront.BehaviorOptions:
-    """The API as it is: nothing is kept, and all is passed on but the host, which is its own."""
+    """
+    Return the API as it is: nothing is kept, and all is passed on but the host, which is its own.
+    """
     host = f"{api.rest.rest_api_id}.execute-api.{Aws.REGION}.{Aws.URL_SUFFIX}"
     return cloudfront.BehaviorOptions(
         origin=origins.HttpOrigin(
@@ -173,8 +177,8 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _version(files: list[Path]) -> str:
-    """The same for the same files, and what is done to them."""
-    found = hashlib.sha256()
+    """Return the same for the same files, and what is done to them."""
+    digest = hashlib.sha256()
     for path in files:
-        found.update(f"\0{path.name}\0".encode() + path.read_bytes())
-    return found.hexdigest()
+        digest.update(f"\0{path.name}\0".encode() + path.read_bytes())
+    return digest.hexdigest()

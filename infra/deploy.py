@@ -36,25 +36,25 @@ A GPU host that serves (docs/running-a-provider.md):
 
 def main(arguments: Sequence[str]) -> int:
     """Bootstrap where nobody has, deploy, and say what comes next."""
-    account = AwsAccount.found()
+    account = AwsAccount.from_environment()
     if not _agreed(account):
         print("Nothing was done.")
         return 1
     if not account.bootstrapped() and node.run("cdk", "bootstrap", account.environment):
         return 1
     with tempfile.TemporaryDirectory() as folder:
-        told = Path(folder) / "outputs.json"
-        words = ("--require-approval", "never", "--outputs-file", str(told), *arguments)
+        outputs_file = Path(folder) / "outputs.json"
+        words = ("--require-approval", "never", "--outputs-file", str(outputs_file), *arguments)
         if status := node.run("cdk", "deploy", *words):
             return status
-        [(stack, outputs)] = json.loads(told.read_text()).items()
+        [(stack, outputs)] = json.loads(outputs_file.read_text()).items()
     url, page = outputs["BaseUrl"], outputs.get("PageUrl", "none, as cdk.json has it")
     print(NEXT.format(url=url, page=page, stack=stack, region=account.region))
     return 0
 
 
 def _agreed(account: AwsAccount) -> bool:
-    """Whether that is the account that was meant; a script has said so by running this."""
+    """Return whether that is the account that was meant; a script has said so by running this."""
     print(f"Deploying to account {account.id}, {account.region}.")
     return not sys.stdin.isatty() or input("Is that the one? [y/N] ").strip().lower() == "y"
 

@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError, WaiterError
 
 from infra.account import AwsAccount
 from infra.node import ROOT
-from infra.switches import Switches
+from infra.options import Options
 
 ASK: Final = (
     "This deletes the stack {stack} in account {id}, {region}: its keys, its tasks and its logs.\n"
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--stack", default=_declared(), help="default: as in cdk.json")
     parser.add_argument("--yes", action="store_true", help="do not ask")
     options = parser.parse_args(arguments)
-    account = AwsAccount.found()
+    account = AwsAccount.from_environment()
     outputs = account.stack(options.stack)
     if outputs is None:
         print(f"There is no stack {options.stack} in account {account.id}, {account.region}.")
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _declared() -> str:
-    return Switches.from_context(json.loads((ROOT / "cdk.json").read_text())["context"]).stack
+    return Options.from_context(json.loads((ROOT / "cdk.json").read_text())["context"]).stack
 
 
 def _agreed(stack: str, account: AwsAccount) -> bool:
@@ -55,7 +55,9 @@ def _agreed(stack: str, account: AwsAccount) -> bool:
 
 
 def _remove(account: AwsAccount, stack: str, bucket: str | None) -> int:
-    """What the stack made goes with it; what it held or an enrolment made has to be named."""
+    """
+    Return what the stack made goes with it; what it held or an enrolment made has to be named.
+    """
     queues = account.queues(stack)
     try:
         if bucket:

@@ -21,7 +21,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import IO, Final, Self
 
@@ -29,7 +28,8 @@ from inferline.local import plan, web
 from inferline.local.failures import LocalError
 from inferline.local.llm import model
 from inferline.local.processes.warden import Warden, kill_group
-from inferline.settings import Settings, env_name
+from inferline.options import options_of
+from inferline.settings import Settings
 from infra import node
 from infra.inventory import inventory
 
@@ -43,7 +43,7 @@ CONTEXT: Final = {
 #: What a user may have set for a stack of his own. Of proxies pip and npm have to know.
 _SETTINGS: Final = {
     "INFERLINE_API_KEY",
-    *(name for spec in fields(Settings) if not (name := env_name(spec)).endswith("_PROXY")),
+    *(n for option in options_of(Settings) for n in option.names if not n.endswith("_PROXY")),
 }
 #: Between two looks at whether something is up, and how long that may take.
 LOOK_SECONDS: Final = 0.1
@@ -162,9 +162,9 @@ class Deployment:
 
     def secret(self, *command: str) -> str:
         """Run a command that makes a key or a token; gives that."""
-        found = _SECRET.search(self.operator(*command))
-        assert found is not None
-        return found[0]
+        match = _SECRET.search(self.operator(*command))
+        assert match is not None
+        return match[0]
 
     def start_llm(self) -> str:
         """Start a real model on the CPU; gives its name."""
@@ -209,7 +209,7 @@ class Deployment:
             )
 
     def ask(self, key: str, question: str) -> str:
-        """What the model answers through API Gateway. Raises web.NoAnswer."""
+        """Return what the model answers through API Gateway. Raises web.NoAnswer."""
         body = {
             "model": model.ALIAS,
             "messages": [{"role": "user", "content": question}],
@@ -219,7 +219,7 @@ class Deployment:
         return str(answer["choices"][0]["message"]["content"])
 
     def log(self, name: str) -> str:
-        """What a process has said."""
+        """Return what a process has said."""
         return (self._folder / f"{name}.log").read_text(errors="replace")
 
     def _offered(self, key: str) -> None:
@@ -229,9 +229,9 @@ class Deployment:
             raise web.NoAnswer("the model is not listed yet")
 
     def _routed(self, said: str) -> str:
-        """The base URL of the deployed API that was told, as the emulator routes it."""
-        found = _found(r"https://(\w+)\.execute-api\.[^/\s]+/(\w+)", said)
-        return f"{self.emulator_url}/_aws/execute-api/{found[1]}/{found[2]}"
+        """Return the base URL of the deployed API that was told, as the emulator routes it."""
+        match = _found(r"https://(\w+)\.execute-api\.[^/\s]+/(\w+)", said)
+        return f"{self.emulator_url}/_aws/execute-api/{match[1]}/{match[2]}"
 
     def _cdk(self, command: str, *arguments: str) -> str:
         return self._run(f"cdk {command}", node.command("cdk", command, *arguments))
@@ -276,7 +276,9 @@ class Deployment:
     def _process(
         self, argv: Sequence[str], environ: Mapping[str, str], output: IO[str]
     ) -> Iterator[subprocess.Popen[bytes]]:
-        """A process in a session of its own, so that we end it and not the terminal's Ctrl-C."""
+        """
+        Yield a process in a session of its own, so that we end it and not the terminal's Ctrl-C.
+        """
         process = subprocess.Popen(
             argv,
             cwd=node.ROOT,
@@ -305,9 +307,9 @@ class Deployment:
 
 
 def _found(pattern: str, said: str) -> re.Match[str]:
-    found = re.search(pattern, said)
-    assert found is not None, said
-    return found
+    match = re.search(pattern, said)
+    assert match is not None, said
+    return match
 
 
 def _free_port() -> int:

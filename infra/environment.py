@@ -5,12 +5,12 @@ half-way.
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Final
 
-from inferline.settings import Settings, env_name
+from inferline.options import options_of
+from inferline.settings import Settings
 
-_NAMES: Final = {spec.name: env_name(spec) for spec in fields(Settings)}
+_NAMES: Final = {option.name: option.variable for option in options_of(Settings)}
 
 
 def environment(**values: str) -> dict[str, str]:

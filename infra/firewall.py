@@ -10,24 +10,24 @@ from aws_cdk import aws_apigateway as apigateway
 from aws_cdk import aws_wafv2 as wafv2
 from constructs import Construct
 
-from infra.switches import Switches
+from infra.options import Options
 
 
 class Firewall(Construct):
     """The rules, and the API's stage behind them."""
 
     def __init__(
-        self, scope: Construct, name: str, switches: Switches, stage: apigateway.Stage
+        self, scope: Construct, name: str, options: Options, stage: apigateway.Stage
     ) -> None:
         super().__init__(scope, name)
         acl = wafv2.CfnWebACL(
             self,
             "Rules",
-            name=switches.stack,
+            name=options.stack,
             scope="REGIONAL",
             default_action=wafv2.CfnWebACL.DefaultActionProperty(allow={}),
-            visibility_config=_visible(switches.stack),
-            rules=[_reputation(), _rate(switches.waf_requests)],
+            visibility_config=_visible(options.stack),
+            rules=[_reputation(), _rate(options.waf_requests)],
         )
         wafv2.CfnWebACLAssociation(
             self, "Before", resource_arn=stage.stage_arn, web_acl_arn=acl.attr_arn
@@ -60,7 +60,7 @@ def _rate(requests: int) -> wafv2.CfnWebACL.RuleProperty:
 
 
 def _visible(name: str) -> wafv2.CfnWebACL.VisibilityConfigProperty:
-    """In CloudWatch; requests are not sampled, for a sample shows their headers."""
+    """Return the metrics. settings; no samples, since a sample shows headers."""
     return wafv2.CfnWebACL.VisibilityConfigProperty(
         cloud_watch_metrics_enabled=True, metric_name=name, sampled_requests_enabled=False
     )

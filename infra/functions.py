@@ -22,10 +22,10 @@ from inferline.aws.dynamodb.usage import USAGE
 from infra import asset
 from infra.environment import environment
 from infra.log_group import log_group
+from infra.options import Options
 from infra.queues import Queues
 from infra.rights import Rights
 from infra.storage import Storage
-from infra.switches import Switches
 
 #: The Lambda Web Adapter 1.1.0, AWS's layer that makes a web server's answer a stream.
 ADAPTER_ACCOUNT: Final = "753240598075"
@@ -41,7 +41,7 @@ REGISTRY_SECONDS: Final = 10
 LONG_ANSWERS: Final = {
     "request_seconds_max": "880",
     "first_byte_seconds_max": "880",
-    "blank_seconds": "240",
+    "keepalive_after_seconds": "240",
 }
 #: How often a function looks for the answer that it waits for, and a provider at what it runs. Each
 #: looks for one task, and pays for the look as for the time until the next: at 20 s these cost
@@ -179,13 +179,13 @@ class Functions(Construct):
     """Every function with a role, a log and the settings of its own."""
 
     def __init__(
-        self, scope: Construct, name: str, switches: Switches, storage: Storage, queues: Queues
+        self, scope: Construct, name: str, options: Options, storage: Storage, queues: Queues
     ) -> None:
         super().__init__(scope, name)
-        self._switches = switches
+        self._options = options
         self._storage = storage
         self._queues = queues
-        self._code = asset.code(switches.architecture)
+        self._code = asset.code(options.architecture)
         self._roles: dict[str, iam.Role] = {}
         made = {function.name: self.make(function) for function in FUNCTIONS}
         self.inference = made["inference"]
@@ -195,7 +195,7 @@ class Functions(Construct):
         self.authorizer = made["authorizer"]
         self.dead_letters = made["dead_letters"]
         self.sweep = made["sweep"]
-        if switches.edge == "stream":
+        if options.edge == "stream":
             self._stream(self.inference)
         self._take_dead_letters()
         self._sweep_each_minute()
@@ -208,11 +208,11 @@ class Functions(Construct):
         )
 
     def make(self, function: Function) -> lambda_.Function:
-        """The function with the rights of its row."""
-        name = f"{self._switches.stack}-{function.name.replace('_', '-')}"
-        path, days = f"/aws/lambda/{name}", self._switches.log_days
+        """Return the function with the rights of its row."""
+        name = f"{self._options.stack}-{function.name.replace('_', '-')}"
+        path, days = f"/aws/lambda/{name}", self._options.log_days
         log = log_group(self, f"{function.name}-log", path, days, self._storage.key)
-        reserved = function.at_once if self._switches.reserved_concurrency else None
+        reserved = function.at_once if self._options.reserved_concurrency else None
         return lambda_.Function(
             self,
             function.name,
@@ -221,13 +221,13 @@ class Functions(Construct):
             code=self._code,
             handler=f"functions.{function.name}.handler",
             runtime=asset.RUNTIME,
-            architecture=_architecture(self._switches.architecture),
-            memory_size=function.memory or self._switches.inference_mb,
-            timeout=Duration.seconds(function.seconds or EDGE_SECONDS[self._switches.edge]),
+            architecture=_architecture(self._options.architecture),
+            memory_size=function.memory or self._options.inference_mb,
+            timeout=Duration.seconds(function.seconds or EDGE_SECONDS[self._options.edge]),
             reserved_concurrent_executions=reserved,
             role=self._role(function, log),
             log_group=log,
-            tracing=lambda_.Tracing.ACTIVE if self._switches.traces else None,
+            tracing=lambda_.Tracing.ACTIVE if self._options.traces else None,
             environment=self._environment(),
         )
 
@@ -235,7 +235,7 @@ class Functions(Construct):
         role = iam.Role(
             self,
             f"{function.name}-role",
-            description=f"{self._switches.stack}: {function.does}",
+            description=f"{self._options.stack}: {function.does}",
             assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"),
         )
         writes = iam.PolicyStatement(
@@ -249,42 +249,42 @@ class Functions(Construct):
         return role
 
     def _environment(self) -> dict[str, str]:
-        switches, storage = self._switches, self._storage
+        options, storage = self._options, self._storage
         return {
             **environment(
-                stack=switches.stack,
-                tasks_table=storage.tasks.table_name,
-                registry_table=storage.registry.table_name,
-                bodies_bucket=storage.bodies.bucket_name,
+                stack=options.stack,
+                tasks_table_override=storage.tasks.table_name,
+                registry_table_override=storage.registry.table_name,
+                bodies_bucket_override=storage.bodies.bucket_name,
                 kms_key=storage.key.key_arn,
                 access="keys",
-                models=",".join(switches.models),
+                models=",".join(options.models),
                 enrol_seconds=str(ENROL_SECONDS),
                 silent_seconds=str(SILENT_SECONDS),
-                task_seconds_kept=str(switches.task_seconds_kept),
-                idempotency_seconds_kept=str(switches.idempotency_seconds_kept),
-                queue_seconds_kept=str(switches.queue_seconds_kept),
-                dead_letter_seconds_kept=str(switches.dead_letter_seconds_kept),
-                model_seconds_kept=str(switches.model_seconds_kept),
-                usage_days_kept=str(switches.usage_days_kept),
-                tenant_requests_per_minute=str(switches.tenant_requests_per_minute),
-                tenant_concurrent_requests=str(switches.tenant_concurrent_requests),
-                flush_seconds=f"{switches.flush_milliseconds / 1000:g}",
-                **({"compression": "gzip"} if switches.compress else {}),
-                cors_origins=",".join(switches.cors_origins),
+                task_seconds_kept=str(options.task_seconds_kept),
+                idempotency_seconds_kept=str(options.idempotency_seconds_kept),
+                queue_seconds_kept=str(options.queue_seconds_kept),
+                dead_letter_seconds_kept=str(options.dead_letter_seconds_kept),
+                model_seconds_kept=str(options.model_seconds_kept),
+                usage_days_kept=str(options.usage_days_kept),
+                tenant_requests_per_minute=str(options.tenant_requests_per_minute),
+                tenant_concurrent_requests=str(options.tenant_concurrent_requests),
+                flush_seconds=f"{options.flush_milliseconds / 1000:g}",
+                **({"compression": "gzip"} if options.compress else {}),
+                cors_origins=",".join(options.cors_origins),
                 registry_seconds=str(REGISTRY_SECONDS),
                 **LOOKS,
-                **(LONG_ANSWERS if switches.edge == "stream" else {}),
+                **(LONG_ANSWERS if options.edge == "stream" else {}),
             ),
-            "POWERTOOLS_SERVICE_NAME": switches.stack,
+            "POWERTOOLS_SERVICE_NAME": options.stack,
             "POWERTOOLS_METRICS_NAMESPACE": NAMESPACE,
             "POWERTOOLS_LOG_LEVEL": "INFO",
-            **({} if switches.traces else {"POWERTOOLS_TRACE_DISABLED": "true"}),
+            **({} if options.traces else {"POWERTOOLS_TRACE_DISABLED": "true"}),
         }
 
     def _stream(self, function: lambda_.Function) -> None:
         """Serve through the adapter, since Python's own runtime can't stream."""
-        layer = ADAPTER[self._switches.architecture]
+        layer = ADAPTER[self._options.architecture]
         arn = f"arn:{Aws.PARTITION}:lambda:{Aws.REGION}:{ADAPTER_ACCOUNT}:layer:{layer}"
         function.add_layers(lambda_.LayerVersion.from_layer_version_arn(self, "adapter", arn))
         for name, value in {
@@ -309,12 +309,12 @@ class Functions(Construct):
         )
 
     def _sweep_each_minute(self) -> None:
-        """Without retries: the next comes in a minute."""
+        """Call the sweep each minute, without retries: the next call comes in a minute."""
         rule = events.Rule(
             self,
             "each-minute",
-            rule_name=f"{self._switches.stack}-sweep",
-            description=f"{self._switches.stack}: wakes the sweep",
+            rule_name=f"{self._options.stack}-sweep",
+            description=f"{self._options.stack}: wakes the sweep",
             schedule=events.Schedule.rate(Duration.minutes(1)),
         )
         rule.add_target(

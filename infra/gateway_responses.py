@@ -69,20 +69,24 @@ def gateway_responses(api: apigateway.RestApi, origins: Sequence[str] = ()) -> N
 
 
 def _headers(error: InferLineError) -> dict[str, str]:
-    """In API Gateway's way of writing: a text stands in quotes, what it knows itself does not."""
-    told = error.headers()
+    """
+    Return headers as API Gateway writes them: text in quotes, its own variables without.
+    """
+    headers = error.headers()
     if error.status >= 500:
         # A task may be under way already; a second one would cost as much again.
-        told["x-should-retry"] = "false"
+        headers["x-should-retry"] = "false"
     return {
         "x-request-id": "context.requestId",
         "request-id": "context.requestId",
-        **{name: f"'{value}'" for name, value in told.items()},
+        **{name: f"'{value}'" for name, value in headers.items()},
     }
 
 
 def _readable(origins: Sequence[str]) -> dict[str, str]:
-    """What lets a page read a refusal. Of several origins that which asks: it tells nothing."""
+    """
+    Return what lets a page read a refusal. Of several origins that which asks: it tells nothing.
+    """
     if not origins:
         return {}
     several = len(origins) > 1 and "*" not in origins

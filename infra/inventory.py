@@ -39,20 +39,20 @@ _LISTS: Final[tuple[tuple[str, str, str, str | None], ...]] = (
 
 
 def inventory(endpoint_url: str) -> set[str]:
-    """All that there is, each as `service name`."""
-    found: set[str] = set()
+    """Return all that there is, each as `service name`."""
+    items: set[str] = set()
     for service, call, things, name in _LISTS:
         client = emulated(service, endpoint_url)
         for thing in _at(getattr(client, call)(), things) or ():
-            found.add(f"{service} {_at(thing, name) if name else thing}")
-    return found | {*_keys(emulated("kms", endpoint_url))}
+            items.add(f"{service} {_at(thing, name) if name else thing}")
+    return items | {*_keys(emulated("kms", endpoint_url))}
 
 
-def _at(told: Any, path: str) -> Any:
-    """What is at a path of names; None where there is nothing."""
+def _at(value: Any, path: str) -> Any:
+    """Return what is at a path of names; None where there is nothing."""
     for name in path.split("."):
-        told = told.get(name, {})
-    return told
+        value = value.get(name, {})
+    return value
 
 
 def emulated(service: str, endpoint_url: str) -> Any:
@@ -67,7 +67,7 @@ def emulated(service: str, endpoint_url: str) -> Any:
 
 
 def _keys(kms: Any) -> Iterator[str]:
-    """The keys that are not about to be deleted: AWS keeps those for a week at least."""
+    """Yield the keys that are not about to be deleted: AWS keeps those for a week at least."""
     for key in kms.list_keys()["Keys"]:
         described = kms.describe_key(KeyId=key["KeyId"])["KeyMetadata"]
         if described["KeyState"] != "PendingDeletion":

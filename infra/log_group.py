@@ -9,7 +9,7 @@ from constructs import Construct
 
 
 def log_group(scope: Construct, name: str, path: str, days: int, key: kms.IKey) -> logs.LogGroup:
-    """The log group at ``path``."""
+    """Return the log group at ``path``."""
     group = logs.LogGroup(
         scope, name, log_group_name=path, encryption_key=key, removal_policy=RemovalPolicy.DESTROY
     )

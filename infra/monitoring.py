@@ -15,9 +15,9 @@ from constructs import Construct
 
 from infra.api import STAGE, Api
 from infra.functions import NAMESPACE, Functions
+from infra.options import Options
 from infra.queues import Queues
 from infra.storage import Storage
-from infra.switches import Switches
 
 #: A task that waits for so long is one that nobody takes, seconds.
 OLD_SECONDS: Final = 300
@@ -34,19 +34,19 @@ class Monitoring(Construct):
         self,
         scope: Construct,
         name: str,
-        switches: Switches,
+        options: Options,
         storage: Storage,
         queues: Queues,
         functions: Functions,
         api: Api,
     ) -> None:
         super().__init__(scope, name)
-        self._switches = switches
+        self._options = options
         self._storage = storage
         self._queues = queues
         self._functions = functions
         self._api = api
-        self._topic = self._told() if switches.alarm_email else None
+        self._topic = self._told() if options.alarm_email else None
         self.alarms = self._alarms()
         self._dashboard()
 
@@ -54,12 +54,12 @@ class Monitoring(Construct):
         topic = sns.Topic(
             self,
             "Alarms",
-            topic_name=f"{self._switches.stack}-alarms",
+            topic_name=f"{self._options.stack}-alarms",
             master_key=self._storage.key,
             enforce_ssl=True,
         )
         self._let_alarms_tell(topic)
-        topic.add_subscription(subscriptions.EmailSubscription(self._switches.alarm_email))
+        topic.add_subscription(subscriptions.EmailSubscription(self._options.alarm_email))
         return topic
 
     def _let_alarms_tell(self, topic: sns.Topic) -> None:
@@ -124,11 +124,11 @@ class Monitoring(Construct):
     def _alarm(
         self, name: str, says: str, metric: cloudwatch.IMetric, at: float, *, of: int = 1
     ) -> cloudwatch.Alarm:
-        """Nothing to see is fine: what is idle sends no metrics."""
+        """Return the alarm's settings. Missing data is fine: an idle stack sends no metrics."""
         alarm = cloudwatch.Alarm(
             self,
             name,
-            alarm_name=f"{self._switches.stack}-{name}",
+            alarm_name=f"{self._options.stack}-{name}",
             alarm_description=says,
             metric=metric,
             threshold=at,
@@ -142,7 +142,9 @@ class Monitoring(Construct):
         return alarm
 
     def _dead_letters(self) -> cloudwatch.IMetric:
-        """Those handed out: they are handled within seconds, so that their depth is never seen."""
+        """
+        Return those handed out: they are handled within seconds, so that their depth is never seen.
+        """
         return self._queues.dead_letters.metric_number_of_messages_received(
             statistic="Sum", period=_FIVE_MINUTES
         )
@@ -151,7 +153,7 @@ class Monitoring(Construct):
         return cloudwatch.Metric(
             namespace="AWS/ApiGateway",
             metric_name=name,
-            dimensions_map={"ApiName": self._switches.stack, "Stage": STAGE},
+            dimensions_map={"ApiName": self._options.stack, "Stage": STAGE},
             statistic=statistic,
             period=period,
         )
@@ -160,7 +162,7 @@ class Monitoring(Construct):
         dashboard = cloudwatch.Dashboard(
             self,
             "Dashboard",
-            dashboard_name=self._switches.stack,
+            dashboard_name=self._options.stack,
             default_interval=Duration.hours(3),
         )
         dashboard.add_widgets(cloudwatch.AlarmStatusWidget(alarms=self.alarms, width=24, height=2))
@@ -168,7 +170,7 @@ class Monitoring(Construct):
             dashboard.add_widgets(*row)
 
     def _belt(self) -> Sequence[cloudwatch.IWidget]:
-        """What waits, and who works."""
+        """Return what waits, and who works."""
         return [
             _graph("Waiting, by model and tier", [self._queues_by("NumberOfMessagesVisible")]),
             _graph("Oldest message, s", [self._queues_by("AgeOfOldestMessage")]),
@@ -179,7 +181,7 @@ class Monitoring(Construct):
         ]
 
     def _answers(self) -> Sequence[cloudwatch.IWidget]:
-        """How fast, and how often not at all."""
+        """Return how fast, and how often not at all."""
         return [
             _graph("First token, ms", _percentiles("FirstTokenMilliseconds")),
             _graph("Whole answer, ms", _percentiles("TotalMilliseconds")),
@@ -191,7 +193,7 @@ class Monitoring(Construct):
         ]
 
     def _costs(self) -> Sequence[cloudwatch.IWidget]:
-        """What the bill is made of: waiting functions first, then writes of chunks."""
+        """Return what the bill is made of: waiting functions first, then writes of chunks."""
         functions, storage = self._functions, self._storage
         running = [
             function.metric("ConcurrentExecutions", statistic="Maximum", label=label)
@@ -215,8 +217,10 @@ class Monitoring(Construct):
         ]
 
     def _queues_by(self, name: str) -> cloudwatch.IMetric:
-        """Of every queue that there is when somebody looks: providers bring further models."""
-        words = " AND ".join(f"QueueName={word}" for word in self._switches.stack.split("-"))
+        """
+        Return the sum over all queues of the moment: providers bring further models.
+        """
+        words = " AND ".join(f"QueueName={word}" for word in self._options.stack.split("-"))
         return cloudwatch.MathExpression(
             expression=(
                 f"SEARCH('{{AWS/SQS,QueueName}} MetricName=\"Approximate{name}\" AND {words}', "
@@ -238,7 +242,7 @@ def _percentiles(name: str) -> list[cloudwatch.IMetric]:
 
 
 def _each(name: str, dimension: str, statistic: str) -> cloudwatch.IMetric:
-    """A line for each value of the dimension."""
+    """Return a line for each value of the dimension."""
     return cloudwatch.MathExpression(
         expression=(
             f"SEARCH('{{{NAMESPACE},{dimension}}} MetricName=\"{name}\"', '{statistic}', 300)"

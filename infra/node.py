@@ -24,7 +24,7 @@ PROGRAMS: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 def command(program: str, *arguments: str) -> list[str]:
-    """The command that runs ``program``."""
+    """Return the command that runs ``program``."""
     return [str(NODE), *PROGRAMS[program], *arguments]
 
 

@@ -19,7 +19,7 @@ from inferline.aws.sqs import (
 )
 from inferline.settings import Settings
 from inferline.tasks.task import TIERS, Tier
-from infra.switches import Switches
+from infra.options import Options
 
 #: How long the function for dead letters has, with its retries, before one is handed out again.
 DEAD_HIDDEN_SECONDS = 180
@@ -28,24 +28,24 @@ DEAD_HIDDEN_SECONDS = 180
 class Queues(Construct):
     """The queues of the declared models, and the dead letters."""
 
-    def __init__(self, scope: Construct, name: str, switches: Switches, key: kms.IKey) -> None:
+    def __init__(self, scope: Construct, name: str, options: Options, key: kms.IKey) -> None:
         super().__init__(scope, name)
         self._key = key
-        self._seconds_kept = switches.queue_seconds_kept
+        self._seconds_kept = options.queue_seconds_kept
         self.dead_letters = sqs.Queue(
             self,
             "DeadLetters",
-            queue_name=dead_letter_name(switches.stack),
-            retention_period=Duration.seconds(switches.dead_letter_seconds_kept),
+            queue_name=dead_letter_name(options.stack),
+            retention_period=Duration.seconds(options.dead_letter_seconds_kept),
             visibility_timeout=Duration.seconds(DEAD_HIDDEN_SECONDS),
             encryption=sqs.QueueEncryption.KMS,
             encryption_master_key=key,
             data_key_reuse=Duration.seconds(KEY_REUSE_SECONDS),
             enforce_ssl=True,
         )
-        for model in switches.models:
+        for model in options.models:
             for tier in TIERS:
-                self._queue(queue_name(switches.stack, model, tier), tier)
+                self._queue(queue_name(options.stack, model, tier), tier)
 
     def _queue(self, name: str, tier: Tier) -> None:
         sqs.Queue(

@@ -38,7 +38,7 @@ class Rights:
     bodies: Sequence[str] = ()
 
     def statements(self, storage: Storage, queues: Queues) -> list[iam.PolicyStatement]:
-        """The rights as statements, one for each noun and one for the key."""
+        """Return the rights as statements, one for each noun and one for the key."""
         stack = storage.stack_name
         live, ended = (f"{storage.tasks.table_arn}/index/{name}" for name in (LIVE_KEY, ENDED_KEY))
         granted = [
@@ -49,18 +49,18 @@ class Rights:
             ("DeadLetters", "sqs", self.dead_letters, [queues.dead_letters.queue_arn]),
             ("Bodies", "s3", self.bodies, [storage.bodies.arn_for_objects("*")]),
         ]
-        found = [
+        policies = [
             iam.PolicyStatement(
                 sid=sid, actions=[f"{service}:{action}" for action in actions], resources=resources
             )
             for sid, service, actions, resources in granted
             if actions
         ]
-        found += [_rows(storage, kind, actions) for kind, actions in self.registry.items()]
+        policies += [_rows(storage, kind, actions) for kind, actions in self.registry.items()]
         services = {service for _, service, actions, _ in granted if actions}
         services |= {"dynamodb"} if self.registry else set()
         actions = KEY_ACTIONS if self._writes() else KEY_TO_READ
-        return [*found, through_services(storage, actions, sorted(services))] if found else []
+        return [*policies, through_services(storage, actions, sorted(services))] if policies else []
 
     def _writes(self) -> bool:
         registry = (action for actions in self.registry.values() for action in actions)
@@ -71,7 +71,7 @@ class Rights:
 def through_services(
     storage: Storage, actions: Sequence[str], services: Sequence[str]
 ) -> iam.PolicyStatement:
-    """The use of the key that ``services`` make of it for their caller, and no other."""
+    """Return the use of the key that ``services`` make of it for their caller, and no other."""
     return iam.PolicyStatement(
         sid="Key",
         actions=list(actions),
@@ -99,6 +99,6 @@ def _rows(storage: Storage, kind: str, actions: Sequence[str]) -> iam.PolicyStat
 
 
 def queue_arns(stack: str) -> list[str]:
-    """The ARNs that the queues of all models have, and no other queue of the stack."""
+    """Return the ARNs that the queues of all models have, and no other queue of the stack."""
     place = f"arn:{Aws.PARTITION}:sqs:{Aws.REGION}:{Aws.ACCOUNT_ID}"
     return [f"{place}:{stack}-*-{tier}" for tier in TIERS]

@@ -11,17 +11,17 @@ from constructs import Construct
 
 from inferline.aws.dynamodb.task_rows import ENDED_FIELDS, ENDED_KEY, LIVE_KEY
 from inferline.aws.lending import KEY_ACTIONS
-from infra.switches import Switches
+from infra.options import Options
 
 
 class Storage(Construct):
     """The key, both tables and the bucket."""
 
-    def __init__(self, scope: Construct, name: str, switches: Switches) -> None:
+    def __init__(self, scope: Construct, name: str, options: Options) -> None:
         super().__init__(scope, name)
-        self._switches = switches
-        self.stack_name = switches.stack
-        self._kept = RemovalPolicy.RETAIN if switches.protect else RemovalPolicy.DESTROY
+        self._options = options
+        self.stack_name = options.stack
+        self._kept = RemovalPolicy.RETAIN if options.protect else RemovalPolicy.DESTROY
         self.key = self._key()
         # Short-lived, and a backup would keep prompts that are long deleted.
         self.tasks = self._table("tasks", backups=False)
@@ -41,7 +41,7 @@ class Storage(Construct):
         self.bodies = self._bodies()
 
     def _key(self) -> kms.Key:
-        stack = self._switches.stack
+        stack = self._options.stack
         key = kms.Key(
             self,
             "Key",
@@ -67,7 +67,7 @@ class Storage(Construct):
         return dynamodb.Table(
             self,
             noun.capitalize(),
-            table_name=f"{self._switches.stack}-{noun}",
+            table_name=f"{self._options.stack}-{noun}",
             partition_key=dynamodb.Attribute(name="pk", type=dynamodb.AttributeType.STRING),
             sort_key=dynamodb.Attribute(name="sk", type=dynamodb.AttributeType.STRING),
             billing_mode=dynamodb.BillingMode.PAY_PER_REQUEST,
@@ -77,7 +77,7 @@ class Storage(Construct):
             point_in_time_recovery_specification=dynamodb.PointInTimeRecoverySpecification(
                 point_in_time_recovery_enabled=backups
             ),
-            deletion_protection=self._switches.protect,
+            deletion_protection=self._options.protect,
             removal_policy=self._kept,
         )
 
@@ -85,7 +85,7 @@ class Storage(Construct):
         return s3.Bucket(
             self,
             "Bodies",
-            bucket_name=f"{self._switches.stack}-bodies-{Aws.ACCOUNT_ID}-{Stack.of(self).region}",
+            bucket_name=f"{self._options.stack}-bodies-{Aws.ACCOUNT_ID}-{Stack.of(self).region}",
             encryption=s3.BucketEncryption.KMS,
             encryption_key=self.key,
             bucket_key_enabled=True,
@@ -96,7 +96,7 @@ class Storage(Construct):
             lifecycle_rules=[
                 s3.LifecycleRule(
                     id="short",
-                    expiration=Duration.days(self._switches.body_days_kept),
+                    expiration=Duration.days(self._options.body_days_kept),
                     abort_incomplete_multipart_upload_after=Duration.days(1),
                 )
             ],

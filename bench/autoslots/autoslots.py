@@ -90,6 +90,6 @@ async def _story(start: Start, name: str, *, quick: bool) -> Found:
     )
 
 
-async def _beside(found: Sequence[Awaitable[Run]], fixed: Sequence[Awaitable[Run]]) -> Found:
-    runs = await asyncio.gather(*found, *fixed)
-    return {"found": runs[: len(found)], "fixed": runs[len(found) :]}
+async def _beside(runs: Sequence[Awaitable[Run]], fixed: Sequence[Awaitable[Run]]) -> Found:
+    runs = await asyncio.gather(*runs, *fixed)
+    return {"found": runs[: len(runs)], "fixed": runs[len(runs) :]}

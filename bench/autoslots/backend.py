@@ -48,12 +48,12 @@ def app(engine: Engine) -> web.Application:
             }
         )
 
-    found = web.Application()
-    found.router.add_post("/v1/chat/completions", answer)
-    found.router.add_get("/v1/models", models)
-    found.router.add_get("/health", health)
-    found.router.add_get("/_bench/made", made)
-    return found
+    served = web.Application()
+    served.router.add_post("/v1/chat/completions", answer)
+    served.router.add_get("/v1/models", models)
+    served.router.add_get("/health", health)
+    served.router.add_get("/_bench/made", made)
+    return served
 
 
 async def serve(engine: Engine, port: int) -> None:

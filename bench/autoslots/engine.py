@@ -35,18 +35,18 @@ class Shape:
 
 
 def sharing(knee: int, rate: float = 5.0) -> Shape:
-    """A hard knee: from there on the tasks share what there is."""
+    """Return a hard knee: from there on the tasks share what there is."""
     return Shape(speed=lambda n: rate * min(1.0, knee / n))
 
 
 def queueing(knee: int, rate: float = 5.0, tokens: float = 30.0) -> Shape:
-    """A hard knee: from there on the tasks wait inside, first come first served."""
+    """Return a hard knee: from there on the tasks wait inside, first come first served."""
     return Shape(speed=lambda n: rate, running_max=knee, tokens=tokens)
 
 
 def gradual(half: int, most: float, first: float, crowd: int) -> Shape:
     """
-    As the batch of a GPU: of ``most`` tokens a second, ``half`` tasks at once get the half.
+    Return as the batch of a GPU: of ``most`` tokens a second, ``half`` tasks at once get the half.
 
     A prompt takes ``first`` seconds alone, and as much again for each ``crowd`` tasks.
     """
@@ -85,7 +85,7 @@ class Engine:
 
     @property
     def waiting(self) -> int:
-        """How many wait inside."""
+        """Return how many wait inside."""
         return sum(not turn.done() for turn in self._turns)
 
     def become(self, shape: Shape) -> None:
@@ -151,5 +151,5 @@ class Engine:
 
 
 def _lognormal(chance: random.Random, sigma: float) -> float:
-    """A number of mean 1."""
+    """Return a number of mean 1."""
     return chance.lognormvariate(-(sigma**2) / 2, sigma)

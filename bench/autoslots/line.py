@@ -15,7 +15,8 @@ from bench.overload.line import Distance, FarQueue, FarStore
 from bench.sim import virtual_time
 from bench.sim.virtual_time import VirtualClock
 from inferline.fleet.enrolment import Enrolment, Faster, Grant, OfferedModel, Terms
-from inferline.memory.tasks import MemoryBodies, MemoryQueue
+from inferline.memory.bodies import MemoryBodies
+from inferline.memory.queue import MemoryQueue
 from inferline.names import slug
 from inferline.settings import Settings as GatewaySettings
 from inferline.tasks.queue import Message
@@ -25,7 +26,7 @@ from inferline_provider.backend.capacity import UNKNOWN, Room
 from inferline_provider.backend.client import BackendClient
 from inferline_provider.backend.health import BackendHealth
 from inferline_provider.enrolment import GrantedCredentials
-from inferline_provider.settings import Settings
+from inferline_provider.settings import ProviderSettings
 from inferline_provider.stopping import Stopping
 
 MODEL = "bench-model"
@@ -48,7 +49,7 @@ class Server(BackendClient):
         self._tells = tells
 
     async def check(self) -> None:
-        """It is always well."""
+        """Report the backend well, always."""
 
     async def models(self) -> list[OfferedModel]:
         return [OfferedModel(id=MODEL)]
@@ -95,11 +96,11 @@ class _Door:
     #: Who else has the model and is faster, as it tells.
     faster: Mapping[str, Faster]
     #: When each enrolment came, and what it told.
-    told: list[tuple[float, Enrolment]] = field(default_factory=list)
+    enrolments: list[tuple[float, Enrolment]] = field(default_factory=list)
 
-    async def enrol(self, told: Enrolment) -> Grant:
-        self.told.append((asyncio.get_running_loop().time(), told))
-        queues = {model.id: dict(await self.queue.make(model.id)) for model in told.models}
+    async def enrol(self, enrolment: Enrolment) -> Grant:
+        self.enrolments.append((asyncio.get_running_loop().time(), enrolment))
+        queues = {model.id: dict(await self.queue.make(model.id)) for model in enrolment.models}
         return Grant(
             queues=queues,
             tasks_table="",
@@ -155,7 +156,7 @@ class Line:
         await serving
 
     def _provider(self) -> provider.ProviderProcess:
-        chosen = Settings(
+        chosen = ProviderSettings(
             base_url="",
             backend="",
             id="p",

@@ -30,19 +30,19 @@ LOOK_SECONDS = 1.0
 
 
 async def measure(load: Loader, *, quick: bool) -> list[dict[str, Any]]:
-    """A run for each number that is set, and one in which it is found."""
-    found, seconds_found = [], FOUND_SECONDS_QUICK if quick else FOUND_SECONDS
+    """Return a run for each number that is set, and one in which it is found."""
+    results, seconds_found = [], FOUND_SECONDS_QUICK if quick else FOUND_SECONDS
     for slots in (*FIXED_QUICK, None) if quick else (*FIXED, None):
         async with backend() as url, inferline(url, slots=slots) as ours:
-            progress(f"real: {slots or 'found'}")
+            progress(f"real: {slots or 'results'}")
             seconds = FIXED_SECONDS if slots else seconds_found
-            found.append({"slots": slots, **await _run(load, ours.url, url, seconds)})
-    return found
+            results.append({"slots": slots, **await _run(load, ours.url, url, seconds)})
+    return results
 
 
 @asynccontextmanager
 async def backend() -> AsyncIterator[str]:
-    """The engine as a process."""
+    """Yield the engine as a process."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     flags = ("--port", str(port), "--knee", str(KNEE), "--tokens-per-second", str(PER_SECOND))
@@ -57,11 +57,11 @@ async def _run(load: Loader, url: str, backend_url: str, seconds: float) -> dict
     following = asyncio.create_task(_follow(f"{url}/v1/providers", limits))
     await load.run(url, body(stream=True), STREAMS, seconds=seconds, spread=1.0)
     following.cancel()
-    told = await _get(f"{backend_url}/_bench/made")
-    made = {int(at): count for at, count in told["made"].items()}
+    counts = await _get(f"{backend_url}/_bench/made")
+    made = {int(at): count for at, count in counts["made"].items()}
     return {
         "made": [made.get(int(begun) + at, 0) for at in range(round(seconds))],
-        "firsts": [[round(at - begun, 1), round(took, 2)] for at, took in told["firsts"]],
+        "firsts": [[round(at - begun, 1), round(took, 2)] for at, took in counts["firsts"]],
         "limits": limits,
     }
 
@@ -71,9 +71,9 @@ async def _follow(url: str, limits: list[tuple[float, int]]) -> None:
     clock = asyncio.get_running_loop().time
     begun = clock()
     while True:
-        (told,) = (await _get(url))["data"]
-        if not limits or limits[-1][1] != told["slots"]:
-            limits.append((round(clock() - begun, 1), told["slots"]))
+        (provider,) = (await _get(url))["data"]
+        if not limits or limits[-1][1] != provider["slots"]:
+            limits.append((round(clock() - begun, 1), provider["slots"]))
         await asyncio.sleep(LOOK_SECONDS)
 
 
@@ -83,7 +83,7 @@ async def _get(url: str) -> Any:
 
 
 def table(runs: list[dict[str, Any]]) -> Table:
-    """The numbers that were set, and what was found."""
+    """Return the numbers that were set, and what was found."""
     most, rows = max(_rate(run) for run in runs if run["slots"]), []
     for run in runs:
         begin, limits = _begin(run), [limit for _, limit in run["limits"]]
@@ -103,7 +103,9 @@ def table(runs: list[dict[str, Any]]) -> Table:
 
 
 def goals(runs: list[dict[str, Any]], near: float) -> list[Goal]:
-    """Whether as much is done with the slots that are found as with the best that are set."""
+    """
+    Return whether as much is done with the slots that are found as with the best that are set.
+    """
     most = max(_rate(run) for run in runs if run["slots"])
     return [
         Goal(

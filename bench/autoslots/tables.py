@@ -49,22 +49,22 @@ def rate(run: Run, begin: float, end: float | None = None) -> float:
 
 
 def firsts(runs: Iterable[Run], begin: float, end: float = float("inf")) -> Counter[float]:
-    """How often a first token took how long, seconds."""
+    """Return how often a first token took how long, seconds."""
     counts = Counter[float]()
     for run in runs:
-        for number, told in enumerate(run["firsts"]):
+        for number, histogram in enumerate(run["firsts"]):
             if begin <= number * FIRSTS_SECONDS < end:
-                counts.update({float(seconds): count for seconds, count in told.items()})
+                counts.update({float(seconds): count for seconds, count in histogram.items()})
     return counts
 
 
 def late(counts: Mapping[float, int]) -> float:
-    """The time to the first token that 95 of 100 keep; 0 when there was none."""
+    """Return the time to the first token that 95 of 100 keep; 0 when there was none."""
     return percentile_of(counts, 1 - LATE_SHARE) if counts else 0.0
 
 
 def swept(fixed: Sequence[Run], begin: float = FILLED_AT) -> dict[int, tuple[float, float]]:
-    """What each number of slots that was set does, and its first token's p95."""
+    """Return what each number of slots that was set does, and its first token's p95."""
     by_slots: dict[int, list[Run]] = {}
     for run in fixed:
         by_slots.setdefault(run["slots"], []).append(run)
@@ -75,14 +75,14 @@ def swept(fixed: Sequence[Run], begin: float = FILLED_AT) -> dict[int, tuple[flo
 
 
 def best(fixed: Sequence[Run]) -> int:
-    """The number that does most of those that keep the bound; of all, if none does."""
-    told = swept(fixed)
-    kept = [slots for slots, (_, first) in told.items() if first <= BOUND] or list(told)
-    return max(kept, key=lambda slots: told[slots][0])
+    """Return the number that does most of those that keep the bound; of all, if none does."""
+    rates = swept(fixed)
+    kept = [slots for slots, (_, first) in rates.items() if first <= BOUND] or list(rates)
+    return max(kept, key=lambda slots: rates[slots][0])
 
 
 def reached(run: Run, least: float, begin: float = 0.0, end: float | None = None) -> int | None:
-    """How long it took until as much was done as ``least`` for a minute, seconds."""
+    """Return how long it took until as much was done as ``least`` for a minute, seconds."""
     last = (len(run["made"]) * MADE_SECONDS if end is None else end) - WINDOW_SECONDS
     for at in range(round(begin), round(last) + 1, MADE_SECONDS):
         if rate(run, at, at + WINDOW_SECONDS) >= least:
@@ -91,7 +91,7 @@ def reached(run: Run, least: float, begin: float = 0.0, end: float | None = None
 
 
 def slots_of(run: Run, begin: float, end: float) -> float:
-    """How many slots there were, on average."""
+    """Return how many slots there were, on average."""
     ends = [*(at for at, _ in run["limits"][1:]), end]
     spans = [
         (max(0.0, min(end, until) - max(begin, at)), limit)
@@ -105,17 +105,21 @@ def _seconds(run: Run) -> float:
 
 
 def _goals(scenes: dict[str, Found]) -> list[Goal]:
-    """Of each scene whether as much is done as with the best, and whether first tokens keep up."""
-    told = []
+    """
+    Return of each scene whether as much is done as with the best, and whether first tokens keep up.
+    """
+    goals_of_scenes = []
     for name, runs in scenes.items():
         done, _ = swept(runs["fixed"])[best(runs["fixed"])]
         share = mean(rate(run, SETTLED_AT) / done for run in runs["found"])
         wanted = f">= {NEAR:.0%} of the best set"
-        told.append(Goal(f"throughput, {name}", wanted, f"{share:.1%}", share >= NEAR))
+        goals_of_scenes.append(Goal(f"throughput, {name}", wanted, f"{share:.1%}", share >= NEAR))
         first = late(firsts(runs["found"], SETTLED_AT))
         wanted = f"<= {BOUND:g} s"
-        told.append(Goal(f"first token p95, {name}", wanted, f"{first:.2f} s", first <= BOUND))
-    return told
+        goals_of_scenes.append(
+            Goal(f"first token p95, {name}", wanted, f"{first:.2f} s", first <= BOUND)
+        )
+    return goals_of_scenes
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,41 +133,41 @@ class _Span:
 
     @property
     def half(self) -> float:
-        """From when on what was found is to be as good."""
+        """Return from when on what was found is to be as good."""
         return (self.begin + self.end) / 2
 
 
 def _spans(name: str, runs: Found) -> list[_Span]:
-    found, story = [], STORIES[name]
+    spans, story = [], STORIES[name]
     for (begin, knee), (end, _) in pairwise([*story.knees.items(), (story.seconds, 0)]):
         if knee:
-            told = swept([run for run in runs["fixed"] if run["slots"] in (knee, knee + 1)])
-            found.append(_Span(begin, end, knee, max(done for done, _ in told.values())))
-    return found
+            rates = swept([run for run in runs["fixed"] if run["slots"] in (knee, knee + 1)])
+            spans.append(_Span(begin, end, knee, max(done for done, _ in rates.values())))
+    return spans
 
 
 def _story_goals(stories: dict[str, Found]) -> list[Goal]:
-    told = []
+    story_goals = []
     for name, runs in stories.items():
         for span in _spans(name, runs):
-            found = [rate(run, span.half, span.end) / span.done for run in runs["found"]]
+            shares = [rate(run, span.half, span.end) / span.done for run in runs["found"]]
             what = f"throughput, {name}, {span.knee} from {span.begin:g} s"
             wanted = f">= {NEAR:.0%} in the second half"
-            told.append(Goal(what, wanted, f"{mean(found):.1%}", mean(found) >= NEAR))
-    return told
+            story_goals.append(Goal(what, wanted, f"{mean(shares):.1%}", mean(shares) >= NEAR))
+    return story_goals
 
 
 def _scene_table(scenes: dict[str, Found]) -> Table:
     rows = []
     for name, runs in scenes.items():
-        slots, found = best(runs["fixed"]), runs["found"]
+        slots, own_runs = best(runs["fixed"]), runs["found"]
         done, _ = swept(runs["fixed"])[slots]
-        shares = [rate(run, SETTLED_AT) / done for run in found]
-        counts = [slots_of(run, SETTLED_AT, _seconds(run)) for run in found]
+        shares = [rate(run, SETTLED_AT) / done for run in own_runs]
+        counts = [slots_of(run, SETTLED_AT, _seconds(run)) for run in own_runs]
         row = [name, f"{slots}", f"{mean(counts):.1f} ({min(counts):.1f} to {max(counts):.1f})"]
-        row += [_share(shares), f"{late(firsts(found, SETTLED_AT)):.2f}"]
-        row += [_times([reached(run, NEAR * done) for run in found])]
-        row += [f"{100 * mean(rate(run, 0) / done for run in found):.0f} %", f"{len(found)}"]
+        row += [_share(shares), f"{late(firsts(own_runs, SETTLED_AT)):.2f}"]
+        row += [_times([reached(run, NEAR * done) for run in own_runs])]
+        row += [f"{100 * mean(rate(run, 0) / done for run in own_runs):.0f} %", f"{len(own_runs)}"]
         rows.append(row)
     head = ["", "best set", "found (runs)", "throughput (worst run)", "p95, s", "near after, s"]
     return Table(
@@ -199,19 +203,19 @@ def _story_table(stories: dict[str, Found]) -> Table:
     rows = []
     for name, runs in stories.items():
         for span in _spans(name, runs):
-            begin, half, end, found = span.begin, span.half, span.end, runs["found"]
+            begin, half, end, own_runs = span.begin, span.half, span.end, runs["found"]
             row = [name if begin == 0 else "", f"{begin:g} s: {span.knee}"]
-            row += [_times([reached(run, NEAR * span.done, begin, end) for run in found])]
-            row += [_share([rate(run, half, end) / span.done for run in found])]
-            row += [f"{mean(slots_of(run, half, end) for run in found):.1f}"]
-            rows.append([*row, f"{late(firsts(found, half, end)):.2f}", f"{len(found)}"])
+            row += [_times([reached(run, NEAR * span.done, begin, end) for run in own_runs])]
+            row += [_share([rate(run, half, end) / span.done for run in own_runs])]
+            row += [f"{mean(slots_of(run, half, end) for run in own_runs):.1f}"]
+            rows.append([*row, f"{late(firsts(own_runs, half, end)):.2f}", f"{len(own_runs)}"])
     head = ["", "from, knee", "near after, s", "second half (worst run)", "slots", "p95, s", "runs"]
     note = "The same while the backend or the load changes. The best is that of the knee of now."
     return Table("Automatic slots when something changes", head, rows, note)
 
 
 def _charts(scenes: dict[str, Found], stories: dict[str, Found]) -> list[Chart]:
-    """The first run of each."""
+    """Return the first run of each."""
     shares = {}
     for name, runs in scenes.items():
         done, _ = swept(runs["fixed"])[best(runs["fixed"])]
@@ -220,14 +224,14 @@ def _charts(scenes: dict[str, Found], stories: dict[str, Found]) -> list[Chart]:
             (at * MADE_SECONDS / 60, count / MADE_SECONDS / done) for at, count in enumerate(made)
         ]
     title = "Throughput from one slot on; 1 is the best number that can be set"
-    found = [Chart(title, "minutes", "", shares)]
-    for title, those in (
+    charts = [Chart(title, "minutes", "", shares)]
+    for title, group in (
         ("Slots over time", scenes),
         ("Slots over time, when something changes", stories),
     ):
-        limits = {name: _steps(runs["found"][0]["limits"]) for name, runs in those.items()}
-        found.append(Chart(title, "minutes", "slots", limits, y_log=True))
-    return found
+        limits = {name: _steps(runs["found"][0]["limits"]) for name, runs in group.items()}
+        charts.append(Chart(title, "minutes", "slots", limits, y_log=True))
+    return charts
 
 
 def _share(shares: Sequence[float]) -> str:

@@ -45,7 +45,7 @@ from inferline.aws.dynamodb.registry import DynamoRegistry
 from inferline.aws.dynamodb.tasks import DynamoTaskStore
 from inferline.aws.sqs import KEY_REUSE_SECONDS
 from inferline.maintenance.sweep import Sweep
-from inferline.memory.tasks import MemoryQueue
+from inferline.memory.queue import MemoryQueue
 from inferline.settings import Settings
 from inferline.usage.ledger import Entry
 

@@ -16,8 +16,8 @@ from bench.sim.far import FarQueue, FarStore
 from bench.sim.virtual_line import Door, HealthyServer, Response, line, office, provide
 from bench.sim.virtual_time import VirtualClock
 from inferline.fleet.enrolment import Enrolment, Grant, OfferedModel
+from inferline.memory.bodies import MemoryBodies
 from inferline.memory.registry import MemoryRegistry
-from inferline.memory.tasks import MemoryBodies
 from inferline.settings import Settings
 from inferline.validation import payload
 from inferline_provider import settings
@@ -103,7 +103,9 @@ class World:
         await asyncio.gather(*providers)
 
     async def _provide(self, number: int, host: Host, stopping: Stopping) -> None:
-        chosen = settings.Settings(base_url="", backend="", id=f"p{number}", slots=host.slots)
+        chosen = settings.ProviderSettings(
+            base_url="", backend="", id=f"p{number}", slots=host.slots
+        )
         await provide(chosen, Server(self, number), self, self._door, stopping)
 
     async def _play(self, trace: Trace, first: int) -> None:

@@ -47,7 +47,7 @@ def _step(seconds: float) -> str:
 
 
 def pooled(runs: Iterable[Raw]) -> Raw:
-    """Return several runs as one."""
+    """Merge several runs into one."""
     sums: Raw = {}
     for run in runs:
         for name, value in run.items():
@@ -100,7 +100,7 @@ class Found:
         return self.waited.until[-1]
 
     def share(self, what: str) -> str:
-        """Return so many of its requests."""
+        """Return a count as a share of the requests, in per cent."""
         return f"{100 * self.raw[what] / self.count:.1f} %"
 
     @property

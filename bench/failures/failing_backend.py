@@ -190,7 +190,7 @@ class Server:
         return self._continues and model != UNCONTINUED
 
     async def _template(self, request: web.Request) -> web.Response:
-        """Return as llama.cpp tells what becomes of a chat."""
+        """Return a chat as a prompt, in the form of llama.cpp's /apply-template."""
         body = await request.json()
         if not self._can_continue(body["model"]):
             return error(404, "There is no such route.", "not_found")

@@ -133,7 +133,7 @@ def _kept(seen: Seen) -> Raw:
 
 
 def _reply(reply: Reply) -> Raw:
-    """Return for the file: the whole answer, which many are, is kept as nothing."""
+    """Return the reply for the file: a whole answer, which most are, is kept as nothing."""
     return {**asdict(reply), "text": None if reply.text == WHOLE else reply.text}
 
 

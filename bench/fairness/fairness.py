@@ -46,7 +46,7 @@ class Scene:
         object.__setattr__(self, "lights", frozenset(one.name for one in self.light))
 
     def trace(self, seed: int, count: int) -> Trace:
-        """Return about so many requests of the light tenant, after those that are not counted."""
+        """Return a trace with about so many counted requests of the light tenant."""
         rate = self.load * sum(self.hosts) / self.mean
         seconds = SETTLE_SECONDS + self.part * count / rate
         return make(

@@ -20,8 +20,8 @@ from bench.sim.virtual_time import VirtualClock
 from inferline.accounts.caller import Caller
 from inferline.errors import QueueFull
 from inferline.fleet.enrolment import OfferedModel
+from inferline.memory.bodies import MemoryBodies
 from inferline.memory.registry import MemoryRegistry
-from inferline.memory.tasks import MemoryBodies
 from inferline.settings import Settings
 from inferline.tasks.queue import Depth
 from inferline.validation import payload
@@ -149,7 +149,7 @@ class World:
 
     async def _provide(self, number: int, stopping: Stopping) -> None:
         slots = self.trace.hosts[number]
-        chosen = settings.Settings(base_url="", backend="", id=f"p{number}", slots=slots)
+        chosen = settings.ProviderSettings(base_url="", backend="", id=f"p{number}", slots=slots)
         await provide(chosen, Server(self), self, self._door, stopping)
 
     async def _play(self, trace: Trace, first: int, waited_for: frozenset[str]) -> None:

@@ -37,7 +37,7 @@ from inferline.gateway.routes.control import Office
 from inferline.gateway.routes.overview import Overview
 from inferline.gateway.submit.submission import Line
 from inferline.maintenance.sweep import Sweep
-from inferline.memory.tasks import MemoryBodies
+from inferline.memory.bodies import MemoryBodies
 from inferline.settings import Settings
 from inferline.tasks.task import Task
 from inferline.usage.minutes import FLUSH_SECONDS, MinuteLedger
@@ -163,7 +163,7 @@ class World:
         """Do what `inferline_provider.provider.run` does, with nothing to connect to."""
         purpose.set("provider")
         server = Server(self.served[number], random.Random(number))
-        chosen = provider_settings.Settings(
+        chosen = provider_settings.ProviderSettings(
             base_url="", backend="", id=_name(number), slots=SLOTS, drain_seconds=0.1
         )
         await provide(chosen, server, Stores(self), _Door(self, number), stopping)

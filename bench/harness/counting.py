@@ -72,7 +72,7 @@ class Tally:
 
     @classmethod
     def of(cls, raw: Mapping[str, Any]) -> Self:
-        """Return from the file."""
+        """Return the tally from a file's content."""
         return cls(Counter(raw["calls"]), *(raw[name] for name in _NUMBERS))
 
     def raw(self) -> dict[str, Any]:

@@ -100,7 +100,7 @@ class Loader:
 
     async def held(self) -> dict[str, int]:
         """
-        Return of the streams that are held: how many are ``open``, their ``tokens`` and ``pieces``.
+        Return how many held streams are ``open``, and their ``tokens`` and ``pieces``.
         """
         return await self._do(do="told")
 

@@ -74,7 +74,7 @@ async def _lane(client: AwsClient, number: int, tries: int) -> Times:
 
 
 def merged(probes: Sequence[Times]) -> Times:
-    """Return several probes as one."""
+    """Merge several probes into one."""
     sums: Times = {}
     for times in probes:
         for what, samples in times.items():

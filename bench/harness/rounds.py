@@ -33,7 +33,7 @@ class Runs:
 
     @classmethod
     def of(cls, raw: Mapping[str, Any]) -> Runs:
-        """Return from the file."""
+        """Return the runs from a file's content."""
         return cls([Block(**block) for block in raw["blocks"]], raw["cpu_ms"])
 
     @property

@@ -19,8 +19,10 @@ from bench.sim.virtual_time import VirtualClock
 from inferline.errors import QueueFull
 from inferline.fleet.enrolment import OfferedModel
 from inferline.gateway.submit.submission import Line
+from inferline.memory.bodies import MemoryBodies
+from inferline.memory.queue import MemoryQueue
 from inferline.memory.registry import MemoryRegistry
-from inferline.memory.tasks import MemoryBodies, MemoryQueue, MemoryStore
+from inferline.memory.tasks import MemoryStore
 from inferline.settings import Settings
 from inferline.tasks.queue import Delivery, Depth, Message
 from inferline.tasks.store import AttemptOutcome, Claimed, Refused
@@ -188,7 +190,7 @@ class World:
     async def _provide(self, number: int, stopping: Stopping) -> None:
         server = Server(self.trace, [f"model-{n}" for n in range(1 + self._models)])
         self.servers.append(server)
-        chosen = settings.Settings(
+        chosen = settings.ProviderSettings(
             base_url="", backend="", id=f"p{number}", slots=self.trace.slots // self.providers
         )
         door = Door(office(self.lines[0], self.registry, self.queue))

@@ -1,4 +1,4 @@
-"""DynamoDB's conditions and updates, as far as InferLine writes them, on marshalled items."""
+"""DynamoDB's conditions and updates, in the forms that InferLine uses, on typed items."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from functools import lru_cache
 from typing import Any
 
 Item = dict[str, Any]
-#: Reads a value of an item, None where there is none; the second argument are the call's values.
+#: Reads a value of an item, None for none; the second argument are the call's values.
 Operand = Callable[[Item, Mapping[str, Any]], Any]
 Condition = Callable[[Item, Mapping[str, Any]], bool]
 
 _TOKEN = re.compile(r"\s*([#:]?\w+(?:\[\d+\])?|<>|<=|>=|[=<>(),+-])")
 _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
-    "=": lambda one, two: one == two,
-    "<>": lambda one, two: one != two,
-    "<": lambda one, two: one < two,
-    "<=": lambda one, two: one <= two,
-    ">": lambda one, two: one > two,
-    ">=": lambda one, two: one >= two,
+    "=": lambda left, right: left == right,
+    "<>": lambda left, right: left != right,
+    "<": lambda left, right: left < right,
+    "<=": lambda left, right: left <= right,
+    ">": lambda left, right: left > right,
+    ">=": lambda left, right: left >= right,
 }
 
 
 def holds(expression: str, names: Mapping[str, str], values: Item, item: Item) -> bool:
-    """Whether an item meets a condition; an item that is not there is empty."""
+    """Return whether an item meets a condition. An item that does not exist is empty."""
     return _parsed(expression, tuple(sorted(names.items())))(item, values)
 
 
 def updated(expression: str, names: Mapping[str, str], values: Item, item: Item) -> Item:
-    """What an item becomes."""
+    """Return an item after an update."""
     words = _words(expression)
     changed, clause, at = dict(item), "", 0
     parser = _Parser(words, dict(names))
@@ -42,11 +42,11 @@ def updated(expression: str, names: Mapping[str, str], values: Item, item: Item)
             changed.pop(name, None)
         elif clause == "ADD":
             before = int(changed.get(name, {"N": "0"})["N"])
-            added = int(_marshalled(parser.operand()(item, values))["N"])
+            added = int(_typed(parser.operand()(item, values))["N"])
             changed[name] = {"N": str(before + added)}
         else:
             parser.take("=")
-            changed[name] = _marshalled(parser.sum()(item, values))
+            changed[name] = _typed(parser.sum()(item, values))
         at = parser.at
         if at < len(words) and words[at] == ",":
             at += 1
@@ -54,23 +54,23 @@ def updated(expression: str, names: Mapping[str, str], values: Item, item: Item)
 
 
 def _words(expression: str) -> list[str]:
-    found = _TOKEN.findall(expression)
-    if "".join(found) != "".join(expression.split()):
+    words: list[str] = _TOKEN.findall(expression)
+    if "".join(words) != "".join(expression.split()):
         raise ValueError(f"not an expression of ours: {expression}")
-    return found
+    return words
 
 
 @lru_cache(maxsize=1000)
 def _parsed(expression: str, names: tuple[tuple[str, str], ...]) -> Condition:
     parser = _Parser(_words(expression), dict(names))
-    found = parser.either()
+    condition = parser.any_of()
     if parser.at != len(parser.words):
         raise ValueError(f"not a condition of ours: {expression}")
-    return found
+    return condition
 
 
 class _Parser:
-    """Reads from `at` on."""
+    """A recursive-descent parser of an expression, at the word number `at`."""
 
     def __init__(self, words: list[str], names: Mapping[str, str]) -> None:
         self.words = words
@@ -78,41 +78,41 @@ class _Parser:
         self._names = names
 
     def take(self, word: str = "") -> str:
-        found = self.words[self.at]
-        if word and found != word:
-            raise ValueError(f"{found!r} where {word!r} was to be")
+        taken = self.words[self.at]
+        if word and taken != word:
+            raise ValueError(f"{taken!r} in place of {word!r}")
         self.at += 1
-        return found
+        return taken
 
     def sees(self, *words: str) -> bool:
         return self.at < len(self.words) and self.words[self.at] in words
 
-    def either(self) -> Condition:
-        found = [self.both()]
+    def any_of(self) -> Condition:
+        terms = [self.all_of()]
         while self.sees("OR"):
             self.take()
-            found.append(self.both())
-        return lambda item, values: any(one(item, values) for one in found)
+            terms.append(self.all_of())
+        return lambda item, values: any(term(item, values) for term in terms)
 
-    def both(self) -> Condition:
-        found = [self.one()]
+    def all_of(self) -> Condition:
+        terms = [self.term()]
         while self.sees("AND"):
             self.take()
-            found.append(self.one())
-        return lambda item, values: all(one(item, values) for one in found)
+            terms.append(self.term())
+        return lambda item, values: all(term(item, values) for term in terms)
 
-    def one(self) -> Condition:
+    def term(self) -> Condition:
         if self.sees("("):
             self.take()
-            inner = self.either()
+            inner = self.any_of()
             self.take(")")
             return inner
         if self.sees("attribute_exists", "attribute_not_exists"):
-            wanted = self.take() == "attribute_exists"
+            exists = self.take() == "attribute_exists"
             self.take("(")
             name = self.name()
             self.take(")")
-            return lambda item, _: (name in item) is wanted
+            return lambda item, _: (name in item) is exists
         if self.sees("contains"):
             return self.contains()
         return self.comparison()
@@ -130,20 +130,22 @@ class _Parser:
         left, word = self.operand(), self.take()
         if word == "IN":
             self.take("(")
-            among = [self.operand()]
+            options = [self.operand()]
             while self.take() == ",":
-                among.append(self.operand())
-            return lambda item, values: left(item, values) in [o(item, values) for o in among]
+                options.append(self.operand())
+            return lambda item, values: left(item, values) in [o(item, values) for o in options]
         if word == "BETWEEN":
             low = self.operand()
             self.take("AND")
             high = self.operand()
-            return lambda item, values: _within(*(o(item, values) for o in (low, left, high)))
+            return lambda item, values: _within(
+                low(item, values), left(item, values), high(item, values)
+            )
         compare, right = _COMPARISONS[word], self.operand()
 
         def compared(item: Item, values: Mapping[str, Any]) -> bool:
-            one, two = left(item, values), right(item, values)
-            return one is not None and two is not None and compare(one, two)
+            operands = left(item, values), right(item, values)
+            return None not in operands and compare(*operands)
 
         return compared
 
@@ -166,11 +168,11 @@ class _Parser:
         word = self.take()
         if word.startswith(":"):
             return lambda _, values: _plain(values[word])
-        word, _, place = word.partition("[")
+        word, _, index = word.partition("[")
         name = self._names.get(word, word)
-        if place:
-            at = int(place[:-1])
-            return lambda item, _: _plain(item[name]["L"][at]) if name in item else None
+        if index:
+            number = int(index[:-1])
+            return lambda item, _: _plain(item[name]["L"][number]) if name in item else None
         return lambda item, _: _plain(item[name]) if name in item else None
 
     def name(self) -> str:
@@ -182,19 +184,19 @@ def _within(low: Any, value: Any, high: Any) -> bool:
     return value is not None and low <= value <= high
 
 
-class _Kept(dict[str, Any]):
+class _Opaque(dict[str, Any]):
     """A value that is only passed on: a list, a map, bytes."""
 
 
 def _plain(value: Item) -> Any:
-    ((kind, held),) = value.items()
+    ((kind, content),) = value.items()
     if kind == "N":
-        return int(held)
-    return held if kind in ("S", "BOOL") else _Kept(value)
+        return int(content)
+    return content if kind in ("S", "BOOL") else _Opaque(value)
 
 
-def _marshalled(value: Any) -> Item:
-    if isinstance(value, _Kept):
+def _typed(value: Any) -> Item:
+    if isinstance(value, _Opaque):
         return dict(value)
     if isinstance(value, bool):
         return {"BOOL": value}

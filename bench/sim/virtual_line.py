@@ -16,8 +16,9 @@ from inferline.gateway.routes.access import OpenAccess
 from inferline.gateway.routes.control import Office
 from inferline.gateway.submit.submission import Line
 from inferline.memory.keys import MemoryKeys
+from inferline.memory.minutes import MemoryMinutes
 from inferline.memory.rate_counters import MemoryMeters
-from inferline.memory.tasks import MemoryMinutes, MemoryStore
+from inferline.memory.tasks import MemoryStore
 from inferline.memory.tenants import MemoryTenants
 from inferline.memory.usage import MemoryUsage
 from inferline.settings import Settings
@@ -49,7 +50,7 @@ class HealthyServer(BackendClient):
         self._models = models
 
     async def check(self) -> None:
-        """It is always well."""
+        """Report the backend well, always."""
 
     async def models(self) -> list[OfferedModel]:
         return list(self._models)
@@ -110,7 +111,7 @@ def office(
 
 
 async def provide(
-    chosen: settings.Settings,
+    chosen: settings.ProviderSettings,
     server: BackendClient,
     stores: provider.Stores,
     door: object,

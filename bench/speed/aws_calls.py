@@ -122,7 +122,7 @@ async def aiobotocore(endpoint: str) -> AsyncIterator[Load]:
 
 @asynccontextmanager
 async def boto3(endpoint: str) -> AsyncIterator[Load]:
-    """Yield in threads, since it blocks."""
+    """Yield boto3's calls, made in threads since they block."""
     import boto3
     from botocore import xform_name
     from botocore.config import Config

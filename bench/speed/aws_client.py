@@ -27,7 +27,7 @@ ROUNDS, QUICK_ROUNDS = 3, 1
 
 async def measure(load: Loader, *, quick: bool) -> dict[str, Any]:
     """
-    Return by client, a value for each round: what each call cost, by operation and calls at once.
+    Return what each call cost by client, operation and parallel calls; a value for each round.
     """
     rounds_by_client: dict[str, list[list[dict[str, Any]]]] = {}
     async with emulator() as (url, _):

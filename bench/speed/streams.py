@@ -113,7 +113,7 @@ def _came(raw: dict[str, Any], speed: str, turn: dict[str, Any]) -> float:
 
 
 def _goals(raw: dict[str, Any]) -> list[Goal]:
-    """Return of every time: that reads are shared, and that all tokens came."""
+    """Return the goals of every run: reads are shared, and all tokens came."""
     reached = []
     for speed, contender, number, turn in _turns(raw):
         if contender != OURS:

@@ -1,3 +1,3 @@
-"""The one package that speaks AWS: a lean client, and the seams of the core built upon it."""
+"""The adapter to AWS: a lean client, and the core's ports on SQS, DynamoDB, S3 and STS."""
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """
-Credentials for providers: of the stack's provider role, for an hour at most, cut down to the queues
-and keys of the models that the provider serves.
+Temporary credentials for providers: a session of the stack's provider role for an hour at most,
+limited to the queues and keys of the models that the provider serves.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _NAME_CHARS_MAX: Final = 64
 QUEUE_ACTIONS: Final = ("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility")
 TASK_ACTIONS: Final = ("dynamodb:BatchGetItem", "dynamodb:BatchWriteItem", "dynamodb:UpdateItem")
 BODY_ACTIONS: Final = ("s3:GetObject",)
-#: What DynamoDB, SQS and S3 do with the stack's key on behalf of their caller.
+#: The calls of KMS that DynamoDB, SQS and S3 make for their caller.
 KEY_ACTIONS: Final = (
     "kms:Decrypt",
     "kms:DescribeKey",
@@ -39,17 +39,15 @@ KEY_ACTIONS: Final = (
 
 
 class FixedLender:
-    """A `Lender` of the same credentials to everybody: an emulator's, which open all of it."""
+    """A `Lender` of the same credentials to everybody: an emulator's, without limits."""
 
     def __init__(self, credentials: Credentials) -> None:
         self._credentials = credentials
 
     def room(self, models: Sequence[str]) -> int:
-        """All of them; see `Lender`."""
         return len(models)
 
     async def lend(self, provider_id: str, models: Sequence[Model]) -> Credentials:
-        """The credentials given; see `Lender`."""
         return self._credentials
 
 
@@ -61,15 +59,9 @@ class RoleLender:
         self._settings = settings
 
     def room(self, models: Sequence[str]) -> int:
-        """As many as a session's policy has room for; see `Lender`."""
         return fitting(self._settings, list(map(slug, models)))
 
     async def lend(self, provider_id: str, models: Sequence[Model]) -> Credentials:
-        """
-        A session of the role for these models; see `Lender`.
-
-        Raises InvalidRequest for more models than a session's policy can name.
-        """
         settings = self._settings
         request = {
             "RoleArn": settings.provider_role,
@@ -77,29 +69,31 @@ class RoleLender:
             "DurationSeconds": str(settings.credentials_seconds),
             "Policy": session_policy(settings, [model.slug for model in models]),
         }
-        with translated("No credentials could be had for the provider. Try again in a moment."):
-            found = await self._client.query("sts", "AssumeRole", request)
-        expires_ms = int(datetime.fromisoformat(found["Expiration"]).timestamp() * 1000)
+        answer = await translated(
+            self._client.query("sts", "AssumeRole", request),
+            "No credentials could be had for the provider. Try again in a moment.",
+        )
+        expires_ms = int(datetime.fromisoformat(answer["Expiration"]).timestamp() * 1000)
         return Credentials(
-            access_key=found["AccessKeyId"],
-            secret_key=found["SecretAccessKey"],
-            token=found["SessionToken"],
+            access_key=answer["AccessKeyId"],
+            secret_key=answer["SecretAccessKey"],
+            token=answer["SessionToken"],
             expires_ms=expires_ms,
             last_seconds=max(0, (expires_ms - self._client.now_ms()) // 1000),
         )
 
 
 def session_name(provider_id: str) -> str:
-    """The session's name: who it was, for CloudTrail's readers."""
+    """Return the session's name, which shows the provider in CloudTrail."""
     return re.sub(r"[^A-Za-z0-9_=,.@-]", "-", f"provider-{provider_id}")[:_NAME_CHARS_MAX]
 
 
 def session_policy(settings: Settings, slugs: Sequence[str]) -> str:
     """
-    What a session may do of what the role may: these models' work and no other's.
+    Build the policy that limits a session of the role to these models.
 
-    Account, region and table stand in the role's own policy, and a session has what both allow;
-    without them here there is room for more models. Raises InvalidRequest when there is not enough.
+    A session may do what both policies allow. Account, region and table are in the role's own, so
+    that this one has room for more models. Raises InvalidRequest for more models than fit.
     """
     if (room := fitting(settings, slugs)) < len(slugs):
         raise InvalidRequest(
@@ -111,7 +105,7 @@ def session_policy(settings: Settings, slugs: Sequence[str]) -> str:
 
 
 def fitting(settings: Settings, slugs: Sequence[str]) -> int:
-    """How many of these models, from the first on, one session's policy can name."""
+    """Return how many of these models, from the first on, fit into one session's policy."""
     count = len(slugs)
     while count and len(_policy(settings, slugs[:count])) > POLICY_CHARS_MAX:
         count -= 1
@@ -128,7 +122,7 @@ def _policy(settings: Settings, slugs: Sequence[str]) -> str:
             [f"{arn}:dynamodb:*:*:table/{settings.tasks_table}"],
             {
                 "ForAllValues:StringLike": {"dynamodb:LeadingKeys": [f"{s}#*" for s in slugs]},
-                # Without keys in the request the condition above would hold.
+                # The condition above holds for a request without keys.
                 "Null": {"dynamodb:LeadingKeys": "false"},
             },
         ),

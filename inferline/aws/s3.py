@@ -7,18 +7,14 @@ from inferline.aws.api.errors import translated
 
 
 class S3Bodies:
-    """`BodyStore` on one bucket, whose lifecycle removes what is some days old."""
+    """`BodyStore` on one bucket, whose lifecycle deletes objects after some days."""
 
     def __init__(self, client: AwsClient, bucket: str) -> None:
         self._client = client
         self._bucket = bucket
 
     async def put(self, key: str, body: bytes) -> None:
-        """Keep ``body`` under ``key``; see `BodyStore`."""
-        with translated():
-            await self._client.s3("PUT", self._bucket, key, body)
+        await translated(self._client.s3("PUT", self._bucket, key, body))
 
     async def get(self, key: str) -> bytes:
-        """The body under ``key``; see `BodyStore`."""
-        with translated():
-            return await self._client.s3("GET", self._bucket, key)
+        return await translated(self._client.s3("GET", self._bucket, key))

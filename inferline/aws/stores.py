@@ -1,4 +1,4 @@
-"""Puts the AWS parts together: for a gateway from its settings, for a provider from its grant."""
+"""Opens the stores on AWS, from settings or, for a provider, from its grant."""
 
 from __future__ import annotations
 
@@ -33,11 +33,12 @@ from inferline.errors import Unavailable
 from inferline.fleet.enrolment import Credentials, Grant, Lender
 from inferline.http.proxies import NO_PROXIES, Proxies
 from inferline.settings import Settings, SettingsError
+from inferline.stores import StackStores
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderStores:
-    """What a provider works on. ``client`` counts its calls."""
+    """The stores that a provider works on. ``client`` counts its calls."""
 
     client: AwsClient
     store: DynamoTaskStore
@@ -45,45 +46,18 @@ class ProviderStores:
     bodies: S3Bodies
 
 
-@dataclass(frozen=True, slots=True)
-class OperatorStores:
-    """What an operator's commands work on."""
-
-    keys: DynamoKeys
-    tenants: DynamoTenants
-    registry: DynamoRegistry
-    usage: DynamoUsage
-
-
-@dataclass(frozen=True, slots=True)
-class GatewayStores(ProviderStores):
-    """What a gateway works on besides."""
-
-    registry: DynamoRegistry
-    queue_maker: SqsQueueMaker
-    minutes: DynamoMinutes
-    keys: DynamoKeys
-    usage: DynamoUsage
-    tenants: DynamoTenants
-    meters: DynamoMeters
-    #: Whether this is no stack, with functions of its own, but tables that the gateway has made.
-    emulated: bool
-    #: Of credentials to providers that enrol; None: they use their host's own.
-    lender: Lender | None
-
-
 @asynccontextmanager
 async def open_provider_stores(
     grant: Grant, lent: Lent, proxies: Proxies = NO_PROXIES
 ) -> AsyncIterator[ProviderStores]:
     """
-    The stores that ``grant`` names, signed with what is ``lent``, or else with the host's own.
+    Open the stores that ``grant`` names, with the credentials ``lent``, or else the host's own.
 
-    It is asked before each call, so that renewed credentials are used as soon as it has them.
+    ``lent`` is read before each call, so that renewed credentials are used at once.
     """
     source = LentCredentials(lent)
-    where = grant.region, grant.endpoint_url or None
-    async with AwsClient(*where, source, proxies=proxies) as client:
+    endpoint_url = grant.endpoint_url or None
+    async with AwsClient(grant.region, endpoint_url, source, proxies=proxies) as client:
         yield ProviderStores(
             client=client,
             store=DynamoTaskStore(client, grant.tasks_table, packs=grant.terms.packs),
@@ -95,9 +69,9 @@ async def open_provider_stores(
 @asynccontextmanager
 async def open_gateway_stores(
     settings: Settings, *, deployed: bool = False
-) -> AsyncIterator[GatewayStores]:
+) -> AsyncIterator[StackStores]:
     """
-    The stores that ``settings`` name, with the process's own credentials.
+    Open a gateway's stores, with the process's own credentials.
 
     On an emulator tables are made where missing, and providers get these same credentials unless
     there is a role for them. On AWS neither ever happens: a gateway's rights are not a provider's.
@@ -107,28 +81,74 @@ async def open_gateway_stores(
     source = await _credentials(emulated=emulated)
     async with _client(settings, source) as client:
         if emulated:
-            with translated(f"There is no AWS at {settings.endpoint_url}: is the emulator up?"):
-                await provision(client, settings)
-        yield GatewayStores(
-            client=client,
-            store=DynamoTaskStore(client, settings.tasks_table),
-            queue=SqsQueue(client),
-            bodies=S3Bodies(client, settings.bodies_bucket),
-            registry=DynamoRegistry(client, settings.registry_table, settings.silent_seconds),
-            minutes=DynamoMinutes(client, settings.registry_table),
-            queue_maker=SqsQueueMaker(client, settings),
-            keys=DynamoKeys(client, settings.registry_table),
-            usage=_usage(client, settings),
-            tenants=DynamoTenants(client, settings.registry_table),
-            meters=DynamoMeters(client, settings.registry_table),
-            emulated=emulated,
-            lender=await _lender(client, settings, source, emulated=emulated),
-        )
+            await _provision(client, settings)
+        lender = await _lender(client, settings, source, emulated=emulated)
+        yield _stores(client, settings, emulated=emulated, lender=lender)
+
+
+@asynccontextmanager
+async def open_operator_stores(settings: Settings) -> AsyncIterator[StackStores]:
+    """
+    Open the stores of a stack that exists, with the process's own credentials.
+
+    Unavailable is raised again with the cause that AWS gives: it is for the operator, not a client.
+    """
+    source = await _credentials(emulated=_emulated(settings.endpoint_url))
+    async with _client(settings, source) as client:
+        try:
+            yield _stores(client, settings)
+        except Unavailable as error:
+            cause = error.__cause__
+            why = f"AWS says: {cause}" if isinstance(cause, ClientError) else "AWS did not answer"
+            place = settings.endpoint_url or settings.region
+            raise Unavailable(
+                f"The table {settings.registry_table!r} in {place} can't be used. Is the stack "
+                f"deployed there (--stack, AWS_REGION), and may you use it? {why}"
+            ) from error
+
+
+def _stores(
+    client: AwsClient, settings: Settings, *, emulated: bool = False, lender: Lender | None = None
+) -> StackStores:
+    tasks, registry = settings.tasks_table, settings.registry_table
+    return StackStores(
+        client=client,
+        store=DynamoTaskStore(client, tasks),
+        queue=SqsQueue(client),
+        bodies=S3Bodies(client, settings.bodies_bucket),
+        registry=DynamoRegistry(client, registry, settings.silent_seconds),
+        queue_maker=SqsQueueMaker(client, settings),
+        minutes=DynamoMinutes(client, registry),
+        keys=DynamoKeys(client, registry),
+        usage=DynamoUsage(client, tasks, registry, settings.usage_days_kept),
+        tenants=DynamoTenants(client, registry),
+        meters=DynamoMeters(client, registry),
+        emulated=emulated,
+        lender=lender,
+    )
+
+
+async def _provision(client: AwsClient, settings: Settings) -> None:
+    """Make the tables, the bucket and the dead-letter queue. Raises Unavailable with the reason."""
+    try:
+        await translated(provision(client, settings))
+    except Unavailable as error:
+        cause = error.__cause__
+        if isinstance(cause, ClientError):
+            reason = cause.response["Error"]
+            raise Unavailable(
+                f"{settings.endpoint_url} refused {cause.operation_name}, one of the calls that "
+                f"make the stack's tables and queues: {reason['Code']}: {reason['Message']}"
+            ) from cause
+        raise Unavailable(
+            f"There is no AWS at {settings.endpoint_url}: is the emulator up?"
+        ) from cause
 
 
 async def _lender(
     client: AwsClient, settings: Settings, source: CredentialSource, *, emulated: bool
 ) -> Lender | None:
+    """Return the lender of providers' credentials: of a role, or of an emulator's own."""
     if settings.provider_role:
         return RoleLender(client, settings)
     if not emulated:
@@ -137,41 +157,13 @@ async def _lender(
     return FixedLender(Credentials(access_key=access_key, secret_key=secret_key, token=token))
 
 
-@asynccontextmanager
-async def open_operator_stores(settings: Settings) -> AsyncIterator[OperatorStores]:
-    """Those of a stack that is there, with the process's own credentials; makes none."""
-    source = await _credentials(emulated=_emulated(settings.endpoint_url))
-    async with _client(settings, source) as client:
-        table = settings.registry_table
-        try:
-            yield OperatorStores(
-                DynamoKeys(client, table),
-                DynamoTenants(client, table),
-                DynamoRegistry(client, table, settings.silent_seconds),
-                _usage(client, settings),
-            )
-        except Unavailable as error:
-            cause = error.__cause__
-            why = f"AWS says: {cause}" if isinstance(cause, ClientError) else "AWS did not answer"
-            where = settings.endpoint_url or settings.region
-            raise Unavailable(
-                f"The table {settings.registry_table!r} in {where} can't be used. Is the stack "
-                f"deployed there (--stack, AWS_REGION), and may you use it? {why}"
-            ) from error
-
-
 def _client(settings: Settings, source: CredentialSource) -> AwsClient:
-    where = settings.region, settings.endpoint_url or None
-    return AwsClient(*where, source, proxies=settings.proxies)
-
-
-def _usage(client: AwsClient, settings: Settings) -> DynamoUsage:
-    tables = settings.tasks_table, settings.registry_table
-    return DynamoUsage(client, *tables, settings.usage_days_kept)
+    endpoint_url = settings.endpoint_url or None
+    return AwsClient(settings.region, endpoint_url, source, proxies=settings.proxies)
 
 
 async def _credentials(*, emulated: bool) -> CredentialSource:
-    """The process's own credentials. An emulator takes any, so there none need be set."""
+    """Return the process's own credentials. An emulator takes any, so there none need be set."""
     source = ChainCredentials()
     try:
         await source.frozen()
@@ -186,6 +178,6 @@ async def _credentials(*, emulated: bool) -> CredentialSource:
 
 
 def _emulated(endpoint_url: str) -> bool:
-    """Whether AWS is an emulator here. A private endpoint of AWS itself is not one."""
+    """Return whether an endpoint is an emulator's. A private endpoint of AWS itself is not one."""
     host = urlsplit(endpoint_url).hostname or ""
     return bool(host) and not host.endswith((".amazonaws.com", ".amazonaws.com.cn", ".api.aws"))

@@ -20,7 +20,7 @@ from inferline.settings import SettingsError
 from inferline.tasks.task import TIERS, Tier
 
 if TYPE_CHECKING:
-    from inferline.aws.stores import OperatorStores
+    from inferline.stores import StackStores
 
 _DAY_MS: Final = 24 * 3600 * 1000
 
@@ -127,7 +127,7 @@ def _add_id(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("id", metavar="ID", help="its id, as listed")
 
 
-async def _create_key(stores: OperatorStores, options: argparse.Namespace) -> None:
+async def _create_key(stores: StackStores, options: argparse.Namespace) -> None:
     role: Role = options.role
     limits = limited(options, UNSET)
     if role == "admin" and (options.tenant or options.models or options.tiers or limits):
@@ -147,7 +147,7 @@ async def _create_key(stores: OperatorStores, options: argparse.Namespace) -> No
     _print_secret(key, text, _USE[role].format(text=text, id=key.id), options)
 
 
-async def _create_token(stores: OperatorStores, options: argparse.Namespace) -> None:
+async def _create_token(stores: StackStores, options: argparse.Namespace) -> None:
     now = now_ms()
     key, text = new_key(
         "provider",
@@ -161,20 +161,20 @@ async def _create_token(stores: OperatorStores, options: argparse.Namespace) -> 
     _print_secret(key, text, _USE["provider"].format(text=text, id=key.id), options)
 
 
-async def _list(stores: OperatorStores, options: argparse.Namespace) -> None:
+async def _list(stores: StackStores, options: argparse.Namespace) -> None:
     now = now_ms()
     found = await Issuer(stores.keys, options.roles).listed()
     show([_row(key, now, used_ms) for key, used_ms in found], as_json=options.json)
 
 
-async def _rotate(stores: OperatorStores, options: argparse.Namespace) -> None:
+async def _rotate(stores: StackStores, options: argparse.Namespace) -> None:
     overlap = seconds("--overlap", options.overlap)
     key, text = await Issuer(stores.keys, options.roles).rotate(options.id, now_ms(), overlap)
     told = _ROTATED.format(id=key.id, until=date(key.old_until_ms))
     _print_secret(key, text, told, options)
 
 
-async def _revoke(stores: OperatorStores, options: argparse.Namespace) -> None:
+async def _revoke(stores: StackStores, options: argparse.Namespace) -> None:
     now = now_ms()
     key = await Issuer(stores.keys, options.roles).revoke(options.id, now)
     told = _REVOKED[key.role].format(id=key.id)

@@ -12,7 +12,7 @@ from inferline.errors import InferLineError, NotFound
 from inferline.names import base_name
 
 if TYPE_CHECKING:
-    from inferline.aws.stores import OperatorStores
+    from inferline.stores import StackStores
 
 
 class ModelServed(InferLineError):
@@ -27,7 +27,7 @@ def add_models(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> N
     remove.add_argument("name", metavar="NAME", help="the model, as listed")
 
 
-async def _remove(stores: OperatorStores, options: argparse.Namespace) -> None:
+async def _remove(stores: StackStores, options: argparse.Namespace) -> None:
     snapshot = await stores.registry.snapshot(consistent=True)
     # What is reserved for tenants goes with what is for all.
     names = [name for name in snapshot.models if options.name in (name, base_name(name))]

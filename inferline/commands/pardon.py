@@ -11,7 +11,7 @@ from inferline.commands.stack import add_verb
 from inferline.errors import NotFound
 
 if TYPE_CHECKING:
-    from inferline.aws.stores import OperatorStores
+    from inferline.stores import StackStores
 
 
 def add_pardon(verbs: Any, environ: Mapping[str, str]) -> None:
@@ -21,7 +21,7 @@ def add_pardon(verbs: Any, environ: Mapping[str, str]) -> None:
     parser.add_argument("id", metavar="ID", help="the provider, as listed")
 
 
-async def _pardon(stores: OperatorStores, options: argparse.Namespace) -> None:
+async def _pardon(stores: StackStores, options: argparse.Namespace) -> None:
     if not await stores.registry.pardon(options.id):
         raise NotFound(f"There is no quarantined provider {options.id!r}.")
     if options.json:

@@ -22,12 +22,12 @@ from inferline.names import NAME
 from inferline.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
-    from inferline.aws.stores import OperatorStores
+    from inferline.stores import StackStores
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION: Final = re.compile(r"([0-9]{1,6})([smhd])")
 
-Verb = Callable[["OperatorStores", argparse.Namespace], Awaitable[None]]
+Verb = Callable[["StackStores", argparse.Namespace], Awaitable[None]]
 
 
 def add_verb(
@@ -63,7 +63,7 @@ async def _on_stack(options: argparse.Namespace, environ: Mapping[str, str], doe
 @asynccontextmanager
 async def opened(
     options: argparse.Namespace, environ: Mapping[str, str]
-) -> AsyncIterator[OperatorStores]:
+) -> AsyncIterator[StackStores]:
     """The stores of the stack that the options name. Raises SettingsError and Unavailable."""
     from inferline.aws.stores import open_operator_stores
 

@@ -15,7 +15,7 @@ from inferline.commands.stack import add_verb, listed, model_patterns, named, no
 from inferline.settings import SettingsError
 
 if TYPE_CHECKING:
-    from inferline.aws.stores import OperatorStores
+    from inferline.stores import StackStores
 
 #: What takes a limit away again.
 _ALL: Final = "*"
@@ -41,14 +41,14 @@ def add_tenants(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> 
     add_limits(limit, "as it was")
 
 
-async def _list(stores: OperatorStores, options: argparse.Namespace) -> None:
+async def _list(stores: StackStores, options: argparse.Namespace) -> None:
     limited = {tenant.id: tenant for tenant in await stores.tenants.tenants()}
     named_by = {key.tenant for key in await stores.keys.keys("client")}
     names = sorted(named_by | limited.keys())
     show([_row(limited.get(n) or Tenant(id=n)) for n in names], as_json=options.json)
 
 
-async def _set(stores: OperatorStores, options: argparse.Namespace) -> None:
+async def _set(stores: StackStores, options: argparse.Namespace) -> None:
     tenant = await stores.tenants.tenant(named("TENANT", options.id))
     limits = limited(options, tenant.limits)
     if options.models is None and options.providers is None and limits is None:
@@ -66,7 +66,7 @@ async def _set(stores: OperatorStores, options: argparse.Namespace) -> None:
         show([_row(tenant)], as_json=False)
 
 
-async def _tokens(stores: OperatorStores, text: str) -> tuple[str, ...] | None:
+async def _tokens(stores: StackStores, text: str) -> tuple[str, ...] | None:
     """The ids that were given, each of a token in force; None for all. Raises SettingsError."""
     ids = listed(text)
     if ids == (_ALL,):

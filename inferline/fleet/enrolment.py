@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Final, Protocol
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 
 from inferline.fleet.registry import TWIN, Model
 from inferline.names import NAME
@@ -119,8 +119,12 @@ class Terms(BaseModel):
     first_byte_seconds_max: float
     gap_seconds_max: float
     answer_bytes_max: int
-    #: Gateways of an earlier release do not tell it.
-    orphan_seconds: float = 60.0
+    #: Called `orphan_seconds` in JSON; gateways of an earlier release do not send it.
+    unread_task_seconds: float = Field(
+        default=60.0,
+        validation_alias=AliasChoices("orphan_seconds", "unread_task_seconds"),
+        serialization_alias="orphan_seconds",
+    )
     cancel_seconds: float = 0.4
     first_event_seconds_max: float = 5.0
     busy_seconds_max: float = 30.0

@@ -26,7 +26,7 @@ from inferline.accounts.caller import Role
 from inferline.accounts.keyring import Keyring
 from inferline.accounts.keys import KEY_HEADERS
 from inferline.accounts.keys import PREFIXES as KEY_PREFIXES
-from inferline.aws.stores import GatewayStores, open_gateway_stores
+from inferline.aws.stores import open_gateway_stores
 from inferline.clock import Clock, SystemClock
 from inferline.errors import (
     BodyTooLarge,
@@ -47,6 +47,7 @@ from inferline.gateway.routes.access import Access, KeyAccess, OpenAccess, admin
 from inferline.gateway.routes.control import Office
 from inferline.gateway.submit.submission import Line
 from inferline.settings import Settings
+from inferline.stores import StackStores
 from inferline.telemetry.trace import NO_TRACER, Tracer
 from inferline.usage.aggregation import UsageAggregator
 from inferline.usage.ledger import Ledger, Ledgers
@@ -119,7 +120,7 @@ async def open_office(
 
 @asynccontextmanager
 async def _background(
-    line: Line, stores: GatewayStores, minutes: MinuteLedger, *, deployed: bool
+    line: Line, stores: StackStores, minutes: MinuteLedger, *, deployed: bool
 ) -> AsyncIterator[None]:
     """
     Write figures, and count usage where no sweep does, until the block ends.
@@ -141,7 +142,7 @@ async def _background(
         yield
 
 
-def _catalogue(settings: Settings, stores: GatewayStores, clock: Clock) -> Catalogue:
+def _catalogue(settings: Settings, stores: StackStores, clock: Clock) -> Catalogue:
     return Catalogue(
         stores.registry,
         stores.queue,
@@ -152,7 +153,7 @@ def _catalogue(settings: Settings, stores: GatewayStores, clock: Clock) -> Catal
     )
 
 
-def _access(settings: Settings, stores: GatewayStores, clock: Clock) -> Access:
+def _access(settings: Settings, stores: StackStores, clock: Clock) -> Access:
     if settings.access == "keys":
         return KeyAccess(Keyring(stores.keys, stores.tenants, stores.client.now_ms), clock)
     return OpenAccess(settings.provider_token)

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 # Each part is started as a module of this package, and should not load the others for it.
 
 
-def add_arguments(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:
-    """Describe the options of `inferline local`; their defaults may stand in the environment."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of `inferline local`."""
     from inferline.local import options
 
-    options.add_arguments(parser, environ)
+    options.add_arguments(parser)
 
 
 def run(args: argparse.Namespace, environ: Mapping[str, str]) -> int:

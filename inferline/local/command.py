@@ -9,24 +9,30 @@ import sys
 from collections.abc import Mapping
 
 from inferline.local import plan
-from inferline.local.failures import LocalError
-from inferline.local.options import Options, read
+from inferline.local.failures import USAGE, LocalError
+from inferline.local.options import LocalOptions, read
 from inferline.local.processes.supervisor import Supervisor
 from inferline.local.welcome import Welcome
+from inferline.options import SettingsError, renamed
 
 
 def run(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """Run everything on this machine until Ctrl-C; gives one of the exit codes of `failures`."""
     try:
-        options = read(args)
+        options = read(args, environ)
+        for warning in renamed(LocalOptions, environ):
+            _complain(warning)
         plan.check(options, environ)
         return asyncio.run(_supervise(options, environ))
+    except SettingsError as error:
+        _complain(str(error))
+        return USAGE
     except LocalError as failure:
         _complain(str(failure))
         return failure.exit_code
 
 
-async def _supervise(options: Options, environ: Mapping[str, str]) -> int:
+async def _supervise(options: LocalOptions, environ: Mapping[str, str]) -> int:
     logs = plan.log_dir(options, environ)
     _tell(f"InferLine on this machine; logs in {logs}")
     supervisor = Supervisor(

@@ -23,12 +23,6 @@ class LocalError(Exception):
     exit_code = FAILED
 
 
-class WrongOption(LocalError):
-    """An option, or the variable of the same name, has a value that makes no sense."""
-
-    exit_code = USAGE
-
-
 class PartMissing(LocalError):
     """Something that a part needs is not on this machine, or its port is not free."""
 

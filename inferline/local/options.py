@@ -1,41 +1,21 @@
-"""What the user of the one-machine mode may choose, on the command line or in the environment."""
+"""The options of `inferline local`."""
 
 from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
-from inferline.local.failures import WrongOption
+from inferline import options
+from inferline.options import declare
+from inferline.parsing import parse_int, parse_text, parse_url
 
 PREFIX = "INFERLINE_LOCAL_"
 
-
-#: Each option's help, and what stands for its value there.
-_HELP: dict[str, tuple[str, str | None]] = {
-    "backend": ("use this OpenAI-compatible server instead of the built-in LLM", "URL"),
-    "no_llm": ("start neither LLM nor provider", None),
-    "model": ("serve this GGUF file instead of fetching a small model", "FILE"),
-    "slots": ("answers at a time (4 with the built-in LLM)", "N"),
-    "context": (
-        "tokens of prompt and answer together, for each slot of the built-in LLM (the model's own, "
-        "8192 for the small one, as far as a quarter of the memory goes)",
-        "N",
-    ),
-    "threads": ("CPU threads of the built-in LLM (half of the CPUs, 8 at most)", "N"),
-    "host": ("where the gateway listens (127.0.0.1, this machine only)", "ADDRESS"),
-    "port": ("the gateway's port (8000)", "N"),
-    "llm_port": ("the built-in LLM's port (8001)", "N"),
-    "emulator_port": ("the AWS emulator's port (4566)", "N"),
-}
-
-_EPILOG = f"""\
-Each option may also be set as {PREFIX}<NAME>, as in {PREFIX}PORT=9000.
-
+_EPILOG = """\
 exit codes:
   0    ended by Ctrl-C or SIGTERM
   2    an option is wrong
@@ -45,47 +25,122 @@ exit codes:
 """
 
 
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """The choices, checked."""
+def _parse_file(value: object) -> Path:
+    path = Path(parse_text(value)).expanduser()
+    if not path.is_file():
+        raise ValueError("must be a file")
+    return path.resolve()
 
-    #: Where the gateway listens. All other parts stay on loopback.
-    host: str = "127.0.0.1"
-    port: int = 8000
-    llm_port: int = 8001
-    emulator_port: int = 4566
-    #: An OpenAI-compatible server to use instead of the built-in one.
-    backend: str | None = None
-    no_llm: bool = False
-    #: A GGUF file to serve instead of the small model that is fetched.
-    model: Path | None = None
-    #: Answers at a time; None leaves it to the provider, or is 4 for the built-in LLM.
-    slots: int | None = None
-    #: Tokens of each slot of the built-in LLM; None: the model's own, as far as memory allows.
-    context: int | None = None
-    #: CPU threads of the built-in LLM.
-    threads: int = 1
+
+_port = partial(declare, between=(1, 65535))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalOptions:
+    """The options of one machine; all parts but the gateway stay on the loopback address."""
+
+    backend: str | None = declare(
+        None,
+        "Use this OpenAI-compatible server instead of the built-in LLM.",
+        variable="INFERLINE_LOCAL_BACKEND",
+        flag="--backend",
+        metavar="URL",
+        parse=parse_url,
+    )
+    no_llm: bool = declare(
+        False,
+        "Start neither an LLM nor a provider.",
+        variable="INFERLINE_LOCAL_NO_LLM",
+        flag="--no-llm",
+        old_values={"yes": "true", "no": "false"},
+    )
+    model: Path | None = declare(
+        None,
+        "Serve this GGUF file instead of downloading a small model.",
+        variable="INFERLINE_LOCAL_MODEL",
+        flag="--model",
+        metavar="FILE",
+        parse=_parse_file,
+    )
+    slots: int | None = declare(
+        None,
+        "How many tasks run at once.",
+        variable="INFERLINE_LOCAL_SLOTS",
+        flag="--slots",
+        parse=parse_int,
+        between=(1, 1024),
+        shown="4 with the built-in LLM",
+    )
+    context: int | None = declare(
+        None,
+        "Tokens of prompt and answer together, for each slot of the built-in LLM.",
+        variable="INFERLINE_LOCAL_CONTEXT",
+        flag="--context",
+        parse=parse_int,
+        between=(256, 1_048_576),
+        shown="the model's own (8192 for the small one), within a quarter of the memory",
+    )
+    threads: int = declare(
+        1,
+        "CPU threads of the built-in LLM.",
+        variable="INFERLINE_LOCAL_THREADS",
+        flag="--threads",
+        between=(1, 1024),
+        shown="half of the CPUs, at most 8",
+    )
+    host: str = declare(
+        "127.0.0.1",
+        "Address where the gateway listens; other machines cannot reach the default.",
+        variable="INFERLINE_LOCAL_HOST",
+        flag="--host",
+        metavar="ADDRESS",
+    )
+    port: int = _port(8000, "Port of the gateway.", variable="INFERLINE_LOCAL_PORT", flag="--port")
+    llm_port: int = _port(
+        8001, "Port of the built-in LLM.", variable="INFERLINE_LOCAL_LLM_PORT", flag="--llm-port"
+    )
+    emulator_port: int = _port(
+        4566,
+        "Port of the AWS emulator.",
+        variable="INFERLINE_LOCAL_EMULATOR_PORT",
+        flag="--emulator-port",
+    )
+
+    def problems(self) -> list[str]:
+        """Return which options contradict each other."""
+        problems = []
+        ports = [self.port, self.emulator_port] + [self.llm_port] * self.built_in
+        if len(set(ports)) < len(ports):
+            problems.append("--port, --llm-port and --emulator-port must differ")
+        if self.backend and self.no_llm:
+            problems.append("--backend and --no-llm exclude each other")
+        problems += [
+            f"--{name} has no effect with --backend or --no-llm"
+            for name in ("model", "context")
+            if getattr(self, name) and not self.built_in
+        ]
+        return problems
 
     @property
     def gateway_url(self) -> str:
-        """The gateway's address as a client on this machine writes it."""
+        """Return the gateway's address as a client on this machine writes it."""
         everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - read, not bound
         host = everywhere.get(self.host, self.host)
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
     @property
     def emulator_url(self) -> str:
-        """AWS, as far as the parts are concerned."""
+        """Return the address that stands for AWS."""
         return f"http://127.0.0.1:{self.emulator_port}"
 
     @property
     def backend_url(self) -> str:
-        """The LLM server that the provider asks."""
+        """Return the address of the LLM server."""
         return self.backend or f"http://127.0.0.1:{self.llm_port}"
 
     @property
     def built_in(self) -> bool:
-        """Whether InferLine serves a model itself."""
+        """Return True if InferLine serves a model itself."""
         return self.backend is None and not self.no_llm
 
 
@@ -99,96 +154,13 @@ def default_threads(cpus: int) -> int:
     return max(1, min(8, cpus // 2))
 
 
-def add_arguments(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:
-    """Describe the options; the default of each is the variable INFERLINE_LOCAL_<NAME>."""
-    for name, (what, metavar) in _HELP.items():
-        flag, default = _spelled(name), environ.get(PREFIX + name.upper()) or None
-        if metavar is None:
-            parser.add_argument(
-                flag, action="store_const", const="true", default=default, help=what
-            )
-        else:
-            parser.add_argument(flag, metavar=metavar, default=default, help=what)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of `inferline local`."""
+    options.add_arguments(parser, LocalOptions)
     parser.epilog = _EPILOG
 
 
-def read(args: argparse.Namespace) -> Options:
-    """The options that `add_arguments` described, checked. Raises WrongOption for all at once."""
-    found: dict[str, Any] = {"threads": default_threads(os.cpu_count() or 1)}
-    problems: list[str] = []
-    for name, parse in _PARSERS.items():
-        text = getattr(args, name)
-        if text is None:
-            continue
-        try:
-            found[name] = parse(text)
-        except ValueError as wrong:
-            problems.append(f"{_spelled(name)} (or {PREFIX}{name.upper()}) {wrong}, got {text!r}")
-    options = Options(**found)
-    problems += _contradictions(options)
-    if problems:
-        raise WrongOption("; ".join(problems) + ".")
-    return options
-
-
-def _contradictions(options: Options) -> list[str]:
-    problems = []
-    ports = [options.port, options.emulator_port] + [options.llm_port] * options.built_in
-    if len(set(ports)) < len(ports):
-        problems.append("--port, --llm-port and --emulator-port must differ")
-    if options.backend and options.no_llm:
-        problems.append("--backend and --no-llm exclude each other")
-    problems += [
-        f"--{name} is of no use with --backend or --no-llm"
-        for name in ("model", "context")
-        if getattr(options, name) and not options.built_in
-    ]
-    return problems
-
-
-def _spelled(name: str) -> str:
-    return "--" + name.replace("_", "-")
-
-
-def _number(low: int, high: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
-            raise ValueError(f"must be a number from {low} to {high}")
-        return int(text)
-
-    return parse
-
-
-def _yes_or_no(text: str) -> bool:
-    known = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
-    if text.lower() not in known:
-        raise ValueError("must be true or false")
-    return known[text.lower()]
-
-
-def _url(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("must be a URL such as http://127.0.0.1:11434/v1")
-    return text.rstrip("/")
-
-
-def _file(text: str) -> Path:
-    path = Path(text).expanduser()
-    if not path.is_file():
-        raise ValueError("must be a file")
-    return path.resolve()
-
-
-_PARSERS: dict[str, Callable[[str], Any]] = {
-    "host": str,
-    "port": _number(1, 65535),
-    "llm_port": _number(1, 65535),
-    "emulator_port": _number(1, 65535),
-    "backend": _url,
-    "no_llm": _yes_or_no,
-    "model": _file,
-    "slots": _number(1, 1024),
-    "context": _number(256, 1_048_576),
-    "threads": _number(1, 1024),
-}
+def read(arguments: argparse.Namespace, environ: Mapping[str, str]) -> LocalOptions:
+    """Return the options. Raises SettingsError with all problems."""
+    threads = default_threads(os.cpu_count() or 1)
+    return options.read(LocalOptions, environ, arguments, threads=threads)

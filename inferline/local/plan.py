@@ -14,7 +14,7 @@ from inferline.http.proxies import Proxies
 from inferline.local import web
 from inferline.local.failures import PartMissing
 from inferline.local.llm import context, model
-from inferline.local.options import PREFIX, Options
+from inferline.local.options import PREFIX, LocalOptions
 from inferline.local.processes.part import Part
 
 #: What the built-in LLM answers at a time, unless said otherwise.
@@ -30,7 +30,7 @@ POLL_SECONDS = 1
 _SAID_BY_FLAG = ("INFERLINE_BASE_URL", "OPENAI_BASE_URL", "PROVIDER_ID", "SLOTS")
 
 
-def environment(options: Options, environ: Mapping[str, str]) -> dict[str, str]:
+def environment(options: LocalOptions, environ: Mapping[str, str]) -> dict[str, str]:
     """The environment of every part."""
     found = emulated(environ, options.emulator_url)
     if options.built_in:
@@ -65,7 +65,7 @@ def emulated(environ: Mapping[str, str], emulator_url: str) -> dict[str, str]:
     }
 
 
-def parts(options: Options, environ: Mapping[str, str]) -> list[Part]:
+def parts(options: LocalOptions, environ: Mapping[str, str]) -> list[Part]:
     """The parts in the order in which they start."""
     env = environment(options, environ)
     found: list[Part] = []
@@ -82,7 +82,7 @@ def parts(options: Options, environ: Mapping[str, str]) -> list[Part]:
     return found
 
 
-def alias(options: Options) -> str:
+def alias(options: LocalOptions) -> str:
     """The name under which the built-in LLM lists its model."""
     return options.model.stem if options.model else model.ALIAS
 
@@ -92,7 +92,7 @@ def _python(module: str, *arguments: object) -> tuple[str, ...]:
     return (sys.executable, "-P", "-m", module, *map(str, arguments))
 
 
-def _emulator(options: Options, env: Mapping[str, str], after: tuple[str, ...]) -> Part:
+def _emulator(options: LocalOptions, env: Mapping[str, str], after: tuple[str, ...]) -> Part:
     health = f"{options.emulator_url}/_ministack/health"
     return Part(
         name="emulator",
@@ -114,7 +114,7 @@ def _model(env: Mapping[str, str]) -> Part:
     )
 
 
-def _llm(options: Options, env: Mapping[str, str], after: tuple[str, ...]) -> Part:
+def _llm(options: LocalOptions, env: Mapping[str, str], after: tuple[str, ...]) -> Part:
     slots = options.slots or SLOTS
     file = options.model or model.cache_dir(env) / model.FILE
     shape = context.shape_of(options.model) if options.model else model.SHAPE
@@ -134,7 +134,7 @@ def _llm(options: Options, env: Mapping[str, str], after: tuple[str, ...]) -> Pa
     )
 
 
-def _gateway(options: Options, env: Mapping[str, str]) -> Part:
+def _gateway(options: LocalOptions, env: Mapping[str, str]) -> Part:
     return Part(
         name="gateway",
         what=f"OpenAI-compatible API on {options.gateway_url}/v1",
@@ -146,7 +146,7 @@ def _gateway(options: Options, env: Mapping[str, str]) -> Part:
     )
 
 
-def _provider(options: Options, env: Mapping[str, str]) -> Part:
+def _provider(options: LocalOptions, env: Mapping[str, str]) -> Part:
     slots = options.slots or (SLOTS if options.built_in else None)
     arguments: list[object] = ["--base-url", options.gateway_url, "--backend", options.backend_url]
     arguments += ["--id", "local", "--poll-seconds", POLL_SECONDS]
@@ -168,7 +168,7 @@ def _provider(options: Options, env: Mapping[str, str]) -> Part:
     )
 
 
-def check(options: Options, environ: Mapping[str, str]) -> None:
+def check(options: LocalOptions, environ: Mapping[str, str]) -> None:
     """See whether all can start. Raises PartMissing with everything that is in the way."""
     problems = [*_missing_packages(options), *_taken_ports(options)]
     problems += _silent_backend(options, Proxies.from_env(environ))
@@ -176,7 +176,7 @@ def check(options: Options, environ: Mapping[str, str]) -> None:
         raise PartMissing(" ".join(problems))
 
 
-def _missing_packages(options: Options) -> Iterator[str]:
+def _missing_packages(options: LocalOptions) -> Iterator[str]:
     wanted = ["ministack", "uvicorn", "fastapi", "inferline_provider"]
     missing = [
         name
@@ -187,7 +187,7 @@ def _missing_packages(options: Options) -> Iterator[str]:
         yield f"Not installed: {', '.join(missing)}; run `pip install 'inferline[local]'`."
 
 
-def _taken_ports(options: Options) -> Iterator[str]:
+def _taken_ports(options: LocalOptions) -> Iterator[str]:
     wanted = [("--port", options.host, options.port)]
     wanted += [("--emulator-port", "127.0.0.1", options.emulator_port)]
     wanted += [("--llm-port", "127.0.0.1", options.llm_port)] * options.built_in
@@ -212,7 +212,7 @@ def _why_not(host: str, port: int) -> str | None:
     return None
 
 
-def _silent_backend(options: Options, proxies: Proxies) -> Iterator[str]:
+def _silent_backend(options: LocalOptions, proxies: Proxies) -> Iterator[str]:
     if options.backend is None or proxies.of(place(options.backend)[0]) is not None:
         return
     parts = urlsplit(options.backend)
@@ -226,7 +226,7 @@ def _silent_backend(options: Options, proxies: Proxies) -> Iterator[str]:
         )
 
 
-def log_dir(options: Options, environ: Mapping[str, str]) -> Path:
+def log_dir(options: LocalOptions, environ: Mapping[str, str]) -> Path:
     """The folder of the logs, one for each gateway port. Raises PartMissing if it can't be made."""
     path = model.cache_dir(environ) / f"local-{options.port}"
     try:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from inferline.local import web
 from inferline.local.failures import PartFailed
-from inferline.local.options import Options
+from inferline.local.options import LocalOptions
 
 #: What the model is asked, here and in the examples.
 QUESTION = "What is a queue?"
@@ -23,7 +23,7 @@ BUILT_IN_SECONDS = 30.0
 class Welcome:
     """What happens once all parts are up."""
 
-    def __init__(self, options: Options, logs: Path, tell: Callable[[str], None]) -> None:
+    def __init__(self, options: LocalOptions, logs: Path, tell: Callable[[str], None]) -> None:
         self._options = options
         self._logs = logs
         self._tell = tell
@@ -84,7 +84,7 @@ def _first_answer(base_url: str, name: str) -> str:
         raise web.NoAnswer("the answer has no choices") from error
 
 
-def places(options: Options, name: str | None, logs: Path, dashboard: str | None) -> str:
+def places(options: LocalOptions, name: str | None, logs: Path, dashboard: str | None) -> str:
     """Where everything is, one line each."""
     rows = {
         "OpenAI base URL": f"{options.gateway_url}/v1",
@@ -97,7 +97,7 @@ def places(options: Options, name: str | None, logs: Path, dashboard: str | None
     return "\n".join(["\nInferLine is up.", *lines])
 
 
-def examples(options: Options, name: str) -> str:
+def examples(options: LocalOptions, name: str) -> str:
     """Two commands to paste."""
     base = f"{options.gateway_url}/v1"
     body = {"model": name, "messages": [{"role": "user", "content": QUESTION}]}

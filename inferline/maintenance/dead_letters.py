@@ -40,5 +40,5 @@ async def bury(store: TaskStore, text: str) -> Fate:
     if await store.bury(ref, error.told()):
         log.warning("buried a task that nobody could handle", extra={"task": ref.id})
         return Fate.BURIED
-    found = (await store.states([ref])).get(ref)
+    found = (await store.statuses([ref])).get(ref)
     return Fate.GONE if found is None or found.state.terminal else Fate.RUNNING

@@ -128,7 +128,7 @@ class Sweep:
         late_ms = self.store.now_ms() - GRACE_SECONDS * 1000
         overdue = [ref for ref, deadline_ms in found if deadline_ms < late_ms]
         await self._expire(model, overdue)
-        states = await self.store.states([ref for ref, _ in found[len(overdue) :]])
+        states = await self.store.statuses([ref for ref, _ in found[len(overdue) :]])
         waiting = [ref for ref, one in states.items() if one.state is State.QUEUED]
         running = sum(one.state is State.RUNNING for one in states.values())
         return _Backlog(model.id, len(waiting), running, await self._age(waiting, found))

@@ -1,4 +1,4 @@
-"""Keys in memory, for tests: the `KeyStore` that forgets."""
+"""API keys in memory."""
 
 from __future__ import annotations
 
@@ -18,27 +18,23 @@ class MemoryKeys:
         self._uses: dict[str, int] = {}
 
     async def put_key(self, key: Key) -> None:
-        """Keep a new key."""
         self._keys[key.id] = key
 
     async def key(self, key_id: str) -> Key | None:
-        """The key with that id."""
         return self._keys.get(key_id)
 
     async def keys(self, *roles: Role) -> list[Key]:
-        """All keys of some roles, oldest first."""
-        found = [key for key in self._keys.values() if key.role in roles]
-        return sorted(found, key=lambda key: (key.created_ms, key.id))
+        selected = [key for key in self._keys.values() if key.role in roles]
+        return sorted(selected, key=lambda key: (key.created_ms, key.id))
 
     async def replace_secret(self, key: Key, instead_of: str) -> bool:
-        """Keep the secrets of a rotated key."""
-        there = self._keys.get(key.id)
-        if there is None or there.revoked_ms is not None:
+        current = self._keys.get(key.id)
+        if current is None or current.revoked_ms is not None:
             return False
-        if there.secret_sha256 not in (instead_of, key.secret_sha256):
+        if current.secret_sha256 not in (instead_of, key.secret_sha256):
             return False
         self._keys[key.id] = replace(
-            there,
+            current,
             secret_sha256=key.secret_sha256,
             old_sha256=key.old_sha256,
             old_until_ms=key.old_until_ms,
@@ -46,17 +42,14 @@ class MemoryKeys:
         return True
 
     async def revoke(self, key_id: str, now_ms: int) -> Key | None:
-        """Revoke a key; the first revocation stands."""
         key = self._keys.get(key_id)
         if key is not None and key.revoked_ms is None:
             key = self._keys[key_id] = replace(key, revoked_ms=now_ms)
         return key
 
     async def note_use(self, key_id: str, now_ms: int, seconds: float) -> None:
-        """Note that a key is used."""
         if now_ms - self._uses.get(key_id, -inf) >= seconds * 1000:
             self._uses[key_id] = now_ms
 
     async def uses(self) -> Mapping[str, int]:
-        """When each key was last noted to be used."""
         return dict(self._uses)

@@ -1,27 +1,25 @@
-"""Meters in memory, for tests: the `MeterStore` that forgets."""
+"""Rate-limit counters in memory."""
 
 from __future__ import annotations
 
 from inferline.accounts.rate_counters import ConditionalUpdate, Owner, RawRow
 from inferline.clock import Clock, SystemClock
-from inferline.memory.tasks import Dates
+from inferline.memory.dates import Dates
 
 
 class MemoryMeters:
-    """A `MeterStore` in memory."""
+    """A `CounterStore` in memory."""
 
     def __init__(self, clock: Clock | None = None) -> None:
         self._dates = Dates(clock or SystemClock())
         self._rows: dict[Owner, RawRow] = {}
 
     def now_ms(self) -> int:
-        """Milliseconds since 1970 by the store's clock."""
         return self._dates.now_ms()
 
     async def change(
         self, owner: Owner, change: ConditionalUpdate, mark: str
     ) -> tuple[bool, RawRow]:
-        """Write a row if all conditions hold."""
         row = self._rows.get(owner, {})
         if row.get("mark") == mark:
             return True, row

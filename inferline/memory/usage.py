@@ -1,4 +1,4 @@
-"""The usage ledger in memory: what tests and trials run on, with the contract of the real one."""
+"""The usage ledger in memory."""
 
 from __future__ import annotations
 
@@ -27,45 +27,38 @@ class MemoryUsage:
         self._progress = Watermarks()
 
     def now_ms(self) -> int:
-        """Milliseconds since 1970 by the store's clock."""
         return self._store.now_ms()
 
     async def ended(self, slice_number: int) -> AsyncIterator[TaskUsage]:
-        """The tasks that ended in a slice."""
         first = slice_number * SLICE_MS
         for task in self._store.ended(first, first + SLICE_MS):
-            if spent := TaskUsage.of(task.ref.id, asdict(task)):
-                yield spent
+            if usage := TaskUsage.of(task.ref.id, asdict(task)):
+                yield usage
 
     async def parts(
         self, grain: Resolution, number: int, accounts: Collection[UsageKey]
     ) -> dict[UsageKey, Parts]:
-        """What is kept of these accounts in one hour or day."""
-        kept = {one: self._kept.get((grain, number, one)) for one in accounts}
-        return {one: _copied(parts) for one, parts in kept.items() if parts}
+        kept = {account: self._kept.get((grain, number, account)) for account in accounts}
+        return {account: _copied(parts) for account, parts in kept.items() if parts}
 
     async def put(
-        self, grain: Resolution, number: int, part: int, found: Mapping[UsageKey, Usage]
+        self, grain: Resolution, number: int, part: int, sums: Mapping[UsageKey, Usage]
     ) -> None:
-        """Set one part of each account's row, unless what is there is of more requests."""
-        for account, usage in found.items():
+        for account, usage in sums.items():
             parts = self._kept.setdefault((grain, number, account), {})
             if part not in parts or parts[part].requests <= usage.requests:
                 parts[part] = replace(usage)
 
     async def progress(self) -> Watermarks:
-        """How far counting has come."""
         return self._progress
 
     async def advance(self, progress: Watermarks) -> None:
-        """Say how far counting has come."""
         seen = self._progress
         self._progress = Watermarks(max(seen.once, progress.once), max(seen.twice, progress.twice))
 
     async def rows(
         self, tenant: str | None, grain: Resolution, first: int, end: int
     ) -> AsyncIterator[UsageRow]:
-        """The rows from ``first`` to before ``end``."""
         for (kept, number, account), parts in list(self._kept.items()):
             is_wanted = kept == grain and first <= number < end
             if is_wanted and tenant in (None, account.tenant):

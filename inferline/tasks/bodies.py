@@ -1,4 +1,4 @@
-"""Where a request body waits that is too large for a message."""
+"""The port to the store of request bodies that are too large for a message."""
 
 from __future__ import annotations
 
@@ -8,17 +8,15 @@ from inferline.tasks.task import TaskRef
 
 
 def body_key(ref: TaskRef) -> str:
-    """
-    The key of a task's body; it begins with the model so that credentials can be scoped to it.
-    """
+    """Return the key of a task's body. It begins with the model, to which rights are limited."""
     return f"{ref.slug}/{ref.id}"
 
 
 class BodyStore(Protocol):
-    """Large bodies by key. Both methods raise `Unavailable` when the store does not answer."""
+    """A store of large bodies. Both methods raise `Unavailable` when it does not answer."""
 
     async def put(self, key: str, body: bytes) -> None:
-        """Keep ``body`` under ``key``; it goes by itself after some time."""
+        """Store ``body`` under ``key``. It is deleted by itself after some days."""
 
     async def get(self, key: str) -> bytes:
-        """The body under ``key``."""
+        """Return the body under ``key``."""

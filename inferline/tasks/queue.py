@@ -1,5 +1,5 @@
 """
-The task queue: where a task waits, as a message that says "look at this task".
+The port to the task queue, whose messages name the tasks to run.
 
 A message is a hint; the task's row is the authority. Delivery is at least once and unordered.
 Every method raises `Unavailable` when the queue does not answer.
@@ -16,71 +16,71 @@ from typing import Final, Protocol
 from inferline.errors import InferLineError
 from inferline.tasks.task import TaskRef
 
-#: The schema of a message whose body is JSON, which every release can serve.
+#: The schema version of a message whose body is JSON, which every release can serve.
 MESSAGE_VERSION: Final = 1
-#: That of others: forms, in base64, and requests without a body. Earlier releases leave them alone.
+#: That of other messages: forms, in base64, and requests without a body. Older releases skip them.
 BYTES_VERSION: Final = 2
-#: The most a single receive brings.
+#: The most messages that one receive returns.
 RECEIVE_MAX: Final = 10
 
 
 class UnreadableMessage(InferLineError):
-    """A message on a queue is not one of ours."""
+    """A message that InferLine did not write."""
 
     code = "unreadable_message"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """Where to look, and the client's own body: inline, or its S3 key when it is large."""
+    """A task's reference and the client's body: inline, or its key on S3 when it is large."""
 
     ref: TaskRef
     body: bytes | None = None
     body_key: str | None = None
-    #: Whether the body is JSON; else it is a form, or empty.
+    #: The body is JSON; else it is a form, or empty.
     is_json: bool = True
 
     def dumps(self) -> str:
-        """The message as ASCII JSON: SQS refuses some characters, and escaped there are none."""
+        """Write the message as ASCII JSON: SQS refuses some characters unless they are escaped."""
         if self.body is None:
-            where = {"key": self.body_key}
+            content = {"key": self.body_key}
         elif self.is_json:
-            where = {"body": self.body.decode()}
+            content = {"body": self.body.decode()}
         else:
-            where = {"base64": b64encode(self.body).decode()}
+            content = {"base64": b64encode(self.body).decode()}
         version = MESSAGE_VERSION if self.is_json else BYTES_VERSION
-        return json.dumps({"v": version, "task": self.ref.pk, **where})
+        return json.dumps({"v": version, "task": self.ref.pk, **content})
 
     def fits(self, bytes_max: int) -> bool:
-        """Whether ``dumps`` is at most ``bytes_max`` long; measured only when it is near."""
-        # Escaped, a byte of UTF-8 becomes three characters at most, in base64 less than two; the
-        # rest is the envelope.
+        """Return whether ``dumps`` is at most ``bytes_max`` long. Measure only a close case."""
+        # A byte of UTF-8 becomes at most three characters when escaped, and less than two in
+        # base64; 256 is more than the rest of the message.
         if self.body is None or 3 * len(self.body) + 256 <= bytes_max:
             return True
         return len(self.body) <= bytes_max and len(self.dumps()) <= bytes_max
 
     @classmethod
     def loads(cls, text: str) -> Message:
-        """The message that ``text`` is. Raises UnreadableMessage."""
+        """Read a message. Raises UnreadableMessage."""
         try:
-            found = json.loads(text)
-            if found["v"] not in (MESSAGE_VERSION, BYTES_VERSION):
+            message = json.loads(text)
+            if message["v"] not in (MESSAGE_VERSION, BYTES_VERSION):
                 raise UnreadableMessage(
-                    f"A message of schema version {found['v']!r} can't be read."
+                    f"A message of schema version {message['v']!r} can't be read."
                 )
-            ref, is_json = TaskRef.from_pk(found["task"]), found["v"] == MESSAGE_VERSION
-            if "key" in found:
-                return cls(ref=ref, body_key=str(found["key"]), is_json=is_json)
+            ref, is_json = TaskRef.from_pk(message["task"]), message["v"] == MESSAGE_VERSION
+            if "key" in message:
+                return cls(ref=ref, body_key=str(message["key"]), is_json=is_json)
             if is_json:
-                return cls(ref=ref, body=found["body"].encode())
-            return cls(ref=ref, body=b64decode(found["base64"], validate=True), is_json=False)
+                return cls(ref=ref, body=message["body"].encode())
+            return cls(ref=ref, body=b64decode(message["base64"], validate=True), is_json=False)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UnreadableMessage from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """One receipt of a message. ``text`` is still unread: it may be anything."""
+    """A received message. Its ``text`` is not read yet: it may be anything."""
 
     queue: str
     receipt: str
@@ -92,7 +92,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """How many messages wait and how many are out with providers; approximate."""
+    """The approximate number of visible messages, and of those that providers have received."""
 
     waiting: int
     running: int
@@ -111,19 +111,19 @@ class TaskQueue(Protocol):
         Take up to ``limit`` (1 to 10) messages, waiting up to ``wait_seconds`` (0 to 20) for the
         first.
 
-        They stay hidden from others for ``visibility_timeout_seconds``. The call is never repeated
-        once it was sent: a lost response costs those messages one visibility timeout.
+        They are hidden from other receivers for ``visibility_timeout_seconds``. The call is never
+        repeated once it was sent: a lost response hides its messages for one visibility timeout.
         """
 
     async def change_visibility(self, deliveries: Sequence[Delivery], seconds: int) -> None:
         """
-        Keep the messages hidden for ``seconds`` from now; 0 gives them back at once.
+        Hide the messages for ``seconds`` from now; 0 makes them visible at once.
 
-        A message that is no longer ours is passed over: the row tells who holds the task.
+        A message whose receipt has lapsed is ignored: the task's row says who owns the task.
         """
 
     async def delete(self, deliveries: Sequence[Delivery]) -> None:
-        """Remove the messages. One that is no longer ours is passed over."""
+        """Delete the messages. One whose receipt has lapsed is ignored."""
 
     async def depth(self, queue: str) -> Depth:
-        """How much the queue holds."""
+        """Return the queue's approximate depth."""

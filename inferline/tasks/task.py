@@ -1,9 +1,9 @@
 """
-A task: one client request waiting for, or getting, an answer, and the moves it may make.
+A task: one client request that waits for its answer or receives it, and its changes of state.
 
                  claim            finish
     QUEUED ───────────▶ RUNNING ──────────▶ DONE
-      │                 │  ▲ │ │    fail
+      │                 │  ▲ │ │ fail, give up
       │                 │  └─┘ └──────────▶ FAILED
       │ cancel, expire  │ claim, after a lapsed lease or a hand-back
       ├────────────────▶├─▶ CANCELLED, EXPIRED
@@ -24,53 +24,59 @@ from inferline.names import DEDICATED_SLUG_PREFIX, dedicated_name
 
 
 class State(StrEnum):
-    """Where a task stands. Rows leave the table by TTL alone."""
+    """The state of a task. Its rows are deleted by their TTL alone."""
 
     #: The gateway puts a task here on submit; a claim, a cancel or its deadline takes it out.
     QUEUED = "QUEUED"
-    #: A claim puts it here. A handed-back task stays here with a lease that has ended.
+    #: A claim puts it here. A task that is handed back stays here with an ended lease.
     RUNNING = "RUNNING"
     #: The provider put it here: the backend has answered, with whatever status.
     DONE = "DONE"
     #: The provider put it here: no attempt is left, or none could help; or the dead-letter
-    #: function: nobody will look at the task again. `error` says why.
+    #: function: its message is dead. `error` says why.
     FAILED = "FAILED"
-    #: The gateway put it here because its client went away or asked for it; or its provider,
-    #: because nobody has read it for long.
+    #: The gateway put it here because its client left or cancelled it; or its provider, because
+    #: nobody has read it for long.
     CANCELLED = "CANCELLED"
-    #: Whoever first saw its deadline pass put it here.
+    #: The gateway, the sweep or a provider put it here after its deadline.
     EXPIRED = "EXPIRED"
 
     @property
     def terminal(self) -> bool:
-        """Whether nothing can happen to the task any more."""
+        """Return whether the task has ended."""
         return self not in LIVE
 
 
 LIVE: Final = frozenset({State.QUEUED, State.RUNNING})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # Each move is one object, so its hash costs nothing.
 class Move:
-    """One legal change of state, and who makes it."""
+    """One legal change of state."""
 
     name: str
     sources: frozenset[State]
     target: State
-    #: Whether only the provider that holds the current attempt may make it.
-    fenced: bool
-    by: str
+    #: Only the provider that runs the newest attempt may make it.
+    fenced: bool = False
 
 
-CLAIM: Final = Move("claim", LIVE, State.RUNNING, fenced=False, by="provider that took the message")
-RENEW: Final = Move("renew", frozenset({State.RUNNING}), State.RUNNING, fenced=True, by="its owner")
-HAND_BACK: Final = Move("hand back", RENEW.sources, State.RUNNING, fenced=True, by="its owner")
-FINISH: Final = Move("finish", RENEW.sources, State.DONE, fenced=True, by="its owner")
-FAIL: Final = Move("fail", RENEW.sources, State.FAILED, fenced=True, by="its owner")
-CANCEL: Final = Move("cancel", LIVE, State.CANCELLED, fenced=False, by="gateway, or its provider")
-EXPIRE: Final = Move("expire", LIVE, State.EXPIRED, fenced=False, by="who sees the deadline pass")
-BURY: Final = Move("bury", LIVE, State.FAILED, fenced=False, by="the dead-letter function")
-MOVES: Final = (CLAIM, RENEW, HAND_BACK, FINISH, FAIL, CANCEL, EXPIRE, BURY)
+_RUNNING: Final = frozenset({State.RUNNING})
+#: Made by a provider that received the message.
+CLAIM: Final = Move("claim", LIVE, State.RUNNING)
+#: The fenced moves are made by the attempt's owner.
+RENEW: Final = Move("renew", _RUNNING, State.RUNNING, fenced=True)
+HAND_BACK: Final = Move("hand back", _RUNNING, State.RUNNING, fenced=True)
+FINISH: Final = Move("finish", _RUNNING, State.DONE, fenced=True)
+FAIL: Final = Move("fail", _RUNNING, State.FAILED, fenced=True)
+#: Made by a provider whose claim is refused because no attempt is left.
+GIVE_UP: Final = Move("give up", _RUNNING, State.FAILED)
+#: Made by the gateway, or by the task's provider when nobody reads the answer.
+CANCEL: Final = Move("cancel", LIVE, State.CANCELLED)
+#: Made by the gateway, the sweep or a provider, after the deadline.
+EXPIRE: Final = Move("expire", LIVE, State.EXPIRED)
+#: Made by the dead-letter function.
+BURY: Final = Move("bury", LIVE, State.FAILED)
 
 Tier = Literal["priority", "default", "flex"]
 #: In order of preference. Each has its own queue for each model.
@@ -79,54 +85,54 @@ TIERS: Final[tuple[Tier, ...]] = ("priority", "default", "flex")
 
 @dataclass(frozen=True, slots=True)
 class TaskRef:
-    """Which task: enough to find its rows."""
+    """A task's model and id: the key of its rows."""
 
     slug: str
     id: str
 
     @property
     def pk(self) -> str:
-        """The partition key; it begins with the model so that credentials can be scoped to it."""
+        """Return the partition key. It begins with the model, to which rights are limited."""
         return f"{self.slug}#{self.id}"
 
     @classmethod
     def from_pk(cls, pk: str) -> TaskRef:
-        """The reference that ``pk`` was made from."""
-        found, _, task_id = pk.partition("#")
-        return cls(found, task_id)
+        """Read a reference back from its partition key."""
+        slug, _, task_id = pk.partition("#")
+        return cls(slug, task_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """The STATE row. Times are milliseconds since 1970 by the clock of AWS, nobody's own."""
+    """A task, as its STATE row has it. Times are milliseconds since 1970 by AWS's clock."""
 
     ref: TaskRef
-    #: As its client calls it.
+    #: The name that its client used.
     model: str
     tier: Tier
     tenant: str
-    #: The id of the key that asked; empty where no keys are asked for, and in older rows.
+    #: The id of the client's API key; empty without keys, and in older rows.
     key_id: str = ""
     #: The path at the backend, such as ``/v1/chat/completions``.
     path: str
-    #: The query that goes with it, and the headers, by name in lower case; empty in older rows. No
+    #: The query and the headers that are forwarded, by name in lower case; empty in older rows. No
     #: content type means JSON. See `inferline.validation.forwarding`.
     query: str = ""
     request_headers: dict[str, str] = field(default_factory=dict)
-    #: SHA-256 of the client's body, hex: what was submitted is what is run.
+    #: SHA-256 of the client's body, hex: the provider checks that it runs that body.
     body_sha256: str
-    #: By what a repeat of the request is known, where that is not the body alone; else empty.
+    #: A digest that identifies a repeat of the request, if not by the body alone; else empty.
     identity: str = ""
     created_ms: int
     deadline_ms: int
-    #: The last attempt that may be made. It grows by one for each attempt that does not count,
-    #: because the backend was merely busy or the provider drained.
+    #: The number of the last attempt allowed. It grows by one for each attempt that does not count,
+    #: because the backend was busy or the provider was draining.
     attempt_limit: int
-    #: When the row may be deleted, seconds since 1970.
+    #: The date after which the row is deleted, seconds since 1970.
     ttl: int
-    #: The client's trace and its span at the gateway, as W3C's header; empty in older rows.
+    #: The client's trace and the gateway's span, as W3C's header; empty in older rows.
     traceparent: str = ""
-    #: Who reads the answer, and until when without a renewal; "" and 0 where nobody is known to.
+    #: The reader lease: its owner and its end; "" and 0 if nobody has one.
     reader: str = ""
     reader_ms: int = 0
     state: State = State.QUEUED
@@ -135,62 +141,62 @@ class Task:
     owner: str = ""
     lease_ms: int = 0
     claimed_ms: int = 0
-    #: The lease that the newest claim found lapsed, as `lease_ms`; 0 where none had been held.
+    #: The lapsed lease that the newest claim replaced, as `lease_ms`; 0 for none.
     lapsed_ms: int = 0
-    #: The providers that can't go on with its answer, separated by blanks.
+    #: The providers that can't continue its answer, separated by blanks.
     unfit: str = ""
-    #: What the backend answered, once DONE.
+    #: The status of the backend's answer, once DONE.
     status: int = 0
     content_type: str = ""
-    #: How many chunk rows the answer has, `tail` not counted.
+    #: The number of the answer's chunk rows, without `tail`.
     chunks: int = 0
-    #: The last piece of the answer: it rides on the finishing write.
+    #: The last bytes of the answer, part of the finishing write.
     tail: bytes = b""
-    #: What the client is told, once FAILED: ``{"message", "type", "param", "code", "status"}``.
+    #: The client's error, once FAILED: ``{"message", "type", "param", "code", "status"}``.
     error: dict[str, Any] = field(default_factory=dict)
-    #: Token counts by the backend's own names for them; unproven, as all that a provider writes.
+    #: Token counts by the backend's names; unproven, like all that a provider writes.
     usage: dict[str, int] = field(default_factory=dict)
-    #: Of a failure that the backend tells: `retry-after` and `x-should-retry`, as it sent them.
+    #: The backend's `retry-after` and `x-should-retry` of a failure, as it sent them.
     headers: dict[str, str] = field(default_factory=dict)
-    #: When it ended, 0 before that; whoever ends it writes the time when that write began.
+    #: The date of its end, 0 before: the time when the write began that ended it.
     ended_ms: int = 0
 
     @property
     def registry_name(self) -> str:
-        """What the registry calls its model."""
+        """Return the registry's name of its model."""
         is_reserved = self.ref.slug.startswith(DEDICATED_SLUG_PREFIX)
         return dedicated_name(self.model, self.tenant) if is_reserved else self.model
 
     @property
     def request(self) -> str:
-        """What was asked for: the same of a request and its repeat."""
+        """Return a text that is the same for a request and its repeat."""
         return f"{self.path} {self.identity or self.body_sha256}"
 
     @property
     def attempts_left(self) -> int:
-        """How many more attempts may be made after the newest one."""
+        """Return how many attempts are left after the newest one."""
         return self.attempt_limit - self.attempt
 
     def waits(self, now_ms: int) -> bool:
-        """Whether nobody holds it and somebody may: one whose lease has ended waits again."""
+        """Return whether it can be claimed: it is queued, or its lease has ended."""
         return not self.state.terminal and self.lease_ms < now_ms
 
     @property
     def queue_ms(self) -> int:
-        """How long the task waited until its newest claim, milliseconds."""
+        """Return how long the task waited until its newest claim, milliseconds."""
         return max(0, self.claimed_ms - self.created_ms)
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerHead:
-    """How an answer begins; it rides on the first chunk of a stream."""
+    """The beginning of an answer, part of a stream's first chunk."""
 
     status: int
     content_type: str
     provider: str
     queue_ms: int
-    #: What precedes the attempt's own chunks, when it continues an answer that others began: their
-    #: attempts, and how many chunks of each, in order. Empty when it begins anew.
+    #: If the attempt continues an answer: the attempts that began it, and the number of chunks
+    #: of each that come before its own, in order. Empty if it begins anew.
     after: tuple[tuple[int, int], ...] = ()
 
 
@@ -202,12 +208,12 @@ class Chunk:
     attempt: int
     seq: int
     data: bytes
-    #: As its task's: a reader never sees a row that outlived its chunks.
+    #: The same as its task's, so that no row outlives its chunks.
     ttl: int
     head: AnswerHead | None = None
 
 
-#: The largest piece of an answer in one row, bytes; DynamoDB takes items up to 400 KB.
+#: The most bytes of an answer in one row; DynamoDB takes items up to 400 KB.
 CHUNK_BYTES_MAX: Final = 64 * 1024
-#: The largest piece that rides on the finishing write, bytes.
+#: The most bytes of an answer in the finishing write.
 TAIL_BYTES_MAX: Final = 32 * 1024

@@ -21,7 +21,7 @@ from inferline_provider.enrolment import (
 from inferline_provider.pull.schedule import PollSchedule
 from inferline_provider.pull.yielding import YieldPolicies
 from inferline_provider.serve.failed_tasks import FailedTasks
-from inferline_provider.settings import Settings
+from inferline_provider.settings import ProviderSettings
 from inferline_provider.telemetry.speeds import Speeds
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class Membership:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: ProviderSettings,
         gateway: GatewayClient,
         credentials: GrantedCredentials,
         clock: Clock,

@@ -37,7 +37,7 @@ from inferline_provider.serve.attempt_context import AttemptContext
 from inferline_provider.serve.diagnosis import Diagnosis
 from inferline_provider.serve.failed_tasks import FailedTasks
 from inferline_provider.serve.leases import Leases
-from inferline_provider.settings import Settings
+from inferline_provider.settings import ProviderSettings
 from inferline_provider.spot import SpotWatch, watch
 from inferline_provider.stopping import Stopping, unless
 from inferline_provider.telemetry.attempts import NO_TELEMETRY, Sinks, Telemetry
@@ -70,7 +70,7 @@ OpenStores = Callable[[Grant, GrantedCredentials], AbstractAsyncContextManager[S
 
 
 async def run(
-    settings: Settings,
+    settings: ProviderSettings,
     open_stores: OpenStores,
     stopping: Stopping,
     clock: Clock | None = None,
@@ -116,7 +116,7 @@ class ProviderProcess:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: ProviderSettings,
         health: BackendHealth,
         gateway: GatewayClient,
         credentials: GrantedCredentials,
@@ -183,7 +183,7 @@ class ProviderProcess:
         terms = grant.terms
         sinks = [telemetry.sink, self._speeds, *([self._gauge] if self._gauge else [])]
         self._terms, self._backend = terms, backend
-        bounds = terms.lease_seconds, terms.orphan_seconds, terms.cancel_seconds
+        bounds = terms.lease_seconds, terms.unread_task_seconds, terms.cancel_seconds
         self._leases = Leases(stores.store, stores.queue, self._clock, *bounds)
         self._writer = ChunkWriter(
             stores.store,

@@ -14,8 +14,6 @@ from inferline.http.response import Response
 
 log = logging.getLogger(__name__)
 
-#: The instance metadata service, at the same address on every EC2 instance.
-ENDPOINT: Final = "http://169.254.169.254"
 #: Between two polls, as AWS advises, seconds.
 POLL_SECONDS: Final = 5.0
 #: The address is on the instance itself: without a quick answer there is no service.

@@ -24,27 +24,27 @@ def asker(world: World) -> AskFor:
         SETTINGS.request_seconds_max,
     )
 
-    async def ask(**told: Any) -> Outcome:
+    async def ask(**fields: Any) -> Outcome:
         given: dict[str, Any] = {
             "path": "/v1/completions",
             "streamed": True,
             "tokens": 8,
             "interval": 0.005,
         }
-        trip = await client.ask(Ask(name=f"r{next(_numbers)}", **(given | told)))
+        trip = await client.ask(Ask(name=f"r{next(_numbers)}", **(given | fields)))
         return trip.outcome
 
     return ask
 
 
 async def calls_of(world: World) -> int:
-    """How often the backends were asked."""
-    told = [await world.get(f"{world.urls[b.name]}/_script/state") for b in world.backends]
-    return sum(state["calls"] for state in told if state)
+    """Return how often the backends were asked."""
+    states = [await world.get(f"{world.urls[b.name]}/_script/state") for b in world.backends]
+    return sum(state["calls"] for state in states if state)
 
 
 async def done(event: asyncio.Event, seconds: float = 8.0) -> bool:
-    """Whether an event comes in time."""
+    """Return whether an event comes in time."""
     try:
         await asyncio.wait_for(event.wait(), seconds)
     except TimeoutError:

@@ -34,7 +34,7 @@ MODEL = "chaos-model"
 
 
 def given_text(path: str, body: Json) -> str:
-    """The text that a request ends in and that the answer is to continue; empty for none."""
+    """Return the text that a request ends in and that the answer is to continue; empty for none."""
     if path.endswith("/chat/completions"):
         last = (body.get("messages") or [{}])[-1]
         return str(last.get("content") or "") if last.get("role") == "assistant" else ""
@@ -42,9 +42,9 @@ def given_text(path: str, body: Json) -> str:
 
 
 def said_in(text: str) -> int:
-    """How many tokens of an answer a text ends in."""
-    found = list(TOKEN.finditer(text))
-    return int(found[-1][4]) + 1 if found and found[-1].end() == len(text) else 0
+    """Return how many tokens of an answer a text ends in."""
+    tokens = list(TOKEN.finditer(text))
+    return int(tokens[-1][4]) + 1 if tokens and tokens[-1].end() == len(text) else 0
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class TellingBackend(Backend):
         return response
 
     def _tokens(self, path: str, body: Json, count: int) -> tuple[str, ...]:
-        """What is left to say. Where that is nothing, the end still takes an event."""
+        """Return what is left to say. Where that is nothing, the end still takes an event."""
         said = said_in(given_text(path, body))
         run = ("c" if said else "s") + secrets.token_hex(2)
         who = f"{body.get('user', 'r0')}.{self._name}.{run}"

@@ -25,7 +25,7 @@ class Call:
 
 
 def recognise(request: web.Request, body: bytes) -> Call:
-    """What a call is for."""
+    """Return what a call is for."""
     service, _, operation = request.headers.get("X-Amz-Target", "").partition(".")
     if service == "AmazonSQS":
         return Call(f"sqs {operation}")
@@ -63,13 +63,13 @@ def recognise(request: web.Request, body: bytes) -> Call:
 
 
 def _table(asked: Json) -> str:
-    """The last word of the table's name; empty where there are several tables or none."""
+    """Return the last word of the table's name; empty where there are several tables or none."""
     name = asked.get("TableName") or next(iter(asked.get("RequestItems", {"": None})))
     return str(name).rpartition("-")[2]
 
 
 def _move(asked: Json) -> str:
-    """Which move of a task an update is; see `inferline.task`."""
+    """Return which move of a task an update is; see `inferline.task`."""
     values = asked["ExpressionAttributeValues"]
     if ":state" not in values:
         return "attend"
@@ -84,7 +84,7 @@ def _move(asked: Json) -> str:
 
 
 def _updated(asked: Json) -> str:
-    """What an update of the registry is about."""
+    """Return what an update of the registry is about."""
     kind, values = _kind(asked["Key"]), asked["ExpressionAttributeValues"]
     match kind:
         case "model":
@@ -105,7 +105,7 @@ def _put(asked: Json) -> str:
 
 
 def _queried(asked: Json) -> str:
-    return str(asked["ExpressionAttributeValues"][":kind"]["S"]).lower()
+    return str(asked["ExpressionAttributeValues"][":pk"]["S"]).lower()
 
 
 def _seqs(asked: Json) -> Iterator[int]:

@@ -51,7 +51,7 @@ class Ask:
     extra: tuple[tuple[str, Any], ...] = ()
 
     def body(self) -> dict[str, Any]:
-        """The JSON that is posted."""
+        """Return the JSON that is posted."""
         script = {"tokens": self.tokens, "interval": self.interval, **dict(self.script)}
         prompt = "p" * self.prompt_chars
         body: dict[str, Any] = {"model": MODEL, "user": self.name, "x_script": script}
@@ -64,7 +64,7 @@ class Ask:
 
 
 def mixed(rng: random.Random, number: int, *, inline_chars_max: int) -> Ask:
-    """The request of that number in a seeded mix."""
+    """Return the request of that number in a seeded mix."""
     long = rng.random() < 0.35
     streamed = rng.random() < 0.65
     return Ask(
@@ -145,7 +145,8 @@ class Client:
         self, ask: Ask, before: Heard | None, returns: int
     ) -> tuple[Heard | None, Cut]:
         """
-        What a gateway said, None if the client left or nothing came in time, and where that was.
+        Return what a gateway said, None if the client left or nothing came in time, and where that
+        was.
 
         ``before`` is what was heard of the stream that is to go on.
         """
@@ -164,7 +165,7 @@ class Client:
     async def _comes(
         self, hearing: asyncio.Task[Heard | None], begun: float, leaves_after: float | None
     ) -> bool:
-        """Whether an answer ends before the client goes, or has waited for too long."""
+        """Return whether an answer ends before the client goes, or has waited for too long."""
         loop = asyncio.get_running_loop()
         while not hearing.done():
             seconds = leaves_after
@@ -179,7 +180,7 @@ class Client:
         return True
 
     async def _heard(self, url: str, ask: Ask, before: Heard | None, returns: int) -> Heard | None:
-        """What the gateway said; None when it could not be reached."""
+        """Return what the gateway said; None when it could not be reached."""
         heard = Heard(0, "", b"", whole=False)
         pieces: list[bytes] = []
         try:

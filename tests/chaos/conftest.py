@@ -16,7 +16,9 @@ from tests.chaos.world import SETTINGS, World, running_world
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
-    """As many gateways and providers as the module wants, with its changes of the settings."""
+    """
+    Yield as many gateways and providers as the module wants, with its changes of the settings.
+    """
     module: Any = request.module
     async with running_world(
         random.Random(1),

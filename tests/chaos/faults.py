@@ -38,10 +38,10 @@ class Point:
     #: Only the call that writes this chunk.
     seq: int | None = None
     #: Only an answer that has this in it, such as a message.
-    told: bytes = b""
+    payload: bytes = b""
 
     def is_at(self, call: Call, moment: Moment) -> bool:
-        """Whether a call, at that moment, is here."""
+        """Return whether a call, at that moment, is here."""
         seq_fits = self.seq is None or self.seq in call.seqs
         return (self.site, self.moment) == (call.site, moment) and seq_fits
 
@@ -125,9 +125,9 @@ class InjectingProxy(aws_proxy.Proxy):
                 await self._done(request, body, call)
                 return _cut(request)
 
-    def _spring(self, call: Call, moment: Moment, told: bytes) -> None:
+    def _spring(self, call: Call, moment: Moment, payload: bytes) -> None:
         for trap in self.traps:
-            if trap.point.is_at(call, moment) and trap.point.told in told:
+            if trap.point.is_at(call, moment) and trap.point.payload in payload:
                 self.traps.remove(trap)
                 trap.sprung.set()
                 trap.deed()
@@ -155,16 +155,16 @@ def _throttled(call: Call) -> web.Response:
 
 
 def _refusal(status: int, code: str, call: Call) -> web.Response:
-    """An error as the service writes it."""
+    """Return an error as the service writes it."""
     if call.site.startswith("s3"):
         text = f"<Error><Code>{code}</Code><Message>injected</Message></Error>"
         return web.Response(status=status, text=text, content_type="application/xml")
-    told = {"__type": f"com.amazonaws#{code}", "message": "injected"}
-    return web.json_response(told, status=status)
+    payload = {"__type": f"com.amazonaws#{code}", "message": "injected"}
+    return web.json_response(payload, status=status)
 
 
 def _cut(request: web.Request) -> web.Response:
-    """Nothing, and then a reset."""
+    """Return nothing, and then a reset."""
     reset(request)
     return web.Response()
 

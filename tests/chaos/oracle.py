@@ -46,27 +46,27 @@ class Heard:
 
     @property
     def is_stream(self) -> bool:
-        """Whether it is a stream, or the beginning of one."""
+        """Return whether it is a stream, or the beginning of one."""
         return self.status == 200 and self.content_type.startswith("text/event-stream")
 
     @property
     def without_error(self) -> bytes:
-        """The same without the error event that it may end in."""
+        """Return the same without the error event that it may end in."""
         return self.raw.partition(b'data: {"error"')[0]
 
     @property
     def complete(self) -> bytes:
-        """A stream as far as its last event that came in full."""
+        """Return a stream as far as its last event that came in full."""
         return self.raw[: self.raw.rfind(b"\n\n") + 2] if b"\n\n" in self.raw else b""
 
     @property
     def events(self) -> int:
-        """How many events of a stream came in full."""
+        """Return how many events of a stream came in full."""
         return len(_events(self.raw))
 
 
 def judge(heard: Heard, request: str, tokens: int, *, streamed: bool) -> Outcome:
-    """What the client named ``request``, who asked for so many tokens, has to make of it."""
+    """Return what the client named ``request``, who asked for so many tokens, has to make of it."""
     if heard.is_stream:
         outcome = _judge_stream(heard, request, tokens)
         if not streamed:
@@ -101,9 +101,9 @@ def _judge_stream(heard: Heard, request: str, tokens: int) -> Outcome:
     errors = [document for document in documents if "error" in document]
     finishes = [choice for choice in choices if choice.get("finish_reason")]
     if errors:
-        told = _error(errors[0], "an error event without code")
-        outcome.end, outcome.code = "error", told.code
-        outcome.wrongs += told.wrongs
+        error = _error(errors[0], "an error event without code")
+        outcome.end, outcome.code = "error", error.code
+        outcome.wrongs += error.wrongs
         if "error" not in documents[-1] or len(errors) > 1:
             outcome.wrongs.append("something after the error")
         if finishes:
@@ -122,7 +122,7 @@ def _judge_stream(heard: Heard, request: str, tokens: int) -> Outcome:
 
 
 def _form(events: list[bytes], documents: list[Json]) -> list[str]:
-    """What is wrong with a stream whatever it says."""
+    """Return what is wrong with a stream whatever it says."""
     wrongs = []
     if len(documents) + events.count(b"[DONE]") != len(events):
         wrongs.append("an event that is not JSON")
@@ -134,18 +134,18 @@ def _form(events: list[bytes], documents: list[Json]) -> list[str]:
 
 
 def _told(text: str | None, request: str) -> Outcome:
-    """Whether a text is a whole beginning of one answer, made by one run after another."""
-    found = list(TOKEN.finditer(text or ""))
-    outcome = Outcome("ok", tokens=len(found))
-    if "".join(token[0] for token in found) != (text or ""):
+    """Return whether a text is a whole beginning of one answer, made by one run after another."""
+    tokens = list(TOKEN.finditer(text or ""))
+    outcome = Outcome("ok", tokens=len(tokens))
+    if "".join(token[0] for token in tokens) != (text or ""):
         outcome.wrongs.append("text that no backend has made")
-    if {token[1] for token in found} - {request}:
+    if {token[1] for token in tokens} - {request}:
         outcome.wrongs.append("another request's text")
-    numbers = [int(token[4]) for token in found]
-    if numbers != list(range(len(found))):
+    numbers = [int(token[4]) for token in tokens]
+    if numbers != list(range(len(tokens))):
         repeated = len(set(numbers)) < len(numbers)
         outcome.wrongs.append("repeated text" if repeated else "missing text")
-    runs = list(dict.fromkeys(f"{token[2]}.{token[3]}" for token in found))
+    runs = list(dict.fromkeys(f"{token[2]}.{token[3]}" for token in tokens))
     outcome.runs = len(runs)
     # Only a run that was given the text before it may go on from there.
     if any(run.partition(".")[2][0] != ("c" if at else "s") for at, run in enumerate(runs)):
@@ -162,11 +162,11 @@ def _whole(outcome: Outcome, tokens: int) -> Outcome:
 
 
 def _usage(usages: list[Json], outcome: Outcome) -> list[str]:
-    """What is wrong with what the client is told to pay."""
+    """Return what is wrong with what the client is told to pay."""
     if len(usages) != 1:
         return [f"{len(usages)} usages"]
-    told = usages[0].get("completion_tokens"), usages[0].get("prompt_tokens")
-    return [] if told == (outcome.tokens, PROMPT_TOKENS) else [f"a false usage: {told}"]
+    counts = usages[0].get("completion_tokens"), usages[0].get("prompt_tokens")
+    return [] if counts == (outcome.tokens, PROMPT_TOKENS) else [f"a false usage: {counts}"]
 
 
 def _error(document: Json | None, otherwise: str) -> Outcome:
@@ -177,7 +177,10 @@ def _error(document: Json | None, otherwise: str) -> Outcome:
 
 
 def _events(raw: bytes) -> list[bytes]:
-    """The data of each event; comments are nothing. What came of a last, unended one is dropped."""
+    """
+    Return the data of each event; comments are nothing. What came of a last, unended one is
+    dropped.
+    """
     blocks = raw.split(b"\n\n")[:-1]
     return [
         block.removeprefix(b"data: ") for block in blocks if block and not block.startswith(b":")
@@ -186,7 +189,7 @@ def _events(raw: bytes) -> list[bytes]:
 
 def _json(data: bytes) -> Json | None:
     try:
-        found = json.loads(data)
+        document = json.loads(data)
     except ValueError:
         return None
-    return found if isinstance(found, dict) else None
+    return document if isinstance(document, dict) else None

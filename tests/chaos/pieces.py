@@ -57,12 +57,12 @@ class Piece:
 
     @property
     def is_up(self) -> bool:
-        """Whether it has a process."""
+        """Return whether it has a process."""
         return self.part is not None and self.part.process.poll() is None
 
     @property
     def is_stopped(self) -> bool:
-        """Whether its process stands still."""
+        """Return whether its process stands still."""
         return not self._awake.is_set()
 
     def start(self) -> None:
@@ -84,7 +84,7 @@ class Piece:
         self.part.process.send_signal(signal.SIGTERM)
 
     async def gone(self) -> int | None:
-        """Its exit code, once it has ended; None if it had to be made to."""
+        """Return its exit code, once it has ended; None if it had to be made to."""
         assert self.part is not None
         process = self.part.process
         try:
@@ -111,7 +111,7 @@ class Piece:
         self._awake.set()
 
     def stood_still(self, since: float) -> float:
-        """For how many seconds it has been stopped since a moment."""
+        """Return for how many seconds it has been stopped since a moment."""
         now = _now()
         spans = [(max(since, span[0]), (span[1:] or [now])[0]) for span in self.stopped]
         return sum(max(0.0, end - begin) for begin, end in spans)
@@ -134,7 +134,9 @@ def _now() -> float:
 
 
 def skewed(seconds: int) -> dict[str, str]:
-    """What makes a process believe in another time of day; its monotonic clock stays right."""
+    """
+    Return what makes a process believe in another time of day; its monotonic clock stays right.
+    """
     library = faketime()
     if library is None:
         return {}

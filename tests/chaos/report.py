@@ -33,11 +33,11 @@ class Report:
 
     @property
     def is_good(self) -> bool:
-        """Whether nothing happened that must never be."""
+        """Return whether nothing happened that must never be."""
         return not self.wrongs
 
     def count(self, kind: str) -> int:
-        """How many wrongs are of a kind."""
+        """Return how many wrongs are of a kind."""
         return sum(kind in wrong for wrong in self.wrongs)
 
     def note(self, ask: Ask, trip: Trip) -> None:
@@ -53,7 +53,7 @@ class Report:
         self.wrongs += [f"{ask.name} {wrong}" for wrong in outcome.wrongs]
 
     def lines(self) -> Iterator[str]:
-        """The report as a table."""
+        """Yield the report as a table."""
         yield f"seed                    {self.seed}   (CHAOS_SEED={self.seed} repeats the choices)"
         yield f"requests                {self.outcomes.total()} in {self.seconds:.0f} s"
         yield f"  answered              {self.outcomes['ok']}, {self.continued} of them continued"

@@ -166,7 +166,7 @@ class Crowd:
             self._report.note(ask, trip)
 
     def _judge(self, trip: Trip) -> None:
-        """Only a gateway that was itself hit may have broken a connection."""
+        """Check that only a gateway that was itself hit has broken a connection."""
         for cut in trip.cuts:
             gateway = self._gateway(cut.url)
             if all(at < cut.begun - 1 for at in gateway.ended_at):
@@ -187,7 +187,7 @@ class Crowd:
 
 
 async def run(seed: int, requests: int, at_once: int = 16, logs: Path | None = None) -> Report:
-    """One run, and what came of it. ``logs`` is where the logs of all processes go."""
+    """Return one run, and what came of it. ``logs`` is where the logs of all processes go."""
     rng, report = random.Random(seed), Report(seed)
     skews = SKEWS if faketime() else (0,)
     loop = asyncio.get_running_loop()
@@ -213,7 +213,7 @@ async def run(seed: int, requests: int, at_once: int = 16, logs: Path | None = N
 async def _disturbed(
     world: World, crowd: Crowd, rng: random.Random, report: Report, requests: int, at_once: int
 ) -> None:
-    """The part of the run in which things go wrong; afterwards all is well again."""
+    """Run the part in which things go wrong; afterwards all is well again."""
     chaos = Chaos(world, random.Random(rng.random()), report)
     for piece in world.proxied:
         assert piece.proxy is not None
@@ -237,9 +237,9 @@ async def _disturbed(
 
 def _weigh(report: Report) -> None:
     """Add what the run as a whole has got wrong."""
-    found = report.remains
-    if found is not None and not found.nothing:
-        report.wrongs.append(f"left over: {found}")
+    remains = report.remains
+    if remains is not None and not remains.nothing:
+        report.wrongs.append(f"left over: {remains}")
     for name, (memory, descriptors) in report.growth.items():
         if memory > GROWTH_MAX[0] or descriptors > GROWTH_MAX[1]:
             report.wrongs.append(f"{name} grew by {memory:.0f} MB, {descriptors} descriptors")

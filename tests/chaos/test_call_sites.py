@@ -57,15 +57,15 @@ async def left(world: World, ask: AskFor) -> None:
 
 
 async def unserved(world: World, ask: AskFor) -> None:
-    """A model that is known and that nobody serves any more."""
+    """Enrol a model that nobody serves any more."""
     name = next(_names)
     await enrolled(world, name)
     await gone(world, name)
     asked = {"model": name, "prompt": "p"}
     async with world.http.post(world.urls["g0"] + "/v1/completions", json=asked) as answer:
-        told = await answer.json()
+        answered = await answer.json()
 
-    assert (503, "no_provider_available") == (answer.status, told["error"]["code"])
+    assert (503, "no_provider_available") == (answer.status, answered["error"]["code"])
 
 
 async def tried_again(world: World, ask: AskFor) -> None:
@@ -82,7 +82,7 @@ async def continued(world: World, ask: AskFor) -> None:
 
 
 async def given_up(world: World, ask: AskFor) -> None:
-    """No other attempt can go on with an answer that has probabilities."""
+    """Ask for probabilities: no other attempt can continue such an answer."""
     script = (("abort_after_tokens", 15), ("times", 1))
 
     outcome = await ask(tokens=20, interval=0.02, script=script, extra=(("logprobs", 1),))
@@ -98,8 +98,8 @@ async def enrolling(world: World, ask: AskFor) -> None:
 
 async def enrolled(world: World, name: str) -> None:
     """Enrol as a provider does: until it is taken."""
-    told = {"id": name, "version": "1", "slots": 1, "models": [{"id": name}]}
-    await _until_taken(world, "POST", "/v1/providers", 200, told)
+    enrolment = {"id": name, "version": "1", "slots": 1, "models": [{"id": name}]}
+    await _until_taken(world, "POST", "/v1/providers", 200, enrolment)
 
 
 async def gone(world: World, name: str) -> None:
@@ -230,5 +230,5 @@ async def test_a_gateway_starts_though_every_call_on_the_way_fails_once(
     await world.restart(gateway)
 
     assert all([await done(bend.done) for bend in bends])
-    found = await world.get(f"{world.urls['g0']}/v1/models")
-    assert MODEL in {model["id"] for model in found["data"]}
+    models = await world.get(f"{world.urls['g0']}/v1/models")
+    assert MODEL in {model["id"] for model in models["data"]}

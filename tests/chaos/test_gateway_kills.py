@@ -15,7 +15,7 @@ from tests.chaos.world import World
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 GATEWAYS, PROVIDERS = 2, 1
-CHANGES = {"reader_seconds": 1.0, "orphan_seconds": 2.0, "request_seconds_max": 12.0}
+CHANGES = {"reader_seconds": 1.0, "unread_task_seconds": 2.0, "request_seconds_max": 12.0}
 
 POINTS = {point.name: point for point in AT_GATEWAYS}
 #: A request with a key is submitted by another call.

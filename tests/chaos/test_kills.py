@@ -29,7 +29,7 @@ STOP_SECONDS = 3.0
 @asynccontextmanager
 async def trapped(world: World, name: str, deed: Deed) -> AsyncIterator[list[Piece]]:
     """
-    The first provider that comes to the point is hit, once; in the end it is well again.
+    Yield the first provider that comes to the point is hit, once; in the end it is well again.
 
     It may come there when the client has its answer.
     """

@@ -43,25 +43,25 @@ def stream(*events: bytes, whole: bool = True) -> Any:
 
 
 def test_a_whole_stream_is_an_answer() -> None:
-    found = stream(b": ping\n\n", token(0), token(1), event(finish="stop"), paid(), DONE)
+    heard = stream(b": ping\n\n", token(0), token(1), event(finish="stop"), paid(), DONE)
 
-    assert ("ok", 2, 1, []) == (found.end, found.tokens, found.runs, found.wrongs)
+    assert ("ok", 2, 1, []) == (heard.end, heard.tokens, heard.runs, heard.wrongs)
 
 
 def test_a_stream_that_another_run_has_continued_is_an_answer() -> None:
-    found = stream(token(0), token(1, run="c2", backend="b1"), event(finish="stop"), paid(), DONE)
+    heard = stream(token(0), token(1, run="c2", backend="b1"), event(finish="stop"), paid(), DONE)
 
-    assert ("ok", 2, 2, []) == (found.end, found.tokens, found.runs, found.wrongs)
+    assert ("ok", 2, 2, []) == (heard.end, heard.tokens, heard.runs, heard.wrongs)
 
 
 def test_a_stream_that_ends_in_an_error_is_a_clean_error() -> None:
-    found = stream(token(0), failed())
+    heard = stream(token(0), failed())
 
     assert ("error", "provider_lost", 1, []) == (
-        found.end,
-        found.code,
-        found.tokens,
-        found.wrongs,
+        heard.end,
+        heard.code,
+        heard.tokens,
+        heard.wrongs,
     )
 
 
@@ -93,9 +93,9 @@ def test_what_must_never_be_in_a_stream_is_seen(wrong: str, events: list[bytes])
 
 
 def test_a_connection_that_broke_is_told_from_a_stream_that_ended() -> None:
-    found = stream(token(0), whole=False)
+    heard = stream(token(0), whole=False)
 
-    assert ("cut", []) == (found.end, found.wrongs)
+    assert ("cut", []) == (heard.end, heard.wrongs)
 
 
 @pytest.mark.parametrize(
@@ -113,6 +113,6 @@ def test_a_document_is_an_answer_or_an_error(
 ) -> None:
     raw = json.dumps(document).encode()
 
-    found = judge(Heard(status, "application/json", raw, whole=True), "r1", 2, streamed=False)
+    heard = judge(Heard(status, "application/json", raw, whole=True), "r1", 2, streamed=False)
 
-    assert (end, wrongs) == (found.end, found.wrongs)
+    assert (end, wrongs) == (heard.end, heard.wrongs)

@@ -17,6 +17,6 @@ async def test_nothing_is_lost_mixed_or_told_twice_while_processes_die() -> None
 
     report = await run(seed, requests=250, at_once=12)
 
-    told = "\n".join(report.lines())
-    print(told)
-    assert report.is_good, told
+    text = "\n".join(report.lines())
+    print(text)
+    assert report.is_good, text

@@ -9,7 +9,7 @@ import shutil
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from inferline.aws.dynamodb.tasks import DynamoTaskStore
 from inferline.aws.sqs import SqsQueueMaker, dead_letter_name, queue_name
 from inferline.maintenance.sweep import Sweep
 from inferline.names import slug
-from inferline.settings import Settings, env_name
+from inferline.options import options_of
+from inferline.settings import Settings
 from inferline.tasks.task import TIERS, State
 from tests.chaos.backend import MODEL
 from tests.chaos.faults import InjectingProxy
@@ -38,12 +39,12 @@ SETTINGS = Settings(
     no_provider_seconds=8,
     drain_seconds=1,
     reader_seconds=2,
-    orphan_seconds=6,  # longer than a gateway is ever stopped
+    unread_task_seconds=6,  # longer than a gateway is ever stopped
     request_seconds_max=20,
     first_byte_seconds_max=6,
     gap_seconds_max=3,
     flush_seconds=0.05,
-    head_seconds_max=2,
+    first_byte_wait_seconds=2,
     ping_seconds=1,
     inline_bytes_max=8192,
     task_seconds_kept=600,
@@ -62,9 +63,12 @@ class EndedByItself(Exception):
 
 
 def environ_of(settings: Settings) -> dict[str, str]:
-    """The environment that says what differs from the defaults."""
-    told = {spec: getattr(settings, spec.name) for spec in fields(Settings)}
-    return {env_name(spec): f"{value}" for spec, value in told.items() if value != spec.default}
+    """Return the environment that says what differs from the defaults."""
+    return {
+        option.variable: f"{value}"
+        for option in options_of(Settings)
+        if (value := getattr(settings, option.name)) != option.default
+    }
 
 
 @dataclass(slots=True)
@@ -78,7 +82,7 @@ class Remains:
 
     @property
     def nothing(self) -> bool:
-        """Whether that is nothing."""
+        """Return whether that is nothing."""
         return not (self.waiting or self.dead or self.live or self.running)
 
 
@@ -100,7 +104,7 @@ class World:
 
     @property
     def proxied(self) -> list[Piece]:
-        """Everything that calls AWS."""
+        """Return everything that calls AWS."""
         return [*self.gateways, *self.providers]
 
     @property
@@ -109,7 +113,7 @@ class World:
         return [g for g in self.gateways if g.is_up and not g.is_stopped]
 
     def find(self, name: str) -> Piece:
-        """The piece of that name."""
+        """Return the piece of that name."""
         pieces = [*self.proxied, *self.backends, self.emulator]
         return next(piece for piece in pieces if piece.name == name)
 
@@ -123,20 +127,20 @@ class World:
 
     async def up(self, piece: Piece) -> None:
         """Return once it does its work. Raises EndedByItself or TimeoutError."""
-        found = asyncio.Event()
+        is_up = asyncio.Event()
 
         async def look() -> None:
-            while not found.is_set():
+            while not is_up.is_set():
                 if await self._works(piece):
-                    found.set()
+                    is_up.set()
                 await asyncio.sleep(0.05)
 
         looking = asyncio.create_task(look())
         try:
-            await until(lambda: found.is_set() or not piece.is_up, f"{piece.name} is up")
+            await until(lambda: is_up.is_set() or not piece.is_up, f"{piece.name} is up")
         finally:
             looking.cancel()
-        if not found.is_set():
+        if not is_up.is_set():
             assert piece.part is not None
             raise EndedByItself(f"{piece.name} ended by itself:\n{piece.part.log[-3000:]}")
 
@@ -162,11 +166,11 @@ class World:
         await self.up(piece)
 
     def tally(self) -> int:
-        """How many tokens all backends have made."""
+        """Return how many tokens all backends have made."""
         return sum(path.stat().st_size for path in self.line.folder.glob("*.tally"))
 
     async def sweep(self) -> None:
-        """What the function of that name does each minute."""
+        """Do what the function of that name does each minute."""
         registry = DynamoRegistry(self.aws, SETTINGS.registry_table, SETTINGS.silent_seconds)
         store = DynamoTaskStore(self.aws, SETTINGS.tasks_table)
         maker = SqsQueueMaker(self.aws, SETTINGS)
@@ -175,33 +179,33 @@ class World:
         self.swept += before - len(await store.live(slug(MODEL), 100_000))
 
     async def remains(self) -> Remains:
-        """What is in the queues and tables, and at the backends."""
+        """Return what is in the queues and tables, and at the backends."""
         queues = [queue_name(SETTINGS.stack, MODEL, tier) for tier in TIERS]
         counts = [await self._messages(name) for name in queues]
         store = DynamoTaskStore(self.aws, SETTINGS.tasks_table)
         refs = [ref for ref, _ in await store.live(slug(MODEL), 100_000)]
-        states = Counter(one.state for one in (await store.states(refs)).values())
-        told = [await self.get(f"{self.urls[b.name]}/_script/state") for b in self.backends]
-        running = sum(state["running"] for state in told if state)
+        states = Counter(one.state for one in (await store.statuses(refs)).values())
+        backends = [await self.get(f"{self.urls[b.name]}/_script/state") for b in self.backends]
+        running = sum(state["running"] for state in backends if state)
         dead = await self._messages(dead_letter_name(SETTINGS.stack))
         return Remains(sum(counts), dead, states, running)
 
     async def _messages(self, name: str) -> int:
-        found = await self.aws.call("sqs", "GetQueueUrl", {"QueueName": name})
+        queue = await self.aws.call("sqs", "GetQueueUrl", {"QueueName": name})
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-        request = {"QueueUrl": found["QueueUrl"], "AttributeNames": names}
+        request = {"QueueUrl": queue["QueueUrl"], "AttributeNames": names}
         answer = await self.aws.call("sqs", "GetQueueAttributes", request)
         return sum(int(answer["Attributes"][name]) for name in names)
 
     async def emptied(self, seconds: float) -> Remains:
-        """What is left, as soon as that is nothing, else after ``seconds``."""
+        """Return what is left, as soon as that is nothing, else after ``seconds``."""
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
         while True:
             await self.sweep()
-            found = await self.remains()
-            if found.nothing or loop.time() > end:
-                return found
+            remains = await self.remains()
+            if remains.nothing or loop.time() > end:
+                return remains
             await asyncio.sleep(0.3)
 
 
@@ -216,8 +220,8 @@ async def running_world(
     logs: Path | None = None,
 ) -> AsyncIterator[World]:
     """
-    A line of so many processes. ``skews`` are by how many seconds the clocks of the gateways and
-    providers are wrong, in turn; ``logs`` is where the logs of all processes go in the end.
+    Yield a line of so many processes. ``skews`` are by how many seconds the clocks of the gateways
+    and providers are wrong, in turn; ``logs`` is where the logs of all processes go in the end.
     """
     with empty_line() as line, _kept(line, logs):
         # A process that hangs is made to tell where.
@@ -297,7 +301,7 @@ def _backend(world: World, number: int) -> Piece:
 
 
 def _provider(world: World, number: int) -> list[str]:
-    """It enrols at the gateway that stays, as at an address that a load balancer keeps."""
+    """Return it enrols at the gateway that stays, as at an address that a load balancer keeps."""
     return [
         "inferline_provider",
         *("--base-url", world.urls["g0"], "--backend", world.urls[f"b{number}"]),

@@ -68,13 +68,13 @@ def timeout() -> Seen:
 
 
 def count() -> Seen:
-    """The scripted backend has no such address."""
+    """Return the scripted backend has no such address."""
     return {"tokens": client.messages.count_tokens(model=observer.model, messages=QUESTION)}
 
 
 def models() -> Seen:
-    found = [model.model_dump(mode="json") for model in client.models.list(limit=1)]
-    return {"models": found, "one": client.models.retrieve(observer.model).display_name}
+    listed = [model.model_dump(mode="json") for model in client.models.list(limit=1)]
+    return {"models": listed, "one": client.models.retrieve(observer.model).display_name}
 
 
 def shape() -> Seen:

@@ -54,7 +54,7 @@ class Line:
 
 @pytest.fixture(scope="session")
 def line() -> Iterator[Line]:
-    """A gateway, a provider and a scripted backend, which the clients know nothing of."""
+    """Yield a gateway, a provider and a scripted backend, which the clients know nothing of."""
     script = Script(first=0.02, interval=0.002)
     with BackendThread(Backend(script=script)) as server, empty_line() as parts:
         parts.start_gateway(
@@ -69,8 +69,8 @@ def line() -> Iterator[Line]:
 
 def come_and_go(line: Line) -> None:
     """Enrol a provider for the model that nobody is to serve, and have it leave."""
-    told = {"id": "gone", "version": "1", "slots": 1, "models": [{"id": line.unserved}]}
-    httpx.post(f"{line.base_url}/providers", json=told).raise_for_status()
+    enrolment = {"id": "gone", "version": "1", "slots": 1, "models": [{"id": line.unserved}]}
+    httpx.post(f"{line.base_url}/providers", json=enrolment).raise_for_status()
     httpx.delete(f"{line.base_url}/providers/gone").raise_for_status()
 
 
@@ -105,7 +105,7 @@ def sights_of(line: Line) -> Callable[[str], Sights]:
 
 
 def environment() -> dict[str, str]:
-    """Nothing that would send a client elsewhere, such as a proxy."""
+    """Clear what would send a client elsewhere, such as a proxy."""
     kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "SYSTEMROOT")
     return {name: os.environ[name] for name in kept if name in os.environ}
 

@@ -26,9 +26,9 @@ openai_clients = pytest.mark.parametrize("client", OPENAI)
 
 
 def words(text: str) -> list[str]:
-    found = text.split()
-    assert set(found) <= set(WORDS)
-    return found
+    pieces = text.split()
+    assert set(pieces) <= set(WORDS)
+    return pieces
 
 
 @every_client
@@ -144,7 +144,7 @@ def test_answers_and_refusals_have_a_request_id(sights_of: SightsOf, client: str
 
     ids = [sights[case]["request_id"] for case in ("chat", "emoji", "unknown_model", "refused")]
 
-    assert all(found.startswith("req_") for found in ids)
+    assert all(request_id.startswith("req_") for request_id in ids)
     assert len(set(ids)) == 4
 
 

@@ -1,4 +1,4 @@
-"""Runs the contract tests on each implementation of the seams, and on each emulator."""
+"""Runs the contract tests on each implementation of the ports, and on each emulator."""
 
 from __future__ import annotations
 
@@ -9,30 +9,34 @@ from functools import cache
 import pytest
 
 from tests.support.emulators import COMMANDS, running
-from tests.support.seams import Seams, opened
+from tests.support.seams import Seams, on_bench_tables, opened
 
 
 @pytest.fixture(scope="session")
 def emulator() -> Iterator[Callable[[str], str]]:
-    """The endpoint URL of an emulator by its name, started when first asked for."""
+    """Return the endpoint URL of an emulator by its name, and start it at its first use."""
     with ExitStack() as stack:
         yield cache(lambda name: stack.enter_context(running(name)))
 
 
 @pytest.fixture(scope="session", params=sorted(COMMANDS))
 def aws(request: pytest.FixtureRequest, emulator: Callable[[str], str]) -> str:
-    """The endpoint URL of each emulator in turn. It is shared: tests use names of their own."""
+    """Return the endpoint URL of each emulator in turn. Tests share it, with own names."""
     return emulator(request.param)
 
 
-@pytest.fixture(scope="session", params=["memory", *sorted(COMMANDS)])
-def endpoint(request: pytest.FixtureRequest, emulator: Callable[[str], str]) -> str | None:
-    """Where the seams' AWS is; None for those in memory."""
-    return None if request.param == "memory" else emulator(request.param)
+@pytest.fixture(scope="session", params=["memory", "bench", *sorted(COMMANDS)])
+def backend(request: pytest.FixtureRequest) -> str:
+    """Return the name of each implementation of the ports in turn."""
+    name: str = request.param
+    return name
 
 
 @pytest.fixture
-async def seams(endpoint: str | None) -> AsyncIterator[Seams]:
-    """The seams, empty."""
-    async with opened(endpoint) as found:
-        yield found
+async def seams(backend: str, emulator: Callable[[str], str]) -> AsyncIterator[Seams]:
+    """Open all ports of one implementation, empty."""
+    if backend == "bench":
+        yield on_bench_tables()
+        return
+    async with opened(None if backend == "memory" else emulator(backend)) as ports:
+        yield ports

@@ -1,4 +1,4 @@
-"""The AWS client against servers that were written by others."""
+"""The AWS client against emulators, which others wrote."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KEYS = StaticCredentials("test", "test")
 
 @pytest.fixture(scope="module", params=sorted(COMMANDS))
 def aws(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Each emulator in turn."""
+    """Start each emulator in turn."""
     with running(request.param) as url:
         yield url
 
@@ -157,10 +157,10 @@ async def test_an_object_comes_back_from_any_key(aws: str, key: str) -> None:
     async with opened(aws) as client:
         await client.s3("PUT", bucket, "")
         await client.s3("PUT", bucket, key, body, encryption="AES256")
-        found = await client.s3("GET", bucket, key)
+        read_body = await client.s3("GET", bucket, key)
         await client.s3("DELETE", bucket, key)
 
-        assert found == body
+        assert read_body == body
         with pytest.raises(ClientError, match="NoSuchKey"):
             await client.s3("GET", bucket, key)
 

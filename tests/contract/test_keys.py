@@ -1,4 +1,4 @@
-"""What every store of keys guarantees."""
+"""The contract of every store of API keys."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from inferline.accounts.limits import Limits
 from tests.support.seams import Seams
 
 
-def key(name: str = "app", role: str = "client", now_ms: int = 1, **told: object) -> Key:
-    return new_key(role, name, tenant="t", now_ms=now_ms, **told)[0]  # type: ignore[arg-type]
+def key(name: str = "app", role: str = "client", now_ms: int = 1, **fields: object) -> Key:
+    return new_key(role, name, tenant="t", now_ms=now_ms, **fields)[0]  # type: ignore[arg-type]
 
 
 async def test_a_key_is_read_as_it_was_kept(seams: Seams) -> None:
@@ -29,8 +29,8 @@ async def test_a_key_is_read_as_it_was_kept(seams: Seams) -> None:
 async def test_keys_are_listed_by_role_oldest_first(seams: Seams) -> None:
     second, first, token = key(now_ms=2), key(now_ms=1), key(role="provider")
     admin = key(role="admin", now_ms=3)
-    for one in (admin, second, first, token):
-        await seams.keys.put_key(one)
+    for app_key in (admin, second, first, token):
+        await seams.keys.put_key(app_key)
 
     assert [first, second] == await seams.keys.keys("client")
     assert [token] == await seams.keys.keys("provider")
@@ -38,38 +38,40 @@ async def test_keys_are_listed_by_role_oldest_first(seams: Seams) -> None:
 
 
 async def test_a_rotated_key_has_its_new_secret_and_the_old_one_beside_it(seams: Seams) -> None:
-    one = key()
-    await seams.keys.put_key(one)
-    changed, _ = rotated(one, now_ms=7, overlap_seconds=60)
+    app_key = key()
+    await seams.keys.put_key(app_key)
+    changed, _ = rotated(app_key, now_ms=7, overlap_seconds=60)
 
-    done = await seams.keys.replace_secret(changed, one.secret_sha256)
-    again = await seams.keys.replace_secret(changed, one.secret_sha256)
+    done = await seams.keys.replace_secret(changed, app_key.secret_sha256)
+    again = await seams.keys.replace_secret(changed, app_key.secret_sha256)
 
     assert (True, True) == (done, again)
-    assert changed == await seams.keys.key(one.id)
+    assert changed == await seams.keys.key(app_key.id)
 
 
 async def test_of_two_rotations_at_once_one_counts(seams: Seams) -> None:
-    one = key()
-    await seams.keys.put_key(one)
-    (first, _), (second, _) = (rotated(one, now_ms=7) for _ in range(2))
+    app_key = key()
+    await seams.keys.put_key(app_key)
+    (first, _), (second, _) = (rotated(app_key, now_ms=7) for _ in range(2))
 
-    done = [await seams.keys.replace_secret(each, one.secret_sha256) for each in (first, second)]
+    done = [
+        await seams.keys.replace_secret(each, app_key.secret_sha256) for each in (first, second)
+    ]
 
     assert [True, False] == done
-    assert first == await seams.keys.key(one.id)
+    assert first == await seams.keys.key(app_key.id)
 
 
 async def test_what_is_revoked_or_does_not_exist_gets_no_secret(seams: Seams) -> None:
-    one, nowhere = key(), key()
-    await seams.keys.put_key(one)
-    told = await seams.keys.revoke(one.id, 7)
+    app_key, nowhere = key(), key()
+    await seams.keys.put_key(app_key)
+    revoked = await seams.keys.revoke(app_key.id, 7)
 
-    for each in (one, nowhere):
+    for each in (app_key, nowhere):
         changed, _ = rotated(each, now_ms=8)
         assert not await seams.keys.replace_secret(changed, each.secret_sha256)
 
-    assert told == await seams.keys.key(one.id)
+    assert revoked == await seams.keys.key(app_key.id)
     assert await seams.keys.key(nowhere.id) is None
 
 
@@ -91,15 +93,15 @@ async def test_a_noted_use_is_no_key(seams: Seams) -> None:
 
 
 async def test_a_revoked_key_is_so_at_once_and_its_first_revocation_stands(seams: Seams) -> None:
-    one = key(expires_ms=9)
-    await seams.keys.put_key(one)
+    app_key = key(expires_ms=9)
+    await seams.keys.put_key(app_key)
 
-    told = await seams.keys.revoke(one.id, 7)
-    again = await seams.keys.revoke(one.id, 8)
+    revoked = await seams.keys.revoke(app_key.id, 7)
+    again = await seams.keys.revoke(app_key.id, 8)
 
-    assert replace(one, revoked_ms=7) == told
-    assert told == again
-    assert told == await seams.keys.key(one.id)
+    assert replace(app_key, revoked_ms=7) == revoked
+    assert revoked == again
+    assert revoked == await seams.keys.key(app_key.id)
 
 
 async def test_what_does_not_exist_cant_be_revoked(seams: Seams) -> None:

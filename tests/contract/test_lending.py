@@ -1,4 +1,4 @@
-"""What a provider's credentials open, where the emulator checks rights as AWS does."""
+"""The rights of a provider's credentials, on an emulator that checks rights as AWS does."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ ANYTHING = {"Effect": "Allow", "Action": "*", "Resource": "*"}
 
 @asynccontextmanager
 async def lent() -> AsyncIterator[tuple[AwsClient, Settings, Model, Model]]:
-    """A client with credentials for the first of two models."""
+    """Open a client with credentials for the first of two models."""
     with running("ministack", "--strict") as url:
         settings = Settings(endpoint_url=url, provider_role=await asyncio.to_thread(role, url))
         async with AwsClient(settings.region, url, StaticCredentials("test", "test")) as client:
             await provision(client, settings)
             maker = SqsQueueMaker(client, settings)
             own, other = [Model(id=name, queues=await maker.make(name)) for name in ("own", "b")]
-            found = await RoleLender(client, settings).lend("p1", [own])
-        source = StaticCredentials(found.access_key, found.secret_key, found.token)
+            lent = await RoleLender(client, settings).lend("p1", [own])
+        source = StaticCredentials(lent.access_key, lent.secret_key, lent.token)
         async with AwsClient(settings.region, url, source) as client:
             yield client, settings, own, other
 
 
 def role(url: str) -> str:
-    """A role that may do anything: what a session may not is up to its own policy."""
+    """Make a role that may do anything: only its sessions' policies limit them."""
     iam = boto3.client("iam", "us-east-1", endpoint_url=url)
     trust = {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}
     documents = [json.dumps({"Version": "2012-10-17", "Statement": [s]}) for s in (trust, ANYTHING)]

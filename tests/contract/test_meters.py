@@ -1,4 +1,4 @@
-"""What every store of meters guarantees, and what is counted in it."""
+"""The contract of every store of rate counters, and the counting in it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NOW_MS = 20_000 * 86_400_000 + 3_615_000
 
 @dataclass(slots=True)
 class At:
-    """A store in whose row nothing but the test moves the time."""
+    """A store whose time only the test moves."""
 
     store: CounterStore
     now: int = NOW_MS
@@ -56,7 +56,7 @@ def meters(at: At) -> RateCounters:
 
 
 async def row_of(store: Any, owner: Owner = KEY) -> RawRow:
-    """A row as it is: nothing has this number."""
+    """Read a row by a change that no row can meet."""
     _, row = await store.change(owner, ConditionalUpdate(equal={"open": -9}), "look")
     return row
 
@@ -114,9 +114,9 @@ async def test_a_condition_on_a_row_that_is_not_there_tells_an_empty_one(seams: 
 async def test_a_write_that_is_repeated_counts_once(seams: Seams) -> None:
     more = ConditionalUpdate(adds={"a": 1})
 
-    found = [await seams.meters.change(KEY, more, mark) for mark in ("1", "1", "2", "2")]
+    results = [await seams.meters.change(KEY, more, mark) for mark in ("1", "1", "2", "2")]
 
-    assert [(True, 1), (True, 1), (True, 2), (True, 2)] == [(d, row["a"]) for d, row in found]
+    assert [(True, 1), (True, 1), (True, 2), (True, 2)] == [(d, row["a"]) for d, row in results]
 
 
 async def test_each_owner_has_a_row_of_its_own(seams: Seams) -> None:
@@ -172,11 +172,11 @@ async def test_of_many_at_once_as_many_are_let_in_as_may_be(
 ) -> None:
     gateways = [meters(at) for _ in range(3)]
 
-    found = await asyncio.gather(
+    results = await asyncio.gather(
         *(gateways[number % 3].reserve(KEY, limits, 10) for number in range(24))
     )
 
-    holds = [one for one in found if isinstance(one, Reservation)]
+    holds = [result for result in results if isinstance(result, Reservation)]
     row = await row_of(at)
     assert expected == len(holds)
     assert (expected, expected * 10, expected) == (row["requests"], row["tokens"], row["open"])
@@ -193,10 +193,10 @@ async def test_a_minute_and_a_day_begin_anew_and_once_among_many(at: At) -> None
 
     for later_ms, expected in ((60_000, 1), (86_400_000, 5)):
         at.now += later_ms
-        found = await asyncio.gather(
+        results = await asyncio.gather(
             *(gateways[number % 3].reserve(KEY, limits, 10) for number in range(12))
         )
-        assert expected == sum(isinstance(one, Reservation) for one in found)
+        assert expected == sum(isinstance(result, Reservation) for result in results)
 
 
 async def test_what_a_dead_gateway_held_is_given_up_after_two_generations(at: At) -> None:
@@ -214,12 +214,12 @@ async def test_what_a_dead_gateway_held_is_given_up_after_two_generations(at: At
 
 
 class TestFaults:
-    """A call that fails in any way counts once."""
+    """The counters when calls fail in any way: each request counts once."""
 
     @pytest.fixture
     async def faulty(self, aws: str) -> AsyncIterator[tuple[At, InjectingProxy, str]]:
         async with opened(aws) as seams:
-            table: str = seams.meters._table
+            table: str = seams.meters._table.name
             proxy = InjectingProxy(aws, random.Random(1))
             async with proxy.serving() as url, AwsClient("us-east-1", url) as client:
                 yield At(DynamoMeters(client, table)), proxy, table.rpartition("-")[2]

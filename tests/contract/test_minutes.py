@@ -1,4 +1,4 @@
-"""What every store of minutes guarantees."""
+"""The contract of every store of minute metrics."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ async def test_models_and_requests_without_one_have_rows_of_their_own(seams: Sea
     await seams.minutes.add(row(7, "a", n=1))
     await seams.minutes.add(row(7, "", n=2))
 
-    found = await seams.minutes.since(7)
+    minutes = await seams.minutes.since(7)
 
-    assert {"a": 1, "": 2} == {minute.model: minute.figures.counts["n"] for minute in found}
+    assert {"a": 1, "": 2} == {minute.model: minute.figures.counts["n"] for minute in minutes}
 
 
 async def test_only_minutes_from_the_asked_one_on_are_read_oldest_first(seams: Seams) -> None:
     for number in (99, 10, 9, 100):
         await seams.minutes.add(row(number, n=1))
 
-    found = await seams.minutes.since(10)
+    minutes = await seams.minutes.since(10)
 
-    assert [10, 99, 100] == [minute.number for minute in found]
+    assert [10, 99, 100] == [minute.number for minute in minutes]
 
 
 async def test_a_row_may_have_more_names_than_one_write_takes(seams: Seams) -> None:

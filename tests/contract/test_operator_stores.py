@@ -1,4 +1,4 @@
-"""Keys, tenants and whatever else an operator's commands reach."""
+"""The stores of an operator's commands."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ async def test_they_are_in_the_registry_of_the_stack(aws: str) -> None:
 async def test_a_stack_that_is_not_there_is_named_with_what_aws_says(aws: str) -> None:
     settings = Settings(stack="nowhere", endpoint_url=aws)
 
-    with pytest.raises(Unavailable) as told:
+    with pytest.raises(Unavailable) as raised:
         async with open_operator_stores(settings) as stores:
             await stores.keys.keys("client")
 
-    assert "'nowhere-registry'" in str(told.value)
-    assert "ResourceNotFoundException" in str(told.value)
-    assert "--stack" in str(told.value)
+    assert "'nowhere-registry'" in str(raised.value)
+    assert "ResourceNotFoundException" in str(raised.value)
+    assert "--stack" in str(raised.value)

@@ -1,4 +1,4 @@
-"""What every task queue guarantees."""
+"""The contract of every task queue."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ REF = TaskRef("m-0", "t1")
 @pytest.fixture
 async def url(seams: Seams) -> str:
     urls = await seams.queue_maker.make("org/a model?")
-    found: str = urls["default"]
-    return found
+    queue_url: str = urls["default"]
+    return queue_url
 
 
 async def receive(seams: Seams, url: str, *, limit: int = 10, wait: int = 1) -> list[Delivery]:
-    found: list[Delivery] = await seams.queue.receive(
+    deliveries: list[Delivery] = await seams.queue.receive(
         url, limit=limit, wait_seconds=wait, visibility_timeout_seconds=30
     )
-    return found
+    return deliveries
 
 
 def message(number: int = 1, body: bytes = b"{}") -> Message:

@@ -1,4 +1,4 @@
-"""What queues are made like, and that those which are there are left as they are."""
+"""The attributes of new queues. Existing queues keep theirs."""
 
 from __future__ import annotations
 
@@ -19,14 +19,17 @@ async def test_a_queue_is_made_encrypted_private_and_with_its_dead_letters(aws: 
         urls = await SqsQueueMaker(client, Settings(stack=stack, kms_key=KEY)).make("org/m")
 
         request = {"QueueUrl": urls["default"], "AttributeNames": ["All"]}
-        found = (await client.call("sqs", "GetQueueAttributes", request))["Attributes"]
+        attributes = (await client.call("sqs", "GetQueueAttributes", request))["Attributes"]
 
-    assert ("3600", "30") == (found["MessageRetentionPeriod"], found["VisibilityTimeout"])
-    assert (KEY, "3600") == (found["KmsMasterKeyId"], found["KmsDataKeyReusePeriodSeconds"])
-    redrive = json.loads(found["RedrivePolicy"])
+    assert ("3600", "30") == (attributes["MessageRetentionPeriod"], attributes["VisibilityTimeout"])
+    assert (KEY, "3600") == (
+        attributes["KmsMasterKeyId"],
+        attributes["KmsDataKeyReusePeriodSeconds"],
+    )
+    redrive = json.loads(attributes["RedrivePolicy"])
     assert redrive["deadLetterTargetArn"].endswith(f":{dead_letter_name(stack)}")
-    [statement] = json.loads(found["Policy"])["Statement"]
-    assert ("Deny", found["QueueArn"]) == (statement["Effect"], statement["Resource"])
+    [statement] = json.loads(attributes["Policy"])["Statement"]
+    assert ("Deny", attributes["QueueArn"]) == (statement["Effect"], statement["Resource"])
     assert {"Bool": {"aws:SecureTransport": "false"}} == statement["Condition"]
     assert urls["default"].endswith(queue_name(stack, "org/m", "default"))
 
@@ -39,12 +42,14 @@ async def test_how_long_messages_are_kept_is_a_setting(aws: str) -> None:
         urls = await SqsQueueMaker(client, settings).make("m")
         dead = await client.call("sqs", "GetQueueUrl", {"QueueName": dead_letter_name(stack)})
 
-        found = [
+        attributes = [
             await client.call("sqs", "GetQueueAttributes", {"QueueUrl": u, "AttributeNames": names})
             for u in (urls["flex"], dead["QueueUrl"])
         ]
 
-    assert ["900", "1800"] == [one["Attributes"]["MessageRetentionPeriod"] for one in found]
+    assert ["900", "1800"] == [
+        answer["Attributes"]["MessageRetentionPeriod"] for answer in attributes
+    ]
 
 
 async def test_queues_that_are_there_are_looked_up_and_left_as_they_are(aws: str) -> None:

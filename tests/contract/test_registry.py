@@ -1,4 +1,4 @@
-"""What every registry and every body store guarantee."""
+"""The contract of every registry and every body store."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MODEL = Model(
 )
 
 
-def provider(name: str = "p1", **told: object) -> Provider:
+def provider(name: str = "p1", **fields: object) -> Provider:
     given: dict[str, object] = {
         "id": name,
         "models": ("org/m",),
@@ -42,7 +42,7 @@ def provider(name: str = "p1", **told: object) -> Provider:
         "reason": "",
         "speeds": {"org/m": TaskSpeed(1.234, 56.789), "plain": TaskSpeed(0.5)},
     }
-    return Provider(**(given | told))  # type: ignore[arg-type]
+    return Provider(**(given | fields))  # type: ignore[arg-type]
 
 
 async def test_an_empty_registry_knows_nothing(seams: Seams) -> None:
@@ -59,20 +59,20 @@ async def test_models_and_providers_are_read_as_they_were_told(seams: Seams) -> 
     snapshot = await seams.registry.snapshot()
 
     assert {"org/m": MODEL, "bare": bare} == snapshot.models
-    (found,) = snapshot.providers.values()
-    assert provider(seen_ms=found.seen_ms) == found
-    assert abs(found.seen_ms - seams.registry.now_ms()) < 5000
+    (stored,) = snapshot.providers.values()
+    assert provider(seen_ms=stored.seen_ms) == stored
+    assert abs(stored.seen_ms - seams.registry.now_ms()) < 5000
     assert {"org/m": MODEL, "bare": bare} == await seams.registry.models()
-    assert found == await seams.registry.provider("p1")
+    assert stored == await seams.registry.provider("p1")
     assert MODEL == await seams.registry.model("org/m")
 
 
 async def test_why_a_provider_takes_no_work_is_read_as_it_was_told(seams: Seams) -> None:
     await seams.registry.put_provider(provider(healthy=False, reason="It does not answer."))
 
-    (found,) = (await seams.registry.snapshot()).providers.values()
+    (stored,) = (await seams.registry.snapshot()).providers.values()
 
-    assert "It does not answer." == found.reason
+    assert "It does not answer." == stored.reason
 
 
 async def test_what_nobody_has_told_of_is_not_there(seams: Seams) -> None:
@@ -89,15 +89,15 @@ async def test_a_model_told_of_again_is_as_it_was_told_last(seams: Seams) -> Non
 
 
 async def test_who_tells_of_a_provider_hears_how_it_was_before(seams: Seams) -> None:
-    told = [
+    previous = [
         await seams.registry.put_provider(provider(slots=4)),
         await seams.registry.put_provider(provider(slots=9)),
         await seams.registry.put_provider(provider()),
     ]
     await seams.registry.remove_provider("p1")
-    told.append(await seams.registry.put_provider(provider()))
+    previous.append(await seams.registry.put_provider(provider()))
 
-    assert [None, 4, 9, None] == [one and one.slots for one in told]
+    assert [None, 4, 9, None] == [record and record.slots for record in previous]
 
 
 async def test_a_provider_that_left_is_gone_and_its_models_stay(seams: Seams) -> None:
@@ -113,13 +113,13 @@ async def test_a_provider_that_left_is_gone_and_its_models_stay(seams: Seams) ->
 
 async def test_a_provider_heard_of_since_is_not_removed(seams: Seams) -> None:
     await seams.registry.put_provider(provider())
-    there = await seams.registry.provider("p1")
+    before = await seams.registry.provider("p1")
 
-    await seams.registry.remove_provider("p1", there.seen_ms - 1)
-    assert there == await seams.registry.provider("p1")
-    await seams.registry.remove_provider("p1", there.seen_ms)
+    await seams.registry.remove_provider("p1", before.seen_ms - 1)
+    assert before == await seams.registry.provider("p1")
+    await seams.registry.remove_provider("p1", before.seen_ms)
     assert await seams.registry.provider("p1") is None
-    await seams.registry.remove_provider("p1", there.seen_ms)
+    await seams.registry.remove_provider("p1", before.seen_ms)
 
 
 async def test_many_providers_are_all_found(seams: Seams) -> None:
@@ -144,7 +144,7 @@ SERVING = Serving(
 
 
 async def census(seams: Seams, turn: int, serving: Serving) -> None:
-    """Write what the census of a turn has found, as of now."""
+    """Write the servings of an epoch, dated now."""
     now_ms = seams.registry.now_ms()
     sums = Fleet(turn=turn, counted_ms=now_ms, models=1, providers=3, slots=12)
     await seams.registry.put_servings(turn, {"org/m": replace(serving, seen_ms=now_ms)})
@@ -152,11 +152,11 @@ async def census(seams: Seams, turn: int, serving: Serving) -> None:
 
 
 async def found_serving(seams: Seams) -> Serving | None:
-    """Who serves the model, as it is told in each way."""
-    one = (await seams.registry.model("org/m")).serving
-    assert one == (await seams.registry.models())["org/m"].serving
-    assert one == (await seams.registry.snapshot(consistent=True)).models["org/m"].serving
-    return one and replace(one, seen_ms=0)
+    """Read the serving of the model in each way: all agree."""
+    serving = (await seams.registry.model("org/m")).serving
+    assert serving == (await seams.registry.models())["org/m"].serving
+    assert serving == (await seams.registry.snapshot(consistent=True)).models["org/m"].serving
+    return serving and replace(serving, seen_ms=0)
 
 
 async def test_a_new_model_is_served_by_nobody(seams: Seams) -> None:
@@ -266,9 +266,9 @@ async def test_a_provider_that_breaks_the_rules_too_often_is_refused_and_remembe
     with pytest.raises(Quarantined):
         await registry.put_provider(provider())
     snapshot = await registry.snapshot(consistent=True)
-    [found] = [*snapshot.providers.values(), *snapshot.silent]
-    assert "head" == found.breach
-    assert abs(found.quarantined_ms - registry.now_ms()) < 5000
+    [stored] = [*snapshot.providers.values(), *snapshot.silent]
+    assert "head" == stored.breach
+    assert abs(stored.quarantined_ms - registry.now_ms()) < 5000
 
 
 async def test_a_pardoned_provider_begins_anew(seams: Seams) -> None:
@@ -280,13 +280,13 @@ async def test_a_pardoned_provider_begins_anew(seams: Seams) -> None:
 
     assert [True, False] == pardoned
     await registry.put_provider(provider())
-    found = await registry.provider("p1")
-    assert (0, "") == (found.quarantined_ms, found.breach)
+    stored = await registry.provider("p1")
+    assert (0, "") == (stored.quarantined_ms, stored.breach)
     assert 1 == await registry.strike("p1", "org/m", "row", 2)
 
 
 async def test_nobody_is_refused_for_a_model_that_it_does_not_serve(seams: Seams) -> None:
-    """Who may write a task's row may write any name into it."""
+    # A provider that may write a task's row may write any name into it.
     registry = seams.registry
     await registry.put_provider(provider())
 
@@ -308,8 +308,8 @@ async def test_the_later_of_two_processes_has_the_name(seams: Seams) -> None:
     before = await seams.registry.put_provider(later)
     assert before is not None
     assert (9, "2-b", True) == (before.slots, before.nonce, before.twin_ms > 0)
-    (found,) = (await seams.registry.snapshot(consistent=True)).providers.values()
-    assert 0 == found.twin_ms
+    (stored,) = (await seams.registry.snapshot(consistent=True)).providers.values()
+    assert 0 == stored.twin_ms
 
 
 async def test_a_name_is_free_once_its_process_is_silent(seams: Seams) -> None:
@@ -350,10 +350,10 @@ async def test_a_removed_model_is_gone_until_somebody_brings_it(seams: Seams) ->
 
 async def test_when_a_model_was_last_served_is_kept_once_nobody_does(seams: Seams) -> None:
     await seams.registry.put_models([MODEL])
-    told = replace(SERVING, seen_ms=1_700_000_000_000)
-    await seams.registry.put_servings(1, {"org/m": told})
+    last_served = replace(SERVING, seen_ms=1_700_000_000_000)
+    await seams.registry.put_servings(1, {"org/m": last_served})
 
     model = await seams.registry.model("org/m")
 
     assert model is not None
-    assert replace(NOBODY, seen_ms=told.seen_ms) == model.serving
+    assert replace(NOBODY, seen_ms=last_served.seen_ms) == model.serving

@@ -1,4 +1,4 @@
-"""What every task store guarantees."""
+"""The contract of every task store."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from inferline.errors import LeaseLost
-from inferline.tasks.store import AttemptOutcome, Bound, Claimed, Refused, TaskStatus, Wanted
+from inferline.tasks.store import AttemptOutcome, Binding, Claimed, Refused, TaskStatus, Wanted
 from inferline.tasks.task import CHUNK_BYTES_MAX, AnswerHead, Chunk, State, Task, TaskRef
 from tests.support.seams import Seams, new_task, row_of, until_lapsed
 
@@ -49,9 +49,9 @@ async def test_a_task_carries_its_trace_to_whoever_claims_it(store: Any) -> None
     task = replace(new_task(store), traceparent=traceparent)
     await store.submit(task)
 
-    held = await claimed(store, task)
+    running = await claimed(store, task)
 
-    assert traceparent == held.traceparent
+    assert traceparent == running.traceparent
 
 
 async def test_a_task_that_nobody_submitted_is_not_found_and_not_claimed(store: Any) -> None:
@@ -59,7 +59,7 @@ async def test_a_task_that_nobody_submitted_is_not_found_and_not_claimed(store: 
 
     assert await row_of(store, ref) is None
     assert Refused(None) == await store.claim(ref, "p1", LEASE)
-    assert {} == await store.states([ref])
+    assert {} == await store.statuses([ref])
 
 
 async def test_what_is_past_its_time_is_gone_though_nobody_has_deleted_it(store: Any) -> None:
@@ -67,20 +67,20 @@ async def test_what_is_past_its_time_is_gone_though_nobody_has_deleted_it(store:
     await store.submit(task)
     await store.write_chunks([Chunk(task.ref, 1, 0, b"x", task.ttl)])
 
-    (found,) = await store.read([Wanted(task.ref, 1, 0, 1)])
+    (result,) = await store.read([Wanted(task.ref, 1, 0, 1)])
 
-    assert (None, ()) == (found.task, found.chunks)
-    assert {} == await store.states([task.ref])
+    assert (None, ()) == (result.task, result.chunks)
+    assert {} == await store.statuses([task.ref])
 
 
 async def test_a_claim_starts_the_next_attempt_under_its_owners_lease(store: Any) -> None:
     task = await submitted(store)
 
-    held = await claimed(store, task)
+    running = await claimed(store, task)
 
-    assert (State.RUNNING, 1, "p1") == (held.state, held.attempt, held.owner)
-    assert held.claimed_ms + LEASE * 1000 == held.lease_ms
-    assert held == await row_of(store, task.ref)
+    assert (State.RUNNING, 1, "p1") == (running.state, running.attempt, running.owner)
+    assert running.claimed_ms + LEASE * 1000 == running.lease_ms
+    assert running == await row_of(store, task.ref)
 
 
 async def test_of_many_claims_at_once_one_succeeds(store: Any) -> None:
@@ -123,7 +123,7 @@ async def test_who_lost_the_lease_can_write_nothing_that_counts(store: Any, othe
 
     for late in (
         store.renew(first, LEASE),
-        store.hand_back(first, spared=False),
+        store.hand_back(first, counts=True),
         store.finish(first, AttemptOutcome(status=200)),
     ):
         with pytest.raises(LeaseLost):
@@ -134,10 +134,10 @@ async def test_who_lost_the_lease_can_write_nothing_that_counts(store: Any, othe
 
 async def test_a_lapsed_lease_that_nobody_took_is_still_its_owners(store: Any) -> None:
     task = await submitted(store)
-    held = await claimed(store, task, lease=0.05)
-    await until_lapsed(store, held)
+    running = await claimed(store, task, lease=0.05)
+    await until_lapsed(store, running)
 
-    await store.renew(held, LEASE)
+    await store.renew(running, LEASE)
 
     row = await row_of(store, task.ref)
     assert row is not None
@@ -155,15 +155,15 @@ async def test_the_answer_is_read_back_to_the_byte(store: Any) -> None:
         task, AttemptOutcome(status=200, content_type="text/event-stream", chunks=3, tail=b"\x00z")
     )
 
-    (found,) = await store.read([Wanted(task.ref, 1, 0, 5)])
+    (result,) = await store.read([Wanted(task.ref, 1, 0, 5)])
 
-    assert pieces == [one.data for one in found.chunks]
-    assert head == found.chunks[0].head
+    assert pieces == [piece.data for piece in result.chunks]
+    assert head == result.chunks[0].head
     assert (State.DONE, 200, 3, b"\x00z") == (
-        found.task.state,
-        found.task.status,
-        found.task.chunks,
-        found.task.tail,
+        result.task.state,
+        result.task.status,
+        result.task.chunks,
+        result.task.tail,
     )
 
 
@@ -175,8 +175,8 @@ async def test_what_the_backend_told_of_its_tokens_is_read_back(store: Any) -> N
         task, AttemptOutcome(status=200, usage={"prompt_tokens": 7, "output_tokens": 0})
     )
 
-    (found,) = await store.read([Wanted(task.ref)])
-    assert {"prompt_tokens": 7, "output_tokens": 0} == found.task.usage
+    (result,) = await store.read([Wanted(task.ref)])
+    assert {"prompt_tokens": 7, "output_tokens": 0} == result.task.usage
 
 
 async def test_a_read_gives_what_was_asked_for_and_no_other_attempts(store: Any) -> None:
@@ -186,33 +186,33 @@ async def test_a_read_gives_what_was_asked_for_and_no_other_attempts(store: Any)
     again = await claimed(store, task, "p2")
     await store.write_chunks([chunk(again, 0, b"second"), chunk(again, 2, b"late")])
 
-    (found,) = await store.read([Wanted(task.ref, 2, 0, 3)])
+    (result,) = await store.read([Wanted(task.ref, 2, 0, 3)])
 
-    assert [(0, b"second"), (2, b"late")] == [(one.seq, one.data) for one in found.chunks]
+    assert [(0, b"second"), (2, b"late")] == [(piece.seq, piece.data) for piece in result.chunks]
 
 
 async def test_many_tasks_are_read_in_the_order_asked(store: Any) -> None:
     tasks = [await submitted(store) for _ in range(40)]
     wanted = [Wanted(task.ref, 1, 0, 3) for task in tasks]
 
-    found = await store.read(wanted)
+    results = await store.read(wanted)
 
-    assert [task.ref for task in tasks] == [one.task.ref for one in found]
+    assert [task.ref for task in tasks] == [result.task.ref for result in results]
 
 
 async def test_chunks_beyond_a_batch_are_all_written(store: Any) -> None:
     task = await claimed(store, await submitted(store))
     await store.write_chunks([chunk(task, i, b"%d" % i) for i in range(60)])
 
-    (found,) = await store.read([Wanted(task.ref, 1, 0, 60)])
+    (result,) = await store.read([Wanted(task.ref, 1, 0, 60)])
 
-    assert [b"%d" % i for i in range(60)] == [one.data for one in found.chunks]
+    assert [b"%d" % i for i in range(60)] == [piece.data for piece in result.chunks]
 
 
 async def test_who_holds_two_attempts_of_one_task_may_ask_for_both(store: Any) -> None:
     task = await claimed(store, await submitted(store))
 
-    assert {task.ref: TaskStatus(State.RUNNING, 1, 0)} == await store.states([task.ref, task.ref])
+    assert {task.ref: TaskStatus(State.RUNNING, 1, 0)} == await store.statuses([task.ref, task.ref])
 
 
 async def test_two_readers_of_one_task_may_look_in_one_read(store: Any) -> None:
@@ -220,12 +220,12 @@ async def test_two_readers_of_one_task_may_look_in_one_read(store: Any) -> None:
     await store.write_chunks([chunk(task, 0, b"one"), chunk(task, 1, b"two")])
 
     first = Wanted(task.ref, 1, 0, 2)
-    found = await store.read([first, Wanted(task.ref, 1, 1, 2), first])
+    results = await store.read([first, Wanted(task.ref, 1, 1, 2), first])
 
     assert [[b"one", b"two"], [b"two"], [b"one", b"two"]] == [
-        [piece.data for piece in one.chunks] for one in found
+        [piece.data for piece in result.chunks] for result in results
     ]
-    assert {task.ref} == {one.task.ref for one in found}
+    assert {task.ref} == {result.task.ref for result in results}
 
 
 async def test_a_chunk_of_the_largest_size_is_taken(store: Any) -> None:
@@ -233,9 +233,9 @@ async def test_a_chunk_of_the_largest_size_is_taken(store: Any) -> None:
     data = b"\xff" * CHUNK_BYTES_MAX
     await store.write_chunks([chunk(task, 0, data)])
 
-    (found,) = await store.read([Wanted(task.ref, 1, 0, 1)])
+    (result,) = await store.read([Wanted(task.ref, 1, 0, 1)])
 
-    assert data == found.chunks[0].data
+    assert data == result.chunks[0].data
 
 
 async def test_a_finish_can_be_repeated_and_not_changed_into_another(store: Any) -> None:
@@ -282,7 +282,7 @@ async def test_an_outcome_with_an_error_is_a_failure(store: Any) -> None:
 
 async def test_a_handed_back_task_is_free_at_once_and_the_attempt_counts(store: Any) -> None:
     task = await claimed(store, await submitted(store))
-    await store.hand_back(task, spared=False)
+    await store.hand_back(task, counts=True)
 
     again = await claimed(store, task, "p2")
 
@@ -291,7 +291,7 @@ async def test_a_handed_back_task_is_free_at_once_and_the_attempt_counts(store: 
 
 async def test_a_spared_attempt_does_not_count(store: Any) -> None:
     task = await claimed(store, await submitted(store, attempts=1))
-    await store.hand_back(task, spared=True)
+    await store.hand_back(task, counts=False)
 
     again = await claimed(store, task, "p2")
 
@@ -302,7 +302,7 @@ async def test_a_claim_shows_whether_the_lease_before_it_lapsed(store: Any) -> N
     task = await submitted(store)
     lapsing = await store.claim(task.ref, "p1", -1)
     after_a_lapse = await claimed(store, task, "p2")
-    await store.hand_back(after_a_lapse, spared=True)
+    await store.hand_back(after_a_lapse, counts=False)
     after_a_hand_back = await claimed(store, task, "p3")
 
     assert 0 == lapsing.task.lapsed_ms
@@ -312,9 +312,9 @@ async def test_a_claim_shows_whether_the_lease_before_it_lapsed(store: Any) -> N
 
 async def test_who_can_not_go_on_with_an_answer_is_known_to_the_next(store: Any) -> None:
     task = await claimed(store, await submitted(store))
-    await store.hand_back(task, spared=True, unfit=frozenset({"p1", "p0"}))
+    await store.hand_back(task, counts=False, unfit=frozenset({"p1", "p0"}))
     second = await claimed(store, task, "p2")
-    await store.hand_back(second, spared=True)
+    await store.hand_back(second, counts=False)
 
     third = await claimed(store, task, "p3")
 
@@ -334,7 +334,7 @@ async def test_a_failure_keeps_what_its_backend_said_of_asking_again(store: Any)
 
 async def test_a_task_without_attempts_left_fails_at_the_next_claim(store: Any) -> None:
     task = await claimed(store, await submitted(store, attempts=1))
-    await store.hand_back(task, spared=False)
+    await store.hand_back(task, counts=True)
 
     refused = await store.claim(task.ref, "p2", LEASE)
 
@@ -364,7 +364,7 @@ async def test_an_ended_task_is_claimed_by_nobody_and_lost_to_its_owner(
     assert await getattr(store, end)(task.ref)
 
     state = {"cancel": State.CANCELLED, "expire": State.EXPIRED}[end]
-    assert {task.ref: TaskStatus(state, 1, 0)} == await store.states([task.ref])
+    assert {task.ref: TaskStatus(state, 1, 0)} == await store.statuses([task.ref])
     with pytest.raises(LeaseLost):
         await store.renew(task, LEASE)
     with pytest.raises(LeaseLost):
@@ -399,22 +399,22 @@ async def test_live_tasks_are_listed_by_deadline_and_their_models_alone(store: A
     await submitted(store)
     await claimed(store, running)
 
-    found = await store.live(early.ref.slug, 10)
+    entries = await store.live(early.ref.slug, 10)
 
-    assert [(t.ref, t.deadline_ms) for t in (early, running, late)] == found
+    assert [(t.ref, t.deadline_ms) for t in (early, running, late)] == entries
     assert [early.ref] == [ref for ref, _ in await store.live(early.ref.slug, 1)]
 
 
 async def test_live_tasks_of_all_models_are_listed_by_slug_and_deadline(store: Any) -> None:
-    one, other = f"live-{uuid.uuid4().hex}", f"live-{uuid.uuid4().hex}"
-    late, early = [await submitted(store, model=one, seconds=s) for s in (90, 30)]
+    own, other = f"live-{uuid.uuid4().hex}", f"live-{uuid.uuid4().hex}"
+    late, early = [await submitted(store, model=own, seconds=s) for s in (90, 30)]
     alone, ended = [await submitted(store, model=other) for _ in range(2)]
     await store.cancel(ended.ref)
 
-    found = await store.live_by_slug(100_000)
+    by_slug = await store.live_by_slug(100_000)
 
-    assert [(t.ref, t.deadline_ms) for t in (early, late)] == found[early.ref.slug]
-    assert [(alone.ref, alone.deadline_ms)] == found[alone.ref.slug]
+    assert [(t.ref, t.deadline_ms) for t in (early, late)] == by_slug[early.ref.slug]
+    assert [(alone.ref, alone.deadline_ms)] == by_slug[alone.ref.slug]
 
 
 async def test_more_live_tasks_than_asked_for_are_not_listed_together(store: Any) -> None:
@@ -440,7 +440,7 @@ async def test_an_ended_task_is_no_longer_listed_as_live(store: Any) -> None:
 async def test_a_buried_task_has_failed_and_says_why(store: Any, handed_back: bool) -> None:
     task = await submitted(store)
     if handed_back:
-        await store.hand_back(await claimed(store, task), spared=True)
+        await store.hand_back(await claimed(store, task), counts=False)
 
     assert await store.bury(task.ref, ERROR)
 
@@ -452,17 +452,17 @@ async def test_a_buried_task_has_failed_and_says_why(store: Any, handed_back: bo
 
 
 async def test_a_task_that_is_held_or_unknown_is_not_buried(store: Any) -> None:
-    held = await claimed(store, await submitted(store))
+    running = await claimed(store, await submitted(store))
 
-    assert not await store.bury(held.ref, ERROR)
+    assert not await store.bury(running.ref, ERROR)
     assert not await store.bury(TaskRef("m-0", "nobody"), ERROR)
 
-    assert held == await row_of(store, held.ref)
-    await store.finish(held, AttemptOutcome(status=200))
+    assert running == await row_of(store, running.ref)
+    await store.finish(running, AttemptOutcome(status=200))
 
 
 async def read_by(store: Any, reader: str, seconds: float = 20.0) -> Task:
-    """A claimed task with a reader lease of ``seconds``."""
+    """Claim a task that has a reader lease of ``seconds``."""
     task = new_task(store)
     until = store.now_ms() + int(seconds * 1000)
     await store.submit(replace(task, reader=reader, reader_ms=until))
@@ -480,7 +480,9 @@ async def test_a_reader_lease_is_told_and_renewed_by_its_reader(store: Any) -> N
     assert row is not None
     assert ("r1", State.RUNNING, "p1") == (row.reader, row.state, row.owner)
     assert task.reader_ms + 30_000 < row.reader_ms
-    assert {task.ref: TaskStatus(State.RUNNING, 1, row.reader_ms)} == await store.states([task.ref])
+    assert {task.ref: TaskStatus(State.RUNNING, 1, row.reader_ms)} == await store.statuses(
+        [task.ref]
+    )
 
 
 async def test_of_many_that_would_read_instead_one_does(store: Any) -> None:
@@ -534,18 +536,18 @@ async def test_a_task_is_cancelled_as_unread_only_when_it_is(store: Any) -> None
         for ref in (unread.ref, read.ref, unknown.ref, unread.ref)
     ]
 
-    states = await store.states([unread.ref, read.ref])
+    states = await store.statuses([unread.ref, read.ref])
     assert [State.CANCELLED, State.RUNNING] == [states[r].state for r in (unread.ref, read.ref)]
 
 
 async def test_a_key_is_bound_to_one_task_however_often_it_is_used(store: Any) -> None:
     tasks = [new_task(store) for _ in range(6)]
 
-    bound = await asyncio.gather(*(store.submit_once(t, "k", "asked", "") for t in tasks))
+    bindings = await asyncio.gather(*(store.submit_once(t, "k", "asked", "") for t in tasks))
 
-    [first] = [task for task, found in zip(tasks, bound, strict=True) if found is None]
-    others = [found for found in bound if found is not None]
-    assert {Bound(first.ref.id, "asked")} == set(others)
+    [first] = [task for task, binding in zip(tasks, bindings, strict=True) if binding is None]
+    others = [binding for binding in bindings if binding is not None]
+    assert {Binding(first.ref.id, "asked")} == set(others)
     assert others[0] == await store.binding(first.ref.slug, "k")
     rows = [await row_of(store, task.ref) for task in tasks]
     assert [first] == [row for row in rows if row is not None]
@@ -567,16 +569,16 @@ async def test_a_binding_gives_way_to_who_names_its_task_and_when_its_time_is_ov
     assert await store.binding(over.ref.slug, "k3") is None
 
     assert await store.submit_once(second, "k3", "asked", "") is None
-    assert Bound(second.ref.id, "asked") == await store.submit_once(third, "k3", "x", "other")
+    assert Binding(second.ref.id, "asked") == await store.submit_once(third, "k3", "x", "other")
     assert await store.submit_once(third, "k3", "asked", second.ref.id) is None
 
-    assert Bound(third.ref.id, "asked") == await store.submit_once(first, "k3", "asked", "")
+    assert Binding(third.ref.id, "asked") == await store.submit_once(first, "k3", "asked", "")
 
 
 async def test_another_models_key_is_another_key(store: Any) -> None:
-    one, other = new_task(store), new_task(store, model="other")
+    own, other = new_task(store), new_task(store, model="other")
 
-    assert [None, None] == [await store.submit_once(t, "k4", "asked", "") for t in (one, other)]
+    assert [None, None] == [await store.submit_once(t, "k4", "asked", "") for t in (own, other)]
 
 
 async def test_the_newest_attempt_that_has_written_is_found(store: Any) -> None:
@@ -584,8 +586,11 @@ async def test_the_newest_attempt_that_has_written_is_found(store: Any) -> None:
     for attempt in (1, 3, 120):
         await store.write_chunks([chunk(replace(task, attempt=attempt), 0)])
 
-    found = [await store.begun(task.ref, before) for before in (1, 2, 3, 4, 120, 121, 250)]
-    assert [0, 1, 1, 3, 3, 120, 120] == found
+    attempts = [
+        await store.last_attempt_with_chunks(task.ref, before)
+        for before in (1, 2, 3, 4, 120, 121, 250)
+    ]
+    assert [0, 1, 1, 3, 3, 120, 120] == attempts
 
 
 async def test_what_an_attempt_has_written_is_read_up_to_the_first_gap(store: Any) -> None:
@@ -594,34 +599,38 @@ async def test_what_an_attempt_has_written_is_read_up_to_the_first_gap(store: An
     wrote = [chunk(task, seq, b"%d" % seq, head if seq == 0 else None) for seq in range(130)]
     await store.write_chunks([*wrote, chunk(task, 131)])
 
-    assert wrote == await store.written(task.ref, 5)
-    assert [] == await store.written(task.ref, 4)
+    assert wrote == await store.attempt_chunks(task.ref, 5)
+    assert [] == await store.attempt_chunks(task.ref, 4)
 
 
 EVENT = b'data: {"id":"chatcmpl-1","choices":[{"index":0,"delta":{"content":" word"}}]}\n\n'
 
 
 async def test_an_answer_of_many_events_is_read_as_it_was_written(store: Any) -> None:
-    held = await claimed(store, await submitted(store))
+    running = await claimed(store, await submitted(store))
     many, tail = EVENT * 100, EVENT * 50
-    await store.write_chunks([chunk(held, 0, many)])
-    await store.finish(held, AttemptOutcome(status=200, chunks=1, tail=tail))
+    await store.write_chunks([chunk(running, 0, many)])
+    await store.finish(running, AttemptOutcome(status=200, chunks=1, tail=tail))
 
-    alone = await store.read([Wanted(held.ref, 1, 0, 2)], consistent=True)
-    together = await store.read([Wanted(held.ref, 1, 0, 2), Wanted(held.ref)], consistent=True)
+    alone = await store.read([Wanted(running.ref, 1, 0, 2)], consistent=True)
+    together = await store.read(
+        [Wanted(running.ref, 1, 0, 2), Wanted(running.ref)], consistent=True
+    )
 
-    for found in (alone[0], together[0]):
-        assert found.task is not None
-        assert ([many], tail) == ([one.data for one in found.chunks], found.task.tail)
+    for result in (alone[0], together[0]):
+        assert result.task is not None
+        assert ([many], tail) == ([piece.data for piece in result.chunks], result.task.tail)
 
 
 async def test_who_reads_alone_finds_what_many_find(store: Any) -> None:
-    held = await claimed(store, await submitted(store))
-    await store.write_chunks([chunk(held, seq, b"%d" % seq) for seq in (0, 1, 3)])
-    wants = [Wanted(held.ref, 1, seq, 3) for seq in range(4)]
+    running = await claimed(store, await submitted(store))
+    await store.write_chunks([chunk(running, seq, b"%d" % seq) for seq in (0, 1, 3)])
+    wants = [Wanted(running.ref, 1, seq, 3) for seq in range(4)]
 
     together = await store.read(wants, consistent=True)
     alone = [(await store.read([want], consistent=True))[0] for want in wants]
 
     assert together == alone
-    assert [[0, 1], [1, 3], [3], [3]] == [[one.seq for one in found.chunks] for found in alone]
+    assert [[0, 1], [1, 3], [3], [3]] == [
+        [piece.seq for piece in result.chunks] for result in alone
+    ]

@@ -1,4 +1,4 @@
-"""How a task's rows lie in DynamoDB: what they are paid as, and who can read them."""
+"""A task's rows in DynamoDB: the units that they cost, and the releases that can read them."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ SECOND = EVENT * 25
 
 @pytest.fixture
 async def seams(aws: str) -> AsyncIterator[Seams]:
-    async with opened(aws) as found:
-        yield found
+    async with opened(aws) as ports:
+        yield ports
 
 
 async def claimed(store: DynamoTaskStore) -> Task:
@@ -35,7 +35,7 @@ async def claimed(store: DynamoTaskStore) -> Task:
 
 
 async def items_of(seams: Seams, task: Task) -> list[dict[str, Any]]:
-    """The rows as they are stored."""
+    """Read the task's rows as they are stored."""
     client: AwsClient | None = seams.client
     assert client is not None
     query = {
@@ -43,16 +43,16 @@ async def items_of(seams: Seams, task: Task) -> list[dict[str, Any]]:
         "KeyConditionExpression": "pk = :pk",
         "ExpressionAttributeValues": to_item({":pk": task.ref.pk}),
     }
-    found: list[dict[str, Any]] = (await client.call("dynamodb", "Query", query))["Items"]
-    return found
+    items: list[dict[str, Any]] = (await client.call("dynamodb", "Query", query))["Items"]
+    return items
 
 
 async def test_a_streams_second_and_its_end_are_paid_as_one_kilobyte_each(seams: Seams) -> None:
-    held = await claimed(seams.store)
-    await seams.store.write_chunks([Chunk(held.ref, 1, 0, SECOND, held.ttl)])
-    await seams.store.finish(held, AttemptOutcome(status=200, chunks=1, tail=SECOND))
+    running = await claimed(seams.store)
+    await seams.store.write_chunks([Chunk(running.ref, 1, 0, SECOND, running.ttl)])
+    await seams.store.finish(running, AttemptOutcome(status=200, chunks=1, tail=SECOND))
 
-    sizes = [item_bytes(item) for item in await items_of(seams, held)]
+    sizes = [item_bytes(item) for item in await items_of(seams, running)]
 
     assert len(sizes) == 2
     assert max(sizes) <= 1024
@@ -61,12 +61,12 @@ async def test_a_streams_second_and_its_end_are_paid_as_one_kilobyte_each(seams:
 async def test_what_an_earlier_release_wrote_as_it_was_is_read(seams: Seams) -> None:
     assert seams.client is not None
     earlier = DynamoTaskStore(seams.client, seams.store.table)
-    held = await claimed(earlier)
-    await earlier.write_chunks([Chunk(held.ref, 1, 0, SECOND, held.ttl)])
-    await earlier.finish(held, AttemptOutcome(status=200, chunks=1, tail=SECOND))
+    running = await claimed(earlier)
+    await earlier.write_chunks([Chunk(running.ref, 1, 0, SECOND, running.ttl)])
+    await earlier.finish(running, AttemptOutcome(status=200, chunks=1, tail=SECOND))
 
-    (found,) = await seams.store.read([Wanted(held.ref, 1, 0, 1)], consistent=True)
-    row = await row_of(seams.store, held.ref)
+    (result,) = await seams.store.read([Wanted(running.ref, 1, 0, 1)], consistent=True)
+    row = await row_of(seams.store, running.ref)
 
     assert row is not None
-    assert [SECOND, SECOND] == [found.chunks[0].data, row.tail]
+    assert [SECOND, SECOND] == [result.chunks[0].data, row.tail]

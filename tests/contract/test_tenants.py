@@ -1,4 +1,4 @@
-"""What every store of tenants guarantees."""
+"""The contract of every store of tenants."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from tests.support.seams import Seams
 
 
 async def test_a_tenant_of_which_nothing_is_kept_is_not_limited(seams: Seams) -> None:
-    found = await seams.tenants.tenant("acme")
+    tenant = await seams.tenants.tenant("acme")
 
-    assert Tenant(id="acme", models=("*",), providers=None) == found
+    assert Tenant(id="acme", models=("*",), providers=None) == tenant
     assert [] == await seams.tenants.tenants()
 
 

@@ -1,4 +1,4 @@
-"""What every usage ledger guarantees."""
+"""The contract of every usage ledger."""
 
 from __future__ import annotations
 
@@ -38,25 +38,25 @@ B = UsageKey("acme", "", "org/m", "")
 C = UsageKey("acme2", "key1", "org/m", "p1")
 
 
-async def submitted(seams: Seams, **told: Any) -> Task:
-    task = replace(new_task(seams.store, model="org/m"), key_id="key1", **told)
+async def submitted(seams: Seams, **fields: Any) -> Task:
+    task = replace(new_task(seams.store, model="org/m"), key_id="key1", **fields)
     await seams.store.submit(task)
     return task
 
 
-async def claimed(seams: Seams, **told: Any) -> Task:
-    task = await submitted(seams, **told)
+async def claimed(seams: Seams, **fields: Any) -> Task:
+    task = await submitted(seams, **fields)
     claim = await seams.store.claim(task.ref, "p1", 30)
     assert isinstance(claim, Claimed)
     return claim.task
 
 
 async def just_ended(seams: Seams) -> dict[str, TaskUsage]:
-    """By their ids, what has ended since some minutes ago."""
+    """Read the usage of the tasks that have ended in the last minutes, by their ids."""
     newest = seams.store.now_ms() // SLICE_MS
-    found = [s for number in (newest - 1, newest) async for s in seams.usage.ended(number)]
-    assert len({spent.task_id for spent in found}) == len(found)
-    return {spent.task_id: spent for spent in found}
+    usages = [s for number in (newest - 1, newest) async for s in seams.usage.ended(number)]
+    assert len({usage.task_id for usage in usages}) == len(usages)
+    return {usage.task_id: usage for usage in usages}
 
 
 async def rows(seams: Seams, tenant: str | None, grain: Resolution, *span: int) -> list[UsageRow]:
@@ -74,9 +74,9 @@ async def test_each_task_is_found_once_it_has_ended_however_it_ended(seams: Seam
     await seams.store.expire(expired.ref)
     await seams.store.bury(buried.ref, BackendFailed().told())
 
-    found = await just_ended(seams)
+    ended = await just_ended(seams)
 
-    assert {live.ref.id, running.ref.id}.isdisjoint(found)
+    assert {live.ref.id, running.ref.id}.isdisjoint(ended)
     expected = {
         done.ref.id: "answered",
         refused.ref.id: "refused",
@@ -85,18 +85,18 @@ async def test_each_task_is_found_once_it_has_ended_however_it_ended(seams: Seam
         expired.ref.id: "expired",
         buried.ref.id: "failed",
     }
-    assert expected == {task_id: spent.outcome for task_id, spent in found.items()}
+    assert expected == {task_id: usage.outcome for task_id, usage in ended.items()}
 
 
 async def test_a_task_that_ran_out_of_attempts_or_time_at_a_claim_is_found(seams: Seams) -> None:
-    spent, late = await claimed(seams, attempt_limit=1), await submitted(seams, deadline_ms=1)
-    await seams.store.hand_back(spent, spared=False)
+    exhausted, late = await claimed(seams, attempt_limit=1), await submitted(seams, deadline_ms=1)
+    await seams.store.hand_back(exhausted, counts=True)
 
-    for task in (spent, late):
+    for task in (exhausted, late):
         await seams.store.claim(task.ref, "p1", 30)
 
-    found = await just_ended(seams)
-    assert ["failed", "expired"] == [found[task.ref.id].outcome for task in (spent, late)]
+    ended = await just_ended(seams)
+    assert ["failed", "expired"] == [ended[task.ref.id].outcome for task in (exhausted, late)]
 
 
 async def test_what_a_task_took_is_told(seams: Seams) -> None:
@@ -180,9 +180,9 @@ async def test_counting_never_goes_back(seams: Seams) -> None:
 
 @pytest.fixture
 async def on_aws(aws: str) -> AsyncIterator[Seams]:
-    """The seams where a provider can write values of any type."""
-    async with opened(aws) as found:
-        yield found
+    """Open the ports on an emulator, where a provider can write values of any type."""
+    async with opened(aws) as ports:
+        yield ports
 
 
 async def overwrite(seams: Seams, task: Task, **values: Any) -> None:
@@ -275,8 +275,8 @@ async def test_a_table_of_an_earlier_release_gets_the_index(aws: str) -> None:
         await store.cancel(task.ref)
 
         newest = store.now_ms() // SLICE_MS
-        found = [s for number in (newest - 1, newest) async for s in usage.ended(number)]
-        assert [task.ref.id] == [spent.task_id for spent in found]
+        ended = [u for number in (newest - 1, newest) async for u in usage.ended(number)]
+        assert [task.ref.id] == [u.task_id for u in ended]
 
 
 def keyed(partition: str, sort: str) -> list[dict[str, str]]:

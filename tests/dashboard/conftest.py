@@ -44,7 +44,7 @@ class Seen:
         return getattr(self.page, name)
 
     async def text(self, selector: str) -> str:
-        """What one element says."""
+        """Return what one element says."""
         return " ".join((await self.page.inner_text(selector)).split())
 
 
@@ -56,13 +56,13 @@ def missing(what: str) -> NoReturn:
 
 
 def chromium() -> str:
-    """The path of Chromium. Skips the test without one."""
+    """Return the path of Chromium. Skips the test without one."""
     return shutil.which("chromium") or shutil.which("google-chrome") or missing("Chromium")
 
 
 @pytest.fixture
 async def browser() -> AsyncIterator[Browser]:
-    """A browser for one test."""
+    """Yield a browser for one test."""
     path = chromium()
     async with async_playwright() as playwright:
         started = await playwright.chromium.launch(executable_path=path, args=list(FLAGS))
@@ -122,7 +122,7 @@ async def _refuse(seen: Seen, dialog: Any) -> None:
 
 @pytest.fixture(scope="session")
 def pictures() -> Path:
-    """Where pictures of the page are kept, for a person to look at."""
+    """Return where pictures of the page are kept, for a person to look at."""
     folder = Path(os.environ.get("DASHBOARD_PICTURES", "build/pictures"))
     folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -21,8 +21,8 @@ async def in_front(
     url: str, there: Callable[[str], str | None], places: bytes = PLACES
 ) -> AsyncIterator[str]:
     """
-    A proxy for the gateway at ``url``; ``there`` says where a path leads, None for nowhere, and
-    ``places`` what the page is told of its API.
+    Yield a proxy for the gateway at ``url``; ``there`` says where a path leads, None for nowhere,
+    and ``places`` what the page is told of its API.
     """
 
     async def forward(request: web.Request) -> web.Response:

@@ -38,29 +38,29 @@ HOSTILE = (
 
 @pytest.fixture
 async def gateway() -> AsyncIterator[Gateway]:
-    """A gateway that knows one model with one provider."""
-    async with running_gateway(no_provider_seconds=30) as found:
-        await found.know()
-        yield found
+    """Yield a gateway that knows one model with one provider."""
+    async with running_gateway(no_provider_seconds=30) as running:
+        await running.know()
+        yield running
 
 
-async def put(gateway: Gateway, provider: str, model: str = MODEL, **told: object) -> None:
+async def put(gateway: Gateway, provider: str, model: str = MODEL, **fields: object) -> None:
     """Put a provider into the registry, unchecked."""
     given = {"slots": 4, "running": 0, "healthy": True, "version": "1", "service_seconds": 2.0}
     queues = await gateway.queue.make(model)
     await gateway.registry.put_models([Model(id=model, queues=queues)])
     await gateway.registry.put_provider(
-        Provider(id=provider, models=(model,), **(given | told))  # type: ignore[arg-type]
+        Provider(id=provider, models=(model,), **(given | fields))  # type: ignore[arg-type]
     )
 
 
 async def note(gateway: Gateway, model: str = MODEL, times: int = 1, ago: int = 0) -> None:
     """Have requests in the figures of a minute."""
     figures = MinuteMetrics()
-    told = {"tenant": "t", "model": model, "tier": "default", "path": PATH, "streamed": True}
+    fields = {"tenant": "t", "model": model, "tier": "default", "path": PATH, "streamed": True}
     for _ in range(times):
         figures.note(
-            Entry(ended_ms=0, status=200, first_ms=300, total_ms=2000, queue_ms=40, **told)  # type: ignore[arg-type]
+            Entry(ended_ms=0, status=200, first_ms=300, total_ms=2000, queue_ms=40, **fields)  # type: ignore[arg-type]
         )
     number = gateway.store.now_ms() // MINUTE_MS - ago
     await gateway.office.minutes.store.add(Minute(number, model, figures))
@@ -136,11 +136,11 @@ async def test_a_backlog_is_explained_with_an_estimate(gateway: Gateway, visit: 
     ids=["unhealthy", "nobody"],
 )
 async def test_a_model_that_nobody_can_serve_is_explained(
-    gateway: Gateway, visit: Visit, told: dict[str, object] | None, said: str
+    gateway: Gateway, visit: Visit, changes: dict[str, object] | None, said: str
 ) -> None:
     await gateway.registry.remove_provider("p1")
-    if told is not None:
-        await put(gateway, "p1", **told)
+    if changes is not None:
+        await put(gateway, "p1", **changes)
     await gateway.counted()
 
     page = await visit(gateway.url)
@@ -267,14 +267,14 @@ async def test_axe_finds_no_serious_fault_where_a_key_is_asked_for(
 
 
 async def serious_faults(page: Seen) -> list[object]:
-    """What axe finds on a page, by rule and place."""
+    """Return what axe finds on a page, by rule and place."""
     if not AXE.is_file():
         missing("axe-core")
     await page.evaluate(AXE.read_text())
-    told = await page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    report = await page.evaluate("axe.run(document, {resultTypes: ['violations']})")
     return [
         (one["id"], [node["target"] for node in one["nodes"]])
-        for one in told["violations"]
+        for one in report["violations"]
         if one["impact"] in ("serious", "critical")
     ]
 

@@ -16,12 +16,12 @@ FILES = sorted(path.name for path in page.folder().iterdir())
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
-    """A client without a key of a gateway that asks for keys."""
+    """Yield a client without a key of a gateway that asks for keys."""
     async with (
         running_gateway(access="keys") as gateway,
-        httpx.AsyncClient(base_url=gateway.url) as found,
+        httpx.AsyncClient(base_url=gateway.url) as http,
     ):
-        yield found
+        yield http
 
 
 @pytest.mark.parametrize("path", ["/", "/dashboard"])

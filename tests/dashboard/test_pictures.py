@@ -45,7 +45,7 @@ def provider(
     service_seconds: float,
     tokens_per_second: float,
 ) -> Provider:
-    """A provider as it would have told of itself."""
+    """Return a provider as it would have told of itself."""
     return Provider(
         id=name,
         models=models,
@@ -90,14 +90,14 @@ def hour(model: str, drawn: random.Random) -> list[MinuteMetrics]:
 
 @asynccontextmanager
 async def busy_gateway() -> AsyncIterator[Gateway]:
-    """A gateway that has had an hour of work and has more than its providers can do."""
+    """Yield a gateway that has had an hour of work and has more than its providers can do."""
     drawn = random.Random(7)
     async with running_gateway(no_provider_seconds=60) as gateway:
         for name in MODELS:
             queues = await gateway.queue.make(name)
             await gateway.registry.put_models([Model(id=name, queues=queues)])
-        for name, told in PROVIDERS.items():
-            await gateway.registry.put_provider(provider(name, *told))
+        for name, fields in PROVIDERS.items():
+            await gateway.registry.put_provider(provider(name, *fields))
         first = gateway.store.now_ms() // MINUTE_MS - 59
         for model in (QWEN, LLAMA, SMALL):
             for number, figures in enumerate(hour(model, drawn)):

@@ -14,10 +14,10 @@ from tests.support.line import MODEL, Line, running_line
 
 @pytest.fixture
 def line() -> Iterator[Line]:
-    """A line whose silent providers are soon gone."""
+    """Yield a line whose silent providers are soon gone."""
     short = {"INFERLINE_ENROL_SECONDS": "1", "INFERLINE_SILENT_SECONDS": "4"}
-    with running_line("--tokens", "40", "--tokens-per-second", "20", **short) as found:
-        yield found
+    with running_line("--tokens", "40", "--tokens-per-second", "20", **short) as running:
+        yield running
 
 
 async def test_the_answer_comes_as_it_is_made_and_says_where_the_time_went(

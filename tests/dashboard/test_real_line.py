@@ -24,7 +24,7 @@ VIEWS = {
 
 @pytest.fixture(scope="module")
 def line() -> Iterator[Line]:
-    """A gateway, llama.cpp with a small model, and a provider for it."""
+    """Yield a gateway, llama.cpp with a small model, and a provider for it."""
     with empty_line() as line:
         start_line(line, slots=2, context=512)
         line.start_provider("this-machine", None, "--slots", "2")

@@ -27,7 +27,7 @@ OWN_HOUR = f"overview/hour {MODEL}"
 
 
 def chart(page: Seen, title: str, place: str = "#hour") -> Any:
-    """The chart of this title."""
+    """Return the chart of this title."""
     return page.locator(f"{place} .chart").filter(has=page.get_by_text(title, exact=True))
 
 
@@ -45,14 +45,14 @@ async def show(page: Page | Seen, *, hidden: bool) -> None:
 
 
 def test_what_is_made_up_here_is_what_a_gateway_tells() -> None:
-    told = overview()
+    scripted = overview()
 
-    assert told == OverviewObject.model_validate(told).model_dump()
+    assert scripted == OverviewObject.model_validate(scripted).model_dump()
 
 
 async def test_a_providers_tokens_are_told_and_why_it_takes_no_work(visit: Visit) -> None:
     reason = "Its LLM server refused the key <img src=x onerror=alert(1)>."
-    told = Told(
+    scripted = Told(
         overview(
             providers=[
                 provider(id="quick", tokens_per_second=41.7),
@@ -61,7 +61,7 @@ async def test_a_providers_tokens_are_told_and_why_it_takes_no_work(visit: Visit
         )
     )
 
-    page = await visit(URL, prepare=told.prepare)
+    page = await visit(URL, prepare=scripted.prepare)
 
     rows = page.locator("#providers tr")
     cell = rows.filter(has_text="quick").locator("td[data-label='Tokens a second']")
@@ -74,9 +74,9 @@ async def test_a_providers_tokens_are_told_and_why_it_takes_no_work(visit: Visit
 
 
 async def test_the_hour_tells_of_tokens_and_of_the_queues_age(visit: Visit) -> None:
-    told = Told(overview(hour=hour({"output_tokens": 100, "oldest_seconds": 3.0}, AT_WORK)))
+    scripted = Told(overview(hour=hour({"output_tokens": 100, "oldest_seconds": 3.0}, AT_WORK)))
 
-    page = await visit(URL, prepare=told.prepare)
+    page = await visit(URL, prepare=scripted.prepare)
 
     tokens, age = chart(page, "Tokens"), chart(page, "Queue age")
     await expect(tokens.locator(".chart-now")).to_have_text("1,000 output, 36K input in the hour")
@@ -118,51 +118,51 @@ async def test_a_wait_among_tenants_is_told_in_shares_and_without_names(
     visit: Visit, queues: list[Json], said: str
 ) -> None:
     busy = provider(running=4, service_seconds=8.0)
-    told = Told(overview(queues=queues, providers=[busy]))
+    scripted = Told(overview(queues=queues, providers=[busy]))
 
-    page = await visit(URL, prepare=told.prepare)
+    page = await visit(URL, prepare=scripted.prepare)
 
     await expect(page.locator("#why li")).to_contain_text(said)
 
 
 async def test_a_backlog_beside_an_unhealthy_provider_names_that_one(visit: Visit) -> None:
     providers = [provider(running=4), provider(id="ill", healthy=False, reason="It is cold.")]
-    told = Told(overview(queues=[queue(waiting=9, oldest_seconds=9.0)], providers=providers))
+    scripted = Told(overview(queues=[queue(waiting=9, oldest_seconds=9.0)], providers=providers))
 
-    page = await visit(URL, prepare=told.prepare)
+    page = await visit(URL, prepare=scripted.prepare)
 
     await expect(page.locator("#why li")).to_contain_text("ill is unhealthy and takes no work.")
 
 
 async def test_one_tenant_alone_hears_nothing_of_turns(visit: Visit) -> None:
     alone = queue(waiting=4, oldest_seconds=9.0, tenants=1, largest_share=1.0, yours=4)
-    told = Told(overview(queues=[alone], providers=[provider(running=4)]))
+    scripted = Told(overview(queues=[alone], providers=[provider(running=4)]))
 
-    page = await visit(URL, prepare=told.prepare)
+    page = await visit(URL, prepare=scripted.prepare)
 
     await expect(page.locator("#why li")).to_contain_text("A new one waits about 2.0 s in default.")
     assert "enant" not in await page.text("#why")
 
 
 async def test_a_models_page_has_its_own_hour_which_is_asked_for_only_there(visit: Visit) -> None:
-    told = Told(overview(hour=hour(AT_WORK)), {MODEL: hour(AT_WORK)}, is_still=True)
-    page = await visit(URL, prepare=told.prepare)
+    scripted = Told(overview(hour=hour(AT_WORK)), {MODEL: hour(AT_WORK)}, is_still=True)
+    page = await visit(URL, prepare=scripted.prepare)
     await expect(page.locator("#models tr")).to_have_count(1)
-    await told.later(page, lambda asked: 2 == len(asked))
-    assert ["overview", "overview"] == told.asked
+    await scripted.later(page, lambda asked: 2 == len(asked))
+    assert ["overview", "overview"] == scripted.asked
 
     await page.click("#models a")
 
     tokens = chart(page, "Tokens", "#by-minute").locator(".chart-now")
     await expect(tokens).to_have_text("900 output, 36K input in the hour")
     assert "Tokens: 900 output, 36,000 input." in await page.text("#model-hour")
-    assert ["overview", OWN_HOUR] == told.asked[2:]
-    await told.later(page, lambda asked: 6 == len(asked))
-    assert ["overview", OWN_HOUR] == told.asked[4:]
+    assert ["overview", OWN_HOUR] == scripted.asked[2:]
+    await scripted.later(page, lambda asked: 6 == len(asked))
+    assert ["overview", OWN_HOUR] == scripted.asked[4:]
     await page.click("nav a:first-child")
     await expect(page.locator("#overview")).to_be_visible()
-    await told.later(page, lambda asked: 8 == len(asked))
-    assert ["overview", "overview"] == told.asked[6:]
+    await scripted.later(page, lambda asked: 8 == len(asked))
+    assert ["overview", "overview"] == scripted.asked[6:]
 
 
 @pytest.mark.parametrize(
@@ -176,13 +176,13 @@ async def test_a_models_page_has_its_own_hour_which_is_asked_for_only_there(visi
 async def test_a_model_without_an_hour_has_no_charts(
     visit: Visit, code: str, asked: list[str]
 ) -> None:
-    told = Told(code=code, is_still=True)
-    page = await visit(URL, f"#/models/{MODEL}", prepare=told.prepare)
+    scripted = Told(code=code, is_still=True)
+    page = await visit(URL, f"#/models/{MODEL}", prepare=scripted.prepare)
     await expect(page.locator("#tier-rows tr")).to_have_count(3)
 
-    await told.later(page, lambda asked: 4 <= len(asked))
+    await scripted.later(page, lambda asked: 4 <= len(asked))
 
-    assert asked == told.asked[:4]
+    assert asked == scripted.asked[:4]
     await expect(page.locator("#by-minute")).to_be_hidden()
     await expect(page.locator("#trouble")).to_be_hidden()
     # That there is none stands in the console, and is no fault of the page.
@@ -192,12 +192,12 @@ async def test_a_model_without_an_hour_has_no_charts(
 @pytest.mark.parametrize("view", ["", f"#/models/{MODEL}"])
 async def test_an_older_gateway_is_shown_with_dashes(visit: Visit, view: str) -> None:
     waits = [queue(waiting=10, oldest_seconds=9.0)]
-    told = Told(
+    scripted = Told(
         older(overview(queues=waits, providers=[provider(running=4), provider(healthy=False)])),
         code="not_found",
     )
 
-    page = await visit(URL, view, viewport=NARROW, prepare=told.prepare)
+    page = await visit(URL, view, viewport=NARROW, prepare=scripted.prepare)
 
     await expect(page.locator("#live")).to_have_attribute("data-state", "live")
     await expect(page.locator("#trouble")).to_be_hidden()
@@ -217,9 +217,9 @@ async def test_an_older_gateway_is_shown_with_dashes(visit: Visit, view: str) ->
 
 
 async def test_nothing_is_asked_for_while_nobody_looks(visit: Visit) -> None:
-    told = Told(is_still=True)
-    page = await visit(URL, prepare=told.prepare)
-    await told.later(page, lambda asked: 2 == len(asked))
+    scripted = Told(is_still=True)
+    page = await visit(URL, prepare=scripted.prepare)
+    await scripted.later(page, lambda asked: 2 == len(asked))
     await expect(page.locator("#live-text")).to_have_text("Live")
 
     await show(page, hidden=True)
@@ -229,5 +229,5 @@ async def test_nothing_is_asked_for_while_nobody_looks(visit: Visit) -> None:
 
     # At once, and then as before; what was asked for meanwhile would have come before it.
     await expect(page.locator("#live-text")).to_have_text("Live")
-    assert 3 == len(told.asked)
-    await told.later(page, lambda asked: 4 == len(asked))
+    assert 3 == len(scripted.asked)
+    await scripted.later(page, lambda asked: 4 == len(asked))

@@ -30,8 +30,8 @@ NEWER = {
 _SECONDS_MAX = 20.0
 
 
-def figures(**told: Any) -> Json:
-    """The figures of some time without requests, changed as told."""
+def figures(**fields: Any) -> Json:
+    """Return the figures of some time without requests, changed as told."""
     none = {"p50": None, "p95": None, "p99": None}
     return {
         "requests": 0,
@@ -42,16 +42,18 @@ def figures(**told: Any) -> Json:
         "first_token_ms": none,
         "total_ms": none,
         "queue_ms": none,
-    } | told
+    } | fields
 
 
 def hour(*newest: Json) -> Json:
-    """An hour without requests, but for the ``newest`` minutes; its total is that of the last."""
+    """
+    Return an hour without requests, but for the ``newest`` minutes; its total is that of the last.
+    """
     minutes = [
         {**figures(), "start": NOW - 60 * ago, "oldest_seconds": None} for ago in range(59, -1, -1)
     ]
-    for ago, told in enumerate(reversed(newest)):
-        minutes[-1 - ago] |= told
+    for ago, minute in enumerate(reversed(newest)):
+        minutes[-1 - ago] |= minute
     last = {name: value for name, value in minutes[-1].items() if name in figures()}
     return {
         "total": last,
@@ -61,8 +63,8 @@ def hour(*newest: Json) -> Json:
     }
 
 
-def provider(**told: Any) -> Json:
-    """A provider that is idle, changed as told."""
+def provider(**fields: Any) -> Json:
+    """Return a provider that is idle, changed as told."""
     return {
         "object": "provider",
         "id": "p1",
@@ -77,11 +79,11 @@ def provider(**told: Any) -> Json:
         "reason": "",
         "warning": "",
         "quarantined": False,
-    } | told
+    } | fields
 
 
-def queue(tier: str = "default", **told: Any) -> Json:
-    """A queue in which nothing waits, changed as told."""
+def queue(tier: str = "default", **fields: Any) -> Json:
+    """Return a queue in which nothing waits, changed as told."""
     return {
         "object": "queue",
         "model": MODEL,
@@ -94,11 +96,11 @@ def queue(tier: str = "default", **told: Any) -> Json:
         "tenants": 0,
         "largest_share": 0.0,
         "yours": 0,
-    } | told
+    } | fields
 
 
-def overview(**told: Any) -> Json:
-    """One model with one provider and no work, changed as told."""
+def overview(**fields: Any) -> Json:
+    """Return one model with one provider and no work, changed as told."""
     return {
         "object": "overview",
         "at": NOW,
@@ -107,12 +109,12 @@ def overview(**told: Any) -> Json:
         "queues": [queue("priority"), queue(), queue("flex")],
         "providers": [provider()],
         "hour": hour(),
-    } | told
+    } | fields
 
 
-def older(told: Json) -> Json:
-    """The same as a gateway told it before tokens, reasons and tenants were in it."""
-    return {name: _without(part, NEWER.get(name, ())) for name, part in told.items()}
+def older(document: Json) -> Json:
+    """Return the same as a gateway told it before tokens, reasons and tenants were in it."""
+    return {name: _without(part, NEWER.get(name, ())) for name, part in document.items()}
 
 
 def _without(part: Any, names: Iterable[str]) -> Any:
@@ -160,8 +162,8 @@ class Told:
         self.asked.append(f"{name} {model}".strip())
         if name == "overview":
             await route.fulfill(json=self.overview)
-        elif (found := self.hours.get(model)) is not None:
-            await route.fulfill(json=found)
+        elif (hour_of_model := self.hours.get(model)) is not None:
+            await route.fulfill(json=hour_of_model)
         else:
             error = {"message": "Not there.", "type": "t", "param": None, "code": self.code}
             await route.fulfill(status=404, json={"error": error})

@@ -80,7 +80,7 @@ def test_the_demo_runs_as_its_manual_says() -> None:
 def shown(
     *files: str, folder: Path = ROOT / "docker", **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    """What `docker compose config` makes of these files; it needs no engine."""
+    """Return what `docker compose config` makes of these files; it needs no engine."""
     if (
         shutil.which("docker") is None
         or subprocess.run(
@@ -101,8 +101,8 @@ def shown(
     )
 
 
-def told(*files: str, folder: Path = ROOT / "docker", **variables: str) -> dict[str, Any]:
-    """The services of these files, as compose would start them."""
+def config_of(*files: str, folder: Path = ROOT / "docker", **variables: str) -> dict[str, Any]:
+    """Return the services of these files, as compose would start them."""
     ran = shown(*files, folder=folder, **JOINING | variables)
     assert (0, "") == (ran.returncode, ran.stderr)
     services: dict[str, Any] = json.loads(ran.stdout)["services"]
@@ -123,7 +123,7 @@ def told(*files: str, folder: Path = ROOT / "docker", **variables: str) -> dict[
     ids="+".join,
 )
 def test_compose_takes_the_files_as_they_are(files: tuple[str, ...]) -> None:
-    assert "provider" in told(*files)
+    assert "provider" in config_of(*files)
 
 
 @pytest.mark.parametrize("name", ["local-demo", "tinyllama", "vllm"])
@@ -133,7 +133,7 @@ def test_where_traces_go_is_told_to_whoever_has_some(name: str) -> None:
         "OTEL_EXPORTER_OTLP_HEADERS": "key=secret",
     }
 
-    services = told(name, **traces)
+    services = config_of(name, **traces)
 
     knowing = {
         service
@@ -146,8 +146,8 @@ def test_where_traces_go_is_told_to_whoever_has_some(name: str) -> None:
 @pytest.mark.parametrize("name", ["local-demo", "tinyllama", "vllm"])
 def test_a_provider_opens_a_port_only_if_it_is_asked_to(name: str) -> None:
     def port(**variables: str) -> str | None:
-        found: str | None = told(name, **variables)["provider"]["environment"]["METRICS_PORT"]
-        return found
+        chosen: str | None = config_of(name, **variables)["provider"]["environment"]["METRICS_PORT"]
+        return chosen
 
     assert port() is None
     assert "9200" == port(METRICS_PORT="9200")
@@ -156,7 +156,7 @@ def test_a_provider_opens_a_port_only_if_it_is_asked_to(name: str) -> None:
 @pytest.mark.parametrize("name", ["local-demo", "tinyllama", "vllm"])
 def test_metrics_are_let_out_at_the_port_that_the_provider_opens(name: str) -> None:
     def opened(**variables: str) -> tuple[str, str, str, int]:
-        provider = told(name, "metrics", **variables)["provider"]
+        provider = config_of(name, "metrics", **variables)["provider"]
         (port,) = provider["ports"]
         metrics_port = provider["environment"]["METRICS_PORT"]
         return metrics_port, port["host_ip"], port["published"], port["target"]
@@ -175,7 +175,7 @@ def test_settings_of_a_gateway_and_of_a_provider_come_from_files_of_their_own(
     (tmp_path / ".env.gateway").write_text("INFERLINE_DEPTH_MAX=3\nAWS_ENDPOINT_URL=http://else\n")
     (tmp_path / ".env.provider").write_text("ALIASES=a=b\nOTEL_SERVICE_NAME=mine\n")
 
-    services = told("local-demo", folder=tmp_path)
+    services = config_of("local-demo", folder=tmp_path)
 
     own = {"ALIASES": "a=b", "OTEL_SERVICE_NAME": "mine"}
     for gateway in ("gateway", "dashboard"):

@@ -14,10 +14,10 @@ import yaml
 
 from inferline.gateway.server import CUT_OFF_SECONDS
 from inferline.local.llm import model
+from inferline.options import options_of
 from inferline.settings import Settings
-from inferline_provider.cli import ENV
 from inferline_provider.provider import HAND_BACK_SECONDS_MAX
-from inferline_provider.settings import Settings as ProviderSettings
+from inferline_provider.settings import ProviderSettings
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "docker").glob("docker-compose-*.yml"))
@@ -31,8 +31,8 @@ TARGETS = {"gateway", "provider", "emulator", "llm"}
 
 
 def loaded(file: Path) -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load(file.read_text())
-    return found
+    document: dict[str, Any] = yaml.safe_load(file.read_text())
+    return document
 
 
 def services() -> list[Any]:
@@ -60,7 +60,7 @@ GATEWAYS = [
 
 
 def passed_on(service: dict[str, Any]) -> set[str]:
-    """The variables that a service has from who runs compose, if they are set there."""
+    """Return the variables that a service has from who runs compose, if they are set there."""
     return {name for name, value in service.get("environment", {}).items() if value is None}
 
 
@@ -111,11 +111,11 @@ def test_a_service_that_stays_has_a_health_check(service: dict[str, Any]) -> Non
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_no_one_is_waited_for_but_by_health_or_a_good_end(file: Path) -> None:
-    found = loaded(file)["services"]
+    services = loaded(file)["services"]
 
-    for service in found.values():
+    for service in services.values():
         for name, waited in service.get("depends_on", {}).items():
-            ends = found[name].get("restart") == "no"
+            ends = services[name].get("restart") == "no"
             condition = "service_completed_successfully" if ends else "service_healthy"
             assert condition == waited["condition"]
 
@@ -161,8 +161,8 @@ def test_a_gateway_is_given_the_time_that_its_end_may_take(service: dict[str, An
 
 @pytest.mark.parametrize("service", PROVIDERS)
 def test_a_provider_is_given_the_time_that_its_end_may_take(service: dict[str, Any]) -> None:
-    told = re.search(r":-(\d+)", str(service["environment"].get("DRAIN_SECONDS")))
-    drain_seconds = float(told[1]) if told else DRAIN_SECONDS
+    match = re.search(r":-(\d+)", str(service["environment"].get("DRAIN_SECONDS")))
+    drain_seconds = float(match[1]) if match else DRAIN_SECONDS
     seconds = drain_seconds + HAND_BACK_SECONDS_MAX
 
     assert seconds < int(service["stop_grace_period"].removesuffix("s"))
@@ -286,7 +286,9 @@ def test_what_is_missing_is_asked_for_in_a_sentence(name: str, variable: str) ->
 def test_a_provider_is_told_only_what_it_knows(service: dict[str, Any]) -> None:
     aws = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_EC2_METADATA_DISABLED"}
 
-    assert set(service["environment"]) <= set(ENV.values()) | aws | TRACES | PROXIES
+    ours = {option.variable for option in options_of(ProviderSettings)}
+
+    assert set(service["environment"]) <= ours | aws | TRACES | PROXIES
 
 
 def test_the_weights_are_told_by_their_hash() -> None:

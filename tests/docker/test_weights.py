@@ -56,16 +56,16 @@ def url() -> Iterator[str]:
 
 
 def get(file: Path, url: str, sha256: str = SHA256) -> list[str]:
-    told: list[str] = []
-    provide(file, url, sha256, told.append, pause_seconds=0)
-    return told
+    printed: list[str] = []
+    provide(file, url, sha256, printed.append, pause_seconds=0)
+    return printed
 
 
 def test_they_are_fetched_with_progress_and_checked(tmp_path: Path, url: str) -> None:
-    told = get(tmp_path / "weights.gguf", url)
+    printed = get(tmp_path / "weights.gguf", url)
 
     assert WEIGHTS == (tmp_path / "weights.gguf").read_bytes()
-    assert told[-1].endswith("100 %")
+    assert printed[-1].endswith("100 %")
     assert ["weights.gguf"] == [path.name for path in tmp_path.iterdir()]
 
 

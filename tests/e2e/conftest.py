@@ -11,6 +11,6 @@ from tests.support.line import Line, running_line
 
 @pytest.fixture(scope="session")
 def line() -> Iterator[Line]:
-    """A gateway, a scripted LLM server of four slots, and a provider for it."""
-    with running_line("--first-token-seconds", "0.02", "--tokens-per-second", "200") as found:
-        yield found
+    """Yield a gateway, a scripted LLM server of four slots, and a provider for it."""
+    with running_line("--first-token-seconds", "0.02", "--tokens-per-second", "200") as running:
+        yield running

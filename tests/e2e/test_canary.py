@@ -77,7 +77,7 @@ PLANTED = "what a gateway with a fault tells"
 
 
 def start_others(stage: Stage) -> None:
-    """The gateways that something befalls."""
+    """Start the gateways that something happens to."""
     start_gateway(stage, BROKEN, "inferline", INFERLINE_BODIES_BUCKET="lost")
     start_gateway(stage, FAULTY, "tests.support.faulty")
     for name, (url, _) in stage.others.items():
@@ -88,8 +88,8 @@ def start_others(stage: Stage) -> None:
 def start_gateway(stage: Stage, name: str, module: str, **environ: str) -> None:
     """Start a gateway beside the line's."""
     port = str(free_port())
-    told = {"INFERLINE_DRAIN_SECONDS": "0.3", **environ}
-    part = stage.line.start(name, module, "gateway", "--port", port, environ=told)
+    settings = {"INFERLINE_DRAIN_SECONDS": "0.3", **environ}
+    part = stage.line.start(name, module, "gateway", "--port", port, environ=settings)
     stage.others[name] = f"http://127.0.0.1:{port}", part
 
 
@@ -118,7 +118,7 @@ def note(stage: Stage, response: Response) -> None:
 
 
 def ask_for_all(stage: Stage) -> None:
-    """What anybody with a key is told."""
+    """Ask for everything that anybody with a key may read."""
     for key in ("client", "other"):
         for path in TOLD:
             answer = stage.call("GET", path, key=key)
@@ -140,13 +140,13 @@ class Flown:
 
     @cached_property
     def sightings(self) -> dict[str, set[str]]:
-        """Where each canary was seen."""
+        """Return where each canary was seen."""
         return self.stage.aviary.sightings()
 
 
 @pytest.fixture(scope="module")
 def flown() -> Iterator[Flown]:
-    """The line after all scenes, with everything that was written anywhere."""
+    """Yield the line after all scenes, with everything that was written anywhere."""
     with staged(start_others) as stage:
         met = play(stage)
         for answer in met.values():
@@ -170,12 +170,12 @@ def flown() -> Iterator[Flown]:
 
 
 def error_of(answer: httpx.Response) -> str:
-    """The error that a client was told, in whatever form, as JSON; empty for none."""
+    """Return the error that a client was told, in whatever form, as JSON; empty for none."""
     events = [
         line.removeprefix("data: ") for line in answer.text.splitlines() if line[:6] == "data: "
     ]
-    told = json.loads(events[-1] if events else answer.text)
-    return json.dumps(told.get("error") or {})
+    document = json.loads(events[-1] if events else answer.text)
+    return json.dumps(document.get("error") or {})
 
 
 def test_every_error_has_its_scene() -> None:

@@ -77,20 +77,20 @@ def chat(text: str, **more: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def line() -> Iterator[Line]:
-    """A scripted LLM server and one provider at a time."""
+    """Yield a scripted LLM server and one provider at a time."""
     options = ("--first-token-seconds", "0.02", "--tokens-per-second", "20")
-    with running_line(*options, **QUICK) as found:
-        yield found
+    with running_line(*options, **QUICK) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
 def real_line() -> Iterator[Line]:
-    """The same with llama.cpp."""
-    with empty_line() as found:
-        found.environ.update(QUICK)
-        start_line(found, slots=2, context=1024)
-        found.start_provider("p1")
-        yield found
+    """Yield the same with llama.cpp."""
+    with empty_line() as running:
+        running.environ.update(QUICK)
+        start_line(running, slots=2, context=1024)
+        running.start_provider("p1")
+        yield running
 
 
 #: Asked to stop, a provider finishes what it has; asked twice, it hands that back at once.
@@ -103,7 +103,7 @@ HOW = {
 
 @contextmanager
 def lost(line: Line, how: str) -> Iterator[None]:
-    """The line's provider goes, and another comes."""
+    """Yield the line's provider goes, and another comes."""
     provider = [part for part in line.parts if part.name == "provider"][-1]
     for number in HOW[how]:
         provider.process.send_signal(number)

@@ -45,13 +45,13 @@ class Clients:
         return task
 
     async def answered(self) -> int:
-        """How many tasks have ended: the store tells who looks, and nobody else."""
+        """Return how many tasks have ended: the store tells who looks, and nobody else."""
         rows = await self._offices[0].line.store.read([Wanted(task.ref) for task in self.tasks])
         return sum(row.task is not None and row.task.state.terminal for row in rows)
 
 
 def order(line: Line) -> list[str]:
-    """Whose requests the LLM server was asked, in that order."""
+    """Return whose requests the LLM server was asked, in that order."""
     bodies = httpx.get(f"{line.backend_url}/_script/bodies", timeout=10).json()
     return [json.loads(body)["user"] for body in bodies]
 
@@ -72,6 +72,6 @@ async def test_who_has_little_open_goes_before_all_that_a_heavy_tenant_has_waiti
                 while await clients.answered() < len(clients.tasks):  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
 
-        found = order(line)
-        assert 1 + COUNT + 2 == len(found)
-        assert {"light", "another"} <= set(found[1:4])
+        served = order(line)
+        assert 1 + COUNT + 2 == len(served)
+        assert {"light", "another"} <= set(served[1:4])

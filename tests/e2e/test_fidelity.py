@@ -73,7 +73,7 @@ REFUSED = [400, 404, 409, 413, 422, 451, 501]
 
 
 def both(line: Line, path: str, body: dict[str, Any]) -> tuple[httpx.Response, httpx.Response]:
-    """What the backend answers itself, and what comes through InferLine."""
+    """Return what the backend answers itself, and what comes through InferLine."""
     asked = {"model": MODEL, **body}
     with httpx.Client(timeout=60) as client:
         direct = client.post(line.backend_url + path, json=asked)
@@ -81,7 +81,7 @@ def both(line: Line, path: str, body: dict[str, Any]) -> tuple[httpx.Response, h
 
 
 def events(response: httpx.Response) -> list[bytes]:
-    """The events of a stream, without the comments that keep it open."""
+    """Return the events of a stream, without the comments that keep it open."""
     parser = EventParser()
     return [event.raw for event in [*parser.feed(response.content), *parser.close()]]
 

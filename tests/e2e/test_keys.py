@@ -44,7 +44,9 @@ def inferline(line: Line, *arguments: str) -> Any:
 
 
 def role_of(iam: Any) -> str:
-    """A role with all rights on what there is: what a session may not is up to its policy."""
+    """
+    Return a role with all rights on what there is: what a session may not is up to its policy.
+    """
     trust = {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}
     may = {"Effect": "Allow", "Action": ["sqs:*", "dynamodb:*", "s3:*"], "Resource": "*"}
     documents = [json.dumps({"Version": "2012-10-17", "Statement": [one]}) for one in (trust, may)]
@@ -54,7 +56,7 @@ def role_of(iam: Any) -> str:
 
 
 def keys_without_rights(iam: Any) -> dict[str, str]:
-    """The environment of a host whose own AWS credentials open nothing."""
+    """Return the environment of a host whose own AWS credentials open nothing."""
     iam.create_user(UserName="host")
     made = iam.create_access_key(UserName="host")["AccessKey"]
     return {
@@ -75,10 +77,10 @@ def locked() -> Iterator[Locked]:
         host = keys_without_rights(iam)
         environ = {"INFERLINE_PROVIDER_TOKEN": token, **host}
         part = line.start("provider", "inferline_provider", *arguments, environ=environ)
-        found = Locked(line, key, token, part, host)
-        with found.client() as client:
+        locked_line = Locked(line, key, token, part, host)
+        with locked_line.client() as client:
             until(lambda: client.get("/v1/providers").json()["data"], "the provider has enrolled")
-        yield found
+        yield locked_line
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -148,16 +150,16 @@ def test_a_token_enrols_only_what_it_is_for(locked: Locked) -> None:
 
 
 def enrolled(locked: Locked, token: str, provider: str) -> Any:
-    """What a provider is granted that never takes a task."""
-    told = {"id": provider, "version": "0", "slots": 0, "takes_reserved": True}
+    """Return what a provider is granted that never takes a task."""
+    enrolment = {"id": provider, "version": "0", "slots": 0, "takes_reserved": True}
     with locked.client(token) as client:
-        answer = client.post("/v1/providers", json={**told, "models": [{"id": MODEL}]})
+        answer = client.post("/v1/providers", json={**enrolment, "models": [{"id": MODEL}]})
     assert 200 == answer.status_code, answer.text
     return answer.json()
 
 
 def is_allowed(locked: Locked, grant: Any, queue: str) -> bool:
-    """Whether the credentials of a grant may receive from a queue."""
+    """Return whether the credentials of a grant may receive from a queue."""
     lent = grant["credentials"]
     sqs = boto3.client(
         "sqs",

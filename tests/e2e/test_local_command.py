@@ -66,7 +66,7 @@ class Local:
         return text
 
     def pid(self, part: str) -> int:
-        """The process among this one's descendants that has `part` in its command line."""
+        """Return the process among this one's descendants that has `part` in its command line."""
         for folder in Path("/proc").glob("[0-9]*"):
             try:
                 words = (folder / "cmdline").read_bytes().decode().split("\0")

@@ -29,7 +29,7 @@ class Emulator:
         self.address = urlsplit(url).netloc
 
     def open(self, target: str, body: dict[str, Any]) -> http.client.HTTPConnection:
-        """A request of which the answer is still to come."""
+        """Return a request of which the answer is still to come."""
         connection = http.client.HTTPConnection(self.address, timeout=30)
         headers = {
             "x-amz-target": target,

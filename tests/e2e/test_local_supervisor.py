@@ -105,12 +105,14 @@ class Stage:
         return (self.folder / "err").read_text()
 
     def journal(self, what: str) -> list[str]:
-        """The names of parts to which this happened, in order."""
+        """Return the names of parts to which this happened, in order."""
         return [name for event, name, _ in self._events() if event == what]
 
     def pids(self) -> list[int]:
-        found = [int(pid) for *_, pid in self._events()]
-        return found + [int(e.split("-")[1]) for e, *_ in self._events() if e.startswith("child-")]
+        numbers = [int(pid) for *_, pid in self._events()]
+        return numbers + [
+            int(e.split("-")[1]) for e, *_ in self._events() if e.startswith("child-")
+        ]
 
     def pid(self, name: str) -> int:
         return [

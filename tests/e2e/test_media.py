@@ -34,20 +34,20 @@ def client(backend: MediaBackend) -> Iterator[openai.OpenAI]:
 
 @pytest.mark.parametrize("sound", [b"RIFF\x00\xff", LARGE], ids=["inline", "by S3"])
 def test_a_sound_is_written_down(client: openai.OpenAI, sound: bytes) -> None:
-    found = client.audio.transcriptions.create(model=MODEL, file=("é.wav", sound))
+    transcript = client.audio.transcriptions.create(model=MODEL, file=("é.wav", sound))
 
-    assert found.text.startswith("whisper/large v3 heard")
+    assert transcript.text.startswith("whisper/large v3 heard")
 
 
 @pytest.mark.parametrize("wanted", ["text", "srt", "vtt"])
 def test_a_transcript_is_a_text(client: openai.OpenAI, wanted: str) -> None:
-    found = client.audio.transcriptions.create(
+    transcript = client.audio.transcriptions.create(
         model=MODEL,
         file=("a.wav", LARGE),
         response_format=wanted,  # type: ignore[call-overload]
     )
 
-    assert str(found).startswith("whisper/large v3 heard")
+    assert str(transcript).startswith("whisper/large v3 heard")
 
 
 def test_a_transcript_is_streamed(client: openai.OpenAI) -> None:
@@ -60,22 +60,22 @@ def test_speech_comes_byte_for_byte(client: openai.OpenAI, tmp_path: Path) -> No
     asked = {"model": MODEL, "voice": "alloy", "input": "Hi"}
     with client.audio.speech.with_streaming_response.create(**asked) as response:  # type: ignore[arg-type]
         response.stream_to_file(tmp_path / "a.mp3")
-        told = response.headers["content-type"]
+        content_type = response.headers["content-type"]
 
-    assert ("audio/mpeg", SOUND) == (told, (tmp_path / "a.mp3").read_bytes())
+    assert ("audio/mpeg", SOUND) == (content_type, (tmp_path / "a.mp3").read_bytes())
 
 
 def test_pictures_are_made_and_changed(client: openai.OpenAI) -> None:
     made = client.images.generate(model=MODEL, prompt="a cup", n=1)
     changed = client.images.edit(model=MODEL, prompt="red", image=("a.png", LARGE))
 
-    for found in (made, changed):
-        assert found.data
-        assert base64.b64decode(found.data[0].b64_json or "")
+    for picture in (made, changed):
+        assert picture.data
+        assert base64.b64decode(picture.data[0].b64_json or "")
 
 
 def test_the_tokenizer_is_told_of(client: openai.OpenAI, backend: MediaBackend) -> None:
-    told = httpx.get(f"{client.base_url}tokenizer_info?beta=1&key=secret")
+    info = httpx.get(f"{client.base_url}tokenizer_info?beta=1&key=secret")
 
-    assert {"tokenizer_class": "scripted"} == told.json()
+    assert {"tokenizer_class": "scripted"} == info.json()
     assert "/tokenizer_info?beta=1" == backend.received[-1].target

@@ -77,7 +77,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.fixture(scope="module")
 def line() -> Iterator[Line]:
-    """A gateway and a provider that was told nothing but where llama.cpp is."""
+    """Yield a gateway and a provider that was told nothing but where llama.cpp is."""
     with empty_line() as line:
         start_line(line, slots=SLOTS, context=CONTEXT)
         line.start_provider("p1")
@@ -85,20 +85,20 @@ def line() -> Iterator[Line]:
 
 
 def both(line: Line, path: str, body: dict[str, Any]) -> tuple[httpx.Response, httpx.Response]:
-    """What llama.cpp answers itself, and what comes through InferLine."""
+    """Return what llama.cpp answers itself, and what comes through InferLine."""
     # Once for nothing: /v1/messages drops `cache_prompt` and tells what the cache had.
     ask(line.backend_url, path, body)
     return ask(line.backend_url, path, body), ask(line.url, path, body)
 
 
 def ask(url: str, path: str, body: dict[str, Any]) -> httpx.Response:
-    """One request on a connection of its own: llama.cpp closes those it promised to keep."""
+    """Return one request on a connection of its own: llama.cpp closes those it promised to keep."""
     with httpx.Client(timeout=60, headers={"connection": "close"}) as client:
         return client.post(url + path, json={**SAME, **body})
 
 
 def lasting(document: Any) -> Any:
-    """The document without what is drawn for each call; that it is there is compared."""
+    """Return the document without what is drawn for each call; that it is there is compared."""
     if isinstance(document, dict):
         return {
             key: "drawn" if isinstance(value, DRAWN_PER_CALL.get(key, ())) else lasting(value)
@@ -108,17 +108,17 @@ def lasting(document: Any) -> Any:
 
 
 def text_of(response: httpx.Response) -> str:
-    """A JSON answer for comparison, the order of its fields included."""
+    """Return a JSON answer for comparison, the order of its fields included."""
     return json.dumps(lasting(response.json()))
 
 
 def events_of(response: httpx.Response) -> list[tuple[bytes | None, str]]:
-    """A stream for comparison: each event's name and data."""
+    """Return a stream for comparison: each event's name and data."""
     parser = EventParser()
-    found = [*parser.feed(response.content), *parser.close()]
+    events = [*parser.feed(response.content), *parser.close()]
     return [
         (event.event, "[DONE]" if event.data == b"[DONE]" else text_of_data(event.data))
-        for event in found
+        for event in events
     ]
 
 
@@ -211,5 +211,5 @@ def test_a_client_that_leaves_a_stream_frees_the_slot_within_a_second(line: Line
 
 
 def busy(line: Line) -> int:
-    """How many of llama.cpp's slots are at work."""
+    """Return how many of llama.cpp's slots are at work."""
     return sum(slot["is_processing"] for slot in get_json(f"{line.backend_url}/slots"))

@@ -182,7 +182,7 @@ class Fleet:
             self._parts[name] = line.start_provider(name, self.backends[name])
 
     def begun(self) -> Counter[str]:
-        """How often each request was put to an LLM server from its start."""
+        """Return how often each request was put to an LLM server from its start."""
         bodies = [
             json.loads(body)
             for url in self.backends.values()
@@ -194,7 +194,7 @@ class Fleet:
 
     @property
     def busy(self) -> bool:
-        """Whether anything waits in a queue or runs at an LLM server."""
+        """Return whether anything waits in a queue or runs at an LLM server."""
         stats = get_json(f"{self.urls['g1']}/v1/queue/stats")["data"]
         left = sum(queue["waiting"] + queue["running"] for queue in stats)
         states = [self._line.backend_state(url) for url in self.backends.values()]
@@ -202,7 +202,7 @@ class Fleet:
 
 
 def expected(body: Json) -> str:
-    """The whole text of an answer."""
+    """Return the whole text of an answer."""
     said = answers.chat(Asked(body, body["x_script"]["tokens"], emoji=False)).whole
     return str(said["choices"][0]["message"]["content"])
 
@@ -250,12 +250,12 @@ def test_every_process_is_restarted_under_load_and_nothing_is_lost_or_made_twice
         heard = {user: one for client in clients for user, one in client.heard.items()}
         assert len(asked) > 8 * CLIENTS
         for user, body in asked.items():
-            found = heard[user]
+            answers = heard[user]
             assert (expected(body), 1, 1, True) == (
-                found.text,
-                found.finishes,
-                len(found.ids),
-                found.done,
+                answers.text,
+                answers.finishes,
+                len(answers.ids),
+                answers.done,
             ), user
         assert Counter(dict.fromkeys(asked, 1)) == fleet.begun()
 
@@ -272,11 +272,11 @@ def test_a_gateway_that_is_asked_twice_hands_on_at_once_and_waits_for_no_idle_co
             gateway.process.terminate()
             time.sleep(0.3)  # Two signals at once would be one.
             assert 0 == gateway.stop(5)
-            told = asked.result()
+            first = asked.result()
 
-        assert (503, "gateway_stopping") == (told.status_code, told.json()["error"]["code"])
+        assert (503, "gateway_stopping") == (first.status_code, first.json()["error"]["code"])
         line.start_gateway(port=int(line.url.rpartition(":")[2]))
-        found = httpx.post(line.url + PATH, json=body, headers=key, timeout=60)
-        assert 200 == found.status_code
-        assert told.headers["x-request-id"] == found.headers["x-request-id"]
+        second = httpx.post(line.url + PATH, json=body, headers=key, timeout=60)
+        assert 200 == second.status_code
+        assert first.headers["x-request-id"] == second.headers["x-request-id"]
         assert 1 == line.backend_state()["calls"]

@@ -11,7 +11,7 @@ from tests.support.line import MODEL, Line, running_line, until
 
 
 def printed(line: Line) -> str:
-    """What the command prints, blanks as one."""
+    """Return what the command prints, blanks as one."""
     command = [sys.executable, "-m", "inferline", "status"]
     environ = {**line.environ, "INFERLINE_BASE_URL": f"{line.url}/v1"}
     run = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=30)

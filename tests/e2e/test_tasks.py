@@ -48,7 +48,7 @@ def rest(line: Line, task_id: str, after: int) -> list[str]:
     return [text for text in response.text.split("\n") if text.startswith("data:")]
 
 
-def told(line: Line, task_id: str) -> Any:
+def task_object(line: Line, task_id: str) -> Any:
     return httpx.get(f"{line.url}/v1/tasks/{task_id}", timeout=10).json()
 
 
@@ -57,12 +57,12 @@ def test_a_client_goes_on_with_its_stream_after_the_gateway_was_killed() -> None
         task_id, seen = begin(line, 5)
         assert 5 <= len(seen) < TOKENS
         restart(line)
-        assert "RUNNING" == told(line, task_id)["state"]
+        assert "RUNNING" == task_object(line, task_id)["state"]
 
         whole = seen + rest(line, task_id, len(seen))
 
-        found = told(line, task_id)
-        assert ("DONE", 1, None) == (found["state"], found["attempt"], found["result"])
+        task = task_object(line, task_id)
+        assert ("DONE", 1, None) == (task["state"], task["attempt"], task["result"])
         # All of it is kept, so that what was put together can be compared with it.
         assert rest(line, task_id, 0) == whole
         assert "data: [DONE]" == whole[-1]
@@ -70,7 +70,7 @@ def test_a_client_goes_on_with_its_stream_after_the_gateway_was_killed() -> None
 
 
 def test_a_task_that_nobody_comes_back_to_is_cancelled_by_its_provider() -> None:
-    with running_line(INFERLINE_READER_SECONDS="1", INFERLINE_ORPHAN_SECONDS="1") as line:
+    with running_line(INFERLINE_READER_SECONDS="1", INFERLINE_UNREAD_TASK_SECONDS="1") as line:
         task_id, _ = begin(line, 3)
         before = line.backend_state()
 
@@ -78,7 +78,7 @@ def test_a_task_that_nobody_comes_back_to_is_cancelled_by_its_provider() -> None
 
         assert 1 == before["running"]
         restart(line)
-        assert "CANCELLED" == told(line, task_id)["state"]
+        assert "CANCELLED" == task_object(line, task_id)["state"]
 
 
 def test_a_cancel_by_route_ends_the_backends_work(line: Line) -> None:

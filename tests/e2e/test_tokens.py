@@ -44,7 +44,7 @@ def ask(line: Line, path: str, body: dict[str, Any]) -> httpx.Response:
 
 
 def documents(answer: httpx.Response) -> list[dict[str, Any]]:
-    """What an answer or its events tell."""
+    """Return what an answer or its events tell."""
     if answer.headers["content-type"].startswith("application/json"):
         return [answer.json()]
     parser = EventParser()
@@ -53,17 +53,17 @@ def documents(answer: httpx.Response) -> list[dict[str, Any]]:
 
 
 def usage(answer: httpx.Response) -> tuple[int, int]:
-    """The tokens that an answer itself tells of."""
-    found = [one.get("usage") or one.get("response", {}).get("usage") for one in documents(answer)]
-    told = [one for one in found if one][-1]
+    """Return the tokens that an answer itself tells of."""
+    usages = [one.get("usage") or one.get("response", {}).get("usage") for one in documents(answer)]
+    last = [one for one in usages if one][-1]
     return (
-        told.get("prompt_tokens", told.get("input_tokens")),
-        told.get("completion_tokens", told.get("output_tokens")),
+        last.get("prompt_tokens", last.get("input_tokens")),
+        last.get("completion_tokens", last.get("output_tokens")),
     )
 
 
-def told(line: Line) -> tuple[int, int, int]:
-    """The requests of the last hour, and their tokens."""
+def usage_of_task(line: Line) -> tuple[int, int, int]:
+    """Return the requests of the last hour, and their tokens."""
     hour = get_json(f"{line.url}/v1/overview/hour?model={model.ALIAS}")
     total = hour["total"] if hour else {"requests": 0, "input_tokens": 0, "output_tokens": 0}
     return total["requests"], total["input_tokens"], total["output_tokens"]
@@ -83,7 +83,9 @@ def test_the_overview_tells_the_tokens_that_the_answers_tell(line: Line) -> None
 
     expected = [*truth.values(), truth["a stream"]]
     total = (len(expected), *(sum(column) for column in zip(*expected, strict=True)))
-    until(lambda: total == told(line), f"{total} in the overview, not {told(line)}")
+    until(
+        lambda: total == usage_of_task(line), f"{total} in the overview, not {usage_of_task(line)}"
+    )
     assert [] == [one for one in shown if not one["choices"] or "usage" in one]
     assert (9, 9) == (truth["a stream"][1], truth["whole"][1])
     whole = get_json(f"{line.url}/v1/overview")["hour"]["total"]

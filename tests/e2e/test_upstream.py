@@ -49,7 +49,7 @@ class Pair:
         return int(state["calls_by_path"].get(CHATS, 0))
 
     def counted(self) -> tuple[int, int]:
-        """How many requests the gateway has counted, and tokens of their answers."""
+        """Return how many requests the gateway has counted, and tokens of their answers."""
         hour = get_json(f"{self.line.url}/v1/overview")["hour"]["total"]
         return int(hour["requests"]), int(hour["output_tokens"])
 
@@ -58,7 +58,7 @@ class Pair:
         return httpx.post(self.line.url + CHATS, json=asked, timeout=40)
 
     def ask(self, **body: Any) -> httpx.Response:
-        """One request that nobody has made before; fails unless its answer is whole."""
+        """Return one request that nobody has made before; fails unless its answer is whole."""
         asked = {
             "model": MODEL,
             "messages": [{"role": "user", "content": f"Say {next(_numbers)}"}],
@@ -98,7 +98,7 @@ def both() -> Iterator[Pair]:
 
 @pytest.fixture
 def pair(both: Pair) -> Iterator[Pair]:
-    """Both servers are well, before and after, and the bad one is asked again."""
+    """Check that both servers are well before and after, and both get requests."""
     yield both
     both.script(both.bad)
     both.script(both.good)
@@ -150,15 +150,15 @@ def test_what_fails_in_the_middle_goes_on_as_one_answer(pair: Pair, fault: dict[
 
 @pytest.mark.parametrize("code", ["context_length_exceeded", "content_filter"])
 def test_a_refusal_is_told_at_once_and_never_tried_again(pair: Pair, code: str) -> None:
-    told = {"error": {"message": "no", "type": "invalid_request_error", "code": code}}
+    refusal = {"error": {"message": "no", "type": "invalid_request_error", "code": code}}
     for url in (pair.bad, pair.good):
-        pair.script(url, status=400, body=told)
+        pair.script(url, status=400, body=refusal)
     before = pair.calls(pair.bad) + pair.calls(pair.good)
 
     asked = {"model": MODEL, "messages": [], "stream": True}
     response = pair.post(asked)
 
-    assert (400, told) == (response.status_code, response.json())
+    assert (400, refusal) == (response.status_code, response.json())
     assert before + 1 == pair.calls(pair.bad) + pair.calls(pair.good)
 
 

@@ -23,7 +23,7 @@ CHAT = {
 
 
 def used(line: Line, *flags: str) -> Any:
-    """What the command tells."""
+    """Return what the command tells."""
     command = [sys.executable, "-m", "inferline", "usage", "--json", *flags]
     environ = {**line.environ, "INFERLINE_BASE_URL": line.url}
     done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=30)
@@ -33,7 +33,7 @@ def used(line: Line, *flags: str) -> Any:
 
 
 def begun(line: Line) -> threading.Thread:
-    """A request that a provider is at; whether it is answered is not asked."""
+    """Return a request that a provider is at; whether it is answered is not asked."""
 
     def ask() -> None:
         with suppress(httpx.HTTPError):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from inferline.aws.api.items import to_item
-from inferline.aws.dynamodb.task_rows import STATE_KEY, ending, row_key
+from inferline.aws.dynamodb.task_rows import STATE_KEY, end_attributes, row_key
 from inferline.tasks.queue import Message
 from inferline.tasks.task import State, Task
 from inferline.usage.usage import HOUR, SLICE_MS, UsageKey, Watermarks
@@ -44,7 +44,7 @@ async def test_dead_tasks_fail_and_only_those_that_still_run_come_again(
     result = await invoked(function("dead_letters"), letters(*texts))
 
     assert {"batchItemFailures": [{"itemIdentifier": "m2"}]} == result.value
-    states = await cloud.store.states([dead.ref, running.ref, ended.ref])
+    states = await cloud.store.statuses([dead.ref, running.ref, ended.ref])
     expected = [State.FAILED, State.RUNNING, State.CANCELLED]
     assert expected == [states[task.ref][0] for task in (dead, running, ended)]
 
@@ -70,7 +70,7 @@ async def test_the_sweep_ends_counts_and_declares(
 
     assert result.error is None
     assert result.value is None
-    states = await cloud.store.states([overdue.ref, waiting.ref])
+    states = await cloud.store.statuses([overdue.ref, waiting.ref])
     assert [State.EXPIRED, State.QUEUED] == [states[t.ref][0] for t in (overdue, waiting)]
     assert {"declared", MODEL} == set((await cloud.registry.snapshot()).models)
     told = metrics(sweep)
@@ -102,7 +102,7 @@ async def test_the_sweep_counts_what_was_used(
 
 async def dated(cloud: Cloud, task: Task, ended_ms: int) -> None:
     """Have a task's end be that of another time."""
-    values = ending(task.ref, ended_ms)
+    values = end_attributes(task.ref, ended_ms)
     request = {
         "TableName": cloud.settings.tasks_table,
         "Key": row_key(task.ref, STATE_KEY),

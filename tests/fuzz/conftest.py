@@ -13,21 +13,21 @@ from tests.support.served import Served, served
 
 @pytest.fixture(scope="session")
 def open_gateway() -> Iterator[Served]:
-    """A gateway that asks for no keys, and does to answers all that it can be set to do."""
-    with served(compression="gzip", answer_model="asked") as found:
-        yield found
+    """Yield a gateway that asks for no keys, and does to answers all that it can be set to do."""
+    with served(compression="gzip", response_model="requested") as gateway:
+        yield gateway
 
 
 @pytest.fixture(scope="session")
 def locked_gateway() -> Iterator[Served]:
-    """A gateway that asks for keys."""
-    with served(access="keys") as found:
-        yield found
+    """Yield a gateway that asks for keys."""
+    with served(access="keys") as gateway:
+        yield gateway
 
 
 @pytest.fixture(autouse=True)
 def _silence() -> Iterator[None]:
-    """No error may come to the log later than its input's answer either."""
+    """Check that no error comes to the log, not even after its input's answer."""
     yield
     gc.collect()  # What a task that nobody waits for has raised is told as the task goes.
     assert [] == log.taken()
@@ -43,7 +43,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Tell how many inputs there were, and what to set to have them again."""
     if tried:
-        told = f"fuzzed: {tried.total():,} inputs, FUZZ_SEED={SEED} FUZZ_TIMES={TIMES}"
-        terminalreporter.write_line(told)
+        line = f"fuzzed: {tried.total():,} inputs, FUZZ_SEED={SEED} FUZZ_TIMES={TIMES}"
+        terminalreporter.write_line(line)
         for what, count in sorted(tried.items()):
             terminalreporter.write_line(f"  {count:>8,}  {what}")

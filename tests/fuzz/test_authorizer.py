@@ -82,7 +82,7 @@ def test_a_policy_is_the_same_whatever_else_is_asked(
     event = {"headers": {**headers, "Authorization": f"Bearer {TEXTS[role]}"}}
 
     caller = asyncio.run(KEYRING.caller(shown(event)))
-    found = [policy(caller, f"{STAGE}/{rest}") for rest in ("GET/v1/models", f"GET/{path}")]
+    policies = [policy(caller, f"{STAGE}/{rest}") for rest in ("GET/v1/models", f"GET/{path}")]
 
-    assert found[0] == found[1]
-    assert role == json.loads(json.dumps(found[0]))["context"]["role"]
+    assert policies[0] == policies[1]
+    assert role == json.loads(json.dumps(policies[0]))["context"]["role"]

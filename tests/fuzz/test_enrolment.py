@@ -72,8 +72,8 @@ SLOW = {MODEL: {"task_seconds": 1e9, "tokens_per_second": 5e-324}}
 def test_no_provider_disturbs_anybody(
     open_gateway: Served, one: dict[str, Any], other: dict[str, Any]
 ) -> None:
-    for name, told in (("one", one), ("other", other), ("one", one)):
-        body = dumped({"id": name, **told})
+    for name, enrolment in (("one", one), ("other", other), ("one", one)):
+        body = dumped({"id": name, **enrolment})
         answer = open_gateway.ask("enrolments", "POST", b"/v1/providers", headers=JSON, body=body)
         judge(answer)
         assert answer.status in (200, 400)
@@ -99,8 +99,8 @@ def _check_rows(gateway: Served) -> None:
         assert len(set(provider.models)) == len(provider_of(row).models)
     read = [provider_of(provider_row(provider)) for provider in snapshot.providers.values()]
     for model in snapshot.models.values():
-        for found in (counted(snapshot.providers.values()), counted(read)):
-            serving = found.get(model.id, NOBODY)
+        for providers in (counted(snapshot.providers.values()), counted(read)):
+            serving = providers.get(model.id, NOBODY)
             row = model_row(model) | {"serving": serving_row(serving)}
             _check_item(to_item({name: value for name, value in row.items() if value is not None}))
             assert changed(model_of(row).serving, serving, 35.0) in (True, False)

@@ -128,6 +128,6 @@ KEYS: dict[str, str] = {}
 
 @st.composite
 def nearly(draw: st.DrawFn, key: bytes) -> bytes:
-    """A key with one byte more, less or changed."""
+    """Return a key with one byte more, less or changed."""
     at = draw(st.integers(0, len(key)))
     return key[:at] + draw(st.binary(max_size=1)) + key[at + draw(st.integers(0, 1)) :]

@@ -48,11 +48,11 @@ alike = st.tuples(names, names, PIECES).map(lambda n: (n[0] + n[1], n[0] + n[2] 
 @example("", "flex")
 def test_any_name_has_a_valid_queue_and_key(name: str, tier: str) -> None:
     tried["names"] += 1
-    queue, found = queue_name(STACK, name, tier), slug(name)  # type: ignore[arg-type]
+    queue, key = queue_name(STACK, name, tier), slug(name)  # type: ignore[arg-type]
 
     assert QUEUE.fullmatch(queue), queue
-    assert re.fullmatch(r"[A-Za-z0-9_-]{1,53}", found)
-    assert re.fullmatch(r"[0-9a-f]{8}", model_hash(found))
+    assert re.fullmatch(r"[A-Za-z0-9_-]{1,53}", key)
+    assert re.fullmatch(r"[0-9a-f]{8}", model_hash(key))
 
 
 @fuzz(600)

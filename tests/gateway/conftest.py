@@ -12,14 +12,14 @@ from tests.support.gateway import Gateway, running_gateway
 
 @pytest.fixture
 async def gateway() -> AsyncIterator[Gateway]:
-    """A gateway that knows one model with one provider."""
-    async with running_gateway() as found:
-        await found.know()
-        yield found
+    """Yield a gateway that knows one model with one provider."""
+    async with running_gateway() as running:
+        await running.know()
+        yield running
 
 
 @pytest.fixture
 async def client(gateway: Gateway) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of it."""
-    async with httpx.AsyncClient(base_url=gateway.url, timeout=20) as found:
-        yield found
+    """Yield a client of it."""
+    async with httpx.AsyncClient(base_url=gateway.url, timeout=20) as http:
+        yield http

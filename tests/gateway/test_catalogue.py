@@ -14,8 +14,8 @@ from inferline.accounts.caller import ANYONE, Caller
 from inferline.errors import ModelNotFound, Unavailable
 from inferline.fleet.registry import Model, Serving, Snapshot
 from inferline.gateway.catalogue import MISSED_SECONDS, ROWS_MAX, Cached, Catalogue
+from inferline.memory.queue import MemoryQueue
 from inferline.memory.registry import MemoryRegistry
-from inferline.memory.tasks import MemoryQueue
 from inferline.names import dedicated_name, model_hash, slug
 from inferline.validation.payload import MODEL_CHARS_MAX
 

@@ -78,10 +78,10 @@ async def test_a_large_body_is_a_413_told_by_its_length_or_by_its_bytes() -> Non
         running_gateway(body_bytes_max=1000) as gateway,
         httpx.AsyncClient(base_url=gateway.url) as client,
     ):
-        told = await client.post(PATH, content=b"x" * 1001)
+        by_length = await client.post(PATH, content=b"x" * 1001)
         untold = await client.post(PATH, content=pieces())
 
-    for response in (told, untold):
+    for response in (by_length, untold):
         assert 413 == response.status_code
         check_shape(response)
         assert "1000" in response.json()["error"]["message"]
@@ -97,10 +97,10 @@ async def test_a_control_route_reads_no_large_body_before_it_asks_for_a_key() ->
         running_gateway(access="keys", body_bytes_max=100_000) as gateway,
         httpx.AsyncClient(base_url=gateway.url, timeout=20, headers=json) as client,
     ):
-        told = await client.post("/v1/providers", content=b"x" * 100_001)
+        by_length = await client.post("/v1/providers", content=b"x" * 100_001)
         untold = await client.post("/v1/keys", content=pieces())
 
-    for response in (told, untold):
+    for response in (by_length, untold):
         assert 413 == response.status_code
         check_shape(response)
         assert "request_too_large" == response.json()["error"]["code"]
@@ -158,9 +158,9 @@ async def test_a_405_says_all_that_is_allowed(
 async def test_of_what_a_client_calls_a_field_only_so_much_is_repeated(
     client: httpx.AsyncClient,
 ) -> None:
-    told = {"id": "p", "version": "1", "slots": 1, "models": [], "speeds": {"x" * 5000: {}}}
+    enrolment = {"id": "p", "version": "1", "slots": 1, "models": [], "speeds": {"x" * 5000: {}}}
 
-    response = await client.post("/v1/providers", json=told)
+    response = await client.post("/v1/providers", json=enrolment)
 
     assert 400 == response.status_code
     assert 200 == len(response.json()["error"]["param"])
@@ -240,7 +240,7 @@ async def test_a_slow_body_that_stops_is_no_error_in_the_log(
 def test_the_hostile_table_is_hostile() -> None:
     for name, body in HOSTILE.items():
         try:
-            found = json.loads(body.decode())
+            document = json.loads(body.decode())
         except (ValueError, RecursionError):
             continue
-        assert not (isinstance(found, dict) and found == {"model": MODEL}), name
+        assert not (isinstance(document, dict) and document == {"model": MODEL}), name

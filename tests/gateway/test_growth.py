@@ -19,7 +19,7 @@ RESTARTED_SECONDS = 20.0
 
 @cache
 def run(providers: int, *, restarts: bool = False) -> Run:
-    """Some seconds of a fleet, where each request and each heartbeat is a function's run."""
+    """Return some seconds of a fleet, where each request and each heartbeat is a function's run."""
     fields = {"providers": providers, "models": 40, "per_second": 2.0, "functions": True}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(line, "SETTLE_SECONDS", 10.0)
@@ -34,9 +34,9 @@ def run(providers: int, *, restarts: bool = False) -> Run:
 
 def each(what: str, *, restarts: bool = False) -> list[tuple[float, float]]:
     """Read and write units of one, at the rows of models, providers and the fleet."""
-    found = [run(providers, restarts=restarts).each(what, REGISTRY) for providers in FLEETS]
-    assert None not in found
-    return [one for one in found if one is not None]
+    costs = [run(providers, restarts=restarts).each(what, REGISTRY) for providers in FLEETS]
+    assert None not in costs
+    return [one for one in costs if one is not None]
 
 
 def test_a_request_reads_one_row_however_many_providers_there_are() -> None:
@@ -64,8 +64,8 @@ def test_a_restart_of_all_costs_each_about_the_same() -> None:
 
 
 def test_no_request_fails_while_all_providers_restart() -> None:
-    found = run(FLEETS[1], restarts=True)
+    result = run(FLEETS[1], restarts=True)
 
-    assert found.events("join") == pytest.approx(FLEETS[1] / RESTARTED_SECONDS, rel=0.2)
-    assert {"status 200"} == {what for what in found.counted["events"] if "status" in what}
-    assert found.events("status 200") == pytest.approx(found.events("request"), rel=0.3)
+    assert result.events("join") == pytest.approx(FLEETS[1] / RESTARTED_SECONDS, rel=0.2)
+    assert {"status 200"} == {what for what in result.counted["events"] if "status" in what}
+    assert result.events("status 200") == pytest.approx(result.events("request"), rel=0.3)

@@ -11,13 +11,13 @@ MODELS = ["llama-3.1-8b", "qwen/qwen3-32b"]
 
 @pytest.fixture(scope="session")
 def template() -> Template:
-    """As an operator gets it who has named two models."""
+    """Return the template of an operator who has named two models."""
     return synthesised(models=MODELS)
 
 
 @pytest.fixture(scope="session")
 def buffered() -> Template:
-    """For a small account: whole answers, nothing reserved, no CloudFront."""
+    """Return the template for a small account: whole answers, nothing reserved, no CloudFront."""
     return synthesised(
         edge="buffered", architecture="x86_64", reserved_concurrency=False, page=False
     )
@@ -25,12 +25,12 @@ def buffered() -> Template:
 
 @pytest.fixture(scope="session")
 def guarded() -> Template:
-    """For production: kept, watched over, traced and behind a firewall."""
+    """Return the template for production: kept, monitored, traced and behind a firewall."""
     watched = {"alarm_email": "ops@example.com", "waf": True, "traces": True}
     return synthesised(protect=True, api_log_role=False, **watched)
 
 
 @pytest.fixture(scope="session")
 def opened() -> Template:
-    """For applications that run in browsers."""
+    """Return the template for applications that run in browsers."""
     return synthesised(cors_origins=["https://a.example", "https://b.example"])

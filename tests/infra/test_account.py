@@ -111,15 +111,15 @@ class TestDestroy:
 class TestDeploy:
     @pytest.fixture
     def ran(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-        """What was run, each failing, so that nothing follows it."""
-        found: list[str] = []
+        """Return what was run, each failing, so that nothing follows it."""
+        commands: list[str] = []
 
         def run(program: str, *words: str) -> int:
-            found.append(f"{program} {words[0]}")
+            commands.append(f"{program} {words[0]}")
             return 1
 
         monkeypatch.setattr(node, "run", run)
-        return found
+        return commands
 
     def test_an_account_is_made_ready_first(self, account: MadeUp, ran: list[str]) -> None:
         account.ready = False

@@ -25,7 +25,7 @@ NO_DEAD_LETTER = (
     "dead letters stay."
 )
 PYTHON = "The runtime is the Python that made the bytecode; the operator chooses it."
-NO_TRACES = "They cost more than all else about a request but its waiting; a switch makes them."
+NO_TRACES = "They cost more than all else about a request but its waiting; an option makes them."
 LATER = "A sweep that failed is followed by another within a minute; a late one is of no use."
 A_MODELS_QUEUES = "The star is a model's name; its queues are made when a provider brings it."
 
@@ -81,17 +81,17 @@ LINT = {"W3005": "The CDK says each dependency twice."}
 
 @pytest.fixture(scope="module")
 def checked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with the template that has everything, and cdk-nag's report on it."""
+    """Return the folder with the template that has everything, and cdk-nag's report on it."""
     import aws_cdk
     from cdk_nag import AwsSolutionsChecks, ServerlessChecks
 
+    from infra.options import Options
     from infra.stack import InferLine
-    from infra.switches import Switches
 
     folder = tmp_path_factory.mktemp("cdk")
     chosen = context(models=["a-model"], alarm_email="ops@example.com", waf=True)
     app = aws_cdk.App(context=chosen, outdir=str(folder))
-    InferLine(app, Switches.from_context(chosen))
+    InferLine(app, Options.from_context(chosen))
     packs = (AwsSolutionsChecks(app), ServerlessChecks(app))
     aws_cdk.Validations.of(app).add_plugins(*packs)
     with pytest.raises(RuntimeError, match="ValidationFailed"):
@@ -105,12 +105,12 @@ def test_cdk_nag_finds_nothing_but_what_has_its_reason(checked: Path) -> None:
     assert {"AwsSolutions", "Serverless"} == {
         pack["pluginName"] for pack in report["pluginReports"]
     }
-    found = {
+    rules = {
         violation["ruleName"]
         for pack in report["pluginReports"]
         for violation in pack["violations"]
     }
-    assert set(NAG) == found
+    assert set(NAG) == rules
 
 
 def test_cfn_lint_finds_nothing(checked: Path) -> None:
@@ -144,4 +144,4 @@ def test_checkov_finds_nothing_but_what_has_its_reason(checked: Path) -> None:
 
     report = json.loads(done.stdout)
     assert report["summary"]["parsing_errors"] == 0
-    assert set(CHECKS) == {found["check_id"] for found in report["results"]["failed_checks"]}
+    assert set(CHECKS) == {failed["check_id"] for failed in report["results"]["failed_checks"]}

@@ -62,19 +62,19 @@ class Made:
     token: str
     #: What was in the account before the stack.
     before: set[str]
-    told: list[str] = field(default_factory=list)
+    printed: list[str] = field(default_factory=list)
 
     @property
     def url(self) -> str:
         return self.deployment.url
 
     def openai(self, key: str | None = None) -> openai.OpenAI:
-        """The SDK as an application has it, but for its retries."""
+        """Return the SDK as an application has it, but for its retries."""
         base_url = f"{self.url}/v1"
         return openai.OpenAI(base_url=base_url, api_key=key or self.key, max_retries=0)
 
     def aws(self, service: str, credentials: dict[str, Any] | None = None) -> Any:
-        """A client of the operator, or of whose credentials these are."""
+        """Return a client of the operator, or of whose credentials these are."""
         session = boto3.Session(
             aws_access_key_id=credentials["access_key"] if credentials else "test",
             aws_secret_access_key=credentials["secret_key"] if credentials else "test",
@@ -86,15 +86,15 @@ class Made:
 
 @pytest.fixture(scope="module")
 def made() -> Iterator[Made]:
-    """The stack, deployed once, with a provider before a real model."""
+    """Yield the stack, deployed once, with a provider before a real model."""
     if not Path(node.command("cdk")[1]).exists() and not os.environ.get("CI"):
         pytest.skip("the CDK's command line is not installed; `make synth` installs it")
     model_path()  # Fetched before the stack, so that its time is nobody else's.
-    told: list[str] = []
+    printed: list[str] = []
     with (
         # Not pytest's, which would keep hundreds of megabytes of it.
         tempfile.TemporaryDirectory() as folder,
-        Deployment(Path(folder), told.append, os.environ, [DECLARED]) as deployment,
+        Deployment(Path(folder), printed.append, os.environ, [DECLARED]) as deployment,
     ):
         deployment.prepare()
         before = inventory(deployment.emulator_url)
@@ -103,7 +103,7 @@ def made() -> Iterator[Made]:
         token = deployment.secret("providers", "token", "--models", "*")
         deployment.start_llm()
         deployment.start_provider(token, key)
-        yield Made(deployment, key, token, before, told)
+        yield Made(deployment, key, token, before, printed)
 
 
 def test_the_openai_sdk_gets_a_real_answer(made: Made) -> None:
@@ -145,11 +145,11 @@ def test_models_and_providers_are_listed(made: Made) -> None:
 
 @pytest.mark.parametrize("name", ["x-api-key", "api-key"])
 def test_a_key_may_stand_where_each_sdk_puts_it(made: Made, name: str) -> None:
-    told = httpx.get(f"{made.url}/v1//models/", headers={name: made.key})
+    printed = httpx.get(f"{made.url}/v1//models/", headers={name: made.key})
     head = httpx.head(f"{made.url}/v1/models", headers={name: made.key})
 
-    assert [200, 200] == [told.status_code, head.status_code]
-    assert "model" == told.json()["data"][0]["type"]
+    assert [200, 200] == [printed.status_code, head.status_code]
+    assert "model" == printed.json()["data"][0]["type"]
 
 
 def test_a_request_sent_again_with_its_key_is_one_task_that_can_be_asked_for(made: Made) -> None:
@@ -160,8 +160,8 @@ def test_a_request_sent_again_with_its_key_is_one_task_that_can_be_asked_for(mad
 
     assert [200, 200] == [answer.status_code for answer in answers]
     [task_id] = {answer.headers["x-request-id"] for answer in answers}
-    told = web.ask(f"{made.url}/v1/tasks/{task_id}", None, 30.0, made.key)
-    assert ("DONE", answers[0].json()) == (told["state"], told["result"])
+    printed = web.ask(f"{made.url}/v1/tasks/{task_id}", None, 30.0, made.key)
+    assert ("DONE", answers[0].json()) == (printed["state"], printed["result"])
 
 
 def test_what_was_used_is_told_by_the_functions_rights(made: Made) -> None:
@@ -169,11 +169,11 @@ def test_what_was_used_is_told_by_the_functions_rights(made: Made) -> None:
     answer = httpx.post(f"{made.url}/v1/chat/completions", json=CHAT, headers=headers, timeout=60)
 
     listed = web.ask(f"{made.url}/v1/usage/requests", None, 30.0, made.key)["data"]
-    told = web.ask(f"{made.url}/v1/usage?by=tenant,key&since=12h", None, 30.0, made.key)
+    printed = web.ask(f"{made.url}/v1/usage?by=tenant,key&since=12h", None, 30.0, made.key)
 
     assert answer.headers["x-request-id"] in {row["id"] for row in listed}
     assert {made.key.split("_")[1]} == {row["key"] for row in listed}
-    assert "list" == told["object"]
+    assert "list" == printed["object"]
 
 
 @pytest.mark.parametrize("key", ["none", "il_unknown", "of a provider", "mistyped"])
@@ -215,10 +215,10 @@ async def test_a_gateway_of_ones_own_answers_with_the_policy_for_it(
 
 
 def gateway_environment(made: Made) -> dict[str, str]:
-    """Of a gateway whose role has the stack's policy and nothing else."""
+    """Return the environment of a gateway whose role has the stack's policy and nothing else."""
     iam, stack = made.aws("iam"), made.aws("cloudformation")
-    [found] = stack.describe_stacks(StackName="inferline")["Stacks"]
-    outputs = {one["OutputKey"]: one["OutputValue"] for one in found["Outputs"]}
+    [described] = stack.describe_stacks(StackName="inferline")["Stacks"]
+    outputs = {one["OutputKey"]: one["OutputValue"] for one in described["Outputs"]}
     iam.create_user(UserName=GATEWAY)
     iam.attach_user_policy(UserName=GATEWAY, PolicyArn=outputs["GatewayPolicy"])
     key = iam.create_access_key(UserName=GATEWAY)["AccessKey"]
@@ -248,10 +248,10 @@ def test_a_token_enrols_only_the_models_that_it_was_made_for(made: Made) -> None
 
 
 def enrol(made: Made, token: str, model_id: str) -> httpx.Response:
-    """A provider's first word to the gateway; it never says another."""
-    told = {"id": BY_HAND, "version": "0", "slots": 0, "models": [{"id": model_id}]}
+    """Return a provider's first word to the gateway; it never says another."""
+    printed = {"id": BY_HAND, "version": "0", "slots": 0, "models": [{"id": model_id}]}
     headers = {"authorization": f"Bearer {token}"}
-    return httpx.post(f"{made.url}/v1/providers", json=told, headers=headers, timeout=30)
+    return httpx.post(f"{made.url}/v1/providers", json=printed, headers=headers, timeout=30)
 
 
 def test_lent_credentials_reach_the_own_model_and_nothing_else(made: Made) -> None:
@@ -308,7 +308,7 @@ def test_the_sweep_and_the_dead_letters_work(made: Made) -> None:
 
 
 def is_known(made: Made, name: str) -> bool:
-    """Whether there is such a model; the list of all may be some seconds old."""
+    """Return whether there is such a model; the list of all may be some seconds old."""
     with made.openai() as client, contextlib.suppress(openai.NotFoundError):
         return bool(client.models.retrieve(name))
     return False
@@ -320,8 +320,8 @@ def functions(made: Made) -> list[str]:
 
 def waiting(sqs: Any, queue: str) -> int:
     names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-    found = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=names)["Attributes"]
-    return sum(map(int, found.values()))
+    attributes = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=names)["Attributes"]
+    return sum(map(int, attributes.values()))
 
 
 def test_the_status_shows_the_provider(made: Made) -> None:
@@ -329,7 +329,7 @@ def test_the_status_shows_the_provider(made: Made) -> None:
 
 
 def browse(made: Made, path: str) -> httpx.Response:
-    """What CloudFront answers to a browser."""
+    """Return what CloudFront answers to a browser."""
     host = httpx.URL(made.deployment.page_url).host
     return httpx.get(f"{made.deployment.emulator_url}{path}", headers={"host": host}, timeout=30)
 
@@ -378,7 +378,7 @@ def test_no_log_holds_a_prompt_or_a_key(made: Made) -> None:
     logs = made.aws("logs")
     groups = [one["logGroupName"] for one in logs.describe_log_groups()["logGroups"]]
     events = [logs.filter_log_events(logGroupName=group)["events"] for group in groups]
-    lines = [event["message"] for found in events for event in found]
+    lines = [event["message"] for entry in events for event in entry]
     lines += made.deployment.log("provider").splitlines()
     secrets = (CANARY, made.key, made.token)
 

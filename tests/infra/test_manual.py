@@ -4,35 +4,39 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from infra.switches import Switches
+from inferline.options import Option, options_of
+from infra.options import Options
+from tests.support.tables import renewed
 
 ROOT = Path(__file__).parents[2]
 MANUAL = (ROOT / "docs/deploying.md").read_text()
 
 
-@pytest.mark.parametrize("spec", fields(Switches), ids=lambda spec: spec.name)
-def test_the_manual_tells_of_each_switch_with_its_default(spec: object) -> None:
-    default = getattr(spec, "default")  # noqa: B009
-    shown = json.dumps(default) if isinstance(default, bool) else str(default)
-    told = f"`{shown}`" if default not in ("", ()) else "none"
+@pytest.mark.parametrize("option", options_of(Options), ids=lambda option: option.name)
+def test_the_manual_lists_each_option_with_its_default(option: Option) -> None:
+    default = option.default
+    text = json.dumps(default) if isinstance(default, bool) else str(default)
+    shown = f"`{text}`" if default not in ("", ()) else "none"
 
-    row = f"| `{getattr(spec, 'name')}` | {told} | {getattr(spec, 'metadata')['doc']} |"  # noqa: B009
+    assert f"| `{option.name}` | {shown} | {option.sentences} |" in MANUAL.splitlines()
 
-    assert row in MANUAL.splitlines()
+
+def test_the_table_in_the_manual_has_nothing_else() -> None:
+    """`make docs` renews it."""
+    assert renewed("docs/deploying.md") == MANUAL
 
 
 def test_the_manual_names_each_alarm_and_no_other() -> None:
     code = (ROOT / "infra/monitoring.py").read_text()
     made = set(re.findall(r'self\._alarm\(\s*"([a-z-]+)"', code))
 
-    told = set(re.findall(r"^\| `<stack>-([a-z-]+)` \|", MANUAL, re.MULTILINE))
+    names = set(re.findall(r"^\| `<stack>-([a-z-]+)` \|", MANUAL, re.MULTILINE))
 
-    assert made == told
+    assert made == names
 
 
 def test_the_manual_names_no_target_of_make_that_is_not_there() -> None:

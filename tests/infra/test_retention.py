@@ -1,4 +1,4 @@
-"""What is kept is kept shortly, for as long as a switch says, and the manual says so."""
+"""What is kept is kept shortly, for as long as an option says, and the manual says so."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from inferline.aws.dynamodb.keys import KEY_SECONDS_KEPT, USE_SECONDS_KEPT
 from inferline.aws.dynamodb.minutes import SECONDS_KEPT
 from inferline.aws.dynamodb.registry_rows import PROVIDER_SECONDS_KEPT
 from inferline.fleet.registry import QUARANTINE_SECONDS_KEPT, STRIKE_SECONDS
-from inferline.settings import Settings, env_name
+from inferline.options import options_of
+from inferline.settings import Settings
 from inferline.usage.usage import HOUR_DAYS_KEPT
-from infra.switches import Switches
+from infra.options import Options
 from tests.support.template import ACCOUNT, REGION, Template, synthesised
 
 MANUAL = (Path(__file__).parents[2] / "docs/security.md").read_text()
@@ -22,12 +23,14 @@ ROWS = [
     for line in MANUAL.partition("## How long what is kept\n")[2].partition("\n## ")[0].splitlines()
     if line.startswith("| ")
 ][1:]
-SWITCHES = {
+OPTIONS = {
     spec.name: spec.default
-    for spec in fields(Switches)
+    for spec in fields(Options)
     if spec.name.endswith("_kept") or spec.name == "log_days"
 }
-SETTINGS = {spec.name: env_name(spec) for spec in fields(Settings) if spec.name.endswith("_kept")}
+SETTINGS = {
+    option.name: option.variable for option in options_of(Settings) if option.name.endswith("_kept")
+}
 #: What nobody chooses, by what it is called; it holds no word of what was asked.
 FIXED = {
     "figures by minute": SECONDS_KEPT,
@@ -42,7 +45,7 @@ FIXED = {
 
 @pytest.fixture(scope="module")
 def brief() -> Template:
-    """A stack that keeps everything for a time of its own."""
+    """Return a stack that keeps everything for a time of its own."""
     return synthesised(
         models=["m"],
         task_seconds_kept=1801,
@@ -56,14 +59,14 @@ def brief() -> Template:
     )
 
 
-def test_a_switch_says_how_long_each_thing_is_kept(brief: Template) -> None:
+def test_an_option_says_how_long_each_thing_is_kept(brief: Template) -> None:
     queues = brief.named("AWS::SQS::Queue", "QueueName")
     dead = queues.pop("inferline-dead-letters")
     buckets = brief.named("AWS::S3::Bucket", "BucketName")
     bodies = buckets[f"inferline-bodies-{ACCOUNT}-{REGION}"]
     [rule] = bodies["LifecycleConfiguration"]["Rules"]
     control = brief.named("AWS::Lambda::Function", "FunctionName")["inferline-control"]
-    told = control["Environment"]["Variables"]
+    variables = control["Environment"]["Variables"]
 
     assert {1803} == {queue["MessageRetentionPeriod"] for queue in queues.values()}
     assert 1804 == dead["MessageRetentionPeriod"]
@@ -77,22 +80,22 @@ def test_a_switch_says_how_long_each_thing_is_kept(brief: Template) -> None:
         "model_seconds_kept": "1805",
         "usage_days_kept": "7",
     }
-    assert {SETTINGS[name]: value for name, value in expected.items()}.items() <= told.items()
+    assert {SETTINGS[name]: value for name, value in expected.items()}.items() <= variables.items()
     assert expected.keys() == SETTINGS.keys()
 
 
-def test_a_setting_and_its_switch_have_one_default() -> None:
-    assert {name: SWITCHES[name] for name in SETTINGS} == {
+def test_a_setting_and_its_option_have_one_default() -> None:
+    assert {name: OPTIONS[name] for name in SETTINGS} == {
         name: getattr(Settings(), name) for name in SETTINGS
     }
 
 
-@pytest.mark.parametrize("name", SWITCHES)
+@pytest.mark.parametrize("name", OPTIONS)
 def test_the_manual_tells_of_each_with_its_default(name: str) -> None:
     [row] = [row for row in ROWS if f"`{name}`" in row]
 
     unit = "s" if "seconds" in name else "day"
-    assert f" {SWITCHES[name]} {unit}" in row
+    assert f" {OPTIONS[name]} {unit}" in row
     assert name not in SETTINGS or f"`{SETTINGS[name]}`" in row
 
 

@@ -130,12 +130,12 @@ ON_EVERYTHING = {
 
 
 def who(name: str) -> str:
-    """A function's or the provider's name, from its role's or its policy's."""
+    """Return a function's or the provider's name, from its role's or its policy's."""
     return name.removeprefix("inferline-").removeprefix("Functions").partition("role")[0]
 
 
 def about(statement: dict[str, Any]) -> str:
-    """What a statement is about, in one word: for the registry, the kind of its rows."""
+    """Return what a statement is about, in one word: for the registry, the kind of its rows."""
     if str(listed(statement["Resource"])[0]).endswith("table/inferline-registry"):
         condition = statement["Condition"]
         assert {"dynamodb:LeadingKeys": "false"} == condition["Null"]
@@ -145,7 +145,7 @@ def about(statement: dict[str, Any]) -> str:
 
 
 def what(arns: Any) -> str:
-    """What a resource is, in one word."""
+    """Return what a resource is, in one word."""
     first = str(listed(arns)[0])
     if first.endswith(("-default", "-flex", "-priority")):
         return "queues"
@@ -158,14 +158,14 @@ def what(arns: Any) -> str:
 
 
 def granted(template: Template) -> dict[str, dict[str, set[str]]]:
-    """Every action by whom and what, but for logs and traces."""
-    found: dict[str, dict[str, set[str]]] = {}
+    """Return every action by whom and what, but for logs and traces."""
+    rights: dict[str, dict[str, set[str]]] = {}
     for name, statement in template.statements():
         actions = set(listed(statement["Action"])) - LOG - TRACE
         if actions:
             person = who(name).replace("deadletters", "dead_letters")
-            found.setdefault(person, {}).setdefault(about(statement), set()).update(actions)
-    return found
+            rights.setdefault(person, {}).setdefault(about(statement), set()).update(actions)
+    return rights
 
 
 class TestActions:
@@ -259,8 +259,8 @@ def queue(name: str) -> str:
     return f"arn:aws:sqs:{REGION}:{ACCOUNT}:inferline-{name}"
 
 
-def keys(*found: str) -> dict[str, Any]:
-    return {"dynamodb:LeadingKeys": list(found)}
+def keys(*key: str) -> dict[str, Any]:
+    return {"dynamodb:LeadingKeys": list(key)}
 
 
 #: Of a provider that serves the one model.
@@ -300,7 +300,7 @@ def question(
     session: Any = None,
     resource_policy: Any = None,
 ) -> dict[str, Any]:
-    """A question in the simulator's words, asked by a session of a role of the account."""
+    """Return a question in the simulator's words, asked by a session of a role of the account."""
     action, resource, context = asked
     anything = {"Version": "2012-10-17", "Statement": []}
     anything["Statement"].append({"Effect": "Allow", "Action": "*", "Resource": "*"})
@@ -321,7 +321,7 @@ def question(
 
 
 def lent(template: Template, *slugs: str) -> Any:
-    """A question of a session that was lent for some models."""
+    """Return a question of a session that was lent for some models."""
     roles = template.of("AWS::IAM::Role").values()
     [role] = [role for role in roles if role.get("RoleName") == "inferline-provider"]
     [policy] = role["Policies"]
@@ -334,20 +334,20 @@ def lent(template: Template, *slugs: str) -> Any:
 
 @pytest.fixture
 def provider_asks(template: Template) -> Any:
-    """A question of a session that was lent for the one model."""
+    """Return a question of a session that was lent for the one model."""
     return lent(template, OWN)
 
 
 @pytest.fixture
 def instance_asks(template: Template) -> Any:
-    """A question of a host that has the policy for instances."""
+    """Return a question of a host that has the policy for instances."""
     policies = template.named("AWS::IAM::ManagedPolicy", "ManagedPolicyName")
     policy = policies["inferline-provider"]["PolicyDocument"]
     return partial(question, [("inferline-provider", policy)])
 
 
 def work(of: str) -> list[tuple[str, str, dict[str, Any]]]:
-    """What it takes to run a model's tasks."""
+    """Return what it takes to run a model's tasks."""
     return [
         ("sqs:ReceiveMessage", queue(f"{of}-default"), {}),
         ("sqs:DeleteMessage", queue(f"{of}-flex"), {}),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
 from typing import Any, ClassVar
 
 import pytest
@@ -15,9 +14,10 @@ from inferline.aws.sqs import (
 )
 from inferline.gateway.routes import page
 from inferline.gateway.routes.inference import ENDPOINTS
-from inferline.settings import Settings, env_name
+from inferline.options import options_of
+from inferline.settings import Settings
 from inferline.tasks.task import TIERS
-from infra.switches import documented
+from infra.options import documented
 from tests.support.template import ACCOUNT, REGION, Template
 
 MODELS = ("llama-3.1-8b", "qwen/qwen3-32b")
@@ -25,12 +25,12 @@ FUNCTIONS = {"inference", "control", "authorizer", "dead-letters", "sweep", "pub
 
 
 def methods(template: Template) -> dict[str, dict[str, object]]:
-    """Each method by its verb and path."""
+    """Return each method by its verb and path."""
     resources = template.of("AWS::ApiGateway::Resource")
 
     def path(resource: str) -> str:
-        found = resources.get(resource)
-        return f"{path(found['ParentId'])}/{found['PathPart']}" if found else ""
+        by_method = resources.get(resource)
+        return f"{path(by_method['ParentId'])}/{by_method['PathPart']}" if by_method else ""
 
     return {
         f"{method['HttpMethod']} {path(method['ResourceId'])}": method
@@ -39,13 +39,13 @@ def methods(template: Template) -> dict[str, dict[str, object]]:
 
 
 def functions(template: Template) -> dict[str, dict[str, object]]:
-    """Each function by its name without the stack's."""
-    found = template.named("AWS::Lambda::Function", "FunctionName")
-    return {name.removeprefix("inferline-"): function for name, function in found.items()}
+    """Return each function by its name without the stack's."""
+    named = template.named("AWS::Lambda::Function", "FunctionName")
+    return {name.removeprefix("inferline-"): function for name, function in named.items()}
 
 
 def bucket(template: Template, noun: str) -> tuple[dict[str, object], list[dict[str, object]]]:
-    """A bucket of the stack, and what its policy says."""
+    """Return a bucket of the stack, and what its policy says."""
     name = f"inferline-{noun}-{ACCOUNT}-{REGION}"
     policies = template.named("AWS::S3::BucketPolicy", "Bucket")
     statements = policies[name]["PolicyDocument"]["Statement"]
@@ -161,18 +161,18 @@ class TestProtection:
     STORING = ("AWS::DynamoDB::Table", "AWS::S3::Bucket", "AWS::KMS::Key")
 
     def policies(self, template: Template) -> set[str]:
-        """Of all that stores but the page's bucket, whose files can be had anywhere."""
+        """Return the policies of all storage but the bucket of the page, which is public."""
         return {
-            found["DeletionPolicy"]
-            for name, found in template.raw["Resources"].items()
-            if found["Type"] in self.STORING and not name.startswith("Page")
+            resource["DeletionPolicy"]
+            for name, resource in template.raw["Resources"].items()
+            if resource["Type"] in self.STORING and not name.startswith("Page")
         }
 
     def test_a_stack_leaves_nothing_behind(self, template: Template) -> None:
         kept = {
-            name: found["Type"]
-            for name, found in template.raw["Resources"].items()
-            if found.get("DeletionPolicy") == "Retain"
+            name: resource["Type"]
+            for name, resource in template.raw["Resources"].items()
+            if resource.get("DeletionPolicy") == "Retain"
         }
         assert {} == kept
 
@@ -184,10 +184,10 @@ class TestProtection:
 
 class TestRoutes:
     def test_every_inference_route_streams_for_fifteen_minutes(self, template: Template) -> None:
-        found = methods(template)
+        routes = methods(template)
 
         for name in INFERENCE:
-            integration = found[name]["Integration"]
+            integration = routes[name]["Integration"]
             assert integration["ResponseTransferMode"] == "STREAM"
             assert integration["TimeoutInMillis"] == 900_000
             assert "2021-11-15" in integration["Uri"]
@@ -195,14 +195,14 @@ class TestRoutes:
             assert ":function:inferline-inference/" in integration["Uri"]
 
     def test_everything_else_is_controls_and_buffered(self, template: Template) -> None:
-        found = methods(template)
+        routes = methods(template)
 
-        for name in set(found) - INFERENCE:
-            integration = found[name]["Integration"]
+        for name in set(routes) - INFERENCE:
+            integration = routes[name]["Integration"]
             assert integration.get("ResponseTransferMode", "BUFFERED") == "BUFFERED"
             assert integration["TimeoutInMillis"] == 29_000
             assert ":function:inferline-control/" in integration["Uri"]
-        assert {"ANY ", "ANY /{proxy+}", "ANY /v1/{proxy+}", "ANY /chat/{proxy+}"} <= set(found)
+        assert {"ANY ", "ANY /{proxy+}", "ANY /v1/{proxy+}", "ANY /chat/{proxy+}"} <= set(routes)
 
     def test_a_buffered_edge_answers_within_29_seconds(self, buffered: Template) -> None:
         for method in methods(buffered).values():
@@ -233,10 +233,10 @@ class TestOtherOrigins:
         assert not [name for name in methods(template) if name.startswith("OPTIONS")]
 
     def test_api_gateway_answers_preflights_of_every_address_itself(self, opened: Template) -> None:
-        found = methods(opened)
-        preflights = {name: one for name, one in found.items() if name.startswith("OPTIONS")}
+        routes = methods(opened)
+        preflights = {name: one for name, one in routes.items() if name.startswith("OPTIONS")}
 
-        assert {name.split()[1:] == [] or name.split()[1] for name in found} == {
+        assert {name.split()[1:] == [] or name.split()[1] for name in routes} == {
             name.split()[1:] == [] or name.split()[1] for name in preflights
         }
         for method in preflights.values():
@@ -244,7 +244,7 @@ class TestOtherOrigins:
                 method["Integration"]["Type"],
                 method["AuthorizationType"],
             )
-        others = [one for name, one in found.items() if name not in preflights]
+        others = [one for name, one in routes.items() if name not in preflights]
         assert {"CUSTOM"} == {one["AuthorizationType"] for one in others}
 
     def test_a_page_can_read_a_refusal(self, opened: Template) -> None:
@@ -257,8 +257,8 @@ class TestOtherOrigins:
     def test_the_functions_let_it_read_answers(self, opened: Template) -> None:
         for name in ("inference", "control"):
             environment: Any = functions(opened)[name]["Environment"]
-            told = environment["Variables"]["INFERLINE_CORS_ORIGINS"]
-            assert told == "https://a.example,https://b.example"
+            origins = environment["Variables"]["INFERLINE_CORS_ORIGINS"]
+            assert origins == "https://a.example,https://b.example"
 
 
 class TestApi:
@@ -273,8 +273,8 @@ class TestApi:
     ) -> None:
         stage = template.one("AWS::ApiGateway::Stage")
 
-        told = set(json.loads(stage["AccessLogSetting"]["Format"]).values())
-        assert told == {
+        logged = set(json.loads(stage["AccessLogSetting"]["Format"]).values())
+        assert logged == {
             *("$context.requestId", "$context.requestTimeEpoch", "$context.identity.sourceIp"),
             *("$context.httpMethod", "$context.path", "$context.status"),
             *("$context.error.responseType", "$context.authorizer.keyId"),
@@ -326,12 +326,12 @@ class TestRefusals:
     def test_each_has_openais_body(self, template: Template) -> None:
         refusals = template.named("AWS::ApiGateway::GatewayResponse", "ResponseType")
 
-        told = {}
+        errors = {}
         for name, refusal in refusals.items():
             error = json.loads(refusal["ResponseTemplates"]["application/json"])["error"]
             assert set(error) == {"message", "type", "param", "code"}
-            told[name] = (refusal.get("StatusCode"), error["type"], error["code"])
-        assert self.EXPECTED == told
+            errors[name] = (refusal.get("StatusCode"), error["type"], error["code"])
+        assert self.EXPECTED == errors
 
     def test_each_tells_its_id_to_every_sdk_and_a_refused_key_that_it_stays_so(
         self, template: Template
@@ -350,8 +350,8 @@ class TestRefusals:
 
     def test_no_wait_is_longer_than_sdks_take(self, template: Template) -> None:
         for refusal in template.of("AWS::ApiGateway::GatewayResponse").values():
-            told = refusal["ResponseParameters"].get("gatewayresponse.header.retry-after", "'1'")
-            assert 1 <= int(told.strip("'")) <= 60
+            seconds = refusal["ResponseParameters"].get("gatewayresponse.header.retry-after", "'1'")
+            assert 1 <= int(seconds.strip("'")) <= 60
 
     def test_what_failed_on_our_side_is_not_tried_again(self, template: Template) -> None:
         refusals = template.named("AWS::ApiGateway::GatewayResponse", "ResponseType")
@@ -376,10 +376,10 @@ class TestPage:
     ALL_VIEWER_EXCEPT_HOST_HEADER = "b689b0a8-53d0-40ab-baf2-68738e2966ac"
 
     def origin(self, config: dict[str, Any], behavior: dict[str, Any]) -> dict[str, Any]:
-        """Where a behaviour's requests go."""
+        """Return where a behaviour's requests go."""
         by_id = {origin["Id"]: origin for origin in config["Origins"]}
-        found: dict[str, Any] = by_id[behavior["TargetOriginId"]]
-        return found
+        target: dict[str, Any] = by_id[behavior["TargetOriginId"]]
+        return target
 
     def test_it_has_exactly_the_headers_that_a_gateway_sends_with_it(
         self, template: Template
@@ -388,11 +388,13 @@ class TestPage:
         config = policy["ResponseHeadersPolicyConfig"]
         security, custom = config["SecurityHeadersConfig"], config["CustomHeadersConfig"]["Items"]
 
-        told = {one["Header"]: one["Value"] for one in custom}
-        told["content-security-policy"] = security["ContentSecurityPolicy"]["ContentSecurityPolicy"]
-        told["referrer-policy"] = security["ReferrerPolicy"]["ReferrerPolicy"]
-        told["x-content-type-options"] = "nosniff"  # The only value there is.
-        assert page.HEADERS == told
+        headers = {one["Header"]: one["Value"] for one in custom}
+        headers["content-security-policy"] = security["ContentSecurityPolicy"][
+            "ContentSecurityPolicy"
+        ]
+        headers["referrer-policy"] = security["ReferrerPolicy"]["ReferrerPolicy"]
+        headers["x-content-type-options"] = "nosniff"  # The only value there is.
+        assert page.HEADERS == headers
         assert {"ContentSecurityPolicy", "ContentTypeOptions", "ReferrerPolicy"} == set(security)
         assert all(one["Override"] for one in (*security.values(), *custom))
 
@@ -444,19 +446,21 @@ class TestPage:
         silent = self.origin(config, api)["CustomOriginConfig"]["OriginReadTimeout"]
 
         settings = Settings()
-        assert silent > 2 * max(settings.head_seconds_max, settings.ping_seconds)
+        assert silent > 2 * max(settings.first_byte_wait_seconds, settings.ping_seconds)
 
     def test_every_file_is_published_and_told_where_the_api_is(self, template: Template) -> None:
-        told = template.one("Custom::Page")
+        publication = template.one("Custom::Page")
         [rest] = template.of("AWS::ApiGateway::RestApi")
 
-        assert sorted(path.name for path in page.folder().iterdir()) == told["Files"]
-        assert told["Api"] == "../api/v1/"
-        assert told["Clients"].startswith(f"https://{rest}.execute-api.{REGION}.amazonaws.com/")
-        assert told["Clients"].endswith("/v1")
+        assert sorted(path.name for path in page.folder().iterdir()) == publication["Files"]
+        assert publication["Api"] == "../api/v1/"
+        assert publication["Clients"].startswith(
+            f"https://{rest}.execute-api.{REGION}.amazonaws.com/"
+        )
+        assert publication["Clients"].endswith("/v1")
 
     def test_an_account_without_cloudfront_can_do_without_it(self, buffered: Template) -> None:
-        kinds = {found["Type"] for found in buffered.raw["Resources"].values()}
+        kinds = {resource["Type"] for resource in buffered.raw["Resources"].values()}
 
         assert not [kind for kind in kinds if "CloudFront" in kind or kind == "Custom::Page"]
         assert FUNCTIONS - {"publisher"} == set(functions(buffered))
@@ -480,11 +484,11 @@ class TestFunctions:
         for wanted, one in ((False, template), (True, guarded)):
             assert wanted == one.one("AWS::ApiGateway::Stage")["TracingEnabled"]
             for name, function in functions(one).items():
-                told = function["Environment"]["Variables"]
+                variables = function["Environment"]["Variables"]
                 assert wanted == ("TracingConfig" in function), name
-                assert wanted == ("POWERTOOLS_TRACE_DISABLED" not in told), name
+                assert wanted == ("POWERTOOLS_TRACE_DISABLED" not in variables), name
 
-    def test_their_reservations_are_what_the_switch_says(self, template: Template) -> None:
+    def test_their_reservations_are_what_the_option_says(self, template: Template) -> None:
         reserved = [f["ReservedConcurrentExecutions"] for f in functions(template).values()]
 
         [line] = [line for line in documented() if line.startswith("reserved_concurrency")]
@@ -564,7 +568,7 @@ class TestEnvironment:
     OTHERS = ("POWERTOOLS_", "AWS_LWA_", "AWS_LAMBDA_EXEC_WRAPPER")
 
     def test_every_variable_is_a_setting_or_somebody_elses(self, template: Template) -> None:
-        known = {env_name(spec) for spec in fields(Settings)}
+        known = {option.variable for option in options_of(Settings)}
 
         for function in functions(template).values():
             ours = {
@@ -587,7 +591,7 @@ class TestEnvironment:
         assert settings.silent_seconds > 3 * settings.enrol_seconds
 
     def test_there_is_no_secret_in_it(self, template: Template) -> None:
-        secret = {env_name(spec) for spec in fields(Settings) if not spec.repr}
+        secret = {option.variable for option in options_of(Settings) if option.secret}
 
         for function in functions(template).values():
             assert secret.isdisjoint(function["Environment"]["Variables"])

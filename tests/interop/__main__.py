@@ -38,24 +38,24 @@ class Row:
     find: Callable[[], dict[str, Cell]]
 
     def result(self) -> dict[str, Any]:
-        """The row as it is written down."""
+        """Return the row as it is written down."""
         start = time.monotonic()
-        found: dict[str, Any] = {"version": self.version, "cells": {}}
+        row: dict[str, Any] = {"version": self.version, "cells": {}}
         try:
-            found["cells"] = {name: cell.as_json() for name, cell in self.find().items()}
+            row["cells"] = {name: cell.as_json() for name, cell in self.find().items()}
         except Unavailable as why:
-            found["unavailable"] = tidy(str(why))
+            row["unavailable"] = tidy(str(why))
             print(f"    {why}", flush=True)
         except (Exception, pytest.fail.Exception) as why:  # noqa: BLE001 - the next row goes on
-            found["cells"] = {"list": Cell("no", tidy(f"the line does not start: {why}")).as_json()}
+            row["cells"] = {"list": Cell("no", tidy(f"the line does not start: {why}")).as_json()}
             traceback.print_exc()
-        found["date"] = datetime.now(UTC).date().isoformat()
-        found["seconds"] = round(time.monotonic() - start)
-        return found
+        row["date"] = datetime.now(UTC).date().isoformat()
+        row["seconds"] = round(time.monotonic() - start)
+        return row
 
 
 def rows(places: Places, stack: ExitStack) -> Iterator[Row]:
-    """Every row in order; the clients' line is started by the first of them that is run."""
+    """Yield every row in order; the clients' line is started by the first of them that is run."""
     for server in SERVERS:
         find = partial(server_row.row, server, places)
         yield Row("servers", server.name, server.version, find)
@@ -77,7 +77,7 @@ class OnceOpened:
         self._hall: client_row.Hall | None = None
 
     def row(self, client: Any) -> dict[str, Cell]:
-        """The cells of one client."""
+        """Return the cells of one client."""
         if self._hall is None:
             self._hall = self._stack.enter_context(client_row.opened(self._places))
         return client_row.row(client, self._hall)
@@ -120,7 +120,7 @@ def _flags() -> argparse.Namespace:
 
 
 def _wanted(row: Row, only: str | None) -> bool:
-    """Whether a word of the row's begins with one of those of ``only``; all rows without."""
+    """Return whether a word of the row's begins with one of those of ``only``; all rows without."""
     words = [word.strip() for word in (only or "").split(",") if word.strip()]
     name = f"{row.table} {row.name}"
     return not words or any(re.search(rf"\b{re.escape(word)}", name, re.I) for word in words)

@@ -51,7 +51,7 @@ class Stream:
 
     @property
     def text(self) -> str:
-        """All words of the first choice."""
+        """Return all words of the first choice."""
         return "".join(
             (choice.get("delta") or {}).get("content") or ""
             for event in self.events
@@ -60,7 +60,7 @@ class Stream:
 
     @property
     def finish(self) -> str | None:
-        """Why the answer ended, if it did."""
+        """Return why the answer ended, if it did."""
         reasons = [
             choice.get("finish_reason")
             for event in self.events
@@ -70,12 +70,12 @@ class Stream:
 
     @property
     def error(self) -> dict[str, Any] | None:
-        """The error that it ended with."""
-        told = (event.get("error") for event in self.events)
-        return next((error for error in told if error), None)
+        """Return the error that it ended with."""
+        errors = (event.get("error") for event in self.events)
+        return next((error for error in errors if error), None)
 
     def comparable(self) -> list[dict[str, Any]]:
-        """The events without what is of this one answer only."""
+        """Return the events without what is of this one answer only."""
         return [
             {name: value for name, value in event.items() if name not in _OF_ONE_ANSWER}
             for event in self.events
@@ -90,7 +90,7 @@ class Asking:
     model: str
 
     def chat(self, text: str, **more: Any) -> dict[str, Any]:
-        """The body of a request that has the same answer each time."""
+        """Return the body of a request that has the same answer each time."""
         said = [{"role": "user", "content": text}]
         return {"model": self.model, "messages": said, "temperature": 0, "max_tokens": 24, **more}
 
@@ -99,14 +99,14 @@ class Asking:
         return httpx.post(self.url + path, json=body, timeout=ANSWER_SECONDS_MAX)
 
     def say(self, text: str, **more: Any) -> str:
-        """The words of a whole answer. Raises httpx.HTTPStatusError."""
+        """Return the words of a whole answer. Raises httpx.HTTPStatusError."""
         answer = self.post("/v1/chat/completions", self.chat(text, **more))
         answer.raise_for_status()
         return str(answer.json()["choices"][0]["message"]["content"])
 
     @contextmanager
     def stream(self, text: str, **more: Any) -> Iterator[Stream]:
-        """A stream, closed with the block whether it has ended or not."""
+        """Yield a stream, closed with the block whether it has ended or not."""
         body = self.chat(text, stream=True, **more)
         url = self.url + "/v1/chat/completions"
         with httpx.stream("POST", url, json=body, timeout=ANSWER_SECONDS_MAX) as response:
@@ -117,5 +117,5 @@ class Asking:
 
 
 def seconds_since(start: float) -> str:
-    """How long ago ``start`` was, to be read."""
+    """Return how long ago ``start`` was, to be read."""
     return f"{time.monotonic() - start:.1f} s"

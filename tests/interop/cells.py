@@ -32,7 +32,7 @@ class Cell:
     note: str = ""
 
     def as_json(self) -> dict[str, str]:
-        """The cell as it is written down."""
+        """Return the cell as it is written down."""
         return {name: value for name, value in asdict(self).items() if value}
 
 
@@ -51,7 +51,9 @@ def check(holds: object, otherwise: str) -> None:
 
 
 def tried(look: Callable[[], Cell], seconds_max: float = CELL_SECONDS_MAX) -> Cell:
-    """What ``look`` gives; `no` with the reason where it fails or takes longer than it may."""
+    """
+    Return what ``look`` gives; `no` with the reason where it fails or takes longer than it may.
+    """
     try:
         with at_most(seconds_max):
             return look()
@@ -88,7 +90,7 @@ def end_all(process: subprocess.Popen[Any], seconds: float = 10.0) -> None:
 
 
 def tidy(text: Any) -> str:
-    """One line without what changes from run to run: ports, paths, ids."""
+    """Return one line without what changes from run to run: ports, paths, ids."""
     text = re.sub(r"127\.0\.0\.1:\d+|localhost:\d+", "127.0.0.1", str(text))
     text = re.sub(r"(?<![\w.:/])/(?:work|tmp|home|root)/\S+", "(path)", text)
     text = re.sub(r"\b0x[0-9a-f]{6,}\b|\b[0-9a-f]{16,}\b", "…", text)

@@ -64,11 +64,11 @@ class Hall:
         return self.line.start_provider(name, self.backends[number], "--slots", "8")
 
     def running(self) -> list[float]:
-        """How many requests each scripted server has running."""
+        """Return how many requests each scripted server has running."""
         return [self.line.backend_state(url)["running"] for url in self.backends]
 
     def heard(self, text: str) -> bool:
-        """Whether one of them was told ``text``."""
+        """Return whether one of them was told ``text``."""
         return any(
             text in body
             for url in self.backends
@@ -99,7 +99,7 @@ def _answers(url: str) -> bool:
 
 @contextmanager
 def opened(places: Places) -> Iterator[Hall]:
-    """A line for all clients, one after the other."""
+    """Yield a line for all clients, one after the other."""
     llama = next(server for server in SERVERS if server.name == "llama.cpp")
     prepare(llama, places)
     with ExitStack() as stack:
@@ -117,7 +117,7 @@ def opened(places: Places) -> Iterator[Hall]:
 
 
 def row(client: Client, hall: Hall) -> dict[str, Cell]:
-    """The cells of one client. Raises Unavailable where it can't be installed."""
+    """Return the cells of one client. Raises Unavailable where it can't be installed."""
     hall.places.install(client.environment)
     if client.name == "guidellm":
         make_model("smol", hall.places)
@@ -139,7 +139,7 @@ class Trial:
     _base_url: str = ""
 
     def cell(self, name: str) -> Callable[[], Cell]:
-        """What finds the cell of a column."""
+        """Return what finds the cell of a column."""
         case = "long" if name == "continuation" else name
         if self._call(case, self.hall.real) is None:
             return lambda: Cell("n/a")
@@ -204,7 +204,7 @@ class Trial:
         return yes("called, run, and its result answered")
 
     def error(self) -> Cell:
-        """An unknown model is told as what it is, at once."""
+        """Return an unknown model is told as what it is, at once."""
         start = time.monotonic()
         done = self._run("error", UNKNOWN)
         took = time.monotonic() - start
@@ -229,7 +229,7 @@ class Trial:
         return yes(f"the server is idle {time.monotonic() - start:.1f} s later")
 
     def continuation(self) -> Cell:
-        """Its provider is killed in mid-stream, with another one there."""
+        """Return its provider is killed in mid-stream, with another one there."""
         expected = self._see("long", SCRIPTED)["text"]
         with self._begun("long") as process:
             self._until_middle(process)
@@ -242,8 +242,8 @@ class Trial:
         if not self.client.real and len(text.split()) == TOKENS:
             # An agent says something new in each request, and the scripted server with it.
             return yes("a whole answer")
-        if told := seen.get("error"):
-            return Cell("told", tidy(told))
+        if error := seen.get("error"):
+            return Cell("told", tidy(error))
         check("provider_lost" not in said + complained, "told, but not as an error")
         return Cell("no", tidy(f"{seen.get('text')!r} instead of {expected!r}"))
 

@@ -42,7 +42,7 @@ class Desk:
 
     @property
     def root_url(self) -> str:
-        """The gateway's address without `/v1`."""
+        """Return the gateway's address without `/v1`."""
         return self.base_url.removesuffix("/v1")
 
     def write(self, name: str, content: Any) -> Path:
@@ -132,7 +132,7 @@ OPENCODE = Environment(name="opencode", packages=["opencode-ai@1.18.33"], node=T
 
 
 def _prompt(case: str) -> str | None:
-    """What an agent is asked in a case; None where there is nothing to ask it."""
+    """Return what an agent is asked in a case; None where there is nothing to ask it."""
     known = {"plain": PROMPT, "stream": PROMPT, "tools": PROMPT, "error": PROMPT}
     return (known | {"cancel": LONG_PROMPT, "long": LONG_PROMPT}).get(case)
 
@@ -245,10 +245,10 @@ def _aider(desk: Desk, case: str) -> Call | None:
 
 
 def _aider_says(said: str) -> dict[str, Any]:
-    """The answer alone: without its greeting and its account of tokens."""
+    """Return the answer alone: without its greeting and its account of tokens."""
     lines = said.split("\n\n", 1)[-1].splitlines()
-    told = [line for line in lines if not line.startswith(("Tokens:", "Warning", "https:"))]
-    return {"text": "\n".join(told).strip()}
+    kept = [line for line in lines if not line.startswith(("Tokens:", "Warning", "https:"))]
+    return {"text": "\n".join(kept).strip()}
 
 
 def _lm_eval(desk: Desk, case: str) -> Call | None:

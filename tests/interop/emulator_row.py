@@ -38,7 +38,9 @@ IDLE_SECONDS_MAX = 5.0
 
 
 def row(emulator: Emulator, places: Places) -> dict[str, Cell]:
-    """The cells of one emulator. Raises Unavailable where it can't be installed or started."""
+    """
+    Return the cells of one emulator. Raises Unavailable where it can't be installed or started.
+    """
     if emulator.environment:
         places.install(emulator.environment)
     with ExitStack() as stack:
@@ -116,16 +118,16 @@ class Trial:
 
     @property
     def asking(self) -> Asking:
-        """The gateway."""
+        """Return the gateway."""
         return Asking(self.line.url, MODEL)
 
     def cell(self, name: str) -> Callable[[], Cell]:
-        """What finds the cell of a column."""
+        """Return what finds the cell of a column."""
         finding: Callable[[], Cell] = getattr(self, {"list": "listed"}.get(name, name))
         return finding
 
     def contract(self) -> Cell:
-        """The project's own contract tests of stores and queues, run on this emulator."""
+        """Return the project's own contract tests of stores and queues, run on this emulator."""
         command = [sys.executable, "-m", "pytest", "-q", "--no-header"]
         command += ["-p", "tests.interop.foreign", "-p", "no:cacheprovider", "-k", "foreign"]
         env = {**os.environ, "INTEROP_AWS": self.line.environ["AWS_ENDPOINT_URL"]}
@@ -137,11 +139,11 @@ class Trial:
             text=True,
         )
         counts = dict(re.findall(r"(\d+) (passed|failed|error)", done.stdout[-300:]))
-        told = {name: int(count) for count, name in counts.items()}
-        check(told.get("passed"), f"no test has passed: {done.stdout[-200:]}")
-        every = sum(told.values())
-        note = f"{told['passed']} of {every} contract tests of {_named(self.emulator)}"
-        if told["passed"] == every:
+        outcomes = {name: int(count) for count, name in counts.items()}
+        check(outcomes.get("passed"), f"no test has passed: {done.stdout[-200:]}")
+        every = sum(outcomes.values())
+        note = f"{outcomes['passed']} of {every} contract tests of {_named(self.emulator)}"
+        if outcomes["passed"] == every:
             return yes(note)
         lacking = sorted(set(re.findall(r"\b(?:Unknown|Invalid)\w+Exception\b", done.stdout)))
         return Cell("partly", "; ".join([note, *lacking]))
@@ -171,7 +173,7 @@ class Trial:
         return yes()
 
     def large(self) -> Cell:
-        """A body that is larger than a message goes by S3."""
+        """Return a body that is larger than a message goes by S3."""
         check(self.asking.say("x" * LARGE_BYTES), "an empty answer")
         return yes()
 
@@ -183,7 +185,7 @@ class Trial:
         return yes(f"{AT_ONCE} at once in {seconds_since(start)}")
 
     def again(self) -> Cell:
-        """The same Idempotency-Key twice is one request of the LLM server."""
+        """Return the same Idempotency-Key twice is one request of the LLM server."""
         headers = {"idempotency-key": "the-same"}
         before = self._state()["calls"]
         body = self.asking.chat("Once.")

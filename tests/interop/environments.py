@@ -54,7 +54,7 @@ class Environment:
 
     @property
     def version(self) -> str:
-        """The version of what it is for."""
+        """Return the version of what it is for."""
         first = (self.bare or self.packages)[0]
         return first.rpartition("@")[2] if self.node else first.rpartition("==")[2]
 
@@ -67,20 +67,20 @@ class Places:
 
     @property
     def logs(self) -> Path:
-        """Where what is tried runs and writes its logs."""
+        """Return where what is tried runs and writes its logs."""
         return self.top / "logs"
 
     def of(self, environment: Environment) -> Path:
-        """Where an environment is, once it is ready."""
+        """Return where an environment is, once it is ready."""
         return self.top / "envs" / f"{environment.name}-{environment.version}"
 
     def program(self, environment: Environment, name: str) -> str:
-        """The path of a program in an environment."""
+        """Return the path of a program in an environment."""
         inside = "node_modules/.bin" if environment.node else "bin"
         return str(self.of(environment) / inside / name)
 
     def environ(self, **more: str) -> dict[str, str]:
-        """The environment of every process that is tried: its home is a folder here."""
+        """Return the environment of every process that is tried: its home is a folder here."""
         home = self.top / "home"
         home.mkdir(parents=True, exist_ok=True)
         path = os.pathsep.join((str(NODE.parent), os.environ.get("PATH", os.defpath)))
@@ -130,7 +130,7 @@ class Places:
 
 
 def _python(oldest: tuple[int, int]) -> str:
-    """A Python that is new enough. Raises Unavailable where this machine has none."""
+    """Return a Python that is new enough. Raises Unavailable where this machine has none."""
     if sys.version_info >= oldest:
         return str(Path(sys.executable).resolve())
     names = [f"python3.{minor}" for minor in range(oldest[1], oldest[1] + 4)]
@@ -145,7 +145,7 @@ def _python(oldest: tuple[int, int]) -> str:
 
 
 def uv(*arguments: str) -> list[str]:
-    """A command of uv: that of the machine, or the one that the Makefile installed."""
+    """Return a command of uv: that of the machine, or the one that the Makefile installed."""
     own = ROOT / ".tools/uv/bin/uv"
     return [shutil.which("uv") or str(own), *arguments]
 

@@ -66,7 +66,7 @@ HEAD = (Path(__file__).parent / "head.md").read_text()
 
 
 def read() -> dict[str, Any]:
-    """The results so far."""
+    """Return the results so far."""
     return dict(json.loads(RESULTS.read_text())) if RESULTS.exists() else {}
 
 
@@ -77,7 +77,7 @@ def write(results: Mapping[str, Any]) -> None:
 
 
 def rendered(results: Mapping[str, Any]) -> str:
-    """The page."""
+    """Return the page."""
     parts = [HEAD]
     if whole := results.get("whole"):
         parts.append(

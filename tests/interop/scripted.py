@@ -15,7 +15,7 @@ SHELLS = ("exec_command", "shell_command", "local_shell", "shell", "bash", "Bash
 
 
 def chat(asked: Asked) -> Answer:
-    """A chat's answer: a call first, and words once its result is there."""
+    """Return a chat's answer: a call first, and words once its result is there."""
     tool = _wanted(asked.body)
     if tool is None:
         return answers.chat(_without_tools(asked))
@@ -46,7 +46,7 @@ def chat(asked: Asked) -> Answer:
 
 
 def responses(asked: Asked) -> Answer:
-    """The same on the Responses API."""
+    """Return the same on the Responses API."""
     tool = _wanted(asked.body)
     if tool is None:
         return named_answers.responses(asked)
@@ -82,7 +82,7 @@ def responses(asked: Asked) -> Answer:
 
 
 def messages(asked: Asked) -> Answer:
-    """The same on the Messages API."""
+    """Return the same on the Messages API."""
     tool = _wanted(asked.body)
     if tool is None:
         return named_answers.messages(asked)
@@ -116,7 +116,9 @@ def _json_delta(piece: str) -> Json:
 
 
 def _wanted(body: Json) -> tuple[str, str] | None:
-    """The tool to call and its arguments; None where there is none, or its result is there."""
+    """
+    Return the tool to call and its arguments; None where there is none, or its result is there.
+    """
     offered = {}
     for tool in body.get("tools") or ():
         function = tool.get("function") or tool
@@ -130,7 +132,7 @@ def _wanted(body: Json) -> tuple[str, str] | None:
 
 
 def _named(choice: Any) -> str | None:
-    """The tool that the request insists on."""
+    """Return the tool that the request insists on."""
     if not isinstance(choice, dict):
         return None
     return (choice.get("function") or choice).get("name")

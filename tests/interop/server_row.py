@@ -47,7 +47,7 @@ NAMED_TOOL = {"type": "function", "function": {"name": "get_weather"}}
 
 
 def row(server: Server, places: Places) -> dict[str, Cell]:
-    """The cells of one server. Raises Unavailable where it can't be installed or started."""
+    """Return the cells of one server. Raises Unavailable where it can't be installed or started."""
     prepare(server, places)
     with ExitStack() as stack:
         url = stack.enter_context(started(server, places))
@@ -116,16 +116,16 @@ class Trial:
 
     @property
     def direct(self) -> Asking:
-        """The server itself."""
+        """Return the server itself."""
         return Asking(self.direct_url, self.server.model)
 
     @property
     def through(self) -> Asking:
-        """The same server behind the gateway."""
+        """Return the same server behind the gateway."""
         return Asking(self.line.url, self.server.model)
 
     def cell(self, name: str) -> Callable[[], Cell]:
-        """What finds the cell of a column."""
+        """Return what finds the cell of a column."""
         if self.server.kind == "embeddings" and name not in ("list", "error"):
             return self.embeddings if name == "plain" else lambda: Cell("n/a")
         finding: Callable[[], Cell] = getattr(self, {"list": "listed"}.get(name, name))
@@ -175,17 +175,17 @@ class Trial:
         return yes(_compared(seen.comparable(), expected.comparable()) + ends)
 
     def tools(self) -> Cell:
-        """The answer to a request with a tool is the server's own, whichever that is."""
+        """Return the answer to a request with a tool is the server's own, whichever that is."""
         body = self.direct.chat(
             "The weather in Oslo?", tools=[TOOL], tool_choice=NAMED_TOOL, max_tokens=80
         )
         expected = self.direct.post("/v1/chat/completions", body)
         answer = self.through.post("/v1/chat/completions", body)
-        told = f"{answer.status_code} instead of {expected.status_code}: {answer.text[:150]}"
+        reason = f"{answer.status_code} instead of {expected.status_code}: {answer.text[:150]}"
         if expected.status_code >= 500:
-            check(answer.status_code >= 400, told)
+            check(answer.status_code >= 400, reason)
             return yes(f"the server fails with {expected.status_code}; the client is told")
-        check(answer.status_code == expected.status_code, told)
+        check(answer.status_code == expected.status_code, reason)
         if not expected.is_success:
             return yes(f"the server refuses a named tool ({expected.status_code}), word for word")
         theirs, ours = (_message(one) for one in (expected, answer))
@@ -194,7 +194,9 @@ class Trial:
         return yes("the same call" if _calls(ours) else "this model answers in words; the same")
 
     def error(self) -> Cell:
-        """A wrong request is told in OpenAI's shape, and the next one is answered at once."""
+        """
+        Return a wrong request is told in OpenAI's shape, and the next one is answered at once.
+        """
         start = time.monotonic()
         self._good()
         usual = time.monotonic() - start
@@ -204,21 +206,21 @@ class Trial:
         theirs = self.direct.post(path, body)
         start = time.monotonic()
         answer = self.through.post("/v1" + path.removeprefix("/v1"), body)
-        told = f"the server says {theirs.status_code}, the client gets {answer.status_code}"
-        told += f" in {seconds_since(start)}"
+        reason = f"the server says {theirs.status_code}, the client gets {answer.status_code}"
+        reason += f" in {seconds_since(start)}"
         if theirs.is_success:
-            check(answer.is_success, told)
-            return yes(f"{told} (this server reads max_tokens as it likes)")
+            check(answer.is_success, reason)
+            return yes(f"{reason} (this server reads max_tokens as it likes)")
         own = theirs.status_code < 500 and answer.content == theirs.content
         shaped = answer.status_code >= 400 and _openai_error(answer)
-        check(own or shaped, f"{told}: {answer.text[:120]}")
-        check(theirs.status_code >= 500 or answer.status_code == theirs.status_code, told)
+        check(own or shaped, f"{reason}: {answer.text[:120]}")
+        check(theirs.status_code >= 500 or answer.status_code == theirs.status_code, reason)
         start = time.monotonic()
         self._good()
         harm = time.monotonic() - start - usual
-        told += f"; the next request waits {max(0.0, harm):.1f} s longer than before"
-        check(harm < HARM_SECONDS_MAX, told)
-        return yes(told)
+        reason += f"; the next request waits {max(0.0, harm):.1f} s longer than before"
+        check(harm < HARM_SECONDS_MAX, reason)
+        return yes(reason)
 
     def _good(self) -> None:
         if self.server.kind == "embeddings":
@@ -249,7 +251,7 @@ class Trial:
         return sum(map(float, counts)) > 0
 
     def _connections(self) -> set[int]:
-        """The ports of this machine that are connected to the server."""
+        """Return the ports of this machine that are connected to the server."""
         rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
         server = int(self.direct_url.rpartition(":")[2])
         established = [row[1:3] for row in rows if row[3] == "01"]
@@ -257,7 +259,7 @@ class Trial:
         return {local for local, remote in ports if remote == server}
 
     def continuation(self) -> Cell:
-        """The provider is killed in mid-stream, with another one there."""
+        """Return the provider is killed in mid-stream, with another one there."""
         expected = self.direct.say(LONG, max_tokens=LONG_TOKENS)
         parts = {"p1": next(part for part in self.line.parts if part.name == "provider")}
         flags = ("--slots", "2", *self.server.provider)

@@ -17,13 +17,15 @@ _SESSION = web.AppKey("session", ClientSession)
 
 
 def service_of(request: web.Request) -> str:
-    """The service that a call is for; S3 and the others speak no JSON."""
+    """Return the service that a call is for; S3 and the others speak no JSON."""
     target = request.headers.get("x-amz-target", "").partition(".")[0]
     return SERVICES.get(target, "other")
 
 
 def provisioned(operation: str, body: bytes) -> bytes | None:
-    """A call for an emulator without tables on demand; None for one that it can do without."""
+    """
+    Return a call for an emulator without tables on demand; None for one that it can do without.
+    """
     if operation == "UpdateTimeToLive":
         return None
     if operation not in ("CreateTable", "UpdateTable"):
@@ -40,7 +42,7 @@ def provisioned(operation: str, body: bytes) -> bytes | None:
 
 
 def app(addresses: dict[str, str], *, provisioning: bool = False) -> web.Application:
-    """What passes each call on to ``addresses`` by service; "other" is for all the rest."""
+    """Return what passes each call on to ``addresses`` by service; "other" is for all the rest."""
 
     async def passed(request: web.Request) -> web.Response:
         base = addresses.get(service_of(request), addresses["other"])

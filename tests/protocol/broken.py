@@ -29,9 +29,9 @@ class SharedChunks(MemoryStore):
     async def read(self, wanted: Sequence[Wanted], *, consistent: bool = False) -> list[TaskRead]:
         return await super().read([replace(one, attempt=0) for one in wanted])
 
-    async def written(self, ref: TaskRef, attempt: int) -> list[Chunk]:
-        found = await super().written(ref, 0)
-        return [replace(chunk, attempt=attempt) for chunk in found]
+    async def attempt_chunks(self, ref: TaskRef, attempt: int) -> list[Chunk]:
+        chunks = await super().attempt_chunks(ref, 0)
+        return [replace(chunk, attempt=attempt) for chunk in chunks]
 
 
 class OneAttempt(MemoryStore):
@@ -56,11 +56,11 @@ class Careless(Attempt):
 class Newest(Reader):
     """Reads the newest attempt, whatever it has given out before."""
 
-    def take(self, wanted: Wanted, found: TaskRead) -> list[bytes]:
-        if not self.ended and found.task is not None and found.task.attempt > self._attempt:
-            self._attempt, self._seq = found.task.attempt, 0
+    def take(self, wanted: Wanted, read: TaskRead) -> list[bytes]:
+        if not self.ended and read.task is not None and read.task.attempt > self._attempt:
+            self._attempt, self._seq = read.task.attempt, 0
             return []
-        return super().take(wanted, found)
+        return super().take(wanted, read)
 
 
 class Forgiving(Reader):

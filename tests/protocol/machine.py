@@ -85,7 +85,7 @@ class Protocol(RuleBasedStateMachine):
 
     @initialize(streamed=st.sampled_from([True, True, False]), words=st.integers(0, 1))
     def begin(self, streamed: bool, words: int) -> None:
-        """Begin with a first request."""
+        """Send a first request."""
         self.ask(streamed, again=False, key="")
         self.serve(0, words)
 
@@ -98,7 +98,7 @@ class Protocol(RuleBasedStateMachine):
         key=st.sampled_from(["", "", "k"]),
     )
     def ask(self, streamed: bool, again: bool, key: str) -> None:
-        """Have a client ask, or ask again."""
+        """Send a request, or repeat one."""
         number = len(self.clients)
         client = Client(self.gateways[-1], number, streamed=streamed, again=again, key=key)
         self.clients.append(client)
@@ -108,7 +108,7 @@ class Protocol(RuleBasedStateMachine):
     @precondition(lambda self: self._waiting())
     @rule(what=st.sampled_from([*["nothing"] * 6, "client", "client", "gateway"]))
     def leave(self, what: str) -> None:
-        """Let a client go away, or the gateway; mostly, neither."""
+        """Take a client away, or the gateway; mostly, neither."""
         if what == "client":
             self._waiting()[-1].leave()
             self.loop.settle()
@@ -121,7 +121,7 @@ class Protocol(RuleBasedStateMachine):
     @precondition(lambda self: self.book.messages)
     @rule(at=hosts, words=st.sampled_from([1, 0, 2]))
     def serve(self, at: int, words: int) -> None:
-        """Let a provider take a message, and its backend begin to answer."""
+        """Have a provider take a message, and its backend begin to speak."""
         known = len(self.samples)
         self.hosts[at].start(self.hosts[at].receive(self.book.deliveries))
         self.loop.settle()
@@ -141,7 +141,7 @@ class Protocol(RuleBasedStateMachine):
     )
     def take_over(self, at: int, how: str, lagging: bool, words: int, late: bool) -> None:
         """
-        A provider is lost, and when its leases have lapsed, the other one serves.
+        Lose a provider; once its leases have lapsed, the other one serves.
 
         Its last words may be on their way as it ends, and come then. ``lagging``: to readers,
         nothing has changed.
@@ -166,7 +166,7 @@ class Protocol(RuleBasedStateMachine):
     @precondition(lambda self: self._talking())
     @rule(at=which)
     def speak(self, at: int) -> None:
-        """Let a backend send one more word."""
+        """Have a backend say a word more."""
         self._sample(at).speak()
         self.loop.advance(0.3)
 
@@ -180,7 +180,7 @@ class Protocol(RuleBasedStateMachine):
 
     @rule(at=hosts, status=st.sampled_from([429, 500, 400, 401]))
     def refuse(self, at: int, status: int) -> None:
-        """Let a backend refuse its next request."""
+        """Have a backend refuse the next request that it gets."""
         self.hosts[at].backend.status = status
 
     # Time, and what befalls providers.
@@ -196,7 +196,7 @@ class Protocol(RuleBasedStateMachine):
 
     @rule(at=hosts, how=st.sampled_from(["crash", "stop", "drain"]))
     def lose(self, at: int, how: str) -> None:
-        """Kill a provider and start it again, freeze it, or ask it to stop."""
+        """Kill and restart a provider, stop it for a while, or ask it to leave."""
         if how == "crash":
             self.crash(at)
         elif how == "stop":
@@ -210,7 +210,7 @@ class Protocol(RuleBasedStateMachine):
     @precondition(lambda self: any(host.wire.stopped for host in self.hosts))
     @rule()
     def go_on(self) -> None:
-        """Let the frozen providers go on."""
+        """Let stopped providers continue."""
         for host in self.hosts:
             host.wire.go_on()
         self.loop.settle()
@@ -223,14 +223,14 @@ class Protocol(RuleBasedStateMachine):
         fate=st.sampled_from(FATES),
     )
     def befall(self, at: int, call: tuple[str, str], fate: Fate) -> None:
-        """Set a fate for the next such call of a provider, or of the gateway."""
+        """Prepare a fault for the next such call of a provider, or of the gateway."""
         of, operation = call
         process = self.hosts[at] if of == "provider" else self.gateways[-1]
         process.wire.arm(operation, READ_FATES.get(fate, fate) if operation in READS else fate)
 
     @rule()
     def let_go(self) -> None:
-        """Let held calls go on; late ones arrive without an answer."""
+        """Release held calls; late ones arrive, and nobody gets their result."""
         for process in self._processes():
             process.wire.release()
         while self.late:
@@ -245,7 +245,7 @@ class Protocol(RuleBasedStateMachine):
     @precondition(lambda self: self.book.messages)
     @rule(at=which, copied=st.booleans())
     def deliver_again(self, at: int, copied: bool) -> None:
-        """Duplicate a message, or return it before its time."""
+        """Deliver a message twice, or before its time."""
         if copied or not self.book.deliveries:
             message = self.book.messages[at % len(self.book.messages)]
             again = self.world.queue.send(self.world.urls["default"], message, "t")
@@ -258,10 +258,10 @@ class Protocol(RuleBasedStateMachine):
 
     @invariant()
     def holds(self) -> None:
-        """Check what must hold after each rule. Raises Violation."""
+        """Check the invariants after each rule. Raises Violation."""
         self.loop.run_until_complete(self.book.look())
         hold(not self.loop.faults, f"a fault of ours: {self.loop.faults}")
-        hold(not self.faults.told, f"an attempt broke: {self.faults.told}")
+        hold(not self.faults.reported, f"an attempt broke: {self.faults.reported}")
         for client in self.clients:
             if client.streamed and client.status == 200:
                 Heard.stream(client.body).check(self.samples)
@@ -304,13 +304,13 @@ class Protocol(RuleBasedStateMachine):
         return rows_ended and not self._waiting() and not self._messages()
 
     def _messages(self) -> int:
-        """Return the number of messages."""
+        """Return how many messages there are."""
         url = self.world.urls["default"]
         depth = self.loop.run_until_complete(self.world.queue.depth(url))
         return int(depth.waiting + depth.running)
 
     def _judge(self, client: Client) -> None:
-        """Check that a client has had one whole answer, or one error."""
+        """Check that a client got one whole answer, or one error."""
         hold(client.settled, "a client never got its answer")
         if not client.ended or client.task is None:
             return
@@ -370,7 +370,7 @@ class Faults(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
-        self.told: list[str] = []
+        self.reported: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.told.append(self.format(record))
+        self.reported.append(self.format(record))

@@ -42,10 +42,10 @@ class Book:
         """Compare the live rows with what they were, and those that have ended too, when told."""
         hold(not self.wrong, "; ".join(self.wrong))
         refs = [ref for ref in self.refs if ended or not self._has_ended(ref)]
-        for ref, found in zip(refs, await self._read(refs), strict=True):
-            if found is not None:
-                self._moved(self.rows.get(ref, found), found)
-                self.rows[ref] = found
+        for ref, read in zip(refs, await self._read(refs), strict=True):
+            if read is not None:
+                self._moved(self.rows.get(ref, read), read)
+                self.rows[ref] = read
 
     def _has_ended(self, ref: TaskRef) -> bool:
         return ref in self.rows and self.rows[ref].state.terminal
@@ -53,7 +53,7 @@ class Book:
     async def _read(self, refs: Sequence[TaskRef]) -> list[Task | None]:
         if not refs:
             return []
-        return [found.task for found in await self.world.store.read([Wanted(r) for r in refs])]
+        return [read.task for read in await self.world.store.read([Wanted(r) for r in refs])]
 
     def _moved(self, before: Task, now: Task) -> None:
         if before.state.terminal:
@@ -157,7 +157,9 @@ class Heard:
 
 
 def rows_say(book: Book, ref: TaskRef, attempt: int, tail: bytes) -> bytes:
-    """Return the bytes of an attempt's answer: the chunks that were written, and `tail`."""
+    """
+    Return the bytes that an attempt's answer has by the chunks that were written, and ``tail``.
+    """
     first = book.chunks.get((ref, attempt, 0))
     after = first.head.after if first is not None and first.head is not None else ()
     counts = [*after, (attempt, len([k for k in book.chunks if k[:2] == (ref, attempt)]))]

@@ -18,8 +18,8 @@ from inferline.gateway.catalogue import Catalogue
 from inferline.gateway.polling import SharedPoller
 from inferline.gateway.submit import repeat
 from inferline.gateway.submit.submission import Line
+from inferline.memory.bodies import MemoryBodies
 from inferline.memory.registry import MemoryRegistry
-from inferline.memory.tasks import MemoryBodies
 from inferline.settings import Settings
 from inferline.tasks.queue import Delivery, Depth
 from inferline.tasks.task import Task
@@ -44,7 +44,7 @@ SETTINGS = Settings(
     flush_seconds=0.05,
     no_provider_seconds=1e6,
     reader_seconds=4.0,
-    orphan_seconds=2.0,
+    unread_task_seconds=2.0,
 )
 TERMS = Terms.model_validate(SETTINGS)
 PATH = "/v1/completions"
@@ -142,8 +142,8 @@ class Client:
         visit.payload = read(body)
         try:
             draft = await line.draft(f"t{self._number}", PATH, visit.payload, body)
-            told = {"is_retry": self._again, "key": self._key, "is_gone": self._is_gone}
-            seat = await repeat.submit(line, draft, body, **told)
+            hints = {"is_retry": self._again, "key": self._key, "is_gone": self._is_gone}
+            seat = await repeat.submit(line, draft, body, **hints)
         except InferLineError as error:
             self.refused = error
             return
@@ -216,7 +216,7 @@ class Host(Process):
             patience_seconds=0.2,
         )
         self._slots = Slots(SLOTS, wire.clock, lambda: None)
-        limits = TERMS.lease_seconds, TERMS.orphan_seconds, TERMS.cancel_seconds
+        limits = TERMS.lease_seconds, TERMS.unread_task_seconds, TERMS.cancel_seconds
         self.leases = Leases(seam, self._queue, wire.clock, *limits)
         context = AttemptContext(
             provider=name,
@@ -244,17 +244,17 @@ class Host(Process):
         """Take a message, if there is one, and deal with it."""
         if self.leaving or not self._slots.take(1):
             return
-        found: list[Delivery] = []
+        deliveries: list[Delivery] = []
         with suppress(InferLineError):
-            found = await self._queue.receive(
+            deliveries = await self._queue.receive(
                 self._url,
                 limit=1,
                 wait_seconds=0,
                 visibility_timeout_seconds=self.leases.visibility_timeout_seconds,
             )
-        if not found:
+        if not deliveries:
             self._slots.give(1)
-        for delivery in found:
+        for delivery in deliveries:
             heard.append(delivery)
             self.runner.start(delivery)
 

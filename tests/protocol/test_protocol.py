@@ -25,11 +25,11 @@ SEEDS_MAX = 4
 
 @pytest.fixture
 def seed(request: pytest.FixtureRequest) -> int:
-    """Return the seed, and print it: pytest shows that when a test fails."""
-    told = request.config.getoption("--hypothesis-seed")
-    found = SEED if told is None else time.time_ns() if told == "random" else int(told)
-    print(f"--hypothesis-seed={found}")
-    return found
+    """Return the seed; pytest shows what is printed when a test fails."""
+    option = request.config.getoption("--hypothesis-seed")
+    value = SEED if option is None else time.time_ns() if option == "random" else int(option)
+    print(f"--hypothesis-seed={value}")
+    return value
 
 
 def run(
@@ -69,22 +69,22 @@ def test_the_protocol_holds_on_what_others_wrote(emulator: str, examples: int, s
 
 @pytest.mark.parametrize("machine", BROKEN, ids=lambda machine: machine.__name__)
 def test_a_precaution_left_out_is_noticed(machine: type[Protocol]) -> None:
-    """Use the same seeds always: the machine is tested here."""
-    found = [str(violation) for violation in violations(machine)]
-    print(*found, sep="\n")
-    assert re.search(machine.notices, found[-1])
+    """From the same seeds always: it is the machine that is tested here."""
+    reports = [str(violation) for violation in violations(machine)]
+    print(*reports, sep="\n")
+    assert re.search(machine.notices, reports[-1])
 
 
 def violations(machine: type[Protocol]) -> Iterator[Violation]:
     """
-    What is noticed with one seed after the other, up to what the variant is known by.
+    Yield what is noticed with one seed after the other, up to what the variant is known by.
 
     What examples a seed makes depends on the modules that are loaded, because Hypothesis also draws
     the constants that stand in them.
     """
     for seed in range(SEED, SEED + SEEDS_MAX):
-        with pytest.raises(Violation) as found:
+        with pytest.raises(Violation) as caught:
             run(machine, seed, examples=2000, steps=40, phases=(Phase.generate,))
-        yield found.value
-        if re.search(machine.notices, str(found.value)):
+        yield caught.value
+        if re.search(machine.notices, str(caught.value)):
             return

@@ -75,7 +75,7 @@ class Wire:
         self._armed = {name: fate for name, fate in self._armed.items() if fate is not Fate.STALE}
 
     def calm(self) -> None:
-        """Let every call pass from now on."""
+        """Let all calls pass from now on."""
         self._armed.clear()
         self.release()
         self.go_on()
@@ -119,21 +119,21 @@ class Wire:
         return self._as_read(fate, answer)
 
     def _as_read(self, fate: Fate | None, answer: Any) -> Any:
-        """Return an older state that an eventually consistent read may show."""
+        """Return what a read that is eventually consistent might have shown instead."""
         if isinstance(answer, dict) and fate is Fate.STALE:
             return {ref: now._replace(state=State.QUEUED, attempt=0) for ref, now in answer.items()}
         if isinstance(answer, list) and answer and isinstance(answer[0], TaskRead):
-            return [self._early(fate, found) for found in answer]
+            return [self._early(fate, read) for read in answer]
         return answer
 
-    def _early(self, fate: Fate | None, found: TaskRead) -> TaskRead:
-        now = found.task
+    def _early(self, fate: Fate | None, read: TaskRead) -> TaskRead:
+        now = read.task
         if now is None:
-            return found
+            return read
         if fate is Fate.STALE:
-            return replace(found, task=self._seen.setdefault(now.ref, now))
+            return replace(read, task=self._seen.setdefault(now.ref, now))
         self._seen[now.ref] = now
-        return replace(found, chunks=found.chunks[1:]) if fate is Fate.GAPPED else found
+        return replace(read, chunks=read.chunks[1:]) if fate is Fate.GAPPED else read
 
 
 class WireClock(LoopClock):

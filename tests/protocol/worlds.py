@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from inferline.aws.dynamodb.tasks import DynamoTaskStore
-from inferline.memory.tasks import MemoryQueue, MemoryStore
+from inferline.memory.queue import MemoryQueue
+from inferline.memory.tasks import MemoryStore
 from inferline.tasks.queue import Delivery, Depth, Message
 from inferline.tasks.task import Tier
 from tests.protocol.loop import LoopClock, SteppedLoop
@@ -39,7 +40,7 @@ Worlds = Callable[[SteppedLoop], World]
 def in_memory(
     loop: SteppedLoop, store: type[MemoryStore] = MemoryStore, queue: type[Any] = MemoryQueue
 ) -> World:
-    """Open the pure model."""
+    """Return the pure model."""
     clock = LoopClock(loop)
     made = queue(clock)
     return World(store(clock), made, "m", loop.run_until_complete(made.make("m")))
@@ -124,12 +125,12 @@ class TimedQueue:
         self, queue: str, *, limit: int, wait_seconds: int, visibility_timeout_seconds: int
     ) -> list[Delivery]:
         await self._surface()
-        found: list[Delivery] = await self._queue.receive(
+        deliveries: list[Delivery] = await self._queue.receive(
             queue, limit=limit, wait_seconds=0, visibility_timeout_seconds=HIDDEN_SECONDS
         )
-        for delivery in found:
+        for delivery in deliveries:
             self._hidden[delivery.receipt] = self._loop.now + visibility_timeout_seconds, delivery
-        return found
+        return deliveries
 
     async def change_visibility(self, deliveries: Sequence[Delivery], seconds: int) -> None:
         await self._queue.change_visibility(deliveries, HIDDEN_SECONDS if seconds else 0)
@@ -140,8 +141,8 @@ class TimedQueue:
         await self._queue.delete(deliveries)
 
     async def depth(self, queue: str) -> Depth:
-        found: Depth = await self._queue.depth(queue)
-        return found
+        result: Depth = await self._queue.depth(queue)
+        return result
 
     async def _surface(self) -> None:
         due = [name for name, (until, _) in self._hidden.items() if until <= self._loop.now]

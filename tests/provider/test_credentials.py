@@ -12,9 +12,10 @@ import pytest
 from inferline.aws.api.credentials import Keys, LentCredentials, StaticCredentials
 from inferline.fleet.enrolment import Credentials, Grant
 from inferline.names import dedicated_name
+from inferline.options import SettingsError
 from inferline.tasks.task import State
-from inferline_provider import cli
 from inferline_provider.enrolment import GrantedCredentials
+from tests.provider.command import read
 from tests.provider.fakes import FakeClock
 from tests.provider.world import TERMS, World, until, world
 from tests.support.backend import Backend
@@ -160,12 +161,12 @@ def test_the_flag_and_its_variable_say_to_use_the_hosts_own() -> None:
     given = {"INFERLINE_BASE_URL": "http://gateway", "OPENAI_BASE_URL": "http://llm"}
     name = "INFERLINE_OWN_CREDENTIALS"
 
-    assert not cli.read([], given)[0].own_credentials
-    assert not cli.read([], {**given, name: "0"})[0].own_credentials
-    assert cli.read([], {**given, name: "1"})[0].own_credentials
-    assert cli.read(["--own-credentials"], {**given, name: "0"})[0].own_credentials
-    with pytest.raises(cli.SettingsError, match=name):
-        cli.read([], {**given, name: "maybe"})
+    assert not read([], given).own_credentials
+    assert not read([], {**given, name: "0"}).own_credentials
+    assert read([], {**given, name: "1"}).own_credentials
+    assert read(["--own-credentials"], {**given, name: "0"}).own_credentials
+    with pytest.raises(SettingsError, match=name):
+        read([], {**given, name: "maybe"})
 
 
 async def test_calls_are_signed_with_the_newest_that_are_lent_or_the_hosts_own() -> None:

@@ -10,23 +10,31 @@ from pathlib import Path
 
 import pytest
 
-from inferline_provider.cli import ENV
+from inferline.options import options_of
+from inferline_provider.settings import ProviderSettings
+from tests.support.tables import renewed
 
 ROOT = Path(__file__).parents[2]
 UNIT = ROOT / "provider/inferline-provider@.service"
 MANUAL = ROOT / "docs/running-a-provider.md"
 
 
-def test_the_manual_lists_every_setting_and_no_other() -> None:
+def test_the_manual_lists_every_setting_with_its_default_and_no_other() -> None:
+    """`make docs` renews the table."""
     rows = re.findall(r"^\| `(--[a-z-]+)` \| `([A-Z0-9_]+)` \|", MANUAL.read_text(), re.MULTILINE)
 
-    assert {f"--{name.replace('_', '-')}": env for name, env in ENV.items()} == dict(rows)
+    assert {option.flag: option.variable for option in options_of(ProviderSettings)} == dict(rows)
+    assert renewed("docs/running-a-provider.md") == MANUAL.read_text()
+
+
+def test_every_flag_has_a_variable() -> None:
+    assert all(option.flag and option.variable for option in options_of(ProviderSettings))
 
 
 def test_the_manual_sets_nothing_that_the_provider_does_not_know() -> None:
     named = set(re.findall(r"^([A-Z][A-Z_]+)=", MANUAL.read_text(), re.MULTILINE))
 
-    assert named <= set(ENV.values())
+    assert named <= {option.variable for option in options_of(ProviderSettings)}
 
 
 def test_systemd_takes_the_unit(tmp_path: Path) -> None:

@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 
 from inferline.errors import Unavailable
-from inferline.memory.tasks import MemoryQueue, MemoryStore
+from inferline.memory.queue import MemoryQueue
+from inferline.memory.tasks import MemoryStore
 from inferline.tasks.queue import Delivery, Message
 from inferline.tasks.store import AttemptOutcome, TaskStatus
 from inferline.tasks.task import TIERS, State, Task, TaskRef
 from inferline_provider import provider
 from inferline_provider.backend import health
 from inferline_provider.enrolment import EnrolmentRefused, ProviderQuarantined
-from inferline_provider.settings import Settings
+from inferline_provider.settings import ProviderSettings
 from tests.provider.world import TERMS, World, until, world
 from tests.support.backend import Backend, serving
 from tests.support.script import Script
@@ -115,7 +116,7 @@ async def test_a_provider_that_is_not_wanted_says_why_and_ends() -> None:
     around = World(backend)
     around.gateway.status = 401
     async with serving(backend) as port, around.gateway.serving() as base_url:
-        settings = Settings(base_url=base_url, backend=f"http://127.0.0.1:{port}", id="p1")
+        settings = ProviderSettings(base_url=base_url, backend=f"http://127.0.0.1:{port}", id="p1")
 
         with pytest.raises(EnrolmentRefused, match="scripted refusal"):
             await provider.run(settings, around.open_stores, around.stopping)
@@ -126,7 +127,7 @@ async def test_a_provider_that_is_quarantined_ends_at_its_next_heartbeat() -> No
     around = World(backend)
     around.gateway.terms = TERMS.model_copy(update={"enrol_seconds": 0.3})
     async with serving(backend) as port, around.gateway.serving() as base_url:
-        settings = Settings(base_url=base_url, backend=f"http://127.0.0.1:{port}", id="p1")
+        settings = ProviderSettings(base_url=base_url, backend=f"http://127.0.0.1:{port}", id="p1")
         running = asyncio.create_task(provider.run(settings, around.open_stores, around.stopping))
         await until(lambda: around.gateway.enrolments)
         around.gateway.status, around.gateway.code = 403, "provider_quarantined"
@@ -142,7 +143,7 @@ async def test_a_backend_that_is_down_is_told_and_waited_for() -> None:
     backend.healthy = False
     around = World(backend)
     async with serving(backend) as port, around.gateway.serving() as base_url:
-        settings = Settings(base_url=base_url, backend=f"http://127.0.0.1:{port}", id="p1")
+        settings = ProviderSettings(base_url=base_url, backend=f"http://127.0.0.1:{port}", id="p1")
         running = asyncio.create_task(provider.run(settings, around.open_stores, around.stopping))
         await until(lambda: around.gateway.enrolments)
         enrolment = around.gateway.enrolments[0]
@@ -162,7 +163,9 @@ async def test_a_backend_that_is_down_is_told_and_waited_for() -> None:
 
 async def test_a_stop_while_waiting_ends_at_once() -> None:
     around = World(Backend())
-    settings = Settings(base_url="http://127.0.0.1:9", backend="http://127.0.0.1:9", id="p1")
+    settings = ProviderSettings(
+        base_url="http://127.0.0.1:9", backend="http://127.0.0.1:9", id="p1"
+    )
     running = asyncio.create_task(provider.run(settings, around.open_stores, around.stopping))
     await asyncio.sleep(0.05)
 
@@ -324,7 +327,7 @@ async def test_a_lost_attempt_writes_no_end_and_keeps_the_message() -> None:
     async with world(Backend(script=Script(first=0.01, interval=0.05, tokens=400))) as around:
         task = await around.submit({"stream": True})
         await until(lambda: around.store.chunks(task.ref, 1))
-        await around.store.hand_back(around.row(task), spared=True)
+        await around.store.hand_back(around.row(task), counts=False)
         await around.store.claim(task.ref, "another", 30)
 
         await until(lambda: not around.backend.running, 2)
@@ -377,7 +380,7 @@ async def test_a_provider_that_can_not_renew_stops_its_backend() -> None:
         async def renew(self, task: Task, lease_seconds: float) -> None:
             raise Unavailable
 
-        async def states(self, refs: object) -> dict[TaskRef, TaskStatus]:
+        async def statuses(self, refs: object) -> dict[TaskRef, TaskStatus]:
             raise Unavailable
 
     backend = Backend(script=Script(first=30.0))

@@ -12,8 +12,8 @@ from aiohttp import web
 
 from inferline.clock import SystemClock
 from inferline.tasks.task import State
-from inferline_provider.cli import read
 from inferline_provider.spot import MARGIN_SECONDS, SpotWatch, watch
+from tests.provider.command import read
 from tests.provider.world import until, world
 from tests.support.backend import Backend
 from tests.support.script import Script
@@ -133,6 +133,6 @@ async def test_a_provider_drains_at_a_notice_and_hands_back_what_does_not_fit() 
 def test_notices_are_looked_for_unless_told_not_to() -> None:
     least = {"INFERLINE_BASE_URL": "http://g", "OPENAI_BASE_URL": "http://b"}
 
-    assert "http://169.254.169.254" == read([], least)[0].metadata_endpoint
-    assert "" == read(["--no-metadata"], least)[0].metadata_endpoint
-    assert "" == read([], {**least, "AWS_EC2_METADATA_DISABLED": "true"})[0].metadata_endpoint
+    assert "http://169.254.169.254" == read([], least).metadata_endpoint
+    assert "" == read(["--no-metadata"], least).metadata_endpoint
+    assert "" == read([], {**least, "AWS_EC2_METADATA_DISABLED": "true"}).metadata_endpoint

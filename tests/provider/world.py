@@ -15,7 +15,9 @@ from aiohttp import web
 
 from inferline.clock import Clock
 from inferline.fleet.enrolment import Credentials, Faster, Grant, Terms
-from inferline.memory.tasks import MemoryBodies, MemoryQueue, MemoryStore
+from inferline.memory.bodies import MemoryBodies
+from inferline.memory.queue import MemoryQueue
+from inferline.memory.tasks import MemoryStore
 from inferline.names import dedicated_name, slug
 from inferline.settings import Settings as GatewaySettings
 from inferline.tasks.bodies import body_key
@@ -24,7 +26,7 @@ from inferline.tasks.task import AnswerHead, Chunk, Task, TaskRef, Tier
 from inferline.telemetry.trace import NO_TRACER, Tracer
 from inferline_provider import provider
 from inferline_provider.pauses import Pauses
-from inferline_provider.settings import Settings
+from inferline_provider.settings import ProviderSettings
 from inferline_provider.stopping import Stopping
 from inferline_provider.telemetry.status import OpenSink, no_sink
 from tests.support.backend import Backend, serving
@@ -166,7 +168,7 @@ class World:
             claimed = await self.store.claim(task.ref, "lost", 30)
             head = AnswerHead(200, "text/event-stream", "lost", 0)
             await self.store.write_chunks([Chunk(task.ref, 1, 0, begun, task.ttl, head)])
-            await self.store.hand_back(claimed.task, spared=False)
+            await self.store.hand_back(claimed.task, counts=True)
         message = Message(ref=task.ref, body=raw, is_json=form is None)
         if keyed:
             await self.bodies.put(body_key(task.ref), raw)
@@ -217,7 +219,7 @@ async def world(
     around.store = store or around.store
     around.queue = around.gateway.queue = queue or around.queue
     async with serving(backend) as port, around.gateway.serving() as base_url:
-        chosen = Settings(
+        chosen = ProviderSettings(
             base_url=base_url,
             backend=f"http://127.0.0.1:{port}",
             id="p1",

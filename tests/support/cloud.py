@@ -1,4 +1,4 @@
-"""The functions' AWS: one stack's tables on an emulator, moves of clients and providers, events."""
+"""The AWS of the Lambda functions: a stack on an emulator, its clients, providers and events."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ from inferline.usage.minutes import MinuteMetrics, total
 from tests.support.runtime_api import Function
 
 EVENTS = Path(__file__).resolve().parents[1] / "functions" / "events"
-#: What no function may ever write to its log; it is in every prompt.
+#: In every prompt, and never in a function's log.
 CANARY = "canary-93c7"
 MODEL = "test-model"
 
 
 def recorded(name: str, **changes: Any) -> dict[str, Any]:
-    """A recorded event, with changes at its top."""
+    """Read a recorded event, and change some of its top-level fields."""
     event: dict[str, Any] = json.loads((EVENTS / f"{name}.json").read_text())
     return event | copy.deepcopy(changes)
 
 
-def chat(**told: Any) -> dict[str, Any]:
-    """A chat's body, with the canary in it."""
-    return {"model": MODEL, "messages": [{"role": "user", "content": CANARY}], **told}
+def chat(**fields: Any) -> dict[str, Any]:
+    """Build the body of a chat request, with the canary in it."""
+    return {"model": MODEL, "messages": [{"role": "user", "content": CANARY}], **fields}
 
 
 @dataclass(slots=True)
@@ -53,12 +53,12 @@ class Cloud:
 
     settings: Settings
     client: AwsClient
-    #: What must not be in a log.
+    #: Texts that must not be in a log.
     secrets: list[str] = field(default_factory=lambda: [CANARY])
 
     @property
     def environ(self) -> dict[str, str]:
-        """What a function of the stack is told."""
+        """Return the environment of the stack's functions."""
         return {
             "INFERLINE_STACK": self.settings.stack,
             "INFERLINE_ACCESS": "keys",
@@ -88,15 +88,17 @@ class Cloud:
 
     @property
     def usage(self) -> DynamoUsage:
-        tables = self.settings.tasks_table, self.settings.registry_table
-        return DynamoUsage(self.client, *tables, days_kept=400)
+        settings = self.settings
+        return DynamoUsage(
+            self.client, settings.tasks_table, settings.registry_table, days_kept=400
+        )
 
     @property
     def tenants(self) -> DynamoTenants:
         return DynamoTenants(self.client, self.settings.registry_table)
 
     async def meter(self, kind: Any, owner: str) -> Any:
-        """What a key or a tenant has used: a write that can't be made tells the row."""
+        """Read the counters of a key or a tenant: a refused write shows the row."""
         meters = DynamoMeters(self.client, self.settings.registry_table)
         _, row = await meters.change(
             Owner(kind, owner), ConditionalUpdate(equal={"open": -9}), "look"
@@ -104,20 +106,20 @@ class Cloud:
         return row
 
     async def minutes(self) -> MinuteMetrics:
-        """What the functions have written of their requests so far."""
+        """Read the metrics that the functions have written so far."""
         return total(await DynamoMinutes(self.client, self.settings.registry_table).since(0))
 
     async def know(self, model: str = MODEL) -> None:
-        """Make a model known, with a provider for it."""
+        """Enrol a model, with a provider that serves it."""
         await self.registry.put_models([Model(id=model, queues=await self.maker.make(model))])
-        told = {"slots": 4, "running": 0, "healthy": True, "version": "1"}
-        await self.registry.put_provider(Provider(id="p1", models=(model,), **told))
+        provider = Provider(id="p1", models=(model,), slots=4, running=0, healthy=True, version="1")
+        await self.registry.put_provider(provider)
         await FleetAggregator(self.registry, 0.0).changed()
 
-    async def key(self, role: Role = "client", **told: Any) -> tuple[str, str]:
-        """A new key's id and text."""
-        given = {"tenant": "acme", "now_ms": self.client.now_ms(), **told}
-        key, text = new_key(role, "a-key", **given)
+    async def key(self, role: Role = "client", **fields: Any) -> tuple[str, str]:
+        """Make a new key. Return its id and its text."""
+        defaults = {"tenant": "acme", "now_ms": self.client.now_ms()}
+        key, text = new_key(role, "a-key", **defaults | fields)
         await self.keys.put_key(key)
         self.secrets.append(text)
         return key.id, text
@@ -125,10 +127,10 @@ class Cloud:
     async def take(self, model: str = MODEL) -> Task:
         """Receive and claim the next task, as a provider would."""
         url = (await self.maker.make(model))["default"]
-        (found,) = await self.queue.receive(
+        (delivery,) = await self.queue.receive(
             url, limit=1, wait_seconds=20, visibility_timeout_seconds=30
         )
-        claim = await self.store.claim(Message.loads(found.text).ref, "p1", 30)
+        claim = await self.store.claim(Message.loads(delivery.text).ref, "p1", 30)
         assert isinstance(claim, Claimed)
         return claim.task
 
@@ -139,18 +141,19 @@ class Cloud:
 
 
 def metrics(function: Function) -> dict[str, Any]:
-    """All metrics in a log, by name: value and dimensions."""
-    found: dict[str, Any] = {}
+    """Read all metrics in a log, by name: value and dimensions."""
+    by_name: dict[str, Any] = {}
     for line in function.output.splitlines():
-        told = json.loads(line) if line.startswith("{") else {}
-        for directive in told.get("_aws", {}).get("CloudWatchMetrics", []):
+        entry = json.loads(line) if line.startswith("{") else {}
+        for directive in entry.get("_aws", {}).get("CloudWatchMetrics", []):
             assert "InferLine" == directive["Namespace"]
             dimensions = [name for names in directive["Dimensions"] for name in names]
             for metric in directive["Metrics"]:
-                found[metric["Name"]] = (*told[metric["Name"]], *(told[d] for d in dimensions))
-    return found
+                values = entry[metric["Name"]]
+                by_name[metric["Name"]] = (*values, *(entry[d] for d in dimensions))
+    return by_name
 
 
 async def invoked(function: Function, event: Any, seconds: float = 30.0) -> Any:
-    """What an event led to, while the test's own loop goes on."""
+    """Invoke a function with an event in a thread. Return its answer."""
     return await asyncio.to_thread(function.invoke, event, seconds)

@@ -22,10 +22,13 @@ from inferline.gateway.routes import metrics, page
 from inferline.gateway.routes.access import Access, KeyAccess, OpenAccess
 from inferline.gateway.routes.control import Office
 from inferline.gateway.submit.submission import Line
+from inferline.memory.bodies import MemoryBodies
 from inferline.memory.keys import MemoryKeys
+from inferline.memory.minutes import MemoryMinutes
+from inferline.memory.queue import MemoryQueue
 from inferline.memory.rate_counters import MemoryMeters
 from inferline.memory.registry import MemoryRegistry
-from inferline.memory.tasks import MemoryBodies, MemoryMinutes, MemoryQueue, MemoryStore
+from inferline.memory.tasks import MemoryStore
 from inferline.memory.tenants import MemoryTenants
 from inferline.memory.usage import MemoryUsage
 from inferline.settings import Settings

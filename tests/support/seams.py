@@ -1,4 +1,4 @@
-"""The seams on everything that implements them: memory, moto and MiniStack."""
+"""The ports on everything that implements them: memory, bench's DynamoDB, moto and MiniStack."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
+from bench.growth.queue import Queues
+from bench.sim.tables import Tables
 from inferline.aws.api.client import AwsClient
 from inferline.aws.dynamodb.keys import DynamoKeys
 from inferline.aws.dynamodb.minutes import DynamoMinutes
@@ -20,20 +22,17 @@ from inferline.aws.dynamodb.usage import DynamoUsage
 from inferline.aws.provision import provision
 from inferline.aws.s3 import S3Bodies
 from inferline.aws.sqs import SqsQueue, SqsQueueMaker
-from inferline.memory.keys import MemoryKeys
-from inferline.memory.rate_counters import MemoryMeters
-from inferline.memory.registry import MemoryRegistry
-from inferline.memory.tasks import MemoryBodies, MemoryMinutes, MemoryQueue, MemoryStore
-from inferline.memory.tenants import MemoryTenants
-from inferline.memory.usage import MemoryUsage
+from inferline.memory.bodies import MemoryBodies
+from inferline.memory.stores import memory_stores
 from inferline.names import slug
 from inferline.settings import Settings
+from inferline.tasks.store import Wanted
 from inferline.tasks.task import Task, TaskRef
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Seams:
-    """One implementation of every seam, on tables of its own."""
+    """One implementation of every port, on tables of its own."""
 
     store: Any
     queue: Any
@@ -48,51 +47,73 @@ class Seams:
     client: AwsClient | None = None
 
 
+def in_memory() -> Seams:
+    """Make the ports in memory."""
+    stores = memory_stores()
+    return Seams(
+        store=stores.store,
+        queue=stores.queue,
+        queue_maker=stores.queue_maker,
+        bodies=stores.bodies,
+        registry=stores.registry,
+        keys=stores.keys,
+        tenants=stores.tenants,
+        minutes=stores.minutes,
+        usage=stores.usage,
+        meters=stores.meters,
+    )
+
+
+def on_bench_tables(tables: Tables | None = None) -> Seams:
+    """Make the ports of the AWS adapter, on the benchmark's DynamoDB and SQS."""
+    tables = tables or Tables()
+    client, queues = cast(AwsClient, tables), Queues(tables.tallies)
+    settings = Settings(tasks_table_override="tasks", registry_table_override="registry")
+    return _on_tables(client, settings, queues, queues, MemoryBodies())
+
+
+def _on_tables(
+    client: AwsClient, settings: Settings, queue: Any, queue_maker: Any, bodies: Any
+) -> Seams:
+    registry = settings.registry_table
+    return Seams(
+        store=DynamoTaskStore(client, settings.tasks_table, packs=True),
+        queue=queue,
+        queue_maker=queue_maker,
+        bodies=bodies,
+        registry=DynamoRegistry(client, registry, settings.silent_seconds),
+        keys=DynamoKeys(client, registry),
+        tenants=DynamoTenants(client, registry),
+        minutes=DynamoMinutes(client, registry),
+        usage=DynamoUsage(client, settings.tasks_table, registry, days_kept=400),
+        meters=DynamoMeters(client, registry),
+        client=client,
+    )
+
+
 @asynccontextmanager
 async def opened(endpoint_url: str | None) -> AsyncIterator[Seams]:
-    """The seams on an emulator, or in memory when there is none."""
+    """Open the ports on an emulator, or in memory when there is none."""
     if endpoint_url is None:
-        queue, store = MemoryQueue(), MemoryStore()
-        yield Seams(
-            store,
-            queue,
-            queue,
-            MemoryBodies(),
-            MemoryRegistry(),
-            MemoryKeys(),
-            MemoryTenants(),
-            MemoryMinutes(),
-            MemoryUsage(store),
-            MemoryMeters(),
-        )
+        yield in_memory()
         return
-    mark = uuid.uuid4().hex[:8]
+    run = uuid.uuid4().hex[:8]
     settings = Settings(
-        stack=f"t{mark}",
-        tasks_table=f"tasks-{mark}",
-        registry_table=f"registry-{mark}",
-        bodies_bucket=f"bodies-{mark}",
+        stack=f"t{run}",
+        tasks_table_override=f"tasks-{run}",
+        registry_table_override=f"registry-{run}",
+        bodies_bucket_override=f"bodies-{run}",
         endpoint_url=endpoint_url,
     )
     async with AwsClient(settings.region, endpoint_url) as client:
         await provision(client, settings)
-        yield Seams(
-            DynamoTaskStore(client, settings.tasks_table, packs=True),
-            SqsQueue(client),
-            SqsQueueMaker(client, settings),
-            S3Bodies(client, settings.bodies_bucket),
-            DynamoRegistry(client, settings.registry_table, settings.silent_seconds),
-            DynamoKeys(client, settings.registry_table),
-            DynamoTenants(client, settings.registry_table),
-            DynamoMinutes(client, settings.registry_table),
-            DynamoUsage(client, settings.tasks_table, settings.registry_table, days_kept=400),
-            DynamoMeters(client, settings.registry_table),
-            client,
-        )
+        queue, maker = SqsQueue(client), SqsQueueMaker(client, settings)
+        bodies = S3Bodies(client, settings.bodies_bucket)
+        yield _on_tables(client, settings, queue, maker, bodies)
 
 
 def new_task(store: Any, *, seconds: float = 60.0, model: str = "m", attempts: int = 3) -> Task:
-    """A task that nobody knows yet, with its deadline ``seconds`` from now."""
+    """Make a task that no store has yet, with its deadline ``seconds`` from now."""
     now = store.now_ms()
     return Task(
         ref=TaskRef(slug(model), uuid.uuid4().hex),
@@ -109,15 +130,13 @@ def new_task(store: Any, *, seconds: float = 60.0, model: str = "m", attempts: i
 
 
 async def row_of(store: Any, ref: TaskRef) -> Task | None:
-    """The row as a reader comes to see it."""
-    from inferline.tasks.store import Wanted
-
-    (found,) = await store.read([Wanted(ref)])
-    row: Task | None = found.task
+    """Read a task's row as its readers do."""
+    (read,) = await store.read([Wanted(ref)])
+    row: Task | None = read.task
     return row
 
 
 async def until_lapsed(store: Any, task: Task) -> None:
-    """Return when ``task``'s lease has ended by the store's clock."""
+    """Wait until ``task``'s lease has ended by the store's clock."""
     await asyncio.sleep(max(0, task.lease_ms + 50 - store.now_ms()) / 1000)
     assert store.now_ms() > task.lease_ms

@@ -35,17 +35,17 @@ NAMES = {
 }
 
 
-def context(**switches: Any) -> dict[str, Any]:
-    """The context of cdk.json with some switches changed, and no bundle made."""
+def context(**options: Any) -> dict[str, Any]:
+    """The context of cdk.json with some options changed, and no bundle made."""
     ours: dict[str, Any] = json.loads((ROOT / "cdk.json").read_text())["context"]
-    return {**ours, "aws:cdk:bundling-stacks": [], **switches}
+    return {**ours, "aws:cdk:bundling-stacks": [], **options}
 
 
-def synthesised(**switches: Any) -> Template:
-    """The template of the stack with these switches."""
+def synthesised(**options: Any) -> Template:
+    """The template of the stack with these options."""
     from infra.stack import app
 
-    assembly = app(context(**switches)).synth()
+    assembly = app(context(**options)).synth()
     return Template(assembly.stacks[0].template)
 
 

@@ -18,7 +18,7 @@ CANARY = "canary-of-a-prompt"
 
 @pytest.fixture(params=["for people", "as JSON"])
 def written(request: pytest.FixtureRequest) -> Iterator[io.StringIO]:
-    """What a process writes, all libraries at every level."""
+    """Yield what a process writes, all libraries at every level."""
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     handler.setFormatter(
@@ -49,11 +49,13 @@ def test_an_exception_is_told_by_its_kind_and_place_alone(written: io.StringIO) 
     except ExceptionGroup:
         logging.getLogger("inferline.x").exception("it broke")
 
-    told = written.getvalue()
-    assert "it broke" in told
-    assert [] == [name for name in ("KeyError", "ValueError", "ExceptionGroup") if name not in told]
-    assert "in broken" in told
-    assert CANARY not in told
+    output = written.getvalue()
+    assert "it broke" in output
+    assert [] == [
+        name for name in ("KeyError", "ValueError", "ExceptionGroup") if name not in output
+    ]
+    assert "in broken" in output
+    assert CANARY not in output
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -68,10 +70,10 @@ def test_what_asyncio_tells_of_a_failed_call_is_not_passed_on(written: io.String
 
     asyncio.run(main())
 
-    told = written.getvalue()
-    assert "a call failed unforeseen" in told
-    assert "in fall_over" in told
-    assert CANARY not in told
+    output = written.getvalue()
+    assert "a call failed unforeseen" in output
+    assert "in fall_over" in output
+    assert CANARY not in output
 
 
 def test_another_handler_gets_a_record_as_it_was_made(written: io.StringIO) -> None:
@@ -104,16 +106,16 @@ def test_libraries_tell_no_details_at_any_level(capfd: pytest.CaptureFixture[str
         root.setLevel(level)
         logging.getLogger("ours").setLevel(logging.NOTSET)
 
-    told = capfd.readouterr().err
+    output = capfd.readouterr().err
     assert ["a detail of ours", "a warning of theirs"] == [
-        line.split(maxsplit=4)[4] for line in told.splitlines()
+        line.split(maxsplit=4)[4] for line in output.splitlines()
     ]
 
 
 def test_a_line_as_json_has_what_the_code_put_into_it(written: io.StringIO) -> None:
     logging.getLogger("inferline.x").warning("a line", extra={"task": "req_1"})
 
-    told = written.getvalue()
-    assert "a line" in told
-    if told.startswith("{"):
-        assert "req_1" == json.loads(told)["task"]
+    output = written.getvalue()
+    assert "a line" in output
+    if output.startswith("{"):
+        assert "req_1" == json.loads(output)["task"]

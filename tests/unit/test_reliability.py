@@ -22,11 +22,11 @@ def test_every_row_names_tests_that_are_there(paper: str, title: str, rows_there
     named = [NAMED.findall(row) for row in rows]
 
     assert rows_there == len(rows)
-    assert [] == [row for row, found in zip(rows, named, strict=True) if not found]
+    assert [] == [row for row, tests in zip(rows, named, strict=True) if not tests]
     missing = {
         f"{path}::{name}"
-        for found in named
-        for path, name in found
+        for tests in named
+        for path, name in tests
         if f"def {name}(" not in (ROOT / "tests" / path).read_text()
     }
     assert set() == missing

@@ -80,7 +80,7 @@ pytestmark = [
 
 
 def ran(*command: Any, cwd: Path = ROOT) -> Any:
-    """What a scanner reports."""
+    """Return what a scanner reports."""
     environ = {**os.environ, "SEMGREP_SEND_METRICS": "off", "SEMGREP_ENABLE_VERSION_CHECK": "0"}
     # A proxy where nobody is: whoever asks outside fails.
     environ |= dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
@@ -101,12 +101,14 @@ def test_bandit_finds_nothing_but_what_has_its_reason(
     report = ran(*command, "--exclude", "tests/semgrep,*/node_modules/*", *folders)
 
     expected = {(rule, place) for rule, (_, places) in known.items() for place in places}
-    found = {(one["test_id"], one["filename"]) for one in report["results"]}
+    findings = {(one["test_id"], one["filename"]) for one in report["results"]}
     is_within = {
-        (rule, place): {file for of, file in found if of == rule and f"{file}/".startswith(place)}
+        (rule, place): {
+            file for of, file in findings if of == rule and f"{file}/".startswith(place)
+        }
         for rule, place in expected
     }
-    assert found == {(rule, file) for (rule, _), files in is_within.items() for file in files}
+    assert findings == {(rule, file) for (rule, _), files in is_within.items() for file in files}
     assert [] == [reason for reason, files in is_within.items() if not files]
 
 
@@ -129,13 +131,13 @@ def test_each_rule_finds_what_it_is_for_and_nothing_else(tmp_path: Path) -> None
 
     report = ran(*SEMGREP, ".", cwd=tmp_path)
 
-    found: dict[tuple[str, str], set[int]] = {}
+    findings: dict[tuple[str, str], set[int]] = {}
     for one in report["results"]:
         rule = one["check_id"].rpartition(".")[2]
-        found.setdefault((rule, Path(one["path"]).name), set()).add(one["start"]["line"])
-    assert expected("ruleid") == found
+        findings.setdefault((rule, Path(one["path"]).name), set()).add(one["start"]["line"])
+    assert expected("ruleid") == findings
     for place, lines in expected("ok").items():
-        assert not lines & found.get(place, set())
+        assert not lines & findings.get(place, set())
     rules = {match for path in RULES.glob("*.yml") for match in ids(path)}
     assert rules == {rule for rule, _ in expected("ruleid")} == {rule for rule, _ in expected("ok")}
 
@@ -145,11 +147,11 @@ def ids(path: Path) -> list[str]:
 
 
 def expected(mark: str) -> dict[tuple[str, str], set[int]]:
-    """The lines of the rules' examples that are marked, by rule and file."""
-    found: dict[tuple[str, str], set[int]] = {}
+    """Return the lines of the rules' examples that are marked, by rule and file."""
+    lines: dict[tuple[str, str], set[int]] = {}
     for path in [*RULES.glob("*.py"), *RULES.glob("*.js")]:
         for number, line in enumerate(path.read_text().splitlines(), 1):
             if match := re.search(rf"(?:#|//) {mark}: (.+)$", line):
                 for rule in match[1].split(", "):
-                    found.setdefault((rule, path.name), set()).add(number + 1)
-    return found
+                    lines.setdefault((rule, path.name), set()).add(number + 1)
+    return lines

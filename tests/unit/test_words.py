@@ -20,10 +20,38 @@ EMPTY_NAMES = frozenset({"told", "found", "these", "those"})
 #: A function's docstring says what the function does, so it begins with a verb. No tool knows all
 #: verbs: these are the words that began the docstrings that were none.
 NO_VERBS = frozenset(
-    "a about after all an another any as at before both by each every everybody everything for from "
-    "how if in it its no nobody none nothing of on one only other others several so some somebody "
-    "something that the their there these they this those to two what whatever when where whether "
-    "which who whoever whom whose why with without".split(" ")
+    [
+        *("a", "about", "after", "all", "an", "another", "any", "as", "at", "before", "both", "by"),
+        *(
+            "each",
+            "every",
+            "everybody",
+            "everything",
+            "for",
+            "from",
+            "how",
+            "if",
+            "in",
+            "it",
+            "its",
+        ),
+        *(
+            "no",
+            "nobody",
+            "none",
+            "nothing",
+            "of",
+            "on",
+            "one",
+            "only",
+            "other",
+            "others",
+            "several",
+        ),
+        *("so", "some", "somebody", "something", "that", "the", "their", "there", "these", "they"),
+        *("this", "those", "to", "two", "what", "whatever", "when", "where", "whether", "which"),
+        *("who", "whoever", "whom", "whose", "why", "with", "without"),
+    ]
 )
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -69,7 +97,9 @@ def test_a_functions_docstring_begins_with_a_verb() -> None:
     offenders = {
         f"{path.relative_to(ROOT)}:{node.lineno} {node.name}"
         for path, node in nodes(*EVERYTHING)
-        if isinstance(node, Function) and first_word(node) in NO_VERBS
+        if isinstance(node, Function)
+        and not node.name.startswith("test_")  # Its claim is its name.
+        and first_word(node) in NO_VERBS
     }
 
     assert set() == offenders

@@ -1,9 +1,8 @@
 """
-Calls to SQS, DynamoDB, S3 and STS at a half to a quarter of the CPU that other clients take.
+A client of SQS, DynamoDB, S3 and STS that takes a half to a quarter of other clients' CPU.
 
-It knows the few protocols that the hot path speaks and nothing of each operation: requests and
-answers are the JSON that AWS documents. Credentials, signatures and what is worth a retry are
-botocore's.
+It knows the few protocols of the hot path, and nothing of each operation: requests and responses
+are the JSON that AWS documents. Credentials, and the rules for retries, are botocore's.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ from inferline.http.errors import HttpError
 from inferline.http.proxies import NO_PROXIES, Proxies
 
 Service = Literal["sqs", "dynamodb"]
-#: Services that take forms and answer XML, with the version of their language.
+#: Services that take forms and answer XML.
 QueryService = Literal["sts"]
 
 _TARGETS: Final = {"sqs": "AmazonSQS", "dynamodb": "DynamoDB_20120810"}
@@ -50,11 +49,11 @@ _OBJECT_OPERATIONS: Final = {
     "DELETE": "DeleteObject",
 }
 _SERVICES: Final = (*_TARGETS, *_QUERY_VERSIONS, "s3")
-#: Pulls: a repeat takes more, and leaves hidden what the lost answer held.
+#: A repeated receive takes more messages, and hides those of the lost response.
 _NEVER_RETRIED: Final = frozenset({"ReceiveMessage"})
-#: The longest that SQS holds a receive.
+#: The longest that SQS holds a receive, seconds.
 _WAIT_SECONDS_MAX: Final = 20
-#: What AWS calls a signature whose time it does not accept, among other faults of a signature.
+#: AWS's codes for a signature with a wrong time, which some of them share with other faults.
 _SKEW_CODES: Final = frozenset(
     {
         "AuthFailure",
@@ -65,13 +64,13 @@ _SKEW_CODES: Final = frozenset(
         "SignatureDoesNotMatch",
     }
 )
-#: What AWS calls keys that were good once.
+#: AWS's codes for credentials that have expired.
 _EXPIRED_CODES: Final = frozenset({"ExpiredToken", "ExpiredTokenException"})
-#: AWS allows five minutes; a clock moved by less than this was not why it refused.
+#: AWS allows five minutes: a smaller move of the clock was not the reason for a refusal.
 _SKEW_MS: Final = 60_000
-#: Idle connections are dropped before AWS and what lies between drop them.
+#: Idle connections are closed before AWS, or a proxy between, closes them.
 _IDLE_SECONDS: Final = 30.0
-#: What is sent with every call and not signed.
+#: Headers of every call that are not signed.
 _UNSIGNED: Final = {"User-Agent": "inferline", "Accept-Encoding": "identity"}
 
 
@@ -91,7 +90,7 @@ class AwsClient:
     One region's SQS, DynamoDB, S3 and STS, for one event loop. Use it as an async context manager.
 
     ``credentials`` defaults to botocore's chain and may be any `CredentialSource`. ``read_seconds``
-    is how long an answer may pause; a long poll has its own waiting time on top.
+    is the longest pause in an answer; a long poll adds its own waiting time.
 
     Calls raise botocore's exceptions: ClientError for what AWS refused, and subclasses of
     BotoCoreError for an answer that did not come (ConnectTimeoutError, EndpointConnectionError,
@@ -126,16 +125,15 @@ class AwsClient:
         )
 
     async def __aenter__(self) -> Self:
-        """Open it. Its connections have no limit, because long polls occupy one each."""
+        # Connections have no limit, because each long poll occupies one.
         await self._connections.__aenter__()
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        """Close all connections."""
         await self._connections.__aexit__(*exc_info)
 
     def now_ms(self) -> int:
-        """AWS's time in milliseconds since 1970; before the first answer, the machine's."""
+        """Return AWS's time, milliseconds since 1970; before the first answer, the machine's."""
         return self._server_clock.now_ms()
 
     async def call(
@@ -179,9 +177,7 @@ class AwsClient:
         *,
         timeout: float | None = None,  # noqa: ASYNC109  # as in call()
     ) -> Mapping[str, str]:
-        """
-        Call an operation of the older kind and return the texts in its answer, by their names.
-        """
+        """Call an operation of the older protocol. Return the texts in its answer by name."""
         form = {"Action": operation, "Version": _QUERY_VERSIONS[service], **parameters}
         call = _Call(
             service=service,
@@ -194,10 +190,10 @@ class AwsClient:
             retry=True,
         )
         body = await (self._tried(call) if timeout is None else self._within(call, timeout))
-        found = xml_texts(body)
-        if not found:
+        texts = xml_texts(body)
+        if not texts:
             raise HTTPClientError(error=f"{service} answered {operation} without XML")
-        return found
+        return texts
 
     async def s3(
         self,
@@ -213,7 +209,7 @@ class AwsClient:
         """
         Put, get or delete an object. ``encryption`` None leaves it to the bucket's default.
 
-        An object that is put keeps ``headers`` such as Content-Type for whoever gets it.
+        An object that is put keeps ``headers`` such as Content-Type.
         """
         sent = {"Content-Type": "application/octet-stream"} if method == "PUT" else {}
         sent |= headers or {}
@@ -259,7 +255,7 @@ class AwsClient:
                 return body
 
     def _was_misdated(self, error: ClientError | BotoCoreError, signed_ms: int) -> bool:
-        """Whether AWS refused the signature and its answer has since moved our clock far."""
+        """Return whether AWS refused the signature's time, and has thereby set our clock."""
         return (
             isinstance(error, ClientError)
             and error.response["Error"]["Code"] in _SKEW_CODES
@@ -279,7 +275,7 @@ class AwsClient:
             body = await response.read()
         except HttpError as error:
             raise transport_error(error, call.url) from error
-        # Whatever the answer says, its date tells the time.
+        # Every answer has the time, even a refusal.
         self._server_clock.observe(response.headers.get("date", ""), sent, received)
         if response.status < 300:
             return body
@@ -293,12 +289,12 @@ class AwsClient:
 def _json(parameters: Mapping[str, Any]) -> bytes:
     try:
         return to_json(parameters)
-    except ValueError:  # Half of a surrogate pair, which only an escape can tell.
+    except ValueError:  # Half of a surrogate pair, which needs an escape.
         return json.dumps(parameters, separators=(",", ":")).encode()
 
 
 def _wait_seconds(operation: str, parameters: Mapping[str, Any]) -> float:
-    """How long AWS may hold the call: a receive waits as asked, or as its queue is set to."""
+    """Return how long AWS may hold the call: a receive waits as requested, or as its queue says."""
     if operation != "ReceiveMessage":
         return 0.0
     return float(parameters.get("WaitTimeSeconds", _WAIT_SECONDS_MAX))

@@ -33,10 +33,10 @@ class ServerClock:
 
     def now_ms(self) -> int:
         """
-        Milliseconds since 1970.
+        Return AWS's time, milliseconds since 1970.
 
-        Time does not go back: where it is found to be ahead, it stands still until AWS's has caught
-        up. Only a correction by more than a minute is a step.
+        It does not go back: if it turns out to be ahead, it stands still until AWS's time has
+        caught up. Only a correction of more than a minute is a step.
         """
         now = int(self._monotonic() * 1000 + self._offset_ms)
         if now < self._latest_ms < now + _STEP_MS:

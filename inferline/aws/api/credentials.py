@@ -1,4 +1,4 @@
-"""Where the keys come from that calls are signed with, without ever blocking the event loop."""
+"""Sources of the credentials that sign calls. None of them blocks the event loop."""
 
 from __future__ import annotations
 
@@ -25,40 +25,39 @@ class Keys(NamedTuple):
     token: str | None = None
 
     def __repr__(self) -> str:
-        """Keys never show in a log or a traceback."""
+        """Return no key, so that none gets into a log or a traceback."""
         return "Keys(...)"
 
 
 class CredentialSource(Protocol):
-    """Anything that knows the keys to use now. Asked before every attempt, so it should cache."""
+    """A source of credentials. It is asked before every attempt, so it should cache them."""
 
     async def frozen(self) -> tuple[str, str, str | None]:
-        """The access key, the secret key and the session token, that belong together."""
+        """Return the access key, the secret key and the session token in use now."""
 
     def expired(self) -> None:
-        """AWS says that the keys have expired."""
+        """Note that AWS refused the credentials because they have expired."""
 
 
 class StaticCredentials:
-    """Keys that stay as they are, such as an emulator's."""
+    """A source of keys that never change, such as an emulator's."""
 
     def __init__(self, access_key: str, secret_key: str, token: str | None = None) -> None:
         self._keys = Keys(access_key, secret_key, token)
 
     async def frozen(self) -> Keys:
-        """The keys given."""
         return self._keys
 
     def expired(self) -> None:
-        """There are no others."""
+        pass  # There are no others.
 
 
 class ChainCredentials:
     """
-    What botocore finds: environment, profile, container, instance role and the rest of its chain.
+    The credentials of botocore's chain: environment, profile, container, instance role and more.
 
     ``credentials`` skips the search. Expiring keys are renewed in a thread while calls go on with
-    the old ones; only when those are nearly over does a call wait.
+    the old ones. A call waits only when those are about to expire.
     """
 
     def __init__(self, credentials: Any = None) -> None:
@@ -67,7 +66,7 @@ class ChainCredentials:
         self._refresh: asyncio.Task[Keys] | None = None
 
     async def frozen(self) -> Keys:
-        """The current keys. Raises NoCredentialsError or botocore's reason for a failed refresh."""
+        """Return the current keys. Raises NoCredentialsError, or botocore's error of a refresh."""
         if self._keys is None or self._expires_within(_MANDATORY_SECONDS):
             return await asyncio.shield(self._refreshing())
         if self._expires_within(_ADVISORY_SECONDS):
@@ -75,8 +74,7 @@ class ChainCredentials:
         return self._keys
 
     def expired(self) -> None:
-        """Look again at the next call."""
-        self._keys = None
+        self._keys = None  # The next call searches again.
 
     def _expires_within(self, seconds: float) -> bool:
         refresh_needed = getattr(self._credentials, "refresh_needed", None)
@@ -85,7 +83,7 @@ class ChainCredentials:
     def _refreshing(self) -> asyncio.Task[Keys]:
         if self._refresh is None or self._refresh.done():
             self._refresh = asyncio.ensure_future(self._load_in_thread())
-            # A failure nobody waited for shows at the next call.
+            # If no call waits for a failure, the next call meets it.
             self._refresh.add_done_callback(lambda task: task.cancelled() or task.exception())
         return self._refresh
 
@@ -95,8 +93,8 @@ class ChainCredentials:
 
     def _load(self) -> Keys:
         if self._credentials is None:
-            if (told := _environment_keys()) is not None:
-                return told
+            if (keys := _environment_keys()) is not None:
+                return keys
             import botocore.session
 
             self._credentials = botocore.session.get_session().get_credentials()
@@ -107,10 +105,10 @@ class ChainCredentials:
 
 def _environment_keys() -> Keys | None:
     """
-    Keys in the environment that do not expire, such as a Lambda function's.
+    Read keys from the environment that do not expire, such as a Lambda function's.
 
-    They come first in botocore's chain too. Read here, because loading that takes a Lambda function
-    a fifth of its start.
+    They come first in botocore's chain too. To load that would take a fifth of a Lambda function's
+    start.
     """
     access_key = os.environ.get("AWS_ACCESS_KEY_ID")
     secret_key = os.environ.get("AWS_SECRET_ACCESS_KEY")
@@ -120,30 +118,28 @@ def _environment_keys() -> Keys | None:
 
 
 class Lent(Protocol):
-    """What a gateway has lent, as it stands now."""
+    """The credentials that a gateway lends: they change as it renews them."""
 
     @property
     def lent(self) -> Credentials | None:
-        """None: the host's own are to be used."""
+        """Return the newest credentials; None: use the host's own."""
 
     def expired(self) -> None:
-        """AWS says that they have expired."""
+        """Note that AWS refused the credentials because they have expired."""
 
 
 class LentCredentials:
-    """The keys that a gateway has lent, the newest ones; the host's own where it lends none."""
+    """A source of the newest keys that a gateway lends; of the host's own where it lends none."""
 
     def __init__(self, lent: Lent, own: CredentialSource | None = None) -> None:
         self._lent = lent
         self._own = own or ChainCredentials()
 
     async def frozen(self) -> tuple[str, str, str | None]:
-        """The current keys. Raises what `ChainCredentials` raises where none are lent."""
-        found = self._lent.lent
-        if found is None:
+        credentials = self._lent.lent
+        if credentials is None:
             return await self._own.frozen()
-        return found.access_key, found.secret_key, found.token
+        return credentials.access_key, credentials.secret_key, credentials.token
 
     def expired(self) -> None:
-        """Ask whoever they are from for others."""
         (self._own if self._lent.lent is None else self._lent).expired()

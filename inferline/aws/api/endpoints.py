@@ -1,4 +1,4 @@
-"""Where each AWS service is: at AWS itself, in any of its partitions, or at an emulator."""
+"""The addresses of AWS services: in any of AWS's partitions, or at an emulator."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ class Endpoints:
     def __init__(self, region: str, endpoint_url: str | None = None) -> None:
         self._region = region
         self._fixed = (endpoint_url or "").rstrip("/")
-        self._found: dict[str, str] = {}
+        self._services: dict[str, str] = {}
 
     def service(self, name: str) -> str:
-        """The address of a service's JSON protocol; for SQS it serves every queue."""
-        if name not in self._found:
-            self._found[name] = (self._fixed or f"https://{_hostname(name, self._region)}") + "/"
-        return self._found[name]
+        """Return the address of a service. That of SQS serves every queue."""
+        if name not in self._services:
+            self._services[name] = (self._fixed or f"https://{_hostname(name, self._region)}") + "/"
+        return self._services[name]
 
     def object(self, bucket: str, key: str) -> str:
         """
-        The address of an S3 object.
+        Return the address of an S3 object.
 
         At AWS a bucket is part of the host name, except one with a dot, which no certificate
         covers; elsewhere it is part of the path.
@@ -38,13 +38,13 @@ class Endpoints:
 
 
 def _hostname(service: str, region: str) -> str:
-    found = _resolver().construct_endpoint(service, region)
-    if found is None:
+    endpoint = _resolver().construct_endpoint(service, region)
+    if endpoint is None:
         return f"{service}.{region}.amazonaws.com"
-    return cast("str", found["hostname"])
+    return cast("str", endpoint["hostname"])
 
 
 @functools.cache
 def _resolver() -> Any:
-    """The partitions as botocore lists them; reading the list takes 25 ms."""
+    """Load botocore's list of partitions. That takes 25 ms, so it is kept."""
     return EndpointResolver(create_loader().load_data("endpoints"))

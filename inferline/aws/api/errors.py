@@ -1,19 +1,19 @@
-"""What AWS answers when it does not do what it was asked, in InferLine's words."""
+"""AWS's refusals as InferLine's own errors."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Awaitable
+from typing import Any, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from inferline.aws.api.client import AwsClient, Service
 from inferline.errors import InferLineError, Unavailable
+
+_Answer = TypeVar("_Answer")
 
 
 class ConditionFailed(InferLineError):
-    """A conditional write was refused; ``item`` is the row as it was, marshalled, empty if none."""
+    """A refused conditional write; ``item`` is the row as it was, typed, empty if none."""
 
     def __init__(self, item: dict[str, Any]) -> None:
         super().__init__()
@@ -21,39 +21,24 @@ class ConditionFailed(InferLineError):
 
 
 class TransactionRefused(InferLineError):
-    """A transaction was refused; ``reasons`` has a code and the row as it was for each part."""
+    """A refused transaction; ``reasons`` has a code and the row as it was for each of its parts."""
 
     def __init__(self, reasons: list[dict[str, Any]]) -> None:
         super().__init__()
-        self.reasons = [(one.get("Code", "None"), one.get("Item") or {}) for one in reasons]
+        self.reasons = [(part.get("Code", "None"), part.get("Item") or {}) for part in reasons]
 
 
-@contextmanager
-def translated(message: str | None = None) -> Iterator[None]:
+async def translated(answer: Awaitable[_Answer], message: str | None = None) -> _Answer:
     """
-    Raise ConditionFailed, TransactionRefused or Unavailable for what botocore raises inside.
+    Await a call of `AwsClient`, and raise InferLine's errors for botocore's.
 
-    The message of Unavailable goes to clients, so it holds no ARN and no table name; the cause has
-    them.
+    They are ConditionFailed, TransactionRefused, and Unavailable for everything else. The message
+    of Unavailable goes to clients, so it holds no ARN and no table name; its cause has them.
     """
     try:
-        yield
+        return await answer
     except (ClientError, BotoCoreError) as error:
         raise _translation(error, message) from error
-
-
-async def call(
-    client: AwsClient, service: Service, operation: str, request: Mapping[str, Any]
-) -> dict[str, Any]:
-    """
-    One call of a JSON API of AWS.
-
-    Raises ConditionFailed, TransactionRefused or Unavailable, nothing of botocore's.
-    """
-    try:
-        return await client.call(service, operation, request)
-    except (ClientError, BotoCoreError) as error:
-        raise _translation(error, None) from error
 
 
 def _translation(error: ClientError | BotoCoreError, message: str | None) -> InferLineError:

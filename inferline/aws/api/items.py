@@ -1,4 +1,4 @@
-"""DynamoDB's typed values to Python's and back, for the types that InferLine stores."""
+"""Conversion between DynamoDB's typed values and Python's, for the types that InferLine stores."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
 from typing import Any
 
-#: A value as DynamoDB's JSON has it: one pair of a type and what it holds, such as ``{"N": "5"}``.
+#: A typed value in DynamoDB's JSON: one pair of a type and a value, such as ``{"N": "5"}``.
 AttributeValue = dict[str, Any]
 
 
 def to_item(values: Mapping[str, Any]) -> dict[str, AttributeValue]:
     """
-    An item, a key or a set of expression values, as DynamoDB takes it.
+    Convert an item, a key or the values of an expression to typed values.
 
-    Takes str, int, bool, None, bytes and lists and dicts of them, subclasses such as StrEnum
-    included. Raises TypeError for anything else: a float would come back as something else.
+    They may be str, int, bool, None, bytes, and lists and dicts of them, subclasses such as StrEnum
+    included. Raises TypeError for anything else: a float would come back as another type.
     """
     item = {}
     for name, value in values.items():
-        # Nearly all are of two kinds: for these, no call.
+        # Nearly all are str or int: convert them without a call.
         kind = type(value)
         if kind is str:
             item[name] = {"S": value}
@@ -31,7 +31,7 @@ def to_item(values: Mapping[str, Any]) -> dict[str, AttributeValue]:
 
 
 def from_item(item: Mapping[str, AttributeValue]) -> dict[str, Any]:
-    """The values of an item that `to_item` made. Raises TypeError for types it never makes."""
+    """Convert an item back that `to_item` made. Raises TypeError for types that it never makes."""
     values: dict[str, Any] = {}
     for name, value in item.items():
         if "S" in value:
@@ -44,13 +44,13 @@ def from_item(item: Mapping[str, AttributeValue]) -> dict[str, Any]:
 
 
 def to_value(value: Any) -> AttributeValue:
-    """One value, as `to_item` writes it."""
+    """Convert one value to a typed value."""
     writer = _WRITERS.get(type(value)) or _inherited(value)
     return writer(value)
 
 
 def from_value(value: AttributeValue) -> Any:
-    """One value, as `from_item` reads it."""
+    """Convert one typed value back."""
     ((kind, held),) = value.items()
     reader = _READERS.get(kind)
     if reader is None:

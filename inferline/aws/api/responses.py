@@ -1,4 +1,4 @@
-"""What AWS said, or why it said nothing, as botocore's exceptions."""
+"""Conversion of AWS's error responses, and of failed connections, to botocore's exceptions."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ class AwsResponse:
 
 def client_error(answer: AwsResponse, operation: str, retries: int) -> ClientError:
     """
-    The error that an answer of status 300 and above stands for.
+    Return the error of a response with status 300 or above.
 
     ``response["Error"]["Code"]`` is the bare name, such as ``ConditionalCheckFailedException``.
-    What else the body has, such as ``Item`` and ``CancellationReasons``, stays beside ``Error``.
+    Other fields of the body, such as ``Item`` and ``CancellationReasons``, stay beside ``Error``.
     """
     details = _json_error(answer.body) or _xml_error(answer.body)
     code = details.pop("__type", None) or answer.headers.get("x-amzn-errortype")
@@ -71,7 +71,7 @@ def client_error(answer: AwsResponse, operation: str, retries: int) -> ClientErr
 
 
 def transport_error(error: HttpError, url: str) -> BotoCoreError:
-    """The botocore exception for a call that got no answer."""
+    """Return botocore's exception for a call that got no response."""
     match error:
         case ConnectTimeout():
             return ConnectTimeoutError(endpoint_url=url, error=error)
@@ -91,24 +91,26 @@ def transport_error(error: HttpError, url: str) -> BotoCoreError:
 
 def _json_error(body: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(body)
+        document = json.loads(body)
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return document if isinstance(document, dict) else {}
 
 
 def xml_texts(body: bytes) -> dict[str, str]:
-    """The text of each element that holds nothing else, by its name; empty for what is no XML."""
+    """Return the texts of an XML document's leaves by their names; empty for anything else."""
     try:
         root = ElementTree.fromstring(body)  # noqa: S314  # no parser here loads external entities
     except ElementTree.ParseError:
         return {}
-    return {one.tag.rpartition("}")[2]: one.text or "" for one in root.iter() if not len(one)}
+    return {
+        element.tag.rpartition("}")[2]: element.text or ""
+        for element in root.iter()
+        if not len(element)
+    }
 
 
 def _xml_error(body: bytes) -> dict[str, Any]:
-    """
-    S3's `<Error><Code>..</Code><Message>..</Message>..</Error>`, or STS's, where that lies deeper.
-    """
-    found: dict[str, Any] = {**xml_texts(body)}
-    return {"__type": found.pop("Code", None), **found}
+    """Read S3's `<Error><Code>..</Code><Message>..</Message>..</Error>`; STS nests it deeper."""
+    texts: dict[str, Any] = {**xml_texts(body)}
+    return {"__type": texts.pop("Code", None), **texts}

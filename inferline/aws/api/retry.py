@@ -1,4 +1,4 @@
-"""Which failed calls are worth another try, and when: standard mode, as botocore has it."""
+"""Retries of failed calls: the standard mode of botocore."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from botocore.retries.standard import (
 )
 
 _DELAY_SECONDS_MAX: Final = 20.0
-#: Before the first retry, at most; a lost connection is worth a look at once, a throttled call is
-#: not. These are standard mode's figures as revised in 2026, which botocore keeps behind a switch.
+#: The longest pause before the first retry: after a lost connection short, after a throttled call
+#: long. These are standard mode's figures as revised in 2026, which botocore keeps behind a switch.
 _TRANSIENT_SECONDS: Final = 0.05
 _THROTTLED_SECONDS: Final = 1.0
 
@@ -28,7 +28,7 @@ class Retries:
     """
     The retries of one service.
 
-    They draw on a budget that only successes refill, so that an outage does not meet a storm.
+    They draw on a budget that only successes refill, so that an outage causes no retry storm.
     """
 
     def __init__(self, max_attempts: int, jitter: Callable[[], float] = random.random) -> None:
@@ -42,9 +42,9 @@ class Retries:
         self, error: ClientError | BotoCoreError, attempt: int, spent: dict[str, Any]
     ) -> float | None:
         """
-        Seconds until the next attempt, or None when ``error`` is final.
+        Return the seconds until the next attempt, or None when ``error`` is final.
 
-        ``attempt`` counts from 1; ``spent`` is one dict per call, where the budget's loan is noted.
+        ``attempt`` counts from 1; ``spent`` is a dict of the call's own that notes its retries.
         """
         context = _context(error, attempt, spent)
         throttled = self._throttled.is_retryable(context)
@@ -58,7 +58,7 @@ class Retries:
         return self._jitter() * min(_DELAY_SECONDS_MAX, first * 2.0 ** (attempt - 1))
 
     def succeeded(self, spent: dict[str, Any]) -> None:
-        """Give back to the budget what the call's retries took from it."""
+        """Return to the budget what the call's retries took from it."""
         self._quota.release_retry_quota(spent, _SUCCESS)
 
 

@@ -1,8 +1,8 @@
 """
-Signatures by AWS's fourth version, dated by a clock of our choice.
+Signatures of version 4, dated by a clock of our choice.
 
-Those of S3 are botocore's. Every other call has one shape (POST, JSON, no query), for which
-botocore's way through all shapes took a sixth of the gateway's CPU; a test holds the two together.
+Calls of S3 are signed by botocore. Every other call has one shape (POST, JSON, no query), for which
+botocore's general code took a sixth of the gateway's CPU; a test compares both.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ _HOST: Final = "Host"
 
 
 class Call(Protocol):
-    """What is signed."""
+    """A call to sign."""
 
     @property
     def service(self) -> str:
-        """Its name in a signature."""
+        """Return the service's name in a signature."""
 
     @property
     def method(self) -> str:
-        """Of HTTP."""
+        """Return the HTTP method."""
 
     @property
     def url(self) -> str:
-        """Where it goes."""
+        """Return the address."""
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """Those that the signature covers, besides what it adds."""
+        """Return the headers that the signature covers, besides those that it adds."""
 
     @property
     def body(self) -> bytes:
-        """What is sent."""
+        """Return the body."""
 
 
 def signed(call: Call, region: str, keys: Keys, now_ms: int) -> dict[str, str]:
-    """The call's headers, and those that prove that it is ours."""
+    """Return the call's headers, with the signature."""
     timestamp = _timestamp(now_ms // 1000)
     if call.service == "s3":
         request = _ObjectRequest(call.method, call.url, dict(call.headers), call.body)
@@ -86,20 +86,20 @@ def _signed(call: Call, region: str, keys: Keys, timestamp: str) -> dict[str, st
 
 @lru_cache(maxsize=8)
 def _timestamp(seconds: int) -> str:
-    """A second since 1970 as signatures have it."""
+    """Format seconds since 1970 as signatures do."""
     return time.strftime(SIGV4_TIMESTAMP, time.gmtime(seconds))
 
 
 @lru_cache(maxsize=32)
 def _order(names: tuple[str, ...]) -> tuple[tuple[tuple[str, str], ...], str]:
-    """Headers and Host in a signature's order, in lower case and as given; and that as text."""
+    """Return the headers and Host in a signature's order: both spellings of each, and a text."""
     order = sorted((name.lower(), name) for name in (*names, _HOST))
     return tuple(order), ";".join(low for low, _ in order)
 
 
 @lru_cache(maxsize=8)
 def _mac(secret_key: str, date: str, region: str, service: str) -> hmac.HMAC:
-    """The code, of nothing yet, by the key of one day, one region and one service."""
+    """Begin a message authentication code with the key of one day, one region and one service."""
     key = f"AWS4{secret_key}".encode()
     for part in (date, region, service, "aws4_request"):
         key = hmac.digest(key, part.encode(), "sha256")
@@ -108,7 +108,7 @@ def _mac(secret_key: str, date: str, region: str, service: str) -> hmac.HMAC:
 
 @dataclass(slots=True)
 class _ObjectRequest:
-    """What is sent, under the names that botocore's signers read; lighter than its own class."""
+    """A request with the attributes that botocore's signers read; lighter than its own class."""
 
     method: str
     url: str

@@ -1,61 +1,57 @@
-"""Many rows of a table in as few calls as DynamoDB allows, until each of them is done."""
+"""Many rows of a table in as few calls as DynamoDB allows."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from inferline.aws.api.client import AwsClient
-from inferline.aws.api.errors import call
-from inferline.aws.dynamodb.task_rows import Item
+from inferline.aws.dynamodb.table import Item, Table
 from inferline.errors import Unavailable
 
 #: DynamoDB's limits on one call, items.
 WRITE_MAX: Final = 25
 READ_MAX: Final = 100
-#: How often what DynamoDB left undone of a batch is asked again, and the first pause, seconds.
+#: How often the items that DynamoDB left undone are sent again, and the first pause, seconds.
 BATCH_TRIES_MAX: Final = 6
 BATCH_PAUSE_SECONDS: Final = 0.05
 
 
 class Batches:
-    """Reads and writes of one table. Both raise Unavailable when it stays too busy."""
+    """Batched reads and writes of one table. Both raise Unavailable when it stays too busy."""
 
-    def __init__(self, client: AwsClient, table: str) -> None:
-        self._client = client
+    def __init__(self, table: Table) -> None:
         self._table = table
 
-    async def write(self, puts: list[Item]) -> None:
-        """Make all ``puts``, in any order."""
+    async def write(self, items: Sequence[Item]) -> None:
+        """Put all ``items``, in any order."""
+        puts = [{"PutRequest": {"Item": item}} for item in items]
         batches = [puts[i : i + WRITE_MAX] for i in range(0, len(puts), WRITE_MAX)]
         await asyncio.gather(*(self._write(batch) for batch in batches))
 
-    async def get(self, keys: list[Item], **projection: Any) -> list[Item]:
-        """The rows at ``keys`` that exist, marshalled, in any order."""
+    async def get(self, keys: list[Item], **options: Any) -> list[Item]:
+        """Read the rows at ``keys`` that exist, in any order; ``options`` are DynamoDB's."""
         batches = [keys[i : i + READ_MAX] for i in range(0, len(keys), READ_MAX)]
-        found = await asyncio.gather(*(self._get(batch, projection) for batch in batches))
-        return [item for items in found for item in items]
+        results = await asyncio.gather(*(self._get(batch, options) for batch in batches))
+        return [item for items in results for item in items]
 
     async def _write(self, puts: list[Item]) -> None:
-        for tried in range(BATCH_TRIES_MAX):
-            answer = await call(
-                self._client, "dynamodb", "BatchWriteItem", {"RequestItems": {self._table: puts}}
-            )
-            puts = answer.get("UnprocessedItems", {}).get(self._table, [])
+        name = self._table.name
+        for tries in range(BATCH_TRIES_MAX):
+            answer = await self._table.batch("BatchWriteItem", puts)
+            puts = answer.get("UnprocessedItems", {}).get(name, [])
             if not puts:
                 return
-            await asyncio.sleep(BATCH_PAUSE_SECONDS * 2**tried)
+            await asyncio.sleep(BATCH_PAUSE_SECONDS * 2**tries)
         raise Unavailable("The task table is too busy to take the answer.")
 
-    async def _get(self, keys: list[Item], projection: Mapping[str, Any]) -> list[Item]:
-        found: list[Item] = []
-        for tried in range(BATCH_TRIES_MAX):
-            request = {"RequestItems": {self._table: {"Keys": keys, **projection}}}
-            answer = await call(self._client, "dynamodb", "BatchGetItem", request)
-            found += answer.get("Responses", {}).get(self._table, [])
-            keys = answer.get("UnprocessedKeys", {}).get(self._table, {}).get("Keys", [])
+    async def _get(self, keys: list[Item], options: Mapping[str, Any]) -> list[Item]:
+        name, items = self._table.name, list[Item]()
+        for tries in range(BATCH_TRIES_MAX):
+            answer = await self._table.batch("BatchGetItem", {"Keys": keys, **options})
+            items += answer.get("Responses", {}).get(name, [])
+            keys = answer.get("UnprocessedKeys", {}).get(name, {}).get("Keys", [])
             if not keys:
-                return found
-            await asyncio.sleep(BATCH_PAUSE_SECONDS * 2**tried)
+                return items
+            await asyncio.sleep(BATCH_PAUSE_SECONDS * 2**tries)
         raise Unavailable("The task table is too busy to be read.")

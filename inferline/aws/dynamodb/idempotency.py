@@ -1,4 +1,4 @@
-"""Idempotency keys: a row beside the tasks says which task a key stands for."""
+"""Idempotency keys: a row beside the tasks binds a key to the task that it stands for."""
 
 from __future__ import annotations
 
@@ -6,93 +6,89 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any, Final
 
-from inferline.aws.api.client import AwsClient
-from inferline.aws.api.errors import TransactionRefused, call
-from inferline.aws.api.items import from_item, to_item
+from inferline.aws.api.errors import TransactionRefused
+from inferline.aws.api.items import from_item
 from inferline.aws.dynamodb.batches import Batches
+from inferline.aws.dynamodb.table import Item, Table, put_request
 from inferline.aws.dynamodb.task_rows import row_key
 from inferline.errors import Unavailable
-from inferline.tasks.store import Bound
+from inferline.tasks.store import Binding
 from inferline.tasks.task import Task, TaskRef
 
-#: The sort key of a binding. Its partition begins with the model, as every other of the table.
+#: The sort key of a binding. Its partition begins with the model, as all of this table do.
 KEY_KEY: Final = "KEY"
 BINDING_VERSION: Final = 1
-#: How often a transaction is tried that met another one, and the first pause, seconds.
+#: How often a transaction is tried that conflicts with another, and the first pause, seconds.
 TRIES_MAX: Final = 6
 PAUSE_SECONDS: Final = 0.05
 _REFUSED: Final = "ConditionalCheckFailed"
+#: A key is free when it is new, or bound to a task that gives way, or its time is over.
+_FREE: Final = "attribute_not_exists(pk) OR #task = :instead OR #ttl < :now"
 
 
 class Bindings:
     """The bindings in the table of tasks. Every method may raise Unavailable."""
 
-    def __init__(self, client: AwsClient, table: str) -> None:
-        self._client = client
+    def __init__(self, table: Table) -> None:
         self._table = table
-        self._batches = Batches(client, table)
+        self._batches = Batches(table)
 
-    async def get(self, slug: str, key: str) -> Bound | None:
-        """What ``key`` is bound to. DynamoDB deletes late what is over: it counts as gone."""
-        rows = await self._batches.get([_key(slug, key)], ConsistentRead=True)
-        found = [row for row in map(from_item, rows) if row["ttl"] >= self._now_s()]
-        return _bound(found[0]) if found else None
+    async def get(self, slug: str, key: str) -> Binding | None:
+        """Return what ``key`` is bound to. A row past its time counts as gone, deleted or not."""
+        items = await self._batches.get([_key(slug, key)], ConsistentRead=True)
+        rows = [row for row in map(from_item, items) if row["ttl"] >= self._now_s()]
+        return _bound(rows[0]) if rows else None
 
     async def put(
-        self, task: Task, row: Mapping[str, Any], key: str, bound: Bound, instead_of: str
-    ) -> Bound | None:
+        self, task: Task, row: Mapping[str, Any], key: str, bound: Binding, instead_of: str
+    ) -> Binding | None:
         """
         Put the ``row`` of a new ``task`` and the binding of ``key`` to it, in one transaction.
 
-        What the key is bound to when that is another task, but for ``instead_of``.
+        Return the key's binding if that is another task, unless it is ``instead_of``.
         """
-        binding = self._binding(task, key, bound, instead_of)
-        new = {
-            "TableName": self._table,
-            "Item": to_item(row),
-            "ConditionExpression": "attribute_not_exists(pk)",
-        }
-        transaction = {"TransactItems": [{"Put": binding}, {"Put": new}]}
-        for tried in range(TRIES_MAX):
+        puts = [
+            self._binding(task, key, bound, instead_of),
+            put_request(row, "attribute_not_exists(pk)"),
+        ]
+        for tries in range(TRIES_MAX):
             try:
-                await call(self._client, "dynamodb", "TransactWriteItems", transaction)
+                await self._table.transact(puts)
             except TransactionRefused as refused:
                 if _REFUSED in [code for code, _ in refused.reasons]:
-                    return _other(refused, task)
+                    return _other_binding(refused, task)
             else:
                 return None
-            await asyncio.sleep(PAUSE_SECONDS * 2**tried)
+            await asyncio.sleep(PAUSE_SECONDS * 2**tries)
         raise Unavailable("The task table is too busy to take the request.")
 
-    def _binding(self, task: Task, key: str, bound: Bound, instead_of: str) -> dict[str, Any]:
+    def _binding(self, task: Task, key: str, bound: Binding, instead_of: str) -> dict[str, Any]:
         row = {"v": BINDING_VERSION, "task": bound.task_id, "request": bound.request}
+        keys = {"pk": _ref(task.ref.slug, key).pk, "sk": KEY_KEY}
         # No id is a space, and not every emulator takes an empty text.
-        values = {":instead": instead_of or " ", ":now": self._now_s()}
-        return {
-            "TableName": self._table,
-            "Item": _key(task.ref.slug, key) | to_item({**row, "ttl": task.ttl}),
-            "ConditionExpression": "attribute_not_exists(pk) OR #task = :instead OR #ttl < :now",
-            "ExpressionAttributeNames": {"#task": "task", "#ttl": "ttl"},
-            "ExpressionAttributeValues": to_item(values),
-            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
-        }
+        values = {"instead": instead_of or " ", "now": self._now_s()}
+        return put_request({**keys, **row, "ttl": task.ttl}, _FREE, values, show_refused=True)
 
     def _now_s(self) -> int:
-        return self._client.now_ms() // 1000
+        return self._table.now_ms() // 1000
 
 
-def _other(refused: TransactionRefused, task: Task) -> Bound | None:
-    """What the key is bound to; None if that is this task: then an answer to us was lost."""
+def _other_binding(refused: TransactionRefused, task: Task) -> Binding | None:
+    """Return the key's binding; None if it is this task's own: then only an answer was lost."""
     code, item = refused.reasons[0]
     if code != _REFUSED:
         raise Unavailable(f"The task id {task.ref.id} is taken.")
-    found = _bound(from_item(item))
-    return None if found.task_id == task.ref.id else found
+    bound = _bound(from_item(item))
+    return None if bound.task_id == task.ref.id else bound
 
 
-def _bound(row: Mapping[str, Any]) -> Bound:
-    return Bound(row["task"], row["request"])
+def _bound(row: Mapping[str, Any]) -> Binding:
+    return Binding(row["task"], row["request"])
 
 
-def _key(slug: str, key: str) -> dict[str, Any]:
-    return row_key(TaskRef(slug, f"key#{key}"), KEY_KEY)
+def _ref(slug: str, key: str) -> TaskRef:
+    return TaskRef(slug, f"key#{key}")
+
+
+def _key(slug: str, key: str) -> Item:
+    return row_key(_ref(slug, key), KEY_KEY)

@@ -1,4 +1,4 @@
-"""Models and providers as the rows of the registry table: what stands in them, without keys."""
+"""Conversion of models and providers to rows of the registry table and back, without keys."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any, Final
 
 from inferline.fleet.registry import Model, Provider, ProviderPool, Serving, SpeedGroup, TaskSpeed
 
-#: How long the row of a provider that is gone stays at the most, seconds; a census removes it.
+#: How long the row of a provider that is gone is kept at most, seconds; aggregation deletes it.
 PROVIDER_SECONDS_KEPT: Final = 24 * 3600
 
-#: DynamoDB's numbers here are whole ones.
+#: Rows hold whole numbers.
 _MILLI: Final = 1000
 _MICRO: Final = 1_000_000
 
@@ -19,7 +19,7 @@ Item = Mapping[str, Any]
 
 
 def model_of(row: Item) -> Model:
-    """The model that a row tells of. Rows of an earlier release tell nothing of who serves it."""
+    """Read a model's row. Rows of an earlier release do not say who serves it."""
     return Model(
         id=row["id"],
         queues=row["queues"],
@@ -31,14 +31,14 @@ def model_of(row: Item) -> Model:
 
 
 def model_row(model: Model) -> dict[str, Any]:
-    """The row of a model, without who serves it."""
+    """Build a model's row, without its providers."""
     row = asdict(model)
     del row["serving"]
     return row
 
 
 def serving_row(serving: Serving) -> dict[str, Any]:
-    """Who serves a model, as one attribute of its row."""
+    """Build the attribute of a model's row that says who serves it."""
     return {
         "providers": serving.providers,
         "slots": serving.slots,
@@ -58,28 +58,28 @@ def serving_row(serving: Serving) -> dict[str, Any]:
     }
 
 
-def _serving_of(told: Item) -> Serving:
+def _serving_of(row: Item) -> Serving:
     return Serving(
-        providers=told["providers"],
-        slots=told["slots"],
-        service_seconds=told["service_ms"] / _MILLI,
+        providers=row["providers"],
+        slots=row["slots"],
+        service_seconds=row["service_ms"] / _MILLI,
         pools=tuple(
             ProviderPool(
                 pool["microtasks_per_second"] / _MICRO,
                 {mark: share / _MILLI for mark, share in pool["rivals"].items()},
             )
-            for pool in told["pools"]
+            for pool in row["pools"]
         ),
         paces=tuple(
             SpeedGroup(speed=_speed_of(pace), providers=pace["providers"], only=pace["only"])
-            for pace in told["paces"]
+            for pace in row["paces"]
         ),
-        seen_ms=told["seen_ms"],
+        seen_ms=row["seen_ms"],
     )
 
 
 def provider_row(provider: Provider) -> dict[str, Any]:
-    """The row of a provider."""
+    """Build a provider's row."""
     row = asdict(provider) | {
         "models": list(provider.models),
         "service_ms": int(provider.service_seconds * _MILLI),
@@ -92,7 +92,7 @@ def provider_row(provider: Provider) -> dict[str, Any]:
 
 
 def provider_of(row: Item) -> Provider:
-    """The provider that a row tells of. Those of an earlier release tell less."""
+    """Read a provider's row. Rows of an earlier release have fewer attributes."""
     return Provider(
         id=row["id"],
         models=tuple(row["models"]),
@@ -105,7 +105,7 @@ def provider_of(row: Item) -> Provider:
         reason=row.get("reason", ""),
         nonce=row.get("nonce", ""),
         twin_ms=row.get("twin_ms", 0),
-        speeds={name: _speed_of(told) for name, told in row.get("speeds", {}).items()},
+        speeds={name: _speed_of(speed) for name, speed in row.get("speeds", {}).items()},
         seen_ms=row["seen_ms"],
         quarantined_ms=row.get("quarantined_ms", 0),
         breach=row.get("breach", ""),

@@ -1,4 +1,4 @@
-"""A task and its chunks as the rows of the tasks table: their keys, and what stands in them."""
+"""Conversion of tasks and chunks to rows of the tasks table and back, and the rows' keys."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, Final
 from zlib import crc32
 
 from inferline.aws.api.items import from_item
+from inferline.aws.dynamodb.table import Item, key_of
 from inferline.errors import ProviderFault
 from inferline.streams.packing import PLAIN_BYTES_MAX, pack, unpack
 from inferline.tasks.store import TaskStatus, Wanted
@@ -23,62 +24,59 @@ from inferline.tasks.task import (
 from inferline.usage.usage import SLICE_MS
 from inferline.validation.output_rules import check_chunk, check_row
 
-#: The row's schema, so that a later release can tell.
+#: The version of the row's schema, for later releases.
 ROW_VERSION: Final = 1
 STATE_KEY: Final = "STATE"
-#: A row's attribute and an index on it, by deadline: only rows of live tasks have it.
+#: An attribute that only rows of live tasks have, and the index on it, by deadline.
 LIVE_KEY: Final = "live"
-#: A row's attribute and an index on it: only rows of tasks that have ended have it. It names a
-#: slice of time and a shard.
+#: An attribute that only rows of ended tasks have, a slice of time and a shard, and its index.
 ENDED_KEY: Final = "ended"
-#: What the index has of a row besides.
+#: The attributes of a row that this index has as well.
 ENDED_FIELDS: Final = (
     *("tenant", "key_id", "model", "owner", "state", "status", "usage", "attempt"),
     *("created_ms", "claimed_ms", "ended_ms"),
 )
-#: Into how many partitions of the index the tasks of a slice go: each takes a thousand a second.
+#: How many partitions the index has for each slice of time: each takes a thousand tasks a second.
 SHARDS: Final = 8
 
-#: What an attribute with bytes is called when they are packed.
+#: The attributes that hold packed bytes, by those that hold plain ones.
 _PACKED: Final = {"data": "packed", "tail": "packed_tail"}
 
 _ROW_FIELDS: Final = tuple(f.name for f in fields(Task) if f.name != "ref")
 
-Item = dict[str, Any]
-
-#: What comes of reading a row that nobody of ours wrote.
+#: What reading raises for a row that a hostile provider wrote.
 _UNREADABLE: Final = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
 def row_key(ref: TaskRef, sk: str) -> Item:
-    """The key of one of a task's rows, marshalled."""
-    return {"pk": {"S": ref.pk}, "sk": {"S": sk}}
+    """Return the key of one of a task's rows, with typed values."""
+    return key_of(ref.pk, sk)
 
 
 def chunk_key(attempt: int, seq: int) -> str:
-    """The sort key of a chunk. It sorts before the STATE row's."""
+    """Return the sort key of a chunk. It sorts before the STATE row's."""
     return f"A{attempt:03}#{seq:06}"
 
 
-def ending(ref: TaskRef, now_ms: int) -> dict[str, Any]:
-    """What the row of a task that ends now gets besides: by it the usage ledger finds the task."""
+def end_attributes(ref: TaskRef, now_ms: int) -> dict[str, Any]:
+    """Build the attributes of a task that ends now: the usage ledger finds the task by them."""
     shard = crc32(ref.id.encode()) % SHARDS
     return {"ended_ms": now_ms, ENDED_KEY: ended_key(now_ms // SLICE_MS, shard)}
 
 
 def ended_key(number: int, shard: int) -> str:
-    """The key, in the index, of a shard of the tasks that ended in a slice of time."""
+    """Return the index's key of one shard of the tasks that ended in a slice of time."""
     return f"{number}#{shard}"
 
 
 def wanted_keys(want: Wanted) -> list[str]:
-    """The sort keys of all that a reader asks for."""
+    """Return the sort keys of all rows that a reader wants."""
     seqs = range(want.seq, want.seq + want.count)
     return [STATE_KEY, *(chunk_key(want.attempt, seq) for seq in seqs)]
 
 
 def new_row(task: Task, token: str) -> dict[str, Any]:
-    """The STATE row of a live task, with the token of the write that makes it."""
+    """Build the STATE row of a new task, with the token of the write that makes it."""
     row = {name: getattr(task, name) for name in _ROW_FIELDS}
     row |= {"pk": task.ref.pk, "sk": STATE_KEY, "v": ROW_VERSION, "token": token}
     row[LIVE_KEY] = task.ref.slug
@@ -86,7 +84,7 @@ def new_row(task: Task, token: str) -> dict[str, Any]:
 
 
 def read_task(item: Item) -> Task:
-    """The task that a STATE row tells of. Raises ProviderFault where it is none."""
+    """Read the task of a STATE row. Raises ProviderFault for a row that is none."""
     try:
         task = _task_of(from_item(item))
     except _UNREADABLE as error:
@@ -96,7 +94,7 @@ def read_task(item: Item) -> Task:
 
 
 def read_chunk(ref: TaskRef, attempt: int, seq: int, item: Item) -> Chunk:
-    """The chunk that a row holds. Raises ProviderFault where it is none."""
+    """Read the chunk of a row. Raises ProviderFault for a row that is none."""
     try:
         chunk = _chunk_of(ref, attempt, seq, from_item(item))
     except _UNREADABLE as error:
@@ -105,10 +103,8 @@ def read_chunk(ref: TaskRef, attempt: int, seq: int, item: Item) -> Chunk:
     return chunk
 
 
-def read_standing(item: Item, now_s: float) -> TaskStatus | None:
-    """
-    How the task of a STATE row stands, of which no more is needed; None where it is none, or over.
-    """
+def read_status(item: Item, now_s: float) -> TaskStatus | None:
+    """Read only the status of a STATE row; None for a row that is none, or past its time."""
     try:
         row = from_item(item)
         if row["ttl"] <= now_s:
@@ -127,16 +123,14 @@ def _task_of(row: Mapping[str, Any]) -> Task:
 
 
 def answer_bytes(name: str, data: bytes, *, packs: bool) -> dict[str, bytes]:
-    """
-    Some of an answer as an attribute of that name; if it ``packs``, packed where that pays.
-    """
+    """Build an attribute with bytes of an answer, packed if ``packs`` is set and it saves space."""
     if not packs or len(data) <= PLAIN_BYTES_MAX:
         return {name: data}
     return {_PACKED[name]: pack(data)}
 
 
 def chunk_row(chunk: Chunk, *, packs: bool) -> dict[str, Any]:
-    """The row of a chunk."""
+    """Build a chunk's row."""
     row: dict[str, Any] = {
         "pk": chunk.ref.pk,
         "sk": chunk_key(chunk.attempt, chunk.seq),
@@ -163,7 +157,7 @@ def _chunk_of(ref: TaskRef, attempt: int, seq: int, row: Mapping[str, Any]) -> C
 
 
 def _unpacked(packed: bytes, bytes_max: int) -> bytes:
-    """What was packed. Raises ValueError where nothing was, or too much."""
+    """Unpack bytes. Raises ValueError if they are no packed ones, or too many."""
     data = unpack(packed, bytes_max)
     if not data:
         raise ValueError("not packed, or too large")

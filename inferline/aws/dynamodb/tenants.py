@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from inferline.accounts.limits import Limits
 from inferline.accounts.tenants import Tenant
 from inferline.aws.api.client import AwsClient
-from inferline.aws.api.errors import call
-from inferline.aws.api.items import from_item, to_item
-from inferline.aws.dynamodb.registry import rows
+from inferline.aws.api.items import from_item
+from inferline.aws.dynamodb.table import Table, key_of
 
 TENANTS: Final = "TENANT"
 
@@ -18,37 +18,23 @@ class DynamoTenants:
     """`TenantStore` on the registry table."""
 
     def __init__(self, client: AwsClient, table: str) -> None:
-        self._client = client
-        self._table = table
+        self._table = Table(client, table)
 
     async def put_tenant(self, tenant: Tenant) -> None:
-        """Keep a tenant's limits; see `TenantStore`."""
         row = {"id": tenant.id, "models": list(tenant.models), "limits": tenant.limits.told()}
         if tenant.providers is not None:
             row["providers"] = list(tenant.providers)
-        await self._call("PutItem", Item=_key_of(tenant.id) | to_item(row))
+        await self._table.put({"pk": TENANTS, "sk": tenant.id, **row})
 
     async def tenant(self, tenant_id: str) -> Tenant:
-        """A tenant's limits; see `TenantStore`."""
-        answer = await self._call("GetItem", Key=_key_of(tenant_id), ConsistentRead=True)
-        item = answer.get("Item")
+        item = await self._table.get(key_of(TENANTS, tenant_id))
         return _tenant(from_item(item)) if item else Tenant(id=tenant_id)
 
     async def tenants(self) -> list[Tenant]:
-        """Those of which something is kept; see `TenantStore`."""
-        found = await rows(self._client, self._table, TENANTS, consistent=False)
-        return [_tenant(row) for row in found]
-
-    async def _call(self, operation: str, **arguments: Any) -> dict[str, Any]:
-        request = {"TableName": self._table, **arguments}
-        return await call(self._client, "dynamodb", operation, request)
+        return [_tenant(row) for row in await self._table.rows(TENANTS)]
 
 
-def _key_of(tenant_id: str) -> dict[str, Any]:
-    return to_item({"pk": TENANTS, "sk": tenant_id})
-
-
-def _tenant(row: dict[str, Any]) -> Tenant:
+def _tenant(row: Mapping[str, Any]) -> Tenant:
     providers = row.get("providers")
     return Tenant(
         id=row["id"],

@@ -64,7 +64,7 @@ class Answer(Response):
     The response to a submitted task.
 
     Nothing is sent before the first bytes of the answer are there, so that whatever goes wrong
-    until then is a real HTTP error; a stream's status line waits `head_seconds_max` at the most.
+    until then is a real HTTP error; a stream's status line waits at most `first_byte_wait_seconds`.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Answer(Response):
         self._contract = Contract(line.settings, task)
         self._attendance = ReaderLease(line, task.reader, lambda: self._reader.task or self._task)
         self._pace = PollBackoff(line.settings, streamed=streamed)
-        asked = line.settings.answer_model == "asked"
+        asked = line.settings.response_model == "requested"
         self._naming = Naming(task.model) if asked else None
         self._smoother = Smoother(line.settings.smooth_seconds)
         self._started = False
@@ -309,10 +309,12 @@ class Answer(Response):
         """Send what means nothing, so that nobody on the way cuts off a silent answer."""
         settings = self._line.settings
         if self._streamed:
-            start, every = settings.head_seconds_max, settings.ping_seconds
+            start, every = settings.first_byte_wait_seconds, settings.ping_seconds
             kind, nothing = f"{EVENT_STREAM}; charset=utf-8", PING
         else:
-            start = every = inf if may_be_media(self._task.path) else settings.blank_seconds
+            start = every = (
+                inf if may_be_media(self._task.path) else settings.keepalive_after_seconds
+            )
             kind, nothing = "application/json", BLANK
         if not self._started and now - self._begun > start:
             await self._start(send, AnswerHead(200, kind, "", 0))

@@ -165,7 +165,7 @@ async def _result(line: Line, task: Task) -> Any:
         contract.count(taken, line.store.now_ms())
         if reader.ended:
             body = b"".join(pieces)
-            asked = line.settings.answer_model == "asked"
+            asked = line.settings.response_model == "requested"
             return _document(Naming(task.model).whole(body) if asked else body)
     raise Unavailable
 

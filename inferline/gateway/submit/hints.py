@@ -49,9 +49,9 @@ class Patience:
         total, read = _seconds(headers, TOTAL_TIMEOUT), _seconds(headers, READ_TIMEOUT)
         shortest = min(total, read)
         if streamed:
-            waits = shortest < settings.head_seconds_max
+            waits = shortest < settings.first_byte_wait_seconds
             return cls(first_seconds=shortest + MARGIN_SECONDS if waits else inf)
-        if read >= settings.blank_seconds:
+        if read >= settings.keepalive_after_seconds:
             shortest = total
         return cls(shortest + MARGIN_SECONDS)
 

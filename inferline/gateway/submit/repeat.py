@@ -16,7 +16,7 @@ from typing import Final
 
 from inferline.errors import GatewayStopping, IdempotencyKeyReused, TaskCancelled, Unavailable
 from inferline.gateway.submit.submission import Line
-from inferline.tasks.store import Bound, Wanted
+from inferline.tasks.store import Binding, Wanted
 from inferline.tasks.task import LIVE, State, Task, TaskRef
 from inferline.validation.forwarding import CONTENT_TYPE
 from inferline.validation.multipart import rebound
@@ -117,7 +117,7 @@ def _body_of(earlier: Task, task: Task, body: bytes) -> bytes:
     return rebound(body, has, had) if has and had and has != had else body
 
 
-async def _bound_to(line: Line, task: Task, bound: Bound, request: str) -> Task | None:
+async def _bound_to(line: Line, task: Task, bound: Binding, request: str) -> Task | None:
     """The task that is bound, None when it came to nothing. Raises IdempotencyKeyReused."""
     if bound.request != request:
         raise IdempotencyKeyReused

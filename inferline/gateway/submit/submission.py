@@ -23,7 +23,7 @@ from inferline.gateway.submit.admission import Admission
 from inferline.settings import Settings
 from inferline.tasks.bodies import BodyStore, body_key
 from inferline.tasks.queue import Message, TaskQueue
-from inferline.tasks.store import Bound, TaskStore
+from inferline.tasks.store import Binding, TaskStore
 from inferline.tasks.task import Task, TaskRef, Tier
 from inferline.telemetry.trace import NO_TRACER, Tracer
 from inferline.usage.ledger import NO_LEDGER, Ledger
@@ -128,7 +128,7 @@ class Line:
         instead_of: str,
         *,
         tenant_open: int = 0,
-    ) -> Bound | None:
+    ) -> Binding | None:
         """The same, unless ``key`` is bound to another task but ``instead_of``; then what to."""
         queue, message = await self._admitted(task, body, tenant_open)
         bound = await self.store.submit_once(task, key, request, instead_of)

@@ -7,7 +7,6 @@ import json
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final, Self
-from urllib.parse import urlsplit
 
 from inferline.fleet.enrolment import OfferedModel
 from inferline.http.connections import Connections
@@ -44,20 +43,6 @@ _REFUSED: Final = frozenset({401, 403, 408, 429})
 _GONE: Final = frozenset({502, 503, 504})
 #: Every LLM server has one of these routes.
 _INFERENCE: Final = ("/chat/completions", "/completions", "/embeddings")
-
-
-def root_of(url: str) -> str:
-    """
-    Return the address of an OpenAI-compatible server without its `/v1`.
-
-    Raises ValueError if it is not one.
-    """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{url!r} is not an address: it must begin with http:// or https://")
-    if parts.query or parts.fragment or "@" in parts.netloc:
-        raise ValueError("an address can't have a user, a query or a fragment; keys have own flags")
-    return url.rstrip("/").removesuffix("/v1").rstrip("/")
 
 
 class _Absent(BadAnswer):

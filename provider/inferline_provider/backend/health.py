@@ -13,7 +13,7 @@ from inferline_provider.backend.capacity import UNKNOWN, Room
 from inferline_provider.backend.client import BackendClient
 from inferline_provider.backend.offer import by_hand, offered
 from inferline_provider.faults import Fault, HealthCheckFailed, KeyRefused, Unlisted, Unreachable
-from inferline_provider.settings import Settings
+from inferline_provider.settings import ProviderSettings
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ UNWANTED: Final = "Its LLM server has none of the wanted models."
 class BackendHealth:
     """The health, models and capacity of the backend. `on_change` is called when one changes."""
 
-    def __init__(self, backend: BackendClient, settings: Settings, clock: Clock) -> None:
+    def __init__(self, backend: BackendClient, settings: ProviderSettings, clock: Clock) -> None:
         self._backend = backend
         self._settings = settings
         self._clock = clock

@@ -85,14 +85,14 @@ async def delivered(store: TaskStore, task: Task) -> Delivered | None:
     It is read from the store alone, so that it is right whichever process has died. Raises
     CannotContinue when it is not the text of one answer, and Unavailable.
     """
-    newest = await store.begun(task.ref, task.attempt)
+    newest = await store.last_attempt_with_chunks(task.ref, task.attempt)
     if not newest:
         return None
-    chunks = await store.written(task.ref, newest)
+    chunks = await store.attempt_chunks(task.ref, newest)
     head = chunks[0].head
     if head is None or not head.content_type.startswith("text/event-stream"):
         return None  # Pieces of an answer that clients get whole: nobody has seen them.
-    earlier = [await store.written(task.ref, attempt) for attempt, _ in head.after]
+    earlier = [await store.attempt_chunks(task.ref, attempt) for attempt, _ in head.after]
     pieces = [
         chunk
         for (_, count), written in zip(head.after, earlier, strict=True)

@@ -199,7 +199,7 @@ class Attempt:
     async def _write_end(self, end: _End) -> None:
         store, queue = self._context.store, self._context.queue
         if isinstance(end, HandBack):
-            await store.hand_back(self.task, spared=not end.counts, unfit=end.unfit)
+            await store.hand_back(self.task, counts=end.counts, unfit=end.unfit)
             self._ending = "handed_back"
             return await queue.change_visibility([self.delivery], end.delay_seconds)
         if end is None:
@@ -215,7 +215,7 @@ class Attempt:
         """Leave a task alone that is not ours; delete only the message of an ended one."""
         ref = self.task.ref
         try:
-            status = (await self._context.store.states([ref])).get(ref)
+            status = (await self._context.store.statuses([ref])).get(ref)
             if status is not None and status.state.terminal:
                 await self._context.queue.delete([self.delivery])
         except Unavailable:

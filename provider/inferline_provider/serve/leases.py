@@ -60,14 +60,14 @@ class Leases:
         queue: TaskQueue,
         clock: Clock,
         lease_seconds: float,
-        orphan_seconds: float,
+        unread_task_seconds: float,
         cancel_seconds: float,
     ) -> None:
         self._store = store
         self._queue = queue
         self._clock = clock
         self._lease_seconds = lease_seconds
-        self._orphan_seconds = orphan_seconds
+        self._unread_task_seconds = unread_task_seconds
         self._cancel_seconds = cancel_seconds
         self._held: set[Held] = set()
         self._tried_at: dict[Held, float] = {}
@@ -124,11 +124,11 @@ class Leases:
         if not attempts:
             return
         try:
-            states = await self._store.states([held.task.ref for held in attempts])
+            states = await self._store.statuses([held.task.ref for held in attempts])
         except Unavailable:
             return  # A cancel then shows later, or when the lease can't be renewed.
         unread = []
-        before_ms = self._store.now_ms() - round(self._orphan_seconds * 1000)
+        before_ms = self._store.now_ms() - round(self._unread_task_seconds * 1000)
         for held in attempts:
             status = states.get(held.task.ref, TaskStatus(State.QUEUED, 0, 0))
             # The read may be older than our claim. Attempts only grow, and an end is for good.

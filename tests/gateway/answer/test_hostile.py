@@ -326,7 +326,7 @@ async def test_a_provider_is_refused_after_so_many_breaches(scene: Scene) -> Non
 
 async def test_an_answer_names_the_model_that_was_asked_for_if_an_operator_wants_it() -> None:
     async with (
-        running_gateway(answer_model="asked") as gateway,
+        running_gateway(response_model="requested") as gateway,
         httpx.AsyncClient(base_url=gateway.url, timeout=SECONDS) as client,
     ):
         await gateway.know()

@@ -187,7 +187,7 @@ class TestStreams:
             await reading
 
     async def test_a_refusal_after_the_stream_was_kept_open_is_an_error_event(self) -> None:
-        async with running_gateway(head_seconds_max=0.05) as gateway, sdk_of(gateway) as sdk:
+        async with running_gateway(first_byte_wait_seconds=0.05) as gateway, sdk_of(gateway) as sdk:
             await gateway.know()
             reading = asyncio.create_task(read(sdk))
             taken = await gateway.take()

@@ -19,10 +19,13 @@ from inferline.gateway.polling import SharedPoller
 from inferline.gateway.routes.access import OpenAccess
 from inferline.gateway.routes.control import Office
 from inferline.gateway.submit.submission import Line
+from inferline.memory.bodies import MemoryBodies
 from inferline.memory.keys import MemoryKeys
+from inferline.memory.minutes import MemoryMinutes
+from inferline.memory.queue import MemoryQueue
 from inferline.memory.rate_counters import MemoryMeters
 from inferline.memory.registry import MemoryRegistry
-from inferline.memory.tasks import MemoryBodies, MemoryMinutes, MemoryQueue, MemoryStore
+from inferline.memory.tasks import MemoryStore
 from inferline.memory.tenants import MemoryTenants
 from inferline.memory.usage import MemoryUsage
 from inferline.settings import Settings

@@ -173,7 +173,7 @@ async def test_a_lost_provider_does_not_show_before_the_first_byte(
     asked = asyncio.create_task(client.post(PATH, json=ASKED))
     first = await gateway.take()
     await first.write(b"half an ans")
-    await gateway.store.hand_back(first.task, spared=False)
+    await gateway.store.hand_back(first.task, counts=True)
     await gateway.queue.change_visibility([first.delivery], 0)
     second = await gateway.take()
     await second.finish(tail=b'{"whole":1}')
@@ -191,7 +191,7 @@ async def test_a_stream_whose_provider_is_lost_ends_with_an_error_and_never_mixe
         first = await gateway.take()
         await first.write(b"data: one\n\n")
         await asyncio.sleep(0.3)
-        await gateway.store.hand_back(first.task, spared=False)
+        await gateway.store.hand_back(first.task, counts=True)
         await gateway.queue.change_visibility([first.delivery], 0)
         second = await gateway.take()
         await second.write(b"data: two\n\n")
@@ -350,7 +350,7 @@ async def test_a_queue_that_is_too_slow_for_the_deadline_refuses_too() -> None:
 
 
 async def test_a_silent_stream_is_opened_and_kept_open_by_comments() -> None:
-    async with running_gateway(head_seconds_max=0.1, ping_seconds=0.1) as gateway:
+    async with running_gateway(first_byte_wait_seconds=0.1, ping_seconds=0.1) as gateway:
         await gateway.know()
         async with httpx.AsyncClient(base_url=gateway.url) as client:
             asked = asyncio.create_task(client.post(PATH, json={**ASKED, "stream": True}))
@@ -367,7 +367,7 @@ async def test_a_silent_stream_is_opened_and_kept_open_by_comments() -> None:
 
 async def test_a_refusal_after_the_status_line_went_out_is_an_event_of_the_stream() -> None:
     async with (
-        running_gateway(head_seconds_max=0.1) as gateway,
+        running_gateway(first_byte_wait_seconds=0.1) as gateway,
         httpx.AsyncClient(base_url=gateway.url) as client,
     ):
         await gateway.know()
@@ -394,7 +394,7 @@ async def test_a_broken_stream_ends_with_an_event_that_its_clients_read(
     path: str, name: str, kind: str, begun: bool
 ) -> None:
     async with (
-        running_gateway(head_seconds_max=0.1) as gateway,
+        running_gateway(first_byte_wait_seconds=0.1) as gateway,
         httpx.AsyncClient(base_url=gateway.url) as client,
     ):
         await gateway.know()
@@ -449,7 +449,7 @@ async def test_many_waiting_requests_share_their_reads(
 
 
 async def test_an_answer_that_takes_long_is_kept_open_with_blanks_before_it() -> None:
-    async with running_gateway(blank_seconds=0.1) as gateway:
+    async with running_gateway(keepalive_after_seconds=0.1) as gateway:
         await gateway.know()
         async with (
             httpx.AsyncClient(base_url=gateway.url, timeout=20) as client,
@@ -468,7 +468,7 @@ async def test_an_answer_that_takes_long_is_kept_open_with_blanks_before_it() ->
 
 @pytest.mark.parametrize("outcome", [{"status": 400}, {"error": {"message": "no", "status": 502}}])
 async def test_an_answer_kept_open_that_fails_is_broken_off(outcome: dict[str, object]) -> None:
-    async with running_gateway(blank_seconds=0.05) as gateway:
+    async with running_gateway(keepalive_after_seconds=0.05) as gateway:
         await gateway.know()
         async with (
             httpx.AsyncClient(base_url=gateway.url, timeout=20) as client,

@@ -15,7 +15,7 @@ from inferline.accounts.keys import new_key
 from inferline.commands import status
 from inferline.gateway.routes.overview import LATE_MINUTES, LastHour
 from inferline.maintenance.live_tasks import EACH_MAX
-from inferline.memory.tasks import MemoryMinutes
+from inferline.memory.minutes import MemoryMinutes
 from inferline.usage.ledger import Entry
 from inferline.usage.minutes import MINUTE_MS, Minute, MinuteMetrics
 from tests.support.gateway import MODEL, Gateway, running_gateway

@@ -116,7 +116,7 @@ async def test_speech_as_events_is_a_stream(gateway: Gateway, client: httpx.Asyn
 
 
 async def test_a_stream_that_becomes_a_sound_too_late_ends_with_an_error() -> None:
-    async with running_gateway(head_seconds_max=0.1) as gateway:
+    async with running_gateway(first_byte_wait_seconds=0.1) as gateway:
         await gateway.know()
         async with httpx.AsyncClient(base_url=gateway.url) as client:
             asked = {**ASKED, "stream_format": "sse"}
@@ -132,7 +132,7 @@ async def test_a_stream_that_becomes_a_sound_too_late_ends_with_an_error() -> No
 
 
 async def test_no_blanks_come_before_a_sound() -> None:
-    async with running_gateway(blank_seconds=0.1) as gateway:
+    async with running_gateway(keepalive_after_seconds=0.1) as gateway:
         await gateway.know()
         async with httpx.AsyncClient(base_url=gateway.url) as client:
             asking = asyncio.create_task(client.post(SPEECH, json=ASKED))

@@ -14,8 +14,8 @@ from inferline.fleet.registry import Model, Provider
 from inferline.gateway.catalogue import DEPTH_SECONDS, Catalogue
 from inferline.gateway.submit.active_tenants import AWAY_SECONDS
 from inferline.gateway.submit.admission import Admission
+from inferline.memory.queue import MemoryQueue
 from inferline.memory.registry import MemoryRegistry
-from inferline.memory.tasks import MemoryQueue
 from inferline.names import dedicated_name
 from inferline.settings import Settings
 from inferline.tasks.queue import Depth

@@ -11,7 +11,7 @@ from inferline.errors import InvalidRequest
 from inferline.gateway.submit.hints import MARGIN_SECONDS, Patience, idempotency_key, is_retry
 from inferline.settings import Settings
 
-SETTINGS = Settings(head_seconds_max=20.0, blank_seconds=240.0)
+SETTINGS = Settings(first_byte_wait_seconds=20.0, keepalive_after_seconds=240.0)
 
 
 def patience(streamed: bool = False, **told: str) -> Patience:

@@ -25,7 +25,7 @@ Seen = dict[str, Any]
 
 
 def get_weather(city: str) -> str:
-    """The weather in a city."""
+    """Return the weather in a city."""
     return f"{PROOF} in {city}"
 
 

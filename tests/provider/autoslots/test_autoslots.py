@@ -48,13 +48,15 @@ def test_the_gateway_hears_of_many_more_or_fewer_slots_at_once() -> None:
     ]
     assert 5 <= len(leaps)
     for moment, slots in leaps:
-        assert slots in [told.slots for at, told in line.door.told if 0 <= at - moment + 0.1 < 1]
+        assert slots in [
+            enrolment.slots for at, enrolment in line.door.enrolments if 0 <= at - moment + 0.1 < 1
+        ]
 
 
 def test_trials_nearby_are_told_with_the_next_heartbeat() -> None:
     line = provided(300)
 
     trials = [slots for at, slots in line.limits if at > 150]
-    heartbeats = [at for at, _ in line.door.told if at > 150]
+    heartbeats = [at for at, _ in line.door.enrolments if at > 150]
     assert 4 <= len(trials)
     assert 150 / 12 < len(heartbeats) < 150 / 8

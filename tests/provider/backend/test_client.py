@@ -11,6 +11,7 @@ from aiohttp import web
 from inferline.fleet.enrolment import OfferedModel
 from inferline_provider.backend import client, trials
 from inferline_provider.faults import BadAnswer, Fault, KeyRefused, Unlisted, Unreachable
+from inferline_provider.settings import root_of
 from tests.support.backend import Backend, serving
 
 VLLM = """\
@@ -320,7 +321,7 @@ async def test_the_scripted_backend_tells_of_itself() -> None:
     ],
 )
 def test_an_address_may_end_with_v1(url: str, root: str) -> None:
-    assert client.root_of(url) == root
+    assert root_of(url) == root
 
 
 @pytest.mark.parametrize(
@@ -328,7 +329,7 @@ def test_an_address_may_end_with_v1(url: str, root: str) -> None:
 )
 def test_only_a_plain_http_address_is_one(url: str) -> None:
     with pytest.raises(ValueError, match="address"):
-        client.root_of(url)
+        root_of(url)
 
 
 async def test_a_path_can_not_lead_to_another_host() -> None:

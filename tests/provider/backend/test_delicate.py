@@ -12,7 +12,7 @@ from aiohttp import web
 from inferline.tasks.task import State
 from inferline_provider.backend import client
 from inferline_provider.backend.health import CHECK_SECONDS, SELDOM_SECONDS, SILENT, BackendHealth
-from inferline_provider.settings import Settings
+from inferline_provider.settings import ProviderSettings
 from tests.provider.fakes import FakeClock
 from tests.provider.world import until, world
 from tests.support.backend import Backend, serving
@@ -56,7 +56,7 @@ async def looking(
     async with serving(server) as port:
         url = f"http://127.0.0.1:{port}"
         async with client.BackendClient(url) as backend:
-            chosen = Settings(base_url=NOWHERE, backend=url, id="p", **settings)
+            chosen = ProviderSettings(base_url=NOWHERE, backend=url, id="p", **settings)
             health = BackendHealth(backend, chosen, clock)
             await health.check()
             running = asyncio.create_task(health.run())

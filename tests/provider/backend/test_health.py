@@ -10,7 +10,7 @@ from inferline.fleet.enrolment import REASON_CHARS_MAX
 from inferline.tasks.task import State
 from inferline_provider.backend import client, health
 from inferline_provider.backend.health import BackendHealth
-from inferline_provider.settings import Settings
+from inferline_provider.settings import ProviderSettings
 from tests.provider.world import until, world
 from tests.support.backend import Backend, serving
 from tests.support.script import Script
@@ -22,7 +22,7 @@ async def check(scripted: Backend, *, models: tuple[str, ...] = (), key: str = "
     """Return the health of a backend after one check."""
     async with serving(scripted) as port:
         url = f"http://127.0.0.1:{port}"
-        settings = Settings(base_url=NOWHERE, backend=url, id="p", models=models)
+        settings = ProviderSettings(base_url=NOWHERE, backend=url, id="p", models=models)
         async with client.BackendClient(url, key) as backend:
             checked = BackendHealth(backend, settings, SystemClock())
             await checked.check()
@@ -36,7 +36,7 @@ async def test_a_backend_that_can_work_is_no_reason() -> None:
 
 
 async def test_a_backend_that_is_not_there_is_the_reason() -> None:
-    settings = Settings(base_url=NOWHERE, backend=NOWHERE, id="p")
+    settings = ProviderSettings(base_url=NOWHERE, backend=NOWHERE, id="p")
     async with client.BackendClient(NOWHERE) as backend:
         checked = BackendHealth(backend, settings, SystemClock())
         await checked.check()
@@ -85,7 +85,7 @@ async def test_a_server_without_a_list_and_without_models_by_hand_says_so() -> N
 
 
 async def test_models_given_by_hand_are_offered_while_the_server_is_down() -> None:
-    settings = Settings(base_url=NOWHERE, backend=NOWHERE, id="p", models=("a",))
+    settings = ProviderSettings(base_url=NOWHERE, backend=NOWHERE, id="p", models=("a",))
     async with client.BackendClient(NOWHERE) as backend:
         checked = BackendHealth(backend, settings, SystemClock())
         await checked.check()
@@ -124,7 +124,7 @@ async def test_the_room_that_a_backend_told_holds_while_it_is_too_busy_to_tell()
     scripted = Overloaded(slots=6)
     async with serving(scripted) as port:
         url = f"http://127.0.0.1:{port}"
-        settings = Settings(base_url=NOWHERE, backend=url, id="p", refresh_seconds=0.0)
+        settings = ProviderSettings(base_url=NOWHERE, backend=url, id="p", refresh_seconds=0.0)
         async with client.BackendClient(url) as backend:
             checked = BackendHealth(backend, settings, SystemClock())
             await checked.check()
@@ -141,7 +141,9 @@ async def test_the_room_that_is_set_is_not_asked_for() -> None:
         url = f"http://127.0.0.1:{port}"
         async with client.BackendClient(url) as backend:
             checked = BackendHealth(
-                backend, Settings(base_url=NOWHERE, backend=url, id="p", slots=9), SystemClock()
+                backend,
+                ProviderSettings(base_url=NOWHERE, backend=url, id="p", slots=9),
+                SystemClock(),
             )
             await checked.check()
 

@@ -11,7 +11,7 @@ import pytest
 from bench.sim import virtual_time
 from bench.sim.virtual_time import VirtualClock
 from inferline.fleet.enrolment import Faster
-from inferline.memory.tasks import MemoryQueue
+from inferline.memory.queue import MemoryQueue
 from inferline.names import slug
 from inferline.tasks.queue import Delivery, Message
 from inferline.tasks.task import TaskRef, Tier

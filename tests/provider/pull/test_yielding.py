@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from inferline.fleet.enrolment import Faster
-from inferline.memory.tasks import MemoryQueue
+from inferline.memory.queue import MemoryQueue
 from inferline.names import dedicated_name
 from inferline.tasks.queue import Delivery
 from inferline_provider.pull.yielding import (

@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from inferline.errors import Unavailable
-from inferline.memory.tasks import MemoryQueue, MemoryStore
+from inferline.memory.queue import MemoryQueue
+from inferline.memory.tasks import MemoryStore
 from inferline.tasks.queue import Delivery
 from inferline.tasks.store import AttemptOutcome, Claimed, TaskStatus
 from inferline.tasks.task import State, Task, TaskRef
@@ -13,7 +14,7 @@ from tests.provider.fakes import FakeClock
 from tests.support.seams import new_task
 
 LEASE_SECONDS = 30.0
-ORPHAN_SECONDS = 60.0
+UNREAD_TASK_SECONDS = 60.0
 CANCEL_SECONDS = 0.4
 
 
@@ -38,10 +39,10 @@ class SilentStore(MemoryStore):
             raise Unavailable
         await super().renew(task, lease_seconds)
 
-    async def states(self, refs: Any) -> Any:
+    async def statuses(self, refs: Any) -> Any:
         if self.silent:
             raise Unavailable
-        return await super().states(refs)
+        return await super().statuses(refs)
 
 
 class Scene:
@@ -52,7 +53,7 @@ class Scene:
         self.store = SilentStore(self.clock)
         self.queue = MemoryQueue(self.clock)
         self.leases = Leases(
-            self.store, self.queue, self.clock, LEASE_SECONDS, ORPHAN_SECONDS, CANCEL_SECONDS
+            self.store, self.queue, self.clock, LEASE_SECONDS, UNREAD_TASK_SECONDS, CANCEL_SECONDS
         )
 
     async def held(self) -> Held:
@@ -171,7 +172,7 @@ async def test_an_old_picture_of_the_task_stops_nothing() -> None:
     held = await scene.held()
 
     class Stale(SilentStore):
-        async def states(self, refs: Any) -> Any:
+        async def statuses(self, refs: Any) -> Any:
             return {held.task.ref: TaskStatus(State.QUEUED, 0, 0)}
 
     scene.leases = Leases(
@@ -179,7 +180,7 @@ async def test_an_old_picture_of_the_task_stops_nothing() -> None:
         scene.queue,
         scene.clock,
         LEASE_SECONDS,
-        ORPHAN_SECONDS,
+        UNREAD_TASK_SECONDS,
         CANCEL_SECONDS,
     )
     scene.leases.hold(held)
@@ -193,7 +194,7 @@ async def test_a_task_that_nobody_reads_goes_on_for_a_while_and_is_then_cancelle
     held, other = await scene.held(), await scene.held()
     assert await scene.store.renew_reader_lease(held.task, "a-gateway", 20.0)
 
-    await scene.pass_time(20 + ORPHAN_SECONDS)
+    await scene.pass_time(20 + UNREAD_TASK_SECONDS)
     await scene.leases.check()
     assert held.stops == []
 
@@ -209,7 +210,7 @@ async def test_a_task_whose_reader_is_back_by_the_last_moment_goes_on() -> None:
     scene = Scene()
     held = await scene.held()
     assert await scene.store.renew_reader_lease(held.task, "a-gateway", 20.0)
-    await scene.pass_time(21 + ORPHAN_SECONDS)
+    await scene.pass_time(21 + UNREAD_TASK_SECONDS)
 
     class JustInTime(SilentStore):
         async def states(self, refs: Any) -> Any:

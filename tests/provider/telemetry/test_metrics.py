@@ -11,11 +11,13 @@ import pytest
 
 from inferline.clock import SystemClock
 from inferline.memory.tasks import MemoryStore
+from inferline.options import SettingsError
 from inferline.tasks.store import AttemptOutcome
 from inferline_provider import cli
 from inferline_provider.telemetry.attempts import AttemptTelemetry, Telemetry, TelemetrySink
 from inferline_provider.telemetry.metrics import ProviderMetrics, serving
 from inferline_provider.telemetry.status import ProviderStatus, ReadStatus
+from tests.provider.command import read
 from tests.provider.world import World, until, world
 from tests.support.backend import Backend
 from tests.support.prometheus import value
@@ -140,14 +142,14 @@ def test_a_backend_that_counts_nonsense_is_not_believed(count: int) -> None:
 
 
 def test_a_provider_opens_no_port_unless_it_is_asked_to() -> None:
-    settings, _ = cli.read([], GIVEN)
+    settings = read([], GIVEN)
 
     assert settings.metrics_port is None
 
 
 def test_a_port_is_open_to_this_machine_only_unless_it_is_said_otherwise() -> None:
-    alone, _ = cli.read([], {**GIVEN, "METRICS_PORT": "9101"})
-    other, _ = cli.read(["--metrics-port", "0", "--metrics-host", "0.0.0.0"], GIVEN)
+    alone = read([], {**GIVEN, "METRICS_PORT": "9101"})
+    other = read(["--metrics-port", "0", "--metrics-host", "0.0.0.0"], GIVEN)
 
     assert (9101, "127.0.0.1") == (alone.metrics_port, alone.metrics_host)
     assert (0, "0.0.0.0") == (other.metrics_port, other.metrics_host)
@@ -155,8 +157,10 @@ def test_a_port_is_open_to_this_machine_only_unless_it_is_said_otherwise() -> No
 
 @pytest.mark.parametrize("text", ["70000", "-1", "http"])
 def test_a_port_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(cli.SettingsError, match=r"METRICS_PORT .* must be a port"):
-        cli.read([], {**GIVEN, "METRICS_PORT": text})
+    with pytest.raises(
+        SettingsError, match=r"METRICS_PORT .* must be a whole number from 0 to 65535"
+    ):
+        read([], {**GIVEN, "METRICS_PORT": text})
 
 
 def test_a_taken_port_ends_the_start_with_a_sentence(

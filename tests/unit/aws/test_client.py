@@ -1,4 +1,4 @@
-"""What the AWS client sends, what it makes of answers, and when it tries again."""
+"""The AWS client: the requests that it sends, its results of answers, and its retries."""
 
 from __future__ import annotations
 
@@ -65,10 +65,10 @@ def code_of(error: pytest.ExceptionInfo[ClientError]) -> str:
 
 async def test_a_call_is_the_json_that_aws_documents() -> None:
     async with aws(says({"Item": KEY})) as (client, server, _):
-        found = await client.call("dynamodb", "GetItem", {"TableName": "tasks", "Key": KEY})
+        answer = await client.call("dynamodb", "GetItem", {"TableName": "tasks", "Key": KEY})
 
     [request] = server.requests
-    assert found == {"Item": KEY}
+    assert answer == {"Item": KEY}
     assert (request.method, request.path) == ("POST", "/")
     assert request.headers["X-Amz-Target"] == "DynamoDB_20120810.GetItem"
     assert request.headers["Content-Type"] == "application/x-amz-json-1.0"
@@ -256,10 +256,10 @@ async def test_a_long_poll_may_be_silent_for_as_long_as_it_waits() -> None:
         return after(lambda: asyncio.sleep(0.2), says(body))
 
     async with aws(slowly({"n": 1}), slowly({"n": 2}), read_seconds=0.05) as (client, *_):
-        asked = await client.call("sqs", "ReceiveMessage", {"WaitTimeSeconds": 5})
+        with_its_own_wait = await client.call("sqs", "ReceiveMessage", {"WaitTimeSeconds": 5})
         as_the_queue_is_set = await client.call("sqs", "ReceiveMessage", {})
 
-    assert (asked, as_the_queue_is_set) == ({"n": 1}, {"n": 2})
+    assert (with_its_own_wait, as_the_queue_is_set) == ({"n": 1}, {"n": 2})
 
 
 async def test_a_call_ends_when_its_time_is_up() -> None:

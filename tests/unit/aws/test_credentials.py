@@ -1,4 +1,4 @@
-"""Where keys come from, how they sign, and where calls go."""
+"""The sources of credentials, their signatures, and the addresses of calls."""
 
 from __future__ import annotations
 
@@ -65,9 +65,9 @@ async def test_keys_that_are_nearly_over_are_renewed_once_and_off_the_loop() -> 
     service = Renewing(minutes=5)
     source = ChainCredentials(service.credentials)
 
-    found = await asyncio.gather(*[source.frozen() for _ in range(20)])
+    key_sets = await asyncio.gather(*[source.frozen() for _ in range(20)])
 
-    assert {keys.access_key for keys in found} == {"new"}
+    assert {keys.access_key for keys in key_sets} == {"new"}
     assert len(service.threads) == 1
     assert service.threads[0] is not threading.main_thread()
 
@@ -91,7 +91,7 @@ def test_keys_do_not_show() -> None:
 
 
 class Call(NamedTuple):
-    """What is signed."""
+    """A call to sign."""
 
     service: str
     method: str

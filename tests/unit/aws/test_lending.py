@@ -1,4 +1,4 @@
-"""What providers are lent: for how long, for what, and what STS is asked."""
+"""The credentials lent to providers: their time, their policy, and the call of STS."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROLE = "arn:aws-cn:iam::123456789012:role/inferline-provider"
 SETTINGS = Settings(
     provider_role=ROLE,
     region="cn-north-1",
-    bodies_bucket="bodies",
+    bodies_bucket_override="bodies",
     kms_key="arn:aws-cn:kms:cn-north-1:123456789012:key/k",
     credentials_seconds=1800,
 )
@@ -50,7 +50,9 @@ def client(url: str) -> AwsClient:
 
 def statements(*models: str) -> dict[str, Any]:
     policy = json.loads(session_policy(SETTINGS, [slug(model) for model in models]))
-    return {found["Action"][0].partition(":")[0]: found for found in policy["Statement"]}
+    return {
+        statement["Action"][0].partition(":")[0]: statement for statement in policy["Statement"]
+    }
 
 
 async def test_the_role_is_assumed_for_the_providers_models() -> None:
@@ -75,13 +77,13 @@ async def test_the_role_is_assumed_for_the_providers_models() -> None:
 
 async def test_a_refusal_is_told_without_what_aws_said_of_the_account() -> None:
     async with ScriptedAws(sends(REFUSAL, 403)).serving() as aws, client(aws.url) as sts:
-        with pytest.raises(Unavailable) as told:
+        with pytest.raises(Unavailable) as raised:
             await RoleLender(sts, SETTINGS).lend("p", [MODEL])
 
-    cause = told.value.__cause__
+    cause = raised.value.__cause__
     assert isinstance(cause, ClientError)
     assert "AccessDenied" == cause.response["Error"]["Code"]
-    assert "not you" not in str(told.value)
+    assert "not you" not in str(raised.value)
 
 
 async def test_an_answer_that_is_no_xml_is_an_error() -> None:
@@ -91,14 +93,14 @@ async def test_an_answer_that_is_no_xml_is_an_error() -> None:
 
 
 def test_a_session_may_do_the_work_on_its_models_and_nothing_else() -> None:
-    found, own = statements("org/m"), slug("org/m")
+    by_service, own = statements("org/m"), slug("org/m")
 
-    assert {"sqs", "dynamodb", "s3", "kms"} == set(found)
+    assert {"sqs", "dynamodb", "s3", "kms"} == set(by_service)
     assert {
         "Effect": "Allow",
         "Action": ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility"],
         "Resource": [f"arn:aws-cn:sqs:*:*:inferline-{own}-*"],
-    } == found["sqs"]
+    } == by_service["sqs"]
     assert {
         "Effect": "Allow",
         "Action": ["dynamodb:BatchGetItem", "dynamodb:BatchWriteItem", "dynamodb:UpdateItem"],
@@ -107,18 +109,18 @@ def test_a_session_may_do_the_work_on_its_models_and_nothing_else() -> None:
             "ForAllValues:StringLike": {"dynamodb:LeadingKeys": [f"{own}#*"]},
             "Null": {"dynamodb:LeadingKeys": "false"},
         },
-    } == found["dynamodb"]
-    assert ["s3:GetObject"] == found["s3"]["Action"]
-    assert [f"arn:aws-cn:s3:::bodies/{own}/*"] == found["s3"]["Resource"]
-    assert [SETTINGS.kms_key] == found["kms"]["Resource"]
+    } == by_service["dynamodb"]
+    assert ["s3:GetObject"] == by_service["s3"]["Action"]
+    assert [f"arn:aws-cn:s3:::bodies/{own}/*"] == by_service["s3"]["Resource"]
+    assert [SETTINGS.kms_key] == by_service["kms"]["Resource"]
 
 
 def test_each_model_is_named() -> None:
-    found = statements("a", "b")
+    by_service = statements("a", "b")
 
-    assert 2 == len(found["sqs"]["Resource"])
-    assert 2 == len(found["s3"]["Resource"])
-    assert [f"{slug('a')}#*", f"{slug('b')}#*"] == found["dynamodb"]["Condition"][
+    assert 2 == len(by_service["sqs"]["Resource"])
+    assert 2 == len(by_service["s3"]["Resource"])
+    assert [f"{slug('a')}#*", f"{slug('b')}#*"] == by_service["dynamodb"]["Condition"][
         "ForAllValues:StringLike"
     ]["dynamodb:LeadingKeys"]
 
@@ -126,12 +128,12 @@ def test_each_model_is_named() -> None:
 def test_more_models_than_a_policy_can_name_are_refused_with_what_to_do() -> None:
     slugs = [slug(f"a-vendor/a-model-of-a-rather-long-name-{i}") for i in range(12)]
 
-    with pytest.raises(InvalidRequest) as told:
+    with pytest.raises(InvalidRequest) as raised:
         session_policy(SETTINGS, slugs)
 
-    assert "12 models are more" in str(told.value)
-    assert "of these, 6 fit" in str(told.value)
-    assert "second provider" in str(told.value)
+    assert "12 models are more" in str(raised.value)
+    assert "of these, 6 fit" in str(raised.value)
+    assert "second provider" in str(raised.value)
     assert len(session_policy(SETTINGS, slugs[:6])) <= 2048
 
 
@@ -144,19 +146,21 @@ def test_there_is_room_for_as_many_models_as_can_be_lent() -> None:
 
 @pytest.mark.parametrize("name", ["p", "a" * 128, "org/gpu:1@x", "ü"])
 def test_a_sessions_name_is_one_that_sts_takes(name: str) -> None:
-    found = session_name(name)
+    session = session_name(name)
 
-    assert 2 <= len(found) <= 64
-    assert set(found) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_=,.@-")
+    assert 2 <= len(session) <= 64
+    assert set(session) <= set(
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_=,.@-"
+    )
 
 
 @pytest.mark.parametrize("code", ["ExpiredToken", "ExpiredTokenException"])
 async def test_expired_keys_are_told_to_whoever_they_are_from(code: str) -> None:
     class Source(StaticCredentials):
-        told = 0
+        expirations = 0
 
         def expired(self) -> None:
-            self.told += 1
+            self.expirations += 1
 
     source, body = Source("a", "b"), json.dumps({"__type": f"com.amazon#{code}"}).encode()
     async with (
@@ -166,4 +170,4 @@ async def test_expired_keys_are_told_to_whoever_they_are_from(code: str) -> None
         with pytest.raises(ClientError):
             await sqs.call("sqs", "SendMessage", {})
 
-    assert 1 == source.told
+    assert 1 == source.expirations

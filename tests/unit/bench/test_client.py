@@ -16,7 +16,7 @@ BODY = {"model": "m", "messages": [{"role": "user", "content": "Why?"}], "stream
 
 
 def answer_of(tokens: int) -> list[bytes]:
-    """A stream as the scripted backend sends it, one piece for each token."""
+    """Return a stream as the scripted backend sends it, one piece for each token."""
     said = Prepared(BODY, tokens)
     return [*said.steps[: tokens - 1], said.last(tokens)]
 

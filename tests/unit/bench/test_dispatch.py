@@ -30,28 +30,28 @@ def test_the_ideal_queue_takes_a_slow_slot_rather_than_wait() -> None:
 
 
 def test_the_ideal_queue_begins_who_came_first_the_moment_a_slot_is_free() -> None:
-    found = ideal(trace((0, 10), (0, 10), (0.5, 10), (0.6, 10)))
+    fates = ideal(trace((0, 10), (0, 10), (0.5, 10), (0.6, 10)))
 
-    assert [Fate(0, 1.0, 1), Fate(0, 2.0, 0), Fate(0.5, 1.5, 1)] == found[:3]
-    assert pytest.approx(1.4) == found[3].waited
+    assert [Fate(0, 1.0, 1), Fate(0, 2.0, 0), Fate(0.5, 1.5, 1)] == fates[:3]
+    assert pytest.approx(1.4) == fates[3].waited
 
 
 @pytest.mark.parametrize("swell", [1.0, 1.5, 2.0])
 def test_a_trace_asks_for_the_load_that_it_is_made_for(swell: float) -> None:
-    found = make(seed=3, fleet=FLEET, load=0.8, seconds=600, swell=swell)
+    made = make(seed=3, fleet=FLEET, load=0.8, seconds=600, swell=swell)
 
     capacity = sum(host.capacity for host in FLEET)
-    asked = sum(request.tokens for request in found.requests)
+    asked = sum(request.tokens for request in made.requests)
     assert pytest.approx(0.8, rel=0.01) == asked / capacity / 600
-    assert all(0 <= request.at < 600 for request in found.requests)
-    assert found.requests == make(seed=3, fleet=FLEET, load=0.8, seconds=600, swell=swell).requests
+    assert all(0 <= request.at < 600 for request in made.requests)
+    assert made.requests == make(seed=3, fleet=FLEET, load=0.8, seconds=600, swell=swell).requests
 
 
 def test_bursts_make_arrivals_uneven() -> None:
     def unevenness(swell: float) -> float:
-        found = make(seed=3, fleet=FLEET, load=0.8, seconds=3000, swell=swell)
+        made = make(seed=3, fleet=FLEET, load=0.8, seconds=3000, swell=swell)
         counts = [0] * 300
-        for request in found.requests:
+        for request in made.requests:
             counts[int(request.at / 10)] += 1
         return sum((count - mean(counts)) ** 2 for count in counts) / sum(counts)
 
@@ -59,26 +59,26 @@ def test_bursts_make_arrivals_uneven() -> None:
 
 
 def test_a_faster_trace_is_the_same_in_less_time() -> None:
-    found = make(seed=1, fleet=FLEET, load=0.8, seconds=100)
+    made = make(seed=1, fleet=FLEET, load=0.8, seconds=100)
 
-    fates, faster = ideal(found), ideal(found.faster(5))
+    fates, faster = ideal(made), ideal(made.faster(5))
 
     assert [fate.host for fate in fates] == [fate.host for fate in faster]
     assert [pytest.approx(fate.took / 5) for fate in fates] == [fate.took for fate in faster]
 
 
 def test_a_fleet_that_pulls_by_speed_does_nearly_what_an_ideal_queue_does() -> None:
-    found = make(seed=2, fleet=FLEET, load=0.6, seconds=120)
+    made = make(seed=2, fleet=FLEET, load=0.6, seconds=120)
 
-    aware, calls = simulate(found, seed=2, is_aware=True)
-    indifferent, _ = simulate(found, seed=2, is_aware=False)
+    aware, calls = simulate(made, seed=2, is_aware=True)
+    indifferent, _ = simulate(made, seed=2, is_aware=False)
 
     def on_slow(fates: list[Fate]) -> float:
         return sum(fate.host >= 5 for fate in fates) / len(fates)
 
     assert on_slow(aware) < on_slow(indifferent) / 2
-    assert mean(fate.took for fate in aware) < 1.1 * mean(fate.took for fate in ideal(found))
-    assert len(found.requests) == calls["SendMessage"] == len(aware)
+    assert mean(fate.took for fate in aware) < 1.1 * mean(fate.took for fate in ideal(made))
+    assert len(made.requests) == calls["SendMessage"] == len(aware)
 
 
 def test_what_is_kept_of_times_is_right_within_a_hundredth() -> None:
@@ -95,10 +95,10 @@ def test_what_is_kept_of_times_is_right_within_a_hundredth() -> None:
 def test_several_runs_are_pooled() -> None:
     one = samples([0.1, 3.0], [0.5, 4.0], limit=2.0) | {"calls": {"SendMessage": 2}}
 
-    found = pooled([one, one])
+    made = pooled([one, one])
 
-    assert (2, {"SendMessage": 4}) == (found["in_time"], found["calls"])
-    assert 4 == Times.of(found["took_ms"]).until[-1]
+    assert (2, {"SendMessage": 4}) == (made["in_time"], made["calls"])
+    assert 4 == Times.of(made["took_ms"]).until[-1]
 
 
 def test_tables_and_goals_are_made_of_the_raw_data() -> None:

@@ -28,8 +28,8 @@ def test_drawn_times_have_the_percentiles(wanted: dict[float, float]) -> None:
 
     drawn = [distance.draw() for _ in range(20_000)]
 
-    found = {share: percentile(drawn, share) for share in wanted}
-    assert wanted == pytest.approx(found, rel=0.06)
+    percentiles = {share: percentile(drawn, share) for share in wanted}
+    assert wanted == pytest.approx(percentiles, rel=0.06)
 
 
 def test_the_same_seed_draws_the_same_times() -> None:
@@ -54,7 +54,7 @@ class App:
 
 
 async def answered_at(app: Any, scope: AsgiMessage, body: bytes = b"") -> float:
-    """When a call is answered, by the loop's clock."""
+    """Return when a call is answered, by the loop's clock."""
     moments = []
 
     async def receive() -> AsgiMessage:
@@ -68,7 +68,7 @@ async def answered_at(app: Any, scope: AsgiMessage, body: bytes = b"") -> float:
 
 
 def drawn(wanted: dict[float, float], seed: int) -> float:
-    """The first time that is drawn, less what is not the emulator's."""
+    """Return the first time that is drawn, less what is not the emulator's."""
     return Distance(wanted, random.Random(seed)).draw() - OUTSIDE_SECONDS
 
 

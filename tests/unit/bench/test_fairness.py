@@ -50,9 +50,11 @@ def test_the_ideal_queue_uses_every_slot() -> None:
     assert {1: Fate(0, 2), 2: Fate(1, 3)} == ideal(asked, {"few"})
 
 
-def passed_over(asked: Trace, found: Found) -> list[int]:
-    """Of each light request: before how many heavy ones, that began meanwhile, it did not go."""
-    fates = [(asked.requests[number], fate) for number, fate in found.fates.items()]
+def passed_over(asked: Trace, result: Found) -> list[int]:
+    """
+    Return, for each light request, how many heavy ones overtook it.
+    """
+    fates = [(asked.requests[number], fate) for number, fate in result.fates.items()]
     begun = [one.at + fate.waited for one, fate in fates if one.tenant.name == HEAVY]
     return [
         sum(one.at < moment < one.at + fate.waited - 0.001 for moment in begun)
@@ -62,11 +64,11 @@ def passed_over(asked: Trace, found: Found) -> list[int]:
 
 
 def test_a_light_tenant_waits_for_the_next_slot_and_no_slot_is_idle_for_it() -> None:
-    told = scene((1, 1), 0.1)
-    asked = told.trace(seed=1, count=25)
+    chosen = scene((1, 1), 0.1)
+    asked = chosen.trace(seed=1, count=25)
 
-    ours = simulate(asked, seed=1, tenant_share=SHARE, waited_for=told.lights)
-    one_queue = simulate(asked, seed=1, tenant_share=0.0, waited_for=told.lights)
+    ours = simulate(asked, seed=1, tenant_share=SHARE, waited_for=chosen.lights)
+    one_queue = simulate(asked, seed=1, tenant_share=0.0, waited_for=chosen.lights)
 
     over = passed_over(asked, ours)
     assert len(over) == sum(
@@ -110,9 +112,9 @@ def test_goals_tables_and_the_chart_are_made_of_the_raw_data() -> None:
         OURS: raw([0, 300], heavy=8.95),
         IDEAL: raw([0, 290]) | {"slot_seconds": 0.0, "calls": {}},
     }
-    told = {"times": 100, "share": 1.0, "open_max": 9, "scenes": {"a fleet": ways}}
+    document = {"times": 100, "share": 1.0, "open_max": 9, "scenes": {"a fleet": ways}}
 
-    reached, table, chart = tell(json.loads(json.dumps(told)))
+    reached, table, chart = tell(json.loads(json.dumps(document)))
 
     assert isinstance(reached, Table)
     assert isinstance(table, Table)

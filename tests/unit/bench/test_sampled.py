@@ -24,16 +24,18 @@ def test_a_sample_is_its_function_and_all_that_called_it(tmp_path: Path) -> None
     for _ in range(WRITE_SAMPLES):
         sampler.see(signal.SIGPROF, here())
 
-    found = read(tmp_path / "profile.json")
-    ours = {name.split()[1]: count for name, count in found["within"].items() if "sampled" in name}
-    assert WRITE_SAMPLES == found["samples"] == ours["here"]
-    assert {"bench/test_sampled.py here": WRITE_SAMPLES} == found["own"]
+    profile = read(tmp_path / "profile.json")
+    ours = {
+        name.split()[1]: count for name, count in profile["within"].items() if "sampled" in name
+    }
+    assert WRITE_SAMPLES == profile["samples"] == ours["here"]
+    assert {"bench/test_sampled.py here": WRITE_SAMPLES} == profile["own"]
 
 
 def test_a_profile_shows_shares() -> None:
-    found = {"samples": 4, "own": {"a": 3, "b": 1}, "within": {"a": 3, "b": 4}}
+    profile = {"samples": 4, "own": {"a": 3, "b": 1}, "within": {"a": 3, "b": 4}}
 
-    assert [["a", "75.0", "75.0"], ["b", "25.0", "100.0"]] == table("p", found).rows
+    assert [["a", "75.0", "75.0"], ["b", "25.0", "100.0"]] == table("p", profile).rows
 
 
 def test_a_module_that_is_sampled_runs_as_it_would_alone(tmp_path: Path) -> None:

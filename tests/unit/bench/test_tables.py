@@ -1,31 +1,21 @@
 """
-The benchmark's tables do what DynamoDB does for the registry, and bill it by AWS's rules.
+The benchmark's tables do what DynamoDB does, and bill it by AWS's rules.
 
-The contract of the registry runs on them as it does on every emulator.
+`tests/contract` runs on them as it does on every emulator.
 """
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
-from bench.growth.queue import Queues
 from bench.sim.expressions import holds, updated
 from bench.sim.tables import PAGE_BYTES, Tables, purpose, total
-from inferline.aws.api.client import AwsClient
 from inferline.aws.api.items import to_item
-from inferline.aws.dynamodb.registry import DynamoRegistry
-from inferline.aws.dynamodb.tasks import DynamoTaskStore
-from inferline.aws.dynamodb.usage import DynamoUsage
-from inferline.memory.keys import MemoryKeys
-from inferline.memory.rate_counters import MemoryMeters
-from inferline.memory.tasks import MemoryBodies, MemoryMinutes
-from inferline.memory.tenants import MemoryTenants
 from inferline.usage.usage import HOUR, SLICE_MS, Usage, UsageKey, UsageRow
-from tests.contract.test_registry import *  # noqa: F403  # its tests are collected here as well
-from tests.support.seams import Seams, new_task
+from tests.support.seams import Seams, new_task, on_bench_tables
 
 
 @pytest.fixture
@@ -35,32 +25,20 @@ def tables() -> Tables:
 
 @pytest.fixture
 def seams(tables: Tables) -> Seams:
-    client, queues = cast(AwsClient, tables), Queues(tables.tallies)
-    return Seams(
-        DynamoTaskStore(client, "tasks"),
-        queues,
-        queues,
-        MemoryBodies(),
-        DynamoRegistry(client, "registry", 35.0),
-        MemoryKeys(),
-        MemoryTenants(),
-        MemoryMinutes(),
-        DynamoUsage(client, "tasks", "registry", days_kept=400),
-        MemoryMeters(),
-    )
+    return on_bench_tables(tables)
 
 
 def row(pk: str = "p", sk: str = "s", **values: Any) -> dict[str, Any]:
     return to_item({"pk": pk, "sk": sk, **values})
 
 
-async def call(tables: Tables, operation: str, **asked: Any) -> dict[str, Any]:
+async def call(tables: Tables, operation: str, **request: Any) -> dict[str, Any]:
     """Call the registry's table."""
-    return await tables.call("dynamodb", operation, {"TableName": "registry", **asked})
+    return await tables.call("dynamodb", operation, {"TableName": "registry", **request})
 
 
 def billed(tables: Tables) -> tuple[float, float]:
-    """Read and write units so far."""
+    """Return the read and write units so far."""
     tally = total(tables.tallies.values())
     return tally.reads, tally.writes
 
@@ -90,13 +68,13 @@ def test_updates() -> None:
     expression = "SET a = :x, #b = if_not_exists(#b, :x), c = if_not_exists(c, :x), n = n + :n "
     values = to_item({":x": ["x"], ":n": 2})
 
-    found = updated(
+    item = updated(
         f"{expression} ADD added :n REMOVE gone", {"#b": "b"}, values,
         to_item({"b": "kept", "n": 5, "gone": True, "stays": {"k": b"v"}}),
     )  # fmt: skip
 
-    told = {"a": ["x"], "b": "kept", "c": ["x"], "n": 7, "added": 2, "stays": {"k": b"v"}}
-    assert to_item(told) == found
+    expected = {"a": ["x"], "b": "kept", "c": ["x"], "n": 7, "added": 2, "stays": {"k": b"v"}}
+    assert to_item(expected) == item
 
 
 def test_what_is_no_expression_of_ours_is_refused() -> None:
@@ -120,21 +98,21 @@ async def test_a_query_is_billed_by_all_that_it_reads_and_comes_in_pages(tables:
     count = 2 * PAGE_BYTES // 31_000
     for number in range(count):
         await call(tables, "PutItem", Item=row(sk=f"{number:05}", text="x" * 30_000))
-    asked: dict[str, Any] = {
-        "KeyConditionExpression": "pk = :kind",
-        "ExpressionAttributeValues": to_item({":kind": "p"}),
+    request: dict[str, Any] = {
+        "KeyConditionExpression": "pk = :pk",
+        "ExpressionAttributeValues": to_item({":pk": "p"}),
         "ConsistentRead": True,
     }
-    found, pages = 0, 0
+    count_read, pages = 0, 0
 
     while True:
-        told = await call(tables, "Query", **asked)
-        found, pages = found + len(told["Items"]), pages + 1
-        if "LastEvaluatedKey" not in told:
+        answer = await call(tables, "Query", **request)
+        count_read, pages = count_read + len(answer["Items"]), pages + 1
+        if "LastEvaluatedKey" not in answer:
             break
-        asked["ExclusiveStartKey"] = told["LastEvaluatedKey"]
+        request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
 
-    assert (count, 2) == (found, pages)
+    assert (count, 2) == (count_read, pages)
     assert count * 30_014 / 4096 == pytest.approx(billed(tables)[0], abs=2)
 
 

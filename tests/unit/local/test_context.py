@@ -11,7 +11,7 @@ import pytest
 from inferline.local import plan
 from inferline.local.llm import model
 from inferline.local.llm.context import USUAL_TOKENS, Shape, chosen, shape_of, told
-from inferline.local.options import Options
+from inferline.local.options import LocalOptions
 
 GIB = 2**30
 #: SmolLM2-135M's.
@@ -90,7 +90,7 @@ def test_context_is_the_models_own_as_far_as_memory_goes(
 def test_the_demo_says_what_its_context_takes(tmp_path: Path) -> None:
     environ = {"INFERLINE_CACHE_DIR": str(tmp_path)}
 
-    (llm,) = [p for p in plan.parts(Options(context=4096), environ) if p.name == "llm"]
+    (llm,) = [p for p in plan.parts(LocalOptions(context=4096), environ) if p.name == "llm"]
 
     assert "4 slots of 4096 tokens (360 MiB)" in llm.what
     assert "4096" == llm.argv[llm.argv.index("--context") + 1]

@@ -11,14 +11,15 @@ import pytest
 
 from inferline import local
 from inferline.local import plan
-from inferline.local.failures import PartMissing, WrongOption
-from inferline.local.options import Options, default_threads, read
+from inferline.local.failures import PartMissing
+from inferline.local.options import PREFIX, LocalOptions, default_threads, read
+from inferline.options import SettingsError, options_of, renamed
 
 
-def options(*arguments: str, **environ: str) -> Options:
+def options(*arguments: str, **environ: str) -> LocalOptions:
     parser = argparse.ArgumentParser()
-    local.add_arguments(parser, environ)
-    return read(parser.parse_args(arguments))
+    local.add_arguments(parser)
+    return read(parser.parse_args(arguments), environ)
 
 
 def test_nothing_said_means_the_usual_ports_and_the_built_in_llm() -> None:
@@ -41,9 +42,32 @@ def test_a_flag_may_be_a_variable() -> None:
     assert not options(INFERLINE_LOCAL_NO_LLM="").no_llm
 
 
+def test_yes_is_an_old_word_for_true() -> None:
+    environ = {"INFERLINE_LOCAL_NO_LLM": "yes"}
+
+    assert options(**environ).no_llm
+    assert ["INFERLINE_LOCAL_NO_LLM=yes is deprecated: write true instead"] == renamed(
+        LocalOptions, environ
+    )
+
+
+def test_every_flag_has_a_variable_of_this_mode() -> None:
+    for option in options_of(LocalOptions):
+        assert option.flag == f"--{option.name.replace('_', '-')}"
+        assert option.variable == f"{PREFIX}{option.name.upper()}"
+
+
 def test_all_problems_are_told_at_once() -> None:
-    with pytest.raises(WrongOption, match=r"--port .*'x'; --backend .*'there'; .* --slots|--port"):
-        options("--port", "x", "--backend", "there", "--slots", "0")
+    with pytest.raises(SettingsError) as raised:
+        options("--port", "x", "--backend", "there", "--slots", "0", "--no-llm", "--context", "300")
+
+    assert str(raised.value) == (
+        "INFERLINE_LOCAL_BACKEND (--backend) must be an address such as "
+        "http://127.0.0.1:8001/v1, got 'there'; "
+        "INFERLINE_LOCAL_SLOTS (--slots) must be a whole number from 1 to 1024, got '0'; "
+        "INFERLINE_LOCAL_PORT (--port) must be a whole number from 1 to 65535, got 'x'; "
+        "--context has no effect with --backend or --no-llm"
+    )
 
 
 @pytest.mark.parametrize(
@@ -61,7 +85,7 @@ def test_all_problems_are_told_at_once() -> None:
     ],
 )
 def test_what_makes_no_sense_is_refused(arguments: tuple[str, ...]) -> None:
-    with pytest.raises(WrongOption):
+    with pytest.raises(SettingsError):
         options(*arguments)
 
 
@@ -83,7 +107,7 @@ def test_half_of_the_cpus_are_left_to_the_other_parts() -> None:
 
 def test_no_variable_of_the_users_aws_reaches_a_part() -> None:
     env = plan.environment(
-        Options(),
+        LocalOptions(),
         {
             "AWS_PROFILE": "work",
             "AWS_SESSION_TOKEN": "secret",
@@ -103,12 +127,12 @@ def test_no_variable_of_the_users_aws_reaches_a_part() -> None:
 
 
 def test_the_users_backend_gets_the_users_key() -> None:
-    own = Options(backend="http://127.0.0.1:11434/v1")
+    own = LocalOptions(backend="http://127.0.0.1:11434/v1")
 
     assert plan.environment(own, {"OPENAI_API_KEY": "k"})["OPENAI_API_KEY"] == "k"
 
 
-def names(chosen: Options, cache: Path) -> list[str]:
+def names(chosen: LocalOptions, cache: Path) -> list[str]:
     return [part.name for part in plan.parts(chosen, {"INFERLINE_CACHE_DIR": str(cache)})]
 
 
@@ -116,18 +140,18 @@ def test_each_choice_starts_what_it_needs(tmp_path: Path) -> None:
     always = ["emulator", "gateway"]
     gguf = tmp_path / "mine.gguf"
 
-    assert always == names(Options(no_llm=True), tmp_path)
-    assert [*always, "provider"] == names(Options(backend="http://b"), tmp_path)
-    assert names(Options(model=gguf), tmp_path) == [
+    assert always == names(LocalOptions(no_llm=True), tmp_path)
+    assert [*always, "provider"] == names(LocalOptions(backend="http://b"), tmp_path)
+    assert names(LocalOptions(model=gguf), tmp_path) == [
         "emulator", "llm", "gateway", "provider",
     ]  # fmt: skip
-    assert names(Options(), tmp_path) == [
+    assert names(LocalOptions(), tmp_path) == [
         "model", "emulator", "llm", "gateway", "provider",
     ]  # fmt: skip
 
 
 def test_every_part_waits_only_for_parts_that_there_are(tmp_path: Path) -> None:
-    for chosen in (Options(), Options(no_llm=True), Options(backend="http://b")):
+    for chosen in (LocalOptions(), LocalOptions(no_llm=True), LocalOptions(backend="http://b")):
         parts = plan.parts(chosen, {"INFERLINE_CACHE_DIR": str(tmp_path)})
         seen: set[str] = set()
         for part in parts:
@@ -140,7 +164,7 @@ def test_a_taken_port_is_told_with_the_option_that_moves_it() -> None:
         port = taken.getsockname()[1]
 
         with pytest.raises(PartMissing, match=f"Port {port} .* is taken; .* --port"):
-            plan.check(Options(port=port, no_llm=True), {})
+            plan.check(LocalOptions(port=port, no_llm=True), {})
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,9 +174,9 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", find)
 
     with pytest.raises(PartMissing, match=r"Not installed: ministack; run"):
-        plan.check(Options(no_llm=True, port=1), {})
+        plan.check(LocalOptions(no_llm=True, port=1), {})
 
 
 def test_a_backend_that_is_not_there_is_told() -> None:
     with pytest.raises(PartMissing, match="Nothing listens at http"):
-        plan.check(Options(backend="http://127.0.0.1:1"), {})
+        plan.check(LocalOptions(backend="http://127.0.0.1:1"), {})

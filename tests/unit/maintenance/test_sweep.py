@@ -13,8 +13,10 @@ from inferline.errors import Unavailable
 from inferline.fleet.aggregation import FleetAggregator
 from inferline.fleet.registry import Model, Provider
 from inferline.maintenance.sweep import TASKS_MAX, Sweep, SweepReport
+from inferline.memory.minutes import MemoryMinutes
+from inferline.memory.queue import MemoryQueue
 from inferline.memory.registry import MemoryRegistry
-from inferline.memory.tasks import MemoryMinutes, MemoryQueue, MemoryStore
+from inferline.memory.tasks import MemoryStore
 from inferline.names import dedicated_name, slug
 from inferline.tasks.task import State, Task, Tier
 from inferline.usage.minutes import MINUTE_MS, Minute
@@ -98,7 +100,7 @@ async def test_tasks_past_their_deadline_expire_and_others_stay(place: Place) ->
 
     figures = await place.sweep().run()
 
-    states = await place.store.states([waiting.ref, held.ref, later.ref])
+    states = await place.store.statuses([waiting.ref, held.ref, later.ref])
     assert [State.EXPIRED, State.EXPIRED, State.QUEUED] == [one.state for one in states.values()]
     assert (1, 0) == (figures.waiting, figures.running)
 
@@ -110,7 +112,7 @@ async def test_a_task_that_its_own_reader_is_about_to_end_is_left_to_it(place: P
 
     await place.sweep().run()
 
-    assert {task.ref: (State.QUEUED, 0, 0)} == await place.store.states([task.ref])
+    assert {task.ref: (State.QUEUED, 0, 0)} == await place.store.statuses([task.ref])
 
 
 async def test_one_run_is_bounded_and_the_next_goes_on(place: Place) -> None:

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import strategies as st
 
 from inferline.errors import Unavailable
-from inferline.memory.tasks import MemoryMinutes, MemoryStore
+from inferline.memory.minutes import MemoryMinutes
+from inferline.memory.tasks import MemoryStore
 from inferline.memory.usage import MemoryUsage
 from inferline.tasks.store import AttemptOutcome, Claimed
 from inferline.tasks.task import Task

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inferline.errors import Unavailable
-from inferline.memory.tasks import MemoryMinutes
+from inferline.memory.minutes import MemoryMinutes
 from inferline.usage.ledger import Entry
 from inferline.usage.minutes import (
     MINUTE_MS,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
 from math import inf
 from typing import Any
 
@@ -12,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inferline.errors import RequestError
+from inferline.options import options_of
 from inferline.settings import Settings
 from inferline.validation.fields import FieldPolicy
 from inferline.validation.guard import STANDARD, Guard
@@ -245,7 +245,7 @@ def test_what_is_above_a_limit_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize("name", LIMITS)
 def test_a_limit_of_zero_is_none(name: str) -> None:
-    zeros = {spec.name: 0 for spec in fields(Settings) if spec.metadata["zero"]}
+    zeros = {option.name: 0 for option in options_of(Settings) if option.zero}
     asked, _ = LIMITS[name]
 
     assert "m" == read(body(**asked), Guard.of(Settings(**zeros))).model
