@@ -58,7 +58,7 @@ async def backend_of(routes: dict[str, Any], base: str = "") -> AsyncIterator[cl
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
-        root = client.root_of(f"http://127.0.0.1:{runner.addresses[0][1]}{base}")
+        root = root_of(f"http://127.0.0.1:{runner.addresses[0][1]}{base}")
         async with client.BackendClient(root) as opened:
             yield opened
     finally:

@@ -213,12 +213,12 @@ async def test_a_task_whose_reader_is_back_by_the_last_moment_goes_on() -> None:
     await scene.pass_time(21 + UNREAD_TASK_SECONDS)
 
     class JustInTime(SilentStore):
-        async def states(self, refs: Any) -> Any:
-            states = await scene.store.states(refs)
+        async def statuses(self, refs: Any) -> Any:
+            statuses = await scene.store.statuses(refs)
             row = scene.store.task(held.task.ref)
             assert row is not None
             assert await scene.store.renew_reader_lease(row, "another", 20.0)
-            return states
+            return statuses
 
         async def cancel_unread(self, ref: TaskRef, before_ms: int) -> bool:
             return await scene.store.cancel_unread(ref, before_ms)
