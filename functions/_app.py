@@ -16,7 +16,7 @@ from functions import _edge
 from functions._metrics import EmfLedger
 from functions._wiring import Opened, settings
 from inferline import logs
-from inferline.gateway.app import FIGURES_SECONDS, create_app, open_office
+from inferline.gateway.app import METRICS_SECONDS, open_gateway
 from inferline.usage.minutes import MinuteLedger
 
 log = logging.getLogger(__name__)
@@ -27,9 +27,9 @@ DONE_SECONDS_MAX: Final = 2.0
 
 @asynccontextmanager
 async def _gateway() -> AsyncIterator[ASGIApp]:
-    async with open_office(settings, ledgers=[EmfLedger()], deployed=True) as office:
-        app = before_its_end(create_app(office), office.quotas.flush)
-        yield written(app, office.minutes)
+    async with open_gateway(settings, ledgers=[EmfLedger()], deployed=True) as gateway:
+        app = before_its_end(gateway, gateway.quotas.flush)
+        yield written(app, gateway.parts.minute_ledger)
 
 
 def before_its_end(app: ASGIApp, do: Callable[[], Awaitable[None]]) -> ASGIApp:
@@ -66,14 +66,14 @@ def written(
     """
     ``app``, with its figures written before an answer ends.
 
-    Each write is paid for, so a busy process makes one in `FIGURES_SECONDS`: those of its last
+    Each write is paid for, so a busy process makes one in `METRICS_SECONDS`: those of its last
     answers before it is thrown away may be lost.
     """
     written_at = -inf
 
     async def write() -> None:
         nonlocal written_at
-        if monotonic() - written_at >= FIGURES_SECONDS and await minutes.flush():
+        if monotonic() - written_at >= METRICS_SECONDS and await minutes.flush():
             written_at = monotonic()
 
     return before_its_end(app, write)

@@ -13,7 +13,7 @@ from aws_cdk import aws_lambda as lambda_
 from constructs import Construct
 
 from inferline.gateway.edge import cors
-from inferline.gateway.routes.inference import ENDPOINTS
+from inferline.gateway.routes.endpoints import ENDPOINTS
 from infra.functions import Functions
 from infra.gateway_responses import gateway_responses
 from infra.log_group import log_group

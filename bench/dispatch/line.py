@@ -13,7 +13,7 @@ from typing import Any
 from bench.dispatch.trace import Fate, Host, Request, Trace, make
 from bench.sim import virtual_time
 from bench.sim.far import FarQueue, FarStore
-from bench.sim.virtual_line import Door, HealthyServer, Response, line, office, provide
+from bench.sim.virtual_line import Gateway, HealthyServer, ProviderRoutes, Response, provide
 from bench.sim.virtual_time import VirtualClock
 from inferline.fleet.enrolment import Enrolment, Grant, OfferedModel
 from inferline.memory.bodies import MemoryBodies
@@ -51,7 +51,7 @@ class Server(HealthyServer):
         yield Response(json.dumps({"choices": [], "usage": usage}).encode())
 
 
-class Indifferent(Door):
+class Indifferent(ProviderRoutes):
     """A gateway that tells nobody that others are faster."""
 
     async def enrol(self, enrolment: Enrolment) -> Grant:
@@ -67,9 +67,9 @@ class World:
         self.store, self.bodies = FarStore(chance), MemoryBodies()
         self.queue = FarQueue(chance, self.store.now_ms)
         self.registry = MemoryRegistry(VirtualClock())
-        self.line = line(SETTINGS, self, self.registry)
-        door = Door if is_aware else Indifferent
-        self._door = door(office(self.line, self.registry, self.queue))
+        self.gateway = Gateway(SETTINGS, self, self.registry, self.queue)
+        routes = ProviderRoutes if is_aware else Indifferent
+        self._routes = routes(self.gateway.enrolments)
         self._warm = make(seed=-seed, fleet=trace.fleet, load=WARM_LOAD, seconds=WARM_SECONDS)
         #: How the requests of the trace fared, by their number.
         self.fates: dict[int, Fate] = {}
@@ -106,7 +106,7 @@ class World:
         chosen = settings.ProviderSettings(
             base_url="", backend="", id=f"p{number}", slots=host.slots
         )
-        await provide(chosen, Server(self, number), self, self._door, stopping)
+        await provide(chosen, Server(self, number), self, self._routes, stopping)
 
     async def _play(self, trace: Trace, first: int) -> None:
         """Send the requests when it is time, numbered from ``first`` on; wait until all ended."""
@@ -120,8 +120,10 @@ class World:
         sent, self._ended[number] = time(), ended
         asked = {"model": MODEL, "number": number, "tokens": request.tokens}
         body = json.dumps(asked).encode()
-        task = await self.line.draft(f"req_{number}", PATH, payload.read(body), body)
-        await self.line.submit(task, body)
+        submitter = self.gateway.submitter
+        await submitter.submit(
+            await submitter.prepare(f"req_{number}", PATH, payload.read(body), body)
+        )
         await ended.wait()
         begun, host = self._begun[number]
         self.fates[number] = Fate(begun - sent, time() - sent, host)

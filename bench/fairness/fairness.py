@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from bench.dispatch.tables import counted, pooled
@@ -39,11 +39,11 @@ class Scene:
     mean: float = SERVICE_SECONDS
     #: How many of the requests are counted that other scenes count.
     part: float = 1.0
-    lights: frozenset[str] = field(init=False)
 
-    def __post_init__(self) -> None:
-        """Know the light ones by their names."""
-        object.__setattr__(self, "lights", frozenset(one.name for one in self.light))
+    @property
+    def lights(self) -> frozenset[str]:
+        """The names of the light tenants."""
+        return frozenset(tenant.name for tenant in self.light)
 
     def trace(self, seed: int, count: int) -> Trace:
         """Return a trace with about so many counted requests of the light tenant."""

@@ -8,14 +8,14 @@ import random
 from collections import Counter, deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bench.fairness.trace import Fate, Request, Tenant, Trace, make
 from bench.overload.line import DEPTH_LAG_SECONDS, LOOK_SECONDS
 from bench.sim import virtual_time
 from bench.sim.far import FarQueue, FarStore
-from bench.sim.virtual_line import Door, HealthyServer, Response, line, office, provide
+from bench.sim.virtual_line import Gateway, HealthyServer, ProviderRoutes, Response, provide
 from bench.sim.virtual_time import VirtualClock
 from inferline.accounts.caller import Caller
 from inferline.errors import QueueFull
@@ -109,8 +109,8 @@ class World:
         self.registry = MemoryRegistry(VirtualClock())
         # Nobody here renews what a gateway renews that waits for an answer.
         chosen = Settings(tenant_share=tenant_share, reader_seconds=7200)
-        self.line = line(chosen, self, self.registry)
-        self._door = Door(office(self.line, self.registry, self.queue))
+        self.gateway = Gateway(chosen, self, self.registry, self.queue)
+        self._routes = ProviderRoutes(self.gateway.enrolments)
         self._warm = make(seed=-seed, hosts=trace.hosts, tenants=[WARM], seconds=WARM_SECONDS)
         self.asked: dict[int, Asked] = {}
         self.result = Found()
@@ -150,7 +150,7 @@ class World:
     async def _provide(self, number: int, stopping: Stopping) -> None:
         slots = self.trace.hosts[number]
         chosen = settings.ProviderSettings(base_url="", backend="", id=f"p{number}", slots=slots)
-        await provide(chosen, Server(self), self, self._door, stopping)
+        await provide(chosen, Server(self), self, self._routes, stopping)
 
     async def _play(self, trace: Trace, first: int, waited_for: frozenset[str]) -> None:
         """Send the requests when it is time, numbered from ``first`` on."""
@@ -190,8 +190,10 @@ class World:
         fields = {"model": MODEL, "number": number, "service_tier": request.tenant.tier}
         body = json.dumps(fields).encode()
         read = payload.read(body)
-        task = await self.line.draft(f"req_{number}", PATH, read, body, caller=caller)
-        await self.line.submit(task, body, tenant_open=self._open[caller.tenant])
+        submitter = self.gateway.submitter
+        submission = await submitter.prepare(f"req_{number}", PATH, read, body, caller=caller)
+        task = submission.task
+        await submitter.submit(replace(submission, tenant_open=self._open[caller.tenant]))
         try:
             async with asyncio.timeout((task.deadline_ms - self.store.now_ms()) / 1000):
                 await asked.ended.wait()

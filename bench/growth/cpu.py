@@ -33,15 +33,17 @@ def cpu(scene: Scene, settings: Settings) -> dict[str, list[float]]:
 async def _cpu(world: World) -> dict[str, list[float]]:
     await world.prepare()
     process = await world.process()
-    line, name = process.line, world.served[0][0]
-    model = await line.catalogue.model(name)
+    gateway, name = process.gateway, world.served[0][0]
+    parts, submitter = gateway.parts, gateway.submitter
+    model = await parts.catalogue.model(name)
     read = payload.Payload(model=name)
-    task = await line.draft(f"req_{0:032}", PATH, read, b"{}")
-    answer = Answer(line, task, RequestLog(line, PATH, ANYONE), streamed=False)
-    await line.catalogue.depth_now(model.queues["default"])
+    submission = await submitter.prepare(f"req_{0:032}", PATH, read, b"{}")
+    task = submission.task
+    answer = Answer(parts, task, RequestLog(parts, PATH, ANYONE), streamed=False)
+    await parts.catalogue.depth_now(model.queues["default"])
 
     async def beat(number: int) -> None:
-        await process.office.enrol(world.beat(number % world.scene.providers), ANYONE)
+        await gateway.enrolments.enrol(world.beat(number % world.scene.providers), ANYONE)
 
     async def start(_: int) -> None:
         await world.process()
@@ -52,11 +54,11 @@ async def _cpu(world: World) -> dict[str, list[float]]:
 
     async def admit(_: int) -> None:
         for _ in range(ROW):
-            await line.admission.look(model, "default", inf)
+            await submitter.admission.look(model, "default", inf)
 
     async def census(_: int) -> None:
         await asyncio.sleep(TURN_SECONDS)
-        assert await FleetAggregator(process.office.registry, 0.0).changed()
+        assert await FleetAggregator(parts.registry, 0.0).changed()
 
     return {
         "a heartbeat": await _taken(beat, TIMES),

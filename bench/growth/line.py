@@ -21,7 +21,7 @@ from bench.growth.scene import Counted, Scene
 from bench.harness.counting import Tally
 from bench.sim import virtual_time
 from bench.sim.tables import Tables, purpose
-from bench.sim.virtual_line import line, office, provide
+from bench.sim.virtual_line import Gateway, provide
 from inferline.accounts.caller import ANYONE
 from inferline.aws.api.client import AwsClient
 from inferline.aws.dynamodb.minutes import DynamoMinutes
@@ -33,14 +33,12 @@ from inferline.fleet.registry import Model, Provider
 from inferline.gateway.answer.answer import Answer
 from inferline.gateway.answer.request_log import RequestLog
 from inferline.gateway.routes import control, tasks
-from inferline.gateway.routes.control import Office
 from inferline.gateway.routes.overview import Overview
-from inferline.gateway.submit.submission import Line
 from inferline.maintenance.sweep import Sweep
 from inferline.memory.bodies import MemoryBodies
 from inferline.settings import Settings
 from inferline.tasks.task import Task
-from inferline.usage.minutes import FLUSH_SECONDS, MinuteLedger
+from inferline.usage.minutes import FLUSH_SECONDS
 from inferline.validation import payload
 from inferline_provider import settings as provider_settings
 from inferline_provider.pull import puller
@@ -72,8 +70,7 @@ RESTART_SECONDS = 60.0
 class Process:
     """One gateway, or one process of a function."""
 
-    line: Line
-    office: Office
+    gateway: Gateway
     overview: Overview
 
 
@@ -105,15 +102,10 @@ class World:
         return DynamoRegistry(self.client, settings.registry_table, settings.silent_seconds)
 
     async def process(self) -> Process:
-        registry, minutes = (
-            self.registry(),
-            DynamoMinutes(self.client, self.settings.registry_table),
-        )
-        ledger = MinuteLedger(minutes)
-        there = line(self.settings, Stores(self), registry, ledger)
-        await there.catalogue.fleet()  # As `open_office` does.
-        its = office(there, registry, self.queue, ledger)
-        return Process(there, its, Overview(its))
+        minutes = DynamoMinutes(self.client, self.settings.registry_table)
+        gateway = Gateway(self.settings, Stores(self), self.registry(), self.queue, minutes)
+        await gateway.parts.catalogue.fleet()  # As `open_gateway` does.
+        return Process(gateway, Overview(gateway.parts))
 
     @asynccontextmanager
     async def running(self, function: str, what: str) -> AsyncIterator[Process]:
@@ -174,15 +166,16 @@ class World:
         body = json.dumps({"model": self.chance.choice(served), "messages": []}).encode()
         read = payload.read(body)
         async with self.running("inference", "request") as process:
-            line = process.line
+            submitter, parts = process.gateway.submitter, process.gateway.parts
             task_id = f"req_{self.chance.randbytes(16).hex()}"
-            task = await line.draft(task_id, PATH, read, body)
-            await line.submit(task, body)
+            submission = await submitter.prepare(task_id, PATH, read, body)
+            await submitter.submit(submission)
+            task = submission.task
             self._asked.append(task)
-            answer = Answer(line, task, RequestLog(line, PATH, ANYONE), streamed=False)
+            answer = Answer(parts, task, RequestLog(parts, PATH, ANYONE), streamed=False)
             await answer({}, _never, self._note)
             if self.scene.functions:  # Then Lambda may freeze it.
-                await process.office.minutes.flush()
+                await process.gateway.parts.minute_ledger.flush()
 
     async def _note(self, message: Any) -> None:
         """Count what becomes of requests."""
@@ -195,11 +188,11 @@ class World:
 
     async def list_models(self) -> None:
         async with self.running("control", "list of models") as process:
-            await control.list_models(process.office)
+            await control.list_models(ANYONE, process.gateway.parts)
 
     async def health(self) -> None:
         async with self.running("control", "health") as process:
-            await control.get_health(process.office)
+            await control.get_health(process.gateway.parts)
 
     async def find(self) -> None:
         """Ask for a task, as a client does that comes back."""
@@ -207,13 +200,13 @@ class World:
             return
         async with self.running("inference", "task") as process:
             task = self.chance.choice(self._asked[-100:])
-            await tasks.get_task(task.ref.id, ANYONE, process.line)
+            await tasks.get_task(task.ref.id, ANYONE, process.gateway.parts)
 
     async def flush(self) -> None:
         """Write the minutes of a gateway that lives on."""
         if not self.scene.functions:
             async with self.running("inference", "minutes") as process:
-                await process.office.minutes.flush()
+                await process.gateway.parts.minute_ledger.flush()
 
     async def sweep(self) -> None:
         purpose.set("sweep")
@@ -260,11 +253,11 @@ class _Door:
 
     async def _enrol(self, what: str, enrolment: Enrolment) -> Grant:
         async with self.world.running("control", what) as process:
-            return await process.office.enrol(enrolment, ANYONE)
+            return await process.gateway.enrolments.enrol(enrolment, ANYONE)
 
     async def _leave(self, provider_id: str) -> None:
         async with self.world.running("control", "leave") as process:
-            await process.office.leave(provider_id, ANYONE)
+            await process.gateway.enrolments.leave(provider_id, ANYONE)
 
 
 class Stores:

@@ -14,11 +14,11 @@ from typing import Any
 
 from bench.overload.trace import SECONDS, Request, Trace
 from bench.sim import virtual_time
-from bench.sim.virtual_line import Door, HealthyServer, Response, line, office, provide
+from bench.sim.virtual_line import Gateway, HealthyServer, ProviderRoutes, Response, provide
 from bench.sim.virtual_time import VirtualClock
 from inferline.errors import QueueFull
 from inferline.fleet.enrolment import OfferedModel
-from inferline.gateway.submit.submission import Line
+from inferline.gateway.enrol.enrolments import Enrolments
 from inferline.memory.bodies import MemoryBodies
 from inferline.memory.queue import MemoryQueue
 from inferline.memory.registry import MemoryRegistry
@@ -170,7 +170,9 @@ class World:
         distance, clock = Distance(self.seed), VirtualClock()
         self.store, self.queue, self.bodies = FarStore(distance), FarQueue(distance), MemoryBodies()
         self.registry = MemoryRegistry(clock)
-        self.lines = [line(Settings(), self, self.registry) for _ in range(self.gateways)]
+        self.processes = [
+            Gateway(Settings(), self, self.registry, self.queue) for _ in range(self.gateways)
+        ]
         self.fates = [Fate() for _ in self.trace.requests]
 
     async def run(self) -> None:
@@ -193,8 +195,8 @@ class World:
         chosen = settings.ProviderSettings(
             base_url="", backend="", id=f"p{number}", slots=self.trace.slots // self.providers
         )
-        door = Door(office(self.lines[0], self.registry, self.queue))
-        await provide(chosen, server, self, door, stopping)
+        routes = ProviderRoutes(Enrolments(self.processes[0].parts))
+        await provide(chosen, server, self, routes, stopping)
 
     @property
     def _models(self) -> int:
@@ -203,25 +205,28 @@ class World:
     async def _ask(self, number: int, request: Request) -> None:
         """Wait as one client, and do at its deadline what the gateway does."""
         await asyncio.sleep(BEGIN_SECONDS + request.at)
-        line, fate = self.lines[number % self.gateways], self.fates[number]
+        gateway, fate = self.processes[number % self.gateways], self.fates[number]
         body = json.dumps({"model": f"model-{request.model}", "number": number}).encode()
         read = payload.read(body)
         try:
-            task = await line.draft(f"req_{number}", PATH, read, body, seconds_max=request.patience)
-            await line.submit(task, body)
+            submission = await gateway.submitter.prepare(
+                f"req_{number}", PATH, read, body, seconds_max=request.patience
+            )
+            await gateway.submitter.submit(submission)
         except QueueFull as refusal:
             fate.retry_after = int(refusal.headers()["retry-after"])
             await asyncio.sleep(fate.retry_after)
-            fate.kept_word = await self._would_enter(line, read, request.patience)
+            fate.kept_word = await self._would_enter(gateway, read, request.patience)
             return
+        task = submission.task
         await asyncio.sleep((task.deadline_ms - self.store.now_ms()) / 1000)
         await self.store.expire(task.ref)
         fate.answered = self.store.answered_at.get(task.ref, inf) <= BEGIN_SECONDS + SECONDS
 
-    async def _would_enter(self, line: Line, read: payload.Payload, patience: float) -> bool:
-        model = await line.catalogue.model(read.model)
+    async def _would_enter(self, gateway: Gateway, read: payload.Payload, patience: float) -> bool:
+        model = await gateway.parts.catalogue.model(read.model)
         try:
-            await line.admission.look(model, read.tier, patience)
+            await gateway.submitter.admission.look(model, read.tier, patience)
         except QueueFull:
             return False
         return True

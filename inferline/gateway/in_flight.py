@@ -1,25 +1,27 @@
-"""The tasks that this process waits for, so that the age of the oldest costs no look at a store."""
+"""The requests that this process answers: the tasks it waits for, and its name as their reader."""
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 
 from inferline.tasks.task import Task
 
-#: Tells a task as it was last seen.
+#: Returns a task as it was last read.
 Latest = Callable[[], Task]
 
 
 class Waiting:
-    """Tasks of requests under way."""
+    """Tasks of requests under way, so that the age of the oldest costs no read of the store."""
 
     def __init__(self) -> None:
         self._tasks: dict[object, Latest] = {}
 
     @contextmanager
     def holding(self, latest: Latest) -> Iterator[None]:
-        """Count a task in until the block ends."""
+        """Count a task until the block ends."""
         key = object()
         self._tasks[key] = latest
         try:
@@ -28,11 +30,27 @@ class Waiting:
             del self._tasks[key]
 
     def oldest_ms(self, now_ms: int) -> dict[str, int]:
-        """How long the oldest task that no provider holds has waited, by its model."""
-        found: dict[str, int] = {}
+        """Return, by model, how long the oldest task that no provider holds has waited."""
+        oldest: dict[str, int] = {}
         for latest in self._tasks.values():
             task = latest()
             if task.waits(now_ms):
                 age_ms = max(0, now_ms - task.created_ms)
-                found[task.model] = max(age_ms, found.get(task.model, 0))
-        return found
+                oldest[task.model] = max(age_ms, oldest.get(task.model, 0))
+        return oldest
+
+
+class ReaderIds:
+    """The names under which this process reads answers; no other process uses the same."""
+
+    def __init__(self) -> None:
+        self._process = secrets.token_hex(4)
+        self._numbers = count()
+
+    def new(self) -> str:
+        """Return a name that was never used before."""
+        return f"{self._process}-{next(self._numbers):x}"
+
+    def reads(self, task: Task) -> bool:
+        """Tell if this process is, or was last, the reader of a task."""
+        return task.reader.startswith(f"{self._process}-")

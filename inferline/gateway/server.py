@@ -14,10 +14,10 @@ from typing import Final
 
 import uvicorn
 
-from inferline.gateway.app import create_app, open_office
+from inferline.gateway.app import open_gateway
 from inferline.gateway.edge.protocol import Http1Protocol
+from inferline.gateway.parts import GatewayParts
 from inferline.gateway.routes import metrics, page
-from inferline.gateway.submit.submission import Line
 from inferline.settings import Settings
 from inferline.telemetry.trace import NO_TRACER, Tracer
 
@@ -38,9 +38,9 @@ class Server(uvicorn.Server):
     signal it ends at once.
     """
 
-    def __init__(self, config: uvicorn.Config, line: Line) -> None:
+    def __init__(self, config: uvicorn.Config, parts: GatewayParts) -> None:
         super().__init__(config)
-        self._line = line
+        self._parts = parts
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -52,19 +52,19 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Obey a signal."""
-        self.force_exit = self._line.closing.is_set()
+        self.force_exit = self._parts.closing.is_set()
         if self.should_exit:
-            self._line.closing.set()
+            self._parts.closing.set()
         self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve what is under way, and return when no call is left."""
         loop = asyncio.get_running_loop()
-        loop.call_later(self._line.settings.drain_seconds, self._line.closing.set)
+        loop.call_later(self._parts.settings.drain_seconds, self._parts.closing.set)
         loop.call_later(LATE_SECONDS, self._close_idle)
         await super().shutdown(sockets)
         # Those that were cut off have yet to say so to the store.
-        self._line.closing.set()
+        self._parts.closing.set()
         calls = list(self.server_state.tasks)
         for call in calls if self.force_exit else ():
             call.cancel()
@@ -81,8 +81,7 @@ def run(settings: Settings, host: str, port: int, tracer: Tracer = NO_TRACER) ->
     counted = metrics.GatewayMetrics()
 
     async def serve() -> None:
-        async with open_office(settings, ledgers=[counted], tracer=tracer) as office:
-            app = create_app(office)
+        async with open_gateway(settings, ledgers=[counted], tracer=tracer) as app:
             page.add(app)
             metrics.add(app, counted)
             config = uvicorn.Config(
@@ -104,7 +103,7 @@ def run(settings: Settings, host: str, port: int, tracer: Tracer = NO_TRACER) ->
             )
             # What is there by now stays: who looks for garbage need not look at it each time.
             gc.freeze()
-            await Server(config, office.line).serve()
+            await Server(config, app.parts).serve()
 
     loop_factory = uvicorn.Config("").get_loop_factory()
     with asyncio.Runner(loop_factory=loop_factory) as runner:

@@ -63,7 +63,7 @@ async def note(gateway: Gateway, model: str = MODEL, times: int = 1, ago: int = 
             Entry(ended_ms=0, status=200, first_ms=300, total_ms=2000, queue_ms=40, **fields)  # type: ignore[arg-type]
         )
     number = gateway.store.now_ms() // MINUTE_MS - ago
-    await gateway.office.minutes.store.add(Minute(number, model, figures))
+    await gateway.parts.minutes.add(Minute(number, model, figures))
 
 
 async def test_a_provider_that_joins_appears_and_one_that_leaves_is_said_so(
@@ -128,7 +128,7 @@ async def test_a_backlog_is_explained_with_an_estimate(gateway: Gateway, visit: 
 
 
 @pytest.mark.parametrize(
-    ("told", "said"),
+    ("changes", "said"),
     [
         ({"healthy": False}, "p1 would serve it, but is unhealthy."),
         (None, "No provider serves it."),

@@ -101,7 +101,7 @@ async def busy_gateway() -> AsyncIterator[Gateway]:
         first = gateway.store.now_ms() // MINUTE_MS - 59
         for model in (QWEN, LLAMA, SMALL):
             for number, figures in enumerate(hour(model, drawn)):
-                await gateway.office.minutes.store.add(Minute(first + number, model, figures))
+                await gateway.parts.minutes.add(Minute(first + number, model, figures))
         await gateway.counted()
         async with httpx.AsyncClient(base_url=gateway.url, timeout=90) as client:
             bodies = [{"model": model, "messages": []} for model in RUNNING]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
+from dataclasses import replace
 from typing import Any
 
 import httpx
 
 from inferline.accounts.caller import Caller
-from inferline.gateway.app import open_office
-from inferline.gateway.routes.control import Office
+from inferline.gateway.app import GatewayApp, open_gateway
 from inferline.settings import Settings
 from inferline.tasks.store import Wanted
 from inferline.tasks.task import Task
@@ -26,27 +26,28 @@ COUNT = 12
 class Clients:
     """Tenants at gateways of one line, who count what each has open, as those will."""
 
-    def __init__(self, offices: list[Office]) -> None:
-        self._offices = offices
+    def __init__(self, gateways: list[GatewayApp]) -> None:
+        self._gateways = gateways
         self._open: dict[str, int] = {}
         self.tasks: list[Task] = []
 
     async def ask(self, tenant: str, **script: Any) -> Task:
         """Submit a request, at each gateway in turn."""
-        line = self._offices[len(self.tasks) % len(self._offices)].line
+        submitter = self._gateways[len(self.tasks) % len(self._gateways)].submitter
         asked = {"model": MODEL, "messages": [], "user": tenant, "x_script": script}
         body = json.dumps(asked).encode()
         self._open[tenant] = self._open.get(tenant, 0) + 1
         task_id = f"req_{uuid.uuid4().hex}"
         caller = Caller(tenant=tenant)
-        task = await line.draft(task_id, PATH, payload.read(body), body, caller=caller)
-        await line.submit(task, body, tenant_open=self._open[tenant])
-        self.tasks.append(task)
-        return task
+        submission = await submitter.prepare(task_id, PATH, payload.read(body), body, caller=caller)
+        await submitter.submit(replace(submission, tenant_open=self._open[tenant]))
+        self.tasks.append(submission.task)
+        return submission.task
 
     async def answered(self) -> int:
         """Return how many tasks have ended: the store tells who looks, and nobody else."""
-        rows = await self._offices[0].line.store.read([Wanted(task.ref) for task in self.tasks])
+        store = self._gateways[0].parts.store
+        rows = await store.read([Wanted(task.ref) for task in self.tasks])
         return sum(row.task is not None and row.task.state.terminal for row in rows)
 
 
@@ -60,14 +61,14 @@ async def test_who_has_little_open_goes_before_all_that_a_heavy_tenant_has_waiti
     """One more may go first: a message that is just being handed back can't be had."""
     with running_line(slots=1) as line:
         settings = Settings(endpoint_url=line.emulator_url)
-        async with open_office(settings) as one, open_office(settings) as other:
+        async with open_gateway(settings) as one, open_gateway(settings) as other:
             clients = Clients([one, other])
             held = await clients.ask("heavy", hang=True)
             await asyncio.to_thread(until, lambda: line.backend_state()["running"], "it runs")
             for tenant in [*["heavy"] * COUNT, "light", "another"]:
                 await clients.ask(tenant, tokens=1, first=0.01)
 
-            await one.line.store.cancel(held.ref)
+            await one.parts.store.cancel(held.ref)
             async with asyncio.timeout(60):
                 while await clients.answered() < len(clients.tasks):  # noqa: ASYNC110
                     await asyncio.sleep(0.05)

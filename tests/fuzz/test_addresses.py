@@ -7,7 +7,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferline.gateway.app import PREFIXES
+from inferline.gateway.prefixes import PREFIXES
 from tests.support.fuzzing import fuzz, log
 from tests.support.gateway import MODEL
 from tests.support.hostile import CHAT, dumped, queries, segments

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from inferline.gateway.routes.inference import ENDPOINTS
+from inferline.gateway.routes.endpoints import ENDPOINTS
 from tests.support.forms import FORM, field, file, form
 from tests.support.fuzzing import fuzz
 from tests.support.gateway import MODEL

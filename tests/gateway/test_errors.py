@@ -107,7 +107,7 @@ async def test_a_control_route_reads_no_large_body_before_it_asks_for_a_key() ->
 
 
 async def test_a_length_of_thousands_of_digits_is_a_413(gateway: Gateway) -> None:
-    transport = httpx.ASGITransport(create_app(gateway.office))
+    transport = httpx.ASGITransport(create_app(gateway.parts))
     async with httpx.AsyncClient(base_url="http://x", transport=transport) as client:
         length = {"content-length": "9" * 5000}
         response = await client.post(PATH, content=b"{}", headers=length)

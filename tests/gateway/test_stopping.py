@@ -24,12 +24,12 @@ DONE = b"data: [DONE]\n\n"
 
 def stop(gateway: Gateway) -> None:
     """The time for what is under way is over."""
-    gateway.office.line.closing.set()
+    gateway.parts.closing.set()
 
 
 def start(gateway: Gateway) -> None:
     """Another gateway of the same line: all that one keeps is in the store."""
-    gateway.office.line.closing.clear()
+    gateway.parts.closing.clear()
 
 
 def is_read(gateway: Gateway, taken: Taken) -> bool:
@@ -69,7 +69,7 @@ async def test_an_answer_that_has_not_begun_is_a_503_whose_retry_gets_it(
     start(gateway)
     # Its reader says that it has gone, and nobody has to wait for its lease's end.
     again = asyncio.create_task(client.post(PATH, json=body, headers=RETRY))
-    limit = gateway.office.line.settings.reader_seconds / 2
+    limit = gateway.parts.settings.reader_seconds / 2
     await asyncio.wait_for(until(lambda: is_read(gateway, taken)), limit)
     await taken.finish(tail=FIRST + DONE if stream else b"{}")
     retried = await again
@@ -123,7 +123,7 @@ async def test_a_retry_that_waits_for_a_reader_to_be_gone_is_told_to_come_again(
 async def test_a_call_that_the_server_cuts_off_is_no_client_that_left(
     gateway: Gateway, stream: bool
 ) -> None:
-    app = create_app(gateway.office)
+    app = create_app(gateway.parts)
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(app), base_url="http://gateway"
     ) as client:
@@ -150,7 +150,7 @@ async def test_a_client_that_reads_too_slowly_to_be_told_is_cut_off_and_its_task
 
     scope = {"type": "http", "http_version": "1.1", "method": "POST", "scheme": "http"}
     scope |= {"path": PATH, "raw_path": PATH.encode(), "query_string": b"", "headers": []}
-    call = asyncio.create_task(create_app(gateway.office)(scope, received.get, send))
+    call = asyncio.create_task(create_app(gateway.parts)(scope, received.get, send))
     taken = await gateway.take()
     await taken.write(FIRST)
     await blocked.wait()
@@ -164,7 +164,7 @@ async def test_a_client_that_reads_too_slowly_to_be_told_is_cut_off_and_its_task
 
 
 async def test_what_is_cut_off_while_it_is_still_read_is_told_so(gateway: Gateway) -> None:
-    app = create_app(gateway.office)
+    app = create_app(gateway.parts)
     reading = asyncio.Event()
 
     async def body() -> Any:

@@ -21,7 +21,7 @@ import openai
 import pytest
 from botocore.exceptions import ClientError
 
-from inferline.gateway.app import create_app, open_office
+from inferline.gateway.app import open_gateway
 from inferline.gateway.routes import page
 from inferline.local import web
 from inferline.local.llm import model
@@ -198,8 +198,8 @@ async def test_a_gateway_of_ones_own_answers_with_the_policy_for_it(
     for name, value in gateway_environment(made).items():
         monkeypatch.setenv(name, value)
     settings = Settings.from_env(os.environ)
-    async with open_office(settings, deployed=True) as office:
-        through = httpx.ASGITransport(create_app(office))
+    async with open_gateway(settings, deployed=True) as app:
+        through = httpx.ASGITransport(app)
         headers = {"authorization": f"Bearer {made.key}"}
         async with httpx.AsyncClient(
             transport=through, base_url="http://gateway/v1", headers=headers, timeout=60

@@ -13,7 +13,7 @@ from inferline.aws.sqs import (
     queue_name,
 )
 from inferline.gateway.routes import page
-from inferline.gateway.routes.inference import ENDPOINTS
+from inferline.gateway.routes.endpoints import ENDPOINTS
 from inferline.options import options_of
 from inferline.settings import Settings
 from inferline.tasks.task import TIERS

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from inferline.accounts.caller import ANYONE
@@ -15,11 +16,12 @@ from inferline.fleet.registry import Model, Provider
 from inferline.gateway.answer.answer import Answer
 from inferline.gateway.answer.request_log import RequestLog
 from inferline.gateway.catalogue import Catalogue
-from inferline.gateway.polling import SharedPoller
+from inferline.gateway.parts import assemble
 from inferline.gateway.submit import repeat
-from inferline.gateway.submit.submission import Line
+from inferline.gateway.submit.submission import Submitter
 from inferline.memory.bodies import MemoryBodies
 from inferline.memory.registry import MemoryRegistry
+from inferline.memory.stores import memory_stores
 from inferline.settings import Settings
 from inferline.tasks.queue import Delivery, Depth
 from inferline.tasks.task import Task
@@ -89,17 +91,15 @@ class Gateway(Process):
         loop.run_until_complete(registry.put_models(models))
         loop.run_until_complete(registry.put_provider(provider))
         loop.run_until_complete(FleetAggregator(registry, 0.0).changed())
-        seam = Seam(wire, store)
-        catalogue = Catalogue(registry, NoDepths(), wire.clock, 1e9)  # type: ignore[arg-type]
-        self.line = Line(
-            settings=SETTINGS,
-            clock=wire.clock,
-            store=seam,
+        stores = replace(
+            memory_stores(wire.clock),
+            store=Seam(wire, store),
             queue=Seam(wire, queue),
-            bodies=MemoryBodies(),
-            catalogue=catalogue,
-            watch=SharedPoller(seam),
+            registry=registry,
         )
+        catalogue = Catalogue(registry, NoDepths(), wire.clock, 1e9)  # type: ignore[arg-type]
+        parts = assemble(stores, SETTINGS, wire.clock)
+        self.submitter = Submitter(replace(parts, catalogue=catalogue))
 
 
 class NoDepths:
@@ -135,20 +135,22 @@ class Client:
 
     async def ask(self, reader: Any = None) -> None:
         """Do what the route does; ``reader`` instead of the answer's own."""
-        line, model = self.gateway.line, self.gateway.model
+        submitter, model = self.gateway.submitter, self.gateway.model
         asked = {"model": model, "prompt": PROMPT, "stream": self.streamed}
         body = json.dumps(asked).encode()
-        visit = RequestLog(line, PATH, ANYONE)
+        visit = RequestLog(submitter.parts, PATH, ANYONE)
         visit.payload = read(body)
         try:
-            draft = await line.draft(f"t{self._number}", PATH, visit.payload, body)
-            hints = {"is_retry": self._again, "key": self._key, "is_gone": self._is_gone}
-            seat = await repeat.submit(line, draft, body, **hints)
+            submission = await submitter.prepare(f"t{self._number}", PATH, visit.payload, body)
+            how = {"is_retry": self._again, "key": self._key, "is_gone": self._is_gone}
+            seat = await repeat.submit(submitter, submission, **how)
         except InferLineError as error:
             self.refused = error
             return
         self.task = visit.task = seat.task
-        answer = Answer(line, seat.task, visit, streamed=self.streamed, joined=seat.joined)
+        answer = Answer(
+            submitter.parts, seat.task, visit, streamed=self.streamed, joined=seat.joined
+        )
         if reader is not None:
             answer._reader = reader(self.task.ref, streamed=self.streamed)
         await answer({}, self._receive, self._send)

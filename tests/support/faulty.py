@@ -7,23 +7,23 @@ import logging
 import sys
 
 from inferline.cli import main
-from inferline.gateway.submit.submission import Line
-from inferline.tasks.task import Task
+from inferline.gateway.submit.submission import Submission, Submitter
 from inferline_provider.backend.classification import Finish
 from inferline_provider.serve.exchange import Exchange
 
 log = logging.getLogger("inferline.gateway.submit.submission")
-submit, ask = Line.submit, Exchange._ask
+submit, ask = Submitter.submit, Exchange._ask
 
 
-async def submit_or_not(self: Line, task: Task, body: bytes, **told: int) -> None:
+async def submit_or_not(self: Submitter, submission: Submission) -> None:
     """Submit, but for the fault that the request itself names."""
+    body = submission.body
     fault = json.loads(body).get("x_fault")
     if fault == "break":
         raise RuntimeError(f"can't take {body!r}") from KeyError(body.decode())
     if fault == "leak":
         log.info("submits %s", body)
-    await submit(self, task, body, **told)
+    await submit(self, submission)
 
 
 async def ask_or_not(self: Exchange) -> Finish:
@@ -35,6 +35,6 @@ async def ask_or_not(self: Exchange) -> Finish:
 
 
 if __name__ == "__main__":
-    Line.submit = submit_or_not  # type: ignore[method-assign]
+    Submitter.submit = submit_or_not  # type: ignore[method-assign]
     Exchange._ask = ask_or_not  # type: ignore[method-assign]
     sys.exit(main())

@@ -5,29 +5,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import uvicorn
 
-from inferline.accounts.keyring import Keyring
 from inferline.clock import SystemClock
 from inferline.fleet.enrolment import Lender
 from inferline.fleet.registry import Model, Provider
-from inferline.gateway.app import create_app
-from inferline.gateway.catalogue import Catalogue
+from inferline.gateway.app import GatewayApp, create_app
 from inferline.gateway.edge.protocol import Http1Protocol
-from inferline.gateway.polling import SharedPoller
+from inferline.gateway.parts import GatewayParts, assemble
 from inferline.gateway.routes import metrics, page
-from inferline.gateway.routes.access import Access, KeyAccess, OpenAccess
-from inferline.gateway.routes.control import Office
-from inferline.gateway.submit.submission import Line
 from inferline.memory.bodies import MemoryBodies
 from inferline.memory.keys import MemoryKeys
-from inferline.memory.minutes import MemoryMinutes
 from inferline.memory.queue import MemoryQueue
 from inferline.memory.rate_counters import MemoryMeters
 from inferline.memory.registry import MemoryRegistry
+from inferline.memory.stores import memory_stores
 from inferline.memory.tasks import MemoryStore
 from inferline.memory.tenants import MemoryTenants
 from inferline.memory.usage import MemoryUsage
@@ -36,8 +31,7 @@ from inferline.tasks.queue import Delivery, Message
 from inferline.tasks.store import AttemptOutcome, Claimed
 from inferline.tasks.task import AnswerHead, Chunk, Task
 from inferline.telemetry.trace import NO_TRACER, Tracer
-from inferline.usage.ledger import Entry, Ledgers
-from inferline.usage.minutes import MinuteLedger
+from inferline.usage.ledger import Entry
 
 MODEL = "test-model"
 
@@ -47,7 +41,7 @@ class Gateway:
     """A running gateway, and what it works on."""
 
     url: str
-    office: Office
+    app: GatewayApp
     store: MemoryStore
     queue: MemoryQueue
     bodies: MemoryBodies
@@ -57,6 +51,11 @@ class Gateway:
     meters: MemoryMeters
     #: What the ledger was told.
     entries: list[Entry]
+
+    @property
+    def parts(self) -> GatewayParts:
+        """The parts of its app."""
+        return self.app.parts
 
     async def know(self, model: str = MODEL, *, provider: bool = True, **told: Any) -> None:
         """Make a model known, with a provider for it."""
@@ -68,8 +67,8 @@ class Gateway:
 
     async def counted(self) -> None:
         """Have the gateway know what the registry has been told."""
-        await self.office.census.changed()
-        self.office.line.catalogue.changed()
+        await self.app.enrolments.fleet_changed()
+        self.parts.catalogue.changed()
 
     async def take(self, *, tier: str = "default", model: str = MODEL) -> Taken:
         """Receive and claim the next task, as a provider would."""
@@ -140,38 +139,17 @@ async def running_gateway(
     """A gateway on a free port until the block ends, on stores in memory or not."""
     given = {"no_provider_seconds": 0.4, "registry_seconds": 0.05, "poll_seconds_max": 0.05}
     chosen, clock = Settings(**given | settings), SystemClock()
-    store, queue, bodies = store or MemoryStore(), MemoryQueue(), MemoryBodies()
-    registry = registry or MemoryRegistry()
     ledger, counted = Noted(), metrics.GatewayMetrics()
-    minutes = MinuteLedger(MemoryMinutes())
-    line = Line(
-        settings=chosen,
-        clock=clock,
-        store=store,
-        queue=queue,
-        bodies=bodies,
-        catalogue=Catalogue(registry, queue, clock, chosen.registry_seconds),
-        watch=SharedPoller(store),
-        ledger=Ledgers([minutes, ledger, counted]),
-        tracer=tracer,
-    )
-    keys, tenants, meters = MemoryKeys(), MemoryTenants(), meters or MemoryMeters()
-    access: Access = OpenAccess(chosen.provider_token)
-    if chosen.access == "keys":
-        access = KeyAccess(Keyring(keys, tenants, store.now_ms), clock)
-    office = Office(
-        line=line,
-        registry=registry,
-        queue_maker=queue,
+    own = memory_stores()
+    stores: Any = replace(
+        own,
+        store=store or own.store,
+        registry=registry or own.registry,
+        meters=meters or own.meters,
+        usage=MemoryUsage(store) if store else own.usage,
         lender=lender,
-        minutes=minutes,
-        access=access,
-        keys=keys,
-        tenants=tenants,
-        usage=MemoryUsage(store),
-        meters=meters,
     )
-    app = create_app(office)
+    app = create_app(assemble(stores, chosen, clock, ledgers=[ledger, counted], tracer=tracer))
     page.add(app)
     metrics.add(app, counted)
     config = uvicorn.Config(app, port=0, log_level="warning", ws="none", http=Http1Protocol)
@@ -181,8 +159,18 @@ async def running_gateway(
         await asyncio.sleep(0.01)
     port = server.servers[0].sockets[0].getsockname()[1]
     try:
-        made = store, queue, bodies, registry, keys, tenants, meters
-        yield Gateway(f"http://127.0.0.1:{port}", office, *made, ledger.entries)
+        yield Gateway(
+            url=f"http://127.0.0.1:{port}",
+            app=app,
+            store=stores.store,
+            queue=stores.queue,
+            bodies=stores.bodies,
+            registry=stores.registry,
+            keys=stores.keys,
+            tenants=stores.tenants,
+            meters=stores.meters,
+            entries=ledger.entries,
+        )
     finally:
         server.should_exit = True
         await serving

@@ -24,6 +24,7 @@ from inferline.errors import (
     TaskCancelled,
     Unavailable,
 )
+from inferline.gateway.answer.abandon import abandon
 from inferline.gateway.answer.compression import Gzipped
 from inferline.gateway.answer.contract import Contract
 from inferline.gateway.answer.events import error_event, only_event
@@ -33,9 +34,10 @@ from inferline.gateway.answer.reader import Reader, backends_headers
 from inferline.gateway.answer.reader_lease import ReaderLease
 from inferline.gateway.answer.request_log import RequestLog
 from inferline.gateway.answer.smoothing import Smoother
+from inferline.gateway.answer.strikes import strike
 from inferline.gateway.errors import error_response
+from inferline.gateway.parts import GatewayParts
 from inferline.gateway.polling import PollBackoff
-from inferline.gateway.submit.submission import Line
 from inferline.streams.endings import said_all
 from inferline.streams.pacing import interval
 from inferline.streams.sse import Rest, comment
@@ -69,7 +71,7 @@ class Answer(Response):
 
     def __init__(
         self,
-        line: Line,
+        line: GatewayParts,
         task: Task,
         visit: RequestLog,
         *,
@@ -145,7 +147,7 @@ class Answer(Response):
         """End the task with its last client, unless it has ended or somebody else may read it."""
         task = self._reader.task or self._task
         if not self._joined and not task.state.terminal:
-            await self._line.abandon(self._task)
+            await abandon(self._line, self._task)
 
     async def _deliver(self, send: Send) -> None:
         try:
@@ -153,10 +155,10 @@ class Answer(Response):
                 await self._relay(send)
         except ProviderFault as error:
             await self._strike(error)
-            await self._line.abandon(self._task)
+            await abandon(self._line, self._task)
             await self._fail(send, error)
         except (ProviderLost, Unavailable) as error:
-            await self._line.abandon(self._task)
+            await abandon(self._line, self._task)
             await self._fail(send, error)
         except GatewayStopping as error:
             await self._attendance.end()
@@ -186,7 +188,7 @@ class Answer(Response):
 
     async def _strike(self, fault: ProviderFault) -> None:
         if not self._joined:  # Who comes to an ended task reads what was judged before.
-            await self._line.strike(self._task, self._contract.suspect, fault.breach)
+            await strike(self._line, self._task, self._contract.suspect, fault.breach)
 
     async def _relay(self, send: Send) -> None:
         """Send a stream's pieces as they come, and any other answer when it is whole."""

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Self
 
 from inferline.errors import Unavailable
-from inferline.gateway.submit.submission import Line
+from inferline.gateway.parts import GatewayParts
 from inferline.tasks.task import Task
 
 
@@ -20,7 +20,7 @@ class ReaderLease:
     and taken back when they are gone.
     """
 
-    def __init__(self, line: Line, reader: str, seen: Callable[[], Task]) -> None:
+    def __init__(self, line: GatewayParts, reader: str, seen: Callable[[], Task]) -> None:
         """``seen`` gives the task's row as last read."""
         self._line = line
         self._reader = reader

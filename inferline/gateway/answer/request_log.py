@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from inferline.accounts.caller import Caller
 from inferline.errors import GatewayStopping, InferLineError
+from inferline.gateway.parts import GatewayParts
 from inferline.gateway.submit.quota import RequestReservation
-from inferline.gateway.submit.submission import Line
 from inferline.tasks.task import AnswerHead, Task
 from inferline.telemetry import genai
 from inferline.telemetry.trace import TraceParent
@@ -18,7 +18,9 @@ from inferline.validation.payload import Payload
 class RequestLog:
     """What is known so far; `ended` makes the entry, once."""
 
-    def __init__(self, line: Line, path: str, caller: Caller, traceparent: str = "") -> None:
+    def __init__(
+        self, line: GatewayParts, path: str, caller: Caller, traceparent: str = ""
+    ) -> None:
         self.caller = caller
         #: Once its model is known: names that nobody knows are not put on record.
         self.payload: Payload | None = None

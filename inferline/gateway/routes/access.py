@@ -102,7 +102,7 @@ AdminCaller = Annotated[Caller, Depends(admin)]
 async def _admitted(request: Request, wanted: Role) -> Caller:
     caller: Caller | None = getattr(request.state, "caller", None)
     if caller is None:
-        access: Access = request.app.state.access
+        access: Access = request.app.access
         shown = _shown(request) if wanted in access.asks else ""
         caller = request.state.caller = await access.caller(shown, wanted)
     if caller.role != wanted:

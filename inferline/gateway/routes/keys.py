@@ -16,8 +16,9 @@ from inferline.accounts.limits import LIMIT_MAX, Limits
 from inferline.accounts.patterns import EVERY, PATTERN, check
 from inferline.fleet.enrolment import AS_TOLD, Name
 from inferline.gateway.errors import ERRORS
+from inferline.gateway.parts import GatewayParts
 from inferline.gateway.routes.access import AdminCaller
-from inferline.gateway.routes.control import At, Office
+from inferline.gateway.routes.dependencies import Parts
 from inferline.gateway.routes.objects import KeyList, KeyObject, LimitsObject, ShownKey
 from inferline.tasks.task import TIERS, Tier
 
@@ -106,18 +107,20 @@ router = APIRouter(prefix="/keys", tags=["keys"], responses=ERRORS)
 
 @router.get("", summary="List the keys")
 async def list_keys(
-    office: At, role: Annotated[Literal["client", "provider"] | None, Query()] = None
+    parts: Parts, role: Annotated[Literal["client", "provider"] | None, Query()] = None
 ) -> KeyList:
     """All, or those of a role, oldest first; those of no use any more stay for thirty days."""
-    now_ms = office.registry.now_ms()
-    found = await Issuer(office.keys, (role,) if role else ROLES).listed()
+    now_ms = parts.registry.now_ms()
+    found = await Issuer(parts.keys, (role,) if role else ROLES).listed()
     return KeyList(data=[_key_object(key, now_ms, used_ms) for key, used_ms in found])
 
 
 @router.post("", summary="Make a key")
-async def create_key(told: NewKey, caller: AdminCaller, office: At, response: Response) -> ShownKey:
+async def create_key(
+    told: NewKey, caller: AdminCaller, parts: Parts, response: Response
+) -> ShownKey:
     """Its text, `key`, is told here and never again."""
-    now_ms, seconds = office.registry.now_ms(), told.expires_seconds
+    now_ms, seconds = parts.registry.now_ms(), told.expires_seconds
     key, text = new_key(
         told.role,
         told.name,
@@ -128,16 +131,16 @@ async def create_key(told: NewKey, caller: AdminCaller, office: At, response: Re
         now_ms=now_ms,
         expires_ms=None if seconds is None else now_ms + seconds * 1000,
     )
-    await office.keys.put_key(key)
+    await parts.keys.put_key(key)
     log.info("the key %s was made with the key %s", key.id, caller.key_id)
-    return _shown(key, text, office, response)
+    return _shown(key, text, parts, response)
 
 
 @router.post("/{key_id}/rotate", summary="Give a key a new secret")
 async def rotate_key(
     key_id: str,
     caller: AdminCaller,
-    office: At,
+    parts: Parts,
     response: Response,
     told: Annotated[Rotation | None, Body()] = None,
 ) -> ShownKey:
@@ -146,25 +149,25 @@ async def rotate_key(
     secret works for `overlap_seconds` more, a day unless told otherwise.
     """
     seconds = (told or Rotation()).overlap_seconds
-    issuer = Issuer(office.keys, ROLES)
-    key, text = await issuer.rotate(key_id, office.registry.now_ms(), seconds)
+    issuer = Issuer(parts.keys, ROLES)
+    key, text = await issuer.rotate(key_id, parts.registry.now_ms(), seconds)
     log.info("the key %s was rotated with the key %s", key.id, caller.key_id)
-    return _shown(key, text, office, response)
+    return _shown(key, text, parts, response)
 
 
 @router.delete("/{key_id}", summary="Take a key back")
-async def revoke_key(key_id: str, caller: AdminCaller, office: At) -> KeyObject:
+async def revoke_key(key_id: str, caller: AdminCaller, parts: Parts) -> KeyObject:
     """Idempotent. It is refused within a minute."""
-    now_ms = office.registry.now_ms()
-    key = await Issuer(office.keys, ROLES).revoke(key_id, now_ms)
+    now_ms = parts.registry.now_ms()
+    key = await Issuer(parts.keys, ROLES).revoke(key_id, now_ms)
     log.info("the key %s was revoked with the key %s", key.id, caller.key_id)
     return _key_object(key, now_ms)
 
 
-def _shown(key: Key, text: str, office: Office, response: Response) -> ShownKey:
+def _shown(key: Key, text: str, parts: GatewayParts, response: Response) -> ShownKey:
     """A key with its text, which no cache on the way may keep."""
     response.headers["cache-control"] = "no-store"
-    told = _key_object(key, office.registry.now_ms())
+    told = _key_object(key, parts.registry.now_ms())
     return ShownKey(**told.model_dump(), key=text)
 
 

@@ -14,8 +14,8 @@ from prometheus_client.registry import Collector
 from starlette.responses import Response
 
 from inferline.errors import NotPermitted, Unavailable
+from inferline.gateway.parts import GatewayParts
 from inferline.gateway.routes.access import ClientCaller
-from inferline.gateway.routes.control import Office
 from inferline.gateway.routes.objects import OverviewObject
 from inferline.gateway.routes.overview import Overview
 from inferline.telemetry import genai
@@ -178,14 +178,14 @@ def add(app: FastAPI, metrics: GatewayMetrics) -> None:
     async def tell(request: Request, caller: ClientCaller) -> Response:
         if not caller.sees_all:
             raise NotPermitted("The metrics tell of all models, and this key is for some of them.")
-        overview: Overview = request.app.state.overview
-        office: Office = request.app.state.office
+        overview: Overview = request.app.overview
+        parts: GatewayParts = request.app.parts
         try:
             now = await overview.get(caller)
         except Unavailable:  # What has been counted can still be told.
             now = None
         encode, content_type = _encoder(request.headers.get("accept", ""))
-        body = encode(MetricsSnapshot(metrics, now, office.minutes.calls()))
+        body = encode(MetricsSnapshot(metrics, now, parts.minute_ledger.calls()))
         return Response(body, headers={"content-type": content_type})
 
     app.add_api_route(PATH, tell, methods=["GET"], include_in_schema=False)

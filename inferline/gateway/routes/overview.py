@@ -16,8 +16,9 @@ from inferline.fleet.aggregation import counted
 from inferline.fleet.registry import NOBODY, Model, Serving
 from inferline.gateway.catalogue import Cached, no_such_model
 from inferline.gateway.errors import ERRORS
+from inferline.gateway.parts import GatewayParts
 from inferline.gateway.routes.access import ClientCaller
-from inferline.gateway.routes.control import Office, provider_objects, shown_to
+from inferline.gateway.routes.control import provider_objects, visible_to
 from inferline.gateway.routes.objects import (
     FiguresObject,
     HourObject,
@@ -67,10 +68,10 @@ class Look:
 class Overview:
     """Makes the overview, and keeps it for a moment."""
 
-    def __init__(self, office: Office) -> None:
-        self._office = office
-        self._hour = LastHour(office.minutes.store)
-        self._cached = Cached(self._look, office.line.clock, OVERVIEW_SECONDS)
+    def __init__(self, parts: GatewayParts) -> None:
+        self._parts = parts
+        self._hour = LastHour(parts.minutes)
+        self._cached = Cached(self._look, parts.clock, OVERVIEW_SECONDS)
 
     async def get(self, caller: Caller) -> OverviewObject:
         """
@@ -89,7 +90,7 @@ class Overview:
         return look.told.model_copy(
             update={
                 "queues": queues,
-                "providers": shown_to(caller, look.told.providers),
+                "providers": visible_to(caller, look.told.providers),
                 "hour": hour.model_copy(update={"models": models}),
             }
         )
@@ -103,10 +104,10 @@ class Overview:
         return _hour([row for row in look.rows if row.model == model], look.now_ms, calls=False)
 
     async def _look(self) -> Look:
-        line = self._office.line
-        now_ms = line.store.now_ms()
-        snapshot = await self._office.registry.snapshot()
-        live = await LiveTasks.look(line.store, len(snapshot.models))
+        parts = self._parts
+        now_ms = parts.store.now_ms()
+        snapshot = await parts.registry.snapshot()
+        live = await LiveTasks.look(parts.store, len(snapshot.models))
         servings = counted(snapshot.providers.values())
         models = sorted(snapshot.models.values(), key=lambda model: model.id)
         found = await asyncio.gather(
@@ -117,7 +118,7 @@ class Overview:
         told = OverviewObject(
             at=now_ms // 1000,
             version=__version__,
-            silent_seconds=line.settings.silent_seconds,
+            silent_seconds=parts.settings.silent_seconds,
             queues=[queue for queue, _ in queues],
             providers=provider_objects(snapshot, now_ms),
             hour=_hour(rows, now_ms),
@@ -150,15 +151,15 @@ class Overview:
 
     async def _standing(self, model: Model, tasks: LiveTasks) -> UnfinishedTasks:
         """What there is of a model's tasks; of one that has none nothing more is read."""
-        line = self._office.line
+        parts = self._parts
         live = await tasks.of(model.slug, TASKS_MAX)
         if not live:
             return UnfinishedTasks()
-        found = await line.store.read([Wanted(ref) for ref, _ in live])
-        standing = UnfinishedTasks.of((one.task for one in found if one.task), line.store.now_ms())
+        found = await parts.store.read([Wanted(ref) for ref, _ in live])
+        standing = UnfinishedTasks.of((one.task for one in found if one.task), parts.store.now_ms())
         if len(live) == TASKS_MAX:
             for tier, url in model.queues.items():
-                depth = await line.catalogue.depth_now(url)
+                depth = await parts.catalogue.depth_now(url)
                 standing.waiting[tier], standing.running[tier] = depth.waiting, depth.running
         return standing
 
@@ -266,7 +267,7 @@ async def get_overview(request: Request, caller: ClientCaller) -> OverviewObject
     Each queue with what waits and runs and its oldest task, each live provider, and the last hour
     by minute, by model and in total, a few seconds old.
     """
-    overview: Overview = request.app.state.overview
+    overview: Overview = request.app.overview
     return await overview.get(caller)
 
 
@@ -276,7 +277,7 @@ async def get_queue_stats(request: Request, caller: ClientCaller) -> QueueList:
     For each model and tier: tasks waiting and running, live providers and their slots, of the same
     look.
     """
-    overview: Overview = request.app.state.overview
+    overview: Overview = request.app.overview
     told = (await overview.get(caller)).queues
     return QueueList(data=[QueueObject(**queue.model_dump(include=_QUEUE)) for queue in told])
 
@@ -291,5 +292,5 @@ async def get_hour(
     The last hour of ``model`` alone by minute and in total, as old as the overview; calls to AWS
     are told for all models together only.
     """
-    overview: Overview = request.app.state.overview
+    overview: Overview = request.app.overview
     return await overview.hour(model, caller)

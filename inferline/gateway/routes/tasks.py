@@ -8,7 +8,7 @@ from dataclasses import replace
 from math import inf
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from inferline.accounts.caller import Caller
 from inferline.errors import TaskNotFound, Unavailable
@@ -20,10 +20,11 @@ from inferline.gateway.answer.model_name import Naming
 from inferline.gateway.answer.reader import Reader, ended_without_answer
 from inferline.gateway.answer.request_log import RequestLog
 from inferline.gateway.errors import ERRORS, ErrorObject
+from inferline.gateway.parts import GatewayParts
 from inferline.gateway.routes.access import ClientCaller
+from inferline.gateway.routes.dependencies import Parts
 from inferline.gateway.routes.objects import TaskObject
 from inferline.gateway.submit.repeat import attach_reader
-from inferline.gateway.submit.submission import Line
 from inferline.names import MODEL_HASH_CHARS
 from inferline.tasks.store import Wanted
 from inferline.tasks.task import State, Task, TaskRef
@@ -38,12 +39,6 @@ LOOKS_MAX: Final = 50
 LOOK_SECONDS: Final = 0.05
 
 
-async def _line(request: Request) -> Line:  # not async, it would be run in a thread
-    line: Line = request.app.state.line
-    return line
-
-
-At = Annotated[Line, Depends(_line)]
 router = APIRouter(prefix="/tasks", tags=["tasks"], responses=ERRORS)
 _STREAM: Final[dict[int | str, dict[str, Any]]] = {
     200: {
@@ -54,9 +49,9 @@ _STREAM: Final[dict[int | str, dict[str, Any]]] = {
 
 
 @router.get("/{task_id}", summary="Tell of a task")
-async def get_task(task_id: str, caller: ClientCaller, line: At) -> TaskObject:
+async def get_task(task_id: str, caller: ClientCaller, parts: Parts) -> TaskObject:
     """How it stands, and its answer or its error. The id is the request's `x-request-id`."""
-    return await _told(line, await _found(line, task_id, caller))
+    return await _told(parts, await _found(parts, task_id, caller))
 
 
 @router.get(
@@ -70,7 +65,7 @@ async def resume(
     request: Request,
     task_id: str,
     caller: ClientCaller,
-    line: At,
+    parts: Parts,
     after: Annotated[int, Query(ge=0, le=10**9)] = 0,
 ) -> Response:
     """
@@ -79,17 +74,17 @@ async def resume(
     An event is what carries data, `[DONE]` included; comments do not count. Whoever reads a task
     is its client from then on: it goes on while they are there.
     """
-    task = await _found(line, task_id, caller)
+    task = await _found(parts, task_id, caller)
     request.state.request_id = task.ref.id
     if getattr(request.state, "is_head", False):  # To look is not to take it over.
         return Response(media_type=EVENT_STREAM)
-    seat = await attach_reader(line, task)
+    seat = await attach_reader(parts, task)
     # It was a request once; going on with it is none.
-    unrecorded = replace(line, ledger=NO_LEDGER, tracer=NO_TRACER)
+    unrecorded = replace(parts, ledger=NO_LEDGER, tracer=NO_TRACER)
     visit = RequestLog(unrecorded, task.path, caller)
-    gzips = line.settings.compression == "gzip" and takes_gzip(request.headers)
+    gzips = parts.settings.compression == "gzip" and takes_gzip(request.headers)
     return Answer(
-        *(line, seat.task, visit),
+        *(parts, seat.task, visit),
         streamed=True,
         joined=seat.joined,
         after=after,
@@ -99,17 +94,17 @@ async def resume(
 
 
 @router.post("/{task_id}/cancel", summary="Cancel a task")
-async def cancel(task_id: str, caller: ClientCaller, line: At) -> TaskObject:
+async def cancel(task_id: str, caller: ClientCaller, parts: Parts) -> TaskObject:
     """Idempotent. The backend's slot is free within a second; what has ended stays as it ended."""
-    task = await _found(line, task_id, caller)
+    task = await _found(parts, task_id, caller)
     if not task.state.terminal:
-        await line.store.cancel(task.ref)
-        [found] = await line.store.read([Wanted(task.ref)], consistent=True)
+        await parts.store.cancel(task.ref)
+        [found] = await parts.store.read([Wanted(task.ref)], consistent=True)
         task = found.task or task
-    return await _told(line, task)
+    return await _told(parts, task)
 
 
-async def _found(line: Line, task_id: str, caller: Caller) -> Task:
+async def _found(parts: GatewayParts, task_id: str, caller: Caller) -> Task:
     """
     The caller's task of that id. Raises TaskNotFound, also for another tenant's.
 
@@ -119,16 +114,16 @@ async def _found(line: Line, task_id: str, caller: Caller) -> Task:
     match = _ID.fullmatch(task_id)
     if match is None:
         raise TaskNotFound
-    slugs = await line.catalogue.slugs(match["mark"])
-    rows = await line.store.read([Wanted(TaskRef(slug, task_id)) for slug in slugs])
+    slugs = await parts.catalogue.slugs(match["mark"])
+    rows = await parts.store.read([Wanted(TaskRef(slug, task_id)) for slug in slugs])
     for row in rows:
         if row.task is not None and row.task.tenant == caller.tenant:
-            Contract(line.settings, row.task).check(row)
+            Contract(parts.settings, row.task).check(row)
             return row.task
     raise TaskNotFound
 
 
-async def _told(line: Line, task: Task) -> TaskObject:
+async def _told(parts: GatewayParts, task: Task) -> TaskObject:
     has_error = task.state.terminal and task.state is not State.DONE
     error = ended_without_answer(task).body()["error"] if has_error else None
     return TaskObject(
@@ -144,28 +139,28 @@ async def _told(line: Line, task: Task) -> TaskObject:
         status=task.status or None,
         usage=genai.counts(task.usage) or None,
         error=ErrorObject(**error) if error else None,
-        result=await _result(line, task),
+        result=await _result(parts, task),
     )
 
 
-async def _result(line: Line, task: Task) -> Any:
+async def _result(parts: GatewayParts, task: Task) -> Any:
     """The answer of a task that is DONE, if it is JSON or a text. Raises Unavailable."""
     is_text = is_document(task.content_type) or task.content_type.lower().startswith("text/")
     is_stream = task.content_type.startswith(EVENT_STREAM)
     if task.state is not State.DONE or is_stream or (task.content_type and not is_text):
         return None
     reader, pieces = Reader(task.ref, streamed=False), list[bytes]()
-    contract = Contract(line.settings, task)
+    contract = Contract(parts.settings, task)
     for _ in range(LOOKS_MAX + task.chunks):
         wanted = reader.wanted()
         at_once = reader.behind or reader.task is None
-        found = await line.watch.next_change(wanted, None, lambda: LOOK_SECONDS, at_once=at_once)
+        found = await parts.watch.next_change(wanted, None, lambda: LOOK_SECONDS, at_once=at_once)
         contract.check(found)
         pieces += (taken := reader.take(wanted, found))
-        contract.count(taken, line.store.now_ms())
+        contract.count(taken, parts.store.now_ms())
         if reader.ended:
             body = b"".join(pieces)
-            asked = line.settings.response_model == "requested"
+            asked = parts.settings.response_model == "requested"
             return _document(Naming(task.model).whole(body) if asked else body)
     raise Unavailable
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 
 from inferline.gateway.errors import ERRORS
 from inferline.gateway.routes.access import ClientCaller
-from inferline.gateway.routes.control import At
+from inferline.gateway.routes.dependencies import Parts
 from inferline.gateway.routes.objects import RequestList, RequestObject, UsageList, UsageObject
 from inferline.usage.report import (
     AGO,
@@ -49,20 +49,24 @@ router = APIRouter(tags=["control"], responses=ERRORS)
 
 @router.get("/usage", summary="Tell what was used", response_model_exclude_unset=True)
 async def get_usage(
-    caller: ClientCaller, office: At, by: By = "model", since: Moment = "24h", until: Moment = "0m"
+    caller: ClientCaller,
+    parts: Parts,
+    by: By = "model",
+    since: Moment = "24h",
+    until: Moment = "0m",
 ) -> UsageList:
     """
     What the requests of the caller's tenant took that have ended, by any of tenant, key, model,
     provider, hour and day. Times are such as `90m`, `12h` or `7d` ago, or dates.
     """
-    now = office.usage.now_ms()
+    now = parts.usage.now_ms()
     report = Report(
         tenant=caller.tenant,
         by=dimensions(by),
         since_ms=moment(since, now, "since"),
         until_ms=moment(until, now, "until"),
     )
-    await report.make(office.usage)
+    await report.make(parts.usage)
     told = report.told()
     rows = [UsageObject(object="usage", **row) for row in told.pop("data")]
     return UsageList(object="list", data=rows, **told)
@@ -71,7 +75,7 @@ async def get_usage(
 @router.get("/usage/requests", summary="List the last requests")
 async def list_requests(
     caller: ClientCaller,
-    office: At,
+    parts: Parts,
     since: Moment = "1h",
     limit: Annotated[int, Query(ge=1, le=_LISTED_MAX)] = 100,
 ) -> RequestList:
@@ -79,6 +83,6 @@ async def list_requests(
     The last requests of the caller's tenant that have ended, the last first, while their tasks are
     kept: for an hour after their deadlines.
     """
-    first = moment(since, office.usage.now_ms(), "since")
-    found = await last_requests(office.usage, caller.tenant, first, limit)
+    first = moment(since, parts.usage.now_ms(), "since")
+    found = await last_requests(parts.usage, caller.tenant, first, limit)
     return RequestList(data=[RequestObject(**request_row(spent)) for spent in found])

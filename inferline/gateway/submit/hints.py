@@ -39,7 +39,7 @@ class Patience:
     first_seconds: float = inf
 
     @classmethod
-    def told(cls, headers: Headers, settings: Settings, *, streamed: bool) -> Patience:
+    def of(cls, headers: Headers, settings: Settings, *, streamed: bool) -> Patience:
         """
         As the client's timeouts have it; what makes no sense is as if it were not there.
 

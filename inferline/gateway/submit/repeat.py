@@ -1,9 +1,9 @@
 """
-Repeats: a request that was sent before finds the task that is there instead of adding one.
+Repeats: a request that was sent before gets the task of that time instead of a new one.
 
 An SDK sends a request again when it got no answer. Mostly the earlier task has ended with the
-connection; but if the gateway died, it still runs, and nobody reads it. And whoever sends an
-Idempotency-Key wants one task for it, however often it is sent.
+connection; but if the gateway died, the task still runs and nobody reads it. And a client that
+sends an Idempotency-Key wants one task for it, however often it sends the request.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from inferline.errors import GatewayStopping, IdempotencyKeyReused, TaskCancelled, Unavailable
-from inferline.gateway.submit.submission import Line
+from inferline.gateway.parts import GatewayParts
+from inferline.gateway.submit.submission import Submission, Submitter
 from inferline.tasks.store import Binding, Wanted
 from inferline.tasks.task import LIVE, State, Task, TaskRef
 from inferline.validation.forwarding import CONTENT_TYPE
@@ -23,186 +24,184 @@ from inferline.validation.multipart import rebound
 
 log = logging.getLogger(__name__)
 
-#: How many live tasks of a model are looked at for one that lost its reader.
-LOOKED_AT_MAX: Final = 100
-#: With more than so many that may have lost it, nobody waits to see which did: then one prompt is
-#: asked many times at once, and each wants an answer of its own.
-WAITED_FOR_MAX: Final = 4
-#: Between two looks at them, seconds.
-LOOK_SECONDS: Final = 0.25
-#: How often a key is looked up that changes hands all the time, or a reader lease tried.
+#: How many live tasks of a model are searched for one that lost its reader.
+LIVE_TASKS_MAX: Final = 100
+#: With more candidates than this, a retry does not wait to see which lost its reader: then one
+#: prompt is sent many times at once, and each request wants an answer of its own.
+CANDIDATES_MAX: Final = 4
+#: Between two reads of the candidates, seconds.
+POLL_SECONDS: Final = 0.25
+#: How often a key that keeps changing hands is read, or a reader lease tried.
 TRIES_MAX: Final = 5
-#: Answers of a backend that may be better the next time.
-_POOR: Final = frozenset({408, 409, 429})
+#: Statuses of a backend's answer that may be better the next time.
+_WORTH_REPEATING: Final = frozenset({408, 409, 429})
 _USEFUL: Final = LIVE | {State.DONE}
 
 
-Asks = Callable[[], Awaitable[bool]]
+IsGone = Callable[[], Awaitable[bool]]
 
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """A client's place at a task."""
+    """A client's place as a reader of a task."""
 
     task: Task
-    #: Whether somebody else was still reading it: then its leaving ends nothing.
+    #: True if somebody else was still reading it: then this client's leaving cancels nothing.
     joined: bool = False
 
 
 async def submit(
-    line: Line,
-    task: Task,
-    body: bytes,
-    *,
-    is_retry: bool,
-    key: str,
-    is_gone: Asks,
-    tenant_open: int = 0,
+    submitter: Submitter, submission: Submission, *, is_retry: bool, key: str, is_gone: IsGone
 ) -> Subscription:
     """
-    Submit ``task``, unless it is a repeat of one that is there; then that.
+    Submit a task, or subscribe to the earlier task that it repeats.
 
-    ``is_gone`` tells whether the client has left, ``tenant_open`` is as for `Line.submit`. Raises
-    IdempotencyKeyReused, TaskCancelled when it left before there was anything to cancel, and what
-    `Line.submit` raises.
+    ``is_gone`` tells if the client has left. Raises IdempotencyKeyReused, TaskCancelled if the
+    client left before there was a task to cancel, and what `Submitter.submit` raises.
     """
     if key:
-        return await _once(line, task, body, key, tenant_open)
-    if is_retry and (orphan := await _orphan(line, task, is_gone)) is not None:
-        if orphan.state is State.QUEUED:
-            await line.send_again(orphan, _body_of(orphan, task, body), tenant_open=tenant_open)
-        return Subscription(orphan)
-    await line.submit(task, body, tenant_open=tenant_open)
-    return Subscription(task)
+        return await _submit_once(submitter, submission, key)
+    if is_retry:
+        orphan = await _adopt(submitter.parts, submission.task, is_gone)
+        if orphan is not None:
+            if orphan.state is State.QUEUED:
+                await submitter.send_again(_resubmission(submission, orphan))
+            return Subscription(orphan)
+    await submitter.submit(submission)
+    return Subscription(submission.task)
 
 
-async def attach_reader(line: Line, task: Task) -> Subscription:
-    """Read ``task`` from now on, instead of whoever does."""
+async def attach_reader(parts: GatewayParts, task: Task) -> Subscription:
+    """Become the reader of ``task`` in place of any other."""
     for _ in range(TRIES_MAX):
         if task.state.terminal:
             break
-        reader = line.new_reader()
-        if await line.store.renew_reader_lease(task, reader, line.settings.reader_seconds):
-            is_read = task.reader_ms >= line.store.now_ms()
+        reader = parts.readers.new()
+        if await parts.store.renew_reader_lease(task, reader, parts.settings.reader_seconds):
+            is_read = task.reader_ms >= parts.store.now_ms()
             return Subscription(replace(task, reader=reader), joined=is_read)
-        task = await _row(line, task.ref) or task
+        task = await _read(parts, task.ref) or task
     return Subscription(task, joined=True)
 
 
-async def _once(line: Line, task: Task, body: bytes, key: str, tenant_open: int) -> Subscription:
-    """The task that ``key`` stands for, which is ``task`` if it stands for none yet."""
-    kept = task.created_ms // 1000 + line.settings.idempotency_seconds_kept
+async def _submit_once(submitter: Submitter, submission: Submission, key: str) -> Subscription:
+    """Submit the one task of ``key``, or subscribe to it if there is one already."""
+    parts, task = submitter.parts, submission.task
+    kept = task.created_ms // 1000 + parts.settings.idempotency_seconds_kept
     task = replace(task, ttl=max(task.ttl, kept))
-    # A tenant's keys are its own.
+    submission = replace(submission, task=task)
+    # Keys are per tenant.
     digest = hashlib.sha256(f"{task.tenant}\0{key}".encode()).hexdigest()
     request = task.request
-    bound = await line.store.binding(task.ref.slug, digest)
+    bound = await parts.store.binding(task.ref.slug, digest)
     for _ in range(TRIES_MAX):
         if bound is not None:
-            earlier = await _bound_to(line, task, bound, request)
+            earlier = await _bound_task(parts, task.ref.slug, bound, request)
             if earlier is not None:
-                return await _attached(line, earlier, _body_of(earlier, task, body), tenant_open)
+                return await _subscribe(submitter, submission, earlier)
         instead_of = bound.task_id if bound else ""
-        bound = await line.submit_once(
-            *(task, body, digest, request, instead_of), tenant_open=tenant_open
-        )
+        bound = await submitter.submit_once(submission, digest, request, instead_of)
         if bound is None:
             return Subscription(task)
     raise Unavailable
 
 
-def _body_of(earlier: Task, task: Task, body: bytes) -> bytes:
-    """The body of an earlier task as it was: that of its repeat, with the boundary that it had."""
-    had, has = earlier.request_headers.get(CONTENT_TYPE), task.request_headers.get(CONTENT_TYPE)
-    return rebound(body, has, had) if has and had and has != had else body
+async def _subscribe(submitter: Submitter, submission: Submission, earlier: Task) -> Subscription:
+    subscription = await attach_reader(submitter.parts, earlier)
+    if subscription.task.state is State.QUEUED:
+        # The gateway that submitted it may have died before it sent the message.
+        await submitter.send_again(_resubmission(submission, subscription.task))
+    return subscription
 
 
-async def _bound_to(line: Line, task: Task, bound: Binding, request: str) -> Task | None:
-    """The task that is bound, None when it came to nothing. Raises IdempotencyKeyReused."""
+def _resubmission(submission: Submission, earlier: Task) -> Submission:
+    """Return the submission of an earlier task of the same request, with the body that it had."""
+    had = earlier.request_headers.get(CONTENT_TYPE)
+    has = submission.task.request_headers.get(CONTENT_TYPE)
+    body = submission.body
+    if has and had and has != had:
+        body = rebound(body, has, had)
+    return replace(submission, task=earlier, body=body)
+
+
+async def _bound_task(parts: GatewayParts, slug: str, bound: Binding, request: str) -> Task | None:
+    """Return a key's task, None if it is of no use any more. Raises IdempotencyKeyReused."""
     if bound.request != request:
         raise IdempotencyKeyReused
-    earlier = await _row(line, TaskRef(task.ref.slug, bound.task_id))
+    earlier = await _read(parts, TaskRef(slug, bound.task_id))
     if earlier is None or earlier.state not in _USEFUL:
         return None
-    is_poor = earlier.status >= 500 or earlier.status in _POOR
-    return None if is_poor else earlier
+    is_failed = earlier.status >= 500 or earlier.status in _WORTH_REPEATING
+    return None if is_failed else earlier
 
 
-async def _attached(line: Line, task: Task, body: bytes, tenant_open: int) -> Subscription:
-    seat = await attach_reader(line, task)
-    if seat.task.state is State.QUEUED:
-        # Who submitted it may have died before the message was sent. A second one does no harm.
-        await line.send_again(seat.task, body, tenant_open=tenant_open)
-    return seat
-
-
-async def _orphan(line: Line, task: Task, is_gone: Asks) -> Task | None:
-    """The task to adopt, if any. That none can be looked for is no reason to refuse a request."""
+async def _adopt(parts: GatewayParts, task: Task, is_gone: IsGone) -> Task | None:
+    """Return the request's earlier task without a reader, read by this process from now on."""
     try:
-        return await _adopted(line, task, is_gone)
-    except Unavailable:
+        return await _adopted(parts, task, is_gone)
+    except Unavailable:  # That is no reason to refuse a request.
         log.warning("a retry could not look for its task", extra={"task": task.ref.id})
         return None
 
 
-async def _adopted(line: Line, task: Task, is_gone: Asks) -> Task | None:
+async def _adopted(parts: GatewayParts, task: Task, is_gone: IsGone) -> Task | None:
     """
-    The same request's task whose reader is gone, read by us from now on; None when there is none.
+    Wait until a candidate has surely lost its reader, or all of them surely have one.
 
-    Where a reader may be gone it waits until that is certain, or until it shows that it is not.
+    Raises GatewayStopping, and TaskCancelled when the client leaves.
     """
-    seen = await _same(line, task)
-    while seen:
-        now = line.store.now_ms()
-        for one in (one for one in seen if one.reader_ms < now):
-            if one.state is State.DONE:
-                return one
-            reader = line.new_reader()
-            if await line.store.renew_reader_lease(one, reader, line.settings.reader_seconds):
-                return replace(one, reader=reader)
-        waited_for = [one for one in seen if one.reader_ms >= now]
-        if not 0 < len(waited_for) <= WAITED_FOR_MAX:
+    candidates = await _candidates(parts, task)
+    while candidates:
+        now = parts.store.now_ms()
+        for orphan in (each for each in candidates if each.reader_ms < now):
+            if orphan.state is State.DONE:
+                return orphan
+            reader = parts.readers.new()
+            if await parts.store.renew_reader_lease(orphan, reader, parts.settings.reader_seconds):
+                return replace(orphan, reader=reader)
+        unsure = [each for each in candidates if each.reader_ms >= now]
+        if not 0 < len(unsure) <= CANDIDATES_MAX:
             return None
-        await line.clock.sleep(LOOK_SECONDS)
-        if line.closing.is_set():
+        await parts.clock.sleep(POLL_SECONDS)
+        if parts.closing.is_set():
             raise GatewayStopping
-        if await is_gone():  # Its next retry is the one to adopt.
+        if await is_gone():  # The client's next retry will adopt the task.
             raise TaskCancelled
-        seen = await _unchanged(line, waited_for)
+        candidates = await _without_renewed(parts, unsure)
     return None
 
 
-async def _same(line: Line, task: Task) -> list[Task]:
-    """The live tasks of the same request, but for those whose reader is here and well."""
-    refs = [ref for ref, _ in await line.store.live(task.ref.slug, LOOKED_AT_MAX)]
+async def _candidates(parts: GatewayParts, task: Task) -> list[Task]:
+    """Return the live tasks of the same request, without those that this process reads."""
+    refs = [ref for ref, _ in await parts.store.live(task.ref.slug, LIVE_TASKS_MAX)]
     if not refs:
         return []
-    rows = [found.task for found in await line.store.read([Wanted(ref) for ref in refs])]
-    asked = task.tenant, task.request
-    now = line.store.now_ms()
+    rows = [read.task for read in await parts.store.read([Wanted(ref) for ref in refs])]
+    tenant, request = task.tenant, task.request
+    now = parts.store.now_ms()
     return [
         row
         for row in rows
         if row is not None
         and not row.state.terminal
-        and (row.tenant, row.request) == asked
+        and (row.tenant, row.request) == (tenant, request)
         and row.reader_ms
-        and (row.reader_ms < now or not line.reads(row))
+        and (row.reader_ms < now or not parts.readers.reads(row))
     ]
 
 
-async def _unchanged(line: Line, tasks: Sequence[Task]) -> list[Task]:
-    """Those whose reader has not shown itself, and which may still be of use, as they are now."""
-    rows = await line.store.read([Wanted(task.ref) for task in tasks])
+async def _without_renewed(parts: GatewayParts, tasks: Sequence[Task]) -> list[Task]:
+    """Return those tasks as they are now whose reader lease nobody renewed meanwhile."""
+    rows = await parts.store.read([Wanted(task.ref) for task in tasks])
     return [
-        found.task
-        for task, found in zip(tasks, rows, strict=True)
-        if found.task is not None
-        and found.task.reader_ms == task.reader_ms
-        and found.task.state in _USEFUL
+        row.task
+        for task, row in zip(tasks, rows, strict=True)
+        if row.task is not None
+        and row.task.reader_ms == task.reader_ms
+        and row.task.state in _USEFUL
     ]
 
 
-async def _row(line: Line, ref: TaskRef) -> Task | None:
-    [found] = await line.store.read([Wanted(ref)], consistent=True)
-    return found.task
+async def _read(parts: GatewayParts, ref: TaskRef) -> Task | None:
+    [row] = await parts.store.read([Wanted(ref)], consistent=True)
+    return row.task

@@ -1,68 +1,44 @@
-"""The line: puts a request on its model's queue, or says at once why it can't be."""
+"""Submission: turns a request into a task and puts it on its model's queue, or refuses it."""
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-import logging
-import secrets
-from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
-from itertools import count
+from dataclasses import dataclass
 from math import inf
 
 from inferline.accounts.caller import ANYONE, Caller
-from inferline.clock import Clock
-from inferline.errors import InferLineError, NotPermitted, ProviderFault, Unavailable
+from inferline.errors import InferLineError, NotPermitted
 from inferline.fleet.registry import Model
-from inferline.gateway.catalogue import Catalogue
-from inferline.gateway.in_flight import Waiting
-from inferline.gateway.polling import SharedPoller
+from inferline.gateway.parts import GatewayParts
 from inferline.gateway.submit.admission import Admission
-from inferline.settings import Settings
-from inferline.tasks.bodies import BodyStore, body_key
-from inferline.tasks.queue import Message, TaskQueue
-from inferline.tasks.store import Binding, TaskStore
+from inferline.tasks.bodies import body_key
+from inferline.tasks.queue import Message
+from inferline.tasks.store import Binding
 from inferline.tasks.task import Task, TaskRef, Tier
-from inferline.telemetry.trace import NO_TRACER, Tracer
-from inferline.usage.ledger import NO_LEDGER, Ledger
 from inferline.validation.forwarding import CONTENT_TYPE, NOTHING, Forwarded
-from inferline.validation.guard import Guard
 from inferline.validation.payload import Payload
 
-log = logging.getLogger(__name__)
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A task to submit, with its model and its body."""
+
+    task: Task
+    model: Model
+    body: bytes
+    #: Open requests of its tenant, this one included; 0 where they are not counted.
+    tenant_open: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
-    """What the gateway works on."""
+class Submitter:
+    """Makes submissions and sends them. A task's row is written before its message."""
 
-    settings: Settings
-    clock: Clock
-    store: TaskStore
-    queue: TaskQueue
-    bodies: BodyStore
-    catalogue: Catalogue
-    watch: SharedPoller
-    ledger: Ledger = NO_LEDGER
-    tracer: Tracer = NO_TRACER
-    waiting: Waiting = field(default_factory=Waiting)
-    #: Set once this process ends and can't wait for what is under way.
-    closing: asyncio.Event = field(default_factory=asyncio.Event)
-    admission: Admission = field(init=False)
-    guard: Guard = field(init=False)
-    #: This process's, among all gateways.
-    name: str = field(default_factory=lambda: secrets.token_hex(4))
-    _readers: Iterator[int] = field(default_factory=count)
+    def __init__(self, parts: GatewayParts) -> None:
+        self.parts = parts
+        self.admission = Admission(parts.catalogue, parts.settings, parts.clock)
 
-    def __post_init__(self) -> None:
-        """Have one door: what it lets in it remembers."""
-        admission = Admission(self.catalogue, self.settings, self.clock)
-        object.__setattr__(self, "admission", admission)
-        object.__setattr__(self, "guard", Guard.of(self.settings))
-
-    async def draft(
+    async def prepare(
         self,
         task_id: str,
         path: str,
@@ -73,22 +49,20 @@ class Line:
         seconds_max: float = inf,
         traceparent: str = "",
         forwarded: Forwarded = NOTHING,
-    ) -> Task:
+    ) -> Submission:
         """
-        The task that a request would be; it is nowhere yet.
+        Return the submission of a request; nothing is written yet.
 
-        Raises ModelNotFound, NotPermitted for a tier that is not the caller's, or Unavailable.
-
-        Its id is ``task_id`` and the model's mark. It is to end within ``seconds_max``, or sooner
-        if the settings say so.
+        The task's id is ``task_id`` and its model's hash. It must end within ``seconds_max``, or
+        sooner if the settings say so. Raises ModelNotFound, NotPermitted for a tier that the caller
+        may not use, or Unavailable.
         """
-        model = await self.catalogue.asked(payload.model, caller)
+        model = await self.parts.catalogue.asked(payload.model, caller)
         if payload.tier not in caller.tiers:
-            raise _other_tier(payload.tier, caller)
-        now = self.store.now_ms()
-        seconds = min(seconds_max, self.settings.request_seconds_max)
-        deadline = now + int(seconds * 1000)
-        return Task(
+            raise _tier_not_permitted(payload.tier, caller)
+        settings, now = self.parts.settings, self.parts.store.now_ms()
+        deadline = now + int(min(seconds_max, settings.request_seconds_max) * 1000)
+        task = Task(
             ref=TaskRef(model.slug, task_id + model.hash),
             model=payload.model,
             tier=payload.tier,
@@ -101,124 +75,80 @@ class Line:
             identity=forwarded.identity(body),
             created_ms=now,
             deadline_ms=deadline,
-            attempt_limit=self.settings.attempts_max,
-            ttl=deadline // 1000 + self.settings.task_seconds_kept,
+            attempt_limit=settings.attempts_max,
+            ttl=deadline // 1000 + settings.task_seconds_kept,
             traceparent=traceparent,
-            reader=self.new_reader(),
-            reader_ms=now + round(self.settings.reader_seconds * 1000),
+            reader=self.parts.readers.new(),
+            reader_ms=now + round(settings.reader_seconds * 1000),
         )
+        return Submission(task, model, body)
 
-    async def submit(self, task: Task, body: bytes, *, tenant_open: int = 0) -> None:
-        """
-        Put a request on the belt: the row first, then the message, which only says "look".
-
-        ``tenant_open`` of its tenant are open, this one included; 0 where nobody counts. Raises
-        QueueFull or Unavailable; then there is no task that anyone would run.
-        """
-        queue, message = await self._admitted(task, body, tenant_open)
-        await self.store.submit(task)
-        await self._send(task, queue, message)
+    async def submit(self, submission: Submission) -> None:
+        """Submit a task. Raises QueueFull or Unavailable; then no provider will run it."""
+        queue, message = await self._admit(submission)
+        await self.parts.store.submit(submission.task)
+        await self._send(submission.task, queue, message)
 
     async def submit_once(
-        self,
-        task: Task,
-        body: bytes,
-        key: str,
-        request: str,
-        instead_of: str,
-        *,
-        tenant_open: int = 0,
+        self, submission: Submission, key: str, request: str, instead_of: str
     ) -> Binding | None:
-        """The same, unless ``key`` is bound to another task but ``instead_of``; then what to."""
-        queue, message = await self._admitted(task, body, tenant_open)
-        bound = await self.store.submit_once(task, key, request, instead_of)
+        """
+        Submit a task unless ``key`` is bound to another task than ``instead_of``.
+
+        Returns that other task's binding, None if the task was submitted. Raises as `submit`.
+        """
+        queue, message = await self._admit(submission)
+        task = submission.task
+        bound = await self.parts.store.submit_once(task, key, request, instead_of)
         if bound is None:
             await self._send(task, queue, message)
         return bound
 
-    async def send_again(self, task: Task, body: bytes, *, tenant_open: int = 0) -> None:
+    async def send_again(self, submission: Submission) -> None:
         """
-        Send the message of a task that may be without; a second one does no harm.
+        Send the message of a task that may have none; a second message does no harm.
 
-        It goes where a new request's would: to send one twice is no way past those that wait.
+        It goes where a new request's would, so that a repeat never overtakes those that wait.
         """
-        model = await self.catalogue.model(task.registry_name)
-        queue = model.queues[self._lane(model, task, tenant_open)]
-        await self.queue.send(queue, await self._message(task, body), task.tenant)
+        task = submission.task
+        queue = submission.model.queues[self._tier_of(submission)]
+        await self.parts.queue.send(queue, await self._message(submission), task.tenant)
 
-    async def abandon(self, task: Task) -> None:
-        """
-        Cancel a task whose client is gone. What it had claimed is free within a second.
-
-        Nothing happens when somebody else reads it by now.
-        """
-        try:
-            await self.store.cancel(task.ref, task.reader)
-        except (ProviderFault, Unavailable):
-            log.warning("could not cancel a task; its deadline will", extra={"task": task.ref.id})
-
-    async def strike(self, task: Task, suspect: str, breach: str) -> None:
-        """
-        Count a breach against who holds a task. Nothing depends on it: no store, no strike.
-
-        It costs a write or two, for an answer that is none.
-        """
-        limit = self.settings.strikes_max
-        told = {"task": task.ref.id, "provider": suspect, "breach": breach}
-        if not suspect or not limit:
-            log.warning("a provider wrote what is no answer", extra=told)
-            return
-        try:
-            strikes = await self.catalogue.registry.strike(suspect, task.model, breach, limit)
-        except Unavailable:
-            log.warning("a breach could not be counted", extra=told)
-        else:
-            log.warning("a provider wrote what is no answer", extra={**told, "strikes": strikes})
-
-    def new_reader(self) -> str:
-        """Who reads an answer here, in a word that nobody else uses."""
-        return f"{self.name}-{next(self._readers):x}"
-
-    def reads(self, task: Task) -> bool:
-        """Whether this very process is the task's reader, or was the last."""
-        return task.reader.startswith(f"{self.name}-")
-
-    async def _admitted(self, task: Task, body: bytes, tenant_open: int) -> tuple[str, Message]:
-        """
-        The message of a task that may be submitted, and its queue.
-
-        Raises QueueFull or Unavailable.
-        """
-        model = await self.catalogue.model(task.registry_name)
+    async def _admit(self, submission: Submission) -> tuple[str, Message]:
+        """Return a task's queue and message. Raises QueueFull or Unavailable."""
+        task, model = submission.task, submission.model
         seconds = (task.deadline_ms - task.created_ms) / 1000
-        lane = self._lane(model, task, tenant_open)
-        await self.admission.admit(model, lane, seconds)
-        return model.queues[lane], await self._message(task, body)
+        tier = self._tier_of(submission)
+        await self.admission.admit(model, tier, seconds)
+        return model.queues[tier], await self._message(submission)
 
-    def _lane(self, model: Model, task: Task, tenant_open: int) -> Tier:
-        return self.admission.lane(model, task.tier, task.tenant, tenant_open)
+    def _tier_of(self, submission: Submission) -> Tier:
+        task = submission.task
+        return self.admission.lane(submission.model, task.tier, task.tenant, submission.tenant_open)
 
     async def _send(self, task: Task, queue: str, message: Message) -> None:
         try:
-            await self.queue.send(queue, message, task.tenant)
+            await self.parts.queue.send(queue, message, task.tenant)
         except InferLineError:
             with suppress(InferLineError):
-                await self.store.expire(task.ref)
+                await self.parts.store.expire(task.ref)
             raise
 
-    async def _message(self, task: Task, body: bytes) -> Message:
+    async def _message(self, submission: Submission) -> Message:
+        """Return a task's message, having stored the body beside it if it is too large."""
+        task, body = submission.task, submission.body
         is_json = bool(body) and CONTENT_TYPE not in task.request_headers
         inline = Message(ref=task.ref, body=body, is_json=is_json)
-        if inline.fits(self.settings.inline_bytes_max):
+        if inline.fits(self.parts.settings.inline_bytes_max):
             return inline
         key = body_key(task.ref)
-        await self.bodies.put(key, body)
+        await self.parts.bodies.put(key, body)
         return Message(ref=task.ref, body_key=key, is_json=is_json)
 
 
-def _other_tier(tier: Tier, caller: Caller) -> NotPermitted:
+def _tier_not_permitted(tier: Tier, caller: Caller) -> NotPermitted:
     return NotPermitted(
-        f"This key is not for the tier {tier!r} but for {', '.join(caller.tiers)}: name one in "
+        f"This key may not use the tier {tier!r} but {', '.join(caller.tiers)}: name one in "
         "`service_tier`.",
         param="service_tier",
     )

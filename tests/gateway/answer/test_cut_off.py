@@ -40,7 +40,7 @@ class Call:
             "query_string": b"",
             "headers": list(headers),
         }
-        app = create_app(gateway.office)
+        app = create_app(gateway.parts)
         serving: Coroutine[Any, Any, None] = app(
             scope | {"state": state}, self._received.get, self._send
         )
@@ -94,7 +94,7 @@ async def test_when_nobody_foresaw_what_happened(
     def fail(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(gateway.office.line.watch, "next_change", fail)
+    monkeypatch.setattr(gateway.parts.watch, "next_change", fail)
     await call.task
 
     assert "internal_error" == call.error["code"]
@@ -108,7 +108,7 @@ async def test_when_the_store_is_gone(
     async def fail(*_: Any, **__: Any) -> None:
         raise Unavailable
 
-    monkeypatch.setattr(gateway.office.line.watch, "next_change", fail)
+    monkeypatch.setattr(gateway.parts.watch, "next_change", fail)
     await call.task
 
     assert "service_unavailable" == call.error["code"]
@@ -116,7 +116,7 @@ async def test_when_the_store_is_gone(
 
 async def test_when_the_gateway_stops(gateway: Gateway, begun: tuple[Call, Taken]) -> None:
     call, _ = begun
-    gateway.office.line.closing.set()
+    gateway.parts.closing.set()
     await call.task
 
     assert "gateway_stopping" == call.error["code"]

@@ -313,7 +313,7 @@ async def test_a_row_that_is_none_is_no_task_to_ask_for(scene: Scene) -> None:
 
 
 async def test_a_provider_is_refused_after_so_many_breaches(scene: Scene) -> None:
-    for _ in range(scene.gateway.office.line.settings.strikes_max):
+    for _ in range(scene.gateway.parts.settings.strikes_max):
         await scene.attacked(ending(status={"N": "99"}), stream=False)
 
     told = {"id": HOSTILE, "version": "1", "slots": 1, "models": [{"id": MODEL}]}

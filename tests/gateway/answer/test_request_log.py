@@ -119,7 +119,7 @@ async def test_nor_is_that_name_on_record_while_nobody_can_say_whether_it_is_one
     async def refuse(*_: object) -> None:
         raise Unavailable
 
-    gateway.office.line.catalogue.asked = refuse  # type: ignore[assignment]
+    gateway.parts.catalogue.asked = refuse  # type: ignore[assignment]
     await client.post(PATH, json={**ASKED, "model": "nobody-knows"})
 
     (entry,) = gateway.entries

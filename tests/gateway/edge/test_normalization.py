@@ -241,7 +241,7 @@ class TestCompressedBodies:
         assert 400 == (await client.post(PATH, headers=headers)).status_code
 
     async def test_behind_an_edge_that_spoils_them_none_is_read(self, gateway: Gateway) -> None:
-        app = create_app(gateway.office)
+        app = create_app(gateway.parts)
 
         async def edge(scope: Scope, receive: Receive, send: Send) -> None:
             scope.setdefault("state", {})["takes_packed"] = False

@@ -11,7 +11,7 @@ from inferline.accounts.caller import Caller
 from inferline.errors import InferLineError, InvalidRequest, Unavailable
 from inferline.fleet.enrolment import Credentials, Enrolment, OfferedModel
 from inferline.fleet.registry import Model
-from inferline.gateway.routes.control import Office
+from inferline.gateway.enrol.enrolments import Enrolments
 from tests.support.gateway import Gateway
 
 CALLER = Caller(tenant="t", role="provider")
@@ -45,62 +45,64 @@ def lender() -> Lender:
 
 
 @pytest.fixture
-def office(gateway: Gateway, lender: Lender) -> Office:
-    return dataclasses.replace(gateway.office, lender=lender)
+def enrolments(gateway: Gateway, lender: Lender) -> Enrolments:
+    return Enrolments(dataclasses.replace(gateway.parts, lender=lender))
 
 
 async def test_who_wants_credentials_is_lent_some_for_its_models(
-    office: Office, lender: Lender
+    enrolments: Enrolments, lender: Lender
 ) -> None:
-    grant = await office.enrol(enrolment("a", "b"), CALLER)
+    grant = await enrolments.enrol(enrolment("a", "b"), CALLER)
 
     assert [("p", ["a", "b"])] == lender.lent
     assert grant.credentials is not None
     assert 3600 == grant.credentials.last_seconds
 
 
-async def test_a_heartbeat_that_wants_none_gets_none(office: Office, lender: Lender) -> None:
-    grant = await office.enrol(enrolment("a", credentials=False), CALLER)
+async def test_a_heartbeat_that_wants_none_gets_none(
+    enrolments: Enrolments, lender: Lender
+) -> None:
+    grant = await enrolments.enrol(enrolment("a", credentials=False), CALLER)
 
     assert grant.credentials is None
     assert [] == lender.lent
 
 
-async def test_who_serves_nothing_gets_none(office: Office, lender: Lender) -> None:
-    assert (await office.enrol(enrolment(), CALLER)).credentials is None
+async def test_who_serves_nothing_gets_none(enrolments: Enrolments, lender: Lender) -> None:
+    assert (await enrolments.enrol(enrolment(), CALLER)).credentials is None
     assert [] == lender.lent
 
 
 async def test_a_provider_stays_known_while_no_others_can_be_had(
-    gateway: Gateway, office: Office, lender: Lender
+    gateway: Gateway, enrolments: Enrolments, lender: Lender
 ) -> None:
-    await office.enrol(enrolment("a"), CALLER)
+    await enrolments.enrol(enrolment("a"), CALLER)
     lender.fails = Unavailable()
 
     with pytest.raises(Unavailable):
-        await office.enrol(enrolment("a", "b"), CALLER)
+        await enrolments.enrol(enrolment("a", "b"), CALLER)
 
     assert ("a", "b") == (await gateway.registry.snapshot()).providers["p"].models
 
 
 async def test_a_provider_is_not_known_before_it_can_take_a_task(
-    gateway: Gateway, office: Office, lender: Lender
+    gateway: Gateway, enrolments: Enrolments, lender: Lender
 ) -> None:
     lender.fails = Unavailable()
 
     with pytest.raises(Unavailable):
-        await office.enrol(enrolment("a"), CALLER)
+        await enrolments.enrol(enrolment("a"), CALLER)
 
     assert "p" not in (await gateway.registry.snapshot()).providers
 
 
 async def test_who_offers_more_than_can_be_lent_for_is_not_listed_with_it(
-    gateway: Gateway, office: Office, lender: Lender
+    gateway: Gateway, enrolments: Enrolments, lender: Lender
 ) -> None:
     lender.fails = InvalidRequest("too many")
 
     with pytest.raises(InvalidRequest):
-        await office.enrol(enrolment("a"), CALLER)
+        await enrolments.enrol(enrolment("a"), CALLER)
 
     snapshot = await gateway.registry.snapshot()
     assert "p" not in snapshot.providers
@@ -115,9 +117,9 @@ async def test_an_enrolment_of_known_models_makes_no_queues(gateway: Gateway) ->
             made.append(model)
             return await gateway.queue.make(model)
 
-    office = dataclasses.replace(gateway.office, queue_maker=Counting())
+    enrolments = Enrolments(dataclasses.replace(gateway.parts, queue_maker=Counting()))
 
     for models in (("a",), ("a",), ("a", "b"), ("a", "b")):
-        await office.enrol(enrolment(*models), CALLER)
+        await enrolments.enrol(enrolment(*models), CALLER)
 
     assert ["a", "b"] == made

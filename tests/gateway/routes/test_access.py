@@ -17,7 +17,8 @@ from inferline.accounts.keys import new_key
 from inferline.accounts.tenants import Tenant
 from inferline.errors import NotAuthenticated
 from inferline.fleet.registry import Model, Provider
-from inferline.gateway.app import PREFIXES, create_app
+from inferline.gateway.app import create_app
+from inferline.gateway.prefixes import PREFIXES
 from inferline.gateway.routes.access import KeyAccess
 from inferline.memory.keys import MemoryKeys
 from inferline.memory.tenants import MemoryTenants
@@ -65,7 +66,7 @@ async def test_without_a_key_nothing_but_health_is_answered(
     locked: Gateway, client: httpx.AsyncClient
 ) -> None:
     answered = set()
-    document = create_app(locked.office).openapi()
+    document = create_app(locked.parts).openapi()
     asked = [(m, p) for p, methods in document["paths"].items() for m in methods]
     asked += [("get", "/docs"), ("get", "/openapi.json")]
 
@@ -178,7 +179,7 @@ async def test_nothing_that_a_key_can_read_names_a_model_that_is_not_for_it(
     many: Gateway, client: httpx.AsyncClient
 ) -> None:
     now_ms = many.store.now_ms()
-    await many.office.minutes.store.add(Minute.of_age(now_ms // MINUTE_MS, "plain", 5))
+    await many.parts.minutes.add(Minute.of_age(now_ms // MINUTE_MS, "plain", 5))
     headers = await bearer(many, models=("org/*",))
     paths = ("/v1/models", "/v1/providers", "/v1/overview", "/queue/stats")
 
@@ -274,7 +275,7 @@ async def test_a_key_no_longer_in_force_is_named_and_not_shown(
 
 
 async def test_a_caller_that_the_edge_has_established_is_taken(locked: Gateway) -> None:
-    app = create_app(locked.office)
+    app = create_app(locked.parts)
 
     async def edge(scope: Scope, receive: Receive, send: Send) -> None:
         scope.setdefault("state", {})["caller"] = Caller(tenant="edge", role="client")

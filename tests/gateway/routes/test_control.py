@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,22 +15,11 @@ from inferline.accounts.caller import ANYONE
 from inferline.clock import SystemClock
 from inferline.fleet.enrolment import Enrolment
 from inferline.gateway.app import create_app
-from inferline.gateway.catalogue import Catalogue
-from inferline.gateway.polling import SharedPoller
-from inferline.gateway.routes.access import OpenAccess
-from inferline.gateway.routes.control import Office
-from inferline.gateway.submit.submission import Line
-from inferline.memory.bodies import MemoryBodies
-from inferline.memory.keys import MemoryKeys
-from inferline.memory.minutes import MemoryMinutes
-from inferline.memory.queue import MemoryQueue
-from inferline.memory.rate_counters import MemoryMeters
+from inferline.gateway.enrol.enrolments import Enrolments
+from inferline.gateway.parts import assemble
 from inferline.memory.registry import MemoryRegistry
-from inferline.memory.tasks import MemoryStore
-from inferline.memory.tenants import MemoryTenants
-from inferline.memory.usage import MemoryUsage
+from inferline.memory.stores import memory_stores
 from inferline.settings import Settings
-from inferline.usage.minutes import MinuteLedger
 from tests.support.gateway import MODEL, Gateway, running_gateway
 
 TOLD = {
@@ -98,34 +88,21 @@ class Calls:
         return found
 
 
-def office_of(registry: Calls) -> Office:
-    """An office whose picture of the registry may be a minute old."""
-    clock, queue, store, seconds = SystemClock(), MemoryQueue(), MemoryStore(), 60.0
-    line = Line(
-        settings=Settings(registry_seconds=seconds),
-        clock=clock,
-        store=store,
-        queue=queue,
-        bodies=MemoryBodies(),
-        catalogue=Catalogue(cast(Any, registry), queue, clock, seconds),
-        watch=SharedPoller(store),
-    )
-    minutes = MinuteLedger(MemoryMinutes())
-    given: Any = {"queue_maker": queue, "lender": None, "access": OpenAccess(), "minutes": minutes}
-    given |= {"keys": MemoryKeys(), "tenants": MemoryTenants(), "usage": MemoryUsage(store)}
-    given["meters"] = MemoryMeters()
-    return Office(line=line, registry=cast(Any, registry), **given)
+def enrolments_of(registry: Calls) -> Enrolments:
+    """Enrolments of a gateway whose picture of the registry may be a minute old."""
+    stores = replace(memory_stores(), registry=cast(Any, registry))
+    return Enrolments(assemble(stores, Settings(registry_seconds=60.0), SystemClock()))
 
 
 async def test_a_heartbeat_writes_one_row_and_reads_none_of_another_provider() -> None:
     registry = Calls()
-    office = office_of(registry)
+    enrolments = enrolments_of(registry)
     fleet = [Enrolment(**{**TOLD, "id": f"gpu-{n}"}) for n in range(30)]
     for told in [*fleet, fleet[0]]:
-        await office.enrol(told, ANYONE)
+        await enrolments.enrol(told, ANYONE)
     registry.made.clear()
 
-    grants = [await office.enrol(told, ANYONE) for told in fleet]
+    grants = [await enrolments.enrol(told, ANYONE) for told in fleet]
 
     assert {"put_provider": 30, "put_models": 30, "now_ms": 30} == registry.made
     assert {29} == {grant.peers["org/m"] for grant in grants}
@@ -133,15 +110,15 @@ async def test_a_heartbeat_writes_one_row_and_reads_none_of_another_provider() -
 
 async def test_a_restart_of_all_reads_them_once_for_each_that_comes_or_goes() -> None:
     registry = Calls()
-    office = office_of(registry)
+    enrolments = enrolments_of(registry)
     fleet = [Enrolment(**{**TOLD, "id": f"gpu-{n}"}) for n in range(20)]
     for told in fleet:
-        await office.enrol(told, ANYONE)
+        await enrolments.enrol(told, ANYONE)
     registry.made.clear()
 
     for told in fleet:
-        await office.leave(told.id, ANYONE)
-        await office.enrol(told, ANYONE)
+        await enrolments.leave(told.id, ANYONE)
+        await enrolments.enrol(told, ANYONE)
 
     assert registry.made["snapshot"] <= 2 * len(fleet)
 
@@ -304,7 +281,7 @@ async def test_a_provider_token_is_asked_for_where_one_is_set() -> None:
         )
 
     assert [401, 401, 200] == [without.status_code, wrong.status_code, right.status_code]
-    assert "s3cret" not in repr(gateway.office.line.settings)
+    assert "s3cret" not in repr(gateway.parts.settings)
 
 
 async def test_the_documentation_lists_every_route_and_no_other(
@@ -378,7 +355,7 @@ async def test_the_documentation_says_who_has_to_show_a_key(
     settings: dict[str, Any], asked: set[str]
 ) -> None:
     async with running_gateway(**settings) as gateway:
-        document = create_app(gateway.office).openapi()
+        document = create_app(gateway.parts).openapi()
 
     said = {
         (verb, path): {

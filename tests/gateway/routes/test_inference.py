@@ -328,7 +328,7 @@ async def test_a_full_queue_refuses_at_once_and_says_when_to_come_back() -> None
         url = (await gateway.queue.make(MODEL))["default"]
         for _ in range(2):
             gateway.queue.put(url, "a message")
-        await gateway.office.line.catalogue.depth_now(url)
+        await gateway.parts.catalogue.depth_now(url)
         async with httpx.AsyncClient(base_url=gateway.url) as client:
             response = await client.post(PATH, json=ASKED)
 
@@ -342,7 +342,7 @@ async def test_a_queue_that_is_too_slow_for_the_deadline_refuses_too() -> None:
         url = (await gateway.queue.make(MODEL))["default"]
         for _ in range(3):
             gateway.queue.put(url, "a message")
-        await gateway.office.line.catalogue.depth_now(url)
+        await gateway.parts.catalogue.depth_now(url)
         async with httpx.AsyncClient(base_url=gateway.url) as client:
             response = await client.post(PATH, json=ASKED)
 

@@ -10,7 +10,7 @@ import pytest
 
 from inferline.accounts.caller import Role
 from inferline.accounts.keys import new_key, parse
-from inferline.gateway.app import PREFIXES
+from inferline.gateway.prefixes import PREFIXES
 from tests.support.gateway import Gateway, running_gateway
 
 

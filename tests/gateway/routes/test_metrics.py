@@ -41,7 +41,7 @@ async def scraped(client: httpx.AsyncClient) -> str:
 async def test_an_answer_is_told_by_model_and_operation(
     gateway: Gateway, client: httpx.AsyncClient
 ) -> None:
-    gateway.office.line.ledger.record(entry())
+    gateway.parts.ledger.record(entry())
 
     text = await scraped(client)
 
@@ -71,7 +71,7 @@ async def test_a_failure_is_told_by_its_code_and_its_times_do_not_count_as_answe
     gateway: Gateway, client: httpx.AsyncClient
 ) -> None:
     failed = entry(status=502, code="provider_lost", attempt=2)
-    gateway.office.line.ledger.record(failed)
+    gateway.parts.ledger.record(failed)
 
     text = await scraped(client)
 
@@ -112,7 +112,7 @@ async def test_no_word_of_what_was_asked_and_nobodys_name_is_a_label(
     asked = asyncio.create_task(client.post(PATH, json=ASKED))
     await (await gateway.take()).finish(tail=CANARY.encode())
     await asked
-    gateway.office.line.ledger.record(entry())
+    gateway.parts.ledger.record(entry())
 
     text = await scraped(client)
 
@@ -147,7 +147,7 @@ async def test_counts_are_told_even_while_the_stores_do_not_answer(
     async def silent(*_: object) -> None:
         raise Unavailable
 
-    gateway.office.line.ledger.record(entry())
+    gateway.parts.ledger.record(entry())
     monkeypatch.setattr(gateway.store, "live_by_slug", silent)
 
     text = await scraped(client)
@@ -159,7 +159,7 @@ async def test_counts_are_told_even_while_the_stores_do_not_answer(
 async def test_calls_to_aws_are_told_by_service_and_operation(
     gateway: Gateway, client: httpx.AsyncClient
 ) -> None:
-    gateway.office.minutes.calls = lambda: {("sqs", "SendMessage"): 7}
+    gateway.parts.minute_ledger.calls = lambda: {("sqs", "SendMessage"): 7}
 
     text = await scraped(client)
 
@@ -190,7 +190,7 @@ async def test_openmetrics_is_one_document(gateway: Gateway, client: httpx.Async
 
 
 def test_an_app_that_nobody_gave_metrics_has_no_such_route(gateway: Gateway) -> None:
-    app = create_app(gateway.office)
+    app = create_app(gateway.parts)
 
     assert "/metrics" not in {getattr(route, "path", "") for route in app.routes}
 

@@ -75,7 +75,7 @@ async def test_it_says_how_silent_a_provider_is_that_counts_as_gone(
 ) -> None:
     told = await overview(client)
 
-    assert gateway.office.line.settings.silent_seconds == told["silent_seconds"]
+    assert gateway.parts.settings.silent_seconds == told["silent_seconds"]
 
 
 async def test_tasks_are_told_by_tier_with_the_age_of_the_oldest_that_waits(
@@ -101,10 +101,10 @@ async def test_the_hour_counts_what_the_gateways_have_written(
     gateway: Gateway, client: httpx.AsyncClient
 ) -> None:
     await client.post(PATH, json={**ASKED, "model": "nobody-knows"})
-    await gateway.office.minutes.flush()
+    await gateway.parts.minute_ledger.flush()
     now = gateway.store.now_ms() // MINUTE_MS
-    await gateway.office.minutes.store.add(noted(now - 1))
-    await gateway.office.minutes.store.add(noted(now - 60))
+    await gateway.parts.minutes.add(noted(now - 1))
+    await gateway.parts.minutes.add(noted(now - 60))
 
     hour = (await overview(client))["hour"]
 
@@ -121,7 +121,7 @@ async def test_tokens_are_told_by_minute_by_model_and_in_total(
     now = gateway.store.now_ms() // MINUTE_MS
     for minute in (now, now - 1):
         told = noted(minute, input_tokens=3, output_tokens=20)
-        await gateway.office.minutes.store.add(told)
+        await gateway.parts.minutes.add(told)
 
     hour = (await overview(client))["hour"]
 
@@ -135,7 +135,7 @@ async def test_a_minute_tells_how_long_the_oldest_task_had_waited(
 ) -> None:
     now = gateway.store.now_ms() // MINUTE_MS
     for model, ms in ((MODEL, 4000), ("other", 90_000)):
-        await gateway.office.minutes.store.add(Minute.of_age(now, model, ms))
+        await gateway.parts.minutes.add(Minute.of_age(now, model, ms))
 
     minutes = (await overview(client))["hour"]["minutes"]
 
@@ -148,17 +148,17 @@ async def test_one_models_hour_is_of_the_same_look(
 ) -> None:
     await gateway.know("org/other", provider=False)
     now = gateway.store.now_ms() // MINUTE_MS
-    await gateway.office.minutes.store.add(noted(now, output_tokens=20))
-    await gateway.office.minutes.store.add(Minute(now, "org/other", noted(now).figures))
+    await gateway.parts.minutes.add(noted(now, output_tokens=20))
+    await gateway.parts.minutes.add(Minute(now, "org/other", noted(now).figures))
     looks = 0
-    since = gateway.office.minutes.store.since
+    since = gateway.parts.minutes.since
 
     async def counted(number: int) -> Any:
         nonlocal looks
         looks += 1
         return await since(number)
 
-    gateway.office.minutes.store.since = counted  # type: ignore[method-assign]
+    gateway.parts.minutes.since = counted  # type: ignore[method-assign]
 
     found = [
         (await client.get("/v1/overview/hour", params={"model": model})).json()
@@ -260,7 +260,7 @@ async def test_an_overview_is_of_now_after_nobody_has_looked_for_long() -> None:
     ):
         await gateway.know()
         await overview(client)
-        watched = gateway.office.line.clock
+        watched = gateway.parts.clock
         began = watched.monotonic()
         watched.monotonic = lambda: began + 3600  # type: ignore[method-assign]
         await gateway.registry.remove_provider("p1")

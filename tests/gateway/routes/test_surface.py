@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from inferline.accounts.keys import new_key
-from inferline.gateway.routes.inference import ENDPOINTS
+from inferline.gateway.routes.endpoints import ENDPOINTS
 from inferline.tasks.queue import Message
 from inferline.tasks.task import State
 from tests.gateway.routes.test_inference import until

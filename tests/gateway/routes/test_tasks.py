@@ -28,11 +28,13 @@ DONE = b"data: [DONE]\n\n"
 
 async def left_alone(gateway: Gateway, *, stream: bool) -> Taken:
     """A task that runs and whose gateway died: its reader lease is there, its reader is not."""
-    line = gateway.office.line
+    submitter, store = gateway.app.submitter, gateway.store
     payload: Any = type("P", (), {"model": MODEL, "tier": "default"})()
-    task = await line.draft(f"req_{'a' * 31}{int(stream)}", "/v1/chat/completions", payload, b"{}")
+    task_id = f"req_{'a' * 31}{int(stream)}"
+    submission = await submitter.prepare(task_id, "/v1/chat/completions", payload, b"{}")
     # As another gateway would have, which is gone by now.
-    await line.submit(replace(task, reader="gone-1", reader_ms=line.store.now_ms() - 1), b"{}")
+    task = replace(submission.task, reader="gone-1", reader_ms=store.now_ms() - 1)
+    await submitter.submit(replace(submission, task=task))
     return await gateway.take()
 
 

@@ -21,7 +21,7 @@ async def locked() -> AsyncIterator[Gateway]:
     """A gateway that asks for keys, where all that has ended by now was counted."""
     async with running_gateway(access="keys") as found:
         await found.know()
-        usage = found.office.usage
+        usage = found.parts.usage
         await usage.advance(Watermarks(once=usage.now_ms() // SLICE_MS - 1))
         yield found
 
@@ -88,7 +88,7 @@ async def test_what_is_kept_is_told_with_its_time(
     locked: Gateway, client: httpx.AsyncClient
 ) -> None:
     _, own = await bearer(locked, "acme")
-    usage, now = locked.office.usage, locked.office.usage.now_ms()
+    usage, now = locked.parts.usage, locked.parts.usage.now_ms()
     hour = now // HOUR.ms - 1
     kept = {UsageKey("acme", "k", "m", "p"): Usage(requests=3, run_ms=1500, aws_calls=9)}
     await usage.put(HOUR, hour, 0, kept)

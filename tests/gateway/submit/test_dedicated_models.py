@@ -273,7 +273,7 @@ async def test_what_credentials_cant_name_any_more_is_left_out_and_told_to_the_o
 async def test_a_token_that_is_taken_off_the_list_is_told_of_nothing_any_more(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stack.gateway.office.offers._tenants, "_seconds", 0.0)
+    monkeypatch.setattr(stack.gateway.app.enrolments._offers._tenants, "_seconds", 0.0)
     before = await stack.enrol("own")
     await stack.gateway.tenants.put_tenant(Tenant(id="acme", providers=(stack.ids["other"],)))
 
@@ -297,7 +297,7 @@ async def test_heartbeats_read_the_tenants_once_in_a_while(
         reads.append(1)
         return await kept()
 
-    monkeypatch.setattr(stack.gateway.office.offers._tenants, "_fetch", counted)
+    monkeypatch.setattr(stack.gateway.app.enrolments._offers._tenants, "_fetch", counted)
 
     grants = [await stack.enrol("own") for _ in range(5)]
 

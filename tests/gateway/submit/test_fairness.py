@@ -6,12 +6,14 @@ import asyncio
 import json
 import uuid
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import httpx
 import pytest
 
 from inferline.accounts.keys import new_key
 from inferline.gateway.submit import repeat
+from inferline.gateway.submit.submission import Submission
 from inferline.tasks.task import TIERS, Task
 from inferline.validation import payload
 from tests.support.gateway import MODEL, Gateway, running_gateway
@@ -28,9 +30,9 @@ async def gateway() -> AsyncIterator[Gateway]:
         yield found
 
 
-async def draft(gateway: Gateway) -> Task:
-    line = gateway.office.line
-    return await line.draft(f"req_{uuid.uuid4().hex}", PATH, payload.read(BODY), BODY)
+async def draft(gateway: Gateway) -> Submission:
+    task_id = f"req_{uuid.uuid4().hex}"
+    return await gateway.app.submitter.prepare(task_id, PATH, payload.read(BODY), BODY)
 
 
 async def submitted(gateway: Gateway, *, tenant_open: int, key: str = "") -> Task:
@@ -40,11 +42,11 @@ async def submitted(gateway: Gateway, *, tenant_open: int, key: str = "") -> Tas
         return False
 
     seat = await repeat.submit(
-        *(gateway.office.line, await draft(gateway), BODY),
+        gateway.app.submitter,
+        replace(await draft(gateway), tenant_open=tenant_open),
         is_retry=False,
         key=key,
         is_gone=stays,
-        tenant_open=tenant_open,
     )
     return seat.task
 
@@ -119,10 +121,10 @@ async def test_the_overview_counts_it_by_its_tier(
 async def test_a_message_that_is_sent_again_goes_where_a_new_one_would(
     gateway: Gateway, tenant_open: int, tier: str
 ) -> None:
-    line, task = gateway.office.line, await draft(gateway)
-    await gateway.store.submit(task)
+    submission = replace(await draft(gateway), tenant_open=tenant_open)
+    await gateway.store.submit(submission.task)
 
-    await line.send_again(task, BODY, tenant_open=tenant_open)
+    await gateway.app.submitter.send_again(submission)
 
     assert {tier: 1} == {name: n for name, n in (await waiting(gateway)).items() if n}
 

@@ -205,7 +205,7 @@ async def test_another_request_adopts_nothing(
 async def test_an_adopted_task_that_still_waits_gets_its_message_again(
     gateway: Gateway, client: httpx.AsyncClient
 ) -> None:
-    line = gateway.office.line
+    line = gateway.parts
     payload: Any = type("P", (), {"model": MODEL, "tier": "default"})()
     sent = httpx.Request("POST", gateway.url, json=ASKED).content
     # Its gateway died between the row and the message.

@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from inferline.accounts.keys import new_key
-from inferline.gateway.app import PREFIXES, create_app
+from inferline.gateway.app import create_app
+from inferline.gateway.prefixes import PREFIXES
 from tests.support.gateway import MODEL, Gateway, Taken, running_gateway
 
 CHAT = {"model": MODEL, "messages": []}
@@ -68,7 +69,7 @@ async def two() -> AsyncIterator[Two]:
 def test_every_address_with_an_id_is_in_this_matrix_or_of_nobody() -> None:
     async def told() -> set[tuple[str, str]]:
         async with running_gateway() as gateway:
-            paths = create_app(gateway.office).openapi()["paths"]
+            paths = create_app(gateway.parts).openapi()["paths"]
             return {(verb, path) for path in paths if "{" in path for verb in paths[path]}
 
     assert {*OF_TENANTS, *OF_NOBODY} == asyncio.run(told())
