@@ -80,10 +80,10 @@ async def test_a_cancel_frees_the_backend_within_a_second() -> None:
 
 async def test_a_provider_tells_what_it_is_and_leaves() -> None:
     async with world(Backend(models=["a", "b"], slots=3), token="secret") as around:
-        told = around.gateway.enrolments[0]
+        enrolment = around.gateway.enrolments[0]
 
-        assert (told["id"], told["slots"], told["healthy"]) == ("p1", 3, True)
-        assert [model["id"] for model in told["models"]] == ["a", "b"]
+        assert (enrolment["id"], enrolment["slots"], enrolment["healthy"]) == ("p1", 3, True)
+        assert [model["id"] for model in enrolment["models"]] == ["a", "b"]
         assert around.gateway.tokens[0] == "Bearer secret"
 
     assert around.gateway.left == ["p1"]
@@ -157,9 +157,9 @@ async def test_a_backend_that_is_down_is_told_and_waited_for() -> None:
         settings = ProviderSettings(base_url=base_url, backend=f"http://127.0.0.1:{port}", id="p1")
         running = asyncio.create_task(provider.run(settings, around.open_stores, around.stopping))
         await until(lambda: around.gateway.enrolments)
-        told = around.gateway.enrolments[0]
-        assert (told["healthy"], told["models"]) == (False, [])
-        assert told["reason"] == health.UNWELL.format(503)
+        enrolment = around.gateway.enrolments[0]
+        assert (enrolment["healthy"], enrolment["models"]) == (False, [])
+        assert enrolment["reason"] == health.UNWELL.format(503)
 
         backend.healthy = True
         await until(lambda: around.gateway.enrolments[-1]["models"])
@@ -187,7 +187,7 @@ async def test_a_stop_while_waiting_ends_at_once() -> None:
 
 
 async def test_an_unhealthy_backend_gets_no_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("inferline_provider.backend.health.LOOK_SECONDS", 0.1)
+    monkeypatch.setattr("inferline_provider.backend.health.CHECK_SECONDS", 0.1)
     async with world(Backend(script=QUICK)) as around:
         around.backend.healthy = False
         await until(lambda: not around.gateway.enrolments[-1]["healthy"])
@@ -201,7 +201,7 @@ async def test_an_unhealthy_backend_gets_no_work(monkeypatch: pytest.MonkeyPatch
 
 
 async def test_new_models_are_offered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("inferline_provider.backend.health.LOOK_SECONDS", 0.1)
+    monkeypatch.setattr("inferline_provider.backend.health.CHECK_SECONDS", 0.1)
     async with world(Backend(models=["a"], script=QUICK), refresh_seconds=0.2) as around:
         around.backend.models.append("b")
         task = await around.submit(model="b")
@@ -436,11 +436,11 @@ async def test_what_fails_at_once_says_nothing_of_how_long_a_task_takes() -> Non
 
 
 async def test_a_part_that_dies_ends_the_provider(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def look(self: object) -> None:
+    async def check(self: object) -> None:
         raise RuntimeError("a fault of ours")
 
     async with world() as around:
-        monkeypatch.setattr("inferline_provider.serve.leases.Leases.look", look)
+        monkeypatch.setattr("inferline_provider.serve.leases.Leases.check", check)
 
         async with asyncio.timeout(60):
             with pytest.raises(ExceptionGroup):

@@ -19,11 +19,6 @@ SPOKEN = "/v1/audio/speech"
 SENT = form(file(), field("model", "test-model"))
 
 
-@pytest.fixture(autouse=True)
-def no_pause_between_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("inferline_provider.serve.next_step.RETRY_SECONDS", (0, 0))
-
-
 async def hear(around: World, sent: bytes = SENT, **more: Any) -> Task:
     given = {"path": HEARD, "form": sent, "headers": {"content-type": FORM}}
     return await around.ended(await around.submit(**given | more))

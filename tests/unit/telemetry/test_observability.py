@@ -14,8 +14,9 @@ from prometheus_client.core import Metric
 from inferline.gateway.routes.metrics import GatewayMetrics, MetricsSnapshot
 from inferline.gateway.routes.objects import OverviewObject
 from inferline.usage.ledger import Entry
-from inferline_provider.telemetry.attempts import AttemptRecord, ProviderStatus
+from inferline_provider.telemetry.attempts import AttemptRecord
 from inferline_provider.telemetry.metrics import ProviderMetrics
+from inferline_provider.telemetry.status import ProviderStatus
 
 DOCS = Path(__file__).parents[3] / "docs"
 MANUAL = (DOCS / "observability.md").read_text()
@@ -47,9 +48,7 @@ class _Like:
 
 
 def provider() -> Iterable[Metric]:
-    metrics = ProviderMetrics()
-    metrics.watch(lambda: ProviderStatus(1, 1, healthy=True))
-    metrics.watch_calls(lambda: CALLS)
+    metrics = ProviderMetrics(lambda: ProviderStatus(1, 1, healthy=True), lambda: CALLS)
     tokens = {"input": 1, "output": 2}
     given = {"model": "m", "tier": "flex", "path": PATH, "queue_ms": 1, "tokens": tokens}
     metrics.record(AttemptRecord(**given, backend_seconds=2.0, first_seconds=1.0))
