@@ -13,6 +13,7 @@ from math import inf
 from typing import Any, Final, Self
 from urllib.parse import quote
 
+from inferline.background import Backoff, Wake
 from inferline.clock import Clock
 from inferline.fleet.enrolment import Credentials, Enrolment, Grant
 from inferline.http.connections import Connections
@@ -26,7 +27,7 @@ CALL_SECONDS_MAX: Final = 30.0
 #: For the call that leaves; the gateway would notice the silence by itself.
 LEAVE_SECONDS_MAX: Final = 5.0
 #: The first and the longest pause after a failed enrolment, seconds.
-PAUSE_SECONDS: Final = (1.0, 30.0)
+PAUSES: Final = Backoff(1.0, 30.0)
 #: Enrolments vary by up to this share, so that providers do not come all at once.
 JITTER_SHARE: Final = 0.1
 #: Lent credentials are renewed when this share of their life is over.
@@ -199,7 +200,7 @@ class Enroller:
         self._on_grant = on_grant
         #: The longest time to the next enrolment, unless the last one failed.
         self._due_seconds = due_seconds
-        self._wake = asyncio.Event()
+        self._wake = Wake(clock)
         self._warned_at = -inf
 
     def changed(self) -> None:
@@ -208,14 +209,15 @@ class Enroller:
 
     async def join(self) -> Grant:
         """Enrol for the first time, for as long as it takes. Raises EnrolmentRefused."""
-        pause, longest = PAUSE_SECONDS
+        failures = 0
         while True:
             try:
                 return self._warned(await self._gateway.enrol(self._report()))
             except GatewayUnreachable as error:
+                pause = PAUSES.seconds(failures)
                 log.warning("Waiting for the gateway: %s. pause_seconds=%d", error, pause)
             await self._clock.sleep(_jittered(pause))
-            pause = min(longest, pause * 2)
+            failures += 1
 
     async def run(self, enrol_seconds: float) -> None:
         """
@@ -223,19 +225,18 @@ class Enroller:
 
         Raises ProviderQuarantined.
         """
-        first, longest = PAUSE_SECONDS
         failures = 0
         while True:
             pause = min(enrol_seconds, self._due_seconds())
             if failures:
-                pause = min(enrol_seconds, longest, first * 2 ** (failures - 1))
+                pause = min(enrol_seconds, PAUSES.seconds(failures - 1))
             await self._wait(_jittered(pause))
             try:
                 grant = self._warned(await self._gateway.enrol(self._report()))
             except ProviderQuarantined:
                 raise
             except (GatewayUnreachable, EnrolmentRefused) as error:
-                failures = min(failures + 1, 10)
+                failures += 1
                 log.warning("The gateway did not take the enrolment: %s", error)
                 continue
             failures, enrol_seconds = 0, grant.terms.enrol_seconds
@@ -252,16 +253,7 @@ class Enroller:
     async def _wait(self, seconds: float) -> None:
         """Return after `seconds`, or soon when something has changed."""
         await self._clock.sleep(APART_SECONDS)
-        either = [
-            asyncio.ensure_future(self._wake.wait()),
-            asyncio.ensure_future(self._clock.sleep(max(0.0, seconds - APART_SECONDS))),
-        ]
-        try:
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for future in either:
-                future.cancel()
-        self._wake.clear()
+        await self._wake.wait(max(0.0, seconds - APART_SECONDS))
 
 
 def _jittered(seconds: float) -> float:

@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import replace
 from typing import Final, Protocol
 
+from inferline.background import first_of
 from inferline.clock import Clock, SystemClock
 from inferline.fleet.enrolment import Grant
 from inferline.tasks.bodies import BodyStore
@@ -39,7 +40,7 @@ from inferline_provider.serve.failed_tasks import FailedTasks
 from inferline_provider.serve.leases import Leases
 from inferline_provider.settings import ProviderSettings
 from inferline_provider.spot import SpotWatch, watch
-from inferline_provider.stopping import Stopping, unless
+from inferline_provider.stopping import Stopping
 from inferline_provider.telemetry.attempts import NO_TELEMETRY, Sinks, Telemetry
 from inferline_provider.telemetry.speeds import Speeds
 from inferline_provider.telemetry.status import OpenSink, ProviderStatus, no_sink
@@ -101,7 +102,7 @@ async def run(
         health = BackendHealth(backend, settings, clock)
         provider = ProviderProcess(settings, health, gateway, credentials, clock, pauses)
         sink = await stack.enter_async_context(open_sink(provider.status))
-        grant = await unless(stopping.drain, provider.join())
+        grant = await first_of(provider.join(), stopping.drain.wait())
         if grant is None:
             return
         if settings.endpoint_url:
@@ -264,7 +265,7 @@ class ProviderProcess:
         self._puller.set_open(False)
         leaving = asyncio.create_task(self._membership.leave())
         work = asyncio.gather(self._runner.wait(seconds), self._puller.drain(seconds))
-        await unless(stopping.now, work)
+        await first_of(work, stopping.now.wait())
         self._runner.stop()
         done = await self._runner.wait(HAND_BACK_SECONDS_MAX)
         await leaving

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
-from contextlib import suppress
-from typing import TypeVar
-
-T = TypeVar("T")
 
 
 class Stopping:
@@ -28,19 +23,3 @@ class Stopping:
         if not self.drain.is_set():
             self.seconds_max = seconds
             self.drain.set()
-
-
-async def unless(event: asyncio.Event, doing: Awaitable[T]) -> T | None:
-    """Return what `doing` returns, or None, with it cancelled, when the event comes first."""
-    task = asyncio.ensure_future(doing)
-    waiting = asyncio.create_task(event.wait())
-    try:
-        await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-    finally:
-        waiting.cancel()
-        task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
-    return None

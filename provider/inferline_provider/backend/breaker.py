@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from inferline.background import Backoff
 from inferline.clock import Clock
 from inferline.names import base_name
 from inferline.tasks.task import TaskRef
@@ -81,9 +82,8 @@ class Breaker:
         self._strikes.add(ref)
         if not self._rests and (len(self._strikes) < STRIKES_MAX or self._is_vouched_for(now)):
             return False
-        first, longest = REST_SECONDS
-        self._open_until = now + min(longest, first * 2**self._rests)
-        self._rests = min(self._rests + 1, 10)
+        self._open_until = now + Backoff(*REST_SECONDS).seconds(self._rests)
+        self._rests += 1
         self._strikes.clear()
         return True
 

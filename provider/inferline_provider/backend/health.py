@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from inferline.background import Wake
 from inferline.clock import Clock
 from inferline.fleet.enrolment import OfferedModel
 from inferline_provider.backend.capacity import UNKNOWN, Room
@@ -43,7 +43,7 @@ class BackendHealth:
         self._backend = backend
         self._settings = settings
         self._clock = clock
-        self._wake = asyncio.Event()
+        self._wake = Wake(clock)
         self._is_doubted = False
         #: Bytes of answers that had come at the last check.
         self._answer_bytes = 0
@@ -86,14 +86,7 @@ class BackendHealth:
             seconds = min(UNWELL_SECONDS, CHECK_SECONDS)
         elif self._backend.has_health is False:
             seconds = SELDOM_SECONDS
-        due = asyncio.ensure_future(self._clock.sleep(seconds))
-        wanted = asyncio.create_task(self._wake.wait())
-        try:
-            await asyncio.wait({due, wanted}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            due.cancel()
-            wanted.cancel()
-        self._wake.clear()
+        await self._wake.wait(seconds)
 
     async def check(self) -> None:
         """

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from inferline.background import Backoff
 from inferline.clock import Clock
 from inferline_provider.pauses import PAUSES, Pauses
 
@@ -117,9 +118,8 @@ class Slots:
         now = self._clock.monotonic()
         if now < self._closed_until:
             return
-        first, longest = self._pauses.rest_seconds
-        self._closed_until = now + min(longest, first * 2**self._rests)
-        self._rests = min(self._rests + 1, 10)
+        self._closed_until = now + Backoff(*self._pauses.rest_seconds).seconds(self._rests)
+        self._rests += 1
         self._on_change()
 
     def answered(self) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Final
 
+from inferline.background import Backoff
 from inferline.names import base_name
 from inferline.tasks.queue import RECEIVE_MAX
 from inferline.tasks.task import TIERS, Tier
@@ -18,7 +19,7 @@ RECEIVES_MAX: Final = 8
 #: A long poll that takes longer waits because the queue is empty, seconds.
 PROMPT_SECONDS: Final = 0.1
 #: The first and the longest pause after a receive that failed; it doubles in between, seconds.
-PAUSE_SECONDS: Final = (1.0, 30.0)
+PAUSES: Final = Backoff(1.0, 30.0)
 
 
 @dataclass(slots=True, eq=False)
@@ -145,8 +146,7 @@ class PollSchedule:
         state = self._back(receive, now)
         if state.paused_until > now:
             return
-        first, longest = PAUSE_SECONDS
-        state.paused_until = now + min(longest, first * 2 ** min(state.failures, 10))
+        state.paused_until = now + PAUSES.seconds(state.failures)
         state.failures += 1
 
     def pause(self, state: QueueState, until: float) -> None:

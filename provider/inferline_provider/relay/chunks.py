@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final
 
+from inferline.background import Backoff
 from inferline.errors import InferLineError, Unavailable
 from inferline.streams.pacing import interval
 from inferline.tasks.store import TaskStore
@@ -72,16 +73,17 @@ class ChunkWriter:
 
     async def write(self, chunks: Sequence[Chunk]) -> None:
         """Write chunks, again if need be. Raises Unavailable when it keeps failing."""
-        pause, spent = RETRY_SECONDS, 0.0
+        spent, failures = 0.0, 0
         while True:
             try:
                 return await self._store.write_chunks(chunks)
             except Unavailable:
                 if spent >= self._patience_seconds:
                     raise
+            pause = Backoff(RETRY_SECONDS).seconds(failures)
             await asyncio.sleep(pause)
             spent += pause
-            pause *= 2
+            failures += 1
 
     async def _wait(self) -> None:
         """Return when a stream is due."""

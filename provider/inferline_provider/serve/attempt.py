@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
+from inferline.background import Backoff
 from inferline.errors import LeaseLost, ProviderLost, Unavailable
 from inferline.tasks.queue import Delivery, Message
 from inferline.tasks.task import Task
@@ -179,7 +180,7 @@ class Attempt:
 
     async def _end(self, end: _End) -> None:
         """Write the end of the attempt, again if need be, for as long as the lease is ours."""
-        pause, longest = PAUSE_SECONDS
+        failures = 0
         while self._stopped in (None, Stop.DRAINED):
             try:
                 return await self._write_end(end)
@@ -188,8 +189,8 @@ class Attempt:
                 return await self._let_go()
             except Unavailable:
                 log.warning("The end of a task can't be written yet. task=%s", self.task.ref.id)
-            await self._context.clock.sleep(pause)
-            pause = min(longest, pause * 2)
+            await self._context.clock.sleep(Backoff(*PAUSE_SECONDS).seconds(failures))
+            failures += 1
         log.info("An attempt stopped: %s. task=%s", self._stopped.value, self.task.ref.id)
         self._ending = "ended" if self._stopped is Stop.ENDED else "lost"
         if self._stopped is not Stop.FENCED:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Set
 from typing import Final
 
 from inferline.clock import Clock
+from inferline.expiring import ExpiringMap
 from inferline.names import slug
 from inferline.tasks.queue import Delivery, Message, UnreadableMessage
 from inferline.tasks.task import TaskRef
@@ -31,9 +32,9 @@ class FailedTasks:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._until: dict[TaskRef, float] = {}
+        self._failed = ExpiringMap[TaskRef, bool](TASKS_MAX, clock.monotonic, AVOID_SECONDS)
         #: When the backend first refused each task for want of room.
-        self._refused_at: dict[TaskRef, float] = {}
+        self._refused_at = ExpiringMap[TaskRef, float](TASKS_MAX)
         self._peers: dict[str, int] = {}
         #: When the number of other providers of each model last fell.
         self._fell_at: dict[str, float] = {}
@@ -66,21 +67,19 @@ class FailedTasks:
 
     def add(self, ref: TaskRef, *, briefly: bool = False) -> None:
         """Note that a task has failed here; `briefly`: leave it to others for a short time."""
-        seconds = BRIEF_AVOID_SECONDS if briefly else AVOID_SECONDS
-        self._until.pop(ref, None)
-        _remember(self._until, ref, self._clock.monotonic() + seconds)
+        self._failed.put(ref, True, BRIEF_AVOID_SECONDS if briefly else AVOID_SECONDS)
 
     def refuse(self, ref: TaskRef) -> float | None:
         """Note that the backend was busy; return the seconds since the first time, if any."""
         now = self._clock.monotonic()
         if (since := self._refused_at.get(ref)) is not None:
             return now - since
-        _remember(self._refused_at, ref, now)
+        self._refused_at.put(ref, now)
         return None
 
     def has(self, delivery: Delivery) -> bool:
         """Say whether another provider should have the task that a message names."""
-        if not self._until:
+        if not len(self._failed):
             return False
         try:
             return Message.loads(delivery.text).ref in self
@@ -91,10 +90,4 @@ class FailedTasks:
         """Say whether another provider should have a task."""
         if not isinstance(ref, TaskRef) or not self.peers(ref):
             return False
-        return self._until.get(ref, 0) > self._clock.monotonic()
-
-
-def _remember(times: dict[TaskRef, float], ref: TaskRef, time: float) -> None:
-    times[ref] = time
-    if len(times) > TASKS_MAX:
-        del times[next(iter(times))]
+        return self._failed.get(ref) is True
