@@ -27,7 +27,7 @@ def shared() -> Iterator[Line]:
 
 @pytest.fixture
 def line(shared: Line) -> Line:
-    """The same, with a provider for its LLM server."""
+    """Return the same, with a provider for its LLM server."""
     if shared.parts[-1].process.poll() is not None:
         shared.start_provider("p1", None, "--slots", "4")
     return shared

@@ -124,7 +124,7 @@ def ask_for_all(stage: Stage) -> None:
             answer = stage.call("GET", path, key=key)
             assert 200 == answer.status_code, path
             stage.aviary.saw(f"{path}, told to the {key}", answer.content)
-    for url in stage.told:
+    for url in stage.printed:
         stage.aviary.saw("metrics of a provider", stage.client.get(f"{url}/metrics").content)
     stage.call("GET", "/v1/keys", key="admin")
     stage.run("status")

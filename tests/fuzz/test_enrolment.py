@@ -105,8 +105,8 @@ def _check_rows(gateway: Served) -> None:
         assert len(set(provider.models)) == len(provider_of(row).models)
     read = [provider_of(provider_row(provider)) for provider in snapshot.providers.values()]
     for model in snapshot.models.values():
-        for found in (aggregate(snapshot.providers.values()), aggregate(read)):
-            serving = found.get(model.id, NOBODY)
+        for servings in (aggregate(snapshot.providers.values()), aggregate(read)):
+            serving = servings.get(model.id, NOBODY)
             row = model_row(model) | {"serving": serving_row(serving)}
             _check_item(to_item({name: value for name, value in row.items() if value is not None}))
             assert changed(model_of(row).serving, serving, 35.0) in (True, False)

@@ -31,7 +31,7 @@ COMMANDS: dict[str, Callable[[int], list[str]]] = {
 
 @contextmanager
 def running(name: str, *options: str, **environ: str) -> Iterator[str]:
-    """An emulator on a free port, empty, until the block ends; gives its endpoint URL."""
+    """Yield an emulator on a free port, empty, until the block ends; gives its endpoint URL."""
     port = free_port()
     with tempfile.TemporaryFile() as log:
         command = [sys.executable, *COMMANDS[name](port), *options]

@@ -27,7 +27,7 @@ async def submit_or_not(self: Submitter, submission: Submission) -> None:
 
 
 async def ask_or_not(self: Exchange) -> Finish:
-    """The same of an attempt."""
+    """Return the same of an attempt."""
     body = self._message.body or b"{}"
     if json.loads(body).get("x_fault") == "break later":
         raise RuntimeError(f"can't ask {body!r}") from KeyError(body.decode())

@@ -54,14 +54,14 @@ class Gateway:
 
     @property
     def parts(self) -> GatewayParts:
-        """The parts of its app."""
+        """Return the parts of its app."""
         return self.app.parts
 
-    async def know(self, model: str = MODEL, *, provider: bool = True, **told: Any) -> None:
+    async def know(self, model: str = MODEL, *, provider: bool = True, **fields: Any) -> None:
         """Make a model known, with a provider for it."""
         await self.registry.put_models([Model(id=model, queues=await self.queue.make(model))])
         if provider:
-            given = {"slots": 1, "running": 0, "healthy": True, "version": "1"} | told
+            given = {"slots": 1, "running": 0, "healthy": True, "version": "1"} | fields
             await self.registry.put_provider(ProviderRecord(id="p1", models=(model,), **given))
         await self.counted()
 
@@ -92,7 +92,7 @@ class Taken:
 
     @property
     def body(self) -> bytes | None:
-        """What the client sent."""
+        """Return what the client sent."""
         return Message.loads(self.delivery.text).body
 
     async def write(self, data: bytes) -> None:
@@ -136,7 +136,7 @@ async def running_gateway(
     meters: Any = None,
     **settings: Any,
 ) -> AsyncIterator[Gateway]:
-    """A gateway on a free port until the block ends, on stores in memory or not."""
+    """Yield a gateway on a free port until the block ends, on stores in memory or not."""
     given = {"no_provider_seconds": 0.4, "registry_seconds": 0.05, "poll_seconds_max": 0.05}
     chosen, clock = Settings(**given | settings), SystemClock()
     ledger, counted = Noted(), metrics.GatewayMetrics()

@@ -29,7 +29,9 @@ def start_line(line: Line, *, slots: int, context: int, **environ: str) -> None:
 
 
 def model_path() -> str:
-    """The model's file, fetched at the first time; CI has to have it, a laptop may be offline."""
+    """
+    Return the model's file, fetched at the first time; CI has to have it, a laptop may be offline.
+    """
     try:
         with locked(Path(tempfile.gettempdir()) / f"inferline-model-{os.getuid()}.lock"):
             return str(model.find(os.environ) or model.fetch(os.environ, lambda _: None))

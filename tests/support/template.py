@@ -41,7 +41,7 @@ NAMES = {
 
 
 def context(**options: Any) -> dict[str, Any]:
-    """The context of cdk.json with some options changed, and no bundle made."""
+    """Return the context of cdk.json with some options changed, and no bundle made."""
     ours: dict[str, Any] = json.loads((ROOT / "cdk.json").read_text())["context"]
     return {**ours, "aws:cdk:bundling-stacks": [], **options}
 
@@ -66,21 +66,21 @@ class Template:
     raw: Mapping[str, Any]
 
     def of(self, kind: str) -> dict[str, dict[str, Any]]:
-        """The settled properties of each resource of a kind, by logical id."""
+        """Return the settled properties of each resource of a kind, by logical id."""
         return {
-            name: self.settled(found.get("Properties", {}))
-            for name, found in self.raw["Resources"].items()
-            if found["Type"] == kind
+            name: self.settled(resource.get("Properties", {}))
+            for name, resource in self.raw["Resources"].items()
+            if resource["Type"] == kind
         }
 
     def one(self, kind: str) -> dict[str, Any]:
-        """The settled properties of the only resource of a kind."""
-        [found] = self.of(kind).values()
-        return found
+        """Return the settled properties of the only resource of a kind."""
+        [resource] = self.of(kind).values()
+        return resource
 
     def named(self, kind: str, key: str) -> dict[str, dict[str, Any]]:
-        """The settled properties of each resource of a kind, by its own name."""
-        return {found[key]: found for found in self.of(kind).values()}
+        """Return the settled properties of each resource of a kind, by its own name."""
+        return {resource[key]: resource for resource in self.of(kind).values()}
 
     def settled(self, value: Any) -> Any:
         """``value`` with every reference replaced by what it stands for."""
@@ -111,7 +111,9 @@ class Template:
         return f"{name}.{attribute}"
 
     def statements(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Each allowing statement of an identity, and whose it is: a role's or a policy's name."""
+        """
+        Yield each allowing statement of an identity, and whose it is: a role's or a policy's name.
+        """
         for policy in self.of("AWS::IAM::Policy").values():
             [role] = policy["Roles"]
             yield from ((role, one) for one in _allowing(policy))

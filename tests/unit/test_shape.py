@@ -115,13 +115,13 @@ def test_a_console_script_has_something_to_start(target: str) -> None:
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: error.__name__)
 def test_an_error_says_what_a_client_must_know(error: type[errors.InferLineError]) -> None:
-    told = error().body()["error"]
+    fields = error().body()["error"]
 
     assert 400 <= error.status <= 599
-    assert {"message", "type", "param", "code"} == set(told)
-    assert told["type"] in OPENAI_TYPES or re.fullmatch(r"[a-z_]+_error", told["type"])
-    assert re.fullmatch(r"[a-z]+(_[a-z]+)*", told["code"])
-    assert told["message"].endswith(".")
+    assert {"message", "type", "param", "code"} == set(fields)
+    assert fields["type"] in OPENAI_TYPES or re.fullmatch(r"[a-z_]+_error", fields["type"])
+    assert re.fullmatch(r"[a-z]+(_[a-z]+)*", fields["code"])
+    assert fields["message"].endswith(".")
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: error.__name__)

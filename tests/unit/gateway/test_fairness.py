@@ -40,6 +40,6 @@ def test_a_tenant_may_always_have_one_request_open(most: float) -> None:
 
 @pytest.mark.parametrize("tier", ["priority", "default"])
 def test_the_largest_gives_way_to_the_lowest_tier_and_a_small_one_never(tier: Tier) -> None:
-    found = share(4, largest=256)
+    result = share(4, largest=256)
 
-    assert ("flex", tier) == (effective_tier(tier, 256, found), effective_tier(tier, 20, found))
+    assert ("flex", tier) == (effective_tier(tier, 256, result), effective_tier(tier, 20, result))
