@@ -66,7 +66,7 @@ PLACES = {
     "log of the function inference": ANY_MODEL,
     "log of the function sweep": (b"OldestTaskSeconds",),
     "log of gateway": (b"serves 1 models",),
-    f"log of {FAULTY}": (b"failed unforeseen",),
+    f"log of {FAULTY}": (b"failed unexpectedly",),
     "log of the function dead_letters": (b"none of ours",),
     "metrics of a provider": ANY_MODEL,
     "errors of functions": (b"Unauthorized",),

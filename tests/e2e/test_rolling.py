@@ -173,6 +173,7 @@ class Fleet:
         part, line = self._parts[name], self._line
         assert 0 == part.stop()
         assert "unforeseen" not in part.log, part.log[-3000:]
+        assert "failed unexpectedly" not in part.log, part.log[-3000:]
         assert "Traceback" not in part.log, part.log[-3000:]
         if name in self.urls:
             port = int(self.urls[name].rpartition(":")[2])
