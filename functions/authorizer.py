@@ -29,7 +29,7 @@ _opened = Opened(_known).at_start()
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    """The policy of the key's bearer. Raises what API Gateway answers with 401."""
+    """Return the policy of the key's bearer. Raises what API Gateway answers with 401."""
     try:
         return run(_authorize(event), context)
     except NotAuthenticated:

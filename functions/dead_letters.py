@@ -26,7 +26,7 @@ _opened = Opened(_store).at_start()
 
 @traced
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    """Which messages are to come again: SQS deletes the others of the batch."""
+    """Return which messages are to come again: SQS deletes the others of the batch."""
     kept = run(_bury_all(event["Records"]), context)
     return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in kept]}
 

@@ -48,45 +48,45 @@ def placed(text: str, api: str, clients: str) -> str:
 
     Raises ValueError if the page has no place for it.
     """
-    told = f'content="{html.escape(api)}" data-clients="{html.escape(clients)}"'
-    found, places = _PLACES.subn(lambda _: f'<meta name="inferline-api" {told}>', text)
+    attributes = f'content="{html.escape(api)}" data-clients="{html.escape(clients)}"'
+    document, places = _PLACES.subn(lambda _: f'<meta name="inferline-api" {attributes}>', text)
     if places != 1:
         raise ValueError(f"{INDEX} names its API {places} times")
-    return found
+    return document
 
 
 async def _change(event: Mapping[str, Any]) -> None:
     """Put what there should be; delete what was there and should not be."""
-    told = event["ResourceProperties"]
-    known = {*told["Files"], *event.get("OldResourceProperties", {}).get("Files", ())}
-    wanted = set() if event["RequestType"] == "Delete" else set(told["Files"])
+    properties = event["ResourceProperties"]
+    known = {*properties["Files"], *event.get("OldResourceProperties", {}).get("Files", ())}
+    wanted = set() if event["RequestType"] == "Delete" else set(properties["Files"])
     async with aws() as client:
         # The index last: it names the others.
         for name in sorted(wanted, key=lambda name: (name == INDEX, name)):
-            await _put(client, told, name)
+            await _put(client, properties, name)
         for name in sorted(known - wanted):
-            await client.s3("DELETE", told["Bucket"], _key(name))
+            await client.s3("DELETE", properties["Bucket"], _key(name))
 
 
-async def _put(client: AwsClient, told: Mapping[str, Any], name: str) -> None:
+async def _put(client: AwsClient, properties: Mapping[str, Any], name: str) -> None:
     body = (page.folder() / name).read_bytes()
     if name == INDEX:
-        body = placed(body.decode(), told["Api"], told["Clients"]).encode()
+        body = placed(body.decode(), properties["Api"], properties["Clients"]).encode()
     headers = {
         "Content-Type": KINDS[Path(name).suffix],
         "Cache-Control": page.HEADERS["cache-control"],
     }
-    await client.s3("PUT", told["Bucket"], _key(name), body, headers=headers)
+    await client.s3("PUT", properties["Bucket"], _key(name), body, headers=headers)
 
 
 def _key(name: str) -> str:
-    """Where a file is in the bucket: as the gateway's addresses have it."""
+    """Return where a file is in the bucket: as the gateway's addresses have it."""
     return f"{page.PATH.strip('/')}/{name}"
 
 
 def _answer(event: Mapping[str, Any], reason: str) -> None:
     """Tell CloudFormation, which waits for it; an empty ``reason`` is success."""
-    told = {
+    response = {
         "Status": "FAILED" if reason else "SUCCESS",
         "Reason": reason[:REASON_CHARS_MAX],
         "PhysicalResourceId": event["ResourceProperties"]["Bucket"],
@@ -94,7 +94,7 @@ def _answer(event: Mapping[str, Any], reason: str) -> None:
     }
     # Its address is signed for a body without a type.
     request = Request(  # noqa: S310  # CloudFormation's own address
-        event["ResponseURL"], json.dumps(told).encode(), {"Content-Type": ""}, method="PUT"
+        event["ResponseURL"], json.dumps(response).encode(), {"Content-Type": ""}, method="PUT"
     )
     with urlopen(request, timeout=ANSWER_SECONDS):  # noqa: S310  # the same
         pass

@@ -42,7 +42,7 @@ _opened = Opened(_work).at_start()
 
 @traced
 def handler(event: dict[str, Any], context: Any) -> None:
-    """One sweep, and then what of the usage is due: if that takes too long, the next goes on."""
+    """Sweep once, then aggregate due usage; the next run continues what takes too long."""
     emit_figures(run(_sweep(), context))
     run(_settle(), context)
 

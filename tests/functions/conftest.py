@@ -43,6 +43,6 @@ def function(cloud: Cloud) -> Iterator[Callable[..., Function]]:
             return started[-1]
 
         yield start
-        told = "".join(one.output for one in started)
+        output = "".join(one.output for one in started)
     for secret in cloud.secrets:
-        assert secret not in told
+        assert secret not in output

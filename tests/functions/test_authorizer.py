@@ -24,13 +24,13 @@ def asking(text: str, name: str = "Authorization") -> dict[str, Any]:
 
 
 def showing(headers: dict[str, list[str]]) -> dict[str, Any]:
-    """The event of a request with these headers."""
+    """Return the event of a request with these headers."""
     last = {name: values[-1] for name, values in headers.items()}
     return recorded("authorizer", headers=last, multiValueHeaders=headers)
 
 
 def allows(policy: dict[str, Any], route: str) -> bool:
-    """What API Gateway makes of a policy: a denial wins, and nothing said is a denial."""
+    """Return what API Gateway makes of a policy: a denial wins, and nothing said is a denial."""
     effects = {
         statement["Effect"]
         for statement in policy["policyDocument"]["Statement"]
@@ -78,11 +78,11 @@ async def test_the_scopes_of_a_key_and_its_tenant_travel_with_the_policy(
 
     policy = (await invoked(function("authorizer"), asking(text))).value
 
-    found = caller({"authorizer": policy["context"]})
-    assert found is not None
-    assert (("a*",), ("flex",)) == (found.models, found.tiers)
-    assert (("org/*", "m"), True) == (found.tenant_models, found.is_reserved)
-    assert (limits, all_limits) == (found.limits, found.tenant_limits)
+    bearer = caller({"authorizer": policy["context"]})
+    assert bearer is not None
+    assert (("a*",), ("flex",)) == (bearer.models, bearer.tiers)
+    assert (("org/*", "m"), True) == (bearer.tenant_models, bearer.is_reserved)
+    assert (limits, all_limits) == (bearer.limits, bearer.tenant_limits)
     assert all(isinstance(value, str) for value in policy["context"].values())
 
 
@@ -107,9 +107,9 @@ async def test_both_secrets_of_a_rotated_key_are_good_and_its_use_is_noted(
     cloud.secrets.append(new)
     authorizer = function("authorizer")
 
-    found = [(await invoked(authorizer, asking(text))).value for text in (old, new)]
+    policies = [(await invoked(authorizer, asking(text))).value for text in (old, new)]
 
-    assert [key_id] * 2 == [policy["principalId"] for policy in found]
+    assert [key_id] * 2 == [policy["principalId"] for policy in policies]
     assert {key_id} == set(await cloud.keys.uses())
 
 
@@ -141,9 +141,9 @@ async def test_two_different_keys_are_unauthorized(
     cloud: Cloud, function: Callable[..., Function]
 ) -> None:
     (_, one), (_, other) = await cloud.key(), await cloud.key()
-    told = {"Authorization": [f"Bearer {one}"], "x-api-key": [other]}
+    headers = {"Authorization": [f"Bearer {one}"], "x-api-key": [other]}
 
-    result = await invoked(function("authorizer"), showing(told))
+    result = await invoked(function("authorizer"), showing(headers))
 
     assert result.error is not None
     assert "Unauthorized" == result.error["errorMessage"]

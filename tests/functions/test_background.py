@@ -16,8 +16,8 @@ from tests.support.runtime_api import Function
 from tests.support.seams import new_task
 
 
-async def submitted(cloud: Cloud, **told: Any) -> Task:
-    task = new_task(cloud.store, model=MODEL, **told)
+async def submitted(cloud: Cloud, **fields: Any) -> Task:
+    task = new_task(cloud.store, model=MODEL, **fields)
     await cloud.store.submit(task)
     return task
 
@@ -73,10 +73,10 @@ async def test_the_sweep_ends_counts_and_declares(
     states = await cloud.store.statuses([overdue.ref, waiting.ref])
     assert [State.EXPIRED, State.QUEUED] == [states[t.ref][0] for t in (overdue, waiting)]
     assert {"declared", MODEL} == set((await cloud.registry.snapshot()).models)
-    told = metrics(sweep)
+    counts = metrics(sweep)
     expected = {"ModelsWithoutProvider": 0, "Providers": 1, "Slots": 4, "Running": 0, "Waiting": 1}
-    assert {name: (value,) for name, value in expected.items()} == {n: told[n] for n in expected}
-    assert told["OldestTaskSeconds"][0] >= 0
+    assert {name: (value,) for name, value in expected.items()} == {n: counts[n] for n in expected}
+    assert counts["OldestTaskSeconds"][0] >= 0
     assert (await cloud.minutes()).percentile("age", 1.0) is not None
 
 

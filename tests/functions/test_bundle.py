@@ -38,7 +38,7 @@ def made(folder: Path, architecture: Architecture = HOST) -> Path:
 
 @pytest.fixture(scope="module")
 def code(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bundle for this machine."""
+    """Return the bundle for this machine."""
     return made(tmp_path_factory.mktemp("bundle") / "code")
 
 
@@ -59,14 +59,14 @@ def test_each_function_starts_on_the_bundle_alone(code: Path, name: str) -> None
     statement = f"import sys; sys.path.insert(0, {str(code)!r}); import functions.{name}"
     environ = {"AWS_REGION": "us-east-1"}
 
-    found = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-I", "-S", "-W", "error", "-B", "-c", statement],
         env=environ,
         capture_output=True,
         text=True,
     )
 
-    assert "" == found.stderr
+    assert "" == done.stderr
 
 
 async def test_a_function_answers_from_the_bundle(cloud: Cloud, code: Path) -> None:

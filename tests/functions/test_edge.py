@@ -37,9 +37,9 @@ def adapted(request: str, function: str) -> dict[str, Any]:
 def test_the_adapter_tells_the_caller_and_the_time_that_is_left() -> None:
     request, function = {"authorizer": AUTHORIZER}, {"deadline": int(NOW * 1000) + 65_000}
 
-    told = from_adapter(adapted(json.dumps(request), json.dumps(function)), lambda: NOW)
+    context = from_adapter(adapted(json.dumps(request), json.dumps(function)), lambda: NOW)
 
-    assert EdgeContext(request, 60.0) == told
+    assert EdgeContext(request, 60.0) == context
 
 
 @pytest.mark.parametrize("text", ["", "null", "[]"])
@@ -65,8 +65,8 @@ def test_the_authorizers_word_becomes_the_caller() -> None:
     assert caller({"authorizer": {"principalId": "someone"}}) is None
 
 
-async def served(told: EdgeContext, opening: Any = None) -> tuple[dict[str, Any], list[Any]]:
-    """The scope that the app saw, and what was sent."""
+async def served(context: EdgeContext, opening: Any = None) -> tuple[dict[str, Any], list[Any]]:
+    """Return the scope that the app saw, and what was sent."""
     seen: dict[str, Any] = {}
     sent: list[Any] = []
 
@@ -82,7 +82,7 @@ async def served(told: EdgeContext, opening: Any = None) -> tuple[dict[str, Any]
 
     headers = [(_edge.REQUEST_CONTEXT, b"{}"), (_edge.LAMBDA_CONTEXT, b"{}"), (b"accept", b"*/*")]
     scope = {"type": "http", "headers": headers}
-    await AtEdge(Opened(opening or opened), lambda _: told)(scope, None, send)  # type: ignore[arg-type]
+    await AtEdge(Opened(opening or opened), lambda _: context)(scope, None, send)  # type: ignore[arg-type]
     return seen, sent
 
 

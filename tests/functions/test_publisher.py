@@ -24,16 +24,16 @@ class CloudFormation:
     """Waits for a custom resource's answer."""
 
     url: str = ""
-    told: list[dict[str, Any]] = field(default_factory=list)
+    responses: list[dict[str, Any]] = field(default_factory=list)
     kinds: list[str | None] = field(default_factory=list)
 
     async def hear(self, request: web.Request) -> web.Response:
         self.kinds.append(request.headers.get("content-type"))
-        self.told.append(json.loads(await request.read()))
+        self.responses.append(json.loads(await request.read()))
         return web.Response()
 
     def event(self, kind: str, bucket: str, files: list[str], **more: Any) -> dict[str, Any]:
-        """What it asks a function for."""
+        """Return what it asks a function for."""
         return {
             "RequestType": kind,
             "ResponseURL": self.url,
@@ -80,14 +80,14 @@ async def test_every_file_is_put_as_a_browser_wants_it(
     result = await invoked(function("publisher"), cloudformation.event("Create", bucket, FILES))
 
     assert result.error is None
-    assert ["SUCCESS"] == [told["Status"] for told in cloudformation.told]
+    assert ["SUCCESS"] == [responses["Status"] for responses in cloudformation.responses]
     for name in FILES:
         answer = get(cloud, bucket, name)
         assert 200 == answer.status_code
         assert "no-cache" == answer.headers["cache-control"]
     assert "text/javascript; charset=utf-8" == get(cloud, bucket, "api.js").headers["content-type"]
-    told = f'<meta name="inferline-api" content="../api/v1/" data-clients="{CLIENTS}">'
-    assert told in get(cloud, bucket, "index.html").text
+    responses = f'<meta name="inferline-api" content="../api/v1/" data-clients="{CLIENTS}">'
+    assert responses in get(cloud, bucket, "index.html").text
 
 
 async def test_the_answer_is_what_cloudformation_waits_for(
@@ -103,7 +103,7 @@ async def test_the_answer_is_what_cloudformation_waits_for(
         "RequestId": "a-request",
         "LogicalResourceId": "Published",
     }
-    assert [expected] == cloudformation.told
+    assert [expected] == cloudformation.responses
     assert [""] == cloudformation.kinds  # Its address is signed for none.
 
 
@@ -119,7 +119,7 @@ async def test_what_the_page_no_longer_has_is_deleted(
     for event in (before, after):
         await invoked(publisher, event)
 
-    assert ["SUCCESS"] * 2 == [told["Status"] for told in cloudformation.told]
+    assert ["SUCCESS"] * 2 == [responses["Status"] for responses in cloudformation.responses]
     assert 200 == get(cloud, bucket, "index.html").status_code
     assert 404 == get(cloud, bucket, "app.js").status_code
 
@@ -132,7 +132,7 @@ async def test_deleting_it_leaves_the_bucket_empty_and_may_be_repeated(
     for kind in ("Create", "Delete", "Delete"):
         await invoked(publisher, cloudformation.event(kind, bucket, FILES))
 
-    assert ["SUCCESS"] * 3 == [told["Status"] for told in cloudformation.told]
+    assert ["SUCCESS"] * 3 == [responses["Status"] for responses in cloudformation.responses]
     assert {404} == {get(cloud, bucket, name).status_code for name in FILES}
 
 
@@ -144,6 +144,6 @@ async def test_a_failure_is_told_and_not_waited_for(
     )
 
     assert result.error is None
-    [told] = cloudformation.told
-    assert "FAILED" == told["Status"]
-    assert "NoSuchBucket" in told["Reason"]
+    [responses] = cloudformation.responses
+    assert "FAILED" == responses["Status"]
+    assert "NoSuchBucket" in responses["Reason"]

@@ -54,11 +54,11 @@ async def test_a_request_is_answered_in_its_callers_name(
     assert (200, json.loads(said)) == (status, body)
     assert "globex" == task.tenant
     assert task.ref.id == headers["x-request-id"]
-    told = metrics(inference)
-    assert (1, MODEL) == told["Requests"]
-    assert {"FirstTokenMilliseconds", "TotalMilliseconds", "QueueMilliseconds"} <= told.keys()
-    assert ((3, MODEL), (8, MODEL)) == (told["InputTokens"], told["OutputTokens"])
-    assert "Errors" not in told
+    counts = metrics(inference)
+    assert (1, MODEL) == counts["Requests"]
+    assert {"FirstTokenMilliseconds", "TotalMilliseconds", "QueueMilliseconds"} <= counts.keys()
+    assert ((3, MODEL), (8, MODEL)) == (counts["InputTokens"], counts["OutputTokens"])
+    assert "Errors" not in counts
     figures = await cloud.minutes()
     assert (1, 3, 8) == (figures.requests, figures.input_tokens, figures.output_tokens)
 
@@ -118,14 +118,14 @@ async def test_another_process_tells_of_a_task_and_goes_on_with_its_stream(
     await asked
     another, path = function("inference"), f"/v1/tasks/{task.ref.id}"
 
-    told = answer(await invoked(another, get(path)))
+    shown = answer(await invoked(another, get(path)))
     after = {"queryStringParameters": {"after": "1"}}
     after["multiValueQueryStringParameters"] = {"after": ["1"]}  # type: ignore[dict-item]
     rest = await invoked(another, get(f"{path}/stream") | after)
     others = get(path)
     others["requestContext"]["authorizer"] |= {"tenant": "globex"}
 
-    assert (200, "DONE", None) == (told[0], told[2]["state"], told[2]["result"])
+    assert (200, "DONE", None) == (shown[0], shown[2]["state"], shown[2]["result"])
     assert (200, "data: 2\n\ndata: 3\n\n") == (rest.value["statusCode"], rest.value["body"])
     assert 404 == answer(await invoked(another, others))[0]
 
@@ -243,13 +243,13 @@ async def test_a_clients_key_manages_none_and_its_scopes_hold(
     other = post("/v1/chat/completions", chat(), models="another*")
     tier = post("/v1/chat/completions", chat(), tiers="flex")
 
-    found = [
+    answers = [
         answer(await invoked(control, post("/v1/keys", {"name": "app"}))),
         answer(await invoked(inference, other)),
         answer(await invoked(inference, tier)),
     ]
 
-    codes = [(status, body["error"]["code"]) for status, _, body in found]
+    codes = [(status, body["error"]["code"]) for status, _, body in answers]
     assert [
         (403, "permission_denied"),
         (404, "model_not_found"),

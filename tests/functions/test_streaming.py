@@ -49,13 +49,13 @@ def server(cloud: Cloud) -> Iterator[Callable[[], str]]:
 
         yield start
         log.seek(0)
-        told = log.read().decode()
+        output = log.read().decode()
     for secret in cloud.secrets:
-        assert secret not in told
+        assert secret not in output
 
 
 def headers(seconds: float = 60.0, **authorizer: str) -> dict[str, str]:
-    """What the adapter adds; ``seconds`` are those until the function's timeout."""
+    """Return what the adapter adds; ``seconds`` are those until the function's timeout."""
     who = {"principalId": "k", "keyId": "k", "role": "client", "tenant": "acme", "models": "*"}
     request = {"stage": "api", "requestId": "made-up", "authorizer": who | authorizer}
     function = {"request_id": "made-up", "deadline": round((time.time() + seconds) * 1000)}
@@ -68,9 +68,9 @@ def headers(seconds: float = 60.0, **authorizer: str) -> dict[str, str]:
 class Asking:
     """A stream that a client reads, with its first event there."""
 
-    def __init__(self, client: httpx.AsyncClient, cloud: Cloud, told: dict[str, str]) -> None:
+    def __init__(self, client: httpx.AsyncClient, cloud: Cloud, variables: dict[str, str]) -> None:
         self._request = client.build_request(
-            "POST", "/v1/chat/completions", json=chat(stream=True), headers=told
+            "POST", "/v1/chat/completions", json=chat(stream=True), headers=variables
         )
         self._client, self._cloud = client, cloud
         self.task: Any = None
@@ -85,7 +85,7 @@ class Asking:
         return self
 
     async def next_line(self) -> str:
-        """The next line that is not empty."""
+        """Return the next line that is not empty."""
         return await anext(self._lines)
 
     async def __aexit__(self, *_: object) -> None:
@@ -154,12 +154,12 @@ async def test_without_an_authorizer_a_key_is_asked_for(
     await cloud.know()
     _, text = await cloud.key()
     url = server()
-    told = headers() | {"x-amzn-request-context": "{}"}
+    anonymous = headers() | {"x-amzn-request-context": "{}"}
 
     async with httpx.AsyncClient(base_url=url, timeout=60) as client:
-        nobody = await client.get("/v1/models", headers=told)
+        nobody = await client.get("/v1/models", headers=anonymous)
         somebody = await client.get(
-            "/v1/models", headers=told | {"authorization": f"Bearer {text}"}
+            "/v1/models", headers=anonymous | {"authorization": f"Bearer {text}"}
         )
 
     assert [401, 200] == [nobody.status_code, somebody.status_code]

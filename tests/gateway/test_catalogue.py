@@ -252,14 +252,14 @@ async def test_names_that_requests_made_up_take_no_more_room_than_so_many() -> N
 
 async def test_the_model_of_a_mark_is_looked_up_once_and_a_new_one_anew() -> None:
     catalogue, rows, clock = await catalogue_of("a", "b")
-    found = []
+    models = []
     for name in ("a", "b", "a"):
         clock.now += 600.0
-        found.append(await catalogue.slugs(model_hash(slug(name))))
+        models.append(await catalogue.slugs(model_hash(slug(name))))
     await rows.put_models([Model(id="new", queues={})])
-    found.append(await catalogue.slugs(model_hash(slug("new"))))
+    models.append(await catalogue.slugs(model_hash(slug("new"))))
 
-    assert [[slug(name)] for name in ("a", "b", "a", "new")] == found
+    assert [[slug(name)] for name in ("a", "b", "a", "new")] == models
     assert [None, None] == rows.asked
 
 

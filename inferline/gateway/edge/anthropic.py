@@ -23,13 +23,14 @@ _ANY_WINDOW: Final = 47
 
 
 def is_anthropics(path: str) -> bool:
-    """Whether an address is of the Messages API."""
+    """Return whether an address is of the Messages API."""
     return path.endswith("/messages") or "/messages/" in path
 
 
 def error_body(status: int, body: bytes, path: str, request_id: str = "") -> bytes:
     """
-    An error in Anthropic's shape, with the fields that it had; one that has the shape as it is.
+    Return an error in Anthropic's shape, with the fields that it had; one that has the shape as it
+    is.
     """
     try:
         document = json.loads(body)
@@ -46,12 +47,12 @@ def error_body(status: int, body: bytes, path: str, request_id: str = "") -> byt
         "type": anthropic_type(status),
         "message": message or f"The LLM server said {status}.",
     }
-    told = {"type": "error", "error": error}
-    return json.dumps(told | ({"request_id": request_id} if request_id else {})).encode()
+    translated = {"type": "error", "error": error}
+    return json.dumps(translated | ({"request_id": request_id} if request_id else {})).encode()
 
 
 def _error_of(document: Any) -> dict[str, Any]:
-    """The fields of an error, in whatever form a server has told it."""
+    """Return the fields of an error, in whatever form a server has told it."""
     error = document.get("error", document) if isinstance(document, dict) else document
     return dict(error) if isinstance(error, dict) else {"message": error}
 

@@ -31,14 +31,14 @@ class _Unpacker(Protocol):
 
     @property
     def eof(self) -> bool:
-        """Whether its end has been seen."""
+        """Return whether its end has been seen."""
 
     @property
     def unused_data(self) -> bytes:
-        """What follows its end."""
+        """Return what follows its end."""
 
     def decompress(self, data: bytes, max_length: int, /) -> bytes:
-        """The next bytes, ``max_length`` at the most."""
+        """Return the next bytes, ``max_length`` at the most."""
 
 
 def unpacked(receive: Receive, encoding: str, bytes_max: int) -> Receive:
@@ -70,14 +70,16 @@ def unpacked(receive: Receive, encoding: str, bytes_max: int) -> Receive:
     return receive_unpacked
 
 
-def encoding_of(told: str) -> str:
-    """What a Content-Encoding tells of a body, without what changes nothing; empty for nothing."""
-    codings = (coding.strip().lower() for coding in told.split(","))
+def encoding_of(encoding: str) -> str:
+    """
+    Return what a Content-Encoding tells of a body, without what changes nothing; empty for nothing.
+    """
+    codings = (coding.strip().lower() for coding in encoding.split(","))
     return ", ".join(coding for coding in codings if coding not in ("", "identity"))
 
 
 def unpack(packed: bytes, encoding: str, bytes_max: int) -> bytes:
-    """What ``packed`` was made of; raises as `unpacked` does."""
+    """Return what ``packed`` was made of; raises as `unpacked` does."""
     begin = _UNPACKERS.get(encoding)
     if begin is None:
         raise EncodingNotSupported

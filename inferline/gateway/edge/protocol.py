@@ -23,7 +23,7 @@ class Http1Protocol(HttpToolsProtocol):
         self.parser: _Parser = _Parser(self)  # type: ignore[assignment]
 
     def on_message_complete(self) -> None:
-        """The request's body is there, unless the parser has only given up on it."""
+        """Note that the request's body is there, unless the parser has only given up on it."""
         if not self.parser.gives_up:
             super().on_message_complete()
 
@@ -40,7 +40,7 @@ class _Parser:
 
     @property
     def gives_up(self) -> bool:
-        """Whether a body follows that the parser takes for another protocol."""
+        """Return whether a body follows that the parser takes for another protocol."""
         return self.should_upgrade() and bool(self._framing())
 
     def feed_data(self, data: bytes) -> None:
@@ -82,7 +82,7 @@ class _Rest:
         self.on_message_complete = protocol.on_message_complete
 
     def on_message_begin(self) -> None:
-        """Another request begins, or the known one is shown again."""
+        """Start another request, or the known one again."""
         if not self._is_known:
             self._protocol.on_message_begin()
 
@@ -92,19 +92,21 @@ class _Rest:
             self._protocol.on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One header."""
+        """Read one header."""
         if not self._is_known:
             self._protocol.on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """From here on nothing is known."""
+        """Note that the headers are complete."""
         if not self._is_known:
             self._protocol.on_headers_complete()
         self._is_known = False
 
 
 def _lenient(protocol: object) -> httptools.HttpRequestParser:
-    """A parser as uvicorn sets it up: a client may send on after the last answer that it wants."""
+    """
+    Return a parser as uvicorn sets it up: a client may send on after the last answer that it wants.
+    """
     parser = httptools.HttpRequestParser(protocol)
     parser.set_dangerous_leniencies(lenient_data_after_close=True)
     return parser

@@ -35,18 +35,18 @@ class ModelObject(BaseModel):
 
     @computed_field
     def display_name(self) -> str:
-        """The model's id."""
+        """Return the model's id."""
         return self.id
 
     @computed_field
     def created_at(self) -> datetime:
-        """When it was made, as RFC 3339 has it; the epoch where nobody knows."""
+        """Return when it was made, as RFC 3339 has it; the epoch where nobody knows."""
         is_date = 0 <= self.created <= _LAST_SECOND
         return datetime.fromtimestamp(self.created if is_date else 0, UTC)
 
     @computed_field
     def max_input_tokens(self) -> int | None:
-        """The context length."""
+        """Return the context length."""
         return self.context_length
 
 
@@ -60,12 +60,12 @@ class ModelList(BaseModel):
 
     @computed_field
     def first_id(self) -> str | None:
-        """The first one's id."""
+        """Return the first one's id."""
         return self.data[0].id if self.data else None
 
     @computed_field
     def last_id(self) -> str | None:
-        """The last one's id."""
+        """Return the last one's id."""
         return self.data[-1].id if self.data else None
 
 

@@ -50,10 +50,10 @@ def add(app: FastAPI) -> None:
 
 
 def folder() -> Path:
-    """Where the dashboard's files are. Raises FileNotFoundError."""
-    for found in _FOLDERS:
-        if (found / "index.html").is_file():
-            return found
+    """Return where the dashboard's files are. Raises FileNotFoundError."""
+    for candidate in _FOLDERS:
+        if (candidate / "index.html").is_file():
+            return candidate
     raise FileNotFoundError(f"The dashboard's files are missing: {_FOLDERS[0]}")
 
 

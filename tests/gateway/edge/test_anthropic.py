@@ -29,8 +29,8 @@ SHAPED = b'{"type":"error","error":{"type":"rate_limit_error","message":"Slow."}
 
 @asynccontextmanager
 async def sdk_of(gateway: Gateway) -> AsyncIterator[anthropic.AsyncAnthropic]:
-    told: dict[str, Any] = {"base_url": gateway.url, "api_key": "none", "max_retries": 0}
-    async with anthropic.AsyncAnthropic(**told) as client:
+    options: dict[str, Any] = {"base_url": gateway.url, "api_key": "none", "max_retries": 0}
+    async with anthropic.AsyncAnthropic(**options) as client:
         yield client
 
 
@@ -73,11 +73,14 @@ class TestErrors:
     ) -> None:
         response = await client.post(PATH, json={**ASKED, "model": "none"})
 
-        told, found = response.json(), response.headers["request-id"]
+        document, request_id = response.json(), response.headers["request-id"]
         assert 404 == response.status_code
-        assert ("error", "not_found_error") == (told["type"], told["error"]["type"])
-        assert ("model_not_found", "model") == (told["error"]["code"], told["error"]["param"])
-        assert found == response.headers["x-request-id"] == told["request_id"]
+        assert ("error", "not_found_error") == (document["type"], document["error"]["type"])
+        assert ("model_not_found", "model") == (
+            document["error"]["code"],
+            document["error"]["param"],
+        )
+        assert request_id == response.headers["x-request-id"] == document["request_id"]
 
     @pytest.mark.parametrize(("method", "path"), [("GET", PATH), ("POST", f"{PATH}/none")])
     async def test_so_have_those_of_addresses(
@@ -102,17 +105,17 @@ class TestErrors:
     async def test_a_backends_that_has_openais_shape_is_told_in_theirs(
         self, compression: str
     ) -> None:
-        told = {"error": {"message": "No. " * 500, "type": "BadRequestError", "code": 400}}
+        error = {"error": {"message": "No. " * 500, "type": "BadRequestError", "code": 400}}
         async with running_gateway(compression=compression) as gateway, sdk_of(gateway) as sdk:
             await gateway.know()
             asked = asyncio.create_task(sdk.messages.create(**ASKED))
-            await (await gateway.take()).finish(status=400, tail=json.dumps(told).encode())
+            await (await gateway.take()).finish(status=400, tail=json.dumps(error).encode())
             with pytest.raises(anthropic.BadRequestError) as caught:
                 await asked
 
         body: Any = caught.value.body
         assert ("error", "invalid_request_error") == (body["type"], body["error"]["type"])
-        assert told["error"]["message"] == body["error"]["message"]
+        assert error["error"]["message"] == body["error"]["message"]
         assert caught.value.request_id == body["request_id"]
 
     async def test_one_that_has_their_shape_passes_to_the_byte(
@@ -167,10 +170,10 @@ class TestErrors:
         "body", [b"no JSON", b"[]", b"null", b'"x"', b'{"error": null}', b'{"error": ["x"]}', b"1"]
     )
     def test_whatever_a_body_is_an_error_has_a_message(self, body: bytes) -> None:
-        told = json.loads(error_body(500, body, PATH, "req_1"))
+        document = json.loads(error_body(500, body, PATH, "req_1"))
 
-        assert "api_error" == told["error"]["type"]
-        assert told["error"]["message"]
+        assert "api_error" == document["error"]["type"]
+        assert document["error"]["message"]
 
 
 class TestStreams:
@@ -205,11 +208,11 @@ class TestModels:
         for name in ("a", "b", "org/c"):
             await gateway.know(name, provider=False)
 
-        found = [model async for model in sdk.models.list(limit=2)]
-        last = await sdk.models.list(limit=2, before_id=found[-1].id)
+        models = [model async for model in sdk.models.list(limit=2)]
+        last = await sdk.models.list(limit=2, before_id=models[-1].id)
 
-        assert ["a", "b", "org/c", MODEL] == [model.id for model in found]
-        assert {"model"} == {model.type for model in found}
+        assert ["a", "b", "org/c", MODEL] == [model.id for model in models]
+        assert {"model"} == {model.type for model in models}
         assert ["b", "org/c"] == [model.id for model in last.data]
         assert (True, "b", "org/c") == (last.has_more, last.first_id, last.last_id)
         one = await sdk.models.retrieve("org/c")
@@ -220,20 +223,20 @@ class TestModels:
         await gateway.registry.put_models([Model(id="odd", queues=queues, created=10**15)])
         await gateway.counted()
 
-        found = await sdk.models.retrieve("odd")
+        model = await sdk.models.retrieve("odd")
 
-        assert 1970 == found.created_at.year
+        assert 1970 == model.created_at.year
 
     async def test_without_a_page_there_are_all_of_them(
         self, gateway: Gateway, client: httpx.AsyncClient
     ) -> None:
         await gateway.know("a", provider=False)
 
-        told = (await client.get("/v1/models")).json()
+        listed = (await client.get("/v1/models")).json()
 
-        assert ("list", False) == (told["object"], told["has_more"])
-        assert ["a", MODEL] == [model["id"] for model in told["data"]]
-        assert {"model"} == {model["object"] for model in told["data"]}
+        assert ("list", False) == (listed["object"], listed["has_more"])
+        assert ["a", MODEL] == [model["id"] for model in listed["data"]]
+        assert {"model"} == {model["object"] for model in listed["data"]}
 
     async def test_an_unknown_one_is_not_found_in_their_shape(
         self, sdk: anthropic.AsyncAnthropic

@@ -25,7 +25,7 @@ BODY = json.dumps({"model": MODEL, "messages": [{"role": "user", "content": "Hi"
 
 
 async def answered(gateway: Gateway, asking: Any, tail: bytes = b"{}") -> tuple[bytes, Any]:
-    """The body that reached the task, and what the client got."""
+    """Return the body that reached the task, and what the client got."""
     asked = asyncio.create_task(asking)
     taken = await gateway.take()
     await taken.finish(tail=tail)

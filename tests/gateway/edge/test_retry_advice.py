@@ -34,7 +34,7 @@ def test_no_error_asks_for_more_than_a_minutes_patience(kind: type[errors.InferL
 
 
 @pytest.mark.parametrize(
-    ("name", "told", "passed"),
+    ("name", "header", "passed"),
     [
         (b"retry-after", b"60", b"60"),
         (b"Retry-After", b"61", b"60"),
@@ -47,8 +47,8 @@ def test_no_error_asks_for_more_than_a_minutes_patience(kind: type[errors.InferL
         (b"x-other", b"3600", b"3600"),
     ],
 )
-def test_whoever_wrote_it_no_wait_is_longer(name: bytes, told: bytes, passed: bytes) -> None:
-    assert [(name, passed)] == advised(503, [(name, told)])
+def test_whoever_wrote_it_no_wait_is_longer(name: bytes, header: bytes, passed: bytes) -> None:
+    assert [(name, passed)] == advised(503, [(name, header)])
 
 
 @pytest.mark.parametrize("status", [401, 403, 409, 501])

@@ -28,22 +28,29 @@ def body_of(chars: int) -> bytes:
 
 
 def request(body: bytes, framing: str, headers: dict[str, str]) -> tuple[bytes, bytes]:
-    """The head of a request, and its body on the wire."""
-    told = {"Host": "gateway", "Content-Type": "application/json", **headers}
+    """Return the head of a request, and its body on the wire."""
+    fields = {"Host": "gateway", "Content-Type": "application/json", **headers}
     if framing == "chunked":
         half = len(body) // 2
         pieces = b"".join(b"%x\r\n%s\r\n" % (len(p), p) for p in (body[:half], body[half:], b""))
-        told, body = {**told, "Transfer-Encoding": "chunked"}, pieces
+        fields, body = {**fields, "Transfer-Encoding": "chunked"}, pieces
     else:
-        told["Content-Length"] = str(len(body))
-    lines = [f"POST {PATH} HTTP/1.1", *(f"{name}: {value}" for name, value in told.items()), "", ""]
+        fields["Content-Length"] = str(len(body))
+    lines = [
+        f"POST {PATH} HTTP/1.1",
+        *(f"{name}: {value}" for name, value in fields.items()),
+        "",
+        "",
+    ]
     return "\r\n".join(lines).encode(), body
 
 
 async def exchange(
     gateway: Gateway, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *sent: bytes
 ) -> tuple[bytes | None, bytes]:
-    """The body that reached the task, and the answer's head; the pieces go out one by one."""
+    """
+    Return the body that reached the task, and the answer's head; the pieces go out one by one.
+    """
     for piece in sent:
         writer.write(piece)
         await writer.drain()
@@ -85,7 +92,7 @@ async def test_a_post_that_offers_h2c_keeps_its_body(
     ]
     writer.close()
 
-    assert [body] * 3 == [found for found, _ in got]
+    assert [body] * 3 == [received for received, _ in got]
     assert all(head.startswith(b"HTTP/1.1 200 OK\r\n") for _, head in got)
 
 

@@ -12,11 +12,11 @@ from inferline.fleet.registry import ProviderRecord, TaskSpeed
 from inferline.gateway.enrol import peers
 
 
-def provider(name: str, *speed: float, **told: Any) -> ProviderRecord:
-    """One that serves the model "m", at so many seconds a task and tokens a second."""
+def provider(name: str, *speed: float, **fields: Any) -> ProviderRecord:
+    """Return one that serves the model "m", at so many seconds a task and tokens a second."""
     given: dict[str, Any] = {"models": ("m",), "slots": 4, "running": 0, "healthy": True}
     speeds = {"m": TaskSpeed(*speed)} if speed else {}
-    return ProviderRecord(**{"id": name, "version": "1", "speeds": speeds, **given, **told})
+    return ProviderRecord(**{"id": name, "version": "1", "speeds": speeds, **given, **fields})
 
 
 def faster(own: ProviderRecord, *others: ProviderRecord) -> Faster | None:
@@ -28,10 +28,10 @@ QUICK = provider("quick", 2.0, 100.0)
 
 
 def test_the_slower_hears_how_many_times_as_fast_the_best_is() -> None:
-    found = faster(SLOW, QUICK, provider("medium", 4.0, 50.0))
+    peers = faster(SLOW, QUICK, provider("medium", 4.0, 50.0))
 
-    assert found is not None
-    assert 4.0 == found.times
+    assert peers is not None
+    assert 4.0 == peers.times
 
 
 def test_who_has_become_slower_does_not_hear_of_itself() -> None:
@@ -64,10 +64,10 @@ def test_long_tasks_do_not_make_a_provider_slow_where_both_tell_tokens() -> None
 
 
 def test_where_one_tells_no_tokens_the_time_of_a_task_decides() -> None:
-    found = faster(provider("own", 8.0), QUICK)
+    peers = faster(provider("own", 8.0), QUICK)
 
-    assert found is not None
-    assert 4.0 == found.times
+    assert peers is not None
+    assert 4.0 == peers.times
 
 
 @pytest.mark.parametrize(

@@ -44,19 +44,19 @@ class Hand:
 
 @pytest.fixture
 async def locked() -> AsyncIterator[Gateway]:
-    async with running_gateway(access="keys", provider_token="not asked for") as found:
-        await found.know()
-        yield found
+    async with running_gateway(access="keys", provider_token="not asked for") as running:
+        await running.know()
+        yield running
 
 
 @pytest.fixture
 async def client(locked: Gateway) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=locked.url, timeout=60) as found:
-        yield found
+    async with httpx.AsyncClient(base_url=locked.url, timeout=60) as http:
+        yield http
 
 
-async def bearer(gateway: Gateway, role: Any = "client", **told: Any) -> dict[str, str]:
-    given = {"tenant": "acme", "now_ms": gateway.store.now_ms()} | told
+async def bearer(gateway: Gateway, role: Any = "client", **fields: Any) -> dict[str, str]:
+    given = {"tenant": "acme", "now_ms": gateway.store.now_ms()} | fields
     key, text = new_key(role, "n", **given)
     await gateway.keys.put_key(key)
     return {"authorization": f"Bearer {text}"}
@@ -144,12 +144,12 @@ async def test_a_token_enrols_only_the_models_that_it_is_for(
 
 @pytest.fixture
 async def many(locked: Gateway) -> Gateway:
-    """The gateway with some more models, each with a provider."""
+    """Return the gateway with some more models, each with a provider."""
     for name in ("org/a", "org/b", "plain"):
         url = await locked.queue.make(name)
         await locked.registry.put_models([Model(id=name, queues=url)])
-        told = {"slots": 1, "running": 0, "healthy": True, "version": "1"}
-        await locked.registry.put_provider(ProviderRecord(id=f"p-{name}", models=(name,), **told))
+        fields = {"slots": 1, "running": 0, "healthy": True, "version": "1"}
+        await locked.registry.put_provider(ProviderRecord(id=f"p-{name}", models=(name,), **fields))
     await locked.counted()
     return locked
 
@@ -183,12 +183,12 @@ async def test_nothing_that_a_key_can_read_names_a_model_that_is_not_for_it(
     headers = await bearer(many, models=("org/*",))
     paths = ("/v1/models", "/v1/providers", "/v1/overview", "/queue/stats")
 
-    told = {path: await client.get(path, headers=headers) for path in paths}
+    answers = {path: await client.get(path, headers=headers) for path in paths}
     everything = await client.get("/v1/overview", headers=await bearer(many))
 
-    assert ["org/a", "org/b"] == [one["id"] for one in told["/v1/models"].json()["data"]]
-    assert ["p-org/a", "p-org/b"] == [one["id"] for one in told["/v1/providers"].json()["data"]]
-    for response in told.values():
+    assert ["org/a", "org/b"] == [one["id"] for one in answers["/v1/models"].json()["data"]]
+    assert ["p-org/a", "p-org/b"] == [one["id"] for one in answers["/v1/providers"].json()["data"]]
+    for response in answers.values():
         assert 200 == response.status_code
         assert "plain" not in response.text
         assert MODEL not in response.text
@@ -206,8 +206,8 @@ async def test_a_tier_that_is_not_for_a_key_is_refused_and_named(
     headers = await bearer(locked, tiers=("flex",))
 
     refused = [
-        await client.post("/v1/chat/completions", json={**CHAT, **told}, headers=headers)
-        for told in ({}, {"service_tier": "auto"}, {"service_tier": "priority"})
+        await client.post("/v1/chat/completions", json={**CHAT, **tier}, headers=headers)
+        for tier in ({}, {"service_tier": "auto"}, {"service_tier": "priority"})
     ]
     taken = asyncio.create_task(
         client.post("/v1/chat/completions", json={**CHAT, "service_tier": "flex"}, headers=headers)
@@ -246,9 +246,9 @@ async def test_a_cached_caller_costs_no_look_at_its_key_or_tenant() -> None:
     await keys.put_key(key)
     access = KeyAccess(Keyring(keys, tenants, lambda: 1), Hand())
 
-    found = [await access.caller(text, "client") for _ in range(3)]
+    callers = [await access.caller(text, "client") for _ in range(3)]
 
-    assert [("a*",)] * 3 == [caller.models for caller in found]
+    assert [("a*",)] * 3 == [caller.models for caller in callers]
     assert 1 == tenants.made
 
 

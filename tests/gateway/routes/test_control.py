@@ -83,9 +83,9 @@ class Calls:
         self._registry = MemoryRegistry()
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self._registry, name)
-        self.made[name] += callable(found)
-        return found
+        method = getattr(self._registry, name)
+        self.made[name] += callable(method)
+        return method
 
 
 def enrolments_of(registry: Calls) -> Enrolments:
@@ -98,11 +98,11 @@ async def test_a_heartbeat_writes_one_row_and_reads_none_of_another_provider() -
     registry = Calls()
     enrolments = enrolments_of(registry)
     fleet = [Enrolment(**{**TOLD, "id": f"gpu-{n}"}) for n in range(30)]
-    for told in [*fleet, fleet[0]]:
-        await enrolments.enrol(told, ANYONE)
+    for enrolment in [*fleet, fleet[0]]:
+        await enrolments.enrol(enrolment, ANYONE)
     registry.made.clear()
 
-    grants = [await enrolments.enrol(told, ANYONE) for told in fleet]
+    grants = [await enrolments.enrol(enrolment, ANYONE) for enrolment in fleet]
 
     assert {"put_provider": 30, "put_models": 30, "now_ms": 30} == registry.made
     assert {29} == {grant.peers["org/m"] for grant in grants}
@@ -112,13 +112,13 @@ async def test_a_restart_of_all_reads_them_once_for_each_that_comes_or_goes() ->
     registry = Calls()
     enrolments = enrolments_of(registry)
     fleet = [Enrolment(**{**TOLD, "id": f"gpu-{n}"}) for n in range(20)]
-    for told in fleet:
-        await enrolments.enrol(told, ANYONE)
+    for enrolment in fleet:
+        await enrolments.enrol(enrolment, ANYONE)
     registry.made.clear()
 
-    for told in fleet:
-        await enrolments.leave(told.id, ANYONE)
-        await enrolments.enrol(told, ANYONE)
+    for enrolment in fleet:
+        await enrolments.leave(enrolment.id, ANYONE)
+        await enrolments.enrol(enrolment, ANYONE)
 
     assert registry.made["snapshot"] <= 2 * len(fleet)
 
@@ -140,12 +140,14 @@ async def test_enrolling_again_changes_what_it_says(
 async def test_a_provider_tells_its_speed_and_why_it_takes_no_work(
     gateway: Gateway, client: httpx.AsyncClient
 ) -> None:
-    told = {"tokens_per_second": 12.5, "reason": "Its LLM server does not answer."}
-    await client.post("/v1/providers", json={**TOLD, "healthy": False, **told})
+    state = {"tokens_per_second": 12.5, "reason": "Its LLM server does not answer."}
+    await client.post("/v1/providers", json={**TOLD, "healthy": False, **state})
 
-    (found,) = (p for p in (await client.get("/v1/providers")).json()["data"] if p["id"] == "gpu-1")
+    (provider,) = (
+        p for p in (await client.get("/v1/providers")).json()["data"] if p["id"] == "gpu-1"
+    )
 
-    assert told == {name: found[name] for name in told}
+    assert state == {name: provider[name] for name in state}
 
 
 async def test_a_provider_of_an_earlier_release_tells_neither(
@@ -153,13 +155,15 @@ async def test_a_provider_of_an_earlier_release_tells_neither(
 ) -> None:
     await client.post("/v1/providers", json=TOLD)
 
-    (found,) = (p for p in (await client.get("/v1/providers")).json()["data"] if p["id"] == "gpu-1")
+    (provider,) = (
+        p for p in (await client.get("/v1/providers")).json()["data"] if p["id"] == "gpu-1"
+    )
 
-    assert (0.0, "") == (found["tokens_per_second"], found["reason"])
+    assert (0.0, "") == (provider["tokens_per_second"], provider["reason"])
 
 
 @pytest.mark.parametrize(
-    "told",
+    "fields",
     [
         {"tokens_per_second": -1},
         {"tokens_per_second": "NaN"},
@@ -177,9 +181,9 @@ async def test_a_provider_of_an_earlier_release_tells_neither(
     ],
 )
 async def test_what_a_provider_tells_is_bounded(
-    gateway: Gateway, client: httpx.AsyncClient, told: dict[str, object]
+    gateway: Gateway, client: httpx.AsyncClient, fields: dict[str, object]
 ) -> None:
-    assert 400 == (await client.post("/v1/providers", json={**TOLD, **told})).status_code
+    assert 400 == (await client.post("/v1/providers", json={**TOLD, **fields})).status_code
 
 
 async def test_the_slower_provider_hears_of_the_faster_one(
@@ -204,8 +208,8 @@ async def test_however_slow_a_provider_is_the_others_are_finitely_faster(
     slow = {"task_seconds": 1e9, "tokens_per_second": 5e-324} | (
         {"tokens_per_second": 0} if least == "task_seconds" else {}
     )
-    told = {**TOLD, "id": "q", "speeds": {"org/m": quick}, "service_seconds": 5e-324}
-    await client.post("/v1/providers", json=told)
+    enrolment = {**TOLD, "id": "q", "speeds": {"org/m": quick}, "service_seconds": 5e-324}
+    await client.post("/v1/providers", json=enrolment)
 
     grant = await client.post("/v1/providers", json={**TOLD, "speeds": {"org/m": slow}})
 
@@ -365,8 +369,8 @@ async def test_the_documentation_says_who_has_to_show_a_key(
         for verb, operation in operations.items()
     }
     schemes = document.get("components", {}).get("securitySchemes", {})
-    told = {name.partition(", in ")[::2] for name in schemes}
-    assert told == {(role, name) for role in asked for name in ("", "x-api-key", "api-key")}
+    places = {name.partition(", in ")[::2] for name in schemes}
+    assert places == {(role, name) for role in asked for name in ("", "x-api-key", "api-key")}
     assert set() == said["get", "/v1/health"]
     assert asked & {"client"} == said["post", "/v1/chat/completions"]
     assert asked & {"provider"} == said["post", "/v1/providers"]
@@ -388,9 +392,9 @@ async def test_a_quarantined_provider_is_listed_with_the_reason_and_refused(
 ) -> None:
     await gateway.registry.strike("p1", MODEL, "head", 1)
     await gateway.counted()
-    told = {**TOLD, "id": "p1"}
+    enrolment = {**TOLD, "id": "p1"}
 
-    refused = await client.post("/v1/providers", json=told)
+    refused = await client.post("/v1/providers", json=enrolment)
     left = await client.delete("/v1/providers/p1")
 
     assert (403, "provider_quarantined") == (
@@ -399,8 +403,8 @@ async def test_a_quarantined_provider_is_listed_with_the_reason_and_refused(
     )
     assert 204 == left.status_code
     for path in ("/v1/providers", "/v1/overview"):
-        found = (await client.get(path)).json()
-        [listed] = found["data"] if path == "/v1/providers" else found["providers"]
+        document = (await client.get(path)).json()
+        [listed] = document["data"] if path == "/v1/providers" else document["providers"]
         assert (True, False) == (listed["quarantined"], listed["healthy"])
         assert "quarantined for a status, a content type" in listed["reason"]
 

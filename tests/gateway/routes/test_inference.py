@@ -212,13 +212,13 @@ async def test_a_failed_task_is_its_error(
     gateway: Gateway, client: httpx.AsyncClient, stream: bool
 ) -> None:
     asked = asyncio.create_task(client.post(PATH, json={**ASKED, "stream": stream}))
-    told = {"message": "broken", "type": "server_error", "param": None, "code": "x", "status": 502}
-    await (await gateway.take()).finish(error=told)
+    error = {"message": "broken", "type": "server_error", "param": None, "code": "x", "status": 502}
+    await (await gateway.take()).finish(error=error)
 
     response = await asked
 
     assert 502 == response.status_code
-    assert {**told, "status": ...} == {**response.json()["error"], "status": ...}
+    assert {**error, "status": ...} == {**response.json()["error"], "status": ...}
 
 
 async def test_what_came_before_a_failure_is_still_delivered(
@@ -228,8 +228,8 @@ async def test_what_came_before_a_failure_is_still_delivered(
     taken = await gateway.take()
     await taken.write(b"data: one\n\n")
     await taken.write(b"data: two\n\n")
-    told = {"message": "broken", "code": "provider_lost", "status": 502}
-    await taken.finish(error=told, tail=b"data: three\n\n")
+    error = {"message": "broken", "code": "provider_lost", "status": 502}
+    await taken.finish(error=error, tail=b"data: three\n\n")
 
     response = await asked
 
@@ -410,9 +410,9 @@ async def test_a_broken_stream_ends_with_an_event_that_its_clients_read(
         event = (await asked).text.replace(": ping\n\n", "").replace('data: {"type":"x"}\n\n', "")
 
     assert event.startswith(name + "data: ")
-    told = json.loads(event.removeprefix(name + "data: "))
-    assert (kind, "broken") == (told["type"], told["error"]["message"])
-    assert told["error"]["type"] in ("server_error", "api_error")
+    last = json.loads(event.removeprefix(name + "data: "))
+    assert (kind, "broken") == (last["type"], last["error"]["message"])
+    assert last["error"]["type"] in ("server_error", "api_error")
 
 
 async def test_a_store_that_stops_answering_ends_the_request_and_its_task(

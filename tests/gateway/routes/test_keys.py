@@ -16,9 +16,9 @@ from tests.support.gateway import Gateway, running_gateway
 
 @pytest.fixture
 async def locked() -> AsyncIterator[Gateway]:
-    async with running_gateway(access="keys") as found:
-        await found.know()
-        yield found
+    async with running_gateway(access="keys") as running:
+        await running.know()
+        yield running
 
 
 async def bearer(gateway: Gateway, role: Role) -> dict[str, str]:
@@ -29,23 +29,23 @@ async def bearer(gateway: Gateway, role: Role) -> dict[str, str]:
 
 @pytest.fixture
 async def admin(locked: Gateway) -> AsyncIterator[httpx.AsyncClient]:
-    """A client with an administrator's key."""
+    """Yield a client with an administrator's key."""
     headers = await bearer(locked, "admin")
-    async with httpx.AsyncClient(base_url=locked.url, timeout=60, headers=headers) as found:
-        yield found
+    async with httpx.AsyncClient(base_url=locked.url, timeout=60, headers=headers) as http:
+        yield http
 
 
 async def status(client: httpx.AsyncClient, text: str) -> int:
-    """What a key that reads ``text`` gets."""
+    """Return what a key that reads ``text`` gets."""
     headers = {"authorization": f"Bearer {text}"}
     return (await client.get("/v1/models", headers=headers)).status_code
 
 
-async def made(admin: httpx.AsyncClient, **told: Any) -> dict[str, Any]:
-    response = await admin.post("/v1/keys", json={"name": "app", **told})
+async def made(admin: httpx.AsyncClient, **fields: Any) -> dict[str, Any]:
+    response = await admin.post("/v1/keys", json={"name": "app", **fields})
     assert 200 == response.status_code, response.text
-    found: dict[str, Any] = response.json()
-    return found
+    key: dict[str, Any] = response.json()
+    return key
 
 
 async def test_a_key_is_told_once_and_works(admin: httpx.AsyncClient) -> None:
@@ -99,7 +99,7 @@ async def test_a_providers_token_is_made_for_its_models(admin: httpx.AsyncClient
 
 
 @pytest.mark.parametrize(
-    "told",
+    "fields",
     [
         {},
         {"name": "two words"},
@@ -119,9 +119,9 @@ async def test_a_providers_token_is_made_for_its_models(admin: httpx.AsyncClient
     ],
 )
 async def test_what_is_no_key_is_refused_and_not_made(
-    admin: httpx.AsyncClient, told: dict[str, Any]
+    admin: httpx.AsyncClient, fields: dict[str, Any]
 ) -> None:
-    response = await admin.post("/v1/keys", json=told)
+    response = await admin.post("/v1/keys", json=fields)
 
     assert 400 == response.status_code
     assert "invalid_request" == response.json()["error"]["code"]
@@ -161,11 +161,11 @@ async def test_an_overlap_is_a_day_unless_told_and_bounded(admin: httpx.AsyncCli
 async def test_a_revoked_key_is_refused_and_stays_listed(admin: httpx.AsyncClient) -> None:
     key = await made(admin)
 
-    told = await admin.delete(f"/v1/keys/{key['id']}")
+    revoked = await admin.delete(f"/v1/keys/{key['id']}")
     again = await admin.delete(f"/v1/keys/{key['id']}")
     rotated = await admin.post(f"/v1/keys/{key['id']}/rotate")
 
-    assert ("revoked", told.json()) == (told.json()["state"], again.json())
+    assert ("revoked", revoked.json()) == (revoked.json()["state"], again.json())
     assert 401 == await status(admin, key["key"])
     assert 400 == rotated.status_code
     [row] = (await admin.get("/v1/keys")).json()["data"]

@@ -23,12 +23,12 @@ CHAT = {"gen_ai_operation_name": "chat", "gen_ai_request_model": MODEL}
 
 
 def entry(**given: Any) -> Entry:
-    told: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "ended_ms": 0, "tenant": "a-tenant", "model": MODEL, "tier": "default", "path": PATH,
         "streamed": True, "status": 200, "provider": "a-provider", "attempt": 1, "queue_ms": 20,
         "first_ms": 70, "total_ms": 900, "answer_bytes": 15, "input_tokens": 3, "output_tokens": 8,
     }  # fmt: skip
-    return Entry(**told | given)
+    return Entry(**fields | given)
 
 
 async def scraped(client: httpx.AsyncClient) -> str:
@@ -75,8 +75,8 @@ async def test_a_failure_is_told_by_its_code_and_its_times_do_not_count_as_answe
 
     text = await scraped(client)
 
-    told = {**CHAT, "error_type": "provider_lost"}
-    assert 1 == value(text, "gen_ai_server_request_duration_seconds_count", **told)
+    labels = {**CHAT, "error_type": "provider_lost"}
+    assert 1 == value(text, "gen_ai_server_request_duration_seconds_count", **labels)
     assert 1 == value(text, "inferline_retried_requests_total", gen_ai_request_model=MODEL)
     assert value(text, "gen_ai_server_time_to_first_token_seconds_count", **CHAT) is None
 
@@ -131,8 +131,8 @@ async def test_what_strangers_choose_makes_no_label_of_its_own(
     text = await scraped(client)
 
     assert [] == [word for word in ("nobody", "made-up", "backend_9") if word in text]
-    told = {**CHAT, "error_type": genai.OTHER}
-    assert 2 == value(text, "gen_ai_server_request_duration_seconds_count", **told)
+    labels = {**CHAT, "error_type": genai.OTHER}
+    assert 2 == value(text, "gen_ai_server_request_duration_seconds_count", **labels)
 
 
 def test_only_so_many_models_are_told_apart() -> None:
@@ -163,8 +163,8 @@ async def test_calls_to_aws_are_told_by_service_and_operation(
 
     text = await scraped(client)
 
-    told = {"service": "sqs", "operation": "SendMessage"}
-    assert 7 == value(text, "inferline_aws_calls_total", **told)
+    labels = {"service": "sqs", "operation": "SendMessage"}
+    assert 7 == value(text, "inferline_aws_calls_total", **labels)
 
 
 async def test_where_keys_are_asked_for_metrics_need_one() -> None:

@@ -28,16 +28,16 @@ ASKED = {"model": MODEL, "messages": []}
 async def overview(client: httpx.AsyncClient) -> dict[str, Any]:
     response = await client.get("/v1/overview")
     assert 200 == response.status_code, response.text
-    found: dict[str, Any] = response.json()
-    return found
+    document: dict[str, Any] = response.json()
+    return document
 
 
-def queue(told: dict[str, Any], tier: str) -> dict[str, Any]:
-    (found,) = (q for q in told["queues"] if (q["model"], q["tier"]) == (MODEL, tier))
-    return dict(found)
+def queue(document: dict[str, Any], tier: str) -> dict[str, Any]:
+    (row,) = (q for q in document["queues"] if (q["model"], q["tier"]) == (MODEL, tier))
+    return dict(row)
 
 
-def noted(number: int, **told: Any) -> Minute:
+def noted(number: int, **fields: Any) -> Minute:
     figures = MinuteMetrics()
     given = {
         "ended_ms": 0,
@@ -51,31 +51,31 @@ def noted(number: int, **told: Any) -> Minute:
         "total_ms": 1000,
         "queue_ms": 10,
     }
-    figures.note(Entry(**(given | told)))
+    figures.note(Entry(**(given | fields)))
     return Minute(number, MODEL, figures)
 
 
 async def test_an_idle_line_waits_for_nothing(client: httpx.AsyncClient) -> None:
-    told = await overview(client)
+    document = await overview(client)
 
-    default = queue(told, "default")
+    default = queue(document, "default")
     assert (0, 0, None, 1, 1) == tuple(
         default[name] for name in ("waiting", "running", "oldest_seconds", "providers", "slots")
     )
-    assert ["p1"] == [provider["id"] for provider in told["providers"]]
+    assert ["p1"] == [provider["id"] for provider in document["providers"]]
     assert (0, {}, 60) == (
-        told["hour"]["total"]["requests"],
-        told["hour"]["total"]["errors"],
-        len(told["hour"]["minutes"]),
+        document["hour"]["total"]["requests"],
+        document["hour"]["total"]["errors"],
+        len(document["hour"]["minutes"]),
     )
 
 
 async def test_it_says_how_silent_a_provider_is_that_counts_as_gone(
     gateway: Gateway, client: httpx.AsyncClient
 ) -> None:
-    told = await overview(client)
+    document = await overview(client)
 
-    assert gateway.parts.settings.silent_seconds == told["silent_seconds"]
+    assert gateway.parts.settings.silent_seconds == document["silent_seconds"]
 
 
 async def test_tasks_are_told_by_tier_with_the_age_of_the_oldest_that_waits(
@@ -87,11 +87,11 @@ async def test_tasks_are_told_by_tier_with_the_age_of_the_oldest_that_waits(
         taken = [await gateway.take(), await gateway.take(tier="flex")]
         await asyncio.sleep(0.1)
 
-        told = await overview(client)
+        document = await overview(client)
 
         for each in [*taken, await gateway.take()]:
             await each.finish(tail=b"{}")
-    default, flex = queue(told, "default"), queue(told, "flex")
+    default, flex = queue(document, "default"), queue(document, "flex")
     assert (1, 1, 1) == (default["waiting"], default["running"], flex["running"])
     assert 0.1 <= default["oldest_seconds"] < 30
     assert (0, None) == (flex["waiting"], flex["oldest_seconds"])
@@ -120,8 +120,8 @@ async def test_tokens_are_told_by_minute_by_model_and_in_total(
 ) -> None:
     now = gateway.store.now_ms() // MINUTE_MS
     for minute in (now, now - 1):
-        told = noted(minute, input_tokens=3, output_tokens=20)
-        await gateway.parts.minutes.add(told)
+        metrics = noted(minute, input_tokens=3, output_tokens=20)
+        await gateway.parts.minutes.add(metrics)
 
     hour = (await overview(client))["hour"]
 
@@ -160,16 +160,16 @@ async def test_one_models_hour_is_of_the_same_look(
 
     gateway.parts.minutes.since = counted  # type: ignore[method-assign]
 
-    found = [
+    hours = [
         (await client.get("/v1/overview/hour", params={"model": model})).json()
         for model in (MODEL, "org/other", MODEL)
     ]
 
     assert 1 == looks
-    assert [20, 0, 20] == [hour["total"]["output_tokens"] for hour in found]
-    assert [1, 1, 1] == [hour["minutes"][-1]["requests"] for hour in found]
-    assert [MODEL] == [model["model"] for model in found[0]["models"]]
-    assert {} == found[0]["aws_calls"]
+    assert [20, 0, 20] == [hour["total"]["output_tokens"] for hour in hours]
+    assert [1, 1, 1] == [hour["minutes"][-1]["requests"] for hour in hours]
+    assert [MODEL] == [model["model"] for model in hours[0]["models"]]
+    assert {} == hours[0]["aws_calls"]
 
 
 @pytest.mark.parametrize(("asked", "status"), [("nobody-knows", 404), ("x" * 300, 400)])
@@ -192,17 +192,17 @@ async def test_it_says_whose_tasks_wait_by_share_and_how_many_are_the_viewers() 
             for _ in range(count):
                 task = new_task(gateway.store, model=MODEL)
                 await gateway.store.submit(replace(task, tenant=tenant))
-        told = []
+        answers = []
         for tenant in ("a", "b", "c"):
             key, text = new_key("client", "n", tenant=tenant, now_ms=gateway.store.now_ms())
             await gateway.keys.put_key(key)
             shown = {"authorization": f"Bearer {text}"}
-            told.append((await client.get("/v1/overview", headers=shown)).json())
+            answers.append((await client.get("/v1/overview", headers=shown)).json())
 
-    default = [queue(one, "default") for one in told]
+    default = [queue(one, "default") for one in answers]
     assert [3, 1, 0] == [one["yours"] for one in default]
     assert [(2, 0.75)] * 3 == [(one["tenants"], one["largest_share"]) for one in default]
-    flex = queue(told[0], "flex")
+    flex = queue(answers[0], "flex")
     assert (0, 0.0, 0) == (flex["tenants"], flex["largest_share"], flex["yours"])
 
 
@@ -233,10 +233,10 @@ async def test_models_without_tasks_are_not_asked_for_one_by_one(
     await gateway.store.submit(new_task(gateway.store, model=MODEL))
     monkeypatch.setattr(gateway.store, "live", None)
 
-    told = await overview(client)
+    document = await overview(client)
 
-    assert 1 == queue(told, "default")["waiting"]
-    assert 10 == len({one["model"] for one in told["queues"]})
+    assert 1 == queue(document, "default")["waiting"]
+    assert 10 == len({one["model"] for one in document["queues"]})
 
 
 async def test_of_very_many_tasks_each_models_are_told(
@@ -247,9 +247,9 @@ async def test_of_very_many_tasks_each_models_are_told(
         for _ in range(count):
             await gateway.store.submit(new_task(gateway.store, model=model))
 
-    told = await overview(client)
+    document = await overview(client)
 
-    waiting = {one["model"]: one["waiting"] for one in told["queues"] if one["waiting"]}
+    waiting = {one["model"]: one["waiting"] for one in document["queues"] if one["waiting"]}
     assert {MODEL: 2 * EACH_MAX, "other": 1} == waiting
 
 
@@ -266,9 +266,9 @@ async def test_an_overview_is_of_now_after_nobody_has_looked_for_long() -> None:
         await gateway.registry.remove_provider("p1")
         await gateway.counted()
 
-        told = await overview(client)
+        document = await overview(client)
 
-    assert [] == told["providers"]
+    assert [] == document["providers"]
 
 
 async def test_a_minute_that_has_settled_is_read_once() -> None:

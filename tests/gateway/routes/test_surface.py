@@ -30,9 +30,9 @@ TYPED_AGAIN = {"content-type": FORM.replace(BOUNDARY, "another")}
 
 @pytest.fixture
 async def gateway() -> AsyncIterator[Gateway]:
-    async with running_gateway(reader_seconds=0.6) as found:
-        await found.know()
-        yield found
+    async with running_gateway(reader_seconds=0.6) as running:
+        await running.know()
+        yield running
 
 
 async def answered(asking: Any, gateway: Gateway, **outcome: Any) -> tuple[httpx.Response, Taken]:
@@ -164,17 +164,17 @@ async def test_a_sound_of_a_task_is_had_by_its_stream_alone(
     response, _ = await answered(asking, gateway, tail=SOUND, content_type="audio/wav")
     address = f"/v1/tasks/{response.headers['x-request-id']}"
 
-    told, again = await client.get(address), await client.get(f"{address}/stream")
+    object_of_task, again = await client.get(address), await client.get(f"{address}/stream")
 
-    assert ("DONE", None) == (told.json()["state"], told.json()["result"])
+    assert ("DONE", None) == (object_of_task.json()["state"], object_of_task.json()["result"])
     assert (SOUND, "audio/wav") == (again.content, again.headers["content-type"])
 
 
 async def test_the_query_and_two_headers_reach_the_backend_and_no_key_does(
     gateway: Gateway, client: httpx.AsyncClient
 ) -> None:
-    told = {"anthropic-version": "2023-06-01", "anthropic-beta": "a,b", "x-other": "c"}
-    asking = client.post("/v1/messages?beta=true&key=il_x", json=ASKED, headers=told)
+    headers = {"anthropic-version": "2023-06-01", "anthropic-beta": "a,b", "x-other": "c"}
+    asking = client.post("/v1/messages?beta=true&key=il_x", json=ASKED, headers=headers)
 
     _, taken = await answered(asking, gateway)
 

@@ -27,7 +27,9 @@ DONE = b"data: [DONE]\n\n"
 
 
 async def left_alone(gateway: Gateway, *, stream: bool) -> Taken:
-    """A task that runs and whose gateway died: its reader lease is there, its reader is not."""
+    """
+    Return a task that runs and whose gateway died: its reader lease is there, its reader is not.
+    """
     submitter, store = gateway.app.submitter, gateway.store
     payload: Any = type("P", (), {"model": MODEL, "tier": "default"})()
     task_id = f"req_{'a' * 31}{int(stream)}"
@@ -38,10 +40,10 @@ async def left_alone(gateway: Gateway, *, stream: bool) -> Taken:
     return await gateway.take()
 
 
-def told(response: httpx.Response) -> dict[str, Any]:
+def object_in(response: httpx.Response) -> dict[str, Any]:
     assert 200 == response.status_code, response.text
-    found: dict[str, Any] = response.json()
-    return found
+    body: dict[str, Any] = response.json()
+    return body
 
 
 @asynccontextmanager
@@ -57,10 +59,10 @@ async def test_a_task_is_told_of_from_its_submit_to_its_end(
     taken = await gateway.take()
     url = f"/v1/tasks/{taken.task.ref.id}"
 
-    running = told(await client.get(url))
+    running = object_in(await client.get(url))
     await taken.finish(tail=b'{"answer": [1, "\xc3\xa9"]}', usage={"total_tokens": 3})
     task_id = (await asked).headers["x-request-id"]
-    done = told(await client.get(url))
+    done = object_in(await client.get(url))
 
     assert task_id == running["id"] == done["id"] == taken.task.ref.id
     assert ("RUNNING", None, None) == (running["state"], running["result"], running["status"])
@@ -81,7 +83,7 @@ async def test_a_large_result_is_told_whole(gateway: Gateway, client: httpx.Asyn
         await taken.write(body[start : start + CHUNK_BYTES_MAX])
     await taken.finish(content_type="application/json")
 
-    assert {"text": text} == told(await client.get(f"/v1/tasks/{taken.task.ref.id}"))["result"]
+    assert {"text": text} == object_in(await client.get(f"/v1/tasks/{taken.task.ref.id}"))["result"]
 
 
 async def test_a_failed_task_tells_its_error(gateway: Gateway, client: httpx.AsyncClient) -> None:
@@ -89,10 +91,10 @@ async def test_a_failed_task_tells_its_error(gateway: Gateway, client: httpx.Asy
     error = {"message": "broken", "type": "server_error", "param": None, "code": "x"}
     await taken.finish(error={**error, "status": 502})
 
-    found = told(await client.get(f"/v1/tasks/{taken.task.ref.id}"))
+    body = object_in(await client.get(f"/v1/tasks/{taken.task.ref.id}"))
 
-    assert ("FAILED", {**error, "type": "server_error"}) == (found["state"], found["error"])
-    assert found["result"] is None
+    assert ("FAILED", {**error, "type": "server_error"}) == (body["state"], body["error"])
+    assert body["result"] is None
 
 
 @pytest.mark.parametrize("after", range(8))
@@ -208,7 +210,7 @@ async def test_a_task_is_cancelled_by_route_and_its_client_is_told(
     taken = await gateway.take()
     url = f"/v1/tasks/{taken.task.ref.id}/cancel"
 
-    cancelled, again = told(await client.post(url)), told(await client.post(url))
+    cancelled, again = object_in(await client.post(url)), object_in(await client.post(url))
 
     response = await asked
     assert ("CANCELLED", "cancelled") == (cancelled["state"], cancelled["error"]["code"])
@@ -223,9 +225,9 @@ async def test_what_has_ended_stays_as_it_ended(
     taken = await left_alone(gateway, stream=False)
     await taken.finish(tail=b'"answer"')
 
-    found = told(await client.post(f"/v1/tasks/{taken.task.ref.id}/cancel"))
+    body = object_in(await client.post(f"/v1/tasks/{taken.task.ref.id}/cancel"))
 
-    assert ("DONE", "answer") == (found["state"], found["result"])
+    assert ("DONE", "answer") == (body["state"], body["result"])
 
 
 @pytest.mark.parametrize(
@@ -278,7 +280,7 @@ async def test_another_tenants_task_is_not_there() -> None:
                 await client.get(f"{url}/stream", headers=others),
                 await client.post(f"{url}/cancel", headers=others),
             ]
-            running = told(await client.get(url, headers=mine))
+            running = object_in(await client.get(url, headers=mine))
             await taken.finish(tail=b"{}")
             await asked
 
@@ -308,7 +310,7 @@ async def test_a_task_is_looked_for_in_its_own_models_name_alone(
     reads = await among(gateway, 12)
     taken = await left_alone(gateway, stream=False)
 
-    told(await client.get(f"/v1/tasks/{taken.task.ref.id}"))
+    object_in(await client.get(f"/v1/tasks/{taken.task.ref.id}"))
 
     assert [1] == reads
 
@@ -321,9 +323,9 @@ async def test_a_task_of_an_earlier_release_is_looked_for_in_every_models_name_a
     task = replace(new_task(gateway.store, model=MODEL), ref=old, tenant="local")
     await gateway.store.submit(task)
 
-    found = told(await client.get(f"/v1/tasks/{old.id}"))
+    body = object_in(await client.get(f"/v1/tasks/{old.id}"))
 
-    assert ([13], old.id) == (reads, found["id"])
+    assert ([13], old.id) == (reads, body["id"])
 
 
 async def test_the_task_of_a_model_that_has_just_come_is_found(
@@ -336,7 +338,7 @@ async def test_the_task_of_a_model_that_has_just_come_is_found(
     await gateway.store.submit(task)
     await asyncio.sleep(0.1)  # The list is old then.
 
-    assert ref.id == told(await client.get(f"/v1/tasks/{ref.id}"))["id"]
+    assert ref.id == object_in(await client.get(f"/v1/tasks/{ref.id}"))["id"]
 
 
 async def test_what_stands_for_the_model_is_no_part_of_what_makes_an_id_unguessable(
@@ -349,5 +351,5 @@ async def test_what_stands_for_the_model_is_no_part_of_what_makes_an_id_unguessa
         ids.append((await asked).headers["x-request-id"])
 
     one, other = ids
-    assert all(re.fullmatch(r"req_[0-9a-f]{40}", found) for found in ids)
+    assert all(re.fullmatch(r"req_[0-9a-f]{40}", body) for body in ids)
     assert (one[:36] != other[:36], model_hash(slug(MODEL))) == (one[36:] == other[36:], one[36:])

@@ -18,22 +18,22 @@ CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "a-secret-promp
 
 @pytest.fixture
 async def locked() -> AsyncIterator[Gateway]:
-    """A gateway that asks for keys, where all that has ended by now was counted."""
-    async with running_gateway(access="keys") as found:
-        await found.know()
-        usage = found.parts.usage
+    """Yield a gateway that asks for keys, where all that has ended by now was counted."""
+    async with running_gateway(access="keys") as running:
+        await running.know()
+        usage = running.parts.usage
         await usage.advance(Watermarks(first_pass=usage.now_ms() // SLICE_MS - 1))
-        yield found
+        yield running
 
 
 @pytest.fixture
 async def client(locked: Gateway) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=locked.url, timeout=60) as found:
-        yield found
+    async with httpx.AsyncClient(base_url=locked.url, timeout=60) as http:
+        yield http
 
 
 async def bearer(gateway: Gateway, tenant: str) -> tuple[str, dict[str, str]]:
-    """A new key's id, and the header that shows it."""
+    """Return a new key's id, and the header that shows it."""
     key, text = new_key("client", "n", tenant=tenant, now_ms=gateway.store.now_ms())
     await gateway.keys.put_key(key)
     return key.id, {"authorization": f"Bearer {text}"}
@@ -42,7 +42,7 @@ async def bearer(gateway: Gateway, tenant: str) -> tuple[str, dict[str, str]]:
 async def answered(
     gateway: Gateway, client: httpx.AsyncClient, headers: dict[str, str], **outcome: Any
 ) -> str:
-    """A request that is asked and answered; its id."""
+    """Return a request that is asked and answered; its id."""
     asked = asyncio.create_task(client.post("/v1/chat/completions", json=CHAT, headers=headers))
     taken = await gateway.take()
     usage = {"prompt_tokens": 5, "completion_tokens": 7}
@@ -58,10 +58,10 @@ async def test_a_key_is_told_of_its_own_tenant_by_what_it_asks(
     for headers, status in ((own, 200), (own, 429), (others, 200)):
         await answered(locked, client, headers, status=status)
 
-    told = await client.get("/v1/usage?by=tenant,key,model,provider&since=30m", headers=own)
+    response = await client.get("/v1/usage?by=tenant,key,model,provider&since=30m", headers=own)
 
-    assert 200 == told.status_code, told.text
-    [row] = told.json()["data"]
+    assert 200 == response.status_code, response.text
+    [row] = response.json()["data"]
     queue_seconds, run_seconds = row.pop("queue_seconds"), row.pop("run_seconds")
     assert row == {
         "object": "usage",
@@ -93,11 +93,11 @@ async def test_what_is_kept_is_told_with_its_time(
     kept = {UsageKey("acme", "k", "m", "p"): Usage(requests=3, run_ms=1500, aws_calls=9)}
     await usage.put(HOUR, hour, 0, kept)
 
-    told = (await client.get("/v1/usage?by=hour", headers=own)).json()
+    report = (await client.get("/v1/usage?by=hour", headers=own)).json()
 
-    assert told["until"] - told["since"] == 24 * 3600
-    assert 0 <= told["until"] - told["counted_until"] <= 2 * SLICE_MS // 1000
-    [row] = told["data"]
+    assert report["until"] - report["since"] == 24 * 3600
+    assert 0 <= report["until"] - report["counted_until"] <= 2 * SLICE_MS // 1000
+    [row] = report["data"]
     assert (3, 1.5, 9) == (row["requests"], row["run_seconds"], row["aws_calls"])
     assert row["hour"].endswith(":00Z")
     assert {"model", "tenant", "day"}.isdisjoint(row)
@@ -111,10 +111,10 @@ async def test_the_last_requests_are_told_one_by_one_and_no_word_of_theirs(
     ids = [await answered(locked, client, own, status=status) for status in (200, 400)]
     await answered(locked, client, others)
 
-    told = await client.get("/v1/usage/requests", headers=own)
+    response = await client.get("/v1/usage/requests", headers=own)
     last = await client.get("/v1/usage/requests?limit=1", headers=own)
 
-    rows = told.json()["data"]
+    rows = response.json()["data"]
     assert set(ids) == {row["id"] for row in rows}
     by_id = {row["id"]: row for row in rows}
     assert ("refused", 400, "acme", key_id, MODEL, "p1", 1, 5, 7) == tuple(
@@ -125,7 +125,7 @@ async def test_the_last_requests_are_told_one_by_one_and_no_word_of_theirs(
         )
     )
     assert 1 == len(last.json()["data"])
-    assert "a-secret" not in told.text
+    assert "a-secret" not in response.text
 
 
 async def test_where_no_keys_are_asked_for_all_usage_is_one_tenants(
@@ -134,9 +134,9 @@ async def test_where_no_keys_are_asked_for_all_usage_is_one_tenants(
     async with httpx.AsyncClient(base_url=gateway.url, timeout=60) as anyone:
         await answered(gateway, anyone, {})
 
-        told = (await anyone.get("/v1/usage/requests")).json()["data"]
+        requests = (await anyone.get("/v1/usage/requests")).json()["data"]
 
-    assert [("local", "")] == [(row["tenant"], row["key"]) for row in told]
+    assert [("local", "")] == [(row["tenant"], row["key"]) for row in requests]
 
 
 @pytest.mark.parametrize(

@@ -28,12 +28,12 @@ class Queues(MemoryQueue):
 
     def __init__(self) -> None:
         super().__init__()
-        self.told: dict[str, Depth] = {}
+        self.depths: dict[str, Depth] = {}
         self.asked: list[str] = []
 
     async def depth(self, queue: str) -> Depth:
         self.asked.append(queue)
-        return self.told.get(queue, Depth(0, 0))
+        return self.depths.get(queue, Depth(0, 0))
 
 
 class Door:
@@ -51,7 +51,7 @@ class Door:
         for model in models:
             self.models[model] = Model(id=model, queues=await self.queues.make(model))
         await self.registry.put_models([self.models[model] for model in models])
-        told = ProviderRecord(
+        depths = ProviderRecord(
             id=name,
             models=models,
             slots=slots,
@@ -60,7 +60,7 @@ class Door:
             version="1",
             service_seconds=seconds,
         )
-        await self.registry.put_provider(told)
+        await self.registry.put_provider(depths)
         await self.count()
 
     async def count(self) -> None:
@@ -72,7 +72,7 @@ class Door:
     async def see(self, waiting: int, running: int = 4, *, model: str = "m", **of: Tier) -> None:
         """Have the gateway read how deep a queue is."""
         queue = self.models[model].queues[of.get("tier", "default")]
-        self.queues.told[queue] = Depth(waiting, running)
+        self.queues.depths[queue] = Depth(waiting, running)
         await self.catalogue._depth(queue).fresh()
         # As the requests did for which it was read.
         self.admission._estimate(self.models[model], of.get("tier", "default"))
@@ -86,11 +86,11 @@ class Door:
         return True
 
     def lane(self, tenant_open: int, tier: Tier = "default", tenant: str = "t") -> Tier:
-        """Where a request waits of whose tenant so many are open."""
+        """Return where a request waits of whose tenant so many are open."""
         return self.admission.effective_tier(self.models["m"], tier, tenant, tenant_open)
 
     async def refusal(self, seconds: float) -> Mapping[str, str]:
-        """The headers of a refusal."""
+        """Return the headers of a refusal."""
         with pytest.raises(QueueFull) as refused:
             await self.admission.check(self.models["m"], "default", seconds)
         return refused.value.headers()
@@ -98,7 +98,7 @@ class Door:
 
 @pytest.fixture
 async def door() -> Door:
-    """One provider for the model m that ends two tasks a second."""
+    """Return one provider for the model m that ends two tasks a second."""
     made = Door(queue_depth_max=100)
     await made.serve("p", "m")
     return made
@@ -114,7 +114,7 @@ async def test_a_refusal_calls_a_reserved_model_what_its_tenant_calls_it() -> No
 
 
 async def test_nobody_is_refused_before_the_queue_is_known(door: Door) -> None:
-    door.queues.told[door.models["m"].queues["default"]] = Depth(99, 4)
+    door.queues.depths[door.models["m"].queues["default"]] = Depth(99, 4)
 
     assert await door.admits(0.1)
 
@@ -318,7 +318,7 @@ async def test_who_gives_way_is_refused_by_what_is_ahead_in_all_queues_down_to_w
 
 async def test_who_gives_way_has_all_those_queues_read_if_nobody_else_has(door: Door) -> None:
     queues = door.models["m"].queues
-    door.queues.told |= {queues["default"]: Depth(6, 4), queues["flex"]: Depth(20, 0)}
+    door.queues.depths |= {queues["default"]: Depth(6, 4), queues["flex"]: Depth(20, 0)}
     door.lane(25)
     assert await door.admits(15.4, tier="flex")
     for _ in range(3):

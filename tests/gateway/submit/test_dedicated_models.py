@@ -46,16 +46,16 @@ class Stack:
         self.keys: dict[str, dict[str, str]] = {}
         self.ids: dict[str, str] = {}
 
-    async def make(self, name: str, role: Any = "client", **told: Any) -> None:
+    async def make(self, name: str, role: Any = "client", **fields: Any) -> None:
         """Make a key, which is its tenant's of the same name."""
-        key, text = new_key(role, name, tenant=name, now_ms=self.gateway.store.now_ms(), **told)
+        key, text = new_key(role, name, tenant=name, now_ms=self.gateway.store.now_ms(), **fields)
         await self.gateway.keys.put_key(key)
         self.keys[name], self.ids[name] = {"authorization": f"Bearer {text}"}, key.id
 
-    async def enrol(self, token: str, *models: str, **told: Any) -> dict[str, Any]:
-        """A provider's grant; it is called like its token."""
+    async def enrol(self, token: str, *models: str, **fields: Any) -> dict[str, Any]:
+        """Return a provider's grant; it is called like its token."""
         offered = [{"id": model} for model in models or (MODEL,)]
-        asked = {"id": token, "version": "1", "slots": 1, "takes_reserved": True} | told
+        asked = {"id": token, "version": "1", "slots": 1, "takes_reserved": True} | fields
         response = await self.client.post(
             "/v1/providers", json={**asked, "models": offered}, headers=self.keys[token]
         )
@@ -64,15 +64,15 @@ class Stack:
         grant: dict[str, Any] = response.json()
         return grant
 
-    def ask(self, who: str, **told: Any) -> asyncio.Task[httpx.Response]:
+    def ask(self, who: str, **fields: Any) -> asyncio.Task[httpx.Response]:
         """Ask in a tenant's name."""
         asking = self.client.post(
-            "/v1/chat/completions", json={**CHAT, **told}, headers=self.keys[who]
+            "/v1/chat/completions", json={**CHAT, **fields}, headers=self.keys[who]
         )
         return asyncio.create_task(asking)
 
     async def get(self, who: str, path: str) -> Any:
-        """What a tenant is told at an address."""
+        """Return what a tenant is told at an address."""
         response = await self.client.get(path, headers=self.keys[who])
         assert 200 == response.status_code, response.text
         return response.json()
@@ -83,14 +83,14 @@ async def stack() -> AsyncIterator[Stack]:
     """Acme's prompts are for the providers with the token `own` alone."""
     lender = Lender()
     async with running_gateway(access="keys", lender=lender) as gateway:
-        found = Stack(gateway, lender)
-        await found.make("acme")
-        await found.make("globex")
-        await found.make("own", "provider")
-        await found.make("other", "provider")
-        await gateway.tenants.put_tenant(Tenant(id="acme", providers=(found.ids["own"],)))
-        yield found
-        await found.client.aclose()
+        running = Stack(gateway, lender)
+        await running.make("acme")
+        await running.make("globex")
+        await running.make("own", "provider")
+        await running.make("other", "provider")
+        await gateway.tenants.put_tenant(Tenant(id="acme", providers=(running.ids["own"],)))
+        yield running
+        await running.client.aclose()
 
 
 async def test_its_tasks_are_where_only_its_providers_are_sent(stack: Stack) -> None:
@@ -175,9 +175,11 @@ async def test_nobody_can_ask_for_what_is_reserved_by_its_name(
     await stack.enrol("own")
 
     asked = await stack.ask(who, model=name)
-    told = await stack.client.get(f"/v1/models/{name.replace('#', '%23')}", headers=stack.keys[who])
+    response = await stack.client.get(
+        f"/v1/models/{name.replace('#', '%23')}", headers=stack.keys[who]
+    )
 
-    assert [404, 404] == [asked.status_code, told.status_code]
+    assert [404, 404] == [asked.status_code, response.status_code]
     assert {} == await stack.gateway.store.live_by_slug(10)
 
 
@@ -198,8 +200,8 @@ async def test_each_sees_its_own_providers_and_queues_under_the_models_own_name(
             (queue["model"], queue["providers"]) for queue in overview["queues"]
         }
         assert 3 == len(overview["queues"])
-        for told in (overview["providers"], listed):
-            assert [(one, [MODEL]) for one in providers] == [(p["id"], p["models"]) for p in told]
+        for rows in (overview["providers"], listed):
+            assert [(one, [MODEL]) for one in providers] == [(p["id"], p["models"]) for p in rows]
         assert "#" not in str([model, overview, listed])
 
 
@@ -213,10 +215,10 @@ async def test_a_tenants_task_is_found_and_its_key_repeats_it(stack: Stack) -> N
     await asking
 
     again = await send("/v1/chat/completions", json=CHAT, headers=headers)
-    told = await stack.get("acme", f"/v1/tasks/{taken.task.ref.id}")
+    task = await stack.get("acme", f"/v1/tasks/{taken.task.ref.id}")
 
     assert {"a": 1} == again.json()
-    assert (MODEL, "DONE", {"a": 1}) == (told["model"], told["state"], told["result"])
+    assert (MODEL, "DONE", {"a": 1}) == (task["model"], task["state"], task["result"])
 
 
 async def test_models_that_are_not_for_the_tenant_are_not_reserved(stack: Stack) -> None:
@@ -230,16 +232,16 @@ async def test_models_that_are_not_for_the_tenant_are_not_reserved(stack: Stack)
     )
 
 
-@pytest.mark.parametrize("told", [{"takes_reserved": False}, {"models": []}])
+@pytest.mark.parametrize("fields", [{"takes_reserved": False}, {"models": []}])
 async def test_who_cant_take_reserved_tasks_is_not_counted_for_them(
-    stack: Stack, told: Mapping[str, Any]
+    stack: Stack, fields: Mapping[str, Any]
 ) -> None:
-    if told.get("models") is None:
-        await stack.enrol("own", **told)
+    if fields.get("models") is None:
+        await stack.enrol("own", **fields)
     else:
         response = await stack.client.post(
             "/v1/providers",
-            json={"id": "own", "version": "1", "slots": 1, "takes_reserved": True, **told},
+            json={"id": "own", "version": "1", "slots": 1, "takes_reserved": True, **fields},
             headers=stack.keys["own"],
         )
         assert 200 == response.status_code
@@ -249,12 +251,12 @@ async def test_who_cant_take_reserved_tasks_is_not_counted_for_them(
 
 async def test_nothing_is_reserved_where_no_credentials_are_lent() -> None:
     async with running_gateway(access="keys") as gateway:
-        found = Stack(gateway, Lender())
-        await found.make("own", "provider")
-        await gateway.tenants.put_tenant(Tenant(id="acme", providers=(found.ids["own"],)))
+        stack = Stack(gateway, Lender())
+        await stack.make("own", "provider")
+        await gateway.tenants.put_tenant(Tenant(id="acme", providers=(stack.ids["own"],)))
 
-        grant = await found.enrol("own")
-        await found.client.aclose()
+        grant = await stack.enrol("own")
+        await stack.client.aclose()
 
     assert {MODEL} == set(grant["queues"])
 

@@ -25,9 +25,9 @@ SLOTS = 2
 
 @pytest.fixture
 async def gateway() -> AsyncIterator[Gateway]:
-    async with running_gateway() as found:
-        await found.know(slots=SLOTS)
-        yield found
+    async with running_gateway() as running:
+        await running.know(slots=SLOTS)
+        yield running
 
 
 async def draft(gateway: Gateway) -> Submission:
@@ -36,7 +36,7 @@ async def draft(gateway: Gateway) -> Submission:
 
 
 async def submitted(gateway: Gateway, *, tenant_open: int, key: str = "") -> Task:
-    """A task of whose tenant so many requests are open with it."""
+    """Return a task of whose tenant so many requests are open with it."""
 
     async def stays() -> bool:
         return False
@@ -52,7 +52,7 @@ async def submitted(gateway: Gateway, *, tenant_open: int, key: str = "") -> Tas
 
 
 async def waiting(gateway: Gateway) -> dict[str, int]:
-    """How many messages there are in each tier's queue."""
+    """Return how many messages there are in each tier's queue."""
     queues = await gateway.queue.make(MODEL)
     return {tier: len(gateway.queue.messages(queues[tier])) for tier in TIERS}
 
@@ -101,10 +101,10 @@ async def test_it_keeps_its_tier_and_is_answered_like_any(
     taken = await gateway.take(tier="flex")
     await taken.finish(tail=b'{"a": 1}')
 
-    told = (await client.get(f"/v1/tasks/{task.ref.id}")).json()
+    shown = (await client.get(f"/v1/tasks/{task.ref.id}")).json()
 
     assert task.ref == taken.task.ref
-    assert ("DONE", "default", {"a": 1}) == (told["state"], told["tier"], told["result"])
+    assert ("DONE", "default", {"a": 1}) == (shown["state"], shown["tier"], shown["result"])
 
 
 async def test_the_overview_counts_it_by_its_tier(

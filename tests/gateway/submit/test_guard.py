@@ -28,9 +28,9 @@ async def test_an_address_is_refused_before_anything_is_stored(
 
     response = await client.post(path, json={**asked, "stream": stream})
 
-    told = response.json()["error"]
-    assert (400, "address_not_allowed") == (response.status_code, told["code"])
-    assert told["param"].endswith("[0].content[0].image_url.url")
+    error = response.json()["error"]
+    assert (400, "address_not_allowed") == (response.status_code, error["code"])
+    assert error["param"].endswith("[0].content[0].image_url.url")
     assert "169.254" not in response.text
     assert {} == gateway.store._tasks
 

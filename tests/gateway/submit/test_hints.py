@@ -14,13 +14,13 @@ from inferline.settings import Settings
 SETTINGS = Settings(first_byte_wait_seconds=20.0, keepalive_after_seconds=240.0)
 
 
-def patience(streamed: bool = False, **told: str) -> Patience:
-    headers = Headers({name.replace("_", "-"): value for name, value in told.items()})
+def patience(streamed: bool = False, **text: str) -> Patience:
+    headers = Headers({name.replace("_", "-"): value for name, value in text.items()})
     return Patience.of(headers, SETTINGS, streamed=streamed)
 
 
 @pytest.mark.parametrize(
-    ("told", "seconds"),
+    ("text", "seconds"),
     [
         ({"x_stainless_timeout": "30"}, 30),
         ({"x_stainless_read_timeout": "2.5"}, 2.5),
@@ -28,8 +28,8 @@ def patience(streamed: bool = False, **told: str) -> Patience:
         ({"x_stainless_timeout": "600"}, 600),
     ],
 )
-def test_a_clients_timeout_is_how_long_it_waits(told: dict[str, str], seconds: float) -> None:
-    assert Patience(total_seconds=seconds + MARGIN_SECONDS) == patience(**told)
+def test_a_clients_timeout_is_how_long_it_waits(text: dict[str, str], seconds: float) -> None:
+    assert Patience(total_seconds=seconds + MARGIN_SECONDS) == patience(**text)
 
 
 @pytest.mark.parametrize(
@@ -59,11 +59,11 @@ def test_a_stream_is_waited_for_until_its_first_byte_and_no_longer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "expected"),
+    ("text", "expected"),
     [("0", False), ("1", True), ("2", True), ("", False), ("-1", False), ("x", False)],
 )
-def test_a_retry_says_so(told: str, expected: bool) -> None:
-    assert expected is is_retry(Headers({"x-stainless-retry-count": told}))
+def test_a_retry_says_so(text: str, expected: bool) -> None:
+    assert expected is is_retry(Headers({"x-stainless-retry-count": text}))
 
 
 def test_what_says_nothing_is_no_retry_and_has_no_key() -> None:
@@ -76,10 +76,10 @@ def test_a_key_is_any_visible_ascii_up_to_a_length() -> None:
     assert "k" * 255 == idempotency_key(Headers({"idempotency-key": "k" * 255}))
 
 
-@pytest.mark.parametrize("told", ["", " ", "a b", "k" * 256, "\x7f", "é"])
-def test_any_other_key_is_refused(told: str) -> None:
+@pytest.mark.parametrize("text", ["", " ", "a b", "k" * 256, "\x7f", "é"])
+def test_any_other_key_is_refused(text: str) -> None:
     with pytest.raises(InvalidRequest, match="Idempotency-Key"):
-        idempotency_key(Headers(raw=[(b"idempotency-key", told.encode("latin-1"))]))
+        idempotency_key(Headers(raw=[(b"idempotency-key", text.encode("latin-1"))]))
 
 
 def test_two_keys_are_refused() -> None:

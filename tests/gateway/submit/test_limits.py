@@ -45,7 +45,7 @@ class Meters(MemoryMeters):
             raise Unavailable
         return await super().change(owner, change, mark)
 
-    def told(self, owner: Owner = TENANT) -> tuple[int, int, int]:
+    def counts(self, owner: Owner = TENANT) -> tuple[int, int, int]:
         row = self._rows[owner]
         return row["requests"], row["tokens"], row["open"]
 
@@ -57,15 +57,15 @@ def meters() -> Meters:
 
 @pytest.fixture
 async def locked(meters: Meters) -> AsyncIterator[Gateway]:
-    async with running_gateway(access="keys", meters=meters, tenant_share=0) as found:
-        await found.know()
-        yield found
+    async with running_gateway(access="keys", meters=meters, tenant_share=0) as running:
+        await running.know()
+        yield running
 
 
 @pytest.fixture
 async def client(locked: Gateway) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=locked.url, timeout=60) as found:
-        yield found
+    async with httpx.AsyncClient(base_url=locked.url, timeout=60) as http:
+        yield http
 
 
 async def text_of(gateway: Gateway, limits: Limits | None = None) -> str:
@@ -85,7 +85,9 @@ async def bearer(
 
 
 def waits(gateway: Gateway) -> bool:
-    """Whether the gateway has a request that no provider has taken, as far as it has seen."""
+    """
+    Return whether the gateway has a request that no provider has taken, as far as it has seen.
+    """
     return bool(gateway.parts.waiting.oldest_ms(gateway.store.now_ms()))
 
 
@@ -96,7 +98,7 @@ async def until(look: Any) -> None:
 
 
 async def answered(gateway: Gateway, asking: Any, **outcome: Any) -> httpx.Response:
-    """The answer to a request that the test serves."""
+    """Return the answer to a request that the test serves."""
     asked = asyncio.ensure_future(asking)
     await (await gateway.take()).finish(**{"tail": b"{}", **outcome})
     response: httpx.Response = await asked
@@ -165,7 +167,7 @@ async def test_more_than_may_be_is_refused_and_nothing_of_it_stored(
     assert {} == await locked.store.live_by_slug(10)
     entry = locked.entries[-1]
     assert (429, "rate_limit_exceeded", MODEL) == (entry.status, entry.code, entry.model)
-    assert (1, 0) == meters.told()[::2]
+    assert (1, 0) == meters.counts()[::2]
 
 
 async def test_what_was_reserved_becomes_what_was_used(
@@ -174,7 +176,7 @@ async def test_what_was_reserved_becomes_what_was_used(
     headers = await bearer(locked)
     asked = asyncio.create_task(client.post(PATH, json=CHAT, headers=headers))
     taken = await locked.take()
-    held = meters.told()
+    held = meters.counts()
 
     await taken.finish(tail=b"{}", **usage(7, 9))
     await asked
@@ -182,7 +184,7 @@ async def test_what_was_reserved_becomes_what_was_used(
 
     assert (1, 1) == held[::2]
     assert 100 < held[1] < 150
-    assert (1, 16, 0) == meters.told()
+    assert (1, 16, 0) == meters.counts()
 
 
 @pytest.mark.parametrize(
@@ -207,7 +209,7 @@ async def test_what_nobody_tells_is_charged_as_reserved_and_a_refusal_of_the_bac
     response = await answered(locked, client.post(PATH, json=CHAT, headers=headers), **outcome)
 
     reserved = 100 + (len(response.request.content) + 3) // 4
-    assert (1, reserved if charged == "reserved" else charged, 0) == meters.told()
+    assert (1, reserved if charged == "reserved" else charged, 0) == meters.counts()
 
 
 async def test_so_many_are_under_way_at_once_and_one_more_when_one_has_ended(
@@ -219,7 +221,7 @@ async def test_so_many_are_under_way_at_once_and_one_more_when_one_has_ended(
 
     refused = await client.post(PATH, json=CHAT, headers=headers)
     await first.finish(tail=b"{}")
-    await until(lambda: meters.told()[2] == 1)
+    await until(lambda: meters.counts()[2] == 1)
     await locked.app.quotas.flush()
     third = await answered(locked, client.post(PATH, json=CHAT, headers=headers))
     await second.finish(tail=b"{}")
@@ -229,7 +231,7 @@ async def test_so_many_are_under_way_at_once_and_one_more_when_one_has_ended(
     assert (429, "1") == (refused.status_code, refused.headers["retry-after"])
     assert "may have 2 requests under way at once" in refused.json()["error"]["message"]
     assert 200 == third.status_code
-    assert (3, 0) == meters.told()[::2]
+    assert (3, 0) == meters.counts()[::2]
 
 
 async def test_a_days_tokens_are_a_quota_that_no_sdk_waits_for(
@@ -249,7 +251,7 @@ async def test_a_days_tokens_are_a_quota_that_no_sdk_waits_for(
 async def test_a_request_that_no_queue_takes_leaves_no_trace(
     locked: Gateway, client: httpx.AsyncClient, meters: Meters
 ) -> None:
-    async def fail(*told: Any) -> None:
+    async def fail(*counts: Any) -> None:
         raise Unavailable
 
     headers = await bearer(locked)
@@ -258,7 +260,7 @@ async def test_a_request_that_no_queue_takes_leaves_no_trace(
     await locked.app.quotas.flush()
 
     assert 503 == response.status_code
-    assert (0, 0, 0) == meters.told()
+    assert (0, 0, 0) == meters.counts()
 
 
 async def test_one_that_nobody_served_leaves_none_either(meters: Meters) -> None:
@@ -270,7 +272,7 @@ async def test_one_that_nobody_served_leaves_none_either(meters: Meters) -> None
         await gateway.app.quotas.flush()
 
     assert "no_provider_available" == response.json()["error"]["code"]
-    assert (0, 0, 0) == meters.told()
+    assert (0, 0, 0) == meters.counts()
 
 
 @pytest.mark.parametrize("runs", [False, True])
@@ -285,9 +287,9 @@ async def test_a_client_that_leaves_pays_for_what_ran(
         await until(lambda: not waits(locked))
 
     asked.cancel()
-    await until(lambda: not meters.told()[2])
+    await until(lambda: not meters.counts()[2])
 
-    requests, tokens, _ = meters.told()
+    requests, tokens, _ = meters.counts()
     assert (int(runs), runs) == (requests, tokens > 100)
 
 
@@ -303,7 +305,7 @@ async def test_what_goes_on_without_its_gateway_is_charged_there_though_it_still
     await locked.app.quotas.flush()
 
     assert "gateway_stopping" == response.json()["error"]["code"]
-    requests, tokens, under_way = meters.told()
+    requests, tokens, under_way = meters.counts()
     assert (1, True, 0) == (requests, tokens > 100, under_way)
 
 
@@ -317,7 +319,7 @@ async def test_a_repeat_of_a_task_that_is_there_is_not_charged_again(
     await locked.app.quotas.flush()
 
     assert 200 == again.status_code
-    assert (2, 16, 0) == meters.told()
+    assert (2, 16, 0) == meters.counts()
 
 
 async def test_going_on_with_a_stream_is_no_request(
@@ -369,7 +371,7 @@ async def test_without_its_meters_a_gateway_takes_nothing(
 async def test_an_end_that_nobody_foresaw_holds_nothing(
     locked: Gateway, client: httpx.AsyncClient, meters: Meters
 ) -> None:
-    async def fail(*told: Any, **more: Any) -> None:
+    async def fail(*counts: Any, **more: Any) -> None:
         raise RuntimeError
 
     headers = await bearer(locked)
@@ -378,7 +380,7 @@ async def test_an_end_that_nobody_foresaw_holds_nothing(
     await locked.app.quotas.flush()
 
     assert 500 == response.status_code
-    assert 0 == meters.told()[2]
+    assert 0 == meters.counts()[2]
     assert ["internal_error"] == [entry.code for entry in locked.entries]
 
 

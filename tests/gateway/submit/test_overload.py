@@ -15,27 +15,27 @@ LACK_MAX = 0.02
 
 
 def test_of_answers_of_one_length_an_all_knowing_dispatcher_has_hardly_more_in_time() -> None:
-    found = result("the same, all of one length", 1)
+    outcome = result("the same, all of one length", 1)
 
-    assert found.ours >= max(found.foreseeing, found.unforeseeing) - LACK_MAX
-    assert 0 == found.begun_late
+    assert outcome.ours >= max(outcome.foreseeing, outcome.unforeseeing) - LACK_MAX
+    assert 0 == outcome.begun_late
 
 
 @pytest.mark.parametrize("scene", ["lengths as of an LLM", "the same, in bursts of 5 s"])
 def test_an_all_knowing_dispatcher_that_cannot_foresee_lengths_has_hardly_more(scene: str) -> None:
-    found = result(scene, 1)
+    outcome = result(scene, 1)
 
-    assert found.ours >= found.unforeseeing - LACK_MAX
-    assert found.ours >= found.bound - LACK_MAX
-    assert 0 == found.begun_late
+    assert outcome.ours >= outcome.unforeseeing - LACK_MAX
+    assert outcome.ours >= outcome.bound - LACK_MAX
+    assert 0 == outcome.begun_late
 
 
 def test_a_line_that_is_not_overloaded_refuses_hardly_anybody() -> None:
-    found = result("at 0.7 times the capacity", 1)
+    outcome = result("at 0.7 times the capacity", 1)
 
     # The least patient has not the time for a single one ahead of it, which is chance.
-    assert found.refused < 0.001
-    assert found.ours >= found.foreseeing - LACK_MAX
+    assert outcome.refused < 0.001
+    assert outcome.ours >= outcome.foreseeing - LACK_MAX
 
 
 def test_no_dispatcher_is_thought_to_do_more_than_its_slots_can() -> None:

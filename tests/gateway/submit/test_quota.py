@@ -151,9 +151,9 @@ def test_however_requests_meet_no_limit_is_passed_and_what_ended_holds_nothing(
                 held.undo()  # The first time counts.
             return plan
 
-        found = await asyncio.gather(*map(one, asked))
+        results = await asyncio.gather(*map(one, asked))
         await quotas.flush()
-        return [plan for plan in found if plan is not None]
+        return [plan for plan in results if plan is not None]
 
     let_in = asyncio.run(run())
 
@@ -250,9 +250,9 @@ async def test_what_a_silent_store_left_half_done_is_given_back() -> None:
     await _once(quotas, who)
     store.silent, calls = 0, store.calls
 
-    async def fail_second(*told: Any) -> Any:
+    async def fail_second(*fields: Any) -> Any:
         store.silent = int(store.calls == calls + 1)
-        return await original(*told)
+        return await original(*fields)
 
     original, store.change = store.change, fail_second  # type: ignore[method-assign]
     with pytest.raises(Unavailable):
@@ -350,7 +350,7 @@ async def test_headers_tell_of_the_limit_that_is_nearest() -> None:
 
 
 @pytest.mark.parametrize(
-    ("limits", "tokens", "told"),
+    ("limits", "tokens", "expected"),
     [
         (Limits(requests_per_minute=1), 1, ("requests", "rate_limit_exceeded", "45", None)),
         (Limits(tokens_per_minute=10), 9, ("tokens", "rate_limit_exceeded", "45", None)),
@@ -359,7 +359,7 @@ async def test_headers_tell_of_the_limit_that_is_nearest() -> None:
     ],
 )
 async def test_a_refusal_says_which_limit_of_whom_and_when_to_come_again(
-    limits: Limits, tokens: int, told: tuple[Any, ...]
+    limits: Limits, tokens: int, expected: tuple[Any, ...]
 ) -> None:
     quotas, who = Quotas(Slow(), FREE, Hand()), caller("k1", limits)
     await reserve(quotas, who, tokens)
@@ -370,8 +370,8 @@ async def test_a_refusal_says_which_limit_of_whom_and_when_to_come_again(
     error = refused.value
     headers = error.headers()
     body = error.body()["error"]
-    found = body["type"], body["code"], headers["retry-after"], headers.get("x-should-retry")
-    assert told == found
+    actual = body["type"], body["code"], headers["retry-after"], headers.get("x-should-retry")
+    assert expected == actual
     assert 429 == error.status
     assert body["message"].startswith("The key k1 may ")
 

@@ -23,9 +23,9 @@ KEYED = {"idempotency-key": "a-key"}
 
 @pytest.fixture
 async def gateway() -> AsyncIterator[Gateway]:
-    async with running_gateway(reader_seconds=0.6) as found:
-        await found.know()
-        yield found
+    async with running_gateway(reader_seconds=0.6) as running:
+        await running.know()
+        yield running
 
 
 def rows(gateway: Gateway) -> list[Task]:
@@ -33,7 +33,7 @@ def rows(gateway: Gateway) -> list[Task]:
 
 
 def orphaned(gateway: Gateway, task: Task, seconds: float = -0.001) -> None:
-    """The gateway that read ``task`` is another one and gone, its lease over in ``seconds``."""
+    """Make the gateway that read ``task`` another one, and gone: its lease ends in ``seconds``."""
     row = gateway.store.task(task.ref)
     assert row is not None
     until = gateway.store.now_ms() + round(seconds * 1000)
@@ -41,7 +41,7 @@ def orphaned(gateway: Gateway, task: Task, seconds: float = -0.001) -> None:
 
 
 async def adopted(gateway: Gateway, client: httpx.AsyncClient, **body: Any) -> Taken:
-    """A task that its gateway, another one, has left alone while it runs."""
+    """Return a task that its gateway, another one, has left alone while it runs."""
     asked = asyncio.create_task(client.post(PATH, json={**ASKED, **body}))
     taken = await gateway.take()
     orphaned(gateway, taken.task, 60)

@@ -40,9 +40,9 @@ class Two:
     globex: httpx.AsyncClient
     asking: list[asyncio.Task[httpx.Response]] = field(default_factory=list)
 
-    async def asked(self, client: httpx.AsyncClient, **told: Any) -> Taken:
-        """A task of a tenant, taken by a provider."""
-        asking = client.post("/v1/chat/completions", json=CHAT, **told)
+    async def asked(self, client: httpx.AsyncClient, **fields: Any) -> Taken:
+        """Return a task of a tenant, taken by a provider."""
+        asking = client.post("/v1/chat/completions", json=CHAT, **fields)
         self.asking.append(asyncio.create_task(asking))
         return await self.gateway.take()
 
@@ -57,11 +57,11 @@ async def two() -> AsyncIterator[Two]:
             await gateway.keys.put_key(key)
             headers = {"authorization": f"Bearer {text}"}
             clients.append(httpx.AsyncClient(base_url=gateway.url, timeout=60, headers=headers))
-        found = Two(gateway, *clients)
-        yield found
-        for asking in found.asking:
+        pair = Two(gateway, *clients)
+        yield pair
+        for asking in pair.asking:
             asking.cancel()
-        await asyncio.gather(*found.asking, return_exceptions=True)
+        await asyncio.gather(*pair.asking, return_exceptions=True)
         for client in clients:
             await client.aclose()
 
@@ -87,14 +87,14 @@ async def test_another_tenants_id_is_as_good_as_none(
 
     for prefix in PREFIXES:
         address = prefix + path.removeprefix("/v1")
-        found, missed = [
+        refused, missed = [
             await two.globex.request(verb, address.replace("{task_id}", one))
             for one in (own, nothing)
         ]
 
-        assert (404, found.text) == (found.status_code, missed.text)
-        assert "task_not_found" == found.json()["error"]["code"]
-        assert own not in found.headers.values()
+        assert (404, refused.text) == (refused.status_code, missed.text)
+        assert "task_not_found" == refused.json()["error"]["code"]
+        assert own not in refused.headers.values()
 
 
 @pytest.mark.parametrize(("verb", "path"), OF_TENANTS)
@@ -102,9 +102,9 @@ async def test_its_own_id_is_there(two: Two, verb: str, path: str) -> None:
     taken = await two.asked(two.acme)
     await taken.finish(tail=b"data: [DONE]\n\n", content_type="text/event-stream")
 
-    found = await two.acme.request(verb, path.replace("{task_id}", taken.task.ref.id))
+    response = await two.acme.request(verb, path.replace("{task_id}", taken.task.ref.id))
 
-    assert 200 == found.status_code
+    assert 200 == response.status_code
 
 
 async def test_a_cancel_of_somebody_else_ends_nothing(two: Two) -> None:

@@ -20,16 +20,16 @@ LATER = {**EARLIER, "nonce": "0000000000002-bbbbbbbb", "slots": 8}
 WARNING = "Two processes enrol as the provider gpu-1: give each a PROVIDER_ID"
 
 
-async def enrolled(client: httpx.AsyncClient, *told: dict[str, Any]) -> list[str]:
-    """What each is warned of."""
-    answers = [await client.post("/v1/providers", json=one) for one in told]
+async def enrolled(client: httpx.AsyncClient, *fields: dict[str, Any]) -> list[str]:
+    """Return what each is warned of."""
+    answers = [await client.post("/v1/providers", json=one) for one in fields]
     return [answer.raise_for_status().json()["warning"] for answer in answers]
 
 
 async def listed(gateway: Gateway, client: httpx.AsyncClient) -> dict[str, tuple[int, bool]]:
     await gateway.counted()
-    found = (await client.get("/v1/providers")).json()["data"]
-    return {one["id"]: (one["slots"], WARNING in one["warning"]) for one in found}
+    providers = (await client.get("/v1/providers")).json()["data"]
+    return {one["id"]: (one["slots"], WARNING in one["warning"]) for one in providers}
 
 
 async def test_both_are_told_and_listed_and_counted(
@@ -38,9 +38,9 @@ async def test_both_are_told_and_listed_and_counted(
     warnings = await enrolled(client, EARLIER, LATER, EARLIER, LATER, EARLIER)
 
     assert [False, False, True, True, True] == [WARNING in one for one in warnings]
-    found = await listed(gateway, client)
+    providers = await listed(gateway, client)
     assert {"gpu-1": (8, True), "gpu-1#aaaaaaaa": (4, True)} == {
-        name: told for name, told in found.items() if name.startswith("gpu-1")
+        name: provider for name, provider in providers.items() if name.startswith("gpu-1")
     }
     assert 2 == (await client.get("/v1/models/m")).json()["providers"]
     assert 1 == sum(WARNING in message for message in caplog.messages)
@@ -71,8 +71,10 @@ async def test_the_earlier_one_can_be_taken_off_by_the_name_that_it_is_listed_by
     answer = await client.delete("/v1/providers/gpu-1%23aaaaaaaa")
 
     assert 204 == answer.status_code
-    found = await listed(gateway, client)
-    assert {"gpu-1": (8, False)} == {n: told for n, told in found.items() if n.startswith("gpu-1")}
+    providers = await listed(gateway, client)
+    assert {"gpu-1": (8, False)} == {
+        n: provider for n, provider in providers.items() if n.startswith("gpu-1")
+    }
 
 
 @pytest.mark.parametrize(
@@ -90,7 +92,7 @@ async def test_who_leaves_takes_only_itself_along(
     await client.delete(f"/v1/providers/gpu-1?nonce={gone['nonce']}")
     await enrolled(client, stays)
 
-    found = await listed(gateway, client)
+    providers = await listed(gateway, client)
     assert [("gpu-1", (slots, False))] == [
-        one for one in found.items() if one[0].startswith("gpu-1")
+        one for one in providers.items() if one[0].startswith("gpu-1")
     ]

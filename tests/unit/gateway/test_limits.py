@@ -52,7 +52,7 @@ def test_zero_and_nothing_are_no_limit(limits: Limits, expected: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ms", "told"),
+    ("ms", "text"),
     [
         (0, "0ms"),
         (12, "12ms"),
