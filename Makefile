@@ -11,6 +11,8 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 #: More words for pytest, the bench or `inferline local`: make test ARGS="-k sse -x".
 ARGS ?=
+#: How many test files run beside each other: they wait more than they compute.
+WORKERS ?= 4
 #: make lock UPGRADE=--upgrade takes newer releases; without it only what must change does.
 UPGRADE ?=
 
@@ -60,7 +62,11 @@ docs: $(DEV) ## Write the tables of options in docs/ and cdk.json anew
 
 .PHONY: test
 test: $(DEV) $(CLIENTS) $(NODE_CLIENTS) $(CDK) $(SIMULATOR) $(AXE) $(SCANNERS) $(SCHEMATHESIS) ## Run every test
-	@.venv/bin/pytest $(ARGS)
+	@# 5: nothing to run, as where ARGS name tests of one kind only.
+	@beside=0; alone=0; \
+	.venv/bin/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m 'not serial' $(ARGS) || beside=$$?; \
+	.venv/bin/pytest -m serial $(ARGS) || alone=$$?; \
+	case $$beside,$$alone in 0,0|0,5|5,0) ;; *) exit 1 ;; esac
 
 .PHONY: check
 check: $(DEV) ## Lint, formatting, types and the borders between packages

@@ -7,8 +7,8 @@ import { OverviewView } from "./overview.js";
 import { PlaygroundView } from "./playground.js";
 import { modelsOf } from "./words.js";
 
-/** Between two looks, milliseconds: the gateway has nothing newer before. */
-const EVERY_MS = 3000;
+/** Between two looks, milliseconds: the gateway has nothing newer before. Tests have it shorter. */
+const EVERY_MS = globalThis.inferlineEveryMs ?? 3000;
 const EVERY_MS_MAX = 30_000;
 /** A look that takes long is followed by a longer pause. */
 const PAUSES_PER_LOOK = 5;

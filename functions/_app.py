@@ -34,10 +34,10 @@ async def _gateway() -> AsyncIterator[ASGIApp]:
 
 def before_its_end(app: ASGIApp, do: Callable[[], Awaitable[None]]) -> ASGIApp:
     """
-    ``app``, but something is done before an answer ends, for then Lambda may freeze it.
+    Wrap ``app`` to ``do`` something before an answer ends, because Lambda may freeze it then.
 
-    An answer's end waits for that `DONE_SECONDS_MAX`, and comes also if it fails: without its last
-    piece a stream would pass for a whole answer.
+    The end of an answer waits for it at most `DONE_SECONDS_MAX`, and is sent even if it fails:
+    without it a client would take a cut stream for a whole answer.
     """
     going_on = set[asyncio.Future[None]]()
 
@@ -64,10 +64,10 @@ def written(
     app: ASGIApp, minutes: MinuteLedger, monotonic: Callable[[], float] = time.monotonic
 ) -> ASGIApp:
     """
-    ``app``, with its figures written before an answer ends.
+    Wrap ``app`` to write its minute metrics before an answer ends.
 
-    Each write is paid for, so a busy process makes one in `METRICS_SECONDS`: those of its last
-    answers before it is thrown away may be lost.
+    Each write costs, so a busy process writes once in `METRICS_SECONDS`: the metrics of its last
+    answers may be lost when it is thrown away.
     """
     written_at = -inf
 
@@ -80,12 +80,12 @@ def written(
 
 
 def streamed() -> ASGIApp:
-    """The app for uvicorn behind the Lambda Web Adapter; run.sh starts it."""
+    """Return the app for uvicorn behind the Lambda Web Adapter; run.sh starts it."""
     return _edge.AtEdge(Opened(_gateway), _edge.from_adapter)
 
 
 def buffered() -> Callable[[dict[str, Any], Any], dict[str, Any]]:
-    """The app as a handler of events; an answer goes out when it is whole."""
+    """Return the app as a handler of events, which sends whole answers."""
     from mangum import Mangum
 
     from functions._tracing import traced

@@ -1,7 +1,4 @@
-"""
-The outermost layer of the app on AWS: who calls and how long it may take, as API Gateway and
-Lambda say and as no client can.
-"""
+"""The outermost layer on AWS: takes the caller and the time left from API Gateway and Lambda."""
 
 from __future__ import annotations
 
@@ -17,10 +14,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from functions._wiring import MARGIN_SECONDS, Opened
 from inferline.accounts.caller import Caller
-from inferline.accounts.limits import Limits
 from inferline.errors import Unavailable
 from inferline.gateway.errors import error_response
-from inferline.tasks.task import TIERS
 
 #: API Gateway waits 29 s for an answer that is not streamed. A new process takes some of them
 #: before its first line runs, and the gateway some to notice that a task is late.
@@ -32,16 +27,16 @@ LAMBDA_CONTEXT: Final = b"x-amzn-lambda-context"
 
 @dataclass(frozen=True, slots=True)
 class EdgeContext:
-    """What AWS says of a request."""
+    """A request's context, as AWS sets it and no client can."""
 
     #: API Gateway's context, empty where there is none.
     request: Mapping[str, Any]
-    #: How long the function may run from now.
+    #: Seconds that the function may run from now.
     seconds_left: float
 
 
 def from_mangum(scope: Scope) -> EdgeContext:
-    """What the event and the function's context say."""
+    """Read the event and the function's context."""
     event, context = scope["aws.event"], scope["aws.context"]
     left = context.get_remaining_time_in_millis() / 1000 - MARGIN_SECONDS
     return EdgeContext(event.get("requestContext") or {}, min(left, BUFFERED_SECONDS_MAX))
@@ -49,10 +44,10 @@ def from_mangum(scope: Scope) -> EdgeContext:
 
 def from_adapter(scope: Scope, wall: Callable[[], float] = time.time) -> EdgeContext:
     """
-    What the Lambda Web Adapter's headers say.
+    Read the Lambda Web Adapter's headers.
 
-    It sets them on each request, in place of any that the client sent. Without a deadline there
-    is the gateway's own.
+    It sets them on each request, in place of any that the client sent. Without a deadline the
+    gateway's own holds.
     """
     headers = dict(scope["headers"])
     deadline_ms = _document(headers.get(LAMBDA_CONTEXT)).get("deadline", inf)
@@ -61,26 +56,8 @@ def from_adapter(scope: Scope, wall: Callable[[], float] = time.time) -> EdgeCon
 
 
 def caller(request: Mapping[str, Any]) -> Caller | None:
-    """
-    Whom the authorizer found; None where it was not asked.
-
-    What an authorizer of an earlier release found, of whose keys and tenants none was limited, is
-    in API Gateway's cache for a minute.
-    """
-    found = request.get("authorizer") or {}
-    if not found.get("keyId"):
-        return None
-    return Caller(
-        tenant=found["tenant"],
-        key_id=found["keyId"],
-        role=found["role"],
-        models=tuple(found["models"].split()),
-        tiers=tuple(found["tiers"].split()) if "tiers" in found else TIERS,
-        tenant_models=tuple(found.get("tenantModels", "*").split()),
-        is_reserved=found.get("reserved") == "yes",
-        limits=Limits.parse(found.get("limits", "")),
-        tenant_limits=Limits.parse(found.get("tenantLimits", "")),
-    )
+    """Return the caller that the authorizer found; None where it was not asked."""
+    return Caller.from_context(request.get("authorizer") or {})
 
 
 class AtEdge:
@@ -91,22 +68,22 @@ class AtEdge:
     that is before Lambda counts the function as started.
     """
 
-    def __init__(self, app: Opened[ASGIApp], told: Callable[[Scope], EdgeContext]) -> None:
+    def __init__(self, app: Opened[ASGIApp], read: Callable[[Scope], EdgeContext]) -> None:
         self._app = app
-        self._told = told
+        self._read = read
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] == "lifespan":
             await self._live(receive, send)
             return
-        told = self._told(scope)
+        context = self._read(scope)
         state = scope.setdefault("state", {})
-        state["seconds_max"] = max(0.0, told.seconds_left)
-        # API Gateway takes a body for text, which what is compressed does not survive.
+        state["seconds_max"] = max(0.0, context.seconds_left)
+        # API Gateway reads a body as text, which breaks compressed bodies.
         state["takes_packed"] = False
-        if (found := caller(told.request)) is not None:
-            state["caller"] = found
+        if (known := caller(context.request)) is not None:
+            state["caller"] = known
         scope["headers"] = [
             (name, value)
             for name, value in scope["headers"]
@@ -129,5 +106,5 @@ class AtEdge:
 
 
 def _document(header: bytes | None) -> dict[str, Any]:
-    found = json.loads(header) if header else {}
-    return found if isinstance(found, dict) else {}
+    document = json.loads(header) if header else {}
+    return document if isinstance(document, dict) else {}

@@ -1,6 +1,4 @@
-"""
-CloudWatch metrics as log lines: no request waits for them, and they hold no word of what was asked.
-"""
+"""CloudWatch metrics as log lines: no request waits for them, and they hold no prompts."""
 
 from __future__ import annotations
 
@@ -40,7 +38,7 @@ class EmfLedger:
 
 
 def emit_figures(figures: SweepReport) -> None:
-    """Write what the sweep found, unless there is nothing: each metric costs for its hours."""
+    """Write the sweep's figures unless all are 0: each metric costs for each hour it is used."""
     if not (figures.waiting or figures.running or figures.providers):
         return
     emit(
@@ -64,8 +62,8 @@ def emit(values: Mapping[str, float], **dimensions: str) -> None:
     """Write metrics of one set of dimensions."""
     metrics = EphemeralMetrics(namespace=NAMESPACE)
     metrics.service = ""  # Else the service that logs name would be one more dimension.
-    for name, found in dimensions.items():
-        metrics.add_dimension(name, found)
+    for name, label in dimensions.items():
+        metrics.add_dimension(name, label)
     for name, value in values.items():
         unit = next((u for end, u in _UNITS.items() if name.endswith(end)), MetricUnit.Count)
         metrics.add_metric(name, unit, value)

@@ -1,4 +1,4 @@
-"""What API Gateway asks of an authorizer, and the policies that it is answered with."""
+"""The requests that API Gateway sends to an authorizer, and the policies of its answers."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from typing import Any, Final
 
 from inferline.accounts.caller import Caller, Role
 from inferline.accounts.keys import KEY_HEADERS, shown_key
+from inferline.gateway.prefixes import PREFIXES
 
-#: Where providers enrol and leave, below a stage, under every prefix that the routes have.
+#: The routes where providers enrol and leave, below a stage and any prefix.
 PROVIDER_ROUTES: Final = ("POST/*providers", "DELETE/*providers/*")
-#: What else stands between a stage and a route's own address.
-_PREFIXES: Final = ("", "v1/", "api/", "api/v1/")
-#: Where administrators manage keys. A star stands for slashes too: a model may be called `keys`.
+#: The routes for administrators. A star stands for slashes too: a model may be called `keys`.
 ADMIN_ROUTES: Final = tuple(
-    f"{verb}/{prefix}{path}"
-    for prefix in _PREFIXES
+    f"{verb}{prefix}/{path}"
+    for prefix in PREFIXES
     for verb, path in (("GET", "keys"), ("POST", "keys"), ("POST", "keys/*"), ("DELETE", "keys/*"))
 )
 _ALLOWED: Final[Mapping[Role, Sequence[str]]] = {
@@ -26,19 +25,19 @@ _ALLOWED: Final[Mapping[Role, Sequence[str]]] = {
 
 
 def shown(event: Mapping[str, Any]) -> str:
-    """The key that a request shows, empty for none. Raises NotAuthenticated for several."""
+    """Return the key that a request shows, or "". Raises NotAuthenticated for several."""
     headers: dict[str, list[str]] = event.get("multiValueHeaders") or {
         name: [value] for name, value in (event.get("headers") or {}).items()
     }
-    told = [values for name, values in headers.items() if name.lower() in KEY_HEADERS]
-    return shown_key([value for values in told for value in values])
+    keys = [values for name, values in headers.items() if name.lower() in KEY_HEADERS]
+    return shown_key([value for values in keys for value in values])
 
 
 def policy(caller: Caller, method_arn: str) -> dict[str, Any]:
     """
-    What ``caller`` may do, in a form that holds for every method, because it is cached for all.
+    Return the policy of ``caller``. It holds for every method, because it is cached for all.
 
-    The context goes to the functions; its values have to be strings.
+    Its context goes to the functions.
     """
     stage = "/".join(method_arn.split("/")[:2])
     statements = [_statement("Allow", stage, _ALLOWED[caller.role])]
@@ -47,23 +46,8 @@ def policy(caller: Caller, method_arn: str) -> dict[str, Any]:
     return {
         "principalId": caller.key_id,
         "policyDocument": {"Version": "2012-10-17", "Statement": statements},
-        "context": {
-            "keyId": caller.key_id,
-            "role": caller.role,
-            "tenant": caller.tenant,
-            "models": " ".join(caller.models),
-            "tiers": " ".join(caller.tiers),
-            "tenantModels": " ".join(caller.tenant_models),
-            "reserved": "yes" if caller.is_reserved else "no",
-            **_limits(caller),
-        },
+        "context": caller.to_context(),
     }
-
-
-def _limits(caller: Caller) -> dict[str, str]:
-    """The limits that were set; most callers have none of their own."""
-    told = {"limits": caller.limits.text(), "tenantLimits": caller.tenant_limits.text()}
-    return {name: text for name, text in told.items() if text}
 
 
 def _statement(effect: str, stage: str, routes: Sequence[str]) -> dict[str, Any]:

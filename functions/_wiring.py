@@ -1,7 +1,4 @@
-"""
-What every function has: one event loop for the life of its process, what it works on opened once,
-and logs in the form that AWS's consoles read.
-"""
+"""Shared by every function: one event loop per process, stores opened once, and JSON logs."""
 
 from __future__ import annotations
 
@@ -83,7 +80,7 @@ class Opened(Generic[T]):
         return self
 
     async def __call__(self) -> T:
-        """What there is, opened if it is not; a failure is raised and leads to another try."""
+        """Return the value, opening it if needed; after a failure the next call tries again."""
         self._lock = self._lock or asyncio.Lock()  # Here, because it belongs to a loop.
         async with self._lock:
             if self._value is None:
@@ -95,7 +92,7 @@ class Opened(Generic[T]):
 
 @asynccontextmanager
 async def aws() -> AsyncIterator[AwsClient]:
-    """A client for functions that work on the stores alone."""
+    """Open a client for functions that need only the stores."""
     where = settings.region, settings.endpoint_url or None
     async with AwsClient(*where, proxies=settings.proxies) as client:
         yield client

@@ -1,4 +1,4 @@
-"""The `inferline` command: runs the parts, and asks a running gateway how things are."""
+"""The `inferline` command: runs the parts, administers a stack and reads from a running gateway."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from importlib.metadata import entry_points
 from typing import Any, Final
 
 from inferline import __version__, logs
-from inferline.commands import asking, keys, models, pardon, status, tenants, usage
-from inferline.commands.printing import FAILED, OK, USAGE
+from inferline.commands import gateway, keys, models, pardon, status, tenants, usage
+from inferline.commands.printing import FAILED, OK, USAGE, print_error
 from inferline.errors import InferLineError
 from inferline.options import add_arguments, markdown
 from inferline.settings import Settings, SettingsError, warnings
@@ -25,16 +25,16 @@ LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
 _EPILOG: Final = """\
 exit codes:
-  0  done
-  1  it was tried and failed; the message says why
-  2  the command line or a setting is wrong
+  0  success
+  1  failure; the message says why
+  2  invalid command line or setting
 
 The gateway's settings are environment variables named INFERLINE_…; docs/settings.md lists them.
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code is the result."""
+    """Run one command and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["provider"]:
         return _provider(arguments[1:])
@@ -47,10 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return run(options)
     except SettingsError as error:
-        print(f"inferline: {error}", file=sys.stderr)
+        print_error(error)
         return USAGE
     except InferLineError as error:
-        print(f"inferline: {error}", file=sys.stderr)
+        print_error(error)
         return FAILED
 
 
@@ -66,34 +66,36 @@ def _parser() -> argparse.ArgumentParser:
     _add_local(parts)
     _add_gateway(parts)
     parts.add_parser("provider", help="run a provider (the same as inferline-provider)")
-    provision = parts.add_parser("provision", help="make tables and bucket on an emulator")
+    provision = parts.add_parser("provision", help="make the tables and the bucket on an emulator")
     provision.set_defaults(run=_provision)
-    settings = parts.add_parser("settings", help="list every setting of the gateway, as Markdown")
+    settings = parts.add_parser("settings", help="list the gateway's settings, as Markdown")
     settings.set_defaults(run=_settings)
     _add_asking(parts)
     keys_parser = parts.add_parser("keys", help="make, list, rotate and revoke API keys")
     keys.add_keys(keys_parser, os.environ)
-    tenants_parser = parts.add_parser("tenants", help="list tenants, and limit them")
+    tenants_parser = parts.add_parser("tenants", help="list and limit tenants")
     tenants.add_tenants(tenants_parser, os.environ)
     return parser
 
 
 def _add_asking(parts: Any) -> None:
     environ = os.environ
-    models_parser = parts.add_parser("models", help="list the models, and remove those gone")
-    what = "list the live providers and their quarantine; make, rotate and revoke their tokens"
-    providers = parts.add_parser("providers", help=what)
+    models_parser = parts.add_parser(
+        "models", help="list the models, and remove those without providers"
+    )
+    help_text = "list the providers, end a quarantine; make, rotate and revoke tokens"
+    providers = parts.add_parser("providers", help=help_text)
     for parser, path in ((models_parser, "/v1/models"), (providers, "/v1/providers")):
-        asking.add_arguments(parser, environ)
-        parser.set_defaults(run=lambda options: asking.run(options, environ), path=path)
+        gateway.add_arguments(parser, environ)
+        parser.set_defaults(run=lambda options: gateway.run(options, environ), path=path)
     models.add_models(models_parser, environ)
     pardon.add_pardon(keys.add_tokens(providers, environ), environ)
-    shown = parts.add_parser("status", help="show how everything does")
-    status.add_arguments(shown, environ)
-    shown.set_defaults(run=lambda options: status.run(options, environ))
-    used = parts.add_parser("usage", help="show who has used what")
-    usage.add_arguments(used, environ)
-    used.set_defaults(run=lambda options: usage.run(options, environ))
+    status_parser = parts.add_parser("status", help="show queues, providers and the last hour")
+    status.add_arguments(status_parser, environ)
+    status_parser.set_defaults(run=lambda options: status.run(options, environ))
+    usage_parser = parts.add_parser("usage", help="show usage by tenant, key or model")
+    usage.add_arguments(usage_parser, environ)
+    usage_parser.set_defaults(run=lambda options: usage.run(options, environ))
 
 
 def _add_local(parts: Any) -> None:
@@ -136,7 +138,7 @@ def _gateway(options: argparse.Namespace) -> int:
 
 
 def _provider(arguments: Sequence[str]) -> int:
-    """Run the provider: a package of its own, which the core does not import."""
+    """Run the provider, a package of its own that the core does not import."""
     (script,) = entry_points(group="console_scripts", name="inferline-provider")
     return int(script.load()(arguments) or OK)
 

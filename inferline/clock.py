@@ -1,4 +1,4 @@
-"""Time as a part that can be swapped, so that no test has to wait for it."""
+"""Time as a replaceable part, so that no test has to wait for it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """What the code asks of time. It is only for intervals: dates come from AWS's own clock."""
+    """A clock for intervals only: dates come from AWS's own clock."""
 
     def monotonic(self) -> float:
-        """Seconds from an arbitrary moment; never goes back."""
+        """Return seconds since an arbitrary moment; never goes back."""
 
     async def sleep(self, seconds: float) -> None:
         """Return after ``seconds``."""
@@ -21,7 +21,7 @@ class SystemClock:
     """The machine's clock."""
 
     def monotonic(self) -> float:
-        """Seconds from an arbitrary moment; never goes back."""
+        """Return seconds since an arbitrary moment; never goes back."""
         return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:

@@ -1,8 +1,8 @@
 """
-Every way InferLine says no, with the HTTP status and the OpenAI error fields each one becomes.
+All errors of InferLine, with the HTTP status and the OpenAI error fields that each one becomes.
 
     InferLineError                 500  server_error           internal_error
-    ├── RequestError               the client can mend it
+    ├── RequestError               the client can correct it
     │   ├── InvalidRequest         400  invalid_request_error  invalid_request
     │   ├── FieldNotAllowed        400  invalid_request_error  field_not_allowed
     │   ├── AddressNotAllowed      400  invalid_request_error  address_not_allowed
@@ -19,9 +19,9 @@ Every way InferLine says no, with the HTTP status and the OpenAI error fields ea
     │   ├── BodyTooLarge           413  invalid_request_error  request_too_large
     │   ├── EncodingNotSupported   415  invalid_request_error  encoding_not_supported
     │   └── UpgradeRefused         426  invalid_request_error  upgrade_refused
-    ├── CapacityError              nobody can mend it now; later it may work
+    ├── CapacityError              nobody can correct it now; later it may work
     │   ├── QueueFull              429  rate_limit_error       queue_full
-    │   ├── LimitReached           a key or a tenant has had as much as it may
+    │   ├── LimitReached           a key or a tenant has reached a limit
     │   │   ├── RequestsLimited    429  requests               rate_limit_exceeded
     │   │   ├── TokensLimited      429  tokens                 rate_limit_exceeded
     │   │   └── QuotaExhausted     429  insufficient_quota     insufficient_quota
@@ -35,7 +35,7 @@ Every way InferLine says no, with the HTTP status and the OpenAI error fields ea
     │   ├── ProviderLost           502  server_error           provider_lost
     │   ├── ProviderFault          502  server_error           provider_fault
     │   └── TaskCancelled          499  server_error           cancelled
-    └── LeaseLost                  a provider spoke of an attempt that it no longer holds
+    └── LeaseLost                  a provider writes to an attempt that it no longer holds
 """
 
 from __future__ import annotations
@@ -43,23 +43,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
-#: The longest that a client is told to wait, seconds: told of more, some SDKs give up at once, some
+#: The longest Retry-After, seconds: with a longer one some SDKs give up at once, some
 #: ask again at once, and some wait for an hour without a word.
 RETRY_AFTER_SECONDS_MAX: Final = 60
-#: How a request body may be compressed.
+#: Supported encodings of a request body.
 ENCODINGS: Final = ("gzip", "zstd", "deflate")
 
 
 class InferLineError(Exception):
     """
-    Something went wrong inside InferLine. Try again; if it stays, give x-request-id to the
+    Something went wrong inside InferLine. Try again; if it persists, give x-request-id to the
     operator.
     """
 
     status: int = 500
     type: ClassVar[str] = "server_error"
     code: str = "internal_error"
-    #: What the Retry-After header says; None sends no such header. SDKs honour 1 to 60 s.
+    #: The Retry-After header; None sends no such header. SDKs honour 1 to 60 s.
     retry_after_seconds: int | None = None
     #: False sends `x-should-retry: false`, which stops the SDKs' own retries; None leaves it to
     #: them.
@@ -81,7 +81,9 @@ class InferLineError(Exception):
             self.retry_after_seconds = retry_after_seconds
 
     def body(self) -> dict[str, Any]:
-        """The error as OpenAI writes it: ``{"error": {"message", "type", "param", "code"}}``."""
+        """
+        Return the error in OpenAI's form: ``{"error": {"message", "type", "param", "code"}}``.
+        """
         return {
             "error": {
                 "message": str(self),
@@ -91,20 +93,20 @@ class InferLineError(Exception):
             }
         }
 
-    def told(self) -> dict[str, Any]:
-        """The error as a task's row keeps it: OpenAI's fields, and the HTTP status."""
+    def as_dict(self) -> dict[str, Any]:
+        """Return the error as stored in a task's row: OpenAI's fields and the HTTP status."""
         return {**self.body()["error"], "status": self.status}
 
     def headers(self) -> dict[str, str]:
-        """The response headers that tell a client when, and whether, to try again."""
-        found: dict[str, str] = {}
+        """Return the response headers that say when, and whether, to try again."""
+        headers: dict[str, str] = {}
         if self.retry_after_seconds is not None:
-            found["retry-after"] = str(
+            headers["retry-after"] = str(
                 max(1, min(RETRY_AFTER_SECONDS_MAX, self.retry_after_seconds))
             )
         if self.should_retry is not None:
-            found["x-should-retry"] = "true" if self.should_retry else "false"
-        return found
+            headers["x-should-retry"] = "true" if self.should_retry else "false"
+        return headers
 
 
 class RequestError(InferLineError):
@@ -120,7 +122,7 @@ class InvalidRequest(RequestError):
 
 
 class FieldNotAllowed(RequestError):
-    """The request has a field that is not passed on to LLM servers here. Leave it out."""
+    """The request has a field that is not passed on to LLM servers here. Remove it."""
 
     code = "field_not_allowed"
 
@@ -132,7 +134,9 @@ class AddressNotAllowed(RequestError):
 
 
 class LimitExceeded(RequestError):
-    """The request asks for more than is allowed here. Ask for less, or in several requests."""
+    """
+    The request asks for more than is allowed here. Ask for less, or split it into several requests.
+    """
 
     code = "limit_exceeded"
 
@@ -153,7 +157,7 @@ class NotAuthenticated(RequestError):
 
 
 class NotPermitted(RequestError):
-    """The API key is valid, but not for this. Use one that is, or ask the operator for it."""
+    """The API key is valid, but does not permit this. Use another one, or ask the operator."""
 
     status = 403
     type = "permission_error"
@@ -163,8 +167,8 @@ class NotPermitted(RequestError):
 
 class Quarantined(RequestError):
     """
-    This provider wrote what no provider may. It is refused until an operator runs `inferline
-    providers pardon`.
+    This provider wrote something that no provider may write. It is refused until an operator runs
+    `inferline providers pardon`.
     """
 
     status = 403
@@ -175,8 +179,8 @@ class Quarantined(RequestError):
 
 class NotFound(RequestError):
     """
-    InferLine has nothing at this address, and passes none such on to LLM servers. GET /docs lists
-    what there is.
+    There is nothing at this address, and it is not passed on to LLM servers. GET /docs lists the
+    addresses.
     """
 
     status = 404
@@ -184,45 +188,45 @@ class NotFound(RequestError):
 
 
 class ModelNotFound(NotFound):
-    """There is no such model. GET /v1/models lists those that are served."""
+    """There is no such model. GET /v1/models lists the models."""
 
     code = "model_not_found"
 
 
 class TaskNotFound(NotFound):
-    """There is no such task, or no longer: it is kept for an hour after its deadline."""
+    """There is no such task, or it is gone: a task is kept for an hour after its deadline."""
 
     code = "task_not_found"
 
 
 class KeyNotFound(NotFound):
-    """There is no such key. GET /v1/keys lists those that there are."""
+    """There is no such key. GET /v1/keys lists the keys."""
 
     code = "key_not_found"
 
 
 class MethodNotAllowed(RequestError):
-    """This address does not take that HTTP method. GET /docs lists what it takes."""
+    """This address does not support that HTTP method. GET /docs lists what it supports."""
 
     status = 405
     code = "method_not_allowed"
 
 
 class BodyTooLarge(RequestError):
-    """The request body is too large. Send less, or in several requests."""
+    """The request body is too large. Send less, or split it into several requests."""
 
     status = 413
     code = "request_too_large"
 
 
 class EncodingNotSupported(RequestError):
-    """The body is compressed in a way that is not read here. Send it as it is."""
+    """The body is compressed in a way that is not supported here. Send it uncompressed."""
 
     status = 415
     code = "encoding_not_supported"
 
     def headers(self) -> dict[str, str]:
-        """The encodings that are read, as HTTP has it."""
+        """Return the supported encodings, as HTTP defines it."""
         return super().headers() | {"accept-encoding": ", ".join(ENCODINGS)}
 
 
@@ -234,7 +238,7 @@ class UpgradeRefused(RequestError):
     should_retry = False
 
     def headers(self) -> dict[str, str]:
-        """What to speak instead, as HTTP has it."""
+        """Return the protocol to use instead, as HTTP defines it."""
         return super().headers() | {"upgrade": "HTTP/1.1", "connection": "Upgrade"}
 
 
@@ -269,29 +273,31 @@ class LimitReached(CapacityError):
         should_retry: bool | None = None,
         rates: Mapping[str, str] | None = None,
     ) -> None:
-        """``rates``: response headers that tell of the limits."""
+        """Add ``rates``, the response headers about the limits."""
         super().__init__(message, retry_after_seconds=retry_after_seconds)
         self._rates = dict(rates or {})
         if should_retry is not None:
             self.should_retry = should_retry
 
     def headers(self) -> dict[str, str]:
-        """When to try again, and how the limits stand."""
+        """Return when to try again, and the state of the limits."""
         return super().headers() | self._rates
 
 
 class RequestsLimited(LimitReached):
-    """The key or its tenant has as many requests as it may. Try again later."""
+    """The key or its tenant has reached its limit of requests. Try again later."""
 
 
 class TokensLimited(LimitReached):
-    """The key or its tenant has used as many tokens as it may. Try again later."""
+    """The key or its tenant has reached its limit of tokens. Try again later."""
 
     type = "tokens"
 
 
 class QuotaExhausted(LimitReached):
-    """The key or its tenant has used its tokens of the day. It has new ones at 00:00 UTC."""
+    """
+    The key or its tenant has used its tokens of this day. The count begins again at 00:00 UTC.
+    """
 
     type = "insufficient_quota"
     code = "insufficient_quota"
@@ -310,8 +316,8 @@ class Unavailable(CapacityError):
 
 class GatewayStopping(CapacityError):
     """
-    The gateway is being stopped, and the answer goes on without it. Send the request again, or go
-    on with its stream.
+    The gateway is being stopped; the answer continues without it. Send the request again, or resume
+    its stream.
     """
 
     code = "gateway_stopping"
@@ -334,13 +340,15 @@ class DeadlineExceeded(TaskError):
 
 
 class BackendFailed(TaskError):
-    """The LLM server did not give a usable answer, also not after further attempts."""
+    """The LLM server did not give a usable answer, even after further attempts."""
 
     code = "backend_failed"
 
 
 class BackendRefused(TaskError):
-    """The LLM server refused the request, and did not say why in JSON. The status is its own."""
+    """
+    The LLM server refused the request and gave no reason in JSON. The status is the LLM server's.
+    """
 
     status = 400
     type = "invalid_request_error"
@@ -354,13 +362,13 @@ class ProviderLost(TaskError):
 
 
 class ProviderFault(TaskError):
-    """The provider wrote what can't be an answer. Send the request again."""
+    """The provider wrote something that can't be an answer. Send the request again."""
 
     code = "provider_fault"
 
     def __init__(self, breach: str = "") -> None:
         super().__init__()
-        #: Which one of `inferline.validation.output_rules`.
+        #: Its name in `inferline.validation.output_rules`.
         self.breach = breach
 
 

@@ -1,5 +1,5 @@
 """
-How log lines are written: of an exception its kind and its place, never its words, which may hold
+Log lines without secrets: of an exception its type and place, never its message, which may hold
 part of a prompt.
 """
 
@@ -21,7 +21,7 @@ ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tupl
 
 
 def where(error: BaseException) -> str:
-    """The kind and the place of an exception, of those in its group and of what led to it."""
+    """Return the type and place of an exception, of those in its group and of its causes."""
     return "\nafter ".join(_places(error, set()))
 
 
@@ -30,41 +30,42 @@ def _places(error: BaseException, seen: set[int]) -> Iterator[str]:
         return
     seen.add(id(error))
     yield f"{type(error).__name__} at\n{''.join(traceback.format_tb(error.__traceback__))}".rstrip()
-    for one in error.exceptions if isinstance(error, BaseExceptionGroup) else ():
-        yield from _places(one, seen)
+    for member in error.exceptions if isinstance(error, BaseExceptionGroup) else ():
+        yield from _places(member, seen)
     if (cause := error.__cause__ or error.__context__) is not None:
         yield from _places(cause, seen)
 
 
 class Formatter(logging.Formatter):
-    """Writes lines for people."""
+    """A formatter of log lines for people."""
 
     def __init__(self) -> None:
         super().__init__(FORMAT)
 
     def format(self, record: logging.LogRecord) -> str:
-        """Write a line; the record stays as it is for other handlers."""
+        """Format a line; the record stays unchanged for other handlers."""
         return super().format(wordless(record))
 
     def formatException(self, ei: ExcInfo) -> str:
-        """Write where an exception came from."""
+        """Format where an exception came from."""
         return where(ei[1]) if ei[1] is not None else ""
 
 
 def wordless(record: logging.LogRecord) -> logging.LogRecord:
-    """The record without what asyncio says of calls, and without a text made by others."""
-    found = logging.makeLogRecord({**record.__dict__, "exc_text": None})
+    """
+    Return the record without asyncio's description of calls, and without texts made by others.
+    """
+    copy = logging.makeLogRecord({**record.__dict__, "exc_text": None})
     if record.name == _ASYNCIO:
         first = record.getMessage().partition("\n")[0]
-        found.msg, found.args = _UNFORESEEN if record.exc_info else first, None
-    return found
+        copy.msg, copy.args = _UNFORESEEN if record.exc_info else first, None
+    return copy
 
 
 def write(level: str, *ours: str) -> None:
     """
-    Have this process write its log: from ``level`` on what ``ours`` say, the loggers of our
-    packages; of all others warnings, since a library that tells of details tells of what it passes
-    on.
+    Configure the process's log: from ``level`` on for the loggers of our packages, ``ours``, and
+    warnings of all others, whose details would tell of what they pass on.
     """
     handler = logging.StreamHandler()
     handler.setFormatter(Formatter())

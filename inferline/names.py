@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import lru_cache
 from typing import Final
 
 SLUG_CHARS_MAX: Final = 40
 _DIGEST_CHARS: Final = 12
+#: Slugs that are remembered: one request uses its model's several times.
+_SLUGS_MAX: Final = 2048
 #: Two of 500 models share a hash with a chance of 1 in 30,000; then both are searched for a task.
 MODEL_HASH_CHARS: Final = 8
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
@@ -28,6 +31,7 @@ def base_name(name: str) -> str:
     return name.partition(_TENANT_SEPARATOR)[0]
 
 
+@lru_cache(maxsize=_SLUGS_MAX)
 def slug(model: str) -> str:
     """
     Return a model's form in keys and queue names, ``[A-Za-z0-9_-]{1,53}``, unique for each model.

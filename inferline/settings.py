@@ -155,6 +155,8 @@ class Settings(DeploymentSettings):
     registry_seconds: float = declare(
         1.0, "How old the gateway's copy of the registry, and of each model's counts, may be."
     )
+    overview_seconds: float = declare(3.0, "How old the overview may be that a gateway shows.")
+    figures_seconds: float = declare(5.0, "Between two writes of a gateway's figures.")
 
     lease_seconds: float = declare(
         30.0, "Lease of a claim; the provider renews it at a third of this time."

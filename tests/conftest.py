@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import hypothesis
+import pytest
+
+# Tests start hundreds of processes: each starts in half the time from bytecode that is kept.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 #: What a person's shell may hold and a test must not see.
 OWN_PREFIXES = ("AWS_", "INFERLINE_", "OPENAI_")
@@ -32,3 +38,10 @@ os.environ.update(
 hypothesis.settings.register_profile("laptop", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "laptop")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Print the slowest files at the end of each run."""
+    from tests.support.reporting import Reporting  # It imports what reads the environment.
+
+    config.pluginmanager.register(Reporting(config))

@@ -27,7 +27,7 @@ from inferline_provider.backend.client import BackendClient
 from inferline_provider.backend.health import BackendHealth
 from inferline_provider.enrolment import GrantedCredentials
 from inferline_provider.settings import ProviderSettings
-from inferline_provider.telemetry.attempts import UNTOLD
+from inferline_provider.stopping import Stopping
 
 MODEL = "bench-model"
 PATH = "/v1/chat/completions"
@@ -141,7 +141,7 @@ class Line:
 
     async def run(self, seconds: float) -> None:
         """Let everything happen for so long."""
-        stopping = provider.Stopping()
+        stopping = Stopping()
         one = self._provider()
         work = [
             asyncio.create_task(coroutine)
@@ -155,7 +155,7 @@ class Line:
         stopping.ask()
         await serving
 
-    def _provider(self) -> provider.Provider:
+    def _provider(self) -> provider.ProviderProcess:
         chosen = ProviderSettings(
             base_url="",
             backend="",
@@ -167,9 +167,9 @@ class Line:
         self.server = Server(self.engine, tells=self.tells)
         health, gateway = BackendHealth(self.server, chosen, clock), cast(Any, self.door)
         credentials = GrantedCredentials(clock, own=True)
-        return provider.Provider(chosen, health, gateway, credentials, clock, UNTOLD)
+        return provider.ProviderProcess(chosen, health, gateway, credentials, clock)
 
-    async def _serve(self, one: provider.Provider, stopping: provider.Stopping) -> None:
+    async def _serve(self, one: provider.ProviderProcess, stopping: Stopping) -> None:
         grant = await one.join()
         one.equip(self.server, self, grant)
         await one.serve(stopping)
@@ -203,9 +203,9 @@ class Line:
         await super(FarStore, self.store).submit(task)
         await super(FarQueue, self.queue).send(url, Message(ref=task.ref, body=body), "t")
 
-    async def _follow(self, one: provider.Provider) -> None:
+    async def _follow(self, one: provider.ProviderProcess) -> None:
         while True:
-            limit = one.standing().slots
+            limit = one.status().slots
             if not self.limits or self.limits[-1][1] != limit:
                 self.limits.append((asyncio.get_running_loop().time(), limit))
             await asyncio.sleep(LOOK_SECONDS)

@@ -1,5 +1,5 @@
 """
-A provider that takes no notice of faster ones, to be compared with: `inferline-provider` but that.
+`inferline-provider` without its yielding to faster providers, for comparison.
 
     python -m bench.dispatch.indifferent [what inferline-provider takes]
 """
@@ -12,5 +12,5 @@ from inferline_provider.cli import main
 from inferline_provider.pull.yielding import YieldPolicies
 
 if __name__ == "__main__":
-    YieldPolicies.know = lambda self, faster, task_seconds: None  # type: ignore[method-assign]
+    YieldPolicies.update = lambda self, faster, task_seconds: None  # type: ignore[method-assign]
     sys.exit(main())

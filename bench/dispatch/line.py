@@ -20,7 +20,8 @@ from inferline.memory.bodies import MemoryBodies
 from inferline.memory.registry import MemoryRegistry
 from inferline.settings import Settings
 from inferline.validation import payload
-from inferline_provider import provider, settings
+from inferline_provider import settings
+from inferline_provider.stopping import Stopping
 
 PATH = "/v1/chat/completions"
 MODEL = "model"
@@ -87,7 +88,7 @@ class World:
 
     async def run(self) -> None:
         """Let everything happen, and return when everything is answered."""
-        stopping = [provider.Stopping() for _ in self.fleet]
+        stopping = [Stopping() for _ in self.fleet]
         providers = [
             asyncio.create_task(self._provide(number, host, one))
             for number, (host, one) in enumerate(zip(self.fleet, stopping, strict=True))
@@ -101,7 +102,7 @@ class World:
             one.ask()
         await asyncio.gather(*providers)
 
-    async def _provide(self, number: int, host: Host, stopping: provider.Stopping) -> None:
+    async def _provide(self, number: int, host: Host, stopping: Stopping) -> None:
         chosen = settings.ProviderSettings(
             base_url="", backend="", id=f"p{number}", slots=host.slots
         )

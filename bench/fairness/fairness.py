@@ -42,7 +42,7 @@ class Scene:
 
     @property
     def lights(self) -> frozenset[str]:
-        """The names of the light tenants."""
+        """Return the names of the light tenants."""
         return frozenset(tenant.name for tenant in self.light)
 
     def trace(self, seed: int, count: int) -> Trace:

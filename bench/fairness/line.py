@@ -25,7 +25,8 @@ from inferline.memory.registry import MemoryRegistry
 from inferline.settings import Settings
 from inferline.tasks.queue import Depth
 from inferline.validation import payload
-from inferline_provider import provider, settings
+from inferline_provider import settings
+from inferline_provider.stopping import Stopping
 
 PATH = "/v1/chat/completions"
 MODEL = "model"
@@ -120,7 +121,7 @@ class World:
 
     async def run(self, waited_for: frozenset[str]) -> Found:
         """Let everything happen until the last of these tenants' requests is over."""
-        stopping = [provider.Stopping() for _ in self.trace.hosts]
+        stopping = [Stopping() for _ in self.trace.hosts]
         watching = asyncio.create_task(self.queue.watch())
         providers = [asyncio.create_task(self._provide(*each)) for each in enumerate(stopping)]
         await asyncio.sleep(1)
@@ -146,7 +147,7 @@ class World:
         seconds = max(0.0, min(now, last) - max(begun, first))
         self.result.work[asked.request.tenant.name] += seconds
 
-    async def _provide(self, number: int, stopping: provider.Stopping) -> None:
+    async def _provide(self, number: int, stopping: Stopping) -> None:
         slots = self.trace.hosts[number]
         chosen = settings.ProviderSettings(base_url="", backend="", id=f"p{number}", slots=slots)
         await provide(chosen, Server(self), self, self._routes, stopping)

@@ -50,15 +50,15 @@ async def _cpu(world: World) -> dict[str, list[float]]:
 
     async def check(_: int) -> None:
         for _ in range(ROW):
-            await answer._check_served(0.0, task)
+            await answer._relay._limits.check_served(0.0, task)
 
     async def admit(_: int) -> None:
         for _ in range(ROW):
-            await submitter.admission.look(model, "default", inf)
+            await submitter.admission.check(model, "default", inf)
 
     async def census(_: int) -> None:
         await asyncio.sleep(TURN_SECONDS)
-        assert await FleetAggregator(parts.registry, 0.0).changed()
+        assert await FleetAggregator(parts.registry, 0.0).aggregate_change()
 
     return {
         "a heartbeat": await _taken(beat, TIMES),

@@ -29,7 +29,7 @@ from inferline.aws.dynamodb.registry import DynamoRegistry
 from inferline.aws.dynamodb.tasks import DynamoTaskStore
 from inferline.fleet.aggregation import FleetAggregator
 from inferline.fleet.enrolment import Enrolment, Grant, OfferedModel, ToldSpeed
-from inferline.fleet.registry import Model, Provider
+from inferline.fleet.registry import Model, ProviderRecord
 from inferline.gateway.answer.answer import Answer
 from inferline.gateway.answer.request_log import RequestLog
 from inferline.gateway.routes import control, tasks
@@ -40,10 +40,10 @@ from inferline.settings import Settings
 from inferline.tasks.task import Task
 from inferline.usage.minutes import FLUSH_SECONDS
 from inferline.validation import payload
-from inferline_provider import provider
 from inferline_provider import settings as provider_settings
 from inferline_provider.pull import puller
 from inferline_provider.serve import leases
+from inferline_provider.stopping import Stopping
 
 PATH = "/v1/chat/completions"
 #: What each host serves.
@@ -139,7 +139,7 @@ class World:
         ]
         await registry.put_models(known)
         for number, served in enumerate(self.served):
-            provider = Provider(
+            provider = ProviderRecord(
                 id=_name(number),
                 models=tuple(served),
                 slots=SLOTS,
@@ -149,9 +149,9 @@ class World:
                 service_seconds=10.0,
             )
             await registry.put_provider(provider)
-        await FleetAggregator(registry, 0.0).changed()
+        await FleetAggregator(registry, 0.0).aggregate_change()
 
-    async def provide(self, number: int, stopping: provider.Stopping) -> None:
+    async def provide(self, number: int, stopping: Stopping) -> None:
         """Do what `inferline_provider.provider.run` does, with nothing to connect to."""
         purpose.set("provider")
         server = Server(self.served[number], random.Random(number))
@@ -339,14 +339,14 @@ class _Fleet:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._stopping: list[provider.Stopping] = []
+        self._stopping: list[Stopping] = []
         self.running: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Start all, evenly over the time between two heartbeats."""
         count = self._world.scene.providers
         for number in range(count):
-            self._stopping.append(provider.Stopping())
+            self._stopping.append(Stopping())
             self.running.append(self._started(number))
             await asyncio.sleep(self._world.settings.enrol_seconds / count)
 
@@ -362,7 +362,7 @@ class _Fleet:
         stopping.ask()
         stopping.ask()
         await self.running[number]
-        self._stopping[number] = provider.Stopping()
+        self._stopping[number] = Stopping()
         self.running[number] = self._started(number)
 
     def _started(self, number: int) -> asyncio.Task[None]:

@@ -28,7 +28,8 @@ from inferline.tasks.queue import Delivery, Depth, Message
 from inferline.tasks.store import AttemptOutcome, Claimed, Refused
 from inferline.tasks.task import Task, TaskRef
 from inferline.validation import payload
-from inferline_provider import provider, settings
+from inferline_provider import settings
+from inferline_provider.stopping import Stopping
 
 #: What a call to SQS or DynamoDB takes, seconds: at least, and on average beyond that.
 CALL_SECONDS = (0.004, 0.006)
@@ -176,7 +177,7 @@ class World:
 
     async def run(self) -> None:
         """Let everything happen, and return when the last client has an answer or has left."""
-        stopping = [provider.Stopping() for _ in range(self.providers)]
+        stopping = [Stopping() for _ in range(self.providers)]
         others = [asyncio.create_task(self.queue.watching())]
         others += [asyncio.create_task(self._provide(*each)) for each in enumerate(stopping)]
         async with asyncio.TaskGroup() as clients:
@@ -188,7 +189,7 @@ class World:
         others[0].cancel()
         await asyncio.gather(*others[1:])
 
-    async def _provide(self, number: int, stopping: provider.Stopping) -> None:
+    async def _provide(self, number: int, stopping: Stopping) -> None:
         server = Server(self.trace, [f"model-{n}" for n in range(1 + self._models)])
         self.servers.append(server)
         chosen = settings.ProviderSettings(
@@ -225,7 +226,7 @@ class World:
     async def _would_enter(self, gateway: Gateway, read: payload.Payload, patience: float) -> bool:
         model = await gateway.parts.catalogue.model(read.model)
         try:
-            await gateway.submitter.admission.look(model, read.tier, patience)
+            await gateway.submitter.admission.check(model, read.tier, patience)
         except QueueFull:
             return False
         return True

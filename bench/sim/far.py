@@ -62,7 +62,7 @@ class _Message:
 
     @property
     def turn(self) -> tuple[bool, int]:
-        """Of the messages that are visible, the least is received first."""
+        """Return of the messages that are visible, the least is received first."""
         return self.receives >= RECEIVES_OFTEN, self.sent_ms
 
 
@@ -106,10 +106,10 @@ class FarQueue:
         place = self._places[queue]
         async with self._call("ReceiveMessage"):
             await self._wait(place, wait_seconds)
-            found, place.visible = place.visible[:limit], place.visible[limit:]
+            messages, place.visible = place.visible[:limit], place.visible[limit:]
             return [
                 self._deliver(queue, place, message, visibility_timeout_seconds)
-                for message in found
+                for message in messages
             ]
 
     async def change_visibility(self, deliveries: Sequence[Delivery], seconds: int) -> None:
@@ -182,6 +182,6 @@ class FarQueue:
             message.timer.cancel()
 
     def _found(self, deliveries: Sequence[Delivery]) -> list[tuple[_Place, _Message]]:
-        """Those that are still out by the receipt that is shown."""
+        """Return those that are still out by the receipt that is shown."""
         places = ((self._places[one.queue], one.receipt) for one in deliveries)
         return [(place, place.out[id]) for place, id in places if id in place.out]

@@ -20,7 +20,7 @@ from inferline_provider import provider, settings
 from inferline_provider.backend.client import BackendClient
 from inferline_provider.backend.health import BackendHealth
 from inferline_provider.enrolment import GrantedCredentials
-from inferline_provider.telemetry.attempts import UNTOLD
+from inferline_provider.stopping import Stopping
 
 
 @dataclass
@@ -97,13 +97,13 @@ async def provide(
     server: BackendClient,
     stores: provider.Stores,
     routes: object,
-    stopping: provider.Stopping,
+    stopping: Stopping,
 ) -> None:
     """Run a provider as `inferline_provider.provider.run` does, with nothing to connect to."""
     clock, gateway = VirtualClock(), cast(Any, routes)
     credentials = GrantedCredentials(clock, own=True)
     health = BackendHealth(server, chosen, clock)
-    one = provider.Provider(chosen, health, gateway, credentials, clock, UNTOLD)
+    one = provider.ProviderProcess(chosen, health, gateway, credentials, clock)
     grant = await one.join()
     one.equip(server, stores, grant)
     await one.serve(stopping)

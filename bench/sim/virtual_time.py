@@ -58,7 +58,7 @@ class VirtualClock:
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
-    """What ``coroutine`` returns, run in virtual time from 0 on."""
+    """Return what ``coroutine`` returns, run in virtual time from 0 on."""
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         return runner.run(coroutine)
 

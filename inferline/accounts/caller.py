@@ -1,29 +1,30 @@
-"""Who sends a request, once that has been established, and what it may ask for."""
+"""The caller: who sends a request, once its key has been checked, and which models it may use."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from inferline.accounts.limits import UNSET, Limits
 from inferline.accounts.patterns import EVERY, matches
 from inferline.names import base_name, dedicated_name
 from inferline.tasks.task import TIERS, Tier
 
-#: What a key is for: `client` asks for answers, `provider` enrols, `admin` makes keys and takes
-#: them back; each does nothing else.
+#: The use of a key: `client` makes requests, `provider` enrols, `admin` makes and revokes
+#: keys; each does nothing else.
 Role = Literal["client", "provider", "admin"]
 
-#: Whose tasks they are where no keys are asked for.
+#: The tenant of all tasks where no keys are required.
 LOCAL_TENANT: Final = "local"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """The bearer of a key, or everybody where no keys are asked for."""
+    """The owner of a key, or everybody where no keys are required."""
 
     tenant: str
-    #: Empty where no keys are asked for.
+    #: Empty where no keys are required.
     key_id: str = ""
     role: Role = "client"
     #: Patterns, as of the shell, of the models that it may ask for, or that it may serve.
@@ -32,30 +33,67 @@ class Caller:
     tiers: tuple[Tier, ...] = TIERS
     #: Patterns of the models that anybody of its tenant may ask for.
     tenant_models: tuple[str, ...] = EVERY
-    #: Whether its tenant's tasks are for some providers alone.
+    #: True if only some providers may have its tenant's tasks.
     is_reserved: bool = False
-    #: How much it may ask for itself, and all of its tenant together.
+    #: The limits of the key, and of its tenant's keys together.
     limits: Limits = UNSET
     tenant_limits: Limits = UNSET
 
     @property
     def sees_all(self) -> bool:
-        """Whether every model is for it, but for those that are reserved for somebody."""
+        """Return True if every model is for it, except models dedicated to other tenants."""
         return not self.is_reserved and "*" in self.models and "*" in self.tenant_models
 
     def may_use(self, model: str) -> bool:
-        """Whether it may ask for a model of that name, should there be one."""
+        """Return True if it may ask for a model of that name, whether or not one exists."""
         return matches(model, self.models) and matches(model, self.tenant_models)
 
     def registry_name(self, model: str) -> str:
-        """What the registry calls the model that it calls ``model``."""
+        """Return the registry's name for the model that the caller calls ``model``."""
         return dedicated_name(model, self.tenant) if self.is_reserved else model
 
     def shown(self, name: str) -> str | None:
-        """What it calls the model that the registry calls ``name``; None for one not for it."""
+        """Return the caller's name for a model of the registry; None if it may not use it."""
         model = base_name(name)
         return model if self.registry_name(model) == name and self.may_use(model) else None
 
+    def to_context(self) -> dict[str, str]:
+        """Return the caller as the strings of an authorizer's context; see `from_context`."""
+        limits = {"limits": self.limits.text(), "tenantLimits": self.tenant_limits.text()}
+        return {
+            "keyId": self.key_id,
+            "role": self.role,
+            "tenant": self.tenant,
+            "models": " ".join(self.models),
+            "tiers": " ".join(self.tiers),
+            "tenantModels": " ".join(self.tenant_models),
+            "reserved": "yes" if self.is_reserved else "no",
+            # Most callers have no limits of their own.
+            **{name: text for name, text in limits.items() if text},
+        }
 
-#: Everybody who reaches a gateway that asks for no keys.
+    @classmethod
+    def from_context(cls, context: Mapping[str, Any]) -> Caller | None:
+        """
+        Return the caller that `to_context` wrote; None where no authorizer was asked.
+
+        API Gateway caches a context for a minute, so an earlier release may have written it, which
+        knew no tiers, tenants' models or limits.
+        """
+        if not context.get("keyId"):
+            return None
+        return cls(
+            tenant=context["tenant"],
+            key_id=context["keyId"],
+            role=context["role"],
+            models=tuple(context["models"].split()),
+            tiers=tuple(context["tiers"].split()) if "tiers" in context else TIERS,
+            tenant_models=tuple(context.get("tenantModels", "*").split()),
+            is_reserved=context.get("reserved") == "yes",
+            limits=Limits.parse(context.get("limits", "")),
+            tenant_limits=Limits.parse(context.get("tenantLimits", "")),
+        )
+
+
+#: The caller at a gateway that requires no keys.
 ANYONE: Final = Caller(tenant=LOCAL_TENANT)

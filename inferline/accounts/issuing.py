@@ -1,4 +1,4 @@
-"""Issuing: lists, rotates and takes back keys, for the commands and the gateway's routes alike."""
+"""Lists, rotates and revokes keys, for the commands and the gateway's routes."""
 
 from __future__ import annotations
 
@@ -9,29 +9,32 @@ from inferline.accounts.caller import Role
 from inferline.accounts.keys import ID, OVERLAP_SECONDS_MAX, Key, KeyStore, rotated
 from inferline.errors import InvalidRequest, KeyNotFound
 
-#: Of an id that is none, as it is told: of a whole key in its place, that is nothing secret.
-_TOLD_CHARS: Final = 14
+#: Characters of an unknown id that an error repeats: too few to leak a key pasted by mistake.
+_ID_CHARS_SHOWN: Final = 14
 
 
 @dataclass(frozen=True, slots=True)
 class Issuer:
-    """Every method raises `Unavailable` when the store does not answer."""
+    """
+    The administration of keys of some roles. Every method raises `Unavailable` if the store does.
+    """
 
     store: KeyStore
-    #: Whose keys it has to do with; others' are as if they were not there.
+    #: The roles of the keys that it administers; other keys are hidden.
     roles: tuple[Role, ...]
 
     async def listed(self) -> list[tuple[Key, int | None]]:
-        """All keys, oldest first, and when each was last used, milliseconds since 1970."""
+        """List all keys, oldest first, each with its last use in milliseconds since 1970."""
         keys, uses = await self.store.keys(*self.roles), await self.store.uses()
         return [(key, uses.get(key.id)) for key in keys]
 
     async def rotate(self, key_id: str, now_ms: int, overlap_seconds: float) -> tuple[Key, str]:
         """
-        A key with a new secret, and its text; the old secret works until the overlap is over.
+        Give a key a new secret; return the key and its text. The old secret works until the overlap
+        ends.
 
-        Raises KeyNotFound, and InvalidRequest for one that is no longer in force or that somebody
-        else is rotating.
+        Raises KeyNotFound, and InvalidRequest if the key is no longer valid or is being rotated by
+        somebody else.
         """
         if not 0 <= overlap_seconds <= OVERLAP_SECONDS_MAX:
             most = OVERLAP_SECONDS_MAX // 86400
@@ -45,14 +48,14 @@ class Issuer:
         return changed, text
 
     async def revoke(self, key_id: str, now_ms: int) -> Key:
-        """A key, revoked; the first revocation stands. Raises KeyNotFound."""
+        """Revoke a key and return it; the first revocation stands. Raises KeyNotFound."""
         key = await self._found(key_id)
         return await self.store.revoke(key.id, now_ms) or key
 
     async def _found(self, key_id: str) -> Key:
         key = await self.store.key(key_id) if ID.fullmatch(key_id) else None
         if key is None or key.role not in self.roles:
-            raise KeyNotFound(f"There is no {self._noun} {key_id[:_TOLD_CHARS]!r}.")
+            raise KeyNotFound(f"There is no {self._noun} {key_id[:_ID_CHARS_SHOWN]!r}.")
         return key
 
     @property

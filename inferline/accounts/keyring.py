@@ -1,28 +1,27 @@
-"""The keyring: tells whose key a text is, and what it opens."""
+"""The keyring: checks a key and finds its caller."""
 
 from __future__ import annotations
 
 import asyncio
 import hmac
 import logging
-from collections import OrderedDict
 from collections.abc import Callable
-from math import inf
 from typing import Final
 
 from inferline.accounts.caller import Caller, Role
 from inferline.accounts.keys import Key, KeyStore, Shown, parse, sha256
 from inferline.accounts.tenants import Tenant, TenantStore
 from inferline.errors import NotAuthenticated, Unavailable
+from inferline.expiring import ExpiringMap
 
 log = logging.getLogger(__name__)
 
-#: How exactly it is known when a key was last used, seconds; in so long it is written once.
+#: A key's last use is written at most once in this time, seconds.
 USE_SECONDS: Final = 3600.0
-#: Of how many keys a process remembers that it has written it.
+#: Keys whose last write a process remembers.
 USES_MAX: Final = 10_000
 
-#: What the secret of an unknown key is compared with: no secret has this hash.
+#: Compared with the secret of an unknown key: no secret has this hash.
 _NO_SHA256: Final = "0" * 64
 _INSTEAD: Final[dict[Role, str]] = {
     "client": "`inferline keys create` makes another.",
@@ -32,7 +31,7 @@ _INSTEAD: Final[dict[Role, str]] = {
 
 
 class Keyring:
-    """Tells whose key a text is."""
+    """The check of keys against their store."""
 
     def __init__(self, keys: KeyStore, tenants: TenantStore, now_ms: Callable[[], int]) -> None:
         self._keys = keys
@@ -42,20 +41,20 @@ class Keyring:
 
     async def caller(self, text: str) -> Caller:
         """
-        The bearer of the key ``text``. Raises NotAuthenticated, or Unavailable.
+        Return the caller that the key ``text`` belongs to. Raises NotAuthenticated, or Unavailable.
 
         A wrong secret and an unknown id take the same work and get the same answer.
         """
-        shown = parse(text)
-        if shown is None:
+        parts = parse(text)
+        if parts is None:
             raise NotAuthenticated(
                 "The API key is missing, or not a whole InferLine key. Send "
                 "`Authorization: Bearer il_…` or `x-api-key: il_…`; `inferline keys create` makes "
                 "one."
             )
-        key = await self._keys.key(shown.id)
-        is_new, is_old = _compared(shown, key)
-        if key is None or not (is_new or is_old) or key.role != shown.role:
+        key = await self._keys.key(parts.id)
+        is_new, is_old = _compared(parts, key)
+        if key is None or not (is_new or is_old) or key.role != parts.role:
             raise NotAuthenticated("There is no such API key. `inferline keys create` makes one.")
         self._check_in_force(key, is_old=is_old)
         self._uses.note(key.id)
@@ -88,28 +87,24 @@ class Keyring:
 
 class Uses:
     """
-    Has it noted when keys are used, now and then, and lets nobody wait for that.
+    The record of when each key was last used, written in the background.
 
-    It is only for people: what fails is tried again at the key's next use.
+    It only informs people: a write that fails is tried again at the key's next use.
     """
 
     def __init__(self, keys: KeyStore, now_ms: Callable[[], int]) -> None:
         self._keys = keys
         self._now_ms = now_ms
-        #: When this process has noted it last, by the key's id, oldest first.
-        self._noted: OrderedDict[str, int] = OrderedDict()
+        #: The keys whose use this process has written lately, by id.
+        self._noted = ExpiringMap[str, bool](USES_MAX, lambda: now_ms() / 1000, USE_SECONDS)
         self._writes: set[asyncio.Task[None]] = set()
 
     def note(self, key_id: str) -> None:
-        """Note that a key is used now; returns at once."""
-        now_ms = self._now_ms()
-        if now_ms - self._noted.get(key_id, -inf) < USE_SECONDS * 1000:
+        """Note that a key is used now; return at once."""
+        if self._noted.get(key_id):
             return
-        self._noted[key_id] = now_ms
-        self._noted.move_to_end(key_id)
-        if len(self._noted) > USES_MAX:
-            self._noted.popitem(last=False)
-        write = asyncio.get_running_loop().create_task(self._write(key_id, now_ms))
+        self._noted.put(key_id, True)
+        write = asyncio.get_running_loop().create_task(self._write(key_id, self._now_ms()))
         self._writes.add(write)
         write.add_done_callback(self._writes.discard)
 
@@ -117,13 +112,17 @@ class Uses:
         try:
             await self._keys.note_use(key_id, now_ms, USE_SECONDS)
         except Unavailable:
-            self._noted.pop(key_id, None)
-            log.warning("could not note that the key %s is used", key_id)
+            self._noted.pop(key_id)
+            log.warning("could not write that the key %s is used", key_id)
 
 
-def _compared(shown: Shown, key: Key | None) -> tuple[bool, bool]:
-    """Whether the secret is the key's, and whether it is the one before; always both looks."""
-    found = sha256(shown.secret)
+def _compared(parts: Shown, key: Key | None) -> tuple[bool, bool]:
+    """
+    Return whether the secret is the key's present one, and whether it is the one before.
+
+    Both are always compared, so that the time taken tells nothing.
+    """
+    digest = sha256(parts.secret)
     new = key.secret_sha256 if key else _NO_SHA256
     old = (key.old_sha256 if key else None) or _NO_SHA256
-    return hmac.compare_digest(found, new), hmac.compare_digest(found, old)
+    return hmac.compare_digest(digest, new), hmac.compare_digest(digest, old)

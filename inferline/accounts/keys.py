@@ -25,9 +25,9 @@ from inferline.errors import NotAuthenticated
 from inferline.tasks.task import TIERS, Tier
 
 PREFIXES: Final[dict[Role, str]] = {"client": "il", "provider": "ilp", "admin": "ila"}
-#: Where a request may show its key: the SDKs of OpenAI, of Anthropic and for Azure each have one.
+#: The headers of a request's key, in the SDKs of OpenAI and Anthropic and for Azure.
 KEY_HEADERS: Final = ("authorization", "x-api-key", "api-key")
-#: How long the old secret of a rotated key works on unless told otherwise, and at the most,
+#: How long the old secret of a rotated key still works by default, and at the most,
 #: seconds.
 OVERLAP_SECONDS: Final = 24 * 3600
 OVERLAP_SECONDS_MAX: Final = 30 * 24 * 3600
@@ -35,11 +35,11 @@ OVERLAP_SECONDS_MAX: Final = 30 * 24 * 3600
 _DIGITS: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _ID_BYTES: Final = 8
 _SECRET_BYTES: Final = 32
-#: How many digits of base 62 hold 8, 32 and the CRC's 4 bytes.
+#: Digits of base 62 for 8, 32 and the CRC's 4 bytes.
 _ID_CHARS: Final = 11
 _SECRET_CHARS: Final = 43
 _CHECK_CHARS: Final = 6
-#: What an id looks like: who names another names no key.
+#: The form of an id: no key has another one.
 ID: Final = re.compile(rf"[0-9A-Za-z]{{{_ID_CHARS}}}")
 _FORM: Final = re.compile(
     rf"(il[pa]?)_([0-9A-Za-z]{{{_ID_CHARS}}})_([0-9A-Za-z]{{{_SECRET_CHARS}}})"
@@ -52,11 +52,11 @@ Validity = Literal["valid", "expired", "revoked"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
-    """A key as it is kept: all but its secret."""
+    """A key as it is stored: everything except its secret."""
 
     id: str
     role: Role
-    #: What a person called it.
+    #: The name that a person gave it.
     name: str
     tenant: str
     #: In hexadecimal.
@@ -66,7 +66,7 @@ class Key:
     models: tuple[str, ...] = EVERY
     #: The tiers that a client may ask for with it.
     tiers: tuple[Tier, ...] = TIERS
-    #: How much a client may ask for with it.
+    #: The limits of a client that uses it.
     limits: Limits = UNSET
     #: Milliseconds since 1970, here and below.
     created_ms: int
@@ -79,14 +79,14 @@ class Key:
     old_until_ms: int | None = None
 
     def validity(self, now_ms: int) -> Validity:
-        """Whether it opens anything, or else why not."""
+        """Return whether the key can be used, or the reason why not."""
         if self.revoked_ms is not None:
             return "revoked"
         return "expired" if self.expires_ms is not None and self.expires_ms <= now_ms else "valid"
 
 
 class Shown(NamedTuple):
-    """What the text of a key says."""
+    """The parts of a key's text."""
 
     role: Role
     id: str
@@ -94,33 +94,33 @@ class Shown(NamedTuple):
 
 
 class KeyStore(Protocol):
-    """Where keys are kept. Every method raises `Unavailable` when the store does not answer."""
+    """The store of keys. Every method raises `Unavailable` when it does not answer."""
 
     async def put_key(self, key: Key) -> None:
-        """Keep a new key. Idempotent."""
+        """Store a new key. Idempotent."""
 
     async def key(self, key_id: str) -> Key | None:
-        """The key with that id as it is now, not a moment ago; None where there is none."""
+        """Return the key with that id, strongly consistent; None if there is none."""
 
     async def keys(self, *roles: Role) -> list[Key]:
-        """All keys of some roles, oldest first, those of no use any more among them for a while."""
+        """
+        Return all keys of some roles, oldest first, including expired and revoked ones for a while.
+        """
 
     async def replace_secret(self, key: Key, instead_of: str) -> bool:
         """
-        Keep the secrets of a rotated key, and say whether that was possible. Idempotent.
-
-        It is not for a key that is revoked, or whose secret has not the hash ``instead_of`` any
-        more.
+        Store the secrets of a rotated key; return False if the key was revoked or its secret's hash
+        is no longer ``instead_of``. Idempotent.
         """
 
     async def revoke(self, key_id: str, now_ms: int) -> Key | None:
-        """Revoke a key and return it; the first revocation stands. None where there is none."""
+        """Revoke a key and return it; the first revocation stands. None if there is none."""
 
     async def note_use(self, key_id: str, now_ms: int, seconds: float) -> None:
         """Note that a key is used, unless that was noted less than ``seconds`` ago."""
 
     async def uses(self) -> Mapping[str, int]:
-        """When each key was last noted to be used, by its id; milliseconds since 1970."""
+        """Return when each key was last noted to be used, by its id; milliseconds since 1970."""
 
 
 def new_key(
@@ -135,7 +135,7 @@ def new_key(
     expires_ms: int | None = None,
     random_bytes: Callable[[int], bytes] = secrets.token_bytes,
 ) -> tuple[Key, str]:
-    """A new key, and its text: what its bearer is to show, and what nobody can tell again."""
+    """Make a new key; return it with its text, which nobody can read again later."""
     key_id = _base62(random_bytes(_ID_BYTES), _ID_CHARS)
     secret = _base62(random_bytes(_SECRET_BYTES), _SECRET_CHARS)
     key = Key(
@@ -161,9 +161,9 @@ def rotated(
     random_bytes: Callable[[int], bytes] = secrets.token_bytes,
 ) -> tuple[Key, str]:
     """
-    The key with a new secret, and its text.
+    Return the key with a new secret, and its text.
 
-    The secret until now works on while the overlap lasts. No more than two ever do: one from
+    The present secret still works during the overlap. At most two secrets work at a time: one from
     before an earlier rotation ends at once.
     """
     secret = _base62(random_bytes(_SECRET_BYTES), _SECRET_CHARS)
@@ -177,31 +177,31 @@ def rotated(
 
 
 def parse(text: str) -> Shown | None:
-    """What the text of a key says; None for a text that is none, or not a whole one."""
-    found = _FORM.fullmatch(text)
-    if found is None or not hmac.compare_digest(_check(text[:-_CHECK_CHARS]), found[4]):
+    """Parse the text of a key; None if it is not a whole key."""
+    match = _FORM.fullmatch(text)
+    if match is None or not hmac.compare_digest(_check(text[:-_CHECK_CHARS]), match[4]):
         return None
-    return Shown(_ROLES[found[1]], found[2], found[3])
+    return Shown(_ROLES[match[1]], match[2], match[3])
 
 
 def shown_key(values: Sequence[str]) -> str:
     """
-    The key that a request shows in the ``values`` of its `KEY_HEADERS`, empty for none.
+    Return the key among the ``values`` of a request's `KEY_HEADERS`; empty if there is none.
 
-    What has another scheme than `Bearer` is for somebody on the way here, and what can be no key
-    counts for nothing beside one. Raises NotAuthenticated where there are different keys: whose
-    request it is would depend on who reads it.
+    Another scheme than `Bearer` is for somebody on the way here, and a text that can't be a key
+    counts for nothing beside one. Raises NotAuthenticated if there are different keys: the
+    request's owner would depend on who reads it.
     """
     if len(values) == 1:  # As in nearly every request.
         return _without_scheme(values[0])
-    shown = {text for value in values if (text := _without_scheme(value))}
-    if len(shown) > 1:  # SDKs that have to be given a key send a word instead of one.
-        shown = {text for text in shown if parse(text)} or shown
-    if len(shown) > 1:
+    keys = {text for value in values if (text := _without_scheme(value))}
+    if len(keys) > 1:  # SDKs that have to be given a key send a word instead of one.
+        keys = {text for text in keys if parse(text)} or keys
+    if len(keys) > 1:
         raise NotAuthenticated(
             f"The request shows different keys in {', '.join(KEY_HEADERS)}. Send one."
         )
-    return shown.pop() if shown else ""
+    return keys.pop() if keys else ""
 
 
 def _without_scheme(value: str) -> str:
@@ -212,7 +212,7 @@ def _without_scheme(value: str) -> str:
 
 
 def sha256(secret: str) -> str:
-    """What is kept of a secret, hexadecimal."""
+    """Return the hash that is stored of a secret, hexadecimal."""
     return hashlib.sha256(secret.encode()).hexdigest()
 
 

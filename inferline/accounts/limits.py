@@ -1,4 +1,4 @@
-"""Limits: how much a key or a tenant may ask for, in a minute, in a day and at once."""
+"""Limits: how much a key or a tenant may use, per minute, per day and at once."""
 
 from __future__ import annotations
 
@@ -13,52 +13,52 @@ LIMIT_MAX: Final = 10**12
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """
-    What one key or one tenant may ask for. 0 is no limit, None is what the settings say.
+    Limits of a key or a tenant. 0 is no limit; None takes the setting's value.
 
     Windows are fixed: the minute and the day of UTC.
     """
 
     requests_per_minute: int | None = None
-    #: Of prompt and answer together, here and below.
+    #: Tokens of prompt and answer together, here and below.
     tokens_per_minute: int | None = None
     tokens_per_day: int | None = None
-    #: How many requests may be under way at once.
+    #: Requests under way at the same time.
     concurrent_requests: int | None = None
 
     def over(self, defaults: Limits) -> Limits:
-        """These, and those of ``defaults`` where nothing is set."""
-        return replaced(defaults, self.told())
+        """Return these limits, with those of ``defaults`` where one is not set."""
+        return replaced(defaults, self.as_dict())
 
     @property
     def exist(self) -> bool:
-        """Whether there is any."""
+        """Return True if there is any limit."""
         return any(astuple(self))
 
-    def told(self) -> dict[str, int]:
-        """Those that are set, by name."""
+    def as_dict(self) -> dict[str, int]:
+        """Return the limits that are set, by name."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     @classmethod
-    def of(cls, told: Mapping[str, Any]) -> Self:
-        """The limits of a row. A later release may keep some that are not known here."""
-        return cls(**{name: told[name] for name in NAMES if name in told})
+    def from_row(cls, row: Mapping[str, Any]) -> Self:
+        """Read the limits of a row. A later release may store some that are not known here."""
+        return cls(**{name: row[name] for name in NAMES if name in row})
 
     def text(self) -> str:
-        """What is set, as text such as ``requests_per_minute=60 tokens_per_day=0``."""
-        return " ".join(f"{name}={value}" for name, value in self.told().items())
+        """Return the limits that are set as text: ``requests_per_minute=60 tokens_per_day=0``."""
+        return " ".join(f"{name}={value}" for name, value in self.as_dict().items())
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The limits that `text` has told."""
+        """Parse the limits that `text` has written."""
         pairs = (part.partition("=") for part in text.split())
-        return cls.of({name: int(value) for name, _, value in pairs})
+        return cls.from_row({name: int(value) for name, _, value in pairs})
 
 
 NAMES: Final = tuple(spec.name for spec in fields(Limits))
-#: Of whom nothing was told: all is as the settings say.
+#: No limits of its own: the settings' values hold.
 UNSET: Final = Limits()
 
 
-def replaced(limits: Limits, told: Mapping[str, int | None]) -> Limits:
-    """``limits`` with others in place of those that are ``told``."""
-    return Limits(**{**asdict(limits), **told})
+def replaced(limits: Limits, changes: Mapping[str, int | None]) -> Limits:
+    """Return ``limits`` with some of them replaced."""
+    return Limits(**{**asdict(limits), **changes})

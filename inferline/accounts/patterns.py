@@ -1,4 +1,4 @@
-"""Patterns of model names, with the shell's wildcards: what a key, a token or a tenant is for."""
+"""Patterns of model names, with the shell's wildcards: the scope of a key, a token or a tenant."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ PATTERNS_CHARS_MAX: Final = 1024
 
 
 def matches(name: str, patterns: Iterable[str]) -> bool:
-    """Whether a name is one of those that any of the patterns stands for; case matters."""
+    """Return True if any of the patterns matches a name; case matters."""
     return any(pattern == "*" or fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def check(patterns: tuple[str, ...]) -> tuple[str, ...]:
-    """The patterns, if they can be used. Raises ValueError, which says why not."""
+    """Return the patterns if they are valid. Raises ValueError with the reason."""
     wrong = [pattern for pattern in patterns if not PATTERN.fullmatch(pattern)]
     if wrong or not patterns:
         raise ValueError("must be names or patterns such as 'a,b*'")

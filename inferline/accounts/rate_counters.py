@@ -1,9 +1,10 @@
 """
-Meters: what each key and each tenant has used of its limits, in rows that gateways change at once.
+Rate counters: how much each key and each tenant has used of its limits, in rows that all gateways
+update.
 
-A row has the minute and the day of UTC that were counted last, and how many requests are open. One
-conditional write reserves in the windows that it finds under way; where one is over, the write
-begins the next. None of it needs a lock, a sweep or a read before.
+A row holds the last minute and the last day (UTC) that were counted, and the number of open
+requests. One conditional write reserves in the windows that are under way; where one is over, the
+write begins the next. None of it needs a lock, a sweep or a read before.
 
 A gateway that dies closes nothing. So open requests are counted in generations, each longer than
 any request may take: when one begins, whatever is left of the one before the last has died.
@@ -22,19 +23,19 @@ from inferline.errors import Unavailable
 
 MINUTE_MS: Final = 60_000
 DAY_MS: Final = 24 * 60 * MINUTE_MS
-#: How often a write is tried whose row was changed by others just before.
+#: Attempts at a write that other gateways' writes come before.
 TRIES_MAX: Final = 8
-#: What a generation is longer than a request, seconds: for clocks that differ, and until it closes.
+#: A generation lasts this much longer than a request, seconds: clocks differ, closing takes time.
 MARGIN_SECONDS: Final = 60.0
 
-#: What a row holds by name: numbers, and the mark of its last write.
+#: A row's attributes: numbers, and the mark of its last write.
 RawRow = Mapping[str, Any]
-#: Which limit is reached.
+#: The name of a limit.
 Limit = Literal["tokens_per_day", "requests_per_minute", "tokens_per_minute", "concurrent_requests"]
 
 
 class Owner(NamedTuple):
-    """Whose meter it is."""
+    """The key or tenant that a counter belongs to."""
 
     kind: Literal["key", "tenant"]
     id: str
@@ -56,25 +57,26 @@ class ConditionalUpdate:
 
 
 class CounterStore(Protocol):
-    """Where meters are kept. Raises `Unavailable` when it does not answer."""
+    """The store of the counters. Raises `Unavailable` when it does not answer."""
 
     def now_ms(self) -> int:
-        """Milliseconds since 1970 by the store's clock."""
+        """Return milliseconds since 1970 by the store's clock."""
 
     async def change(
         self, owner: Owner, change: ConditionalUpdate, mark: str
     ) -> tuple[bool, RawRow]:
         """
-        Write a row if all conditions hold; whether that was so, and the row as it is now.
+        Write a row if all conditions hold; return whether they did, and the row as it is now.
 
-        Atomic. A write whose ``mark`` the row has is the row's last and is not repeated: so it may
-        be tried again when its answer was lost, as long as nobody else has written meanwhile.
+        Atomic. A write with the row's present ``mark`` is the row's last write and is not repeated:
+        it may be tried again after its answer was lost, as long as nobody else has written
+        meanwhile.
         """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CounterRow:
-    """A row as it was seen; without one there is nothing in it."""
+    """A row as it was read; the defaults stand for a row that does not exist."""
 
     #: Minutes since 1970, and what was let in within it.
     minute: int | None = None
@@ -83,7 +85,7 @@ class CounterRow:
     #: Days since 1970.
     day: int | None = None
     day_tokens: int = 0
-    #: How many requests are open, of both generations.
+    #: Open requests of both generations.
     open: int = 0
     #: When this generation began, milliseconds since 1970, and how many of its requests are open.
     since_ms: int | None = None
@@ -93,29 +95,33 @@ class CounterRow:
     before: int = 0
 
     @classmethod
-    def of(cls, row: RawRow) -> Self:
-        """The meter that a row holds."""
+    def from_row(cls, row: RawRow) -> Self:
+        """Read a counter from its row."""
         return cls(**{spec.name: row[spec.name] for spec in fields(cls) if spec.name in row})
 
     def at(self, now_ms: int, generation_ms: int) -> CounterRow:
         """
-        What counts of it at a time. A row that is ahead, by another gateway's clock, stays there.
+        Return what still counts of it at a time. A row that is ahead, by another gateway's clock,
+        stays there.
         """
-        found, since_ms = self, self.since_ms
+        row, since_ms = self, self.since_ms
         if self.minute is None or self.minute < now_ms // MINUTE_MS:
-            found = replace(found, minute=now_ms // MINUTE_MS, requests=0, tokens=0)
+            row = replace(row, minute=now_ms // MINUTE_MS, requests=0, tokens=0)
         if self.day is None or self.day < now_ms // DAY_MS:
-            found = replace(found, day=now_ms // DAY_MS, day_tokens=0)
+            row = replace(row, day=now_ms // DAY_MS, day_tokens=0)
         if since_ms is None or now_ms >= since_ms + 2 * generation_ms:
-            return replace(found, since_ms=now_ms, open=0, opened=0, before_ms=0, before=0)
+            return replace(row, since_ms=now_ms, open=0, opened=0, before_ms=0, before=0)
         if now_ms >= since_ms + generation_ms:
             left = self.opened
             fresh = {"since_ms": now_ms, "before_ms": since_ms, "opened": 0}
-            return replace(found, **fresh, open=left, before=left)
-        return found
+            return replace(row, **fresh, open=left, before=left)
+        return row
 
     def reached(self, limits: Limits, tokens: int) -> Limit | None:
-        """Which limit one more request of ``tokens`` would pass, the one that lasts longest."""
+        """
+        Return the limit that one more request of ``tokens`` would exceed; of several, the one that
+        lasts longest.
+        """
         if _passes(self.day_tokens + tokens, limits.tokens_per_day):
             return "tokens_per_day"
         if _passes(self.requests + 1, limits.requests_per_minute):
@@ -127,7 +133,7 @@ class CounterRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reservation:
-    """What one request holds of an owner's limits."""
+    """One request's share of an owner's limits."""
 
     owner: Owner
     tokens: int
@@ -138,19 +144,23 @@ class Reservation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """Why a request is not let in; nothing was written."""
+    """The reason why a request is not admitted; nothing was written."""
 
     limit: Limit
     meter: CounterRow
 
 
 class RateCounters:
-    """Reserves and gives back. Every method raises `Unavailable` when the store does not answer."""
+    """
+    Reservations in the counters. Every method raises `Unavailable` when the store does not answer.
+    """
 
     def __init__(self, store: CounterStore, request_seconds_max: float) -> None:
         """
-        ``request_seconds_max``: the longest that a request may be open, the same at all gateways;
-        those of one with a longer time stop counting before they end.
+        Count with generations longer than ``request_seconds_max``.
+
+        That is the longest time that a request may be open, the same at all gateways; requests of a
+        gateway with a longer one stop counting before they end.
         """
         self._store = store
         self._generation_ms = round((request_seconds_max + MARGIN_SECONDS) * 1000)
@@ -158,14 +168,14 @@ class RateCounters:
         self._marks = (f"{name}-{number:x}" for number in count())
 
     def now_ms(self) -> int:
-        """Milliseconds since 1970 by the store's clock."""
+        """Return milliseconds since 1970 by the store's clock."""
         return self._store.now_ms()
 
     async def reserve(self, owner: Owner, limits: Limits, tokens: int) -> Reservation | Refusal:
         """
-        Count one more request of ``tokens``, or say which limit it would pass.
+        Count one more request of ``tokens``, or return the limit that it would exceed.
 
-        One write, and a second when a window is over or when it is refused by another's doing.
+        One write, and a second one when a window is over or another gateway has written meanwhile.
         """
         mark, now_ms = next(self._marks), self._store.now_ms()
         # What is most likely there: windows that are under way, with room.
@@ -173,20 +183,20 @@ class RateCounters:
         for _ in range(TRIES_MAX):
             change = _reserving(seen, now_ms, self._generation_ms, limits, tokens)
             done, row = await self._store.change(owner, change, mark)
-            seen = CounterRow.of(row)
+            seen = CounterRow.from_row(row)
             if done:
                 return Reservation(owner=owner, tokens=tokens, meter=seen, mark=mark)
-            counted = seen.at(now_ms, self._generation_ms)
-            if (limit := counted.reached(limits, tokens)) is not None:
-                return Refusal(limit=limit, meter=counted)
+            current = seen.at(now_ms, self._generation_ms)
+            if (limit := current.reached(limits, tokens)) is not None:
+                return Refusal(limit=limit, meter=current)
         raise Unavailable
 
     async def settle(self, hold: Reservation, tokens: int) -> None:
-        """Close a request that took so many tokens. Its gateway repeats it at will."""
+        """Close a request that used ``tokens``. Its gateway may repeat that."""
         await self._close(hold, 0, tokens - hold.tokens)
 
     async def undo(self, hold: Reservation) -> None:
-        """Close a request that came to nothing, as if there had been none."""
+        """Close a request as if it had never been made."""
         await self._close(hold, -1, -hold.tokens)
 
     async def _close(self, hold: Reservation, requests: int, tokens: int) -> None:
@@ -204,14 +214,17 @@ class RateCounters:
             done, row = await self._store.change(hold.owner, change, f"{hold.mark}/")
             if done:
                 return
-            seen = CounterRow.of(row)
+            seen = CounterRow.from_row(row)
         raise Unavailable
 
 
 def _reserving(
     seen: CounterRow, now_ms: int, generation_ms: int, limits: Limits, tokens: int
 ) -> ConditionalUpdate:
-    """What counts one more request into a row that is like ``seen``, unless a limit is reached."""
+    """
+    Return the update that counts one more request into a row like ``seen``, unless that exceeds a
+    limit.
+    """
     now, change = seen.at(now_ms, generation_ms), ConditionalUpdate()
     change.equal["minute"] = seen.minute  # That of the day is thereby the same.
     if now.minute == seen.minute:
@@ -241,7 +254,10 @@ def _reserving(
 
 
 def _closing(seen: CounterRow, held: CounterRow, requests: int, tokens: int) -> ConditionalUpdate:
-    """What takes a request out of a row that is like ``seen``, as far as it still counts there."""
+    """
+    Return the update that takes a request out of a row like ``seen``, as far as it still counts
+    there.
+    """
     change = ConditionalUpdate()
     if (requests or tokens) and seen.minute == held.minute:
         change.equal["minute"] = held.minute
@@ -262,7 +278,7 @@ def _closing(seen: CounterRow, held: CounterRow, requests: int, tokens: int) -> 
 
 
 def _bound(change: ConditionalUpdate, name: str, limit: int | None, more: int) -> None:
-    """Have a number be such that ``more`` of it does not pass a limit."""
+    """Add the condition that a number can grow by ``more`` without exceeding a limit."""
     if limit:
         change.most[name] = limit - more
 

@@ -1,4 +1,4 @@
-"""Tenants: what and how much all keys of one may ask for, and whose providers may see it."""
+"""Tenants: the limits that all keys of one share, and the providers that may see its prompts."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from typing import Final, Protocol
 from inferline.accounts.limits import UNSET, Limits
 from inferline.accounts.patterns import EVERY
 
-#: How many providers' tokens a tenant may name.
+#: Providers' tokens that a tenant may name.
 PROVIDERS_MAX: Final = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tenant:
-    """Somebody that keys belong to, and what it is limited to."""
+    """The owner of keys, with its limits."""
 
     id: str
     #: Patterns, as of the shell, of the models that it may ask for.
     models: tuple[str, ...] = EVERY
     #: Ids of the tokens whose providers alone may have its tasks; None: all may.
     providers: tuple[str, ...] | None = None
-    #: How much all of its keys together may ask for.
+    #: The limits of all of its keys together.
     limits: Limits = UNSET
 
 
 class TenantStore(Protocol):
-    """Where tenants' limits are kept. Every method raises `Unavailable` when it does not answer."""
+    """The store of tenants' limits. Every method raises `Unavailable` when it does not answer."""
 
     async def put_tenant(self, tenant: Tenant) -> None:
-        """Keep a tenant's limits, in place of those before. Idempotent."""
+        """Store a tenant's limits, replacing those before. Idempotent."""
 
     async def tenant(self, tenant_id: str) -> Tenant:
-        """A tenant's limits as of now; one of which nothing is kept has none."""
+        """Return a tenant, strongly consistent; without limits if none are stored."""
 
     async def tenants(self) -> list[Tenant]:
-        """Those of which something is kept, by their names. Eventually consistent."""
+        """Return the tenants that have stored limits, by name. Eventually consistent."""

@@ -1,1 +1,1 @@
-"""The commands that ask a gateway or administer a stack, each in a module of its own."""
+"""The commands that read from a gateway or administer a stack, each in a module of its own."""

@@ -1,4 +1,4 @@
-"""The command that has a model forgotten whose providers are gone."""
+"""The command that removes a model without providers."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ if TYPE_CHECKING:
 
 
 class ModelServed(InferLineError):
-    """A model can't be removed while a provider has it."""
+    """A refusal to remove a model that a provider still has."""
 
 
 def add_models(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:
     """Declare ``inferline models remove``; without a verb the models are listed."""
     verbs = parser.add_subparsers(metavar="VERB")
-    what = "take a model off the list that no provider has any more"
-    remove = add_verb(verbs, "remove", what, environ, _remove)
+    help_text = "remove a model that no provider has"
+    remove = add_verb(verbs, "remove", help_text, environ, _remove)
     remove.add_argument("name", metavar="NAME", help="the model, as listed")
 
 
 async def _remove(stores: StackStores, options: argparse.Namespace) -> None:
     snapshot = await stores.registry.snapshot(consistent=True)
-    # What is reserved for tenants goes with what is for all.
+    # Models dedicated to tenants are removed with the one for all.
     names = [name for name in snapshot.models if options.name in (name, base_name(name))]
     if not names:
         raise NotFound(f"There is no model {options.name!r}. `inferline models` lists them.")
     live = snapshot.providers.values()
-    served = sorted(one.id for one in live if not set(names).isdisjoint(one.models))
+    served = sorted(provider.id for provider in live if not set(names).isdisjoint(provider.models))
     if served:
         raise ModelServed(
             f"The model {options.name!r} is served by {', '.join(served)}, which would bring it "
@@ -47,5 +47,5 @@ async def _remove(stores: StackStores, options: argparse.Namespace) -> None:
     else:
         print(
             f"Removed {options.name}. Requests for it are refused within a minute. A provider that "
-            "brings it makes it known again, and so does `models` in cdk.json."
+            "enrols with it adds it again, and so does `models` in cdk.json."
         )

@@ -1,4 +1,4 @@
-"""The command that has a quarantined provider taken again."""
+"""The command that ends a provider's quarantine."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 def add_pardon(verbs: Any, environ: Mapping[str, str]) -> None:
     """Declare ``inferline providers pardon``."""
-    what = "take a provider again that was quarantined for what it wrote"
-    parser = add_verb(verbs, "pardon", what, environ, _pardon)
+    help_text = "end the quarantine of a provider"
+    parser = add_verb(verbs, "pardon", help_text, environ, _pardon)
     parser.add_argument("id", metavar="ID", help="the provider, as listed")
 
 
@@ -27,4 +27,4 @@ async def _pardon(stores: StackStores, options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps({"id": options.id, "pardoned": True}))
     else:
-        print(f"Pardoned {options.id}. It is taken again as soon as it is started.")
+        print(f"Pardoned {options.id}. It can enrol again once it is started.")

@@ -1,10 +1,13 @@
-"""What commands print: JSON for programs, aligned columns for people."""
+"""What commands print: JSON for programs, tables for people, errors beside them."""
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
+
+from inferline.terminal import columns, printable_lines, table
 
 #: Exit codes.
 OK: Final = 0
@@ -18,23 +21,22 @@ _FOR_SDKS: Final = frozenset(
 
 def show(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
     """Print ``rows``."""
-    print(json.dumps(rows, indent=2) if as_json else table(rows))
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    names = [name for name in rows[0] if name not in _FOR_SDKS] if rows else []
+    cells = [[_cell(row.get(name)) for name in names] for row in rows]
+    print(table([names, *cells], columns(sys.stdout)) if rows else "none")
 
 
-def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """``rows`` as aligned columns under their names."""
-    if not rows:
-        return "none"
-    names = [name for name in rows[0] if name not in _FOR_SDKS]
-    cells = [names, *([_cell(row.get(name)) for name in names] for row in rows)]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(names))]
-    lines = ("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) for line in cells)
-    return "\n".join(line.rstrip() for line in lines)
+def print_error(error: object) -> None:
+    """Print an error on stderr; what a terminal would obey is left out."""
+    print(f"inferline: {printable_lines(str(error))}", file=sys.stderr)
 
 
 def _cell(value: Any) -> str:
     if isinstance(value, Mapping):
-        return ",".join(f"{name}={one}" for name, one in value.items()) or "-"
+        return ",".join(f"{name}={item}" for name, item in value.items()) or "-"
     if isinstance(value, list | tuple):
-        return ",".join(str(one) for one in value)
+        return ",".join(map(str, value))
     return "-" if value is None else str(value)

@@ -1,8 +1,8 @@
 """
-What the commands have in common that administer a stack.
+The common part of the commands that administer a stack.
 
-They work on its registry table itself, with the operator's AWS credentials: who may do that is
-IAM's to say.
+They work on its registry table directly, with the operator's AWS credentials: IAM decides who may
+do that.
 """
 
 from __future__ import annotations
@@ -31,10 +31,12 @@ Verb = Callable[["StackStores", argparse.Namespace], Awaitable[None]]
 
 
 def add_verb(
-    verbs: Any, name: str, what: str, environ: Mapping[str, str], does: Verb, **defaults: Any
+    verbs: Any, name: str, help_text: str, environ: Mapping[str, str], does: Verb, **defaults: Any
 ) -> argparse.ArgumentParser:
-    """A verb that does something to a stack; ``defaults`` are added to its options."""
-    parser: argparse.ArgumentParser = verbs.add_parser(name, help=what, description=_place(what))
+    """Declare a verb that administers a stack; ``defaults`` are added to its options."""
+    parser: argparse.ArgumentParser = verbs.add_parser(
+        name, help=help_text, description=_place(help_text)
+    )
     parser.add_argument(
         "--stack", metavar="NAME", help="the stack (INFERLINE_STACK; default inferline)"
     )
@@ -47,9 +49,9 @@ def add_verb(
     return parser
 
 
-def _place(what: str) -> str:
+def _place(help_text: str) -> str:
     return (
-        f"{what[0].upper()}{what[1:]}. Works on the stack's registry table with your AWS "
+        f"{help_text[0].upper()}{help_text[1:]}. Works on the stack's registry table with your AWS "
         "credentials, in AWS_REGION (or at AWS_ENDPOINT_URL, an emulator's)."
     )
 
@@ -64,7 +66,7 @@ async def _on_stack(options: argparse.Namespace, environ: Mapping[str, str], doe
 async def opened(
     options: argparse.Namespace, environ: Mapping[str, str]
 ) -> AsyncIterator[StackStores]:
-    """The stores of the stack that the options name. Raises SettingsError and Unavailable."""
+    """Open the stores of the stack that the options name. Raises SettingsError and Unavailable."""
     from inferline.aws.stores import open_operator_stores
 
     given = {"AWS_REGION": environ.get("AWS_DEFAULT_REGION", ""), **environ}
@@ -75,19 +77,19 @@ async def opened(
 
 
 def now_ms() -> int:
-    """Milliseconds since 1970 by this machine's clock."""
+    """Return milliseconds since 1970 by this machine's clock."""
     return time.time_ns() // 1_000_000
 
 
 def date(ms: int | None) -> str | None:
-    """A moment as people and programs read it."""
+    """Format a moment for people and programs."""
     if ms is None:
         return None
     return datetime.fromtimestamp(ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def named(flag: str, text: str) -> str:
-    """A name that was given. Raises SettingsError."""
+    """Check a name from the command line. Raises SettingsError."""
     if not NAME.fullmatch(text):
         raise SettingsError(
             f"{flag} must be 1 to 128 of the characters A-Z a-z 0-9 _ . / : @ + -, got {text!r}"
@@ -96,12 +98,12 @@ def named(flag: str, text: str) -> str:
 
 
 def listed(text: str) -> tuple[str, ...]:
-    """What a text names, separated by commas."""
+    """Split a text at its commas."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def model_patterns(text: str) -> tuple[str, ...]:
-    """The patterns of models that were given. Raises SettingsError."""
+    """Parse patterns of models. Raises SettingsError."""
     try:
         return patterns.check(listed(text))
     except ValueError as error:
@@ -109,8 +111,8 @@ def model_patterns(text: str) -> tuple[str, ...]:
 
 
 def seconds(flag: str, text: str) -> int:
-    """A duration such as ``24h``, in seconds. Raises SettingsError."""
-    found = _DURATION.fullmatch(text)
-    if found is None:
+    """Parse a duration such as ``24h``, in seconds. Raises SettingsError."""
+    match = _DURATION.fullmatch(text)
+    if match is None:
         raise SettingsError(f"{flag} must be a number with s, m, h or d behind it, got {text!r}")
-    return int(found[1]) * _UNITS[found[2]]
+    return int(match[1]) * _UNITS[match[2]]

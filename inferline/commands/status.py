@@ -1,4 +1,4 @@
-"""The command `inferline status`: the overview as aligned text, once or again and again."""
+"""The command `inferline status`: queues, providers and the last hour, as tables."""
 
 from __future__ import annotations
 
@@ -10,38 +10,38 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
-from inferline.commands import asking
-from inferline.commands.printing import FAILED, OK
+from inferline.commands import gateway
+from inferline.commands.printing import FAILED, OK, print_error
+from inferline.terminal import Cells, columns, printable, table
 
 PATH: Final = "/v1/overview"
-#: Between two looks at the least, seconds: the gateway has nothing newer before.
+#: The shortest time between two reads, seconds: the gateway has nothing newer before.
 WATCH_SECONDS_MIN: Final = 1.0
 #: Moves the cursor to the top and clears what is below it.
 _CLEAR: Final = "\x1b[H\x1b[2J"
 
 _TIMES: Final = (("first token", "first_token_ms"), ("answer", "total_ms"), ("queue", "queue_ms"))
 
-Cells = Sequence[object]
-
 
 def add_arguments(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:
     """Declare the command's flags."""
-    asking.add_arguments(parser, environ)
+    gateway.add_arguments(parser, environ)
     parser.add_argument(
         "--watch",
         type=float,
         metavar="SECONDS",
-        help="look again and again, until Ctrl-C",
+        help="refresh after so many seconds, until Ctrl-C",
     )
 
 
 def run(
     options: argparse.Namespace,
     environ: Mapping[str, str],
-    out: TextIO = sys.stdout,
+    out: TextIO | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> int:
-    """Run the command; the key is taken from INFERLINE_API_KEY. Returns the exit code."""
+    """Run the command and return the exit code."""
+    out = out or sys.stdout
     if not options.watch:
         return _show(options, environ, out)
     try:
@@ -55,64 +55,43 @@ def run(
 def _show(
     options: argparse.Namespace, environ: Mapping[str, str], out: TextIO, start: str = ""
 ) -> int:
-    """Print what the gateway tells now, after ``start``; 1 when it does not."""
+    """Print ``start`` and the gateway's overview; return the exit code."""
     try:
-        told = asking.fetch(options.base_url, PATH, asking.keyed(options, environ))
-    except asking.NoAnswerError as error:
-        print(f"inferline: {error}", file=sys.stderr)
+        overview = gateway.fetch(options.base_url, PATH, gateway.with_key(options, environ))
+    except gateway.NoAnswerError as error:
+        print_error(error)
         return FAILED
-    shown = json.dumps(told, indent=2) if options.json else text(told)
-    print(f"{start}{shown}", file=out, flush=True)
+    output = json.dumps(overview, indent=2) if options.json else text(overview, columns(out))
+    print(f"{start}{output}", file=out, flush=True)
     return OK
 
 
-def text(told: Mapping[str, Any]) -> str:
-    """What `GET /v1/overview` told, in tables."""
-    hour = told["hour"]
-    at = datetime.fromtimestamp(told["at"], UTC)
-    parts = (
-        f"InferLine {told['version']} at {at:%Y-%m-%d %H:%M:%S} UTC",
-        _titled("Queues", _queues(told["queues"])),
-        _titled("Providers", _providers(told["providers"])),
-        _titled("Last hour, times in seconds", _hour(hour)),
-        _titled("Errors of the last hour", _counts("code", hour["total"]["errors"], hour)),
-        _titled("AWS calls of the gateways", _counts("call", hour["aws_calls"], hour)),
-    )
+def text(overview: Mapping[str, Any], width: int | None = None) -> str:
+    """Return the answer of `GET /v1/overview` as tables of at most ``width`` columns."""
+    hour = overview["hour"]
+    at = datetime.fromtimestamp(overview["at"], UTC)
+    tables: Mapping[str, Sequence[Cells]] = {
+        "Queues": _queues(overview["queues"]),
+        "Providers": _providers(overview["providers"]),
+        "Last hour, times in seconds": _hour(hour),
+        "Errors of the last hour": _counts("code", hour["total"]["errors"], hour),
+        "AWS calls of the gateways": _counts("call", hour["aws_calls"], hour),
+    }
+    parts = [f"InferLine {printable(str(overview['version']))} at {at:%Y-%m-%d %H:%M:%S} UTC"]
+    for title, rows in tables.items():
+        parts.append(f"{title}\n{table(rows, width) if len(rows) > 1 else 'none'}")
     return "\n\n".join(parts)
 
 
-def table(rows: Sequence[Cells]) -> str:
-    """``rows`` as columns; numbers stand at the right. The first row is the head."""
-    cells = [[_cell(value) for value in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    right = [
-        all(isinstance(value, int | float | None) for value in column)
-        for column in zip(*rows[1:], strict=True)
-    ]
-    lines = (
-        "  ".join(
-            cell.rjust(width) if number else cell.ljust(width)
-            for cell, width, number in zip(line, widths, right, strict=True)
-        )
-        for line in cells
-    )
-    return "\n".join(line.rstrip() for line in lines)
-
-
-def _titled(title: str, rows: Sequence[Cells]) -> str:
-    """A table under its title; a head alone says that there is nothing."""
-    return f"{title}\n{table(rows) if len(rows) > 1 else 'none'}"
-
-
 def _queues(queues: Sequence[Mapping[str, Any]]) -> list[Cells]:
-    """The queues that hold something, and one row for each model that has nothing to do."""
+    """Return a row for each queue that is not empty, and one for each model without tasks."""
     rows: list[Cells] = [("model", "tier", "waiting", "running", "oldest s", "providers", "slots")]
     busy = {queue["model"] for queue in queues if _holds(queue)}
-    shown = set[str]()
+    listed = set[str]()
     for queue in queues:
-        if not _holds(queue) and queue["model"] in busy | shown:
+        if not _holds(queue) and queue["model"] in busy | listed:
             continue
-        shown.add(queue["model"])
+        listed.add(queue["model"])
         tier = queue["tier"] if queue["model"] in busy else "all"
         names = ("waiting", "running", "oldest_seconds", "providers", "slots")
         rows.append((queue["model"], tier, *(queue[name] for name in names)))
@@ -124,21 +103,24 @@ def _holds(queue: Mapping[str, Any]) -> bool:
 
 
 def _providers(providers: Sequence[Mapping[str, Any]]) -> list[Cells]:
-    rows: list[Cells] = [
-        (
-            *("provider", "healthy", "running", "slots", "s a task", "tokens a s", "seen s ago"),
-            *("version", "models", "what is wrong"),
-        )
-    ]
-    for one in providers:
-        healthy = "yes" if one["healthy"] else "NO"
-        each, fast = round(one["service_seconds"], 1), round(one["tokens_per_second"], 1)
-        models, seen = ", ".join(one["models"]), one["seen_seconds_ago"]
-        work = (one["running"], one["slots"], each, fast, seen)
-        # A gateway of an earlier release warns of nothing.
-        wrong = " ".join(filter(None, (one["reason"], one.get("warning"))))
-        rows.append((one["id"], healthy, *work, one["version"], models, wrong))
-    return rows
+    heads = "provider,healthy,running,slots,s a task,tokens a s,seen s ago,version,models,problem"
+    return [heads.split(","), *map(_provider, providers)]
+
+
+def _provider(provider: Mapping[str, Any]) -> Cells:
+    return (
+        provider["id"],
+        "yes" if provider["healthy"] else "NO",
+        provider["running"],
+        provider["slots"],
+        round(provider["service_seconds"], 1),
+        round(provider["tokens_per_second"], 1),
+        provider["seen_seconds_ago"],
+        provider["version"],
+        ", ".join(provider["models"]),
+        # A gateway of an earlier release sends no warning.
+        " ".join(filter(None, (provider["reason"], provider.get("warning")))),
+    )
 
 
 def _hour(hour: Mapping[str, Any]) -> list[Cells]:
@@ -155,23 +137,14 @@ def _hour(hour: Mapping[str, Any]) -> list[Cells]:
 
 
 def _times(figures: Mapping[str, Any]) -> list[float | None]:
-    """Percentiles in seconds, as exact as they are."""
-    found = (figures[name][at] for _, name in _TIMES for at in ("p50", "p95", "p99"))
-    return [None if ms is None else float(f"{ms / 1000:.2g}") for ms in found]
+    """Return the percentiles in seconds, to two significant digits."""
+    percentiles = (figures[name][at] for _, name in _TIMES for at in ("p50", "p95", "p99"))
+    return [None if ms is None else float(f"{ms / 1000:.2g}") for ms in percentiles]
 
 
 def _counts(name: str, counts: Mapping[str, int], hour: Mapping[str, Any]) -> list[Cells]:
-    """Counts, the largest first, and how many that is for each request."""
+    """Return the counts, the largest first, each also divided by the requests."""
     requests = max(1, hour["total"]["requests"])
     largest = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    rows: list[Cells] = [(what, count, round(count / requests, 2)) for what, count in largest]
+    rows: list[Cells] = [(label, count, round(count / requests, 2)) for label, count in largest]
     return [(name, "count", "a request"), *rows]
-
-
-def _cell(value: object) -> str:
-    """``value`` in print; what a terminal would obey is left out."""
-    if value is None:
-        return "-"
-    if isinstance(value, float):
-        return f"{value:.3f}".rstrip("0").rstrip(".")
-    return "".join(char if char.isprintable() else "?" for char in str(value))

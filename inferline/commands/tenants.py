@@ -17,28 +17,27 @@ from inferline.settings import SettingsError
 if TYPE_CHECKING:
     from inferline.stores import StackStores
 
-#: What takes a limit away again.
+#: The word that removes a restriction.
 _ALL: Final = "*"
 
 
 def add_tenants(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:
     """Declare the verbs of ``inferline tenants``."""
     verbs = parser.add_subparsers(metavar="VERB", required=True)
-    add_verb(verbs, "list", "list the tenants that are limited or have keys", environ, _list)
-    limit = add_verb(verbs, "set", "limit a tenant, as soon as a minute later", environ, _set)
-    limit.add_argument("id", metavar="TENANT", help="its name")
+    add_verb(verbs, "list", "list the tenants that have limits or keys", environ, _list)
+    limit = add_verb(verbs, "set", "limit a tenant, effective within a minute", environ, _set)
+    limit.add_argument("id", metavar="TENANT", help="the tenant's name")
     limit.add_argument(
         "--models",
         metavar="A,B*",
-        help="the models that it may ask for, with the shell's wildcards; * for all (as it was)",
+        help="models that it may ask for, with the shell's wildcards; * for all (unchanged)",
     )
     limit.add_argument(
         "--providers",
         metavar="ID,ID",
-        help="the ids of the tokens whose providers alone may have its prompts; * for all "
-        "(as it was)",
+        help="ids of the tokens whose providers alone may have its prompts; * for all (unchanged)",
     )
-    add_limits(limit, "as it was")
+    add_limits(limit, "unchanged")
 
 
 async def _list(stores: StackStores, options: argparse.Namespace) -> None:
@@ -67,7 +66,7 @@ async def _set(stores: StackStores, options: argparse.Namespace) -> None:
 
 
 async def _tokens(stores: StackStores, text: str) -> tuple[str, ...] | None:
-    """The ids that were given, each of a token in force; None for all. Raises SettingsError."""
+    """Parse the ids of valid tokens; None for all providers. Raises SettingsError."""
     ids = listed(text)
     if ids == (_ALL,):
         return None
@@ -82,11 +81,11 @@ async def _tokens(stores: StackStores, text: str) -> tuple[str, ...] | None:
 
 
 def _row(tenant: Tenant) -> dict[str, Any]:
-    """A tenant as it is listed."""
+    """Return a tenant's row for a list."""
     providers = tenant.providers
     return {
         "id": tenant.id,
         "models": list(tenant.models),
         "providers": [_ALL] if providers is None else list(providers),
-        "limits": tenant.limits.told(),
+        "limits": tenant.limits.as_dict(),
     }

@@ -1,4 +1,4 @@
-"""The command `inferline usage`: who has used what, as a table, as CSV or as JSON."""
+"""The command `inferline usage`: usage by tenant, key or model, as a table, CSV or JSON."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import asyncio
 import csv
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from math import inf
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from inferline.commands import asking
-from inferline.commands.printing import FAILED, OK
+from inferline.commands import gateway
+from inferline.commands.printing import FAILED, OK, print_error
 from inferline.commands.stack import opened
-from inferline.commands.status import table
+from inferline.terminal import columns, printable, table
 from inferline.usage.report import (
     DIMENSIONS,
     Report,
@@ -27,21 +27,19 @@ from inferline.usage.report import (
 )
 
 PATH: Final = "/v1/usage"
-#: How many requests are listed.
+#: Number of requests listed by --requests.
 LISTED: Final = 100
-
-Rows = Sequence[Mapping[str, Any]]
 
 
 def add_arguments(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:
     """Declare the command's flags."""
-    asking.add_arguments(parser, environ)
+    gateway.add_arguments(parser, environ)
     parser.add_argument("--csv", action="store_true", help="print CSV instead of a table")
     parser.add_argument(
         "--by",
         default="model",
         metavar="A,B",
-        help=f"what to add up by: some of {', '.join(DIMENSIONS)} (%(default)s)",
+        help=f"what to group by: some of {', '.join(DIMENSIONS)} (%(default)s)",
     )
     when = "90m, 12h or 7d ago, or a date such as 2026-11-01, in UTC"
     parser.add_argument("--since", metavar="TIME", help=f"{when} (24h; with --requests 1h)")
@@ -54,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -
     parser.add_argument(
         "--all-tenants",
         action="store_true",
-        help="of all tenants: read from the stack's tables with your AWS credentials, in "
+        help="show all tenants: read the stack's tables with your AWS credentials, in "
         "AWS_REGION (or at AWS_ENDPOINT_URL, an emulator's), instead of asking the gateway",
     )
     parser.add_argument(
@@ -65,40 +63,45 @@ def add_arguments(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -
 
 
 def run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    """Run the command. Returns the exit code; raises what reading the tables raises."""
+    """Run the command and return the exit code; raises what reading the tables raises."""
     options.since = options.since or ("1h" if options.requests else "24h")
     try:
-        told = _read(options, environ) if options.all_tenants else _asked(options, environ)
-    except asking.NoAnswerError as error:
-        print(f"inferline: {error}", file=sys.stderr)
+        usage = (_read_tables if options.all_tenants else _read_gateway)(options, environ)
+    except gateway.NoAnswerError as error:
+        print_error(error)
         return FAILED
-    _warn(told)
+    _warn(usage)
     rows = [
-        {name: value for name, value in row.items() if name != "object"} for row in told["data"]
+        {name: value for name, value in row.items() if name != "object"} for row in usage["data"]
     ]
     if options.json:
         print(json.dumps(rows, indent=2))
     elif options.csv:
         writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerows([list(rows[0]), *(row.values() for row in rows)] if rows else [])
+        lines = [list(rows[0]), *(row.values() for row in rows)] if rows else []
+        writer.writerows(map(_printable, line) for line in lines)
     else:
-        print(_table(rows))
+        heads = [name.replace("_", " ") for name in rows[0]] if rows else []
+        cells = [list(row.values()) for row in rows]
+        print(table([heads, *cells], columns(sys.stdout)) if rows else "none")
     return OK
 
 
-def _asked(options: argparse.Namespace, environ: Mapping[str, str]) -> Mapping[str, Any]:
-    """What the gateway tells of the key's tenant. Raises NoAnswerError."""
+def _read_gateway(options: argparse.Namespace, environ: Mapping[str, str]) -> Mapping[str, Any]:
+    """Read the usage of the key's tenant from the gateway. Raises NoAnswerError."""
     if options.requests:
-        path, asked = f"{PATH}/requests", {"since": options.since, "limit": LISTED}
+        path, query = f"{PATH}/requests", {"since": options.since, "limit": LISTED}
     else:
-        path, asked = PATH, {"by": options.by, "since": options.since, "until": options.until}
-    environ = asking.keyed(options, environ)
-    found: Mapping[str, Any] = asking.fetch(options.base_url, f"{path}?{urlencode(asked)}", environ)
-    return found
+        path, query = PATH, {"by": options.by, "since": options.since, "until": options.until}
+    environ = gateway.with_key(options, environ)
+    usage: Mapping[str, Any] = gateway.fetch(
+        options.base_url, f"{path}?{urlencode(query)}", environ
+    )
+    return usage
 
 
-def _read(options: argparse.Namespace, environ: Mapping[str, str]) -> Mapping[str, Any]:
-    """What the tables tell of all tenants. Raises InvalidRequest, SettingsError, Unavailable."""
+def _read_tables(options: argparse.Namespace, environ: Mapping[str, str]) -> Mapping[str, Any]:
+    """Read all tenants' usage. Raises InvalidRequest, SettingsError and Unavailable."""
 
     async def read() -> Mapping[str, Any]:
         async with opened(options, environ) as stores:
@@ -106,28 +109,24 @@ def _read(options: argparse.Namespace, environ: Mapping[str, str]) -> Mapping[st
             now = usage.now_ms()
             since = moment(options.since, now, "since")
             if options.requests:
-                found = await last_requests(usage, None, since, LISTED)
-                return {"data": [request_row(spent) for spent in found]}
+                requests = await last_requests(usage, None, since, LISTED)
+                return {"data": [request_row(request) for request in requests]}
             until = moment(options.until, now, "until")
             by = dimensions(options.by)
             report = Report(tenant=None, by=by, since_ms=since, until_ms=until)
             await report.make(usage)
-            return report.told()
+            return report.as_dict()
 
     return asyncio.run(read())
 
 
-def _warn(told: Mapping[str, Any]) -> None:
-    """Say so when not all that ended was counted yet."""
-    counted = told.get("counted_until", inf)
-    if counted < told.get("until", 0):
-        at = datetime.fromtimestamp(counted, UTC)
-        text = f"inferline: requests that ended after {at:%Y-%m-%d %H:%M} UTC are not in it yet"
-        print(text, file=sys.stderr)
+def _warn(usage: Mapping[str, Any]) -> None:
+    """Warn of requests that have ended and are not counted yet."""
+    counted_until = usage.get("counted_until", inf)
+    if counted_until < usage.get("until", 0):
+        at = datetime.fromtimestamp(counted_until, UTC)
+        print_error(f"requests that ended after {at:%Y-%m-%d %H:%M} UTC are not counted yet")
 
 
-def _table(rows: Rows) -> str:
-    if not rows:
-        return "none"
-    heads = [name.replace("_", " ") for name in rows[0]]
-    return table([heads, *(list(row.values()) for row in rows)])
+def _printable(value: object) -> object:
+    return printable(value) if isinstance(value, str) else value

@@ -8,10 +8,20 @@ leaves.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Annotated, Final, Protocol
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+)
+from pydantic_core import PydanticCustomError
 
 from inferline.fleet.registry import TWIN, Model
 from inferline.names import NAME
@@ -23,67 +33,85 @@ SLOTS_MAX: Final = 100_000
 TOKENS_PER_SECOND_MAX: Final = 1e9
 #: Longer than any task takes: thirty years.
 TASK_SECONDS_MAX: Final = 1e9
-#: Of a model's date and length, whatever its backend's unit is: all JSON can hold it.
+#: The largest date and length of a model, in whatever unit: every JSON parser can hold it.
 WHOLE_MAX: Final = 2**53
 REASON_CHARS_MAX: Final = 200
 
 
-def _as_told(value: object) -> object:
-    """Refuse what JSON has as a text or a truth value and pydantic would make a number of."""
+def _number(value: object) -> object:
+    """Refuse a JSON string or boolean, which pydantic would make a number of."""
     if isinstance(value, str | bool):
         raise ValueError("should be a number")
     return value
 
 
-#: Tells a process from others.
+#: No character that controls a terminal, where operators read these texts, and none that changes
+#: their direction or can't be seen.
+PRINTABLE: Final = (
+    r"^[^\u0000-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]*$"
+)
+
+
+def _printable(value: str, info: ValidationInfo) -> str:
+    """Refuse unprintable characters, with a clearer message than that of a pattern."""
+    if not re.fullmatch(PRINTABLE, value):
+        message = "`{field}` should have printable characters only"
+        raise PydanticCustomError("unprintable", message, {"field": info.field_name})
+    return value
+
+
+#: Distinguishes a process from others.
 NONCE: Final = "^[0-9a-z-]{0,64}$"
 
+Printable = Annotated[
+    str, AfterValidator(_printable), Field(json_schema_extra={"pattern": PRINTABLE})
+]
 Name = Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
 #: As a provider is listed, which is another name for the earlier of two processes.
 ListedName = Annotated[str, Field(pattern=f"^{NAME.pattern}({TWIN}[0-9a-z-]{{0,8}})?$")]
-AS_TOLD: Final = BeforeValidator(_as_told)
-Whole = Annotated[int, AS_TOLD]
-Real = Annotated[float, AS_TOLD]
+STRICT_NUMBER: Final = BeforeValidator(_number)
+Whole = Annotated[int, STRICT_NUMBER]
+Real = Annotated[float, STRICT_NUMBER]
 Flag = Annotated[bool, Field(strict=True)]
 
 
 class OfferedModel(BaseModel):
-    """A model that the provider's backend serves, with what the backend tells of it."""
+    """A model that the provider's backend serves, with what the backend says of it."""
 
     id: Name
-    owned_by: str = Field(default="inferline", max_length=128)
+    owned_by: Printable = Field(default="inferline", max_length=128)
     created: Whole = Field(default=0, ge=0, le=WHOLE_MAX)
     #: Tokens.
-    context_length: Annotated[int, Field(ge=1, le=WHOLE_MAX), AS_TOLD] | None = None
+    context_length: Annotated[int, Field(ge=1, le=WHOLE_MAX), STRICT_NUMBER] | None = None
 
 
 class ToldSpeed(BaseModel):
-    """How fast one task of a model runs at the provider's backend."""
+    """The speed of one task of a model at the provider's backend."""
 
     #: Mean time a task takes, seconds.
     task_seconds: Real = Field(gt=0, le=TASK_SECONDS_MAX)
-    #: Output tokens a second while a task runs; 0 where the backend tells none.
+    #: Output tokens a second while a task runs; 0 if the backend reports none.
     tokens_per_second: Real = Field(default=0.0, ge=0, le=TOKENS_PER_SECOND_MAX)
 
 
 class Enrolment(BaseModel):
-    """What a provider tells of itself."""
+    """A provider's description of itself."""
 
     id: Name
-    #: Tells this process from others with its id, of which the one with the larger began later;
-    #: earlier releases tell none.
+    #: Distinguishes this process from others with its id; the one with the larger began later.
+    #: Empty in earlier releases.
     nonce: str = Field(default="", pattern=NONCE)
-    version: str = Field(max_length=64)
-    #: How many tasks it runs at once, and how many it runs now.
+    version: Printable = Field(max_length=64)
+    #: Tasks that it can run at the same time, and tasks that it runs now.
     slots: Whole = Field(ge=0, le=SLOTS_MAX)
     running: Whole = Field(default=0, ge=0, le=SLOTS_MAX)
     healthy: Flag = True
     #: Mean time a task takes at its backend, seconds; 0 before the first.
     service_seconds: Real = Field(default=0.0, ge=0, le=TASK_SECONDS_MAX)
-    #: Output tokens a second over its last minute; 0 where its backend does not tell.
+    #: Output tokens a second over its last minute; 0 if its backend reports none.
     tokens_per_second: Real = Field(default=0.0, ge=0, le=TOKENS_PER_SECOND_MAX)
-    #: Why it takes no work; empty when it does.
-    reason: str = Field(default="", max_length=REASON_CHARS_MAX)
+    #: The reason why it takes no work; empty if it does.
+    reason: Printable = Field(default="", max_length=REASON_CHARS_MAX)
     models: list[OfferedModel] = Field(max_length=MODELS_MAX)
     #: By model, of those that it has run.
     speeds: dict[Name, ToldSpeed] = Field(
@@ -91,9 +119,9 @@ class Enrolment(BaseModel):
         max_length=MODELS_MAX,
         json_schema_extra={"additionalProperties": False},
     )
-    #: Whether it wants credentials: it has none, or they end soon, or its models have changed.
+    #: True if it needs credentials: it has none, they expire soon, or its models have changed.
     credentials: Flag = True
-    #: Whether it takes tasks of reserved models, with lent credentials; earlier releases don't.
+    #: True if it takes tasks of dedicated models, with lent credentials; earlier releases don't.
     takes_reserved: Flag = False
 
 
@@ -105,7 +133,7 @@ class Credentials(BaseModel):
     token: str | None = Field(default=None, repr=False)
     #: Milliseconds since 1970; None: they do not expire.
     expires_ms: int | None = None
-    #: How long they last from now on; for who has another clock.
+    #: How long they last from now on, for a provider with another clock.
     last_seconds: int | None = None
 
 
@@ -128,55 +156,59 @@ class Terms(BaseModel):
     cancel_seconds: float = 0.4
     first_event_seconds_max: float = 5.0
     busy_seconds_max: float = 30.0
-    #: Whether answers may be written packed: gateways of an earlier release can't read them.
+    #: True if answers may be written packed: gateways of an earlier release can't read them.
     packs: bool = False
 
     model_config = ConfigDict(from_attributes=True)
 
 
 class Faster(BaseModel):
-    """Those providers of a model that run a task of it in less time than the one that is told."""
+    """The providers of a model that run a task of it faster than the one that the grant is for."""
 
     #: How many times as fast the best of them is.
     times: float = Field(ge=1, allow_inf_nan=False)
-    #: How many are slower than that one, but not than the one that is told, which is counted.
+    #: How many are slower than the best, but not slower than the grant's own provider; it counts.
     fellows: int = Field(default=1, ge=1)
 
 
 class Grant(BaseModel):
     """
-    Everything a provider needs to take tasks. Models are called as the registry calls them: one
-    that is reserved for a tenant stands beside the one that is for all.
+    Everything a provider needs to take tasks.
+
+    Models have their names in the registry: one dedicated to a tenant stands beside the one for
+    all.
     """
 
     #: Queue URLs per tier, by model.
     queues: dict[str, dict[Tier, str]]
-    #: How many other providers serve a model, by its id. Gateways of an earlier release tell none.
+    #: Other providers that serve a model, by its id. Gateways of an earlier release send none.
     peers: dict[str, int] = Field(default_factory=dict)
-    #: Who of these is faster, by model; none where nobody is, or nobody knows, or the gateway is
-    #: of an earlier release.
+    #: The faster ones of these, by model; empty if there are none, none are known, or the gateway
+    #: is of an earlier release.
     faster: dict[str, Faster] = Field(default_factory=dict)
     tasks_table: str
     bodies_bucket: str
     region: str
-    #: Where AWS is, if not at AWS.
+    #: The address of AWS's emulator; empty for AWS itself.
     endpoint_url: str = ""
     #: None: use those lent before, or when there were none the host's own.
     credentials: Credentials | None = None
     terms: Terms
-    #: What whoever operates the provider should hear; gateways of an earlier release tell nothing.
+    #: A warning for the provider's operator; gateways of an earlier release send none.
     warning: str = ""
 
 
 class Lender(Protocol):
-    """Lends providers credentials for their work."""
+    """A lender of AWS credentials to providers."""
 
     def room(self, models: Sequence[str]) -> int:
-        """How many of these models, from the first on, one provider's credentials can name."""
+        """
+        Return how many of these models, from the first on, one provider's credentials can name.
+        """
 
     async def lend(self, provider_id: str, models: Sequence[Model]) -> Credentials:
         """
-        Credentials for the work on one or more models and, at AWS, for nothing else.
+        Return credentials for the work on one or more models and, at AWS, for nothing else.
 
-        Raises InvalidRequest when it can't be for so many, or Unavailable.
+        Raises InvalidRequest if that can't be done for so many, or Unavailable.
         """

@@ -1,9 +1,9 @@
 """
-The registry: which models there are, where their tasks wait, and who serves them.
+The registry: the models, their queues, and the providers that serve them.
 
-A model is known once a provider has enrolled it, and stays known until somebody removes it; a
-provider is live while it is heard of. Who asks for a model reads its row alone: the census
-(`inferline.fleet.aggregation`) has counted there who serves it.
+A model is known from its first enrolment until somebody removes it; a provider is live while it is
+heard of. A request reads its model's row alone: the aggregation (`inferline.fleet.aggregation`) has
+written there who serves it.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from typing import Final, Protocol
 from inferline.names import model_hash, slug
 from inferline.tasks.task import Tier
 
-#: Stands between a provider's name and what tells a process from others by it; in no `NAME`.
+#: Separates a provider's name from the suffix of a second process with it; in no `NAME`.
 TWIN: Final = "#"
 
-#: What is kept of times and speeds, seconds and tokens a second: less is not told apart from none.
+#: Precision of stored times and speeds, seconds and tokens a second: less is stored as 0.
 RESOLUTION: Final = 0.001
 
 #: How long a breach counts, seconds, and how long a quarantined provider is remembered.
 STRIKE_SECONDS: Final = 3600
 QUARANTINE_SECONDS_KEPT: Final = 30 * 24 * 3600
 
-#: What a census has found holds for longer than a provider may be silent, by this share, so that
+#: An aggregation holds for longer than a provider may be silent, by this share, so that
 #: another need not write it anew each time.
 SILENT_SLACK: Final = 1 / 3
 
@@ -45,34 +45,34 @@ class ProviderPool:
 
     def rate_for(self, own: float, waiting: Callable[[str], float]) -> float:
         """
-        How many of a model's tasks it ends a second while ``own`` of them wait.
+        Return how many of a model's tasks the pool ends a second while ``own`` of them wait.
 
-        ``waiting`` tells of a rival's; the pool's models share it as their tasks wait. Which of the
-        rivals meet at one provider is not known where only a share serves each: then they are taken
-        to be spread independently.
+        ``waiting`` returns a rival's queue length; the pool's models share it in proportion to
+        their waiting tasks. Where only a share of the pool serves a rival, it is unknown which
+        rivals meet at one provider: they are taken to be spread independently.
         """
-        certain = own + sum(waiting(one) for one, share in self.rivals.items() if share == 1)
+        certain = own + sum(waiting(rival) for rival, share in self.rivals.items() if share == 1)
         rate = self.rate * own / certain
-        for one, share in self.rivals.items():
+        for rival, share in self.rivals.items():
             if share < 1:
-                rate *= 1 - share + share * certain / (certain + waiting(one))
+                rate *= 1 - share + share * certain / (certain + waiting(rival))
         return rate
 
 
 @dataclass(frozen=True, slots=True)
 class TaskSpeed:
-    """How fast one task of a model runs at a provider's backend."""
+    """The speed of one task of a model at a provider's backend."""
 
     #: Mean time a task takes, seconds.
     task_seconds: float
-    #: Output tokens a second while a task runs; 0 where the backend tells none.
+    #: Output tokens a second while a task runs; 0 if the backend reports none.
     tokens_per_second: float = 0.0
 
     def over(self, other: TaskSpeed) -> float:
         """
-        How many times as fast as another this is; 0 where they can't be compared.
+        Return how many times as fast as another this is; 0 if they can't be compared.
 
-        By tokens where both know them: whose tasks were longer is not slower for that.
+        By tokens where both are known: longer tasks do not make a provider slower.
         """
         if self.tokens_per_second > 0 and other.tokens_per_second > 0:
             return self.tokens_per_second / other.tokens_per_second
@@ -81,17 +81,17 @@ class TaskSpeed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpeedGroup:
-    """How fast some providers of a model run a task of it: those that are about alike."""
+    """Some providers of a model that run its tasks about equally fast."""
 
     speed: TaskSpeed
     providers: int = 1
-    #: Which one it is; empty for more than one.
-    only: str = ""
+    #: Empty for more than one provider.
+    provider_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Serving:
-    """Who serves a model, as last counted: the live and healthy providers."""
+    """The live and healthy providers of a model, as last aggregated."""
 
     providers: int = 0
     slots: int = 0
@@ -99,14 +99,16 @@ class Serving:
     service_seconds: float = 0.0
     #: Empty while nobody knows how fast they are.
     pools: tuple[ProviderPool, ...] = ()
-    #: Of those that have slots and have run it lately (`inferline.fleet.speeds`).
-    paces: tuple[SpeedGroup, ...] = ()
+    #: The speeds of those that have slots and have run it lately (`inferline.fleet.speeds`).
+    speed_groups: tuple[SpeedGroup, ...] = ()
     #: When one of them was last heard of, milliseconds since 1970. While there is none: when
-    #: anybody was who has the model, healthy or not, or when it was first counted; 0 before that.
+    #: any provider with the model was, healthy or not, or its first aggregation; 0 before that.
     seen_ms: int = 0
 
     def lasts(self, now_ms: int, silent_seconds: float) -> bool:
-        """Whether it may still be so; else all that were counted are silent, and who counts too."""
+        """
+        Return True if it may still be so; else all the providers are silent, and nobody aggregates.
+        """
         return now_ms <= self.seen_ms + silent_seconds * (1 + SILENT_SLACK) * 1000
 
 
@@ -115,49 +117,51 @@ NOBODY: Final = Serving()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """A model that clients may ask for: all, or those of the tenant that it is reserved for."""
+    """A model that clients may ask for: everybody's, or the one dedicated to a tenant."""
 
-    #: As the registry calls it (`inferline.task.reserved`).
+    #: The registry's name for it (`inferline.names.dedicated_name`).
     id: str
     #: The URL of its queue for each tier.
     queues: Mapping[Tier, str]
     created: int = 0
     owned_by: str = "inferline"
-    #: Tokens, as a provider told; None when none did.
+    #: Tokens, as a provider reported; None if none did.
     context_length: int | None = None
-    #: None: an earlier release told of it, and nobody has counted since.
+    #: None: an earlier release wrote it, and nobody has aggregated since.
     serving: Serving | None = field(default=None, compare=False)
 
     @property
     def slug(self) -> str:
-        """Its name as it stands in keys and queue names."""
+        """Return its name in keys and queue names."""
         return slug(self.id)
 
     @property
     def hash(self) -> str:
-        """Its name as it stands in its tasks' ids."""
+        """Return its hash in its tasks' ids."""
         return model_hash(self.slug)
 
     @property
     def is_served(self) -> bool:
-        """Whether anybody serves it, as far as one can know."""
+        """Return True if any provider serves it, as far as is known."""
         return self.serving is None or self.serving.providers > 0
 
     def as_of(self, now_ms: int, silent_seconds: float) -> Model:
-        """The model, with nobody who serves it where that is all that one still knows."""
+        """
+        Return the model as it can be known now: without providers once its serving has lapsed.
+        """
         if self.serving is None or self.serving.lasts(now_ms, silent_seconds):
             return self
         return replace(self, serving=replace(NOBODY, seen_ms=self.serving.seen_ms))
 
     def is_past(self, now_ms: int, seconds_kept: float) -> bool:
-        """Whether nobody has had it for so long."""
+        """Return True if no provider has had it for so long."""
         seen_ms = self.serving.seen_ms if self.serving else 0
         return not self.is_served and 0 < seen_ms < now_ms - seconds_kept * 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Provider:
-    """A provider as it last told of itself."""
+class ProviderRecord:
+    """A provider, as its last enrolment described it."""
 
     id: str
     models: tuple[str, ...]
@@ -171,11 +175,11 @@ class Provider:
     tokens_per_second: float = 0.0
     #: Why it takes no work; empty when it does.
     reason: str = ""
-    #: By model, of those that it has run lately.
+    #: By model, for models that it has run lately.
     speeds: Mapping[str, TaskSpeed] = field(default_factory=dict)
     #: When it was last heard of, milliseconds since 1970 by the store's clock.
     seen_ms: int = 0
-    #: Of two processes by one name the one with the larger began later; "" of earlier releases.
+    #: Of two processes with one name the one with the larger began later; "" in earlier releases.
     nonce: str = ""
     #: When another process enrolled by its name, milliseconds since 1970; 0: none has.
     twin_ms: int = 0
@@ -184,24 +188,24 @@ class Provider:
     breach: str = ""
 
     def is_live(self, now_ms: int, silent_seconds: float) -> bool:
-        """Whether it was heard of lately."""
+        """Return True if it was heard of lately."""
         return now_ms <= self.seen_ms + silent_seconds * 1000
 
 
 def twin_id(provider_id: str, nonce: str) -> str:
     """
-    What the earlier of two processes with one name is known as, so that the slots of both count.
+    Return the id for the earlier of two processes with one name, so that the slots of both count.
 
-    No provider can enrol by such a name.
+    No provider can enrol by such an id.
     """
     return f"{provider_id}{TWIN}{nonce[-8:]}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fleet:
-    """All providers together, as last counted."""
+    """All providers together, as last aggregated."""
 
-    #: The number of that census; it only grows, and orders what censuses write.
+    #: The epoch's number; it only grows, and orders what aggregations write.
     turn: int = 0
     #: When it began, milliseconds since 1970; 0 before the first.
     counted_ms: int = 0
@@ -211,7 +215,10 @@ class Fleet:
     slots: int = 0
 
     def as_of(self, now_ms: int, silent_seconds: float) -> Fleet:
-        """The same, with no provider where each of them would have led to a later count."""
+        """
+        Return the fleet as it can be known now: without providers if they should have led to a
+        later aggregation.
+        """
         if now_ms <= self.counted_ms + silent_seconds * (1 + SILENT_SLACK) * 1000:
             return self
         return replace(self, providers=0, slots=0)
@@ -219,96 +226,100 @@ class Fleet:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All that was known at one moment."""
+    """Everything in the registry at one moment."""
 
     models: Mapping[str, Model] = field(default_factory=dict)
     #: Live ones only.
-    providers: Mapping[str, Provider] = field(default_factory=dict)
-    #: Those no longer heard of that have not left.
-    silent: Sequence[Provider] = ()
+    providers: Mapping[str, ProviderRecord] = field(default_factory=dict)
+    #: Providers that have fallen silent without leaving.
+    silent: Sequence[ProviderRecord] = ()
 
 
 class Registry(Protocol):
     """
-    All writes are idempotent. Every method raises `Unavailable` when the store does not answer.
+    The store of models and providers. All writes are idempotent unless they say otherwise.
+
+    Every method raises `Unavailable` when the store does not answer.
     """
 
-    #: Unheard for so long, a provider is no longer live.
+    #: A provider that is silent for longer is no longer live.
     silent_seconds: float
 
     def now_ms(self) -> int:
-        """Milliseconds since 1970 by the store's clock."""
+        """Return milliseconds since 1970 by the store's clock."""
 
     async def put_models(self, models: Sequence[Model]) -> None:
         """
-        Make models known, or renew what is told of them.
+        Add models, or update their descriptions.
 
-        Who serves them is left as counted, which is nobody for a new one.
+        Who serves them stays as aggregated, which is nobody for a new one.
         """
 
-    async def put_provider(self, provider: Provider) -> Provider | None:
+    async def put_provider(self, provider: ProviderRecord) -> ProviderRecord | None:
         """
-        Say that a provider is live; ``seen_ms`` is set by the store's clock.
+        Store that a provider is live; the store's clock sets ``seen_ms``.
 
-        Gives it as it was before; None when it was not live. Raises Quarantined, and NameTaken when
-        a process with a larger nonce is live by that name, which then shows when that was.
+        Returns the record before; None if it was not live. Raises Quarantined, and NameTaken if a
+        process with a larger nonce is live by that name, whose record then notes the time.
         """
 
     async def remove_provider(self, provider_id: str, seen_ms: int | None = None) -> None:
         """
-        Say that a provider has left; given ``seen_ms``, unless it was heard of since.
+        Remove a provider that has left; given ``seen_ms``, unless it was heard of since.
 
-        A quarantined one is remembered all the same.
+        The quarantine of one is kept all the same.
         """
 
     async def strike(self, provider_id: str, model: str, breach: str, limit: int) -> int:
         """
         Count a breach (`inferline.validation.output_rules`) of a provider that serves ``model``.
 
-        Gives how many there were in the last hour or so. At the ``limit`` it is quarantined.
+        Returns how many there were in the last hour or so. At the ``limit`` it is quarantined.
         """
 
     async def pardon(self, provider_id: str) -> bool:
-        """Take a provider again, and forget its breaches; False where it was not quarantined."""
+        """End a provider's quarantine and forget its breaches; False if it was not quarantined."""
 
     async def remove_model(self, name: str) -> None:
-        """Forget a model; its queues stay. Who enrols it again makes it known again."""
+        """Remove a model; its queues stay. Another enrolment adds it again."""
 
     async def model(self, name: str) -> Model | None:
-        """The model called ``name`` as of now, None where there is none; the cost is one row's."""
+        """
+        Return the model called ``name``, strongly consistent; None if there is none. Reads one row.
+        """
 
     async def models(self) -> dict[str, Model]:
-        """All models. Eventually consistent."""
+        """Return all models. Eventually consistent."""
 
-    async def provider(self, provider_id: str) -> Provider | None:
-        """A provider as of now, None when it is not live; the cost is one row's."""
+    async def provider(self, provider_id: str) -> ProviderRecord | None:
+        """Return a live provider, strongly consistent; None if it is not live. Reads one row."""
 
     async def snapshot(self, *, consistent: bool = False) -> Snapshot:
-        """Everything; the cost is that of all rows. Eventually consistent unless told otherwise."""
+        """Return everything, reading all rows. Eventually consistent by default."""
 
     async def fleet(self) -> Fleet:
-        """The last census as of now."""
+        """Return the sums of the last aggregation, strongly consistent."""
 
     async def begin_epoch(self, fleet: Fleet) -> Fleet | None:
         """
-        Begin the census after ``fleet``'s; None if somebody has begun it since that was read.
+        Begin the epoch after ``fleet``'s; None if somebody has begun it since that was read.
 
-        Of any number that saw the same census one gets the turn. Not idempotent.
+        Of several that read the same epoch, one begins the next. Not idempotent.
         """
 
-    async def put_servings(self, turn: int, servings: Mapping[str, Serving]) -> None:
+    async def put_servings(self, epoch: int, servings: Mapping[str, Serving]) -> None:
         """
-        Write who serves some models, as the census of ``turn`` has counted.
+        Write who serves some models, as aggregated in ``epoch``.
 
-        What a later turn has written stays, and no model becomes known by it.
+        What a later epoch has written stays, and no model is added by it.
         """
 
     async def put_fleet(self, fleet: Fleet) -> None:
-        """Write the sums of the census of ``fleet``'s turn, unless there is a later one."""
+        """Write the sums of the aggregation of ``fleet``'s epoch, unless there is a later one."""
 
 
 class QueueMaker(Protocol):
-    """Makes queues; only enrolment and provisioning have one."""
+    """A maker of queues; only enrolment and provisioning have one."""
 
     async def make(self, model: str) -> Mapping[Tier, str]:
-        """The URLs of a model's queues, made where missing."""
+        """Return the URLs of a model's queues, made where missing."""

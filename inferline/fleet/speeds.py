@@ -1,50 +1,52 @@
-"""How fast the providers of a model are, as few figures for any number of them."""
+"""The speeds of a model's providers, in a few groups for any number of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Final
 
-from inferline.fleet.registry import Provider, SpeedGroup
+from inferline.fleet.registry import ProviderRecord, SpeedGroup
 
-#: How many paces are told of those whose backends tell tokens, and how many of the others.
-PACES_MAX: Final = 8
+#: Groups of the providers whose backends report tokens, and as many of the others.
+GROUPS_MAX: Final = 8
 
 
-def paces(model: str, providers: Sequence[Provider]) -> tuple[SpeedGroup, ...]:
+def speed_groups(model: str, providers: Sequence[ProviderRecord]) -> tuple[SpeedGroup, ...]:
     """
-    How fast those of a model are that have slots and know it; the fastest come first.
+    Return the speeds of a model's providers that have slots and know it, fastest first.
 
-    Each by itself if they are few. Of many only the fastest is, on which it depends who stands
-    back; the others are told by steps.
+    Each provider is a group if they are few. Of many only the fastest is, since who yields depends
+    on it; the others are grouped in steps.
     """
     known = [
-        SpeedGroup(speed=provider.speeds[model], only=provider.id)
+        SpeedGroup(speed=provider.speeds[model], provider_id=provider.id)
         for provider in providers
         if provider.slots and model in provider.speeds
     ]
-    told = [pace for pace in known if pace.speed.tokens_per_second > 0]
-    untold = [pace for pace in known if pace.speed.tokens_per_second <= 0]
+    by_tokens = [group for group in known if group.speed.tokens_per_second > 0]
+    by_time = [group for group in known if group.speed.tokens_per_second <= 0]
     return (
-        *_few(sorted(told, key=lambda pace: (-pace.speed.tokens_per_second, pace.only))),
-        *_few(sorted(untold, key=lambda pace: (pace.speed.task_seconds, pace.only))),
+        *_few(
+            sorted(by_tokens, key=lambda group: (-group.speed.tokens_per_second, group.provider_id))
+        ),
+        *_few(sorted(by_time, key=lambda group: (group.speed.task_seconds, group.provider_id))),
     )
 
 
 def _few(ordered: Sequence[SpeedGroup]) -> Sequence[SpeedGroup]:
-    if len(ordered) <= PACES_MAX:
+    if len(ordered) <= GROUPS_MAX:
         return ordered
     fastest, *rest = ordered
     # As many of these steps as there may be lead from the fastest of the rest to the slowest.
-    step = rest[0].speed.over(rest[-1].speed) ** (1 / (PACES_MAX - 2))
+    step = rest[0].speed.over(rest[-1].speed) ** (1 / (GROUPS_MAX - 2))
     groups: list[list[SpeedGroup]] = []
-    for pace in rest:
+    for group in rest:
         if groups and (
-            len(groups) == PACES_MAX - 1 or groups[-1][0].speed.over(pace.speed) <= step
+            len(groups) == GROUPS_MAX - 1 or groups[-1][0].speed.over(group.speed) <= step
         ):
-            groups[-1].append(pace)
+            groups[-1].append(group)
         else:
-            groups.append([pace])
+            groups.append([group])
     return [fastest, *map(_together, groups)]
 
 

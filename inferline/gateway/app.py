@@ -161,7 +161,7 @@ async def _background(parts: GatewayParts, *, deployed: bool) -> AsyncIterator[N
     flushing = (
         minutes.flushing(parts.clock, seconds=METRICS_SECONDS)
         if deployed
-        else minutes.flushing(parts.clock, note_waiting)
+        else minutes.flushing(parts.clock, note_waiting, parts.settings.figures_seconds)
     )
     aggregator = UsageAggregator(usage=parts.usage, minutes=parts.minutes)
     async with flushing, aggregator.running(parts.clock) if parts.emulated else nullcontext():

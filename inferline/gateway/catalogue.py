@@ -1,10 +1,9 @@
-"""The gateway's picture of the registry and of the queues: a little old, and free to look at."""
+"""Caches of the registry and the queues: a little old, and free to read."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Container, Mapping
 from dataclasses import dataclass, replace
 from math import inf
@@ -13,6 +12,7 @@ from typing import Final, Generic, TypeVar
 from inferline.accounts.caller import Caller
 from inferline.clock import Clock
 from inferline.errors import ModelNotFound
+from inferline.expiring import ExpiringMap
 from inferline.fleet.registry import Fleet, Model, Registry, Snapshot
 from inferline.names import NAME_BYTES_MAX, base_name
 from inferline.tasks.queue import Depth, TaskQueue
@@ -20,12 +20,12 @@ from inferline.validation.payload import MODEL_CHARS_MAX
 
 log = logging.getLogger(__name__)
 
-#: What nobody has renewed for so long, seconds past its limit, is of no use: the process was
-#: stopped, as Lambda does between requests, or nobody asked.
+#: A value this many seconds past its limit is stale: the process was frozen, as Lambda does between
+#: requests, or there were no requests.
 STALE_SECONDS: Final = 30.0
-#: How old the picture may be in which a model is missed, seconds: it may have just come.
+#: How old the row of a missing model may be, seconds: the model may have just come.
 MISSED_SECONDS: Final = 1.0
-#: How many models that requests have named are remembered.
+#: Models named in requests whose rows are cached.
 ROWS_MAX: Final = 2048
 #: How old a queue's depth may be, seconds.
 DEPTH_SECONDS: Final = 2.0
@@ -52,37 +52,37 @@ class Cached(Generic[T]):
 
     @property
     def last(self) -> T | None:
-        """The last value, however old."""
+        """Return the last value, however old."""
         return self._value
 
     def expire(self) -> None:
-        """Have the value count as old from now on."""
+        """Make the value count as old from now on."""
         self._expired = True
 
     def take(self, value: T) -> None:
-        """Have this value as of now."""
+        """Store a value as of now."""
         self._value, self._fetching, self._expired = value, None, False
         self._fetched = self._clock.monotonic()
 
     def peek(self) -> T | None:
-        """The value at hand; None before the first, or if stale. An old one is renewed behind."""
+        """Return the cached value, or None if stale. Refreshes an old one in the background."""
         if self._expired or self._clock.monotonic() - self._fetched > self._seconds:
             self._refresh()
         return self.known()
 
     def known(self) -> T | None:
-        """The value at hand, as `peek`; nothing is renewed."""
+        """Return the cached value, or None if stale. Never starts a refresh."""
         age = self._clock.monotonic() - self._fetched
         return self._value if age <= self._seconds + STALE_SECONDS else None
 
     async def get(self) -> T:
-        """The value at hand, waiting only where there is none. Raises what that fetch raises."""
+        """Return the cached value; wait only if there is none. Raises what that fetch raises."""
         value = self.peek()
         return value if value is not None else await asyncio.shield(self._refresh())
 
     async def settled(self, seconds_max: float = inf) -> T:
         """
-        The value once no fetch is under way: no older than the limit, or than ``seconds_max``.
+        Return the value once no fetch is under way, no older than the limit or ``seconds_max``.
 
         Raises what that fetch raises.
         """
@@ -93,8 +93,8 @@ class Cached(Generic[T]):
         return await asyncio.shield(self._refresh())
 
     async def fresh(self) -> T:
-        """The value as of now. Raises what the fetch raises."""
-        if self._fetching is not None:  # It may have looked before what the caller has just done.
+        """Fetch the value anew. Raises what the fetch raises."""
+        if self._fetching is not None:  # It may have read before the caller's own last write.
             await asyncio.wait({self._fetching})
         return await asyncio.shield(self._refresh())
 
@@ -122,7 +122,7 @@ class Cached(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class DepthReading:
-    """A queue's depth, and when it was asked for by the gateway's clock."""
+    """A queue's depth, and when it was read by the gateway's clock."""
 
     depth: Depth
     at: float
@@ -130,10 +130,10 @@ class DepthReading:
 
 class Catalogue:
     """
-    Models, who serves them and how long their queues are.
+    Models, their providers and their queues' lengths.
 
-    A request looks at its model alone, which costs the read of one row each ``registry_seconds`` at
-    the most. All models at once are for who lists or enrols them, and everything for people.
+    A request needs its model alone, which costs one row's read per ``registry_seconds`` at most.
+    Lists and enrolments need all models, and only the overview needs everything.
     """
 
     def __init__(
@@ -146,15 +146,15 @@ class Catalogue:
         model_seconds_kept: float = inf,
         listed: Container[str] = (),
     ) -> None:
-        """``model_seconds_kept``: how long a model is there that nobody has and is not listed."""
+        """``model_seconds_kept``: how long a model without providers is kept, unless ``listed``."""
         self.registry = registry
         self._model_seconds_kept = model_seconds_kept
         self._listed = listed
         self._queue = queue
         self._clock = clock
         self._seconds = registry_seconds
-        #: By name, the one asked for longest ago first. One that is missed has no model.
-        self._rows: OrderedDict[str, Cached[tuple[Model | None]]] = OrderedDict()
+        #: By name, the least recently used first. The row of a missing model holds None.
+        self._rows = ExpiringMap[str, Cached[tuple[Model | None]]](ROWS_MAX)
         self._models: Cached[Mapping[str, Model]] = Cached(registry.models, clock, registry_seconds)
         self._snapshot = Cached(registry.snapshot, clock, registry_seconds)
         self._fleet = Cached(registry.fleet, clock, registry_seconds)
@@ -162,36 +162,33 @@ class Catalogue:
 
     async def asked(self, name: str, caller: Caller) -> Model:
         """
-        The model that a caller asks for by ``name``. Raises ModelNotFound.
+        Return the model that a caller calls ``name``. Raises ModelNotFound.
 
-        One that is not for it is not looked for: nothing tells whether it exists.
+        A model that the caller may not use is not read, so that nothing reveals if it exists.
         """
         is_name = 0 < len(name) <= MODEL_CHARS_MAX and base_name(name) == name
         if not is_name or not caller.may_use(name):
             raise no_such_model(name)
-        registered = caller.registry_name(name)
-        if len(registered.encode()) > NAME_BYTES_MAX:
+        registry_name = caller.registry_name(name)
+        if len(registry_name.encode()) > NAME_BYTES_MAX:
             raise no_such_model(name)
         try:
-            return await self.model(registered)
+            return await self.model(registry_name)
         except ModelNotFound:
             raise no_such_model(name) from None
 
     async def model(self, name: str) -> Model:
-        """
-        The model that the registry calls ``name``. Raises ModelNotFound, after a look that is not
-        old.
-        """
+        """Return the model of a registry name. Raises ModelNotFound, after a recent read."""
         row = self._row(name)
-        [found] = await row.get()
-        if found is None or not self._keeps(found):
-            [found] = await row.settled(MISSED_SECONDS)
-        if found is None or not self._keeps(found):
+        [model] = await row.get()
+        if model is None or not self._keeps(model):
+            [model] = await row.settled(MISSED_SECONDS)
+        if model is None or not self._keeps(model):
             raise no_such_model(name)
-        return found
+        return model
 
     async def models(self) -> Mapping[str, Model]:
-        """All models, no older than the settings allow. Raises Unavailable."""
+        """Return all models, no older than the settings allow. Raises Unavailable."""
         return self._kept(await self._models.settled())
 
     def _kept(self, models: Mapping[str, Model]) -> dict[str, Model]:
@@ -202,27 +199,27 @@ class Catalogue:
             return True
         return not model.is_past(self.registry.now_ms(), self._model_seconds_kept)
 
-    async def slugs(self, mark: str) -> list[str]:
+    async def slugs(self, model_hash: str) -> list[str]:
         """
-        The slugs of the models with that mark, of all for an empty one. Raises Unavailable.
+        Return the slugs of the models with a hash, or all for an empty one. Raises Unavailable.
 
-        However old a list of models is, no slug in it changes.
+        An old list of models will do: slugs never change.
         """
-        found = _marked(self._models.last or {}, mark) if mark else []
-        return found or _marked(await self._models.settled(MISSED_SECONDS), mark)
+        slugs = _with_hash(self._models.last or {}, model_hash) if model_hash else []
+        return slugs or _with_hash(await self._models.settled(MISSED_SECONDS), model_hash)
 
     async def snapshot(self) -> Snapshot:
-        """Everything, no older than the settings allow. Raises Unavailable."""
+        """Return everything, no older than the settings allow. Raises Unavailable."""
         snapshot = await self._snapshot.settled()
         return replace(snapshot, models=self._kept(snapshot.models))
 
     async def fleet(self) -> Fleet:
-        """All providers together, no older than the settings allow. Raises Unavailable."""
+        """Return the whole fleet's sums, no older than the settings allow. Raises Unavailable."""
         fleet = await self._fleet.settled()
         return fleet.as_of(self.registry.now_ms(), self.registry.silent_seconds)
 
     def changed(self, models: Mapping[str, Model] | None = None) -> None:
-        """Look anew for all that is asked for, but for ``models``, where they are known."""
+        """Make every cached value old, but take ``models`` as the new ones if they are given."""
         self._snapshot.expire()
         self._fleet.expire()
         for row in self._rows.values():
@@ -236,23 +233,20 @@ class Catalogue:
         async def read() -> tuple[Model | None]:
             return (await self.registry.model(name),)
 
-        if name not in self._rows:
-            self._rows[name] = Cached(read, self._clock, self._seconds)
-            if len(self._rows) > ROWS_MAX:
-                self._rows.popitem(last=False)
-        self._rows.move_to_end(name)
-        return self._rows[name]
+        row = self._rows.get(name) or Cached(read, self._clock, self._seconds)
+        self._rows.put(name, row)
+        return row
 
     def depth(self, queue: str) -> DepthReading | None:
-        """How long a queue was lately; None when that is not known yet."""
+        """Return a queue's recent length; None if it is not known yet."""
         return self._depth(queue).peek()
 
     def known_depth(self, queue: str) -> DepthReading | None:
-        """The same of a queue that is not asked for: it is not read again for this."""
+        """Return a queue's recent length without starting a read."""
         return self._depth(queue).known()
 
     async def depth_now(self, queue: str) -> Depth:
-        """How long a queue is, as old as `DEPTH_SECONDS` allows. Raises Unavailable."""
+        """Return a queue's length, as old as `DEPTH_SECONDS` allows. Raises Unavailable."""
         return (await self._depth(queue).get()).depth
 
     def _depth(self, queue: str) -> Cached[DepthReading]:
@@ -265,11 +259,11 @@ class Catalogue:
         return self._depths[queue]
 
 
-def _marked(models: Mapping[str, Model], mark: str) -> list[str]:
-    return [model.slug for model in models.values() if mark in ("", model.hash)]
+def _with_hash(models: Mapping[str, Model], model_hash: str) -> list[str]:
+    return [model.slug for model in models.values() if model_hash in ("", model.hash)]
 
 
 def no_such_model(name: str) -> ModelNotFound:
-    """The error of who asks for a model called ``name``."""
+    """Return the error for a request of a model called ``name``."""
     message = f"The model {name[:128]!r} does not exist. GET /v1/models lists those that do."
     return ModelNotFound(message, param="model")

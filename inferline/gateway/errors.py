@@ -12,7 +12,7 @@ from inferline.errors import InferLineError
 
 
 class ErrorObject(BaseModel):
-    """What went wrong and what to do, as OpenAI writes it."""
+    """An error and what to do about it, in OpenAI's form."""
 
     message: str
     type: str
@@ -33,7 +33,7 @@ ERRORS: Final[dict[int | str, dict[str, Any]]] = {
 
 
 def error_response(error: InferLineError) -> Response:
-    """``error`` as its HTTP response."""
+    """Return the HTTP response of an error."""
     return Response(
         json.dumps(error.body()),
         status_code=error.status,

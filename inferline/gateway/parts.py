@@ -65,5 +65,5 @@ def assemble(
         minute_ledger=minute_ledger,
         ledger=Ledgers([minute_ledger, *ledgers]),
         tracer=tracer,
-        guard=Guard.of(settings),
+        guard=Guard.from_settings(settings),
     )

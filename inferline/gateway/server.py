@@ -21,7 +21,7 @@ from inferline.gateway.routes import metrics, page
 from inferline.settings import Settings
 from inferline.telemetry.trace import NO_TRACER, Tracer
 
-#: How long clients may take to hear that they are handed on; who reads too slowly is cut off then.
+#: How long clients may take to read that they must go elsewhere; slower ones are cut off then.
 CUT_OFF_SECONDS: Final = 2
 #: A connection that was accepted as the gateway was asked to end is known by then.
 LATE_SECONDS: Final = 0.5
@@ -31,11 +31,11 @@ KEEP_ALIVE_SECONDS: Final = 75
 
 class Server(uvicorn.Server):
     """
-    uvicorn's server, but it hands on what does not end in time, and ends with the exit code 0.
+    uvicorn's server, but it sends unfinished requests elsewhere, and ends with the exit code 0.
 
-    From the first signal nobody can connect, and who waits for an answer may get it; from
-    ``drain_seconds`` later or the second signal, clients are told to go elsewhere; at the third
-    signal it ends at once.
+    After the first signal it accepts no connections and finishes its requests. After
+    ``drain_seconds`` or the second signal it tells the remaining clients to go elsewhere; at the
+    third signal it ends at once.
     """
 
     def __init__(self, config: uvicorn.Config, parts: GatewayParts) -> None:
@@ -51,7 +51,7 @@ class Server(uvicorn.Server):
         yield
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Obey a signal."""
+        """Handle a signal."""
         self.force_exit = self._parts.closing.is_set()
         if self.should_exit:
             self._parts.closing.set()
@@ -63,7 +63,7 @@ class Server(uvicorn.Server):
         loop.call_later(self._parts.settings.drain_seconds, self._parts.closing.set)
         loop.call_later(LATE_SECONDS, self._close_idle)
         await super().shutdown(sockets)
-        # Those that were cut off have yet to say so to the store.
+        # Requests that were cut off still have to write that to the store.
         self._parts.closing.set()
         calls = list(self.server_state.tasks)
         for call in calls if self.force_exit else ():
@@ -88,20 +88,20 @@ def run(settings: Settings, host: str, port: int, tracer: Tracer = NO_TRACER) ->
                 app,
                 host=host,
                 port=port,
-                # Its lines go where all others go, which have no exception's words in them.
+                # Its lines go through our logging, which leaves out exceptions' messages.
                 log_config=None,
                 log_level="warning",
                 access_log=False,
                 server_header=False,
-                # There are none, whatever happens to be installed.
+                # There are no WebSockets, whatever happens to be installed.
                 ws="none",
                 http=Http1Protocol,
-                # Who asks is told by a key, never by an address that a header claims.
+                # Callers are known by keys, never by an address that a header claims.
                 proxy_headers=False,
                 timeout_graceful_shutdown=math.ceil(settings.drain_seconds) + CUT_OFF_SECONDS,
                 timeout_keep_alive=KEEP_ALIVE_SECONDS,
             )
-            # What is there by now stays: who looks for garbage need not look at it each time.
+            # The objects made so far stay: garbage collection need not visit them each time.
             gc.freeze()
             await Server(config, app.parts).serve()
 

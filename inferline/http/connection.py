@@ -18,37 +18,37 @@ _BODILESS: Final = frozenset({204, 304})
 
 
 class ConnectionPool(Protocol):
-    """Whom a connection belongs to."""
+    """The owner of a connection."""
 
     def keep(self, connection: Connection) -> None:
         """Take back a connection whose response was read."""
 
     def forget(self, connection: Connection) -> None:
-        """Hear that a connection has ended."""
+        """Remove a connection that has ended."""
 
 
 class Connection(asyncio.Protocol):
-    """What asyncio tells goes to httptools, and what that finds to the response."""
+    """A connection, which passes data from asyncio to httptools and from there to the response."""
 
     def __init__(self, pool: ConnectionPool, origin: Origin) -> None:
         self.origin = origin
         self.used_at = 0.0
-        #: Whether it leads to a proxy that passes requests on: some end theirs after one, unsaid.
+        #: True if it leads to a proxy that passes requests on: some close it silently after one.
         self.is_passed_on = False
         self._pool = pool
         self._response: Response | None = None
         self._parser: Any = None
         self._headers: dict[str, str] = {}
-        #: What has come of the present response before its headers were complete.
+        #: Bytes of the present response received before its headers were complete.
         self._head_bytes = 0
-        #: Whether the body ends where the connection does.
+        #: True if the body ends where the connection does.
         self._until_close = False
-        #: Whether the response has ended and the connection has not.
+        #: True if the response has ended and the connection has not.
         self._keeps = False
         self._is_paused = False
 
     def carry(self, response: Response, head: bytes, body: bytes) -> None:
-        """Send a request, to whose response everything from now on belongs."""
+        """Send a request; everything received from now on belongs to ``response``."""
         self._response = response
         self._parser = httptools.HttpResponseParser(self)
         self._headers, self._head_bytes = {}, 0
@@ -60,17 +60,17 @@ class Connection(asyncio.Protocol):
             self._transport.writelines([head, body])
 
     def go_on(self) -> None:
-        """Take more in: what was here has been read."""
+        """Resume reading: everything received so far has been consumed."""
         if self._is_paused:
             self._is_paused = False
             self._transport.resume_reading()
 
     def abort(self) -> None:
-        """End it at once."""
+        """Close it at once."""
         self._response = None
         self._transport.abort()
 
-    # What asyncio tells.
+    # Called by asyncio.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's are of another family
@@ -103,7 +103,7 @@ class Connection(asyncio.Protocol):
         else:
             response.fail(HungUp(str(exc) if exc else "The connection was closed."))
 
-    # What httptools tells.
+    # Called by httptools.
 
     def on_message_begin(self) -> None:
         if self._response is None:  # A second response, which nobody asked for.

@@ -1,4 +1,4 @@
-"""Connections: sends requests, over connections that are kept where the other side keeps them."""
+"""A pool of connections, kept open where the other side keeps them."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ log = logging.getLogger(__name__)
 
 class Connections:
     """
-    A pool of them.
+    A pool of connections for one event loop; use it as a context manager.
 
-    For one event loop; use it as a context manager. ``idle_seconds`` is how long a connection may
-    lie unused before another request is trusted to it; 0 keeps none. ``to`` is who the log says
-    can't be connected to, once each time; without a name it is not logged.
+    ``idle_seconds`` is how long an unused connection may still take another request; 0 keeps none.
+    ``to`` names the other side in log lines about failed connections; without a name nothing is
+    logged.
     """
 
     def __init__(
@@ -37,9 +37,9 @@ class Connections:
     ) -> None:
         self.connect_seconds = connect_seconds
         self._idle_seconds = idle_seconds
-        #: Those that wait for a request, the one used last at the end.
+        #: Unused connections, the one used last at the end.
         self._idle: dict[Origin, deque[Connection]] = {}
-        #: Those that are open.
+        #: All open connections.
         self.all: set[Connection] = set()
         self._proxies = proxies
         self._to = to
@@ -73,13 +73,13 @@ class Connections:
         """
         Send a request and return the response once its headers are here. Raises HttpError.
 
-        ``url`` goes out as it is written. The response is to be read to its end, or closed. Of
+        ``url`` is sent as it is written. The response must be read to its end, or closed. For
         ``silence_seconds`` and ``outlasts`` see `Response`.
         """
         if not self._is_open:
             raise RuntimeError("The connections are not open: use `async with`.")
         origin, path = place(url)
-        proxy = self._proxies.of(origin)
+        proxy = self._proxies.proxy_for(origin)
         if proxy is not None and not origin.is_tls:
             path, headers = f"http://{origin.authority}{path}", _shown(headers, proxy)
         head = _head(method, path, origin, headers, len(body))
@@ -107,7 +107,7 @@ class Connections:
             idle.popleft().abort()
 
     def forget(self, connection: Connection) -> None:
-        """Hear that a connection has ended."""
+        """Remove a connection that has ended."""
         self.all.discard(connection)
         idle = self._idle.get(connection.origin)
         if idle and connection in idle:
@@ -143,7 +143,7 @@ class Connections:
             ) from error
 
     def _logged(self, error: HttpError) -> HttpError:
-        """The error that there is no connection, logged unless that was the last one."""
+        """Log that there is no connection, unless the last log line said so; return the error."""
         if self._to and str(error) != self._trouble:
             self._trouble = str(error)
             log.warning("There is no connection to %s: %s", self._to, error)
@@ -151,7 +151,7 @@ class Connections:
 
 
 def _shown(headers: Mapping[str, str], proxy: Proxy) -> Mapping[str, str]:
-    """The headers, with what the proxy wants to see."""
+    """Return the headers, with the proxy's authorization."""
     if not proxy.authorization:
         return headers
     return {**headers, "Proxy-Authorization": proxy.authorization}

@@ -1,4 +1,4 @@
-"""Opens connections: to the first of a name's addresses that answers, or through a proxy."""
+"""Opens connections to the first of a host's addresses that answers, or through a proxy."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ AddressInfo = tuple[Any, Any, int, str, Any]
 
 
 class Dialer:
-    """Opens connections. Whoever asks bounds the time."""
+    """An opener of connections. Its callers bound the time."""
 
     def __init__(self) -> None:
         self._tls: ssl.SSLContext | None = None
@@ -37,7 +37,8 @@ class Dialer:
         """
         Connect a protocol to ``origin``, or to the proxy that leads there. Raises CannotConnect.
 
-        https goes through a tunnel, whose other end is ``origin``; http is the proxy's to pass on.
+        https goes through a tunnel, whose other end is ``origin``; http requests are passed on by
+        the proxy.
         """
         if proxy is None:
             return await self._direct(make, origin)
@@ -92,11 +93,11 @@ class Dialer:
     async def _first_to_answer(
         self, origin: Origin, addresses: Sequence[AddressInfo]
     ) -> socket.socket:
-        """A socket that is connected to one of a name's addresses."""
+        """Return a socket connected to one of a host's addresses."""
         from aiohappyeyeballs import start_connection  # Here, because a function's start is short.
 
         last = self._answered.get(origin)
-        ordered = sorted(addresses, key=lambda one: one[4] != last)
+        ordered = sorted(addresses, key=lambda address: address[4] != last)
         sock = await start_connection(ordered, happy_eyeballs_delay=NEXT_ADDRESS_SECONDS)
         if len(self._answered) >= NAMES_MAX:
             self._answered.clear()
@@ -110,14 +111,14 @@ class Dialer:
 
 
 class _Tunnel(asyncio.Protocol):
-    """A connection to a proxy until it leads on to somebody else."""
+    """A connection to a proxy, until it is a tunnel to the origin."""
 
     def __init__(self) -> None:
         self._head = bytearray()
         self._opened: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
     async def open(self, origin: Origin, proxy: Proxy) -> None:
-        """Have it lead on to ``origin``. Raises ProxyFailed."""
+        """Ask the proxy for a tunnel to ``origin``. Raises ProxyFailed."""
         host = f"[{origin.host}]" if ":" in origin.host else origin.host
         place = f"{host}:{origin.port}"
         lines = [f"CONNECT {place} HTTP/1.1", f"Host: {place}"]
@@ -147,11 +148,11 @@ class _Tunnel(asyncio.Protocol):
 
 
 def refusal(proxy: Proxy, status: int, place: str) -> ProxyFailed:
-    """Say that a proxy does not lead to ``place``, and what to do."""
+    """Return the error for a proxy that does not lead to ``place``, with the remedy."""
     if status == 407 or (status == 401 and proxy.authorization):  # tinyproxy has the latter.
-        what = "other than those that it was shown" if proxy.authorization else "of a user"
+        which = "other than those that it was shown" if proxy.authorization else "of a user"
         return ProxyFailed(
-            f"The proxy {proxy.address} wants a name and a password {what}: set them where it is "
+            f"The proxy {proxy.address} wants a name and a password {which}: set them where it is "
             "set, as in HTTPS_PROXY=http://name:password@host:port."
         )
     return ProxyFailed(

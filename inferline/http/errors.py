@@ -19,28 +19,28 @@ class HttpError(OSError):
 
 
 class CannotConnect(HttpError):
-    """Nobody listens there."""
+    """A refused connection: nobody listens there."""
 
 
 class ProxyFailed(CannotConnect):
-    """The proxy that leads there is away, wants a password or refuses; the message names it."""
+    """A proxy that can't be reached, wants a password or refuses; the message names it."""
 
 
 class Untrusted(CannotConnect):
-    """Who listens there can't prove to be whom the address names."""
+    """A server that can't prove to be the one that the address names."""
 
 
 class ConnectTimeout(HttpError):
-    """Whether anybody listens there was not to be learned in time."""
+    """A connection that was not established in time."""
 
 
 class Silence(HttpError):
-    """Nothing has come for too long."""
+    """A response of which nothing has come for too long."""
 
 
 class HungUp(HttpError):
-    """The connection ended before the response did."""
+    """A connection that ended before the response did."""
 
 
 class NotHttp(HttpError):
-    """What came is no response, or its headers have no end."""
+    """A response that is not HTTP, or whose headers have no end."""

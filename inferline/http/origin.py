@@ -1,4 +1,4 @@
-"""Origins: whom an address names."""
+"""Origins: the scheme, host and port of an address."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 
 class Origin(NamedTuple):
-    """Whom an address names: what a connection can be kept for."""
+    """The scheme, host and port of an address, for which a connection can be kept."""
 
     is_tls: bool
     host: str
@@ -19,7 +19,7 @@ class Origin(NamedTuple):
 
 @lru_cache(maxsize=256)
 def place(url: str) -> tuple[Origin, str]:
-    """The origin of an http or https address, and the path there with its query."""
+    """Return the origin of an http or https address, and its path with the query."""
     parts = urlsplit(url)
     usual = {"http": 80, "https": 443}[parts.scheme]
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""

@@ -1,4 +1,4 @@
-"""Which proxy a request goes through, by the variables that curl and most programs go by."""
+"""The choice of a proxy, by the variables that curl and most programs use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from inferline.http.origin import Origin, place
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """Where a proxy is, and what it is shown."""
+    """A proxy's address and credentials."""
 
     origin: Origin
     #: The value of Proxy-Authorization; empty: none is sent.
@@ -24,27 +24,27 @@ class Proxy:
 
     @property
     def address(self) -> str:
-        """Its address without name and password, for messages."""
+        """Return its address without name and password, for messages."""
         return f"http{'s' * self.origin.is_tls}://{self.origin.authority}"
 
 
 @dataclass(frozen=True, slots=True)
 class Proxies:
-    """The proxies' addresses as they are set; they may hold passwords, so ``repr`` hides them."""
+    """The proxies' addresses as configured; they may hold passwords, so ``repr`` hides them."""
 
     #: For http addresses, and for https ones; empty: none.
     http: str = field(default="", repr=False)
     https: str = field(default="", repr=False)
-    #: What is asked without one: names, suffixes, addresses and networks, by commas or spaces.
+    #: Hosts that need no proxy: names, suffixes, addresses and networks, by commas or spaces.
     exempt: str = ""
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:
-        """The proxies of an environment. A name in small letters goes before one in capitals."""
+        """Read the proxies from an environment. Lower-case names take precedence."""
 
         def first(*names: str) -> str:
-            spellings = (one for name in names for one in (name.lower(), name))
-            texts = (environ.get(one, "").strip() for one in spellings)
+            spellings = (name for variable in names for name in (variable.lower(), variable))
+            texts = (environ.get(name, "").strip() for name in spellings)
             return next(filter(None, texts), "")
 
         # A client of a CGI program sets HTTP_PROXY there, with a header `Proxy`.
@@ -53,14 +53,14 @@ class Proxies:
         return cls(http or rest, first("HTTPS_PROXY") or rest, first("NO_PROXY"))
 
     def environment(self) -> dict[str, str]:
-        """The variables that say so, all of them, in capitals."""
+        """Return the variables of these proxies, all of them in capitals."""
         return {"HTTP_PROXY": self.http, "HTTPS_PROXY": self.https, "NO_PROXY": self.exempt}
 
-    def of(self, origin: Origin) -> Proxy | None:
+    def proxy_for(self, origin: Origin) -> Proxy | None:
         """
-        The proxy that leads to ``origin``; None where it is asked itself, as this machine always.
+        Return the proxy for ``origin``; None for a direct connection, as always to this machine.
 
-        Raises ProxyFailed for one whose address can't be used.
+        Raises ProxyFailed if its address can't be used.
         """
         return _proxy_of(self, origin) if self.http or self.https else None
 
@@ -95,7 +95,7 @@ def _authorization(name: str | None, password: str | None) -> str:
 
 
 def is_exempt(host: str, port: int, exempt: str) -> bool:
-    """Whether a host is asked without a proxy: this machine, and what ``exempt`` lists."""
+    """Return True if a host needs no proxy: this machine, and what ``exempt`` lists."""
     name = host.rstrip(".").lower()
     ip = _ip(name)
     if name == "localhost" or name.endswith(".localhost"):
@@ -125,7 +125,7 @@ def _matches(entry: str, name: str, ip: _Ip | None, port: int) -> bool:
 
 
 def _split_port(entry: str) -> tuple[str, str]:
-    """An entry without its port, and that; an IPv6 address with one stands in brackets."""
+    """Split an entry into host and port; an IPv6 address with a port stands in brackets."""
     if entry.startswith("["):
         entry, _, rest = entry[1:].partition("]")
         return entry, rest.removeprefix(":")

@@ -1,4 +1,4 @@
-"""A response, its body as it comes."""
+"""A response, whose body is read as it arrives."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Final, Protocol
 
+from inferline.background import first_of
 from inferline.http.errors import HttpError, Silence
 
-#: What of a response may lie here unread, bytes; then its sender has to wait.
+#: Unread bytes of a response; with more, its sender has to wait.
 UNREAD_BYTES_MAX: Final = 256 * 1024
 
 #: Says, when nothing has come for too long, whether to wait for as long again.
@@ -16,22 +17,22 @@ Outlasts = Callable[[], Awaitable[bool]]
 
 
 class Source(Protocol):
-    """The connection that a response comes over."""
+    """The connection that a response arrives on."""
 
     def go_on(self) -> None:
-        """Take more in: what was here has been read."""
+        """Resume reading: everything received so far has been consumed."""
 
     def abort(self) -> None:
-        """End it at once."""
+        """Close it at once."""
 
 
 class Response:
     """
-    A response, its body as it comes.
+    A response, whose body is read as it arrives.
 
-    ``silence_seconds``, which may be changed, bounds each wait for something to come, unless
-    ``outlasts`` says to wait on; what does not come in that time, or with the connection's end,
-    raises HttpError.
+    ``silence_seconds``, which may be changed, bounds each wait for data, unless ``outlasts`` says
+    to wait on. Data that does not come in that time, or before the connection ends, raises
+    HttpError.
     """
 
     __slots__ = (
@@ -81,7 +82,7 @@ class Response:
             raise
 
     async def read(self) -> bytes:
-        """The rest of the body."""
+        """Read the rest of the body."""
         pieces: list[bytes] = []
         try:
             while True:
@@ -93,7 +94,7 @@ class Response:
             self.close()
 
     async def pieces(self) -> AsyncGenerator[bytes]:
-        """The rest of the body, as it comes."""
+        """Yield the rest of the body, as it arrives."""
         try:
             while True:
                 if taken := self._taken():
@@ -112,20 +113,20 @@ class Response:
         return taken
 
     def close(self) -> None:
-        """Read no more. A connection on which something may still come is of no further use."""
+        """Stop reading. A connection with unread data is closed."""
         if not self._ended:
             self._ended = True
             self._source.abort()
 
-    # What the connection tells.
+    # Called by the connection.
 
     def headed(self, status: int) -> None:
-        """Take note of the status; the headers are complete."""
+        """Set the status; the headers are complete."""
         self.status = status
         self._wake()
 
     def came(self, data: bytes) -> bool:
-        """Take a piece of the body; False when it is to be the last for a while."""
+        """Add a piece of the body; return False to pause the sender."""
         self._pieces.append(data)
         self._size += len(data)
         self.received_bytes += len(data)
@@ -133,12 +134,12 @@ class Response:
         return self._size < UNREAD_BYTES_MAX
 
     def end(self) -> None:
-        """Take note that the body is complete."""
+        """Note that the body is complete."""
         self._ended = True
         self._wake()
 
     def fail(self, error: HttpError) -> None:
-        """Take note that nothing more will come."""
+        """Note that nothing more will come."""
         self._error = error
         self._wake()
 
@@ -147,7 +148,7 @@ class Response:
             self._waiter.set_result(True)
 
     async def _wait(self) -> None:
-        """Return when something may have come. Raises Silence, or what the connection met."""
+        """Wait until something may have come. Raises Silence, or the connection's error."""
         if self._error is not None:
             raise self._error
         if not (await self._is_woken() or await self._is_worth_waiting()):
@@ -156,7 +157,7 @@ class Response:
             raise self._error
 
     async def _is_woken(self) -> bool:
-        """Return True when something has come, or False after too long."""
+        """Wait for data; return False after too long."""
         loop = asyncio.get_running_loop()
         self._waiter = loop.create_future()
         timer = loop.call_later(self.silence_seconds, _give_up, self._waiter)
@@ -167,16 +168,14 @@ class Response:
             self._waiter = None
 
     async def _is_worth_waiting(self) -> bool:
-        """Ask whether to wait on; what comes meanwhile is the better answer."""
+        """Ask whether to wait on; data that comes meanwhile says yes."""
         if self._outlasts is None:
             return False
-        asking = asyncio.ensure_future(self._outlasts())
-        self._waiter = asyncio.get_running_loop().create_future()
+        self._waiter = waiter = asyncio.get_running_loop().create_future()
         try:
-            await asyncio.wait({asking, self._waiter}, return_when=asyncio.FIRST_COMPLETED)
-            return self._waiter.done() or asking.result()
+            waits = await first_of(self._outlasts(), waiter)
+            return waits or not waiter.cancelled()
         finally:
-            asking.cancel()
             self._waiter = None
 
 

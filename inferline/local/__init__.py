@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    """Run everything on this machine until Ctrl-C; gives one of the exit codes of `failures`."""
+    """Run everything on this machine until Ctrl-C; return one of the exit codes of `failures`."""
     from inferline.local import command
 
     return command.run(args, environ)

@@ -18,18 +18,18 @@ KILLED = 130
 
 
 class LocalError(Exception):
-    """The one-machine mode can't go on; the message is one sentence for the terminal."""
+    """A failure that ends the one-machine mode; the message is one sentence for the terminal."""
 
     exit_code = FAILED
 
 
 class PartMissing(LocalError):
-    """Something that a part needs is not on this machine, or its port is not free."""
+    """A program, file or free port that a part needs and this machine lacks."""
 
     exit_code = MISSING
 
 
 class PartFailed(LocalError):
-    """A part did not come up, or ended by itself."""
+    """A part that did not start, or ended by itself."""
 
     exit_code = FAILED

@@ -1,4 +1,4 @@
-"""Which parts there are on one machine, how each is started, and what must be there before."""
+"""The plan of the one-machine mode: its parts, how each is started, and what each needs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from inferline.local.llm import context, model
 from inferline.local.options import PREFIX, LocalOptions
 from inferline.local.processes.part import Part
 
-#: What the built-in LLM answers at a time, unless said otherwise.
+#: Slots of the built-in LLM by default.
 SLOTS = 4
 #: How long the provider may finish answers once asked to end, and then hand back what is left.
 DRAIN_SECONDS = 10
@@ -31,19 +31,19 @@ _SAID_BY_FLAG = ("INFERLINE_BASE_URL", "OPENAI_BASE_URL", "PROVIDER_ID", "SLOTS"
 
 
 def environment(options: LocalOptions, environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment of every part."""
-    found = emulated(environ, options.emulator_url)
+    """Return the environment of every part."""
+    env = emulated(environ, options.emulator_url)
     if options.built_in:
-        found.pop("OPENAI_API_KEY", None)
-    return found
+        env.pop("OPENAI_API_KEY", None)
+    return env
 
 
 def emulated(environ: Mapping[str, str], emulator_url: str) -> dict[str, str]:
     """
-    The user's environment, but with AWS being the emulator.
+    Return the user's environment with the emulator as AWS.
 
-    All of the user's AWS variables go: none of his profiles, sessions or endpoints may be met by
-    mistake, and no emulator may see his keys.
+    All of the user's AWS variables go: none of their profiles, sessions or endpoints may be used by
+    mistake, and no emulator may see their keys.
     """
     kept = {
         name: value
@@ -66,24 +66,24 @@ def emulated(environ: Mapping[str, str], emulator_url: str) -> dict[str, str]:
 
 
 def parts(options: LocalOptions, environ: Mapping[str, str]) -> list[Part]:
-    """The parts in the order in which they start."""
+    """Return the parts in the order in which they start."""
     env = environment(options, environ)
-    found: list[Part] = []
+    parts: list[Part] = []
     if options.built_in and options.model is None and model.find(environ) is None:
-        found.append(_model(env))
+        parts.append(_model(env))
     # Alone, so that nothing else writes on the terminal while it shows how far it is.
-    first = tuple(part.name for part in found)
-    found.append(_emulator(options, env, after=first))
+    first = tuple(part.name for part in parts)
+    parts.append(_emulator(options, env, after=first))
     if options.built_in:
-        found.append(_llm(options, env, after=first))
-    found.append(_gateway(options, env))
+        parts.append(_llm(options, env, after=first))
+    parts.append(_gateway(options, env))
     if not options.no_llm:
-        found.append(_provider(options, env))
-    return found
+        parts.append(_provider(options, env))
+    return parts
 
 
 def alias(options: LocalOptions) -> str:
-    """The name under which the built-in LLM lists its model."""
+    """Return the name under which the built-in LLM lists its model."""
     return options.model.stem if options.model else model.ALIAS
 
 
@@ -121,7 +121,7 @@ def _llm(options: LocalOptions, env: Mapping[str, str], after: tuple[str, ...]) 
     tokens = context.chosen(shape, slots, options.context, context.memory_bytes())
     arguments = ["--model", file, "--alias", alias(options), "--port", options.llm_port]
     arguments += ["--slots", slots, "--context", tokens, "--threads", options.threads]
-    room = context.told(shape, slots, tokens)
+    room = context.described(shape, slots, tokens)
     return Part(
         name="llm",
         what=f"{alias(options)}, {room}, on {options.backend_url}",
@@ -169,7 +169,7 @@ def _provider(options: LocalOptions, env: Mapping[str, str]) -> Part:
 
 
 def check(options: LocalOptions, environ: Mapping[str, str]) -> None:
-    """See whether all can start. Raises PartMissing with everything that is in the way."""
+    """Check that all can start. Raises PartMissing with every problem."""
     problems = [*_missing_packages(options), *_taken_ports(options)]
     problems += _silent_backend(options, Proxies.from_env(environ))
     if problems:
@@ -197,7 +197,7 @@ def _taken_ports(options: LocalOptions) -> Iterator[str]:
 
 
 def _why_not(host: str, port: int) -> str | None:
-    """Why nobody can listen there, or None."""
+    """Return why nobody can listen there, or None."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as trial:
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -213,7 +213,7 @@ def _why_not(host: str, port: int) -> str | None:
 
 
 def _silent_backend(options: LocalOptions, proxies: Proxies) -> Iterator[str]:
-    if options.backend is None or proxies.of(place(options.backend)[0]) is not None:
+    if options.backend is None or proxies.proxy_for(place(options.backend)[0]) is not None:
         return
     parts = urlsplit(options.backend)
     port = parts.port or (443 if parts.scheme == "https" else 80)
@@ -227,7 +227,10 @@ def _silent_backend(options: LocalOptions, proxies: Proxies) -> Iterator[str]:
 
 
 def log_dir(options: LocalOptions, environ: Mapping[str, str]) -> Path:
-    """The folder of the logs, one for each gateway port. Raises PartMissing if it can't be made."""
+    """
+    Return the folder of the logs, one for each gateway port. Raises PartMissing if it can't be
+    made.
+    """
     path = model.cache_dir(environ) / f"local-{options.port}"
     try:
         path.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,5 @@
 """
-Asks a part over HTTP whether it is there, with nothing but the standard library.
+Asks a part over HTTP whether it is up, with nothing but the standard library.
 
 As a command, `python -m inferline.local.web URL`, it is a container's health check.
 """
@@ -17,12 +17,12 @@ _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class NoAnswer(Exception):
-    """There was no usable answer; the message says what came instead."""
+    """The lack of a usable answer; the message says what came instead."""
 
 
 def ask(url: str, body: Any = None, timeout_seconds: float = 2.0, key: str = "") -> Any:
     """
-    The JSON that a GET brings, or a POST if there is a body; `key` is sent as a bearer token.
+    GET the JSON at an address, or POST a body to it; `key` is sent as a bearer token.
 
     Raises NoAnswer for everything but a 2xx with JSON. Blocking.
     """
@@ -42,7 +42,7 @@ def ask(url: str, body: Any = None, timeout_seconds: float = 2.0, key: str = "")
 
 
 def exists(url: str) -> bool:
-    """Whether a GET brings a 2xx. Blocking."""
+    """Return True if a GET brings a 2xx. Blocking."""
     try:
         with _opener.open(url, timeout=2.0):
             return True
@@ -51,7 +51,7 @@ def exists(url: str) -> bool:
 
 
 def models(base_url: str) -> list[str]:
-    """The names that GET /v1/models lists. Raises NoAnswer."""
+    """Return the names that GET /v1/models lists. Raises NoAnswer."""
     try:
         return [model["id"] for model in ask(f"{base_url}/v1/models")["data"]]
     except (KeyError, TypeError) as error:

@@ -1,4 +1,4 @@
-"""Gets the GGUF file that an LLM server in a container serves, checked by its hash, once."""
+"""Fetches the GGUF file that an LLM server in a container serves, once, and checks its hash."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def provide(
     file: Path, url: str, sha256: str, tell: Print, pause_seconds: float = PAUSE_SECONDS
 ) -> None:
     """
-    See to it that `file` is there and is the right one; without a `sha256` any one is.
+    Make sure that `file` is there and is the right one; without a `sha256` any file is.
 
-    What is broken off goes on where it ended, also at the next start. Raises PartMissing.
+    An interrupted download is resumed, also at the next start. Raises PartMissing.
     """
     if file.is_file():
         _check(file, sha256)
@@ -46,8 +46,8 @@ def provide(
 
 
 def _check(file: Path, sha256: str) -> None:
-    if sha256 and (found := sha256_of(file)) != sha256.lower():
-        raise PartMissing(f"{file.name} has the SHA-256 {found}, not {sha256.lower()}.")
+    if sha256 and (digest := sha256_of(file)) != sha256.lower():
+        raise PartMissing(f"{file.name} has the SHA-256 {digest}, not {sha256.lower()}.")
 
 
 def _fetch(url: str, part: Path, tell: Print, pause_seconds: float) -> None:
@@ -64,7 +64,7 @@ def _fetch(url: str, part: Path, tell: Print, pause_seconds: float) -> None:
 
 
 def _may_pass(error: Exception) -> bool:
-    """Whether another try can help: not where the server says no, nor where the disk is full."""
+    """Return True if another try can help: not if the server refuses, nor if the disk is full."""
     if isinstance(error, urllib.error.HTTPError):
         return error.code in (408, 416, 425, 429) or error.code >= 500
     return isinstance(
@@ -73,7 +73,7 @@ def _may_pass(error: Exception) -> bool:
 
 
 def _go_on(url: str, part: Path, tell: Print) -> None:
-    """Fetch what is missing of `part`."""
+    """Fetch the missing rest of `part`."""
     have = part.stat().st_size if part.is_file() else 0
     request = urllib.request.Request(url)  # noqa: S310 - whose machine it is has named it
     if have:
@@ -111,7 +111,7 @@ def _copy(
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Get the file; the exit codes of `failures`."""
+    """Fetch the file; return an exit code of `failures`."""
     parser = argparse.ArgumentParser(prog="python -m inferline.local.weights", description=__doc__)
     parser.add_argument("--file", type=Path, required=True, help="where it is to be")
     parser.add_argument("--url", default="", help="where it is fetched from, if it is not there")

@@ -21,7 +21,7 @@ BUILT_IN_SECONDS = 30.0
 
 
 class Welcome:
-    """What happens once all parts are up."""
+    """The welcome once all parts are up: a first answer, addresses and examples."""
 
     def __init__(self, options: LocalOptions, logs: Path, tell: Callable[[str], None]) -> None:
         self._options = options
@@ -32,16 +32,16 @@ class Welcome:
         """
         Ask one real question and print where everything is.
 
-        Raises PartFailed if the built-in LLM does not answer. A backend of the user's is only
-        warned about: it may serve no chat at all, and InferLine is up nevertheless.
+        Raises PartFailed if the built-in LLM does not answer. For a backend of the user's it only
+        warns: it may serve no chat at all, and InferLine is up nevertheless.
         """
         name = None
         if not self._options.no_llm:
             name = (await asyncio.to_thread(web.models, self._options.gateway_url))[0]
             await self._prove(name)
         dashboard = f"{self._options.gateway_url}/dashboard"
-        shown = dashboard if await asyncio.to_thread(web.exists, dashboard) else None
-        self._tell(places(self._options, name, self._logs, shown))
+        link = dashboard if await asyncio.to_thread(web.exists, dashboard) else None
+        self._tell(places(self._options, name, self._logs, link))
         if name is not None:
             self._tell(examples(self._options, name))
         self._tell("\nCtrl-C ends everything.")
@@ -71,7 +71,7 @@ class Welcome:
 
 
 def _first_answer(base_url: str, name: str) -> str:
-    """What the model says to the question. Raises NoAnswer. Blocking."""
+    """Return the model's answer to the question. Raises NoAnswer. Blocking."""
     question = {
         "model": name,
         "messages": [{"role": "user", "content": QUESTION}],
@@ -85,7 +85,7 @@ def _first_answer(base_url: str, name: str) -> str:
 
 
 def places(options: LocalOptions, name: str | None, logs: Path, dashboard: str | None) -> str:
-    """Where everything is, one line each."""
+    """List where everything is, one line each."""
     rows = {
         "OpenAI base URL": f"{options.gateway_url}/v1",
         "model": name,
@@ -98,7 +98,7 @@ def places(options: LocalOptions, name: str | None, logs: Path, dashboard: str |
 
 
 def examples(options: LocalOptions, name: str) -> str:
-    """Two commands to paste."""
+    """Return two commands to paste."""
     base = f"{options.gateway_url}/v1"
     body = {"model": name, "messages": [{"role": "user", "content": QUESTION}]}
     return f"""

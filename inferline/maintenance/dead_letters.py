@@ -13,9 +13,9 @@ log = logging.getLogger(__name__)
 
 
 class Fate(Enum):
-    """What became of a dead letter's task."""
+    """The end of a dead letter's task."""
 
-    #: It is FAILED, and its client is told.
+    #: It is FAILED; its client gets the error.
     BURIED = "buried"
     #: It had ended before, or it is none of ours any more.
     GONE = "gone"
@@ -27,9 +27,9 @@ class Fate(Enum):
 
 async def bury(store: TaskStore, text: str) -> Fate:
     """
-    End the task of a dead letter, since no message leads to it any more. Idempotent.
+    Fail the task of a dead letter, since no message leads to it any more. Idempotent.
 
-    Raises Unavailable. What the message holds is told to nobody.
+    Raises Unavailable. No log or error repeats the message's content.
     """
     try:
         ref = Message.loads(text).ref
@@ -37,8 +37,8 @@ async def bury(store: TaskStore, text: str) -> Fate:
         log.warning("a dead letter of %d characters is none of ours", len(text))
         return Fate.UNREADABLE
     error = BackendFailed("The request went from provider to provider without an answer.")
-    if await store.bury(ref, error.told()):
+    if await store.bury(ref, error.as_dict()):
         log.warning("buried a task that nobody could handle", extra={"task": ref.id})
         return Fate.BURIED
-    found = (await store.statuses([ref])).get(ref)
-    return Fate.GONE if found is None or found.state.terminal else Fate.RUNNING
+    status = (await store.statuses([ref])).get(ref)
+    return Fate.GONE if status is None or status.state.terminal else Fate.RUNNING

@@ -1,4 +1,4 @@
-"""The live tasks of all models, for who looks at each model now and then."""
+"""The live tasks of all models, for what checks each model periodically."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ Tasks = Sequence[tuple[TaskRef, int]]
 
 @dataclass(frozen=True, slots=True)
 class LiveTasks:
-    """Those there are at one moment: one read finds all, or each model's are asked for."""
+    """The live tasks at one moment: read all at once, or model by model."""
 
     store: TaskStore
     #: By the models' slugs; None if they were too many for one read.
-    _found: Mapping[str, Tasks] | None
+    _by_slug: Mapping[str, Tasks] | None
 
     @classmethod
-    async def look(cls, store: TaskStore, models: int) -> Self:
-        """Those of so many models. Raises Unavailable."""
+    async def read(cls, store: TaskStore, models: int) -> Self:
+        """Read those of so many models. Raises Unavailable."""
         return cls(store, await store.live_by_slug(EACH_MAX * models))
 
-    async def of(self, slug: str, limit: int) -> Tasks:
-        """Up to ``limit`` of a model's. Raises Unavailable."""
-        if self._found is None:
+    async def of_model(self, slug: str, limit: int) -> Tasks:
+        """Return up to ``limit`` of a model's. Raises Unavailable."""
+        if self._by_slug is None:
             return await self.store.live(slug, limit)
-        return self._found.get(slug, ())[:limit]
+        return self._by_slug.get(slug, ())[:limit]

@@ -1,5 +1,5 @@
 """
-The sweep: what has to be done now and then, by somebody, because no request comes that would do it.
+The sweep: periodic work on tasks and models that no request triggers.
 
 It costs next to nothing when there is nothing to do. All of it may be done twice.
 """
@@ -23,11 +23,11 @@ from inferline.usage.minutes import MINUTE_MS, Minute, MinuteStore
 
 log = logging.getLogger(__name__)
 
-#: How many live tasks of a model are looked at; a model that has more is deep in trouble anyway.
+#: Live tasks of a model that are checked; a model with more is in deep trouble anyway.
 TASKS_MAX: Final = 1000
-#: How old the last count of the providers may be, seconds; their heartbeats lead to it mostly.
-COUNT_SECONDS: Final = 60.0
-#: How many writes are under way at a time.
+#: Maximum age of the last aggregation, seconds; heartbeats trigger most aggregations.
+AGGREGATE_SECONDS: Final = 60.0
+#: Writes at the same time.
 WRITES_MAX: Final = 25
 #: How long past its deadline a task may be: those whose reader is there are ended by it.
 GRACE_SECONDS: Final = 5.0
@@ -35,7 +35,7 @@ GRACE_SECONDS: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class SweepReport:
-    """What the sweep counted."""
+    """The counts of one sweep."""
 
     waiting: int = 0
     running: int = 0
@@ -59,29 +59,29 @@ class _Backlog:
 
 @dataclass(slots=True, kw_only=True)
 class Sweep:
-    """What is swept."""
+    """The periodic maintenance of tasks and models."""
 
     store: TaskStore
     registry: Registry
     queue_maker: QueueMaker
-    #: Where the age of each model's oldest task is noted; None: nowhere.
+    #: The store for the age of each model's oldest task; None: it is not stored.
     minutes: MinuteStore | None = None
     #: Models that are to be known before any provider enrols them.
     models: Sequence[str] = ()
-    census: FleetAggregator = field(init=False)
+    aggregator: FleetAggregator = field(init=False)
 
     def __post_init__(self) -> None:
-        """Have a census, for when no heartbeat leads to one any more."""
-        self.census = FleetAggregator(self.registry, COUNT_SECONDS)
+        """Make an aggregator, for when no heartbeat comes any more."""
+        self.aggregator = FleetAggregator(self.registry, AGGREGATE_SECONDS)
 
     async def run(self) -> SweepReport:
-        """One sweep. Raises Unavailable."""
+        """Sweep once. Raises Unavailable."""
         models, fleet = await self.registry.models(), await self.registry.fleet()
         await self._declare(models)
         if fleet.providers or fleet.models != len(models):
-            await self.census.beat()
+            await self.aggregator.aggregate_if_due()
             models, fleet = await self.registry.models(), await self.registry.fleet()
-        live = await LiveTasks.look(self.store, len(models))
+        live = await LiveTasks.read(self.store, len(models))
         backlogs = [await self._sweep(model, live) for model in models.values()]
         await self._note_ages(backlogs)
         return SweepReport(
@@ -94,7 +94,7 @@ class Sweep:
         )
 
     async def _declare(self, known: Mapping[str, Model]) -> None:
-        """Make the declared models known that are not yet."""
+        """Add the declared models that are not known yet."""
         for name in self.models:
             if name in known:
                 continue
@@ -107,7 +107,7 @@ class Sweep:
                 log.warning("could not make the model %s known: %s", name, error.code)
 
     async def _note_ages(self, backlogs: Iterable[_Backlog]) -> None:
-        """Tell the present minute how long each model's oldest task has waited."""
+        """Write how long each model's oldest task has waited to the present minute."""
         if self.minutes is None:
             return
         number = self.store.now_ms() // MINUTE_MS
@@ -121,30 +121,30 @@ class Sweep:
                 log.warning("could not note a queue's age: %s", error.code)
 
     async def _sweep(self, model: Model, live: LiveTasks) -> _Backlog:
-        """End what is overdue of a model, and count the rest."""
-        found = await live.of(model.slug, TASKS_MAX)
-        if not found:
+        """End a model's overdue tasks and count the others."""
+        tasks = await live.of_model(model.slug, TASKS_MAX)
+        if not tasks:
             return _Backlog(model.id)
         late_ms = self.store.now_ms() - GRACE_SECONDS * 1000
-        overdue = [ref for ref, deadline_ms in found if deadline_ms < late_ms]
+        overdue = [ref for ref, deadline_ms in tasks if deadline_ms < late_ms]
         await self._expire(model, overdue)
-        states = await self.store.statuses([ref for ref, _ in found[len(overdue) :]])
-        waiting = [ref for ref, one in states.items() if one.state is State.QUEUED]
-        running = sum(one.state is State.RUNNING for one in states.values())
-        return _Backlog(model.id, len(waiting), running, await self._age(waiting, found))
+        states = await self.store.statuses([ref for ref, _ in tasks[len(overdue) :]])
+        waiting = [ref for ref, status in states.items() if status.state is State.QUEUED]
+        running = sum(status.state is State.RUNNING for status in states.values())
+        return _Backlog(model.id, len(waiting), running, await self._age(waiting, tasks))
 
     async def _expire(self, model: Model, overdue: Sequence[TaskRef]) -> None:
         expired = 0
         for start in range(0, len(overdue), WRITES_MAX):
-            some = overdue[start : start + WRITES_MAX]
-            expired += sum(await asyncio.gather(*map(self.store.expire, some)))
+            batch = overdue[start : start + WRITES_MAX]
+            expired += sum(await asyncio.gather(*map(self.store.expire, batch)))
         if expired:
             log.info("ended %d overdue tasks of %s", expired, model.id)
 
-    async def _age(self, waiting: Iterable[TaskRef], found: Tasks) -> float:
-        """How long the waiting task with the earliest deadline has waited, seconds."""
+    async def _age(self, waiting: Iterable[TaskRef], tasks: Tasks) -> float:
+        """Return how long the waiting task with the earliest deadline has waited, seconds."""
         known = set(waiting)
-        first = next((ref for ref, _ in found if ref in known), None)
+        first = next((ref for ref, _ in tasks if ref in known), None)
         if first is None:
             return 0.0
         [row] = await self.store.read([Wanted(first)])

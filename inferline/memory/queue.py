@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from inferline.background import first_of
 from inferline.clock import Clock, SystemClock
 from inferline.memory.dates import Dates
 from inferline.names import slug
@@ -103,12 +104,4 @@ class MemoryQueue:
 
     async def _wait(self, seconds: float) -> None:
         """Wait for the next change, but no longer than ``seconds`` of the clock."""
-        waits = [
-            asyncio.ensure_future(self._change.wait()),
-            asyncio.ensure_future(self._clock.sleep(seconds)),
-        ]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
+        await first_of(self._clock.sleep(seconds), self._change.wait())

@@ -13,7 +13,7 @@ from inferline.fleet.registry import (
     Fleet,
     Model,
     NameTaken,
-    Provider,
+    ProviderRecord,
     Serving,
     Snapshot,
 )
@@ -27,7 +27,7 @@ class MemoryRegistry:
         self.silent_seconds = silent_seconds
         self._dates = Dates(clock or SystemClock())
         self._models: dict[str, Model] = {}
-        self._providers: dict[str, Provider] = {}
+        self._providers: dict[str, ProviderRecord] = {}
         #: Who serves each model, and the epoch that it was aggregated in.
         self._servings: dict[str, tuple[int, Serving]] = {}
         self._fleet = Fleet()
@@ -42,7 +42,7 @@ class MemoryRegistry:
             self._models[model.id] = model
             self._servings.setdefault(model.id, (0, NOBODY))
 
-    async def put_provider(self, provider: Provider) -> Provider | None:
+    async def put_provider(self, provider: ProviderRecord) -> ProviderRecord | None:
         current = self._providers.get(provider.id)
         if current is not None and current.quarantined_ms:
             raise Quarantined
@@ -88,7 +88,7 @@ class MemoryRegistry:
     async def models(self) -> dict[str, Model]:
         return {name: self._with_serving(model) for name, model in self._models.items()}
 
-    async def provider(self, provider_id: str) -> Provider | None:
+    async def provider(self, provider_id: str) -> ProviderRecord | None:
         provider = self._providers.get(provider_id)
         return provider if provider is not None and self._is_live(provider) else None
 
@@ -116,7 +116,7 @@ class MemoryRegistry:
         if self._fleet.turn == fleet.turn:
             self._fleet = fleet
 
-    def _is_live(self, provider: Provider) -> bool:
+    def _is_live(self, provider: ProviderRecord) -> bool:
         return provider.is_live(self.now_ms(), self.silent_seconds)
 
     def _with_serving(self, model: Model) -> Model:

@@ -77,7 +77,7 @@ class MemoryStore:
             return Refused(task)
         if task.attempts_left <= 0:
             error = BackendFailed("Every attempt at this request failed. Send it again later.")
-            return Refused(self._put(task, state=State.FAILED, error=error.told()))
+            return Refused(self._put(task, state=State.FAILED, error=error.as_dict()))
         return Claimed(
             self._put(
                 task,

@@ -32,35 +32,37 @@ class MemoryUsage:
     async def ended(self, slice_number: int) -> AsyncIterator[TaskUsage]:
         first = slice_number * SLICE_MS
         for task in self._store.ended(first, first + SLICE_MS):
-            if usage := TaskUsage.of(task.ref.id, asdict(task)):
+            if usage := TaskUsage.from_row(task.ref.id, asdict(task)):
                 yield usage
 
     async def parts(
-        self, grain: Resolution, number: int, accounts: Collection[UsageKey]
+        self, resolution: Resolution, number: int, accounts: Collection[UsageKey]
     ) -> dict[UsageKey, Parts]:
-        kept = {account: self._kept.get((grain, number, account)) for account in accounts}
+        kept = {account: self._kept.get((resolution, number, account)) for account in accounts}
         return {account: _copied(parts) for account, parts in kept.items() if parts}
 
     async def put(
-        self, grain: Resolution, number: int, part: int, sums: Mapping[UsageKey, Usage]
+        self, resolution: Resolution, number: int, part: int, sums: Mapping[UsageKey, Usage]
     ) -> None:
         for account, usage in sums.items():
-            parts = self._kept.setdefault((grain, number, account), {})
+            parts = self._kept.setdefault((resolution, number, account), {})
             if part not in parts or parts[part].requests <= usage.requests:
                 parts[part] = replace(usage)
 
-    async def progress(self) -> Watermarks:
+    async def watermarks(self) -> Watermarks:
         return self._progress
 
-    async def advance(self, progress: Watermarks) -> None:
+    async def advance(self, watermarks: Watermarks) -> None:
         seen = self._progress
-        self._progress = Watermarks(max(seen.once, progress.once), max(seen.twice, progress.twice))
+        self._progress = Watermarks(
+            max(seen.first_pass, watermarks.first_pass), max(seen.final_pass, watermarks.final_pass)
+        )
 
     async def rows(
-        self, tenant: str | None, grain: Resolution, first: int, end: int
+        self, tenant: str | None, resolution: Resolution, first: int, end: int
     ) -> AsyncIterator[UsageRow]:
         for (kept, number, account), parts in list(self._kept.items()):
-            is_wanted = kept == grain and first <= number < end
+            is_wanted = kept == resolution and first <= number < end
             if is_wanted and tenant in (None, account.tenant):
                 yield UsageRow(account, number, _copied(parts))
 

@@ -183,14 +183,14 @@ def _event(name: bytes | None, values: list[bytes], lines: list[bytes]) -> Event
 
 
 class Rest:
-    """What comes in a stream after its first ``count`` events, as it came."""
+    """The rest of a stream after its first ``count`` events, as it came."""
 
     def __init__(self, count: int) -> None:
         self._left = count
         self._parser = EventParser() if count else None
 
-    def of(self, pieces: list[bytes]) -> list[bytes]:
-        """What of the next ``pieces`` belongs to it."""
+    def feed(self, pieces: list[bytes]) -> list[bytes]:
+        """Return what of the next ``pieces`` comes after the resume point."""
         if self._parser is None:
             return pieces
         rest = []
@@ -200,6 +200,10 @@ class Rest:
             else:
                 rest.append(event.raw)
         return rest
+
+    def end(self) -> list[bytes]:
+        """Return nothing: an event without its end is not sent."""
+        return []
 
 
 def comment(text: str) -> bytes:

@@ -1,4 +1,4 @@
-"""What OpenTelemetry's conventions for generative AI call what metrics and spans tell of."""
+"""Names from OpenTelemetry's conventions for generative AI, for metrics and spans."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ OTHER: Final = "_OTHER"
 
 #: Buckets of durations, seconds; the conventions end at 81.92, and here an answer may take longer.
 DURATIONS: Final = (*(0.01 * 2**n for n in range(14)), 163.84, 327.68, 655.36)
-#: Of the time to the first token.
+#: Buckets of the time to the first token,
 FIRST_TOKEN: Final = (
     *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75),
     *(1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0),
 )
-#: Of the time per token,
+#: of the time per token,
 PER_TOKEN: Final = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
 #: and of counts of tokens.
 TOKENS: Final = tuple(4**n for n in range(14))
 
-#: How many models get a label of their own; more are told together.
+#: Models that get a label of their own; all others share one.
 MODELS_MAX: Final = 1000
 
 #: `gen_ai.token.type`.
@@ -64,27 +64,30 @@ _USAGE: Final[Mapping[str, TokenType]] = {
     "completion_tokens": "output",
     "output_tokens": "output",
 }
-#: A backend that tells of more tokens than this, or of fewer than none, is not believed.
+#: A larger or a negative token count from a backend is ignored.
 TOKENS_MAX: Final = 2**31
 
 
 def counts(usage: Any) -> dict[str, int]:
-    """The token counts in an answer's ``usage``, by their own names, without false ones."""
-    found = {}
+    """Return the valid token counts in an answer's ``usage``, by their own names."""
+    valid = {}
     for name in (*_USAGE, "total_tokens") if isinstance(usage, Mapping) else ():
         count = usage.get(name)
         if type(count) is int and 0 <= count <= TOKENS_MAX:
-            found[name] = count
-    return found
+            valid[name] = count
+    return valid
 
 
 def tokens(usage: Any) -> dict[TokenType, int]:
-    """The same, whatever API the answer is of. A row's is checked again: anybody may write it."""
+    """
+    Return the token counts in the ``usage`` of an answer of any API. A row's is checked again: any
+    provider may write it.
+    """
     return {_USAGE[name]: count for name, count in counts(usage).items() if name in _USAGE}
 
 
 def operation(path: str) -> str:
-    """`gen_ai.operation.name` of a request to a backend's ``path``."""
+    """Return `gen_ai.operation.name` of a request to a backend's ``path``."""
     return _OPERATIONS.get(path, OTHER)
 
 
@@ -100,19 +103,19 @@ _CODES: Final = frozenset(
 
 
 def error_type(code: str) -> str:
-    """`error.type` of an error's code: a provider may have written whatever it likes."""
+    """Return `error.type` for an error's code: a provider may have written anything."""
     return code if not code or code in _CODES else OTHER
 
 
 class Models:
-    """Labels of models, of which only so many are told apart."""
+    """Labels of models, of which only a limited number are distinguished."""
 
     def __init__(self, count_max: int = MODELS_MAX) -> None:
         self._max = count_max
         self._known: set[str] = set()
 
     def label(self, model: str) -> str:
-        """The label of a model."""
+        """Return the label of a model."""
         if model not in self._known:
             if len(self._known) >= self._max:
                 return OTHER

@@ -1,4 +1,4 @@
-"""Spans to an OpenTelemetry collector, for who has set one up; without, nothing of it is loaded."""
+"""Spans to an OpenTelemetry collector, if one is configured; otherwise nothing of it is loaded."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ FLUSH_SECONDS_MAX: Final = 3.0
 @contextmanager
 def tracing(environ: Mapping[str, str], service: str) -> Iterator[Tracer]:
     """
-    A tracer that exports as OpenTelemetry's variables say, or keeps nothing where none is set.
+    Yield a tracer that exports as OpenTelemetry's variables say, or keeps nothing if none is set.
 
-    ``service`` is the `service.name` unless OTEL_SERVICE_NAME says otherwise. The exporter has a
-    thread of its own; what is left at the end goes out then, which blocks for a moment. Raises
-    SettingsError when it was asked for and can't be.
+    ``service`` is the `service.name` unless OTEL_SERVICE_NAME is set. The exporter has a thread of
+    its own; the last spans are sent at the end, which blocks for a moment. Raises SettingsError if
+    the configured export is impossible.
     """
     if not environ.get(ENDPOINT) or environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
         yield NO_TRACER
@@ -97,13 +97,13 @@ class OtlpTracer:
 
         if parent is None:
             return api.set_span_in_context(api.INVALID_SPAN)
-        told = api.SpanContext(
+        remote = api.SpanContext(
             int(parent.trace_id, 16),
             int(parent.span_id, 16),
             is_remote=True,
             trace_flags=api.TraceFlags(int(parent.sampled)),
         )
-        return api.set_span_in_context(api.NonRecordingSpan(told))
+        return api.set_span_in_context(api.NonRecordingSpan(remote))
 
 
 class OtlpSpan:
@@ -112,14 +112,14 @@ class OtlpSpan:
     def __init__(self, span: api.Span, kind: SpanKind) -> None:
         self._span = span
         self._kind = kind
-        told = span.get_span_context()
+        context = span.get_span_context()
         #: See `Span`.
         self.context = TraceParent(
-            f"{told.trace_id:032x}", f"{told.span_id:016x}", told.trace_flags.sampled
+            f"{context.trace_id:032x}", f"{context.span_id:016x}", context.trace_flags.sampled
         )
 
     def end(self, name: str, end_ms: int, attributes: Attributes, error: str = "") -> None:
-        """It is over; see `Span`."""
+        """End the span; see `Span`."""
         from opentelemetry.trace import StatusCode
 
         span = self._span
@@ -132,6 +132,6 @@ class OtlpSpan:
         span.end(end_ms * 1_000_000)
 
     def _is_clients(self, attributes: Attributes) -> bool:
-        """Whether the mistake was the client's, which is none of the server's span."""
+        """Return True if the error is the client's and so not an error of the server's span."""
         status = attributes.get("http.response.status_code", 0)
         return self._kind == "server" and 400 <= int(status) < 500

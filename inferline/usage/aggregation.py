@@ -1,10 +1,10 @@
 """
-Settling: counts the tasks of each slice of time into the usage ledger, some time after its end.
+The aggregation of usage: counts the tasks of each slice of time, some time after its end.
 
-Each slice is counted twice: soon, and again when whatever was written late has arrived, but well
-before the rows of its tasks are deleted. With its last slice an hour goes into its day. Whoever
-counts may die at any moment, or not be alone: the next begins with the slice that was not finished,
-and finds the same.
+Each slice is counted twice: soon, and again once late writes have arrived, but well before the rows
+of its tasks are deleted. The last slice of an hour adds the hour to its day. The process that
+counts may die at any moment, and there may be several: the next one begins with the slice that was
+not finished, and gets the same result.
 """
 
 from __future__ import annotations
@@ -35,46 +35,50 @@ from inferline.usage.usage import (
 log = logging.getLogger(__name__)
 
 #: How long after its end a slice is counted: an index shows a write a moment late, and the write
-#: itself may have been repeated; the gateways' last minute has been told by then as well.
-ONCE_MS: Final = 70_000
+#: itself may have been repeated; the gateways have written their last minute by then as well.
+FIRST_PASS_MS: Final = 70_000
 #: How long after its end it is counted again. AWS takes no write that was signed a quarter of an
 #: hour ago, and a task's rows live for an hour after its deadline.
-TWICE_MS: Final = 30 * 60_000
+FINAL_PASS_MS: Final = 30 * 60_000
 #: How far back it goes on after a pause in which nobody counted: so long rows live at the most, a
 #: day for tasks with an idempotency key.
 BACK_MS: Final = DAY_MS + SLICE_MS
 #: And so far it puts hours into their days: their own rows are kept no longer.
 HOURS_BACK_MS: Final = HOUR_DAYS_KEPT * DAY_MS
-#: How far back it begins where nothing was counted ever.
+#: How far back it begins if nothing has ever been counted.
 FIRST_BACK_MS: Final = 2 * SLICE_MS
-#: How far back calls to AWS are looked for: all minutes since are read for that.
+#: How far back calls to AWS are read: that takes all minutes since.
 CALLS_BACK_MS: Final = 12 * SLICE_MS
-#: Between two looks whether a slice is due, seconds.
-LOOK_SECONDS: Final = 60.0
+#: Seconds between two checks for a slice that is due.
+CHECK_SECONDS: Final = 60.0
 
 
 @dataclass(slots=True, kw_only=True)
 class UsageAggregator:
-    """What counting works on."""
+    """The aggregation of ended tasks into usage rows."""
 
     usage: UsageStore
     minutes: MinuteStore
 
     async def run(self) -> int:
-        """Count what is due; returns how many slices that were. Raises Unavailable."""
-        now, seen = self.usage.now_ms(), await self.usage.progress()
-        if not seen.once:
+        """Count what is due; return the number of slices. Raises Unavailable."""
+        now, watermarks = self.usage.now_ms(), await self.usage.watermarks()
+        if not watermarks.first_pass:
             first = _due(now, FIRST_BACK_MS)
-            seen = Watermarks(first, first)
-            await self.usage.advance(seen)
+            watermarks = Watermarks(first, first)
+            await self.usage.advance(watermarks)
         first, closes = _due(now, BACK_MS), _due(now, HOURS_BACK_MS)
-        once = await self._count(max(seen.once, first), _due(now, ONCE_MS), again=False)
-        twice = await self._count(max(seen.twice, closes), _due(now, TWICE_MS), again=True)
+        once = await self._count(
+            max(watermarks.first_pass, first), _due(now, FIRST_PASS_MS), again=False
+        )
+        twice = await self._count(
+            max(watermarks.final_pass, closes), _due(now, FINAL_PASS_MS), again=True
+        )
         return once + twice
 
     @asynccontextmanager
     async def running(self, clock: Clock) -> AsyncIterator[None]:
-        """Run again and again in the background, from now on."""
+        """Run periodically in the background while the block lasts."""
 
         async def repeat() -> None:
             while True:
@@ -82,7 +86,7 @@ class UsageAggregator:
                     await self.run()
                 except InferLineError as error:
                     log.warning("could not count usage: %s", error.code)
-                await clock.sleep(LOOK_SECONDS)
+                await clock.sleep(CHECK_SECONDS)
 
         async with background(repeat()):
             yield
@@ -90,12 +94,14 @@ class UsageAggregator:
     async def _count(self, first: int, end: int, *, again: bool) -> int:
         for number in range(first, end):
             await self._settle(number, again=again)
-            done = Watermarks(twice=number + 1) if again else Watermarks(once=number + 1)
+            done = Watermarks(final_pass=number + 1) if again else Watermarks(first_pass=number + 1)
             await self.usage.advance(done)
         return max(0, end - first)
 
     async def _settle(self, number: int, *, again: bool) -> None:
-        """Make the parts of one slice, and the second time also those of its hour, at its end."""
+        """
+        Write the parts of one slice and, in the final pass at an hour's end, those of the hour.
+        """
         hour, part = divmod(number, HOUR.parts)
         if number >= _due(self.usage.now_ms(), BACK_MS):
             await self._make(number, again=again)
@@ -103,20 +109,20 @@ class UsageAggregator:
             await self._close(hour)
 
     async def _make(self, number: int, *, again: bool) -> None:
-        """Make the parts of one slice, from its tasks."""
-        found: dict[UsageKey, Usage] = {}
-        async for spent in self.usage.ended(number):
-            found.setdefault(spent.account, Usage()).note(spent)
-        if not found:
+        """Write the parts of one slice, from its tasks."""
+        sums: dict[UsageKey, Usage] = {}
+        async for task in self.usage.ended(number):
+            sums.setdefault(task.account, Usage()).note(task)
+        if not sums:
             return
         hour, part = divmod(number, HOUR.parts)
-        kept = await self.usage.parts(HOUR, hour, found)
+        kept = await self.usage.parts(HOUR, hour, sums)
         if not again:
-            share(await self._calls(number), found)
-        await self.usage.put(HOUR, hour, part, _changed(found, kept, part))
+            share(await self._calls(number), sums)
+        await self.usage.put(HOUR, hour, part, _changed(sums, kept, part))
 
     async def _close(self, hour: int) -> None:
-        """Put what is kept of an hour into the day's rows. Its tasks may be gone by now."""
+        """Add an hour's rows to the day's. Its tasks may be gone by now."""
         sums: dict[UsageKey, Usage] = {}
         async for row in self.usage.rows(None, HOUR, hour, hour + 1):
             for usage in row.parts.values():
@@ -125,7 +131,7 @@ class UsageAggregator:
         await self.usage.put(DAY, day, hour_of_day, sums)
 
     async def _calls(self, number: int) -> int:
-        """How many calls to AWS the gateways have told of in a slice; 0 if that was long ago."""
+        """Return the number of the gateways' calls to AWS in a slice; 0 if that was long ago."""
         if number < _due(self.usage.now_ms(), CALLS_BACK_MS):
             return 0
         first = number * SLICE_MS // MINUTE_MS
@@ -136,8 +142,9 @@ class UsageAggregator:
 
 def share(calls: int, accounts: Mapping[UsageKey, Usage]) -> None:
     """
-    Divide calls among accounts, by the time that their tasks were under way: to wait for an answer
-    is what most calls are for. All shares together are all calls.
+    Divide calls among accounts, by the time that their tasks took: most calls wait for an answer.
+
+    All shares together are all calls.
     """
     whole = sum(usage.taken_ms for usage in accounts.values())
     before = given = 0
@@ -149,18 +156,18 @@ def share(calls: int, accounts: Mapping[UsageKey, Usage]) -> None:
 
 
 def _due(now_ms: int, after_ms: int) -> int:
-    """The first slice that did not end so long ago."""
+    """Return the first slice that ended less than ``after_ms`` ago."""
     return (now_ms - after_ms) // SLICE_MS
 
 
 def _changed(
-    found: Mapping[UsageKey, Usage], kept: Mapping[UsageKey, Parts], part: int
+    sums: Mapping[UsageKey, Usage], kept: Mapping[UsageKey, Parts], part: int
 ) -> dict[UsageKey, Usage]:
-    """What differs from what is kept, with the calls that were shared before."""
+    """Return the sums that differ from the stored ones, with the calls that were shared before."""
     changed = {}
-    for account, usage in found.items():
-        there = kept.get(account, {}).get(part)
-        told = replace(usage, aws_calls=there.aws_calls) if there else usage
-        if told != there:
-            changed[account] = told
+    for account, usage in sums.items():
+        stored = kept.get(account, {}).get(part)
+        complete = replace(usage, aws_calls=stored.aws_calls) if stored else usage
+        if complete != stored:
+            changed[account] = complete
     return changed

@@ -1,4 +1,4 @@
-"""The ledger: what became of each request, told once when its answer has ended."""
+"""The ledger: one entry for each request, written once when its answer has ended."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Entry:
     """
     One request, answered or refused. Times are durations from its arrival, milliseconds.
 
-    There is no word of what was asked or answered in it.
+    Nothing of its prompt or answer is in it.
     """
 
     #: When it ended, milliseconds since 1970 by the store's clock.
@@ -25,28 +25,28 @@ class Entry:
     streamed: bool
     #: HTTP status that the client got.
     status: int
-    #: The error's code when the request failed, in whatever form the client was told, as
+    #: The error's code if the request failed, in whatever form the client got it, as
     #: `inferline.telemetry.genai.error_type` has it; else empty.
     code: str = ""
-    #: Who ran it, and in which attempt; empty and 0 when nobody did.
+    #: The provider that ran it, and the attempt's number; empty and 0 if none did.
     provider: str = ""
     attempt: int = 0
     queue_ms: int = 0
     #: Until the first bytes of the answer were sent; None when there were none.
     first_ms: int | None = None
     total_ms: int = 0
-    #: Of the answer's body.
+    #: Bytes of the answer's body.
     answer_bytes: int = 0
-    #: What the backend says that it read and wrote; 0 where it does not.
+    #: Tokens read and written, as the backend says; 0 if it does not.
     input_tokens: int = 0
     output_tokens: int = 0
 
 
 class Ledger(Protocol):
-    """Whoever wants to know of requests."""
+    """A recipient of entries."""
 
     def record(self, entry: Entry) -> None:
-        """Take note. Never blocks and never raises: an answer does not depend on it."""
+        """Record an entry. Never blocks and never raises: an answer does not depend on it."""
 
 
 class Ledgers:
@@ -56,10 +56,10 @@ class Ledgers:
         self._ledgers = tuple(ledgers)
 
     def record(self, entry: Entry) -> None:
-        """Tell each; see `Ledger`."""
+        """Record an entry in each; see `Ledger`."""
         for ledger in self._ledgers:
             ledger.record(entry)
 
 
-#: For who keeps none.
+#: The ledger that keeps nothing.
 NO_LEDGER: Final = Ledgers()

@@ -1,8 +1,8 @@
 """
-What each minute was like for each model: counts and times that can be added up, made of the ledger.
+Metrics of each minute and model: counts and times that can be added up, made of ledger entries.
 
-A row is numbers alone, so that any number of gateways can add to it without reading it, and rows of
-several minutes or models add up to one.
+A row has numbers alone, so that any number of gateways can add to it without reading it, and rows
+of several minutes or models add up to one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 MINUTE_MS: Final = 60_000
 #: Between two writes of what has gathered, seconds.
 FLUSH_SECONDS: Final = 5.0
-#: How many rows may wait for a store that does not answer; the oldest are dropped.
+#: Rows that may wait for a store that does not answer; the oldest are dropped.
 ROWS_WAITING_MAX: Final = 256
 
 #: Each bucket of a histogram ends where its number is so many times its beginning: what is read
@@ -34,9 +34,9 @@ ROWS_WAITING_MAX: Final = 256
 _GROWTH: Final = 1.2
 _LOG_GROWTH: Final = math.log(_GROWTH)
 
-#: What there is a histogram of, in milliseconds. Of answers without an error: until the first bytes
+#: The histograms, in milliseconds. For answers without an error: the time until the first bytes
 #: of a stream, until an answer's last byte, and until a provider took the task. And how long the
-#: oldest task had waited, at each look.
+#: oldest task had waited, at each check.
 Measure = Literal["first", "total", "queue", "age"]
 
 _REQUESTS: Final = "n"
@@ -69,7 +69,7 @@ class MinuteMetrics:
             self._time("first", entry.first_ms)
 
     def note_age(self, ms: int) -> None:
-        """Add that the oldest task that waits has waited for so long."""
+        """Add how long the oldest waiting task has waited."""
         self._time("age", ms)
 
     def note_calls(self, calls: Mapping[tuple[str, str], int]) -> None:
@@ -86,44 +86,45 @@ class MinuteMetrics:
 
     @property
     def requests(self) -> int:
-        """How many requests ended, errors included."""
+        """Return the number of requests that ended, errors included."""
         return self.counts[_REQUESTS]
 
     @property
     def answer_bytes(self) -> int:
-        """How many bytes of answers were sent."""
+        """Return the bytes of answers that were sent."""
         return self.counts[_BYTES]
 
     @property
     def input_tokens(self) -> int:
-        """How many tokens the backends say they read."""
+        """Return the tokens that the backends say they read."""
         return self.counts[_INPUT]
 
     @property
     def output_tokens(self) -> int:
-        """How many tokens the backends say they wrote."""
+        """Return the tokens that the backends say they wrote."""
         return self.counts[_OUTPUT]
 
     @property
     def errors(self) -> dict[str, int]:
-        """How many requests failed, by the error's code."""
+        """Return the number of failed requests, by the error's code."""
         return self._named(_ERROR)
 
     @property
     def calls(self) -> dict[str, int]:
-        """How many calls to AWS the gateways made, by ``service:Operation``."""
+        """Return the number of the gateways' calls to AWS, by ``service:Operation``."""
         return self._named(_CALL)
 
     def percentile(self, measure: Measure, share: float) -> int | None:
         """
-        The time that a ``share`` (0 to 1) of the requests did not exceed, ms; None without any.
+        Return the time that a ``share`` (0 to 1) of the requests did not exceed, ms; None without
+        requests.
 
         It is within a tenth.
         """
-        found = {int(name): count for name, count in self._named(f"{measure}:").items()}
-        wanted = max(1, math.ceil(share * sum(found.values())))
-        for number in sorted(found):
-            wanted -= found[number]
+        buckets = {int(name): count for name, count in self._named(f"{measure}:").items()}
+        wanted = max(1, math.ceil(share * sum(buckets.values())))
+        for number in sorted(buckets):
+            wanted -= buckets[number]
             if wanted <= 0:
                 return _middle(number)
         return None
@@ -134,7 +135,7 @@ class MinuteMetrics:
 
 
 def _bucket(ms: int) -> int:
-    """The number of the bucket of ``ms``: 0 for 0, else of [1.2 ** (n - 1), 1.2 ** n)."""
+    """Return the number of the bucket of ``ms``: 0 for 0, else of [1.2 ** (n - 1), 1.2 ** n)."""
     return 1 + math.floor(math.log(ms) / _LOG_GROWTH) if ms > 0 else 0
 
 
@@ -144,7 +145,7 @@ def _middle(number: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Minute:
-    """The figures of one model (empty: of requests without one) in one minute."""
+    """The metrics of one model (empty: of requests without one) in one minute."""
 
     #: Minutes since 1970.
     number: int
@@ -153,39 +154,42 @@ class Minute:
 
     @classmethod
     def of_age(cls, number: int, model: str, ms: int) -> Minute:
-        """A row that tells nothing but how long the oldest task that waits has waited."""
+        """Make a row with nothing but how long the oldest waiting task has waited."""
         figures = MinuteMetrics()
         figures.note_age(ms)
         return cls(number, model, figures)
 
 
 def total(rows: Iterable[Minute]) -> MinuteMetrics:
-    """Everything in ``rows`` together."""
-    found = MinuteMetrics()
+    """Add up all ``rows``."""
+    sums = MinuteMetrics()
     for row in rows:
-        found.add(row.figures)
-    return found
+        sums.add(row.figures)
+    return sums
 
 
 class MinuteStore(Protocol):
-    """Where minutes are kept, some hours long. Raises `Unavailable` when it does not answer."""
+    """
+    The store of minutes, which keeps them for some hours. Raises `Unavailable` when it does not
+    answer.
+    """
 
     async def add(self, row: Minute) -> None:
         """
-        Add to a minute's figures.
+        Add to a minute's metrics.
 
-        Not idempotent: what is repeated after a lost response counts twice.
+        Not idempotent: repeated after a lost response, it counts twice.
         """
 
     async def since(self, number: int) -> list[Minute]:
-        """All minutes from ``number`` on, oldest first. Eventually consistent."""
+        """Return all minutes from ``number`` on, oldest first. Eventually consistent."""
 
 
 class MinuteLedger:
     """
     A `Ledger` that gathers minutes in memory until they are flushed.
 
-    ``calls`` are the process's calls to AWS so far. Those from now on are told, and only along with
+    ``calls`` are the process's calls to AWS so far. Later ones are written, and only along with
     requests, so that an idle gateway writes nothing.
     """
 
@@ -201,21 +205,21 @@ class MinuteLedger:
         self._waiting: dict[tuple[int, str], MinuteMetrics] = {}
 
     def record(self, entry: Entry) -> None:
-        """Take note; see `Ledger`."""
+        """Record an entry; see `Ledger`."""
         self._at((entry.ended_ms // MINUTE_MS, entry.model)).note(entry)
         self._drop_oldest()
 
     def note_ages(self, now_ms: int, ages_ms: Mapping[str, int]) -> None:
-        """Take note of how long the oldest task that waits has waited, by its model."""
+        """Record how long the oldest waiting task has waited, by model."""
         for model, ms in ages_ms.items():
             self._at((now_ms // MINUTE_MS, model)).note_age(ms)
         self._drop_oldest()
 
     async def flush(self) -> bool:
         """
-        Write what has gathered; False when that is nothing.
+        Write what has gathered; return False if there is nothing.
 
-        What the store does not take waits for the next time; no raise.
+        What the store does not take waits for the next time; no error is raised.
         """
         taken, self._waiting = self._waiting, {}
         if not taken:
@@ -242,7 +246,10 @@ class MinuteLedger:
         before: Callable[[], None] = lambda: None,
         seconds: float = FLUSH_SECONDS,
     ) -> AsyncIterator[None]:
-        """Flush again and again in the background, after ``before``, and once more at the end."""
+        """
+        Flush periodically in the background, calling ``before`` each time, and once more at the
+        end.
+        """
 
         async def repeat() -> None:
             while True:
@@ -270,6 +277,6 @@ class MinuteLedger:
 
 
 def last_hour(now_ms: int) -> Sequence[int]:
-    """The numbers of the sixty minutes that end with the one of ``now_ms``."""
+    """Return the numbers of the sixty minutes up to the one of ``now_ms``."""
     newest = now_ms // MINUTE_MS
     return range(newest - 59, newest + 1)

@@ -1,4 +1,4 @@
-"""What the usage ledger tells: sums over some time by whatever is asked, and the last requests."""
+"""Reports on usage: sums over some time by tenant, key or model, and the last requests."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from inferline.usage.usage import (
     UsageStore,
 )
 
-#: What sums can be told by.
+#: The names that sums can be grouped by.
 Dimension = Literal["tenant", "key", "model", "provider", "hour", "day"]
 DIMENSIONS: Final[tuple[Dimension, ...]] = get_args(Dimension)
-#: How many days are told from the rows of their hours: later ones have no whole row yet.
+#: Days that are read from the rows of their hours: the last ones have no complete row yet.
 HOURLY_DAYS: Final = 2
-#: How many rows one report is made of.
+#: Rows that one report may read.
 ROWS_MAX: Final = 50_000
-#: How many tasks that were not counted yet are added to a report; with more of them it ends before
+#: Tasks not counted yet that may be added to a report; with more of them it ends before
 #: them. The next count is at the most minutes away, unless nobody counts.
 FRESH_TASKS_MAX: Final = 5000
 FRESH_SLICES_MAX: Final = 12
-#: How many tasks are looked at for a list of one tenant's, and how far back: most rows are gone by
+#: Tasks read for a list of one tenant's requests, and how far back: most rows are gone by
 #: then, and each slice takes some reads.
 LISTED_FROM_MAX: Final = 20_000
 LISTED_SLICES_MAX: Final = 2 * HOUR_MS // SLICE_MS
@@ -46,14 +46,14 @@ AGO: Final = "^([0-9]{1,6})([mhd])$"
 
 def moment(text: str, now_ms: int, param: str) -> int:
     """
-    A time as people write it, milliseconds since 1970: ``90m``, ``12h`` or ``7d`` ago, or a date of
-    ISO 8601, in UTC unless it says otherwise. Raises InvalidRequest.
+    Parse a time, milliseconds since 1970: ``90m``, ``12h`` or ``7d`` ago, or a date of ISO 8601, in
+    UTC by default. Raises InvalidRequest.
     """
     if ago := re.fullmatch(AGO, text):
         return max(0, now_ms - int(ago[1]) * _UNITS_MS[ago[2]])
     try:
-        found = datetime.fromisoformat(text)
-        at = found if found.tzinfo else found.replace(tzinfo=UTC)
+        date = datetime.fromisoformat(text)
+        at = date if date.tzinfo else date.replace(tzinfo=UTC)
         return max(0, int(at.timestamp() * 1000))
     except (ValueError, OverflowError):
         raise InvalidRequest(
@@ -63,12 +63,12 @@ def moment(text: str, now_ms: int, param: str) -> int:
 
 
 def dimensions(text: str) -> tuple[Dimension, ...]:
-    """What sums are asked by, separated by commas. Raises InvalidRequest."""
+    """Parse the dimensions to group by, separated by commas. Raises InvalidRequest."""
     names = dict.fromkeys(part.strip() for part in text.split(",") if part.strip())
     known: dict[str, Dimension] = {name: name for name in DIMENSIONS}
     if not names.keys() <= known.keys():
-        told = f"`by` must name some of {', '.join(DIMENSIONS)}, separated by commas."
-        raise InvalidRequest(told, param="by")
+        message = f"`by` must name some of {', '.join(DIMENSIONS)}, separated by commas."
+        raise InvalidRequest(message, param="by")
     return tuple(known[name] for name in names)
 
 
@@ -88,70 +88,70 @@ class Report:
 
     async def make(self, store: UsageStore) -> None:
         """
-        Read what is kept, and the tasks that were not counted yet.
+        Read the stored rows, and the tasks that are not counted yet.
 
         Time begins with whole five minutes, before yesterday with a whole hour. Raises Unavailable,
-        and InvalidRequest when there is too much.
+        and InvalidRequest if there is too much.
         """
-        now, seen = store.now_ms(), await store.progress()
+        now, seen = store.now_ms(), await store.watermarks()
         hourly = now // DAY_MS - HOURLY_DAYS + 1
-        end = min(self.until_ms, seen.once * SLICE_MS)
+        end = min(self.until_ms, seen.first_pass * SLICE_MS)
         await self._add(store, DAY, self.since_ms, min(end, hourly * DAY_MS))
         await self._add(store, HOUR, max(self.since_ms, hourly * DAY_MS), end)
-        self.counted_ms = await self._add_fresh(store, seen.once, now)
+        self.counted_ms = await self._add_fresh(store, seen.first_pass, now)
 
     def rows(self) -> list[dict[str, Any]]:
-        """A row for each that was asked by: its names, and the sums."""
+        """Return a row for each group: its names, and the sums."""
         return [
             dict(zip(self.by, key, strict=True)) | _told(self._sums[key])
             for key in sorted(self._sums)
         ]
 
-    def told(self) -> dict[str, Any]:
-        """The report as JSON has it; its times are seconds since 1970."""
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report for JSON; its times are seconds since 1970."""
         times = {"since": self.since_ms, "until": self.until_ms, "counted_until": self.counted_ms}
         return {"data": self.rows(), **{name: ms // 1000 for name, ms in times.items()}}
 
     async def _add(
-        self, store: UsageStore, grain: Resolution, since_ms: int, until_ms: int
+        self, store: UsageStore, resolution: Resolution, since_ms: int, until_ms: int
     ) -> None:
-        since_ms -= since_ms % grain.part_ms
+        since_ms -= since_ms % resolution.part_ms
         if since_ms >= until_ms:
             return
-        first, end = since_ms // grain.ms, -(-until_ms // grain.ms)
-        async for row in store.rows(self.tenant, grain, first, end):
+        first, end = since_ms // resolution.ms, -(-until_ms // resolution.ms)
+        async for row in store.rows(self.tenant, resolution, first, end):
             self._rows += 1
             if self._rows > ROWS_MAX:
-                told = "That is too much for one report. Ask for a shorter time."
-                raise InvalidRequest(told, param="since")
+                message = "That is too much for one report. Ask for a shorter time."
+                raise InvalidRequest(message, param="since")
             for part, usage in row.parts.items():
-                start = row.number * grain.ms + part * grain.part_ms
+                start = row.number * resolution.ms + part * resolution.part_ms
                 if since_ms <= start < until_ms:
                     self._sum(row.account, start).add(usage)
 
     async def _add_fresh(self, store: UsageStore, first: int, now_ms: int) -> int:
-        """Add tasks of slices from ``first`` on; returns until when all are in it."""
+        """Add tasks of slices from ``first`` on; return the time until which all are included."""
         since, until = self.since_ms - self.since_ms % SLICE_MS, min(self.until_ms, now_ms + 1)
         slices = range(max(first, since // SLICE_MS), -(-until // SLICE_MS))
         counted_ms = min(self.until_ms, first * SLICE_MS)
         if len(slices) > FRESH_SLICES_MAX:
             return counted_ms
-        found: list[TaskUsage] = []
-        looked_at = 0
+        tasks: list[TaskUsage] = []
+        read = 0
         for number in slices:
-            async for spent in store.ended(number):
-                looked_at += 1
-                if looked_at > FRESH_TASKS_MAX:
+            async for task in store.ended(number):
+                read += 1
+                if read > FRESH_TASKS_MAX:
                     return counted_ms
-                if self.tenant in (None, spent.account.tenant):
-                    found.append(spent)
-        for spent in found:
-            self._sum(spent.account, spent.ended_ms).note(spent)
+                if self.tenant in (None, task.account.tenant):
+                    tasks.append(task)
+        for task in tasks:
+            self._sum(task.account, task.ended_ms).note(task)
         return min(self.until_ms, now_ms)
 
     def _sum(self, account: UsageKey, at_ms: int) -> Usage:
         at = datetime.fromtimestamp(at_ms // 1000, UTC)
-        told: dict[Dimension, str] = {
+        names: dict[Dimension, str] = {
             "tenant": account.tenant,
             "key": account.key_id,
             "model": account.model,
@@ -159,7 +159,7 @@ class Report:
             "hour": at.strftime("%Y-%m-%dT%H:00Z"),
             "day": at.strftime("%Y-%m-%d"),
         }
-        return self._sums.setdefault(tuple(told[name] for name in self.by), Usage())
+        return self._sums.setdefault(tuple(names[name] for name in self.by), Usage())
 
 
 def _told(usage: Usage) -> dict[str, Any]:
@@ -173,49 +173,50 @@ async def last_requests(
     store: UsageStore, tenant: str | None, since_ms: int, limit: int
 ) -> list[TaskUsage]:
     """
-    Up to ``limit`` requests that ended since then, the last first, as far as their rows still live.
+    Return up to ``limit`` requests that ended since then, newest first, as far as their rows still
+    exist.
 
-    Where others ask far more, it may end before that. Raises Unavailable.
+    With far more requests of other tenants it may end before that. Raises Unavailable.
     """
-    found: list[TaskUsage] = []
-    async for some in _backwards(store, since_ms):
-        own = [one for one in some if tenant in (None, one.account.tenant)]
-        found += sorted(own, key=lambda one: (-one.ended_ms, one.task_id))
-        if len(found) >= limit:
+    requests: list[TaskUsage] = []
+    async for tasks in _backwards(store, since_ms):
+        own = [task for task in tasks if tenant in (None, task.account.tenant)]
+        requests += sorted(own, key=lambda task: (-task.ended_ms, task.task_id))
+        if len(requests) >= limit:
             break
-    return [one for one in found[:limit] if one.ended_ms >= since_ms]
+    return [task for task in requests[:limit] if task.ended_ms >= since_ms]
 
 
 async def _backwards(store: UsageStore, since_ms: int) -> AsyncIterator[list[TaskUsage]]:
-    """The tasks of one slice after the other, from now on back."""
+    """Yield the tasks of one slice after the other, from now on back."""
     newest, left = store.now_ms() // SLICE_MS, LISTED_FROM_MAX
     oldest = max(since_ms // SLICE_MS, newest - LISTED_SLICES_MAX)
     for number in range(newest, oldest - 1, -1):
-        some: list[TaskUsage] = []
-        async for spent in store.ended(number):
-            some.append(spent)
+        tasks: list[TaskUsage] = []
+        async for task in store.ended(number):
+            tasks.append(task)
             left -= 1
             if not left:
                 break
-        yield some
+        yield tasks
         if not left:
             return
 
 
-def request_row(spent: TaskUsage) -> dict[str, Any]:
-    """A request as it is listed."""
+def request_row(task: TaskUsage) -> dict[str, Any]:
+    """Return a request's row for a list."""
     return {
-        "id": spent.task_id,
-        "ended": spent.ended_ms // 1000,
-        "tenant": spent.account.tenant,
-        "key": spent.account.key_id,
-        "model": spent.account.model,
-        "provider": spent.account.provider,
-        "outcome": spent.outcome,
-        "status": spent.status,
-        "attempts": spent.attempts,
-        "queue_seconds": spent.queue_ms / 1000,
-        "run_seconds": spent.run_ms / 1000,
-        "input_tokens": spent.input_tokens,
-        "output_tokens": spent.output_tokens,
+        "id": task.task_id,
+        "ended": task.ended_ms // 1000,
+        "tenant": task.account.tenant,
+        "key": task.account.key_id,
+        "model": task.account.model,
+        "provider": task.account.provider,
+        "outcome": task.outcome,
+        "status": task.status,
+        "attempts": task.attempts,
+        "queue_seconds": task.queue_ms / 1000,
+        "run_seconds": task.run_ms / 1000,
+        "input_tokens": task.input_tokens,
+        "output_tokens": task.output_tokens,
     }

@@ -1,10 +1,10 @@
 """
-The usage ledger: what the requests of each tenant took, each task that has ended counted once.
+The usage of each tenant: sums over the tasks that have ended, each counted once.
 
-The write that ends a task dates it, and an index finds the tasks of a slice of time. What is kept
-of a slice is a sum over just these tasks. It is not added to what is there, it takes its place, so
-that to count a slice again, or two at once, changes nothing. Slices are parts of an hour's row, and
-hours are parts of a day's, which is made of the hours' in the same way.
+The write that ends a task dates it, and an index finds the tasks of a slice of time. The stored sum
+of a slice covers exactly these tasks. A new sum replaces the one before rather than adding to it,
+so that counting a slice again, or twice at once, changes nothing. Slices are parts of an hour's
+row, and hours are parts of a day's, which is made of the hours' in the same way.
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ _ENDED_BY: Final[Mapping[str, RequestOutcome]] = {
 
 
 class UsageKey(NamedTuple):
-    """What usage is kept apart by."""
+    """The names by which usage is stored."""
 
     tenant: str
-    #: Empty where no keys are asked for.
+    #: Empty where no keys are required.
     key_id: str
     model: str
-    #: Who ran the last attempt; empty when nobody did.
+    #: The provider of the last attempt; empty if there was none.
     provider: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskUsage:
-    """What one task took. Nothing in it is larger than a task can take, whoever told it."""
+    """The usage of one task. No number exceeds what a task can use, whoever wrote the row."""
 
     task_id: str
     account: UsageKey
@@ -71,12 +71,12 @@ class TaskUsage:
     output_tokens: int
 
     @classmethod
-    def of(cls, task_id: str, row: Mapping[str, Any]) -> Self | None:
+    def from_row(cls, task_id: str, row: Mapping[str, Any]) -> Self | None:
         """
-        What the task of a row took, None when it has not ended.
+        Read the usage from a task's row; None if the task has not ended.
 
-        The row has the fields of a `Task`, those that can be read: its provider may have written
-        anything. Names that nothing here has are told as `UNKNOWN`, numbers are cut to what can be.
+        The row has the readable fields of a `Task`: its provider may have written anything. Names
+        that nothing here can have become `UNKNOWN`, numbers are cut to what is possible.
         """
         state = row.get("state")
         outcome = _ENDED_BY.get(state) if isinstance(state, str) else None
@@ -109,7 +109,7 @@ def _whole(row: Mapping[str, Any], name: str, most: int) -> int:
 
 
 def _name(row: Mapping[str, Any], name: str) -> str:
-    """A name of the row; empty only where that may be."""
+    """Return a name of the row; empty only where that is allowed."""
     value = row.get(name, "")
     if value == "" and name in ("key_id", "owner"):
         return ""
@@ -119,7 +119,7 @@ def _name(row: Mapping[str, Any], name: str) -> str:
 
 @dataclass(slots=True)
 class Usage:
-    """Sums over some tasks. A row has them in this order: what is new is added at the end."""
+    """Sums over some tasks. A row has them in this order: new ones are added at the end."""
 
     requests: int = 0
     answered: int = 0
@@ -135,15 +135,15 @@ class Usage:
     #: The share in the gateways' calls to AWS; see `inferline.usage.aggregation`.
     aws_calls: int = 0
 
-    def note(self, spent: TaskUsage) -> None:
+    def note(self, task: TaskUsage) -> None:
         """Add a task."""
         self.requests += 1
-        setattr(self, spent.outcome, getattr(self, spent.outcome) + 1)
-        self.attempts += spent.attempts
-        self.input_tokens += spent.input_tokens
-        self.output_tokens += spent.output_tokens
-        self.queue_ms += spent.queue_ms
-        self.run_ms += spent.run_ms
+        setattr(self, task.outcome, getattr(self, task.outcome) + 1)
+        self.attempts += task.attempts
+        self.input_tokens += task.input_tokens
+        self.output_tokens += task.output_tokens
+        self.queue_ms += task.queue_ms
+        self.run_ms += task.run_ms
 
     def add(self, other: Usage) -> None:
         """Add all of ``other``."""
@@ -152,29 +152,31 @@ class Usage:
 
     @property
     def taken_ms(self) -> int:
-        """How long its tasks were under way, together."""
+        """Return the total time that its tasks took."""
         return self.queue_ms + self.run_ms
 
-    def row(self) -> list[int]:
-        """As it is kept: the number of requests first."""
+    def to_row(self) -> list[int]:
+        """Return the stored form: the number of requests first."""
         return list(astuple(self))
 
     @classmethod
-    def of_row(cls, row: Collection[int]) -> Self:
-        """From `row`, also a shorter one of an earlier release and a longer one of a later."""
+    def from_row(cls, row: Collection[int]) -> Self:
+        """
+        Read a stored row, also a shorter one of an earlier release or a longer one of a later.
+        """
         return cls(*list(row)[: len(fields(cls))])
 
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """How long the time of a row is, and of how many parts it consists."""
+    """The time that a row covers, and the number of its parts."""
 
     ms: int
     parts: int
 
     @property
     def part_ms(self) -> int:
-        """How long a part is."""
+        """Return the time that a part covers."""
         return self.ms // self.parts
 
 
@@ -189,7 +191,7 @@ Parts = Mapping[int, Usage]
 
 
 class UsageRow(NamedTuple):
-    """What is kept of an account in the hour or day of that number, counted from 1970."""
+    """The stored usage of an account in an hour or day, whose number counts from 1970."""
 
     account: UsageKey
     number: int
@@ -197,49 +199,51 @@ class UsageRow(NamedTuple):
 
 
 class Watermarks(NamedTuple):
-    """The first slice that was not counted yet, and the first that was not counted again."""
+    """The first slice that is not counted yet, and the first that is not counted finally."""
 
-    once: int = 0
-    twice: int = 0
+    first_pass: int = 0
+    final_pass: int = 0
 
 
 class UsageStore(Protocol):
     """
-    Where usage is kept, and how the tasks are found that it is made of.
+    The store of usage, which also finds the tasks that it is made of.
 
     Every method raises `Unavailable` when the store does not answer.
     """
 
     def now_ms(self) -> int:
-        """Milliseconds since 1970 by the clock that dates the ends of tasks."""
+        """Return milliseconds since 1970 by the clock that dates the ends of tasks."""
 
     def ended(self, slice_number: int) -> AsyncIterator[TaskUsage]:
         """
-        The tasks that ended in a slice, in any order. Eventually consistent, and only as long as
-        their rows live.
+        Yield the tasks that ended in a slice, in any order. Eventually consistent, and only as long
+        as their rows exist.
         """
 
     async def parts(
-        self, grain: Resolution, number: int, accounts: Collection[UsageKey]
+        self, resolution: Resolution, number: int, accounts: Collection[UsageKey]
     ) -> dict[UsageKey, Parts]:
-        """What is kept of these accounts in one hour or day, as of now."""
+        """Return what is stored of these accounts in one hour or day, strongly consistent."""
 
     async def put(
-        self, grain: Resolution, number: int, part: int, found: Mapping[UsageKey, Usage]
+        self, resolution: Resolution, number: int, part: int, sums: Mapping[UsageKey, Usage]
     ) -> None:
         """
         Set one part of each account's row.
 
-        What is there stays if it is of more requests: then it was made by who saw more.
+        A stored part of more requests stays: its writer saw more.
         """
 
-    async def progress(self) -> Watermarks:
-        """How far counting has come."""
+    async def watermarks(self) -> Watermarks:
+        """Return how far counting has come."""
 
-    async def advance(self, progress: Watermarks) -> None:
-        """Say how far counting has come. It never goes back."""
+    async def advance(self, watermarks: Watermarks) -> None:
+        """Store how far counting has come. It never goes back."""
 
     def rows(
-        self, tenant: str | None, grain: Resolution, first: int, end: int
+        self, tenant: str | None, resolution: Resolution, first: int, end: int
     ) -> AsyncIterator[UsageRow]:
-        """The rows from ``first`` to before ``end``, of one tenant or of all; in any order."""
+        """
+        Yield the rows from ``first`` to before ``end``, of one tenant or of all; in any order.
+        """

@@ -1,1 +1,1 @@
-"""A client's request read with suspicion: JSON, forms, headers."""
+"""The checks of a client's request: JSON, forms, headers."""

@@ -1,9 +1,9 @@
 """
-The fields that a backend is not given as they come: what they are called, and what they may hold.
+The policy for the fields of a request that could harm a backend.
 
-Some name an address that the backend would fetch from, inside of the network it stands in. Some
-hand it code, templates or pickled tensors, or name hosts to connect to. Others have a grammar that
-it has to compile. All else passes, known or not.
+Some name an address that the backend would fetch from, inside its network. Some hand it code,
+templates or pickled tensors, or name hosts to connect to. Others have a grammar that it has to
+compile. All other fields pass, known or not.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _SUSPECT: Final = frozenset(
 )
 #: What `type` says of an object that is itself a picture, sound, film or file.
 _MEDIA_TYPES: Final = frozenset({"image", "audio", "video", "file"})
-#: Of the template's variables those that are really options of the call that renders it: another
+#: Template variables that are really options of the call that renders it: another
 #: template, or work that blocks the server. The rest are a template's own, as `enable_thinking`.
 _RENDERING: Final = frozenset(
     {"chat_template", "tokenize", "tokenizer", "tokenizer_kwargs", "processor_kwargs"}
@@ -65,26 +65,26 @@ _ADDRESS: Final = re.compile(r"https?://([A-Za-z0-9.-]+(?::[0-9]{1,5})?)(?:[/?][
 _PATH_CHARS_MAX: Final = 4096
 #: How a JPEG begins in base64; all else that begins with a slash may be a path.
 _JPEG: Final = "/9j/"
-#: Of where a field is, as the client is told.
+#: Characters of a field's position in an error.
 _PARAM_CHARS_MAX: Final = 200
 
 #: Where a field is: its name or number, and the same of what it is in. Nothing is put together
-#: before it is to be told, or long names would make the look slow.
+#: before it is needed, or long names would make the scan slow.
 Path = tuple["Path", str | int] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FieldPolicy:
-    """What may stand in the fields of a request."""
+    """The rules for the fields of a request."""
 
-    #: Whom backends may fetch from, in lower case, with the port where it is not the usual one.
+    #: Hosts that backends may fetch from, in lower case, with the port if it is not the default.
     hosts: Set[str]
     #: Characters of a regular expression or a grammar.
     grammar_chars_max: float
 
     def check(self, document: Mapping[str, Any], outline: JsonScan) -> None:
         """
-        Raise FieldNotAllowed, AddressNotAllowed or LimitExceeded unless a backend may have it.
+        Raise FieldNotAllowed, AddressNotAllowed or LimitExceeded unless the backend may have it.
 
         It costs next to nothing while no field has a name that matters.
         """
@@ -94,9 +94,7 @@ class FieldPolicy:
             _FieldScanner(self, respelled, has_long).object(document, None)
 
     def check_field(self, document: Mapping[str, Any], outline: JsonScan) -> None:
-        """
-        The same of a field of a form or a query, which may be all that names an address there.
-        """
+        """Check a field of a form or a query, whose name alone may say that it holds an address."""
         has_long = outline.pattern_chars > self.grammar_chars_max
         _FieldScanner(self, True, has_long).object(document, None, inside=True)
 
@@ -106,7 +104,7 @@ class FieldPolicy:
             raise LimitExceeded(
                 "A regular expression or grammar may have "
                 f"{self.grammar_chars_max} characters at the most.",
-                param=told(path),
+                param=path_text(path),
             )
 
     def check_place(self, value: str, path: Path) -> None:
@@ -120,21 +118,21 @@ class FieldPolicy:
         if "." in value or ":" in value or (may_be_path and not value.startswith(_JPEG)):
             address = _ADDRESS.fullmatch(value)
             if address is None or address[1].lower() not in self.hosts:
-                raise AddressNotAllowed(param=told(path))
+                raise AddressNotAllowed(param=path_text(path))
 
 
 @dataclass(frozen=True, slots=True)
 class _FieldScanner:
-    """A look through a whole document, for fields by their names and where they are."""
+    """A search of a whole document for fields, by their names and positions."""
 
     fields: FieldPolicy
-    #: Whether a name may be written in another case than ours.
+    #: True if a name may be written in another case.
     respelled: bool
-    #: Whether some schema has a regular expression that is too long.
+    #: True if some schema has a regular expression that is too long.
     has_long: bool
 
     def object(self, node: Mapping[str, Any], path: Path, *, inside: bool = False) -> None:
-        """Look at an object that is no schema's; ``inside`` of what is or names media."""
+        """Check an object outside schemas; ``inside`` one that is or names media."""
         if self.respelled or not _NAMED.isdisjoint(node):
             kind = node.get("type")
             inside = inside or (type(kind) is str and kind in _MEDIA_TYPES)
@@ -192,8 +190,8 @@ class _FieldScanner:
                 self.fields.check_grammar(value, (path, name))
 
 
-def told(path: Path) -> str:
-    """Where a field is, as in ``messages[0].content``."""
+def path_text(path: Path) -> str:
+    """Format the position of a field, as in ``messages[0].content``."""
     steps: list[str] = []
     while path is not None:
         path, step = path
@@ -202,7 +200,9 @@ def told(path: Path) -> str:
 
 
 def _not_passed(path: tuple[Path, str]) -> FieldNotAllowed:
-    return FieldNotAllowed(f"`{path[1]}` is not passed on to LLM servers here.", param=told(path))
+    return FieldNotAllowed(
+        f"`{path[1]}` is not passed on to LLM servers here.", param=path_text(path)
+    )
 
 
 def _check_template(variables: Any, path: Path) -> None:
@@ -212,7 +212,7 @@ def _check_template(variables: Any, path: Path) -> None:
 
 
 def _is_place(role: FieldRole | None, name: str, node: Mapping[str, Any], inside: bool) -> bool:
-    """Whether a text says where something is, or is that itself."""
+    """Return True if a text is an address, or the content itself."""
     if role == "media":
         return name != "source"  # As a text it is what a search result is called.
     # A document may be its own text.
@@ -220,13 +220,13 @@ def _is_place(role: FieldRole | None, name: str, node: Mapping[str, Any], inside
 
 
 def _is_tool_use(node: Mapping[str, Any]) -> bool:
-    """Whether it is a model's call of a tool, whose `input` is the model's."""
+    """Return True if it is a model's call of a tool, whose `input` is the model's."""
     kind = node.get("type")
     return isinstance(kind, str) and kind.endswith("tool_use")
 
 
 def _respelled(names: Set[str]) -> bool:
-    """Whether some name matters to a backend that reads names in any case, as those in Go do."""
+    """Return True if a name in another case matters: backends in Go ignore case."""
     together = "".join(names)
     if together.isascii() and together == together.lower():
         return False

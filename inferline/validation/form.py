@@ -1,4 +1,4 @@
-"""A client's form, read with the same suspicion as its JSON."""
+"""The check of a client's form, as strict as that of JSON."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _MEDIA: Final = re.compile(r"\S{2000,}")
 
 def read(content_type: str, body: bytes, guard: Guard = STANDARD) -> Payload:
     """
-    Read what a request is routed on, if ``guard`` lets it pass.
+    Read what a request is routed by, if ``guard`` lets it pass.
 
-    Raises RequestError and nothing else, whatever the bytes, as `payload.read` does.
+    Raises only RequestError, whatever the bytes, as `payload.read` does.
     """
     fields: dict[str, str] = {}
     text_bytes = files = 0
@@ -57,7 +57,7 @@ def read(content_type: str, body: bytes, guard: Guard = STANDARD) -> Payload:
 
 
 def _said(name: str, value: str) -> Any:
-    """The value of a field: some servers take JSON in it for what it says."""
+    """Return the value of a field: some servers parse JSON in it."""
     if name in _TEXTS or not value.lstrip().startswith(("{", "[")):
         return value
     try:

@@ -1,6 +1,4 @@
-"""
-Forwarding: what of a request besides its path and body reaches the backend, and nothing else of it.
-"""
+"""Forwarding: the query and headers that reach the backend besides the path and the body."""
 
 from __future__ import annotations
 
@@ -49,7 +47,7 @@ class Forwarded:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def identity(self, body: bytes) -> str:
-        """By what a repeat is known, where the body alone does not tell it; else empty."""
+        """Return what identifies a repeat beyond its body; empty if the body alone does."""
         if not (self.query or self.headers):
             return ""
         content_type = self.headers.get(CONTENT_TYPE)
@@ -64,7 +62,7 @@ NOTHING: Final = Forwarded()
 
 
 def query_of(raw: bytes) -> str:
-    """A request's query without credentials. Raises InvalidRequest."""
+    """Return a request's query without credentials. Raises InvalidRequest."""
     text = raw.decode("latin-1")
     if not _QUERY.fullmatch(text):
         raise InvalidRequest(
@@ -74,7 +72,7 @@ def query_of(raw: bytes) -> str:
 
 
 def value_of(name: str, lines: Sequence[str]) -> str:
-    """A header's value, of several lines together. Raises InvalidRequest."""
+    """Return a header's value, several lines joined. Raises InvalidRequest."""
     text = ",".join(lines)
     if not _VALUE.fullmatch(text):
         raise InvalidRequest(
@@ -84,13 +82,13 @@ def value_of(name: str, lines: Sequence[str]) -> str:
 
 
 def parameters_of(query: str) -> list[tuple[str, str]]:
-    """The names and values in a query; some servers part them by semicolons as well."""
+    """Split a query into names and values; some servers also split at semicolons."""
     pairs = (pair.partition("=") for pair in re.split("[&;]", query) if pair)
     return [(unquote_plus(name), unquote_plus(value)) for name, _, value in pairs]
 
 
 def may_pass(query: object, headers: object) -> bool:
-    """Whether a row, which anybody may have written, tells of what may be forwarded."""
+    """Return True if a row, which anybody may have written, holds only what may be forwarded."""
     if type(query) is not str or not _QUERY.fullmatch(query) or type(headers) is not dict:
         return False
     return all(

@@ -1,9 +1,9 @@
 """
-The guard: which requests no backend is ever given, because they would attack the host it runs on.
+The guard: refuses requests that would attack the host that a backend runs on.
 
-A body goes to the backend byte for byte, so all that can be done about its contents is to refuse it
-whole: for what stands in its fields (`inferline.fields`), or for a number or a list so large that
-one request takes the host for itself.
+A body goes to the backend byte for byte, so it can only be refused as a whole: for its fields
+(`inferline.validation.fields`), or for a number or a list so large that one request would occupy
+the host.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Final, Self
 
 from inferline.errors import FieldNotAllowed, LimitExceeded
 from inferline.settings import Settings
-from inferline.validation.fields import FieldPolicy, Path, told
+from inferline.validation.fields import FieldPolicy, Path, path_text
 from inferline.validation.json_scan import JsonScan
 
 #: The numbers that have a limit, and its name in `Guard`.
@@ -42,7 +42,7 @@ _INNER: Final = re.compile(r"[\[\].]+")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guard:
-    """What requests may hold. A limit of infinity is none."""
+    """The limits on a request's contents. A limit of infinity is none."""
 
     fields: FieldPolicy
     #: Deepest nesting of objects and arrays, the body itself counted.
@@ -57,8 +57,8 @@ class Guard:
     output_tokens_max: float
 
     @classmethod
-    def of(cls, settings: Settings) -> Self:
-        """The guard that the settings ask for."""
+    def from_settings(cls, settings: Settings) -> Self:
+        """Make the guard that the settings describe."""
         hosts = (host.strip().lower() for host in settings.remote_hosts.split(","))
         return cls(
             fields=FieldPolicy(
@@ -75,9 +75,7 @@ class Guard:
         )
 
     def check(self, document: Mapping[str, Any], outline: JsonScan) -> None:
-        """
-        Let pass what a backend may have. Raises FieldNotAllowed, AddressNotAllowed, LimitExceeded.
-        """
+        """Check a document. Raises FieldNotAllowed, AddressNotAllowed, LimitExceeded."""
         _check_spelling(document)
         if not _NUMBERS.isdisjoint(document):
             for name in _NUMBERS.intersection(document):
@@ -88,13 +86,13 @@ class Guard:
 
     def check_field(self, name: str, value: Any) -> None:
         """
-        Let pass a field of a form or a query; raises as `check`.
+        Check a field of a form or a query; raises as `check`.
 
-        Its name may hold others, as in ``image[url]``, and its value, where that was JSON.
+        Its name may hold others, as in ``image[url]``, and so may its value, if it was JSON.
         """
         for key in filter(None, _INNER.split(name)):
             document = {key: value}
-            outline = JsonScan.of(document, self.depth_max)
+            outline = JsonScan.of_document(document, self.depth_max)
             _check_spelling(document)
             if key in _NUMBERS:
                 self._check_number(key, value)
@@ -114,13 +112,13 @@ class Guard:
 
     def _check_lengths(self, document: Mapping[str, Any]) -> None:
         for name in _LISTS:
-            found, path = document.get(name), (None, name)
-            if isinstance(found, dict):
-                self._check_parts(found, path)
+            value, path = document.get(name), (None, name)
+            if isinstance(value, dict):
+                self._check_parts(value, path)
             # A list of numbers is one prompt, in tokens.
-            elif isinstance(found, list) and found and not isinstance(found[0], int | float):
-                _check_length(found, self.messages_max, path)
-                for place, item in enumerate(found):
+            elif isinstance(value, list) and value and not isinstance(value[0], int | float):
+                _check_length(value, self.messages_max, path)
+                for place, item in enumerate(value):
                     self._check_parts(item, (path, place))
         for name in _TOOLS:
             _check_length(document.get(name), self.tools_max, (None, name))
@@ -134,12 +132,12 @@ class Guard:
 
 
 #: That of a gateway whose operator has set nothing.
-STANDARD: Final = Guard.of(Settings())
+STANDARD: Final = Guard.from_settings(Settings())
 
 
-def _check_length(found: Any, limit: float, path: Path) -> None:
-    if isinstance(found, list) and len(found) > limit:
-        where = told(path)
+def _check_length(value: Any, limit: float, path: Path) -> None:
+    if isinstance(value, list) and len(value) > limit:
+        where = path_text(path)
         raise LimitExceeded(f"`{where}` may have {limit} items at the most.", param=where)
 
 

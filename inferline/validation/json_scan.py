@@ -1,4 +1,4 @@
-"""The outline of a JSON document: what one walk through all of it tells, and the limits of JSON."""
+"""One pass over a JSON document, which collects its field names and checks JSON's limits."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SCHEMAS: Final = frozenset(
 
 @dataclass(slots=True)
 class JsonScan:
-    """What a walk through a document has seen of it."""
+    """The findings of one pass over a document."""
 
     #: The names of all fields outside of schemas, at whatever depth, and within.
     names: set[str] = field(default_factory=set)
@@ -35,11 +35,11 @@ class JsonScan:
     pattern_chars: int = 0
 
     @classmethod
-    def of(cls, document: dict[str, Any], depth_max: int) -> Self:
+    def of_document(cls, document: dict[str, Any], depth_max: int) -> Self:
         """
-        Walk through all of it, and refuse what the parser lets pass.
+        Scan a document and refuse what the parser accepts and backends may not.
 
-        Raises InvalidRequest when it is nested deeper than ``depth_max``, the document itself
+        Raises InvalidRequest if it is nested deeper than ``depth_max``, the document itself
         counted, or has a number that not every backend can hold.
         """
         outline = cls()
@@ -58,7 +58,7 @@ class JsonScan:
         raise InvalidRequest(f"Nest the body's objects and arrays at most {depth_max} deep.")
 
     def _see(self, node: Any, below: list[Any], schemas: list[Any]) -> None:
-        """Note a node outside of schemas; those in it go to ``below``, or to ``schemas``."""
+        """Note a node outside of schemas; its children go to ``below``, or to ``schemas``."""
         if type(node) is list:
             self._see_list(node, below)
             return

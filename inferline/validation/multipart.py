@@ -1,8 +1,8 @@
 """
-Forms as they lie in a request's body: what audio and pictures come in.
+Multipart forms, in which audio and pictures arrive.
 
-The body goes to the backend as it came, so all that is told of a part is its name and where its
-value stands. What another parser could read as something else is refused.
+The body goes to the backend unchanged, so only the name of each part and the position of its value
+are read. What another parser could read differently is refused.
 """
 
 from __future__ import annotations
@@ -43,19 +43,19 @@ class FormPart:
 
     #: Empty for none.
     name: str
-    #: Whether it has a file's name that all backends see, so that its value is a file's content.
+    #: True if it has a file name that all backends see, so that its value is a file's content.
     is_file: bool
     start: int
     end: int
 
 
 def is_form(content_type: str) -> bool:
-    """Whether a body of that content type is a form with parts."""
+    """Return True if a content type is that of a multipart form."""
     return content_type.partition(";")[0].strip().lower() == _FORM
 
 
 def parts_of(content_type: str, body: bytes) -> list[FormPart]:
-    """The parts of a form, in order. Raises InvalidRequest."""
+    """Return the parts of a form, in order. Raises InvalidRequest."""
     reading = _Reading()
     try:
         parser = MultipartParser(
@@ -73,38 +73,38 @@ def parts_of(content_type: str, body: bytes) -> list[FormPart]:
 
 
 def replaced(body: bytes, part: FormPart, value: bytes) -> bytes:
-    """The form with another value for one of its parts."""
+    """Return the form with another value for one of its parts."""
     return body[: part.start] + value + body[part.end :]
 
 
 def rebound(body: bytes, content_type: str, other: str) -> bytes:
-    """The form as it is with the boundary of ``other``: clients make one for each try."""
+    """Return the form with the boundary of ``other``: clients make a new one for each try."""
     return body.replace(b"--" + _boundary(content_type), b"--" + _boundary(other))
 
 
 def unbound(body: bytes, content_type: str) -> bytes:
-    """The form without its boundary, by which a repeat is known."""
+    """Return the form without its boundary, which identifies a repeat."""
     return body.replace(b"--" + _boundary(content_type), b"--")
 
 
 def _boundary(content_type: str) -> bytes:
     header = _header(content_type)
-    found = [value for name, value in header if name.lower() == "boundary"]
-    if len(found) != 1 or not _BOUNDARY.fullmatch(found[0]):
+    boundaries = [value for name, value in header if name.lower() == "boundary"]
+    if len(boundaries) != 1 or not _BOUNDARY.fullmatch(boundaries[0]):
         raise InvalidRequest("The Content-Type header has no boundary as RFC 2046 wants it.")
-    return found[0].encode()
+    return boundaries[0].encode()
 
 
 def _header(text: str) -> list[tuple[str, str]]:
-    """A header's value, and its parameters as RFC 2231 has them."""
+    """Return a header's value, and its parameters as RFC 2231 defines them."""
     message = Message()
     message["content-type"] = text
-    found = message.get_params(failobj=[], unquote=True)
-    return [(name, collapse_rfc2231_value(value)) for name, value in found]
+    parameters = message.get_params(failobj=[], unquote=True)
+    return [(name, collapse_rfc2231_value(value)) for name, value in parameters]
 
 
 class _Reading:
-    """What the parser has told so far."""
+    """The parser's state."""
 
     def __init__(self) -> None:
         self.parts: list[FormPart] = []
@@ -114,7 +114,10 @@ class _Reading:
         self._span = 0, 0
 
     def callbacks(self) -> MultipartCallbacks:
-        """What the parser calls; it is given the whole body at once, so places are of that."""
+        """
+        Return the parser's callbacks; it gets the whole body at once, so its positions are the
+        body's.
+        """
         return {
             "on_part_begin": self._begin,
             "on_header_field": self._on_name,

@@ -1,8 +1,8 @@
 """
-Breaches: what no provider may write, told from what is an answer.
+The rules for what a provider may write.
 
-A provider writes rows with rights that were lent to it, so whoever reads them believes nothing. All
-providers of a model have the same rights: which of them wrote a row can't be told, only who holds
+A provider writes rows with credentials that were lent to it, so readers trust nothing in them. All
+providers of a model have the same rights: it is unknown which of them wrote a row, only who holds
 the task.
 """
 
@@ -29,7 +29,7 @@ MEANINGS: Final[Mapping[str, str]] = {
     "usage": "token counts that can't be",
 }
 
-#: What a row counts, and says.
+#: A row's numbers, and its texts.
 _NUMBERS: Final = (
     *("created_ms", "deadline_ms", "attempt_limit", "ttl", "reader_ms", "attempt", "lease_ms"),
     *("claimed_ms", "lapsed_ms", "status", "chunks"),
@@ -38,12 +38,12 @@ _TEXTS: Final = (
     *("model", "tier", "tenant", "path", "body_sha256", "identity", "traceparent", "reader"),
     *("owner", "content_type", "unfit"),
 )
-#: What the gateway wrote, and nobody may change.
+#: Fields that the gateway wrote, and nobody may change.
 _GIVEN: Final = (
     *("model", "tier", "tenant", "path", "query", "request_headers", "body_sha256"),
     *("identity", "created_ms", "deadline_ms"),
 )
-#: The headers of a failure that a provider may tell of, and what they may say.
+#: The headers of a failure that a provider may write, and their values.
 _HEADERS: Final = {
     "retry-after": re.compile("[0-9]{1,5}"),
     "x-should-retry": re.compile("true|false"),
@@ -58,7 +58,7 @@ _DOCUMENT: Final = re.compile(
     rf"(?:application/(?:[a-z0-9.-]+\+)?json|text/event-stream){_PARAMETERS}", re.IGNORECASE
 )
 #: Texts as speech becomes, sounds, and bytes. No browser shows any of these as a page, as long as
-#: it is told not to guess.
+#: it must not guess types.
 _MEDIA: Final = re.compile(
     r"(?:text/(?:plain|vtt|srt)|application/(?:octet-stream|x-subrip)|audio/(?:mpeg|mp3|mp4|x-m4a"
     r"|(?:x-|vnd\.)?wav|wave|ogg|opus|webm|(?:x-)?flac|(?:x-)?aac|(?:x-)?pcm|l16|l24|basic))"
@@ -70,27 +70,27 @@ _MEDIA_PATHS: Final = ("/v1/audio/", "/pooling", "/v1/embeddings")
 
 
 def is_answers(content_type: str) -> bool:
-    """Whether an answer may have this content type, and nothing odd behind it."""
+    """Return True if an answer may have this content type, with no odd parameters."""
     return is_document(content_type) or is_media(content_type)
 
 
 def is_document(content_type: str) -> bool:
-    """Whether it is that of JSON or events."""
+    """Return True for the content types of JSON and events."""
     return _DOCUMENT.fullmatch(content_type) is not None
 
 
 def is_media(content_type: str) -> bool:
-    """Whether it is that of a text, a sound or mere bytes."""
+    """Return True for the content types of texts, sounds and bytes."""
     return _MEDIA.fullmatch(content_type) is not None
 
 
 def may_be_media(path: str) -> bool:
-    """Whether a backend's ``path`` may answer with one of those."""
+    """Return True if a backend's ``path`` may answer with one of those."""
     return path.startswith(_MEDIA_PATHS)
 
 
 def check_row(task: Task) -> None:
-    """Raise ProviderFault unless all of a task's row is of its kind."""
+    """Raise ProviderFault unless a task's row is well formed."""
     for name in _NUMBERS:
         _check_count(getattr(task, name), "row")
     is_told = all(type(getattr(task, name)) is str for name in _TEXTS)
@@ -103,7 +103,7 @@ def check_row(task: Task) -> None:
 
 
 def check_chunk(chunk: Chunk) -> None:
-    """Raise ProviderFault unless all of a chunk is of its kind."""
+    """Raise ProviderFault unless a chunk is well formed."""
     if type(chunk.data) is not bytes or len(chunk.data) > CHUNK_BYTES_MAX:
         raise ProviderFault("chunk")
     _check_count(chunk.ttl, "chunk")
@@ -126,11 +126,9 @@ def check_head(head: AnswerHead, attempt: int) -> None:
         raise ProviderFault("head")
 
 
-def check_task(task: Task, asked: Task) -> None:
-    """
-    Raise ProviderFault unless a row, all of its kind, can be that of the task that was ``asked``.
-    """
-    if any(getattr(task, name) != getattr(asked, name) for name in _GIVEN):
+def check_task(task: Task, submitted: Task) -> None:
+    """Raise ProviderFault unless a well-formed row can belong to the task that was submitted."""
+    if any(getattr(task, name) != getattr(submitted, name) for name in _GIVEN):
         raise ProviderFault("row")
     if task.attempt > task.attempt_limit:
         raise ProviderFault("attempt")

@@ -1,4 +1,4 @@
-"""A client's JSON, read with suspicion: any bytes give a Payload or a RequestError."""
+"""The check of a client's JSON: any bytes give a Payload or a RequestError."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ SERVICE_TIERS: Final[Mapping[str, Tier]] = {
 #: What the APIs and LLM servers call the longest that an answer may be.
 _LENGTHS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens", "n_predict")
 
-#: Of a field's name, as the client is told.
+#: Characters of a field's name in an error.
 _NAME_CHARS_MAX: Final = 64
 #: The colon of a field: behind a quotation mark that is not escaped, or behind white space. A few
 #: colons of texts look the same.
 _COLON: Final = re.compile(rb':(?<=[^\\]":|.[ \t\n\r]:)', re.DOTALL)
 
-#: Of the Responses API what only a server can do that keeps answers; ours may be another each time.
+#: Fields of the Responses API that need a server that keeps answers; each request may get another.
 _KEPT_ANSWERS: Final[Mapping[str, str]] = {
     "background": "Answers are not made in the background here. Leave it out, and read a stream.",
     "conversation": "Conversations are not kept here. Send their items in `input`.",
@@ -50,7 +50,7 @@ _OTHER_ENCODINGS: Final = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff", b"\x00")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Payload:
-    """What InferLine reads of a request. The bytes go to the backend as they came."""
+    """The fields that InferLine reads of a request. The bytes go to the backend unchanged."""
 
     model: str
     stream: bool = False
@@ -60,15 +60,15 @@ class Payload:
     choices: int = 1
     #: How long one of them may be, tokens; None when the client did not say.
     output_tokens_max: int | None = None
-    #: Whether the client itself asked for the usage of a stream.
+    #: True if the client itself asked for the usage of a stream.
     include_usage: bool = False
-    #: Of a form: how long its texts are, bytes, and how many files it has. None: it is no form.
+    #: The length of a form's texts, bytes, and its number of files. None: it is not a form.
     text_bytes: int | None = None
     files: int = 0
 
     @property
     def tier(self) -> Tier:
-        """The queue that the service tier means."""
+        """Return the queue of the service tier."""
         return SERVICE_TIERS[self.service_tier or "auto"]
 
 
@@ -76,14 +76,13 @@ def read(
     body: bytes, guard: Guard = STANDARD, *, path: str = "", needs_model: bool = True
 ) -> Payload:
     """
-    Read what a request to the backend's ``path`` is routed on, if ``guard`` lets it pass.
+    Read what a request to the backend's ``path`` is routed by, if ``guard`` lets it pass.
 
-    Raises RequestError and nothing else, whatever the bytes. The message says what to mend and
-    quotes nothing of the body but the names of fields. Unless it ``needs_model``, the name of one
-    that is not named is empty.
+    Raises only RequestError, whatever the bytes. The message says what to correct and repeats
+    nothing of the body but the names of fields. Unless it ``needs_model``, a missing model is "".
     """
     document = _parse(body)
-    outline = JsonScan.of(document, guard.depth_max)
+    outline = JsonScan.of_document(document, guard.depth_max)
     _check_repeated(body, outline)
     guard.check(document, outline)
     if path.startswith("/v1/responses"):
@@ -111,20 +110,20 @@ def _parse(body: bytes) -> dict[str, Any]:
 
 
 def _plainly(refused: str) -> str:
-    """Say what is wrong with a text in a client's words; the parser speaks of its bytes."""
-    what, at, where = refused.rpartition(" at line ")
-    if "hex escape" in what:
-        what = (
+    """Rephrase the parser's message, which speaks of bytes, for a client."""
+    message, separator, where = refused.rpartition(" at line ")
+    if "hex escape" in message:
+        message = (
             "a text holds half of a character, an escape from \\ud800 to \\udfff without the one "
             "that belongs to it (an emoji that was cut in two?)"
         )
-    elif "unicode code point" in what:
-        what = "a text holds bytes that are not UTF-8"
-    return what + at + where
+    elif "unicode code point" in message:
+        message = "a text holds bytes that are not UTF-8"
+    return message + separator + where
 
 
 def _check_kept(document: Mapping[str, Any]) -> None:
-    """Raise FieldNotAllowed for what a backend would overlook in silence, or begin and lose."""
+    """Raise FieldNotAllowed for fields that a backend would ignore, or begin and lose."""
     for name, instead in _KEPT_ANSWERS.items():
         value = document.get(name)
         if value is not None and value is not False:
@@ -133,11 +132,10 @@ def _check_kept(document: Mapping[str, Any]) -> None:
 
 def _check_repeated(body: bytes, outline: JsonScan) -> None:
     """
-    Refuse a field that an object has twice: to InferLine it could mean one thing and to the
-    backend another.
+    Refuse a field that an object has twice: InferLine and the backend could read different values.
 
-    Where there are no more colons of fields than different fields, none is there twice; so hardly
-    a body has to be read a second time.
+    If there are no more colons of fields than different fields, no field is repeated; so a body is
+    rarely read a second time.
     """
     names = "".join(outline.names) + "".join(outline.schema_names)
     if "\\" in names or len(_COLON.findall(body)) != outline.fields:
@@ -145,18 +143,18 @@ def _check_repeated(body: bytes, outline: JsonScan) -> None:
 
 
 def check_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The object of these fields, none of them there twice. Raises InvalidRequest."""
+    """Return the object of these fields. Raises InvalidRequest if one is repeated."""
     seen: set[str] = set()
     for name, _ in pairs:
         if name in seen:
-            told = name[:_NAME_CHARS_MAX]
-            raise InvalidRequest(f"Send `{told}` once.", param=told)
+            param = name[:_NAME_CHARS_MAX]
+            raise InvalidRequest(f"Send `{param}` once.", param=param)
         seen.add(name)
     return dict(pairs)
 
 
 def model_of(document: Mapping[str, Any]) -> str:
-    """The model that a request names. Raises InvalidRequest."""
+    """Return the model that a request names. Raises InvalidRequest."""
     model = document.get("model")
     if model is None:
         raise InvalidRequest("Name the model in the field `model`.", param="model")
@@ -178,7 +176,7 @@ def _stream(document: Mapping[str, Any]) -> bool:
 
 
 def service_tier_of(document: Mapping[str, Any]) -> str | None:
-    """The tier that a request names, None for none. Raises InvalidRequest."""
+    """Return the tier that a request names, None for none. Raises InvalidRequest."""
     tier = document.get("service_tier")
     if tier is None:
         return None
@@ -190,9 +188,9 @@ def service_tier_of(document: Mapping[str, Any]) -> str | None:
 
 def choices_of(document: Mapping[str, Any]) -> int:
     """
-    How many answers a request asks for in one stream: `n`, times the prompts of a completion.
+    Return how many answers one stream carries: `n`, times the prompts of a completion.
 
-    What is no number is left to the backend to refuse; a list of integers is one prompt, in tokens.
+    An invalid number is left to the backend to refuse; a list of integers is one prompt, in tokens.
     """
     n = document.get("n")
     choices = n if type(n) is int and n > 0 else 1
@@ -203,12 +201,12 @@ def choices_of(document: Mapping[str, Any]) -> int:
 
 
 def _output_tokens_max(document: Mapping[str, Any]) -> int | None:
-    """The largest that is told: of several names, each backend goes by another."""
-    told = (document.get(name) for name in _LENGTHS)
-    return max((value for value in told if type(value) is int and value >= 0), default=None)
+    """Return the largest length limit: each backend reads another of the names."""
+    limits = (document.get(name) for name in _LENGTHS)
+    return max((value for value in limits if type(value) is int and value >= 0), default=None)
 
 
 def include_usage(document: Mapping[str, Any]) -> bool:
-    """Whether a request asks for the usage of its stream."""
+    """Return True if a request asks for the usage of its stream."""
     options = document.get("stream_options")
     return isinstance(options, dict) and options.get("include_usage") is True

@@ -9,8 +9,9 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Final
 
 from inferline import __version__, logs
@@ -20,9 +21,11 @@ from inferline.settings import KNOWN, SettingsError
 from inferline.telemetry.otlp import tracing
 from inferline.telemetry.trace import Tracer
 from inferline_provider.enrolment import EnrolmentRefused, GrantedCredentials, ProviderQuarantined
-from inferline_provider.provider import Stopping, Stores, run
+from inferline_provider.provider import Stores, run
 from inferline_provider.settings import ProviderSettings, read
-from inferline_provider.telemetry.attempts import NullSink, Telemetry, TelemetrySink
+from inferline_provider.stopping import Stopping
+from inferline_provider.telemetry.attempts import TelemetrySink
+from inferline_provider.telemetry.status import ReadCalls, ReadStatus
 
 log = logging.getLogger(__name__)
 
@@ -70,10 +73,12 @@ def parser() -> argparse.ArgumentParser:
 
 
 @asynccontextmanager
-async def _watching(settings: ProviderSettings) -> AsyncIterator[TelemetrySink]:
+async def _sink(
+    settings: ProviderSettings, calls: ReadCalls, status: ReadStatus
+) -> AsyncIterator[TelemetrySink]:
     """Open the sink of telemetry: metrics for Prometheus if they have a port."""
     if settings.metrics_port is None:
-        yield NullSink()
+        yield TelemetrySink()
         return
     try:
         from inferline_provider.telemetry.metrics import ProviderMetrics, serving
@@ -82,11 +87,10 @@ async def _watching(settings: ProviderSettings) -> AsyncIterator[TelemetrySink]:
             f"{METRICS_PORT} is set, but what metrics need is not installed: run "
             "`pip install 'inferline[provider]'`, or unset it."
         ) from missing
-    metrics, host = ProviderMetrics(), settings.metrics_host
+    metrics, host = ProviderMetrics(status, calls), settings.metrics_host
     async with AsyncExitStack() as stack:
-        listening = serving(metrics, host, settings.metrics_port)
         try:
-            port = await stack.enter_async_context(listening)
+            port = await stack.enter_async_context(serving(metrics, host, settings.metrics_port))
         except OSError as error:
             raise SettingsError(f"{METRICS_PORT} can't be used: {error}.") from error
         log.info("Metrics are served. url=http://%s:%d/metrics", host, port)
@@ -100,20 +104,19 @@ async def _run(settings: ProviderSettings, tracer: Tracer) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.ask)
-    async with _watching(settings) as watcher:
+    calls: Mapping[tuple[str, str], int] = {}
 
-        @asynccontextmanager
-        async def open_stores(
-            grant: Grant, credentials: GrantedCredentials
-        ) -> AsyncIterator[Stores]:
-            async with open_provider_stores(grant, credentials, settings.proxies) as stores:
-                watcher.watch_calls(lambda: stores.client.calls)
-                yield stores
+    @asynccontextmanager
+    async def open_stores(grant: Grant, credentials: GrantedCredentials) -> AsyncIterator[Stores]:
+        nonlocal calls
+        async with open_provider_stores(grant, credentials, settings.proxies) as stores:
+            calls = stores.client.calls
+            yield stores
 
-        telemetry = Telemetry(tracer=tracer, watcher=watcher)
-        # What is there by now stays: who looks for garbage need not look at it each time.
-        gc.freeze()
-        await run(settings, open_stores, stopping, telemetry=telemetry)
+    # What is there by now stays: who looks for garbage need not look at it each time.
+    gc.freeze()
+    open_sink = partial(_sink, settings, lambda: calls)
+    await run(settings, open_stores, stopping, tracer=tracer, open_sink=open_sink)
 
 
 def _loop_factory() -> asyncio.AbstractEventLoop:

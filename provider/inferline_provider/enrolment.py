@@ -1,4 +1,4 @@
-"""How this provider joins the gateway, stays known to it and leaves, over HTTPS."""
+"""Enrolment at the gateway: joining, staying and leaving, over HTTPS."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from math import inf
 from typing import Any, Final, Self
 from urllib.parse import quote
 
+from inferline.background import Backoff, Wake
 from inferline.clock import Clock
 from inferline.fleet.enrolment import Credentials, Enrolment, Grant
 from inferline.http.connections import Connections
@@ -23,27 +24,27 @@ from inferline.names import base_name
 log = logging.getLogger(__name__)
 
 CALL_SECONDS_MAX: Final = 30.0
-#: For the last call of all; the gateway would notice the silence by itself.
+#: For the call that leaves; the gateway would notice the silence by itself.
 LEAVE_SECONDS_MAX: Final = 5.0
 #: The first and the longest pause after a failed enrolment, seconds.
-PAUSE_SECONDS: Final = (1.0, 30.0)
-#: Enrolments are spread by up to this share, so that providers do not come all at once.
+PAUSES: Final = Backoff(1.0, 30.0)
+#: Enrolments vary by up to this share, so that providers do not come all at once.
 JITTER_SHARE: Final = 0.1
 #: Lent credentials are renewed when this share of their life is over.
 RENEW_SHARE: Final = 2 / 3
 RENEW_SECONDS_MIN: Final = 1.0
 #: The least time between two enrolments, however much changes.
 APART_SECONDS: Final = 0.2
-#: Between two log lines about what the gateway warns of.
+#: Between two log lines with the gateway's warning.
 WARN_SECONDS: Final = 600.0
 
 
-#: The code of the error that says so.
+#: The error code of a quarantined provider.
 QUARANTINED: Final = "provider_quarantined"
 
 
 class GatewayUnreachable(Exception):
-    """The gateway did not answer, or not now. Trying again may help."""
+    """The gateway did not answer, or can't now. Trying again may help."""
 
 
 class EnrolmentRefused(Exception):
@@ -51,52 +52,52 @@ class EnrolmentRefused(Exception):
 
 
 class ProviderQuarantined(EnrolmentRefused):
-    """The gateway refuses us for what we wrote, until an operator lifts that."""
+    """The gateway has quarantined this provider for bad answers, until an operator lifts that."""
 
 
 class GrantedCredentials:
     """
     The AWS credentials that the gateway has lent, and when to ask it for others.
 
-    How long they are good is told as a duration and measured by this machine's own steady clock:
-    neither side has to know what the other takes the time to be.
+    Their life is a duration, measured by this machine's monotonic clock, so that the two sides'
+    clocks need not agree.
     """
 
     def __init__(self, clock: Clock, *, own: bool = False) -> None:
         #: None: the host's own are to be used.
         self.lent: Credentials | None = None
-        #: Whether the host's own are used, whatever could be lent.
+        #: Whether the host's own are used in any case.
         self.own = own
         #: Called when AWS has refused them as expired.
         self.on_expired: Callable[[], None] = lambda: None
         self._clock = clock
-        self._asked = False
-        #: What the last grant names, and what the grant named that these came with.
+        self._requested = False
+        #: Models of the last grant, and of the grant that these credentials came with.
         self._granted: frozenset[str] = frozenset()
         self._opened: frozenset[str] = frozenset()
         self._renew_at = inf
 
     def ask(self, models: Iterable[str]) -> bool:
-        """Whether to ask for some: there are none, they end soon, or are for other models."""
+        """Say whether to request some: there are none, they end soon, or are for other models."""
         changed = set(map(base_name, self._opened)) != set(models) or self.is_behind
-        self._asked = not self.own and (self.lent is None or not self.due_seconds or changed)
-        return self._asked
+        self._requested = not self.own and (self.lent is None or not self.due_seconds or changed)
+        return self._requested
 
     @property
     def is_behind(self) -> bool:
-        """Whether others are needed for what the last grant names."""
+        """True if the last grant has models that these credentials are not for."""
         return not self.own and self._granted != self._opened
 
     def open(self, model: str) -> bool:
-        """Whether a model's queues are open to these, as far as is known."""
+        """Say whether these credentials should open a model's queues."""
         return self.own or model in self._opened
 
     def take(self, grant: Grant) -> None:
-        """Use what a grant lends, once asked for. Nothing is an answer too: use the host's own."""
+        """Use the credentials of a grant, if requested; without any, the host's own are used."""
         self._granted = frozenset(grant.queues)
-        if not self._asked:
+        if not self._requested:
             return
-        self.lent, self._asked = grant.credentials, False
+        self.lent, self._requested = grant.credentials, False
         self._opened = self._granted
         seconds = self.lent.last_seconds if self.lent else None
         life = inf if seconds is None else max(RENEW_SECONDS_MIN, seconds * RENEW_SHARE)
@@ -104,18 +105,18 @@ class GrantedCredentials:
 
     @property
     def due_seconds(self) -> float:
-        """How long until others must be asked for; infinite where that is never."""
+        """Time until new ones must be requested; infinite for never."""
         return max(0.0, self._renew_at - self._clock.monotonic())
 
     def expired(self) -> None:
-        """AWS says that they have expired: get others now."""
+        """Request new ones now: AWS refused these as expired."""
         if self.lent is not None and self.due_seconds:
             self._renew_at = self._clock.monotonic()
             self.on_expired()
 
 
 class GatewayClient:
-    """The gateway, as this provider sees it. To be used as a context manager."""
+    """A client of the gateway's provider routes; a context manager."""
 
     def __init__(
         self,
@@ -125,7 +126,7 @@ class GatewayClient:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._url = f"{base_url}/v1/providers"
-        # Of two processes with one id the later has the larger, as long as their clocks are right.
+        # Of two processes with one id, the later has the larger nonce, if their clocks are right.
         self._nonce = f"{int(wall() * 1000):013d}-{secrets.token_hex(4)}"
         self._headers = {"User-Agent": "inferline", "Accept-Encoding": "identity"}
         if token:
@@ -136,18 +137,18 @@ class GatewayClient:
         )
 
     async def __aenter__(self) -> Self:
-        """Open it."""
+        """Open the connections."""
         await self._connections.__aenter__()
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        """Close it."""
+        """Close the connections."""
         await self._connections.__aexit__(*exc_info)
 
     async def enrol(self, enrolment: Enrolment) -> Grant:
-        """Join, or stay. Raises GatewayUnreachable, EnrolmentRefused or Quarantined."""
-        told = enrolment.model_copy(update={"nonce": self._nonce}).model_dump_json().encode()
-        status, body = await self._call("POST", self._url, told, CALL_SECONDS_MAX)
+        """Join, or stay. Raises GatewayUnreachable, EnrolmentRefused or ProviderQuarantined."""
+        document = enrolment.model_copy(update={"nonce": self._nonce}).model_dump_json().encode()
+        status, body = await self._call("POST", self._url, document, CALL_SECONDS_MAX)
         if 200 <= status < 300:
             try:
                 return Grant.model_validate_json(body)
@@ -183,66 +184,66 @@ class GatewayClient:
 
 
 class Enroller:
-    """Enrols again and again: in time, and at once when something has changed."""
+    """The loop of enrolments: one a period, and one at once when something has changed."""
 
     def __init__(
         self,
         gateway: GatewayClient,
         clock: Clock,
-        tell: Callable[[], Enrolment],
+        report: Callable[[], Enrolment],
         on_grant: Callable[[Grant], None],
         due_seconds: Callable[[], float] = lambda: inf,
     ) -> None:
         self._gateway = gateway
         self._clock = clock
-        self._tell = tell
+        self._report = report
         self._on_grant = on_grant
-        #: How long the next enrolment may wait at the most, unless the last one failed.
+        #: The longest time to the next enrolment, unless the last one failed.
         self._due_seconds = due_seconds
-        self._wake = asyncio.Event()
+        self._wake = Wake(clock)
         self._warned_at = -inf
 
     def changed(self) -> None:
-        """Enrol soon: what we tell has changed."""
+        """Enrol soon: the report has changed."""
         self._wake.set()
 
     async def join(self) -> Grant:
         """Enrol for the first time, for as long as it takes. Raises EnrolmentRefused."""
-        pause, longest = PAUSE_SECONDS
+        failures = 0
         while True:
             try:
-                return self._heard(await self._gateway.enrol(self._tell()))
+                return self._warned(await self._gateway.enrol(self._report()))
             except GatewayUnreachable as error:
+                pause = PAUSES.seconds(failures)
                 log.warning("Waiting for the gateway: %s. pause_seconds=%d", error, pause)
             await self._clock.sleep(_jittered(pause))
-            pause = min(longest, pause * 2)
+            failures += 1
 
     async def run(self, enrol_seconds: float) -> None:
         """
-        Stay, for ever. While the gateway is away the work goes on: the old grant still holds.
+        Enrol for ever. While the gateway is away the work goes on: the old grant still holds.
 
-        Raises Quarantined.
+        Raises ProviderQuarantined.
         """
-        first, longest = PAUSE_SECONDS
         failures = 0
         while True:
             pause = min(enrol_seconds, self._due_seconds())
             if failures:
-                pause = min(enrol_seconds, longest, first * 2 ** (failures - 1))
+                pause = min(enrol_seconds, PAUSES.seconds(failures - 1))
             await self._wait(_jittered(pause))
             try:
-                grant = self._heard(await self._gateway.enrol(self._tell()))
+                grant = self._warned(await self._gateway.enrol(self._report()))
             except ProviderQuarantined:
                 raise
             except (GatewayUnreachable, EnrolmentRefused) as error:
-                failures = min(failures + 1, 10)
+                failures += 1
                 log.warning("The gateway did not take the enrolment: %s", error)
                 continue
             failures, enrol_seconds = 0, grant.terms.enrol_seconds
             self._on_grant(grant)
 
-    def _heard(self, grant: Grant) -> Grant:
-        """Log what the gateway warns of, now and then."""
+    def _warned(self, grant: Grant) -> Grant:
+        """Return the grant; log its warning, but not each time."""
         now = self._clock.monotonic()
         if grant.warning and now - self._warned_at >= WARN_SECONDS:
             self._warned_at = now
@@ -250,18 +251,9 @@ class Enroller:
         return grant
 
     async def _wait(self, seconds: float) -> None:
-        """Return after ``seconds``, or soon when something has changed."""
+        """Return after `seconds`, or soon when something has changed."""
         await self._clock.sleep(APART_SECONDS)
-        either = [
-            asyncio.ensure_future(self._wake.wait()),
-            asyncio.ensure_future(self._clock.sleep(max(0.0, seconds - APART_SECONDS))),
-        ]
-        try:
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for one in either:
-                one.cancel()
-        self._wake.clear()
+        await self._wake.wait(max(0.0, seconds - APART_SECONDS))
 
 
 def _jittered(seconds: float) -> float:
@@ -269,9 +261,9 @@ def _jittered(seconds: float) -> float:
 
 
 def _error(text: str) -> tuple[Any, str]:
-    """Return the code of an error of the gateway, and what it says, short enough for a log line."""
+    """Return the code and the message of the gateway's error, short enough for a log line."""
     try:
-        found = json.loads(text)["error"]
-        return found.get("code"), str(found["message"])[:300]
+        error = json.loads(text)["error"]
+        return error.get("code"), str(error["message"])[:300]
     except (ValueError, KeyError, TypeError, AttributeError):
         return None, text[:300]

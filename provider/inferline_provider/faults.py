@@ -1,27 +1,29 @@
-"""Faults: why a backend gave no usable answer."""
+"""Faults: the reasons why a backend gave no usable answer."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import ClassVar, Final
 
 SHOULD_RETRY: Final = "x-should-retry"
 
 
 class Fault(Exception):
-    """Failure of the backend to give a usable answer."""
+    """The backend gave no usable answer."""
 
-    #: Metrics and spans name the fault so, as `error_type`; empty: by its class.
-    error_type = ""
+    #: The fault's name in metrics and spans: users rely on it, so that it never changes.
+    error_type: ClassVar[str] = "Fault"
 
 
 class Busy(Fault):
     """
     The backend has no room now. The attempt does not count.
 
-    `answer` is what the client is told when waiting no longer helps; with `is_final` it never does.
+    `answer` is for the client when waiting no longer helps; with `is_final` it never does.
     """
+
+    error_type = "Busy"
 
     def __init__(
         self,
@@ -38,13 +40,17 @@ class Busy(Fault):
 
 class KeyRefused(Fault):
     """
-    The backend refused this provider's key, or what it may do. Its answer is never shown: it may
-    hold secrets. `told` is what a client may hear if it was about the request after all.
+    The backend refused this provider's key, or what it may do.
+
+    Its answer is never passed on: it may hold secrets. `answer` is one without them for the client,
+    in case it was the request that was refused.
     """
 
-    def __init__(self, reason: str, told: BackendAnswer | None = None) -> None:
+    error_type = "KeyRefused"
+
+    def __init__(self, reason: str, answer: BackendAnswer | None = None) -> None:
         super().__init__(reason)
-        self.told = told
+        self.answer = answer
 
 
 class HealthCheckFailed(Fault):
@@ -58,14 +64,14 @@ class HealthCheckFailed(Fault):
 
 
 class BadAnswer(Fault):
-    """Failure of the backend. `answer` is for the client, once no attempt is left."""
+    """The backend failed. `answer` is for the client when no attempt is left."""
 
     error_type = "Broken"
 
     def __init__(self, reason: str, answer: BackendAnswer | None = None) -> None:
         super().__init__(reason)
         self.answer = answer
-        #: Whether a server that is well has failed the task in the same way twice.
+        #: Whether a healthy server has failed the task in the same way twice.
         self.is_repeated = False
         #: Whether the backend itself says that repeating does not help.
         self.is_final = answer is not None and answer.headers.get(SHOULD_RETRY) == "false"
@@ -78,11 +84,15 @@ class Unlisted(BadAnswer):
 
 
 class CannotContinue(Fault):
-    """Nobody can honestly go on with what earlier attempts have left of the answer."""
+    """No provider can go on with the part of the answer that earlier attempts have written."""
+
+    error_type = "CannotContinue"
 
 
 class NotRepeated(CannotContinue):
-    """The backend did not say again what is there already."""
+    """The backend did not repeat the end of the text that the client has."""
+
+    error_type = "NotRepeated"
 
 
 class CannotContinueHere(Fault):
@@ -92,7 +102,7 @@ class CannotContinueHere(Fault):
 
 
 class Unreachable(BadAnswer):
-    """Silence: the backend does not answer at all."""
+    """The backend does not answer at all."""
 
     error_type = "Silent"
 
@@ -113,5 +123,5 @@ class BackendAnswer:
     status: int
     content_type: str
     body: bytes
-    #: Those of its headers that tell a client when, and whether, to ask again.
+    #: The headers by which a client decides when, and if, to try again.
     headers: Mapping[str, str] = field(default_factory=dict)

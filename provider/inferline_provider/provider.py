@@ -1,22 +1,22 @@
-"""A provider's life: wait for the backend, join the gateway, pull tasks, drain and leave."""
+"""Lifecycle of a provider: wait for the backend, join the gateway, pull tasks, drain, leave."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import replace
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol
 
-from inferline import __version__
+from inferline.background import first_of
 from inferline.clock import Clock, SystemClock
-from inferline.fleet.enrolment import TOKENS_PER_SECOND_MAX, Enrolment, Grant
-from inferline.names import base_name
+from inferline.fleet.enrolment import Grant
 from inferline.tasks.bodies import BodyStore
 from inferline.tasks.queue import TaskQueue
 from inferline.tasks.store import TaskStore
+from inferline.telemetry.trace import NO_TRACER, Tracer
 from inferline_provider.autoslots.gauge import Gauge
 from inferline_provider.autoslots.tuner import Tuner
 from inferline_provider.backend.breaker import Breakers
@@ -24,11 +24,11 @@ from inferline_provider.backend.client import BackendClient
 from inferline_provider.backend.health import BackendHealth
 from inferline_provider.backend.slots import Slots
 from inferline_provider.enrolment import (
-    Enroller,
     GatewayClient,
-    GatewayUnreachable,
     GrantedCredentials,
 )
+from inferline_provider.membership import Membership
+from inferline_provider.pauses import PAUSES, Pauses
 from inferline_provider.pull.puller import Puller
 from inferline_provider.pull.runner import AttemptRunner
 from inferline_provider.pull.schedule import PollSchedule
@@ -40,65 +40,34 @@ from inferline_provider.serve.failed_tasks import FailedTasks
 from inferline_provider.serve.leases import Leases
 from inferline_provider.settings import ProviderSettings
 from inferline_provider.spot import SpotWatch, watch
-from inferline_provider.telemetry.attempts import (
-    UNTOLD,
-    ProviderStatus,
-    Telemetry,
-    TelemetrySink,
-    Watchers,
-)
-from inferline_provider.telemetry.speed import Speed
-from inferline_provider.telemetry.task_speed import TaskSpeeds
+from inferline_provider.stopping import Stopping
+from inferline_provider.telemetry.attempts import NO_TELEMETRY, Sinks, Telemetry
+from inferline_provider.telemetry.speeds import Speeds
+from inferline_provider.telemetry.status import OpenSink, ProviderStatus, no_sink
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
-#: Slots that are found, not set, are told at once when they have changed by this factor; smaller
-#: changes, as of trials, go with the next heartbeat.
-NEWS_FACTOR: Final = 1.5
-#: How long handing back may take once the time for draining is over.
+#: Time for handing back once the time for draining is over.
 HAND_BACK_SECONDS_MAX: Final = 5.0
 
 
 class Stores(Protocol):
-    """Where tasks are and wait."""
+    """The stores and queues that a provider works with."""
 
     @property
     def store(self) -> TaskStore:
-        """Of tasks."""
+        """Return the store of tasks."""
 
     @property
     def queue(self) -> TaskQueue:
-        """Of messages."""
+        """Return the queues of messages."""
 
     @property
     def bodies(self) -> BodyStore:
-        """Of large bodies."""
+        """Return the store of large bodies."""
 
 
 OpenStores = Callable[[Grant, GrantedCredentials], AbstractAsyncContextManager[Stores]]
-
-
-class Stopping:
-    """What was asked of the process: to drain, and when asked again, to hand back at once."""
-
-    def __init__(self) -> None:
-        self.drain = asyncio.Event()
-        self.now = asyncio.Event()
-
-        #: How long draining may take at the most, whatever the settings say; None: as they say.
-        self.seconds_max: float | None = None
-
-    def ask(self) -> None:
-        """Ask to stop; a second time, to stop now."""
-        (self.now if self.drain.is_set() else self.drain).set()
-
-    def ask_within(self, seconds: float) -> None:
-        """Ask to stop because the host ends: what runs may take so long, be it more or less."""
-        if not self.drain.is_set():
-            self.seconds_max = seconds
-            self.drain.set()
 
 
 async def run(
@@ -106,13 +75,15 @@ async def run(
     open_stores: OpenStores,
     stopping: Stopping,
     clock: Clock | None = None,
-    telemetry: Telemetry = UNTOLD,
+    tracer: Tracer = NO_TRACER,
+    open_sink: OpenSink = no_sink,
+    pauses: Pauses = PAUSES,
 ) -> None:
     """
-    Be a provider until `stopping` asks to stop.
+    Run a provider until `stopping` asks to stop.
 
-    Raises EnrolmentRefused when the gateway does not want us, and an ExceptionGroup when a part of
-    the provider has died: it must not limp on without.
+    Raises EnrolmentRefused when the gateway refuses us, and an ExceptionGroup when a part of the
+    provider has failed: it can't work without.
     """
     clock = clock or SystemClock()
     credentials = GrantedCredentials(clock, own=settings.own_credentials)
@@ -129,19 +100,20 @@ async def run(
             GatewayClient(settings.base_url, settings.token, proxies)
         )
         health = BackendHealth(backend, settings, clock)
-        provider = Provider(settings, health, gateway, credentials, clock, telemetry)
-        grant = await _unless(stopping.drain, provider.join())
+        provider = ProviderProcess(settings, health, gateway, credentials, clock, pauses)
+        sink = await stack.enter_async_context(open_sink(provider.status))
+        grant = await first_of(provider.join(), stopping.drain.wait())
         if grant is None:
             return
         if settings.endpoint_url:
             grant = grant.model_copy(update={"endpoint_url": settings.endpoint_url})
         stores = await stack.enter_async_context(open_stores(grant, credentials))
-        provider.equip(backend, stores, grant)
+        provider.equip(backend, stores, grant, Telemetry(tracer=tracer, sink=sink))
         await provider.serve(stopping)
 
 
-class Provider:
-    """The parts of a provider and how they tell each other what has changed."""
+class ProviderProcess:
+    """The parts of a provider, and what each does when another has changed."""
 
     def __init__(
         self,
@@ -150,66 +122,70 @@ class Provider:
         gateway: GatewayClient,
         credentials: GrantedCredentials,
         clock: Clock,
-        telemetry: Telemetry,
+        pauses: Pauses = PAUSES,
     ) -> None:
         self._settings = settings
-        self._speed = Speed(clock)
-        self._task_speeds = TaskSpeeds()
-        self._handicaps = YieldPolicies()
+        self._speeds = Speeds(clock)
+        self._yield_policies = YieldPolicies()
         self._health = health
-        self._gateway = gateway
-        self._credentials = credentials
         self._clock = clock
-        self._slots = Slots(1, clock, self._slots_changed)
-        watchers: list[TelemetrySink] = [telemetry.watcher, self._speed, self._task_speeds]
+        self._pauses = pauses
+        self._slots = Slots(1, clock, self._slots_changed, pauses)
+        self._gauge: Gauge | None = None
         self._tuner: Tuner | None = None
         if settings.slots is None:
-            gauge = Gauge(clock, settings.first_token_seconds)
-            self._tuner = Tuner(self._slots, gauge, clock)
-            watchers.append(gauge)
-        self._telemetry = replace(telemetry, watcher=Watchers(*watchers))
+            self._gauge = Gauge(clock, settings.first_token_seconds, self._speeds)
+            self._tuner = Tuner(self._slots, self._gauge, clock)
         self._breakers = Breakers(self._slots, clock, self._slots_changed)
-        self._rota = PollSchedule(lambda model: not self._breakers.is_open(model))
-        self._passes = FailedTasks(clock)
-        self._enroller = Enroller(
-            gateway, clock, self._tell, self._granted, lambda: credentials.due_seconds
-        )
-        credentials.on_expired = self._enroller.changed
+        self._schedule = PollSchedule(lambda model: not self._breakers.is_open(model))
+        self._failed_tasks = FailedTasks(clock)
         self._puller: Puller | None = None
-        self._crew: AttemptRunner | None = None
-        self._told_slots = 0
-        self._told_models: list[str] = []
-        telemetry.watcher.watch(self.standing)
+        self._runner: AttemptRunner | None = None
+        self._membership = Membership(
+            settings,
+            gateway,
+            credentials,
+            clock,
+            slots=self._slots,
+            health=health,
+            speeds=self._speeds,
+            schedule=self._schedule,
+            failed_tasks=self._failed_tasks,
+            yield_policies=self._yield_policies,
+            running=lambda: self._runner.running if self._runner else 0,
+            on_grant=self._granted,
+        )
 
-    def standing(self) -> ProviderStatus:
-        """How it stands now."""
+    def status(self) -> ProviderStatus:
+        """Return the present status."""
         return ProviderStatus(self._slots.limit, self._slots.used, self._health.is_healthy)
 
     async def join(self) -> Grant:
         """
-        Wait for the gateway, which hears why if the backend can't work. Raises EnrolmentRefused.
-        """
-        await self._health.look()
-        if self._health.reason:
-            address, why = self._settings.backend, self._health.reason
-            log.warning("Waiting for the backend: %s address=%s", why, address)
-        self._make_room()
-        grant = await self._enroller.join()
-        self._granted(grant)
-        return grant
+        Wait until the gateway takes the enrolment, with the reason if the backend can't work.
 
-    def equip(self, backend: BackendClient, stores: Stores, grant: Grant) -> None:
+        Raises EnrolmentRefused.
+        """
+        await self._health.check()
+        if self._health.reason:
+            address, reason = self._settings.backend, self._health.reason
+            log.warning("Waiting for the backend: %s address=%s", reason, address)
+        self._make_room()
+        return await self._membership.join()
+
+    def equip(
+        self,
+        backend: BackendClient,
+        stores: Stores,
+        grant: Grant,
+        telemetry: Telemetry = NO_TELEMETRY,
+    ) -> None:
         """Make the parts that need the stores."""
         terms = grant.terms
+        sinks = [telemetry.sink, self._speeds, *([self._gauge] if self._gauge else [])]
         self._terms, self._backend = terms, backend
-        self._leases = Leases(
-            stores.store,
-            stores.queue,
-            self._clock,
-            terms.lease_seconds,
-            terms.unread_task_seconds,
-            terms.cancel_seconds,
-        )
+        bounds = terms.lease_seconds, terms.unread_task_seconds, terms.cancel_seconds
+        self._leases = Leases(stores.store, stores.queue, self._clock, *bounds)
         self._writer = ChunkWriter(
             stores.store,
             provider=self._settings.id,
@@ -228,19 +204,23 @@ class Provider:
             writer=self._writer,
             leases=self._leases,
             aliases=self._settings.aliases,
-            passes=self._passes,
+            failed_tasks=self._failed_tasks,
             diagnosis=Diagnosis(self._slots, self._breakers, self._health, self._tuner),
-            telemetry=self._telemetry,
+            telemetry=replace(telemetry, sink=Sinks(*sinks)),
+            pauses=self._pauses,
         )
-        self._crew = AttemptRunner(context, self._slots, self._rota.ran)
-        self._puller = Puller(
+        self._runner = AttemptRunner(context, self._slots, self._schedule.note_model)
+        self._puller = self._make_puller(stores, self._runner)
+
+    def _make_puller(self, stores: Stores, runner: AttemptRunner) -> Puller:
+        return Puller(
             stores.queue,
-            self._rota,
+            self._schedule,
             self._slots,
-            self._crew,
+            runner,
             self._clock,
-            self._handicaps,
-            self._passes,
+            self._yield_policies,
+            self._failed_tasks,
             self._breakers,
             stores.store.now_ms,
             poll_seconds=self._settings.poll_seconds,
@@ -248,7 +228,7 @@ class Provider:
         )
 
     async def serve(self, stopping: Stopping) -> None:
-        """Work until asked to stop, then drain. Raises ExceptionGroup when a part has died."""
+        """Work until asked to stop, then drain. Raises ExceptionGroup when a part has failed."""
         assert self._puller is not None
         self._health.on_change = self._health_changed
         self._health_changed()
@@ -266,9 +246,9 @@ class Provider:
             ]
             if self._tuner is not None:
                 work.append(parts.create_task(self._tuner.run(self._backend.waiting)))
-            heartbeat = parts.create_task(self._enroller.run(self._terms.enrol_seconds))
+            heartbeat = parts.create_task(self._membership.stay(self._terms.enrol_seconds))
             await stopping.drain.wait()
-            # From here on nothing may say again that we are there.
+            # From here on nothing may enrol again.
             heartbeat.cancel()
             await self._drain(stopping)
             for part in work:
@@ -277,93 +257,31 @@ class Provider:
     async def _drain(self, stopping: Stopping) -> None:
         """Stop pulling, leave, finish what fits, hand back the rest."""
         assert self._puller is not None
-        assert self._crew is not None
+        assert self._runner is not None
         seconds = self._settings.drain_seconds
         if stopping.seconds_max is not None:
             seconds = stopping.seconds_max
-        log.info("Draining. running=%d seconds_max=%g", self._crew.running, seconds)
+        log.info("Draining. running=%d seconds_max=%g", self._runner.running, seconds)
         self._puller.set_open(False)
-        leaving = asyncio.create_task(self._leave())
-        work = asyncio.gather(self._crew.wait(seconds), self._puller.drain(seconds))
-        await _unless(stopping.now, work)
-        self._crew.stop()
-        done = await self._crew.wait(HAND_BACK_SECONDS_MAX)
+        leaving = asyncio.create_task(self._membership.leave())
+        work = asyncio.gather(self._runner.wait(seconds), self._puller.drain(seconds))
+        await first_of(work, stopping.now.wait())
+        self._runner.stop()
+        done = await self._runner.wait(HAND_BACK_SECONDS_MAX)
         await leaving
         log.log(logging.INFO if done else logging.WARNING, "Stopped. handed_back_all=%s", done)
-
-    async def _leave(self) -> None:
-        try:
-            await self._gateway.leave(self._settings.id)
-        except GatewayUnreachable as error:
-            log.warning("The gateway was not told that we leave: %s", error)
-
-    def _tell(self) -> Enrolment:
-        self._told_slots = self._slots.limit
-        self._task_speeds.keep({model.id for model in self._health.models})
-        return Enrolment(
-            id=self._settings.id,
-            version=__version__,
-            slots=self._told_slots,
-            running=self._crew.running if self._crew else 0,
-            healthy=not self._health.reason,
-            service_seconds=self._crew.service_seconds if self._crew else 0.0,
-            tokens_per_second=min(self._speed.tokens_per_second(), TOKENS_PER_SECOND_MAX),
-            reason=self._health.reason,
-            models=list(self._health.models),
-            speeds=self._task_speeds.told(),
-            credentials=self._credentials.ask(model.id for model in self._health.models),
-            takes_reserved=not self._credentials.own,
-        )
-
-    def _granted(self, grant: Grant) -> None:
-        settings = self._settings
-        self._credentials.take(grant)
-        self._passes.know(grant.peers)
-        self._handicaps.know(grant.faster, self._task_speeds.seconds)
-        self._show_alive()
-        offered = {model.id for model in self._health.models}
-        self._rota.arrange(
-            {
-                name: tiers
-                for name, tiers in grant.queues.items()
-                if base_name(name) in offered and self._credentials.open(name)
-            }
-        )
-        if self._credentials.is_behind:
-            self._enroller.changed()
-        models = sorted(offered & set(grant.queues))
-        if models != self._told_models:
-            self._told_models = models
-            log.info(
-                "Enrolled. gateway=%s provider=%s slots=%d models=%s",
-                *(settings.base_url, settings.id, self._slots.limit, ",".join(models)),
-            )
-        if self._puller is not None:
-            self._puller.poke()
-
-    def _show_alive(self) -> None:
-        """Touch the file that a health check looks at; work goes on without it."""
-        if self._settings.alive_file is None or not self._health.is_healthy:
-            return
-        try:
-            self._settings.alive_file.touch()
-        except OSError as error:
-            log.warning("%s can't be touched: %s", self._settings.alive_file, error.strerror)
 
     def _slots_changed(self) -> None:
         if self._puller is not None:
             self._puller.poke()
-            if self._is_news(self._slots.limit, self._told_slots):
-                self._enroller.changed()
+            self._membership.slots_changed()
 
-    def _is_news(self, slots: int, told: int) -> bool:
-        """Whether the gateway should hear at once of another number of slots."""
-        if self._tuner is None:
-            return slots < told
-        return not told / NEWS_FACTOR < slots < told * NEWS_FACTOR
+    def _granted(self) -> None:
+        if self._puller is not None:
+            self._puller.poke()
 
     def _make_room(self) -> None:
-        """Have the slots that are set, or find from what the backend tells how many it is worth."""
+        """Set the number of slots, or have the tuner begin with the capacity that was read."""
         if self._tuner is None:
             self._slots.resize(self._health.room.slots)
         else:
@@ -373,20 +291,4 @@ class Provider:
         assert self._puller is not None
         self._make_room()
         self._puller.set_open(self._health.is_healthy)
-        self._enroller.changed()
-
-
-async def _unless(event: asyncio.Event, doing: Awaitable[T]) -> T | None:
-    """Return what `doing` returns, or None, with it cancelled, when the event comes first."""
-    task = asyncio.ensure_future(doing)
-    waiting = asyncio.create_task(event.wait())
-    try:
-        await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-    finally:
-        waiting.cancel()
-        task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
-    return None
+        self._membership.changed()

@@ -1,4 +1,4 @@
-"""The notice that EC2 gives before it takes a spot instance away: a reason to drain in time."""
+"""Spot interruption notices: EC2 says when it takes an instance away, a reason to drain."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from inferline.http.response import Response
 
 log = logging.getLogger(__name__)
 
-#: Between two looks, as AWS advises, seconds.
-LOOK_SECONDS: Final = 5.0
-#: The address is on the instance itself: who does not answer soon is not there.
+#: Between two polls, as AWS advises, seconds.
+POLL_SECONDS: Final = 5.0
+#: The address is on the instance itself: without a quick answer there is no service.
 ANSWER_SECONDS_MAX: Final = 1.0
-#: Looks for the service before this host counts as no EC2 instance.
+#: Tries before this host counts as no EC2 instance.
 TRIES_MAX: Final = 3
 TOKEN_SECONDS: Final = 6 * 3600
-#: From a notice to the end of the instance at the least, seconds, and what is kept of that to hand
-#: back what is not finished and to leave.
+#: Shortest time from a notice to the end of the instance, seconds.
 NOTICE_SECONDS: Final = 120.0
+#: The part of it that is kept to hand back unfinished tasks and to leave, seconds.
 MARGIN_SECONDS: Final = 10.0
 
 
 class SpotWatch:
     """
-    Asks the instance metadata service, version 2, whether this instance is to end.
+    A poll of the instance metadata service, version 2, for the end of this instance.
 
-    On a host that has no such service it stops asking. In a container the service answers only
-    where the instance's hop limit is 2 or more.
+    On a host that has no such service it stops. In a container the service answers only if the
+    instance's hop limit is 2 or more.
     """
 
     def __init__(self, endpoint: str, clock: Clock, now: Callable[[], float]) -> None:
@@ -43,19 +43,19 @@ class SpotWatch:
         self._token = ""
 
     async def notice(self) -> float | None:
-        """How long there is until the instance ends, seconds, once that is known; None: no EC2."""
+        """Return the seconds until the instance ends, once there is a notice; None outside EC2."""
         async with Connections(connect_seconds=ANSWER_SECONDS_MAX, idle_seconds=0) as service:
             if not await self._is_there(service):
-                log.debug("There is no EC2 instance metadata; spot notices are not looked for.")
+                log.debug("There is no EC2 instance metadata service; spot notices are not polled.")
                 return None
-            while (found := await self._look(service)) is None:
-                await self._clock.sleep(LOOK_SECONDS)
-            return self._seconds_left(found)
+            while (notice := await self._read(service)) is None:
+                await self._clock.sleep(POLL_SECONDS)
+            return self._seconds_left(notice)
 
     async def _is_there(self, service: Connections) -> bool:
         for tried in range(TRIES_MAX):
             if tried:
-                await self._clock.sleep(LOOK_SECONDS)
+                await self._clock.sleep(POLL_SECONDS)
             await self._renew_token(service)
             if self._token:
                 return True
@@ -70,18 +70,18 @@ class SpotWatch:
         except (OSError, UnicodeError):
             self._token = ""
 
-    async def _look(self, service: Connections) -> dict[str, Any] | None:
-        """The notice, None while there is none or nothing can be learnt."""
+    async def _read(self, service: Connections) -> dict[str, Any] | None:
+        """Return the notice; None while there is none, or the service does not answer."""
         headers = {"X-aws-ec2-metadata-token": self._token}
         try:
             response = await self._ask(service, "GET", "meta-data/spot/instance-action", headers)
             body = await response.read()
             if response.status == 401:
                 await self._renew_token(service)
-            found = json.loads(body) if response.status == 200 else None
+            notice = json.loads(body) if response.status == 200 else None
         except (OSError, ValueError):
             return None
-        return found if isinstance(found, dict) and found.get("action") else None
+        return notice if isinstance(notice, dict) and notice.get("action") else None
 
     async def _ask(
         self, service: Connections, method: str, path: str, headers: dict[str, str]
@@ -98,7 +98,7 @@ class SpotWatch:
 
 
 async def watch(spot: SpotWatch, on_notice: Callable[[float], None]) -> None:
-    """Call ``on_notice`` with how long there is to drain, seconds, once the instance is to end."""
+    """Call `on_notice` with the seconds left to drain, once the instance is to end."""
     left = await spot.notice()
     if left is not None:
         seconds = max(0.0, left - MARGIN_SECONDS)

@@ -1,5 +1,7 @@
 """
 The chaos run as a command: `make chaos`, and with ARGS="--requests 10000" the long form.
+
+After it every call to AWS fails in each way, one by one: of that `make test` takes some.
 """
 
 from __future__ import annotations
@@ -9,6 +11,8 @@ import asyncio
 import os
 import sys
 from pathlib import Path
+
+import pytest
 
 import tests.conftest  # noqa: F401  # nobody's own settings or keys get in
 from tests.chaos.pieces import faketime
@@ -28,7 +32,9 @@ def main() -> int:
         print("All clocks are right: there is no libfaketime (Debian's `faketime`).", flush=True)
     report = asyncio.run(run(seed, flags.requests, flags.at_once, flags.logs))
     print("\n".join(report.lines()))
-    return 0 if report.is_good else 1
+    os.environ["CHAOS_EVERY_SITE"] = "1"
+    calls = pytest.main([str(Path(__file__).with_name("test_call_sites.py"))])
+    return 0 if report.is_good and calls == pytest.ExitCode.OK else 1
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ async def calls_of(world: World) -> int:
     return sum(state["calls"] for state in states if state)
 
 
-async def done(event: asyncio.Event, seconds: float = 8.0) -> bool:
+async def done(event: asyncio.Event, seconds: float = 60.0) -> bool:
     """Return whether an event comes in time."""
     try:
         await asyncio.wait_for(event.wait(), seconds)

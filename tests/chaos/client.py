@@ -13,8 +13,9 @@ import aiohttp
 
 from tests.chaos.backend import MODEL
 from tests.chaos.oracle import End, Heard, Outcome, judge
+from tests.support.pace import within
 
-#: How long past its deadline a request may end, seconds.
+#: How long past its deadline a request may end, seconds; longer on a busy machine.
 LATE_SECONDS = 2.0
 #: Between two tries to reach a gateway that is not there.
 AGAIN_SECONDS = 0.1
@@ -115,7 +116,7 @@ class Client:
     ) -> None:
         self._session = session
         self._pick = pick
-        self._deadline_seconds = deadline_seconds
+        self._patience_seconds = deadline_seconds + within(LATE_SECONDS)
         self._excused = excused
 
     async def ask(self, ask: Ask) -> Trip:
@@ -170,7 +171,7 @@ class Client:
         while not hearing.done():
             seconds = leaves_after
             if seconds is None:
-                seconds = self._deadline_seconds + LATE_SECONDS + self._excused(begun)
+                seconds = self._patience_seconds + self._excused(begun)
             left = begun + seconds - loop.time()
             if left <= 0:
                 hearing.cancel()

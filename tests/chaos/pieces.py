@@ -14,9 +14,9 @@ import pytest
 from tests.chaos.faults import InjectingProxy
 from tests.support.line import Line, Part
 
-START_SECONDS_MAX = 40.0
+START_SECONDS_MAX = 120.0
 #: How long a process that was asked to end may take until it is made to.
-END_SECONDS_MAX = 25.0
+END_SECONDS_MAX = 60.0
 
 
 async def until(look: Callable[[], object], what: str, seconds: float = START_SECONDS_MAX) -> None:

@@ -15,7 +15,7 @@ _MESSAGE = b'"ReceiptHandle"'
 
 #: In the order in which a task passes them. Names in -ing: the call has not been made yet.
 AT_PROVIDERS = (
-    Point("received", "sqs ReceiveMessage", "after", told=_MESSAGE),
+    Point("received", "sqs ReceiveMessage", "after", payload=_MESSAGE),
     Point("claiming", "tasks claim", "before"),
     Point("claimed", "tasks claim", "after"),
     Point("chunking:0", "tasks chunks", "before", seq=0),
@@ -34,7 +34,7 @@ AT_GATEWAYS = (
     Point("submitting", "tasks submit", "before"),
     Point("submitted", "tasks submit", "after"),
     Point("sent", "sqs SendMessage", "after"),
-    Point("reading", "tasks read", "after", told=b'"data"'),
+    Point("reading", "tasks read", "after", payload=b'"data"'),
     Point("cancelling", "tasks cancel", "before"),
     Point("cancelled", "tasks cancel", "after"),
 )

@@ -195,12 +195,12 @@ async def run(seed: int, requests: int, at_once: int = 16, logs: Path | None = N
     async with running_world(rng, skews=skews, logs=logs) as world:
         crowd = Crowd(world, random.Random(rng.random()), report)
         await crowd.ask(min(WARM_UP, requests // 4), at_once)
-        await world.emptied(10)
+        await world.emptied(60)
         steady = [world.gateways[0], world.providers[0]]
         before = {piece.name: piece.footprint for piece in steady}
         await _disturbed(world, crowd, rng, report, requests - min(WARM_UP, requests // 4), at_once)
         patience = SETTINGS.request_seconds_max + 2 * SETTINGS.lease_seconds + DRAIN_SECONDS
-        report.remains = await world.emptied(patience + 10)
+        report.remains = await world.emptied(patience + 60)
         for piece in steady:
             (memory, descriptors), (was, were) = piece.footprint, before[piece.name]
             report.growth[piece.name] = memory - was, descriptors - were

@@ -64,4 +64,4 @@ async def test_what_nobody_comes_back_for_ends_by_itself(world: World, ask: AskF
         assert "cut" == (await ask(tokens=40, interval=0.05)).end
 
         await world.restart(gateway)
-    assert (await world.emptied(25)).nothing
+    assert (await world.emptied(60)).nothing

@@ -103,7 +103,7 @@ async def test_a_provider_that_wakes_too_late_changes_nothing(
 
         assert ("ok", []) == (outcome.end, outcome.wrongs)
     assert 1 == len(hit)
-    assert (await world.emptied(15)).nothing
+    assert (await world.emptied(60)).nothing
 
 
 @pytest.mark.parametrize("name", ["received", "claimed", "chunk:2", "finishing"])
@@ -124,10 +124,10 @@ async def test_a_finished_task_is_not_computed_again_though_its_message_comes_ba
 
     async with trapped(world, "finished", "kill"):
         await ask(tokens=5)
-    assert (await world.emptied(15)).nothing
+    assert (await world.emptied(60)).nothing
 
     assert before + 1 == await calls_of(world)
 
 
 async def test_after_all_that_nothing_is_left(world: World) -> None:
-    assert (await world.emptied(15)).nothing
+    assert (await world.emptied(60)).nothing

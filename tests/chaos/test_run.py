@@ -10,7 +10,7 @@ from tests.chaos.pieces import need_faketime
 from tests.chaos.run import run
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 async def test_nothing_is_lost_mixed_or_told_twice_while_processes_die() -> None:
     need_faketime()
     seed = int(os.environ.get("CHAOS_SEED") or int.from_bytes(os.urandom(3)))

@@ -70,8 +70,8 @@ def line() -> Iterator[Line]:
 def come_and_go(line: Line) -> None:
     """Enrol a provider for the model that nobody is to serve, and have it leave."""
     enrolment = {"id": "gone", "version": "1", "slots": 1, "models": [{"id": line.unserved}]}
-    httpx.post(f"{line.base_url}/providers", json=enrolment).raise_for_status()
-    httpx.delete(f"{line.base_url}/providers/gone").raise_for_status()
+    httpx.post(f"{line.base_url}/providers", json=enrolment, timeout=60).raise_for_status()
+    httpx.delete(f"{line.base_url}/providers/gone", timeout=60).raise_for_status()
 
 
 @pytest.fixture(scope="session")
@@ -90,7 +90,7 @@ def sights_of(line: Line) -> Callable[[str], Sights]:
             env=environment(),
             capture_output=True,
             encoding="utf-8",
-            timeout=150,
+            timeout=500,
         )
 
     def see(client: str) -> Sights:

@@ -13,8 +13,8 @@ from inferline.fleet.registry import (
     Fleet,
     Model,
     NameTaken,
-    Provider,
     ProviderPool,
+    ProviderRecord,
     Serving,
     SpeedGroup,
     TaskSpeed,
@@ -29,7 +29,7 @@ MODEL = Model(
 )
 
 
-def provider(name: str = "p1", **fields: object) -> Provider:
+def provider(name: str = "p1", **fields: object) -> ProviderRecord:
     given: dict[str, object] = {
         "id": name,
         "models": ("org/m",),
@@ -42,7 +42,7 @@ def provider(name: str = "p1", **fields: object) -> Provider:
         "reason": "",
         "speeds": {"org/m": TaskSpeed(1.234, 56.789), "plain": TaskSpeed(0.5)},
     }
-    return Provider(**(given | fields))  # type: ignore[arg-type]
+    return ProviderRecord(**(given | fields))  # type: ignore[arg-type]
 
 
 async def test_an_empty_registry_knows_nothing(seams: Seams) -> None:
@@ -136,8 +136,8 @@ SERVING = Serving(
     slots=12,
     service_seconds=1.5,
     pools=(ProviderPool(4.0, {"0a1b2c3d": 1.0, "4e5f6071": 0.25}), ProviderPool(0.5)),
-    paces=(
-        SpeedGroup(speed=TaskSpeed(1.5, 12.345), only="p1"),
+    speed_groups=(
+        SpeedGroup(speed=TaskSpeed(1.5, 12.345), provider_id="p1"),
         SpeedGroup(speed=TaskSpeed(2.0), providers=2),
     ),
 )

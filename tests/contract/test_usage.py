@@ -69,10 +69,10 @@ async def test_each_task_is_found_once_it_has_ended_however_it_ended(seams: Seam
     cancelled, expired, buried = [await submitted(seams) for _ in range(3)]
     await seams.store.finish(done, AttemptOutcome(status=200))
     await seams.store.finish(refused, AttemptOutcome(status=429))
-    await seams.store.finish(failed, AttemptOutcome(error=BackendFailed().told()))
+    await seams.store.finish(failed, AttemptOutcome(error=BackendFailed().as_dict()))
     await seams.store.cancel(cancelled.ref)
     await seams.store.expire(expired.ref)
-    await seams.store.bury(buried.ref, BackendFailed().told())
+    await seams.store.bury(buried.ref, BackendFailed().as_dict())
 
     ended = await just_ended(seams)
 
@@ -170,12 +170,16 @@ async def test_rows_are_of_one_tenant_or_of_all_in_a_span_of_one_grain(seams: Se
 
 
 async def test_counting_never_goes_back(seams: Seams) -> None:
-    assert Watermarks(0, 0) == await seams.usage.progress()
+    assert Watermarks(0, 0) == await seams.usage.watermarks()
 
-    for progress in (Watermarks(once=7), Watermarks(twice=5), Watermarks(once=6, twice=4)):
+    for progress in (
+        Watermarks(first_pass=7),
+        Watermarks(final_pass=5),
+        Watermarks(first_pass=6, final_pass=4),
+    ):
         await seams.usage.advance(progress)
 
-    assert Watermarks(7, 5) == await seams.usage.progress()
+    assert Watermarks(7, 5) == await seams.usage.watermarks()
 
 
 @pytest.fixture

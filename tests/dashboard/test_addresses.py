@@ -41,7 +41,7 @@ async def in_front(
     app = web.Application()
     app.router.add_get("/{path:.*}", forward)
     runner = web.AppRunner(app, access_log=None)
-    async with httpx.AsyncClient(base_url=url) as client:
+    async with httpx.AsyncClient(base_url=url, timeout=60) as client:
         await runner.setup()
         try:
             await web.TCPSite(runner, "127.0.0.1", 0).start()

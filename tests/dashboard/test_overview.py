@@ -10,10 +10,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+import pytest_asyncio
 from playwright.async_api import expect
 
 from inferline.accounts.keys import new_key
-from inferline.fleet.registry import Model, Provider
+from inferline.fleet.registry import Model, ProviderRecord
 from inferline.usage.ledger import Entry
 from inferline.usage.minutes import MINUTE_MS, Minute, MinuteMetrics
 from inferline.validation.payload import MODEL_CHARS_MAX
@@ -36,10 +37,10 @@ HOSTILE = (
 )
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def gateway() -> AsyncIterator[Gateway]:
     """Yield a gateway that knows one model with one provider."""
-    async with running_gateway(no_provider_seconds=30) as running:
+    async with running_gateway(no_provider_seconds=30, overview_seconds=0.2) as running:
         await running.know()
         yield running
 
@@ -50,7 +51,7 @@ async def put(gateway: Gateway, provider: str, model: str = MODEL, **fields: obj
     queues = await gateway.queue.make(model)
     await gateway.registry.put_models([Model(id=model, queues=queues)])
     await gateway.registry.put_provider(
-        Provider(id=provider, models=(model,), **(given | fields))  # type: ignore[arg-type]
+        ProviderRecord(id=provider, models=(model,), **(given | fields))  # type: ignore[arg-type]
     )
 
 
@@ -128,7 +129,7 @@ async def test_a_backlog_is_explained_with_an_estimate(gateway: Gateway, visit: 
 
 
 @pytest.mark.parametrize(
-    ("told", "said"),
+    ("changes", "said"),
     [
         ({"healthy": False}, "p1 would serve it, but is unhealthy."),
         (None, "No provider serves it."),

@@ -19,7 +19,7 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
     """Yield a client without a key of a gateway that asks for keys."""
     async with (
         running_gateway(access="keys") as gateway,
-        httpx.AsyncClient(base_url=gateway.url) as http,
+        httpx.AsyncClient(base_url=gateway.url, timeout=60) as http,
     ):
         yield http
 

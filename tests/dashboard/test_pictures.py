@@ -12,7 +12,7 @@ import httpx
 import pytest
 from playwright.async_api import expect
 
-from inferline.fleet.registry import Model, Provider
+from inferline.fleet.registry import Model, ProviderRecord
 from inferline.usage.ledger import Entry
 from inferline.usage.minutes import MINUTE_MS, Minute, MinuteMetrics
 from tests.dashboard.conftest import DESKTOP, PHONE, Visit
@@ -44,9 +44,9 @@ def provider(
     reason: str,
     service_seconds: float,
     tokens_per_second: float,
-) -> Provider:
+) -> ProviderRecord:
     """Return a provider as it would have told of itself."""
-    return Provider(
+    return ProviderRecord(
         id=name,
         models=models,
         slots=slots,

@@ -8,22 +8,36 @@ from collections.abc import Iterator
 import pytest
 from playwright.async_api import expect
 
-from tests.dashboard.conftest import Visit
+from tests.dashboard.conftest import QUICK, Visit
 from tests.support.line import MODEL, Line, running_line
 
 
-@pytest.fixture
-def line() -> Iterator[Line]:
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Line]:
     """Yield a line whose silent providers are soon gone."""
-    short = {"INFERLINE_ENROL_SECONDS": "1", "INFERLINE_SILENT_SECONDS": "4"}
+    short = {
+        "INFERLINE_ENROL_SECONDS": "1",
+        "INFERLINE_SILENT_SECONDS": "4",
+        "INFERLINE_NO_PROVIDER_SECONDS": "10",
+        **QUICK,
+    }
     with running_line("--tokens", "40", "--tokens-per-second", "20", **short) as running:
         yield running
+
+
+@pytest.fixture
+def line(shared: Line) -> Line:
+    """Return the same, with a provider for its LLM server."""
+    if shared.parts[-1].process.poll() is not None:
+        shared.start_provider("p1", None, "--slots", "4")
+    return shared
 
 
 async def test_the_answer_comes_as_it_is_made_and_says_where_the_time_went(
     line: Line, visit: Visit
 ) -> None:
     page = await visit(line.url, f"#/playground/{MODEL}")
+    await expect(page.locator("#ask-model")).to_have_value(MODEL)
     await page.click("#send")
 
     # Streams: there is some of it while it is still being answered.
@@ -46,6 +60,7 @@ async def test_the_answer_comes_as_it_is_made_and_says_where_the_time_went(
 
 async def test_an_answer_can_be_stopped(line: Line, visit: Visit) -> None:
     page = await visit(line.url, f"#/playground/{MODEL}")
+    await expect(page.locator("#ask-model")).to_have_value(MODEL)
     await page.click("#send")
     await expect(page.locator("#answer")).not_to_be_empty()
 
@@ -60,7 +75,7 @@ async def test_while_it_waits_it_says_why_and_then_what_went_wrong(
 ) -> None:
     page = await visit(line.url, f"#/playground/{MODEL}")
     await expect(page.locator("#ask-model")).to_have_value(MODEL)
-    next(part for part in line.parts if part.name == "provider").stop()
+    line.parts[-1].stop()
 
     await page.click("#send")
 
@@ -79,7 +94,7 @@ async def test_a_killed_provider_is_said_so_and_why_a_request_waits(
     row = page.locator("#providers tr")
     await expect(row).to_contain_text("idle")
 
-    next(part for part in line.parts if part.name == "provider").kill()
+    line.parts[-1].kill()
 
     await expect(row).to_contain_text("gone")
     await expect(page.locator("#news")).to_have_text("Provider p1 is gone.")

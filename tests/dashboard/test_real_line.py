@@ -11,7 +11,7 @@ import pytest
 from playwright.async_api import expect
 
 from inferline.local.llm import model
-from tests.dashboard.conftest import DESKTOP, PHONE, Visit
+from tests.dashboard.conftest import DESKTOP, PHONE, QUICK, Visit
 from tests.support.line import Line, empty_line
 from tests.support.llm import start_line
 
@@ -26,7 +26,7 @@ VIEWS = {
 def line() -> Iterator[Line]:
     """Yield a gateway, llama.cpp with a small model, and a provider for it."""
     with empty_line() as line:
-        start_line(line, slots=2, context=512)
+        start_line(line, slots=2, context=512, **QUICK)
         line.start_provider("this-machine", None, "--slots", "2")
         yield line
 
@@ -67,7 +67,7 @@ async def test_tokens_are_counted_and_it_is_said_why_a_provider_takes_no_work(
     await page.click("#send")
     await expect(page.locator("#ask-status")).to_contain_text("Done in")
 
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=60) as client:
         await client.post(f"{scripted}/_script/health", json={"ok": False})
 
     some = re.compile("^[1-9]")

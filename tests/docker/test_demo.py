@@ -42,7 +42,7 @@ def engine_answers() -> bool:
         return False
     command = ["docker", "compose", "version"], ["docker", "info"]
     return all(
-        not subprocess.run(one, capture_output=True, timeout=30).returncode for one in command
+        not subprocess.run(one, capture_output=True, timeout=60).returncode for one in command
     )
 
 
@@ -84,7 +84,7 @@ def shown(
     if (
         shutil.which("docker") is None
         or subprocess.run(
-            ["docker", "compose", "version"], capture_output=True, timeout=30
+            ["docker", "compose", "version"], capture_output=True, timeout=60
         ).returncode
     ):
         pytest.skip("docker compose is not installed")

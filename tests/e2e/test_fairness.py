@@ -53,7 +53,7 @@ class Clients:
 
 def order(line: Line) -> list[str]:
     """Return whose requests the LLM server was asked, in that order."""
-    bodies = httpx.get(f"{line.backend_url}/_script/bodies", timeout=10).json()
+    bodies = httpx.get(f"{line.backend_url}/_script/bodies", timeout=60).json()
     return [json.loads(body)["user"] for body in bodies]
 
 

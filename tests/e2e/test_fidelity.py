@@ -128,9 +128,9 @@ def test_a_refusal_is_the_same_to_the_byte(line: Line, status: int, stream: bool
 def test_the_backend_gets_the_clients_own_bytes(line: Line) -> None:
     raw = b'{ "model" : "test-model",\n "messages":[{"role":"user","content":"\\u00e9 \xc3\xa9"}]}'
 
-    httpx.post(line.url + "/v1/chat/completions", content=raw, timeout=30).raise_for_status()
+    httpx.post(line.url + "/v1/chat/completions", content=raw, timeout=60).raise_for_status()
 
-    seen = httpx.get(line.backend_url + "/_script/bodies").json()
+    seen = httpx.get(line.backend_url + "/_script/bodies", timeout=60).json()
     assert raw.decode() in [one if isinstance(one, str) else json.dumps(one) for one in seen]
 
 
@@ -138,10 +138,10 @@ def test_the_backend_gets_the_clients_own_bytes(line: Line) -> None:
 def test_the_backend_gets_all_that_a_coding_agent_says(line: Line, stream: bool) -> None:
     raw = json.dumps({"model": MODEL, **AGENT, "stream": stream})
 
-    response = httpx.post(line.url + "/v1/messages", content=raw, timeout=30)
+    response = httpx.post(line.url + "/v1/messages", content=raw, timeout=60)
 
     assert 200 == response.status_code
-    assert raw in httpx.get(line.backend_url + "/_script/bodies").json()
+    assert raw in httpx.get(line.backend_url + "/_script/bodies", timeout=60).json()
 
 
 def test_a_body_too_large_for_a_message_arrives_whole(line: Line) -> None:

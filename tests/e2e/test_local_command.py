@@ -20,6 +20,7 @@ from inferline.local.failures import PartMissing
 from inferline.local.llm import model
 from tests.support.backend import Backend, BackendThread
 from tests.support.emulators import free_port
+from tests.support.pace import within
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 
@@ -132,7 +133,7 @@ def test_after_a_killed_provider_the_next_request_is_served(tmp_path: Path, back
 
         assert local.ask("test-model")
         # No poll of the dead one took the message: it would be hidden for a lease of 30 s.
-        assert time.monotonic() - begin < 20
+        assert time.monotonic() - begin < within(20)
 
 
 def test_kill_9_leaves_no_port_taken(tmp_path: Path, backend: str) -> None:
@@ -141,7 +142,7 @@ def test_kill_9_leaves_no_port_taken(tmp_path: Path, backend: str) -> None:
 
         local.process.kill()
 
-        until(lambda: local.left() == [], 10)
+        until(lambda: local.left() == [])
 
 
 def test_without_an_llm_the_gateway_is_up_and_a_variable_says_so(tmp_path: Path) -> None:
@@ -164,7 +165,7 @@ def test_a_taken_port_is_one_sentence(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         command = [sys.executable, "-m", "inferline", "local", "--no-llm", "--port", str(port)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
 
     assert done.returncode == 3
     assert "is taken; choose another with --port" in done.stderr

@@ -52,8 +52,8 @@ SUPERVISOR = """
 import asyncio, json, sys
 from pathlib import Path
 from inferline.local import web
-from inferline.local.part import Part
-from inferline.local.supervisor import Supervisor
+from inferline.local.processes.part import Part
+from inferline.local.processes.supervisor import Supervisor
 
 folder = Path(sys.argv[1])
 parts = []
@@ -137,7 +137,7 @@ def lives(pid: int) -> bool:
     return state != "Z"
 
 
-def until(holds: Callable[[], bool], seconds: float = 30.0) -> None:
+def until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end, "it did not happen in time"
@@ -167,7 +167,7 @@ def test_one_signal_ends_the_parts_in_the_reverse_order(stage: Stage, number: in
     # As a terminal does it: to the whole group of the foreground.
     os.killpg(stage.process.pid, number)
 
-    assert stage.process.wait(20) == 0
+    assert stage.process.wait(60) == 0
     assert stage.journal("start") == ["emulator", "gateway", "provider"]
     assert stage.journal("end") == ["provider", "gateway", "emulator"]
     assert stage.alive() == []
@@ -187,7 +187,7 @@ def test_a_second_signal_kills_what_does_not_end(stage: Stage) -> None:
 
     os.killpg(stage.process.pid, signal.SIGINT)
 
-    assert stage.process.wait(5) == 130
+    assert stage.process.wait(60) == 130
     assert stage.alive() == []
 
 
@@ -206,7 +206,7 @@ def test_what_a_part_started_ends_with_it(stage: Stage) -> None:
 
     stage.process.terminate()
 
-    assert stage.process.wait(20) == 0
+    assert stage.process.wait(60) == 0
     assert stage.alive() == []
 
 
@@ -227,7 +227,7 @@ def test_when_another_part_dies_all_ends_and_its_log_is_shown(stage: Stage) -> N
 
     os.kill(stage.pid("gateway"), signal.SIGKILL)
 
-    assert stage.process.wait(20) == 4
+    assert stage.process.wait(60) == 4
     assert "gateway was killed by SIGKILL" in stage.complained()
     assert "the last that was heard of it" in stage.complained()
     assert stage.alive() == []
@@ -236,7 +236,7 @@ def test_when_another_part_dies_all_ends_and_its_log_is_shown(stage: Stage) -> N
 def test_a_part_that_can_not_start_ends_all(stage: Stage) -> None:
     stage.start(("emulator", "good"), ("gateway", "broken"), ("provider", "good"), after=CHAIN)
 
-    assert stage.process.wait(20) == 4
+    assert stage.process.wait(60) == 4
     assert "gateway ended with exit code 1" in stage.complained()
     assert "no disk left" in stage.complained()
     assert "provider" not in stage.journal("start")
@@ -249,5 +249,5 @@ def test_a_signal_during_the_start_ends_what_has_started(stage: Stage) -> None:
 
     stage.process.send_signal(signal.SIGINT)
 
-    assert stage.process.wait(20) == 0
+    assert stage.process.wait(60) == 0
     assert stage.alive() == []

@@ -75,7 +75,7 @@ def test_pictures_are_made_and_changed(client: openai.OpenAI) -> None:
 
 
 def test_the_tokenizer_is_told_of(client: openai.OpenAI, backend: MediaBackend) -> None:
-    info = httpx.get(f"{client.base_url}tokenizer_info?beta=1&key=secret")
+    info = httpx.get(f"{client.base_url}tokenizer_info?beta=1&key=secret", timeout=60)
 
     assert {"tokenizer_class": "scripted"} == info.json()
     assert "/tokenizer_info?beta=1" == backend.received[-1].target

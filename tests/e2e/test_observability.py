@@ -42,7 +42,7 @@ def watched() -> Iterator[Watched]:
         port = free_port()
         line.start_provider("p1", None, "--slots", "4", "--metrics-port", str(port))
         traceparent = {"traceparent": f"00-{TRACE}-00f067aa0ba902b7-01"}
-        answer = httpx.post(line.url + PATH, json=body, headers=traceparent, timeout=30)
+        answer = httpx.post(line.url + PATH, json=body, headers=traceparent, timeout=60)
         assert 200 == answer.status_code, answer.text
         url = f"http://127.0.0.1:{port}"
         yield Watched(line, collector, url, answer.headers["x-request-id"])
@@ -51,10 +51,13 @@ def watched() -> Iterator[Watched]:
 def test_both_sides_tell_prometheus_of_a_request(watched: Watched) -> None:
     count = "gen_ai_client_operation_duration_seconds_count"
 
-    gateway = httpx.get(f"{watched.line.url}/metrics", timeout=10).text
+    gateway = httpx.get(f"{watched.line.url}/metrics", timeout=60).text
     provider = until(
         lambda: (
-            value(text := httpx.get(f"{watched.provider_url}/metrics").text, count, **CHAT) and text
+            value(
+                text := httpx.get(f"{watched.provider_url}/metrics", timeout=60).text, count, **CHAT
+            )
+            and text
         ),
         "the attempt is told",
     )

@@ -173,6 +173,7 @@ class Fleet:
         part, line = self._parts[name], self._line
         assert 0 == part.stop()
         assert "unforeseen" not in part.log, part.log[-3000:]
+        assert "failed unexpectedly" not in part.log, part.log[-3000:]
         assert "Traceback" not in part.log, part.log[-3000:]
         if name in self.urls:
             port = int(self.urls[name].rpartition(":")[2])
@@ -242,7 +243,7 @@ def test_every_process_is_restarted_under_load_and_nothing_is_lost_or_made_twice
             for name in ("g1", "p1", "g2", "p2"):
                 fleet.restart(name)
             handed_on = returns(clients)["handed on"]
-        until(lambda: not fleet.busy, "nothing is left", 10)
+        until(lambda: not fleet.busy, "nothing is left")
 
         assert [] == [wrong for client in clients for wrong in client.wrongs]
         assert 1 <= handed_on

@@ -101,9 +101,9 @@ def test_a_stream_of_messages_counts_at_both_ends(line: Line) -> None:
     metrics = f"{line.url}/metrics"
     name = f'inferline_tokens_total{{gen_ai_request_model="{model.ALIAS}",gen_ai_token_type='
 
-    counted = httpx.get(metrics).text
+    counted = httpx.get(metrics, timeout=60).text
     ask(line, MESSAGES, body)
-    again = httpx.get(metrics).text
+    again = httpx.get(metrics, timeout=60).text
 
     def value(text: str, kind: str) -> float:
         return float(text.partition(f'{name}"{kind}"}} ')[2].partition("\n")[0])

@@ -42,7 +42,7 @@ class Pair:
         line.start_provider("good", self.good)
 
     def script(self, url: str, **fields: Any) -> None:
-        httpx.post(f"{url}/_script/default", json=fields).raise_for_status()
+        httpx.post(f"{url}/_script/default", json=fields, timeout=60).raise_for_status()
 
     def calls(self, url: str) -> int:
         state = self.line.backend_state(url) or {"calls_by_path": {}}
@@ -55,7 +55,7 @@ class Pair:
 
     def post(self, asked: dict[str, Any]) -> httpx.Response:
         self.asked += 1
-        return httpx.post(self.line.url + CHATS, json=asked, timeout=40)
+        return httpx.post(self.line.url + CHATS, json=asked, timeout=60)
 
     def ask(self, **body: Any) -> httpx.Response:
         """Return one request that nobody has made before; fails unless its answer is whole."""
@@ -206,4 +206,4 @@ def test_a_server_that_was_down_is_back_in_service_soon(pair: Pair) -> None:
     options = ("--port", port, "--first-token-seconds", "0.02", "--tokens-per-second", "400")
     pair.bad_part = pair.line.start("backend", "tests.support.backend", *options)
 
-    until(lambda: pair.ask() and pair.calls(pair.bad), "it is asked again", 30)
+    until(lambda: pair.ask() and pair.calls(pair.bad), "it is asked again")

@@ -26,7 +26,7 @@ def used(line: Line, *flags: str) -> Any:
     """Return what the command tells."""
     command = [sys.executable, "-m", "inferline", "usage", "--json", *flags]
     environ = {**line.environ, "INFERLINE_BASE_URL": line.url}
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60)
     assert 0 == done.returncode, done.stderr
     assert "a-secret" not in done.stdout
     return json.loads(done.stdout)

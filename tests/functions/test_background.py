@@ -97,7 +97,7 @@ async def test_the_sweep_counts_what_was_used(
     account = UsageKey("t", "", MODEL, "")
     kept = await cloud.usage.parts(HOUR, hour, [account])
     assert (1, 1) == (kept[account][part].requests, kept[account][part].cancelled)
-    assert (await cloud.usage.progress()).once >= number
+    assert (await cloud.usage.watermarks()).first_pass >= number
 
 
 async def dated(cloud: Cloud, task: Task, ended_ms: int) -> None:

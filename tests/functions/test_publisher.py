@@ -71,7 +71,7 @@ async def bucket(cloud: Cloud) -> str:
 
 
 def get(cloud: Cloud, bucket: str, name: str) -> httpx.Response:
-    return httpx.get(f"{cloud.settings.endpoint_url}/{bucket}/dashboard/{name}")
+    return httpx.get(f"{cloud.settings.endpoint_url}/{bucket}/dashboard/{name}", timeout=60)
 
 
 async def test_every_file_is_put_as_a_browser_wants_it(

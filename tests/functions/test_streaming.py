@@ -96,7 +96,7 @@ async def test_a_stream_flows_as_it_is_written(cloud: Cloud, server: Callable[[]
     await cloud.know()
     url = server()
     async with (
-        httpx.AsyncClient(base_url=url, timeout=30) as client,
+        httpx.AsyncClient(base_url=url, timeout=60) as client,
         Asking(client, cloud, headers(tenant="globex")) as asking,
     ):
         task = asking.task
@@ -124,7 +124,7 @@ async def test_a_stream_that_outlasts_the_function_ends_with_an_error_event(
     await cloud.know()
     url = server()
     async with (
-        httpx.AsyncClient(base_url=url, timeout=30) as client,
+        httpx.AsyncClient(base_url=url, timeout=60) as client,
         Asking(client, cloud, headers(seconds=7.0)) as asking,
     ):
         await asking.next_line()
@@ -139,7 +139,7 @@ async def test_an_answer_that_outlasts_the_function_is_a_504_not_to_be_repeated(
     await cloud.know()
     url = server()
 
-    async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+    async with httpx.AsyncClient(base_url=url, timeout=60) as client:
         response = await client.post(
             "/v1/chat/completions", json=chat(), headers=headers(seconds=6.0)
         )
@@ -156,7 +156,7 @@ async def test_without_an_authorizer_a_key_is_asked_for(
     url = server()
     told = headers() | {"x-amzn-request-context": "{}"}
 
-    async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+    async with httpx.AsyncClient(base_url=url, timeout=60) as client:
         nobody = await client.get("/v1/models", headers=told)
         somebody = await client.get(
             "/v1/models", headers=told | {"authorization": f"Bearer {text}"}

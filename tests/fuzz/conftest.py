@@ -1,4 +1,4 @@
-"""Gateways under fuzz, which nothing may make log an error, and how many inputs were tried."""
+"""Gateways under fuzz, which nothing may make log an error."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.fuzzing import SEED, TIMES, log, tried
+from tests.support.fuzzing import TIMES, log
 from tests.support.served import Served, served
 
 
@@ -38,12 +38,3 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "tests/fuzz/" in item.nodeid:
             item.add_marker(pytest.mark.timeout(600 * TIMES))
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Tell how many inputs there were, and what to set to have them again."""
-    if tried:
-        line = f"fuzzed: {tried.total():,} inputs, FUZZ_SEED={SEED} FUZZ_TIMES={TIMES}"
-        terminalreporter.write_line(line)
-        for what, count in sorted(tried.items()):
-            terminalreporter.write_line(f"  {count:>8,}  {what}")

@@ -16,7 +16,7 @@ from inferline.aws.dynamodb.registry_rows import (
     provider_row,
     serving_row,
 )
-from inferline.fleet.aggregation import changed, counted
+from inferline.fleet.aggregation import aggregate, changed
 from inferline.fleet.registry import NOBODY
 from tests.support.fuzzing import fuzz
 from tests.support.gateway import MODEL
@@ -28,6 +28,9 @@ from tests.support.served import Served
 ITEM_BYTES_MAX = 400_000
 DIGITS_MAX = 38
 
+#: Most are printable, so that most enrolments are read to their end.
+texts = st.text(st.characters(categories=["L", "N", "P", "S"]), max_size=20)
+hostile_texts = st.text(max_size=20)
 names = st.sampled_from([MODEL, "a", "b/c:d@e", "+.fifo", "x" * 128])
 positive = st.floats(0, 1e9) | st.sampled_from([5e-324, 1e-308, 0.0005, 1e9, 1e308, -0.0])
 counts = st.integers(0, 100_000) | st.sampled_from([2**63, 10**40, 10**400, -1])
@@ -36,13 +39,13 @@ offered = st.fixed_dictionaries(
     optional={
         "created": st.integers(0, 2**31) | counts,
         "context_length": st.integers(1, 10**6) | counts,
-        "owned_by": st.text(max_size=20) | st.just("\ud800"),
+        "owned_by": texts | texts | hostile_texts | st.just("\ud800"),
     },
 )
 speeds = st.fixed_dictionaries({"task_seconds": positive}, optional={"tokens_per_second": positive})
 enrolments = st.fixed_dictionaries(
     {
-        "version": st.text(max_size=10),
+        "version": texts | texts | hostile_texts,
         "slots": st.integers(0, 100_000) | counts,
         "models": st.lists(offered, max_size=4),
     },
@@ -51,7 +54,10 @@ enrolments = st.fixed_dictionaries(
         "healthy": st.booleans(),
         "service_seconds": positive,
         "tokens_per_second": positive,
-        "reason": st.text(max_size=20) | st.sampled_from(["\ud800", "\x00\x1b[2J", "x" * 300]),
+        "reason": texts
+        | texts
+        | hostile_texts
+        | st.sampled_from(["\ud800", "\x00\x1b[2J", "x" * 300]),
         "speeds": st.dictionaries(names, speeds, max_size=3),
         "takes_reserved": st.booleans(),
         "x": values,
@@ -99,8 +105,8 @@ def _check_rows(gateway: Served) -> None:
         assert len(set(provider.models)) == len(provider_of(row).models)
     read = [provider_of(provider_row(provider)) for provider in snapshot.providers.values()]
     for model in snapshot.models.values():
-        for providers in (counted(snapshot.providers.values()), counted(read)):
-            serving = providers.get(model.id, NOBODY)
+        for servings in (aggregate(snapshot.providers.values()), aggregate(read)):
+            serving = servings.get(model.id, NOBODY)
             row = model_row(model) | {"serving": serving_row(serving)}
             _check_item(to_item({name: value for name, value in row.items() if value is not None}))
             assert changed(model_of(row).serving, serving, 35.0) in (True, False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx
@@ -13,13 +13,21 @@ from starlette.types import Message
 
 from inferline.gateway.app import create_app
 from inferline.tasks.task import State
-from tests.support.gateway import MODEL, Gateway, Taken
+from tests.support.gateway import MODEL, Gateway, Taken, running_gateway
 
 PATH = "/v1/chat/completions"
 ASKED: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]}
 RETRY = {"x-stainless-retry-count": "1"}
 FIRST = b"data: 1\n\n"
 DONE = b"data: [DONE]\n\n"
+
+
+@pytest.fixture
+async def gateway() -> AsyncIterator[Gateway]:
+    """A gateway whose leases end long after everything here."""
+    async with running_gateway(reader_seconds=120) as found:
+        await found.know()
+        yield found
 
 
 def stop(gateway: Gateway) -> None:
@@ -125,7 +133,9 @@ async def test_a_call_that_the_server_cuts_off_is_no_client_that_left(
 ) -> None:
     app = create_app(gateway.parts)
     async with httpx.AsyncClient(
-        transport=httpx.ASGITransport(app), base_url="http://gateway"
+        transport=httpx.ASGITransport(app),
+        base_url="http://gateway",
+        timeout=60,
     ) as client:
         asked = asyncio.create_task(client.post(PATH, json={**ASKED, "stream": stream}))
         taken = await gateway.take()
@@ -173,7 +183,9 @@ async def test_what_is_cut_off_while_it_is_still_read_is_told_so(gateway: Gatewa
         await asyncio.Event().wait()
 
     async with httpx.AsyncClient(
-        transport=httpx.ASGITransport(app), base_url="http://gateway"
+        transport=httpx.ASGITransport(app),
+        base_url="http://gateway",
+        timeout=60,
     ) as client:
         asked = asyncio.create_task(client.post(PATH, content=body()))
         await reading.wait()
@@ -193,7 +205,7 @@ async def test_a_client_that_leaves_a_gateway_that_stops_still_ends_its_task(
     asked = asyncio.create_task(client.post(PATH, json=ASKED))
     taken = await gateway.take()
     asked.cancel()
-    await asyncio.wait_for(until(lambda: not live(gateway, taken)), 10)
+    await asyncio.wait_for(until(lambda: not live(gateway, taken)), 60)
 
     row = gateway.store.task(taken.task.ref)
     assert row is not None

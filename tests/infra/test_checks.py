@@ -121,7 +121,7 @@ def test_cfn_lint_finds_nothing(checked: Path) -> None:
         ],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=500,
     )
 
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
@@ -139,7 +139,7 @@ def test_checkov_finds_nothing_but_what_has_its_reason(checked: Path) -> None:
         ],
         capture_output=True,
         text=True,
-        timeout=170,
+        timeout=500,
     )
 
     report = json.loads(done.stdout)

@@ -36,7 +36,7 @@ from tests.support.line import until
 from tests.support.llm import model_path
 
 #: The first test waits for all that comes before it.
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(900)
 
 #: In every prompt, so that it can be looked for where no prompt may be.
 CANARY = "canary-7f3a"
@@ -145,7 +145,7 @@ def test_models_and_providers_are_listed(made: Made) -> None:
 
 @pytest.mark.parametrize("name", ["x-api-key", "api-key"])
 def test_a_key_may_stand_where_each_sdk_puts_it(made: Made, name: str) -> None:
-    printed = httpx.get(f"{made.url}/v1//models/", headers={name: made.key})
+    printed = httpx.get(f"{made.url}/v1//models/", headers={name: made.key}, timeout=60)
     head = httpx.head(f"{made.url}/v1/models", headers={name: made.key})
 
     assert [200, 200] == [printed.status_code, head.status_code]
@@ -181,7 +181,7 @@ def test_nobody_else_is_answered(made: Made, key: str) -> None:
     shown = {"of a provider": made.token, "mistyped": made.key[:-1] + "~"}.get(key, key)
     headers = {} if key == "none" else {"authorization": f"Bearer {shown}"}
 
-    answer = httpx.post(f"{made.url}/v1/chat/completions", json=CHAT, headers=headers, timeout=30)
+    answer = httpx.post(f"{made.url}/v1/chat/completions", json=CHAT, headers=headers, timeout=60)
 
     assert answer.status_code in (401, 403)
     assert {"message", "type", "param", "code"} == set(answer.json()["error"])
@@ -251,7 +251,7 @@ def enrol(made: Made, token: str, model_id: str) -> httpx.Response:
     """Return a provider's first word to the gateway; it never says another."""
     printed = {"id": BY_HAND, "version": "0", "slots": 0, "models": [{"id": model_id}]}
     headers = {"authorization": f"Bearer {token}"}
-    return httpx.post(f"{made.url}/v1/providers", json=printed, headers=headers, timeout=30)
+    return httpx.post(f"{made.url}/v1/providers", json=printed, headers=headers, timeout=60)
 
 
 def test_lent_credentials_reach_the_own_model_and_nothing_else(made: Made) -> None:
@@ -331,7 +331,7 @@ def test_the_status_shows_the_provider(made: Made) -> None:
 def browse(made: Made, path: str) -> httpx.Response:
     """Return what CloudFront answers to a browser."""
     host = httpx.URL(made.deployment.page_url).host
-    return httpx.get(f"{made.deployment.emulator_url}{path}", headers={"host": host}, timeout=30)
+    return httpx.get(f"{made.deployment.emulator_url}{path}", headers={"host": host}, timeout=60)
 
 
 @pytest.mark.parametrize("path", ["/", "/dashboard"])

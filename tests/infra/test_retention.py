@@ -44,9 +44,10 @@ FIXED = {
 
 
 @pytest.fixture(scope="module")
-def brief() -> Template:
+def brief(tmp_path_factory: pytest.TempPathFactory) -> Template:
     """Return a stack that keeps everything for a time of its own."""
     return synthesised(
+        tmp_path_factory,
         models=["m"],
         task_seconds_kept=1801,
         idempotency_seconds_kept=1802,

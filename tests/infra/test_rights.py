@@ -235,7 +235,7 @@ def simulate() -> Any:
             input=json.dumps(questions),
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=500,
         )
         assert done.returncode == 0, done.stderr
         answers: list[Any] = json.loads(done.stdout)

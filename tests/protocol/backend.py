@@ -94,7 +94,7 @@ class _Response:
 
 @dataclass
 class Backend:
-    """What a provider asks. ``samples`` are those of all backends, ``own`` this one's."""
+    """The backend that a provider asks. `samples` are those of all backends, `own` this one's."""
 
     samples: list[Sample]
     #: With which status it answers the next request.

@@ -187,7 +187,7 @@ class Protocol(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([0.3, 1.0, LAPSE_SECONDS]))
     def wait(self, seconds: float) -> None:
-        """Time passes."""
+        """Let time pass."""
         self.loop.advance(seconds)
 
     def crash(self, at: int) -> None:
@@ -267,7 +267,7 @@ class Protocol(RuleBasedStateMachine):
                 Heard.stream(client.body).check(self.samples)
 
     def teardown(self) -> None:
-        """Unless the example has failed, its end must be as it should."""
+        """Check the end, unless the example has failed."""
         try:
             if sys.exc_info()[0] is None:
                 self._rest()
@@ -366,7 +366,7 @@ class Protocol(RuleBasedStateMachine):
 
 
 class Faults(logging.Handler):
-    """Keeps what is logged as an error."""
+    """A handler that keeps logged errors."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)

@@ -1,4 +1,4 @@
-"""What must hold, whatever happens: told from the writes that were made and what clients got."""
+"""Rules that always hold, checked by the writes that were made and by the clients' answers."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class Recorder:
 
 @dataclass
 class Heard:
-    """What a client's bytes say."""
+    """The words in a client's bytes."""
 
     words: list[str]
     error: bool

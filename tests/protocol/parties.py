@@ -12,7 +12,7 @@ from inferline.accounts.caller import ANYONE
 from inferline.errors import InferLineError
 from inferline.fleet.aggregation import FleetAggregator
 from inferline.fleet.enrolment import Terms
-from inferline.fleet.registry import Model, Provider
+from inferline.fleet.registry import Model, ProviderRecord
 from inferline.gateway.answer.answer import Answer
 from inferline.gateway.answer.request_log import RequestLog
 from inferline.gateway.catalogue import Catalogue
@@ -55,7 +55,7 @@ SLOTS = 4
 
 
 class Process:
-    """What every process is: a wire, and tasks that end with it."""
+    """A process: a wire, and tasks that end with it."""
 
     def __init__(self, loop: SteppedLoop, wire: Wire) -> None:
         self.wire = wire
@@ -85,12 +85,12 @@ class Gateway(Process):
         self.model = world.model
         registry = MemoryRegistry(wire.clock, silent_seconds=1e9)
         models = [Model(id=world.model, queues=world.urls)]
-        provider = Provider(
+        provider = ProviderRecord(
             id="p", models=(world.model,), slots=SLOTS, running=0, healthy=True, version="0"
         )
         loop.run_until_complete(registry.put_models(models))
         loop.run_until_complete(registry.put_provider(provider))
-        loop.run_until_complete(FleetAggregator(registry, 0.0).changed())
+        loop.run_until_complete(FleetAggregator(registry, 0.0).aggregate_change())
         stores = replace(
             memory_stores(wire.clock),
             store=Seam(wire, store),
@@ -130,7 +130,7 @@ class Client:
 
     @property
     def settled(self) -> bool:
-        """Return whether nothing more comes to this client, or nobody is there to take it."""
+        """Say whether nothing more comes to this client, or nobody takes it."""
         return self.ended or self.gone or self.refused is not None or self.gateway.wire.dead
 
     async def ask(self, reader: Any = None) -> None:
@@ -152,7 +152,7 @@ class Client:
             submitter.parts, seat.task, visit, streamed=self.streamed, joined=seat.joined
         )
         if reader is not None:
-            answer._reader = reader(self.task.ref, streamed=self.streamed)
+            answer._reads.reader = reader(self.task.ref, streamed=self.streamed)
         await answer({}, self._receive, self._send)
 
     def leave(self) -> None:
@@ -177,11 +177,11 @@ class Client:
 
 
 class WellHealth:
-    """What is known of a backend that is well."""
+    """The health of a backend that is well."""
 
     is_healthy = True
 
-    async def look(self) -> None:
+    async def check(self) -> None:
         """Find that it is."""
 
     def doubt(self) -> None:
@@ -230,7 +230,7 @@ class Host(Process):
             backend=self.backend,  # type: ignore[arg-type]
             writer=writer,
             leases=self.leases,
-            passes=FailedTasks(wire.clock),
+            failed_tasks=FailedTasks(wire.clock),
             diagnosis=Diagnosis(
                 self._slots,
                 Breakers(self._slots, wire.clock, lambda: None),
@@ -238,7 +238,7 @@ class Host(Process):
                 None,
             ),
         )
-        self.crew = AttemptRunner(context, self._slots, lambda model: None)
+        self.runner = AttemptRunner(context, self._slots, lambda model: None)
         for work in (writer.run, self.leases.renewing, self.leases.watching, self.leases.fencing):
             self.start(work())
 
@@ -258,13 +258,13 @@ class Host(Process):
             self._slots.give(1)
         for delivery in deliveries:
             heard.append(delivery)
-            self.crew.start(delivery)
+            self.runner.start(delivery)
 
     def drain(self) -> None:
         """Have it hand back everything, as SIGTERM does."""
         self.leaving = True
-        self.crew.stop()
+        self.runner.stop()
 
     def kill(self) -> None:
-        self._tasks += self.crew._tasks
+        self._tasks += self.runner._tasks
         super().kill()

@@ -1,4 +1,4 @@
-"""What lies between a process and AWS: each of its calls passes here, and may meet a fate."""
+"""The wire between a process and AWS: each of its calls passes here, and may meet a fate."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Call = Callable[[], Awaitable[Any]]
 
 
 class Fate(Enum):
-    """What becomes of one call."""
+    """The fate of one call."""
 
     #: It never arrives.
     LOST = "lost"

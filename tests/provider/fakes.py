@@ -33,7 +33,7 @@ class FakeClock:
 
 
 class CountingStore(MemoryStore):
-    """Notes each write of chunks, takes its time over them, and fails when told to."""
+    """A store that notes each write of chunks, takes its time, and fails so many times."""
 
     def __init__(self, write_seconds: float = 0.0) -> None:
         super().__init__()

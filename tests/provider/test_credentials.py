@@ -37,7 +37,7 @@ def grant(seconds: int | None = HOUR, *, models: Iterable[str] = "m", lends: boo
 
 
 def lending(seconds: int | None) -> Callable[[], Credentials]:
-    """Others each time, told apart by their number from 1."""
+    """Lend credentials that are numbered from 1."""
     numbers = itertools.count(1)
     return lambda: Credentials(
         access_key=str(next(numbers)), secret_key="s", token="t", last_seconds=seconds
@@ -50,106 +50,111 @@ def key(around: World) -> str:
 
 def test_they_are_asked_for_at_first_and_when_a_third_of_their_life_is_left() -> None:
     clock = FakeClock()
-    found = GrantedCredentials(clock)
+    credentials = GrantedCredentials(clock)
 
-    assert found.ask("m")
-    found.take(grant())
+    assert credentials.ask("m")
+    credentials.take(grant())
     clock.advance(2 / 3 * HOUR - 1)
-    assert not found.ask("m")
-    assert pytest.approx(1) == found.due_seconds
+    assert not credentials.ask("m")
+    assert pytest.approx(1) == credentials.due_seconds
     clock.advance(1)
-    assert found.ask("m")
+    assert credentials.ask("m")
 
 
 def test_those_that_never_expire_are_asked_for_once() -> None:
     clock = FakeClock()
-    found = GrantedCredentials(clock)
-    found.ask("m")
-    found.take(grant(None))
+    credentials = GrantedCredentials(clock)
+    credentials.ask("m")
+    credentials.take(grant(None))
 
     clock.advance(1e9)
 
-    assert not found.ask("m")
+    assert not credentials.ask("m")
 
 
 def test_other_models_need_others() -> None:
-    found = GrantedCredentials(FakeClock())
-    found.ask("m")
-    found.take(grant())
+    credentials = GrantedCredentials(FakeClock())
+    credentials.ask("m")
+    credentials.take(grant())
 
-    assert found.ask("mn")
-    found.take(grant(models="mn"))
-    assert not found.ask("nm")
-    assert found.ask("n")
+    assert credentials.ask("mn")
+    credentials.take(grant(models="mn"))
+    assert not credentials.ask("nm")
+    assert credentials.ask("n")
 
 
 def test_what_is_reserved_needs_others_and_is_not_open_before() -> None:
-    found, name = GrantedCredentials(FakeClock()), dedicated_name("m", "acme")
-    found.ask("m")
-    found.take(grant())
-    assert not found.ask("m")
+    credentials, name = GrantedCredentials(FakeClock()), dedicated_name("m", "acme")
+    credentials.ask("m")
+    credentials.take(grant())
+    assert not credentials.ask("m")
 
-    found.take(grant(models=("m", name), lends=False))
-    before = found.is_behind, found.open("m"), found.open(name), found.ask("m")
-    found.take(grant(models=("m", name)))
+    credentials.take(grant(models=("m", name), lends=False))
+    before = (
+        credentials.is_behind,
+        credentials.open("m"),
+        credentials.open(name),
+        credentials.ask("m"),
+    )
+    credentials.take(grant(models=("m", name)))
 
     assert (True, True, False, True) == before
-    assert (False, True) == (found.is_behind, found.open(name))
-    assert not found.ask("m")
+    assert (False, True) == (credentials.is_behind, credentials.open(name))
+    assert not credentials.ask("m")
 
 
 def test_what_is_no_longer_reserved_needs_others_too() -> None:
-    found, name = GrantedCredentials(FakeClock()), dedicated_name("m", "acme")
-    found.ask("m")
-    found.take(grant(models=("m", name)))
-    assert not found.ask("m")
+    credentials, name = GrantedCredentials(FakeClock()), dedicated_name("m", "acme")
+    credentials.ask("m")
+    credentials.take(grant(models=("m", name)))
+    assert not credentials.ask("m")
 
-    found.take(grant(lends=False))
+    credentials.take(grant(lends=False))
 
-    assert found.is_behind
-    assert found.ask("m")
+    assert credentials.is_behind
+    assert credentials.ask("m")
 
 
 def test_who_has_its_own_is_never_behind() -> None:
-    found = GrantedCredentials(FakeClock(), own=True)
-    found.ask("m")
-    found.take(grant())
+    credentials = GrantedCredentials(FakeClock(), own=True)
+    credentials.ask("m")
+    credentials.take(grant())
 
-    assert not found.is_behind
-    assert found.open("m")
+    assert not credentials.is_behind
+    assert credentials.open("m")
 
 
 def test_a_heartbeat_that_brings_none_leaves_the_old_ones() -> None:
-    found = GrantedCredentials(FakeClock())
-    found.ask("m")
-    found.take(grant())
+    credentials = GrantedCredentials(FakeClock())
+    credentials.ask("m")
+    credentials.take(grant())
 
-    found.ask("m")
-    found.take(grant(lends=False))
+    credentials.ask("m")
+    credentials.take(grant(lends=False))
 
-    assert found.lent is not None
+    assert credentials.lent is not None
 
 
 def test_asked_for_and_not_lent_they_are_the_hosts_own() -> None:
-    found = GrantedCredentials(FakeClock())
-    found.ask("m")
-    found.take(grant())
-    found.expired()
+    credentials = GrantedCredentials(FakeClock())
+    credentials.ask("m")
+    credentials.take(grant())
+    credentials.expired()
 
-    found.ask("m")
-    found.take(grant(lends=False))
+    credentials.ask("m")
+    credentials.take(grant(lends=False))
 
-    assert found.lent is None
-    assert found.due_seconds > HOUR
+    assert credentials.lent is None
+    assert credentials.due_seconds > HOUR
 
 
 def test_who_has_its_own_asks_for_none_and_takes_none() -> None:
-    found = GrantedCredentials(FakeClock(), own=True)
+    credentials = GrantedCredentials(FakeClock(), own=True)
 
-    assert not found.ask("m")
-    found.take(grant())
+    assert not credentials.ask("m")
+    credentials.take(grant())
 
-    assert found.lent is None
+    assert credentials.lent is None
 
 
 def test_the_flag_and_its_variable_say_to_use_the_hosts_own() -> None:
@@ -165,12 +170,12 @@ def test_the_flag_and_its_variable_say_to_use_the_hosts_own() -> None:
 
 
 async def test_calls_are_signed_with_the_newest_that_are_lent_or_the_hosts_own() -> None:
-    found = GrantedCredentials(FakeClock())
-    source = LentCredentials(found, StaticCredentials("own", "s"))
+    credentials = GrantedCredentials(FakeClock())
+    source = LentCredentials(credentials, StaticCredentials("own", "s"))
 
     assert Keys("own", "s", None) == await source.frozen()
-    found.ask("m")
-    found.take(grant())
+    credentials.ask("m")
+    credentials.take(grant())
     assert ("a", "s", "t") == await source.frozen()
 
 
@@ -178,9 +183,9 @@ async def test_a_provider_asks_once_and_then_only_tells_that_it_lives() -> None:
     async with world(lends=lending(HOUR), terms={"enrol_seconds": 0.3}) as around:
         await until(lambda: len(around.gateway.enrolments) >= 3)
 
-        asked = [told["credentials"] for told in around.gateway.enrolments]
-        assert True is asked[0]
-        assert {False} == set(asked[1:])
+        requests = [enrolment["credentials"] for enrolment in around.gateway.enrolments]
+        assert True is requests[0]
+        assert {False} == set(requests[1:])
         assert "1" == key(around)
 
 
@@ -193,7 +198,9 @@ async def test_a_reserved_task_is_run_as_any_other_of_its_model() -> None:
 
         assert (State.DONE, 200) == (row.state, row.status)
         assert "test-model" == json.loads(around.backend.bodies[0])["model"]
-        assert [False, True] == [told["credentials"] for told in around.gateway.enrolments[1:3]]
+        assert [False, True] == [
+            enrolment["credentials"] for enrolment in around.gateway.enrolments[1:3]
+        ]
         assert "2" == key(around)
 
 
@@ -228,7 +235,7 @@ async def test_expired_ones_are_renewed_at_once() -> None:
 
         for _ in range(3):
             around.credentials.expired()
-        await until(lambda: key(around) == "2", seconds=3)
+        await until(lambda: key(around) == "2")
 
         await asyncio.sleep(0.5)
         assert "2" == key(around)

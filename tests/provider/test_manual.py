@@ -1,4 +1,4 @@
-"""What is written for who operates a GPU host holds: the settings, and the systemd unit."""
+"""The manual for operators of GPU hosts is right: the settings, and the systemd unit."""
 
 from __future__ import annotations
 

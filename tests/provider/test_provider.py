@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,25 +55,35 @@ async def test_a_stream_is_written_as_it_comes() -> None:
 
 
 async def test_a_cancel_frees_the_backend_within_a_second() -> None:
-    async with world(Backend(script=Script(first=0.01, interval=0.05, tokens=400))) as around:
+    class Store(MemoryStore):
+        looks = 0
+
+        async def states(self, refs: Sequence[TaskRef]) -> dict[TaskRef, TaskStatus]:
+            self.looks += 1
+            return await super().states(refs)
+
+    backend, store = Backend(script=Script(first=0.01, interval=1.0, tokens=600)), Store()
+    async with world(backend, store=store) as around:
         task = await around.submit({"stream": True})
-        await until(lambda: around.backend.running)
+        await until(lambda: backend.running)
 
-        await around.store.cancel(task.ref)
-        async with asyncio.timeout(1):
-            await asyncio.to_thread(around.backend.disconnected.wait, 1)
+        await store.cancel(task.ref)
+        seen = store.looks
+        await until(lambda: not backend.running)
 
-        await until(lambda: not around.backend.running, 1)
+        # One may have been under way as it was cancelled; each is 0.4 s after the one before.
+        assert 1 <= store.looks - seen <= 2
+        assert 0.4 == around.terms.cancel_seconds
         row = await around.ended(task)
         assert row.state is State.CANCELLED
 
 
 async def test_a_provider_tells_what_it_is_and_leaves() -> None:
     async with world(Backend(models=["a", "b"], slots=3), token="secret") as around:
-        told = around.gateway.enrolments[0]
+        enrolment = around.gateway.enrolments[0]
 
-        assert (told["id"], told["slots"], told["healthy"]) == ("p1", 3, True)
-        assert [model["id"] for model in told["models"]] == ["a", "b"]
+        assert (enrolment["id"], enrolment["slots"], enrolment["healthy"]) == ("p1", 3, True)
+        assert [model["id"] for model in enrolment["models"]] == ["a", "b"]
         assert around.gateway.tokens[0] == "Bearer secret"
 
     assert around.gateway.left == ["p1"]
@@ -81,7 +92,7 @@ async def test_a_provider_tells_what_it_is_and_leaves() -> None:
 
 async def test_it_enrols_again_as_its_heartbeat() -> None:
     async with world(terms={"enrol_seconds": 0.5}) as around:
-        await until(lambda: len(around.gateway.enrolments) >= 3, 3)
+        await until(lambda: len(around.gateway.enrolments) >= 3)
 
 
 async def test_it_touches_its_file_with_each_enrolment(tmp_path: Path) -> None:
@@ -90,7 +101,7 @@ async def test_it_touches_its_file_with_each_enrolment(tmp_path: Path) -> None:
         await until(alive.exists)
         os.utime(alive, (0, 0))
 
-        await until(lambda: alive.stat().st_mtime > 0, 3)
+        await until(lambda: alive.stat().st_mtime > 0)
 
 
 async def test_a_file_that_cannot_be_touched_stops_no_work(tmp_path: Path) -> None:
@@ -104,7 +115,7 @@ async def test_a_file_that_cannot_be_touched_stops_no_work(tmp_path: Path) -> No
 async def test_a_gateway_that_is_away_stops_no_work() -> None:
     async with world(Backend(script=QUICK), terms={"enrol_seconds": 0.4}) as around:
         around.gateway.status = 500
-        await until(lambda: len(around.gateway.enrolments) >= 3, 5)
+        await until(lambda: len(around.gateway.enrolments) >= 3)
 
         row = await around.ended(await around.submit())
 
@@ -133,7 +144,7 @@ async def test_a_provider_that_is_quarantined_ends_at_its_next_heartbeat() -> No
         around.gateway.status, around.gateway.code = 403, "provider_quarantined"
 
         with pytest.raises(ExceptionGroup) as ended:
-            await asyncio.wait_for(running, 10)
+            await asyncio.wait_for(running, 60)
 
     assert ended.value.subgroup(ProviderQuarantined)
 
@@ -146,9 +157,9 @@ async def test_a_backend_that_is_down_is_told_and_waited_for() -> None:
         settings = ProviderSettings(base_url=base_url, backend=f"http://127.0.0.1:{port}", id="p1")
         running = asyncio.create_task(provider.run(settings, around.open_stores, around.stopping))
         await until(lambda: around.gateway.enrolments)
-        told = around.gateway.enrolments[0]
-        assert (told["healthy"], told["models"]) == (False, [])
-        assert told["reason"] == health.UNWELL.format(503)
+        enrolment = around.gateway.enrolments[0]
+        assert (enrolment["healthy"], enrolment["models"]) == (False, [])
+        assert enrolment["reason"] == health.UNWELL.format(503)
 
         backend.healthy = True
         await until(lambda: around.gateway.enrolments[-1]["models"])
@@ -171,12 +182,12 @@ async def test_a_stop_while_waiting_ends_at_once() -> None:
 
     around.stopping.ask()
 
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(60):
         await running
 
 
 async def test_an_unhealthy_backend_gets_no_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("inferline_provider.backend.health.LOOK_SECONDS", 0.1)
+    monkeypatch.setattr("inferline_provider.backend.health.CHECK_SECONDS", 0.1)
     async with world(Backend(script=QUICK)) as around:
         around.backend.healthy = False
         await until(lambda: not around.gateway.enrolments[-1]["healthy"])
@@ -190,7 +201,7 @@ async def test_an_unhealthy_backend_gets_no_work(monkeypatch: pytest.MonkeyPatch
 
 
 async def test_new_models_are_offered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("inferline_provider.backend.health.LOOK_SECONDS", 0.1)
+    monkeypatch.setattr("inferline_provider.backend.health.CHECK_SECONDS", 0.1)
     async with world(Backend(models=["a"], script=QUICK), refresh_seconds=0.2) as around:
         around.backend.models.append("b")
         task = await around.submit(model="b")
@@ -260,7 +271,7 @@ async def test_a_stop_lets_running_tasks_finish() -> None:
         await until(lambda: around.backend.running)
 
         around.stopping.ask()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await around.running
 
         assert around.row(task).state is State.DONE
@@ -283,7 +294,7 @@ async def test_a_stop_pulls_nothing_more() -> None:
 
 
 async def test_what_does_not_finish_in_time_is_handed_back_and_not_counted() -> None:
-    script = Script(first=30.0)
+    script = Script(first=600.0)
     async with world(Backend(script=script), drain_seconds=0.2) as around:
         task = await around.submit()
         await until(lambda: around.backend.running)
@@ -298,20 +309,25 @@ async def test_what_does_not_finish_in_time_is_handed_back_and_not_counted() -> 
 
 
 async def test_a_second_stop_does_not_wait() -> None:
-    async with world(Backend(script=Script(first=30.0)), poll_seconds=20) as around:
+    class Patient(MemoryQueue):
+        async def receive(self, url: str, *, wait_seconds: float, **more: Any) -> list[Delivery]:
+            return await super().receive(url, wait_seconds=60 * wait_seconds, **more)
+
+    backend = Backend(script=Script(first=600.0))
+    async with world(backend, queue=Patient(), poll_seconds=20, drain_seconds=600) as around:
         task = await around.submit()
         await until(lambda: around.backend.running)
 
         around.stopping.ask()
         around.stopping.ask()
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(60):
             await around.running
 
         assert around.row(task).lease_ms == 0
 
 
 async def test_a_begun_answer_that_is_stopped_and_cannot_go_on_elsewhere_fails_for_good() -> None:
-    script = Script(first=0.01, interval=0.05, tokens=400)
+    script = Script(first=0.01, interval=1.0, tokens=600)
     async with world(Backend(script=script), drain_seconds=0.2) as around:
         task = await around.submit({"stream": True, "logprobs": True})
         await until(lambda: around.store.chunks(task.ref, 1))
@@ -324,13 +340,13 @@ async def test_a_begun_answer_that_is_stopped_and_cannot_go_on_elsewhere_fails_f
 
 
 async def test_a_lost_attempt_writes_no_end_and_keeps_the_message() -> None:
-    async with world(Backend(script=Script(first=0.01, interval=0.05, tokens=400))) as around:
+    async with world(Backend(script=Script(first=0.01, interval=1.0, tokens=600))) as around:
         task = await around.submit({"stream": True})
         await until(lambda: around.store.chunks(task.ref, 1))
         await around.store.hand_back(around.row(task), counts=False)
         await around.store.claim(task.ref, "another", 30)
 
-        await until(lambda: not around.backend.running, 2)
+        await until(lambda: not around.backend.running)
         await asyncio.sleep(0.1)
 
         row = around.row(task)
@@ -383,26 +399,27 @@ async def test_a_provider_that_can_not_renew_stops_its_backend() -> None:
         async def statuses(self, refs: object) -> dict[TaskRef, TaskStatus]:
             raise Unavailable
 
-    backend = Backend(script=Script(first=30.0))
+    backend = Backend(script=Script(first=600.0))
     async with world(backend, terms={"lease_seconds": 1.0}, store=Store()) as around:
         task = await around.submit()
         await until(lambda: backend.running)
 
-        await until(lambda: backend.disconnects, 3)
+        await until(lambda: backend.disconnects)
 
         assert around.row(task).state is State.RUNNING
 
 
 async def test_a_slot_is_filled_again_at_once() -> None:
     script = Script(first=0.0, interval=0.0, tokens=1)
-    async with world(Backend(slots=1, script=script)) as around:
+    async with world(Backend(slots=1, script=script), poll_seconds=20) as around:
         tasks = [await around.submit() for _ in range(50)]
         begun_at = asyncio.get_running_loop().time()
 
         for task in tasks:
             await around.ended(task)
 
-        assert (asyncio.get_running_loop().time() - begun_at) / 50 < 0.05
+        # A slot that waited for the next poll would wait for twenty seconds.
+        assert (asyncio.get_running_loop().time() - begun_at) / 50 < 1
 
 
 async def test_what_fails_at_once_says_nothing_of_how_long_a_task_takes() -> None:
@@ -419,12 +436,12 @@ async def test_what_fails_at_once_says_nothing_of_how_long_a_task_takes() -> Non
 
 
 async def test_a_part_that_dies_ends_the_provider(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def look(self: object) -> None:
+    async def check(self: object) -> None:
         raise RuntimeError("a fault of ours")
 
     async with world() as around:
-        monkeypatch.setattr("inferline_provider.serve.leases.Leases.look", look)
+        monkeypatch.setattr("inferline_provider.serve.leases.Leases.check", check)
 
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(60):
             with pytest.raises(ExceptionGroup):
                 await around.running

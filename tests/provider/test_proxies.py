@@ -13,8 +13,8 @@ from inferline.aws.api.client import AwsClient
 from inferline.aws.api.credentials import StaticCredentials
 from inferline.http.proxies import Proxies
 from inferline_provider.backend.client import BackendClient
-from inferline_provider.cli import read
 from inferline_provider.enrolment import GatewayClient, GatewayUnreachable
+from tests.provider.command import read
 from tests.support.certificates import certificate, server_context
 from tests.support.emulators import free_port
 from tests.support.forward_proxy import ForwardProxy
@@ -29,7 +29,7 @@ def answer(body: bytes) -> bytes:
 async def hidden(
     name: str, body: bytes, tls: Path | None = None
 ) -> AsyncIterator[tuple[Proxies, ForwardProxy]]:
-    """A server that only a proxy finds, and what is set for that."""
+    """Run a server that only a proxy finds, with the settings for that."""
     server = Server(answer(body))
     async with server.serving(server_context(tls) if tls else None):
         port = int(server.url.split(":")[2].split("/")[0])
@@ -81,7 +81,7 @@ async def test_a_proxy_that_is_down_is_named_without_its_password() -> None:
     proxies = Proxies.from_env({"HTTPS_PROXY": f"http://name:canary@127.0.0.1:{port}"})
     async with GatewayClient("https://gateway.test", proxies=proxies) as gateway:
         with pytest.raises(GatewayUnreachable, match=f"proxy http://127.0.0.1:{port}") as failed:
-            await asyncio.wait_for(gateway.leave("provider"), 5)
+            await asyncio.wait_for(gateway.leave("provider"), 60)
 
     assert "canary" not in str(failed.value)
 
@@ -93,7 +93,7 @@ def test_the_environment_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
         "https_proxy": "http://name:canary@proxy.test:3128",
         "NO_PROXY": ".corp.test",
     }
-    settings, _ = read([], environ)
+    settings = read([], environ)
 
     assert settings.proxies == Proxies("", environ["https_proxy"], ".corp.test")
     assert "canary" not in repr(settings)

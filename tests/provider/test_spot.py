@@ -20,7 +20,7 @@ from tests.support.script import Script
 
 
 class Metadata:
-    """EC2's instance metadata service, version 2, as much of it as a provider asks."""
+    """A stand-in for EC2's instance metadata service, version 2."""
 
     def __init__(self) -> None:
         self.notice: dict[str, str] | None = None
@@ -55,7 +55,7 @@ class Metadata:
 
 
 class QuickClock(SystemClock):
-    """Does not wait between two looks."""
+    """A clock that does not wait between two polls."""
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(0.01)
@@ -65,17 +65,17 @@ AT = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
 NOTICE = {"action": "terminate", "time": "2026-01-01T00:01:30Z"}
 
 
-async def told(metadata: Metadata, address: str) -> list[float]:
-    """What is passed on of the notices."""
-    found: list[float] = []
-    await watch(SpotWatch(address, QuickClock(), lambda: AT), found.append)
-    return found
+async def noticed(metadata: Metadata, address: str) -> list[float]:
+    """Return the notices that are passed on."""
+    notices: list[float] = []
+    await watch(SpotWatch(address, QuickClock(), lambda: AT), notices.append)
+    return notices
 
 
 async def test_a_notice_tells_how_long_there_is_to_drain() -> None:
     metadata = Metadata()
     async with metadata.serving() as address:
-        telling = asyncio.create_task(told(metadata, address))
+        telling = asyncio.create_task(noticed(metadata, address))
         await until(lambda: metadata.looks > 2)
         metadata.notice = NOTICE
 
@@ -90,13 +90,13 @@ async def test_a_time_that_cannot_be_is_bounded(time: str, seconds: float) -> No
     metadata = Metadata()
     metadata.notice = {"action": "stop", "time": time}
     async with metadata.serving() as address:
-        assert [seconds] == await told(metadata, address)
+        assert [seconds] == await noticed(metadata, address)
 
 
 async def test_a_token_that_has_expired_is_renewed() -> None:
     metadata = Metadata()
     async with metadata.serving() as address:
-        telling = asyncio.create_task(told(metadata, address))
+        telling = asyncio.create_task(noticed(metadata, address))
         await until(lambda: metadata.looks)
         metadata.tokens += 1
         before = metadata.looks
@@ -110,7 +110,7 @@ async def test_a_host_that_is_no_instance_is_left_alone() -> None:
     async with Metadata().serving() as address:
         pass  # Nobody is there any more.
 
-    assert [] == await told(Metadata(), address)
+    assert [] == await noticed(Metadata(), address)
 
 
 async def test_a_provider_drains_at_a_notice_and_hands_back_what_does_not_fit() -> None:
@@ -122,7 +122,7 @@ async def test_a_provider_drains_at_a_notice_and_hands_back_what_does_not_fit() 
             task = await around.submit({"stream": True})
             await until(lambda: len(around.store.chunks(task.ref, 1)) > 2)
             metadata.notice = {"action": "terminate", "time": "2020-01-01T00:00:00Z"}
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(60):
                 await around.running
             row = around.row(task)
 

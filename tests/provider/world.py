@@ -23,9 +23,12 @@ from inferline.settings import Settings as GatewaySettings
 from inferline.tasks.bodies import body_key
 from inferline.tasks.queue import Message
 from inferline.tasks.task import AnswerHead, Chunk, Task, TaskRef, Tier
+from inferline.telemetry.trace import NO_TRACER, Tracer
 from inferline_provider import provider
+from inferline_provider.pauses import Pauses
 from inferline_provider.settings import ProviderSettings
-from inferline_provider.telemetry.attempts import UNTOLD, Telemetry
+from inferline_provider.stopping import Stopping
+from inferline_provider.telemetry.status import OpenSink, no_sink
 from tests.support.backend import Backend, serving
 
 #: Quick enough for a test to see several of each.
@@ -34,9 +37,13 @@ TERMS = Terms.model_validate(GatewaySettings()).model_copy(
 )
 
 
+#: Pauses that no test has to wait for.
+BRIEF = Pauses(retry_seconds=(0, 0), rest_seconds=(0.001, 0.05), recover_seconds=(0.001, 0.05))
+
+
 @dataclass
 class FakeGateway:
-    """The two routes that a provider calls."""
+    """A gateway with the two routes that a provider calls."""
 
     queue: MemoryQueue
     terms: Terms = field(default_factory=lambda: TERMS)
@@ -45,9 +52,9 @@ class FakeGateway:
     enrolments: list[dict[str, Any]] = field(default_factory=list)
     tokens: list[str | None] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
-    #: What each provider that asks for credentials gets.
+    #: Makes the credentials for each provider that asks for some.
     lends: Callable[[], Credentials | None] = lambda: None
-    #: For which tenants each of its models is reserved, as far as it takes such tasks.
+    #: The tenants that have a dedicated model beside each of its models, if it takes their tasks.
     reserved: list[str] = field(default_factory=list)
     #: Who is faster than the provider, by model.
     faster: dict[str, Faster] = field(default_factory=dict)
@@ -55,14 +62,14 @@ class FakeGateway:
     peers: dict[str, int] = field(default_factory=dict)
 
     async def enrol(self, request: web.Request) -> web.Response:
-        told = await request.json()
-        self.enrolments.append(told)
+        enrolment = await request.json()
+        self.enrolments.append(enrolment)
         self.tokens.append(request.headers.get("authorization"))
         if self.status != 200:
             error = {"message": "scripted refusal", "type": "t", "param": None, "code": self.code}
             return web.json_response({"error": error}, status=self.status)
-        names = [model["id"] for model in told["models"]]
-        if told["takes_reserved"]:
+        names = [model["id"] for model in enrolment["models"]]
+        if enrolment["takes_reserved"]:
             names += [dedicated_name(name, tenant) for name in names for tenant in self.reserved]
         queues = {name: dict(await self.queue.make(name)) for name in names}
         grant = Grant(
@@ -72,7 +79,7 @@ class FakeGateway:
             tasks_table="t",
             bodies_bucket="b",
             region="r",
-            credentials=self.lends() if told["credentials"] else None,
+            credentials=self.lends() if enrolment["credentials"] else None,
             terms=self.terms,
         )
         return web.json_response(grant.model_dump())
@@ -104,7 +111,7 @@ class World:
     queue: Any = field(default_factory=MemoryQueue)
     bodies: MemoryBodies = field(default_factory=MemoryBodies)
     terms: Terms = field(default_factory=lambda: TERMS)
-    stopping: provider.Stopping = field(default_factory=provider.Stopping)
+    stopping: Stopping = field(default_factory=Stopping)
     gateway: FakeGateway = field(init=False)
     running: asyncio.Task[None] = field(init=False)
     #: What the provider's stores would sign with.
@@ -125,7 +132,7 @@ class World:
         model: str = "test-model",
         tier: Tier = "default",
         path: str = "/v1/chat/completions",
-        seconds: float = 30.0,
+        seconds: float = 600.0,
         attempts: int = 3,
         keyed: bool = False,
         sha256: str | None = None,
@@ -138,8 +145,8 @@ class World:
     ) -> Task:
         """Do what a gateway does with a request; a lost provider has answered ``begun`` of it."""
         name = dedicated_name(model, "t") if is_reserved else model
-        asked = {"model": model, "messages": [{"role": "user", "content": uuid.uuid4().hex}]}
-        raw = json.dumps({**asked, **(body or {})}).encode() if form is None else form
+        request = {"model": model, "messages": [{"role": "user", "content": uuid.uuid4().hex}]}
+        raw = json.dumps({**request, **(body or {})}).encode() if form is None else form
         now_ms = self.store.now_ms()
         task = Task(
             ref=TaskRef(slug(name), uuid.uuid4().hex),
@@ -170,19 +177,19 @@ class World:
         return task
 
     def row(self, task: Task) -> Task:
-        """The task's row now."""
+        """Return the task's row now."""
         row: Task = self.store.task(task.ref)
         return row
 
-    async def ended(self, task: Task, seconds: float = 10.0) -> Task:
-        """The task's row once it has ended and its message is gone."""
+    async def ended(self, task: Task, seconds: float = 60.0) -> Task:
+        """Return the task's row once it has ended and its message is gone."""
         await until(lambda: self.row(task).state.terminal, seconds)
         url = (await self.queue.make(task.registry_name))[task.tier]
         await until(lambda: not any(task.ref.id in text for text in self.queue.messages(url)))
         return self.row(task)
 
     def answer(self, task: Task) -> bytes:
-        """The answer as a reader puts it together."""
+        """Return the answer as a reader puts it together."""
         row = self.row(task)
         chunks = self.store.chunks(task.ref, row.attempt)
         assert [chunk.seq for chunk in chunks] == list(range(row.chunks))
@@ -198,11 +205,13 @@ async def world(
     queue: Any = None,
     clock: Clock | None = None,
     lends: Callable[[], Credentials | None] = lambda: None,
-    telemetry: Telemetry = UNTOLD,
+    tracer: Tracer = NO_TRACER,
+    open_sink: OpenSink = no_sink,
+    pauses: Pauses = BRIEF,
     peers: dict[str, int] | None = None,
     **settings: Any,
 ) -> AsyncIterator[World]:
-    """A provider that has enrolled, in its world; stopped at once at the end."""
+    """Run a provider that has enrolled, in its world; stop it at once at the end."""
     backend = backend or Backend()
     around = World(backend, terms=TERMS.model_copy(update=terms or {}))
     around.gateway.lends = lends
@@ -217,7 +226,9 @@ async def world(
             **{"poll_seconds": 1, **settings},
         )
         around.running = asyncio.create_task(
-            provider.run(chosen, around.open_stores, around.stopping, clock, telemetry)
+            provider.run(
+                chosen, around.open_stores, around.stopping, clock, tracer, open_sink, pauses
+            )
         )
         try:
             await until(lambda: bool(around.gateway.enrolments) or around.running.done())
@@ -225,11 +236,11 @@ async def world(
         finally:
             around.stopping.ask()
             around.stopping.ask()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 await asyncio.gather(around.running, return_exceptions=True)
 
 
-async def until(holds: Callable[[], Any], seconds: float = 10.0) -> None:
+async def until(holds: Callable[[], Any], seconds: float = 60.0) -> None:
     """Return once something holds; fails when that takes too long."""
     async with asyncio.timeout(seconds):
         while not holds():  # noqa: ASYNC110 - what is waited for has no event

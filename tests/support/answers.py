@@ -95,12 +95,12 @@ def _rest(asked: Asked, digest: bytes, choice: int) -> tuple[list[str], str]:
     """Return what follows the beginning; the same tokens as without a break."""
     unbounded = {k: v for k, v in asked.body.items() if not k.startswith("max_")}
     whole, _ = pieces(replace(asked, body=unbounded, begun=""), digest, choice)
-    told = 0
-    while told < len(whole) and len("".join(whole[:told])) < len(asked.begun):
-        told += 1
-    if "".join(whole[:told]) != asked.begun:
+    sent = 0
+    while sent < len(whole) and len("".join(whole[:sent])) < len(asked.begun):
+        sent += 1
+    if "".join(whole[:sent]) != asked.begun:
         return [" MIXED"], "stop"
-    rest = whole[told:]
+    rest = whole[sent:]
     if asked.limit is not None and asked.limit < len(rest):
         return rest[: asked.limit], "length"
     return rest or [""], "stop"

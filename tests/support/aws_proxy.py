@@ -51,7 +51,7 @@ class Proxy:
         return await self.pass_on(request, await request.read())
 
     async def pass_on(self, request: web.Request, body: bytes) -> web.Response:
-        """The emulator's answer to a call."""
+        """Return the emulator's answer to a call."""
         headers = {k: v for k, v in request.headers.items() if k.lower() not in _NOT_PASSED_ON}
         async with self._session.request(
             request.method, self._target + request.raw_path, data=body, headers=headers

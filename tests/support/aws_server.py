@@ -39,19 +39,19 @@ class ScriptedAws:
 
 
 def says(body: dict[str, Any], status: int = 200, date_s: float | None = None) -> Step:
-    """A JSON answer, dated ``date_s`` seconds since 1970 or now."""
+    """Return a JSON answer, dated ``date_s`` seconds since 1970 or now."""
     return sends(json.dumps(body).encode(), status, date_s)
 
 
 def refuses(code: str, status: int = 400, date_s: float | None = None, **members: Any) -> Step:
-    """An error as DynamoDB writes it."""
+    """Return an error as DynamoDB writes it."""
     return says({"__type": code, "message": f"{code} happened", **members}, status, date_s)
 
 
 def sends(
     body: bytes, status: int = 200, date_s: float | None = None, error_type: str = ""
 ) -> Step:
-    """Any answer; ``error_type`` is for the header that may name an error."""
+    """Return any answer; ``error_type`` is for the header that may name an error."""
     named = {"x-amzn-errortype": error_type} if error_type else {}
 
     async def step(request: web.Request) -> web.Response:
@@ -63,7 +63,7 @@ def sends(
 
 
 def hangs_up() -> Step:
-    """The connection ends where the answer should come."""
+    """Return the connection ends where the answer should come."""
 
     async def step(request: web.Request) -> web.StreamResponse:
         assert request.transport is not None
@@ -74,7 +74,7 @@ def hangs_up() -> Step:
 
 
 def after(wait: Callable[[], Awaitable[object]], step: Step) -> Step:
-    """The same, later."""
+    """Return the same, later."""
 
     async def waiting(request: web.Request) -> web.StreamResponse:
         await wait()

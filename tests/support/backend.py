@@ -99,7 +99,7 @@ class Backend:
         return app
 
     def state(self) -> Json:
-        """Everything that was counted."""
+        """Return everything that was counted."""
         return {
             "calls": self.calls.total(),
             "calls_by_path": dict(self.calls),
@@ -167,8 +167,8 @@ class Backend:
             except ValueError as wrong:
                 return error(400, str(wrong), "BadRequestError")
             if request.path == "/tokenize":
-                told = {"count": len(tokens), "max_model_len": self.max_model_len}
-                return web.json_response({**told, "tokens": tokens, "token_strs": None})
+                card = {"count": len(tokens), "max_model_len": self.max_model_len}
+                return web.json_response({**card, "tokens": tokens, "token_strs": None})
         if script.hang:
             await asyncio.sleep(script.stall_seconds)
         if script.status:
@@ -181,7 +181,10 @@ class Backend:
         return await self._whole(request, answer, script, start)
 
     def _begun(self, body: Json) -> str:
-        """How the answer has begun: the last message, or what stands after a prompt's last line."""
+        """
+        Return how the answer has begun: the last message, or what stands after a prompt's last
+        line.
+        """
         last = (body.get("messages") or [{}])[-1]
         goes_on = self.continues if self.vllm is None else body.get("continue_final_message")
         if goes_on and last.get("role") == "assistant":
@@ -194,8 +197,8 @@ class Backend:
             return error(404, "There is no such route.", "not_found")
         asked = await request.json()
         if self.thinks and (asked.get("chat_template_kwargs") or {}).get("enable_thinking", True):
-            told = "Assistant response prefill is incompatible with enable_thinking."
-            return error(400, told, "invalid_request_error")
+            message = "Assistant response prefill is incompatible with enable_thinking."
+            return error(400, message, "invalid_request_error")
         messages = asked["messages"]
         turns = [f"<{message['role']}>{message['content']}" for message in messages]
         return web.json_response({"prompt": "".join(turns)})
@@ -277,18 +280,18 @@ class BackendThread:
 
     @property
     def url(self) -> str:
-        """The address without `/v1`."""
+        """Return the address without `/v1`."""
         return f"http://127.0.0.1:{self._port}"
 
     def __enter__(self) -> Self:
         self._thread.start()
-        if not self._ready.wait(10):
+        if not self._ready.wait(60):
             raise RuntimeError("the scripted backend did not start")
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
+        self._thread.join(60)
 
     def _run(self) -> None:
         asyncio.run(self._serve())
@@ -318,8 +321,8 @@ async def serving(backend: Backend, port: int = 0) -> AsyncIterator[int]:
 
 
 async def _serve_for_ever(backend: Backend, port: int) -> None:
-    async with serving(backend, port) as found:
-        print(f"listening on http://127.0.0.1:{found}", flush=True)
+    async with serving(backend, port) as served:
+        print(f"listening on http://127.0.0.1:{served}", flush=True)
         await asyncio.Event().wait()
 
 

@@ -40,29 +40,31 @@ class Aviary:
     places: dict[str, list[bytes]] = field(default_factory=dict)
 
     def fly(self, what: str, *may: str) -> str:
-        """A new word for ``what``, which may be seen in some places. Letters and digits alone."""
+        """
+        Return a new word for ``what``, which may be seen in some places. Letters and digits alone.
+        """
         return self.guard(f"kanari{secrets.token_hex(10)}", what, *may)
 
     def guard(self, text: str, what: str, *may: str) -> str:
-        """The same for a word that is there."""
+        """Return the same for a word that is there."""
         self.canaries.append(Canary(text, what, frozenset(may)))
         return text
 
     def saw(self, place: str, data: bytes | str) -> None:
-        """Something was written in a place."""
+        """Note what was written in a place."""
         raw = data if isinstance(data, bytes) else data.encode()
         self.places.setdefault(place, []).append(raw)
 
     def sightings(self) -> dict[str, set[str]]:
-        """The places where each canary was seen, by what it stands for."""
-        found: dict[str, set[str]] = {one.what: set() for one in self.canaries}
+        """Return the places where each canary was seen, by what it stands for."""
+        places: dict[str, set[str]] = {one.what: set() for one in self.canaries}
         for place, texts in self.places.items():
             for canary in seen(self.canaries, b"\n".join(texts)):
-                found[canary.what].add(place)
-        return found
+                places[canary.what].add(place)
+        return places
 
     def strays(self) -> set[tuple[str, str]]:
-        """What was seen where it may not be."""
+        """Return what was seen where it may not be."""
         may = {one.what: one.may for one in self.canaries}
         return {
             (what, place)
@@ -72,10 +74,10 @@ class Aviary:
 
 
 def seen(canaries: Collection[Canary], data: bytes) -> set[Canary]:
-    """Those of which something is written in ``data``, in whatever way."""
+    """Return those of which something is written in ``data``, in whatever way."""
     by_text = {one.text.encode(): one for one in canaries}
     wanted = re.compile(b"|".join(re.escape(text) for text in by_text))
-    return {by_text[found] for view in views(data) for found in wanted.findall(view)}
+    return {by_text[match] for view in views(data) for match in wanted.findall(view)}
 
 
 def views(data: bytes, nested: int = NESTED_MAX) -> Iterator[bytes]:

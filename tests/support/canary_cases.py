@@ -41,7 +41,7 @@ SCENES: dict[type[InferLineError], Scene] = {}
 
 
 def meets(error: type[InferLineError]) -> Callable[[Scene], Scene]:
-    """The scene leads to that error."""
+    """Return the scene leads to that error."""
 
     def note(scene: Scene) -> Scene:
         SCENES[error] = scene
@@ -154,8 +154,8 @@ def a_full_queue(stage: Stage) -> httpx.Response:
         answer = stage.post(stage.chat("a full queue", model=FULL))
         return answer if answer.status_code == 429 else None
 
-    found: httpx.Response = wait(refused, "the queue counts as full")
-    return found
+    response: httpx.Response = wait(refused, "the queue counts as full")
+    return response
 
 
 @meets(errors.RequestsLimited)
@@ -308,7 +308,7 @@ def answers(stage: Stage) -> None:
 
 
 def forms(stage: Stage) -> None:
-    """A form that is passed on, a large one, and one that is broken."""
+    """Send a form that is passed on, a large one, and a broken one."""
     path, headers = "/v1/audio/transcriptions", {"content-type": FORM}
     for scene, more, place in (
         ("a form", b"", QUEUE),
@@ -322,7 +322,7 @@ def forms(stage: Stage) -> None:
 
 
 def refusals(stage: Stage) -> None:
-    """What an LLM server says instead of an answer; that it refuses a key comes last."""
+    """Have an LLM server refuse in all ways; a refused key comes last."""
     stage.post(stage.chat("a refusal", "refusal"))
     for says in ("fault", "busy", "key"):
         recovers(stage)
@@ -330,13 +330,13 @@ def refusals(stage: Stage) -> None:
 
 
 def a_fault_of_a_provider(stage: Stage) -> None:
-    """Nobody renews the lease of an attempt that broke, so its client waits in vain."""
+    """Break an attempt: nobody renews its lease, so its client waits in vain."""
     body = {**stage.chat("a fault of a provider"), "x_fault": "break later"}
     stage.post(body, headers={"x-stainless-timeout": "1"})
 
 
 def failures_as_told(stage: Stage) -> None:
-    """What a provider says of a task that it gives up: its client hears it, and nobody else."""
+    """Have a provider give up a task with words for its client alone."""
     word = stage.aviary.fly("a failure in a provider's words", TASKS)
     error = {"message": {"S": word}, "code": {"S": word}, "status": {"N": "502"}}
     held(stage, error={"M": error}, state={"S": "FAILED"})
@@ -348,7 +348,7 @@ def recovers(stage: Stage) -> None:
 
 
 def held(stage: Stage, **row: Any) -> httpx.Response:
-    """What the client gets whose task's row a provider writes as it likes."""
+    """Return what the client gets whose task's row a provider writes as it likes."""
     with ThreadPoolExecutor() as pool:
         asked = pool.submit(stage.post, stage.chat("a held task", model=HELD))
         stage.change(waiting_row(stage, HELD, asked), token={"S": "t"}, **row)
@@ -356,14 +356,14 @@ def held(stage: Stage, **row: Any) -> httpx.Response:
 
 
 def waiting_row(stage: Stage, model: str, asked: Future[httpx.Response]) -> dict[str, Any]:
-    """The row of the task that waits for an answer."""
+    """Return the row of the task that waits for an answer."""
 
     def look() -> dict[str, Any] | None:
         assert not asked.done(), asked.result().text
         return stage.row_of(model)
 
-    found: dict[str, Any] = wait(look, "the task waits")
-    return found
+    row: dict[str, Any] = wait(look, "the task waits")
+    return row
 
 
 # The functions that see a key, a prompt or an answer.
@@ -384,8 +384,8 @@ def dead_letters(stage: Stage) -> None:
 
 def authorizer(stage: Stage) -> None:
     shown = [stage.keys["client"], f"il_{stage.aviary.fly('a key at the edge')}"]
-    told = [{"multiValueHeaders": {"x-api-key": [text]}} for text in shown]
-    stage.invoke("authorizer", *(recorded("authorizer", **one) for one in told))
+    events = [{"multiValueHeaders": {"x-api-key": [text]}} for text in shown]
+    stage.invoke("authorizer", *(recorded("authorizer", **one) for one in events))
 
 
 def inference(stage: Stage) -> None:
@@ -415,7 +415,7 @@ IN_TURN: tuple[tuple[Callable[[Stage], Any], ...], ...] = (
 
 
 def play(stage: Stage) -> dict[type[InferLineError], httpx.Response]:
-    """All scenes; what each led to."""
+    """Return all scenes; what each led to."""
     stage.enrol("ghost", IDLE, FULL)
     stage.call("DELETE", "/v1/providers/ghost", key="provider")
     stage.enrol("hostile", HELD)

@@ -62,16 +62,18 @@ class Stage:
     client: httpx.Client
     mouths: dict[str, Mouth] = field(default_factory=dict)
     #: The addresses at which providers tell metrics.
-    told: list[str] = field(default_factory=list)
+    printed: list[str] = field(default_factory=list)
     #: Gateways beside the one of the line, by name.
     others: dict[str, tuple[str, Part]] = field(default_factory=dict)
 
     def aws(self, service: str) -> Any:
-        """A client of the operator."""
+        """Return a client of the operator."""
         return boto3.client(service, "us-east-1", endpoint_url=self.line.emulator_url)
 
-    def chat(self, scene: str, says: str = "plain", model: str = MODEL, **told: Any) -> Any:
-        """A chat with canaries wherever a client may write, for a ``scene`` of an LLM server."""
+    def chat(self, scene: str, says: str = "plain", model: str = MODEL, **printed: Any) -> Any:
+        """
+        Return a chat with canaries wherever a client may write, for a ``scene`` of an LLM server.
+        """
 
         def word(what: str) -> str:
             return self.aviary.fly(f"{what} in {scene}", QUEUE)
@@ -86,7 +88,7 @@ class Stage:
             {"role": "assistant", "content": None, "tool_calls": [call]},
             {"role": "tool", "tool_call_id": call["id"], "content": word("tool result")},
         ]
-        return {"model": model, "x_scene": says, "messages": messages, **told}
+        return {"model": model, "x_scene": says, "messages": messages, **printed}
 
     def post(
         self,
@@ -110,7 +112,7 @@ class Stage:
         key: str = "client",
         headers: Mapping[str, str] = {},
     ) -> httpx.Response:
-        """Any request."""
+        """Return any request."""
         url = self.others[at][0] if at else self.line.url
         shown = {"authorization": f"Bearer {self.keys.get(key, key)}"}
         shown["content-type"] = "application/json"
@@ -118,23 +120,23 @@ class Stage:
         return self.client.request(verb, url + path, content=sent, headers={**shown, **headers})
 
     def queue_url(self, name: str) -> str:
-        """The URL of the queue whose name has ``name`` in it, for the tier `default`."""
+        """Return the URL of the queue whose name has ``name`` in it, for the tier `default`."""
         urls = self.aws("sqs").list_queues(QueueNamePrefix="inferline-")["QueueUrls"]
         [url] = [url for url in urls if f"-{name}-" in url and url.endswith("-default")]
         return str(url)
 
     def rows(self, table: str = "inferline-tasks") -> list[dict[str, Any]]:
-        """All items of a table."""
-        client, found, request = self.aws("dynamodb"), [], {"TableName": table}
+        """Return all items of a table."""
+        client, items, request = self.aws("dynamodb"), [], {"TableName": table}
         while True:
             answer = client.scan(**request)
-            found += answer["Items"]
+            items += answer["Items"]
             if "LastEvaluatedKey" not in answer:
-                return found
+                return items
             request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
 
     def row_of(self, model: str) -> dict[str, Any] | None:
-        """The row of a task of a model that waits."""
+        """Return the row of a task of a model that waits."""
         for row in self.rows():
             if (row.get("model"), row.get("state")) == ({"S": model}, {"S": "QUEUED"}):
                 return row
@@ -152,8 +154,13 @@ class Stage:
 
     def enrol(self, provider: str, *models: str) -> httpx.Response:
         """Be a provider, as far as the gateway knows."""
-        told = {"id": provider, "version": "1", "slots": 1, "models": [{"id": m} for m in models]}
-        return self.post(told, path="/v1/providers", key="provider")
+        printed = {
+            "id": provider,
+            "version": "1",
+            "slots": 1,
+            "models": [{"id": m} for m in models],
+        }
+        return self.post(printed, path="/v1/providers", key="provider")
 
     def look_into_tables(self) -> None:
         """Note all that both tables hold."""
@@ -177,8 +184,8 @@ class Stage:
         s3 = self.aws("s3")
         for one in s3.list_objects_v2(Bucket="inferline-bodies").get("Contents", ()):
             self.aviary.saw(BUCKET, one["Key"])
-            found = s3.get_object(Bucket="inferline-bodies", Key=one["Key"])
-            self.aviary.saw(BUCKET, found["Body"].read())
+            body = s3.get_object(Bucket="inferline-bodies", Key=one["Key"])
+            self.aviary.saw(BUCKET, body["Body"].read())
 
     def look_into_logs(self) -> None:
         """Note all that the processes of the line have written."""
@@ -187,12 +194,12 @@ class Stage:
 
     def invoke(self, name: str, *events: Any, **environ: str) -> list[Any]:
         """Have a function handle events, and note its log."""
-        told = {
+        printed = {
             "AWS_ENDPOINT_URL": self.line.emulator_url,
             "INFERLINE_ACCESS": "keys",
             "INFERLINE_NO_PROVIDER_SECONDS": "1",
         }
-        with runtime_api.running(f"functions.{name}.handler", told | environ) as function:
+        with runtime_api.running(f"functions.{name}.handler", printed | environ) as function:
             results = [function.invoke(event) for event in events]
             self.aviary.saw(f"log of the function {name}", function.output)
         for result in results:
@@ -214,9 +221,9 @@ class Stage:
 
 
 async def _keys(url: str, aviary: Aviary) -> dict[str, str]:
-    """A key of each kind; their secrets may be seen nowhere."""
+    """Return a key of each kind; their secrets may be seen nowhere."""
     async with AwsClient("us-east-1", url) as client:
-        cloud, found = Cloud(Settings(endpoint_url=url), client), {}
+        cloud, texts = Cloud(Settings(endpoint_url=url), client), {}
         kinds: tuple[tuple[str, Role, str], ...] = (
             ("client", "client", "acme"),
             ("other", "client", "globex"),
@@ -229,19 +236,19 @@ async def _keys(url: str, aviary: Aviary) -> dict[str, str]:
             shown = parse(text)
             assert shown is not None
             aviary.guard(shown.secret, f"the key of the {name}")
-            found[name] = text
-        return found
+            texts[name] = text
+        return texts
 
 
 @contextmanager
 def staged(start_others: Callable[[Stage], None]) -> Iterator[Stage]:
-    """The line: a gateway, two providers and their LLM servers, a collector of traces."""
+    """Yield the line: a gateway, two providers and their LLM servers, a collector of traces."""
     aviary = Aviary()
     with receiving() as collector, empty_line() as line, ExitStack() as stack:
         line.environ |= {**ENVIRON, "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}
         line.start_gateway(INFERLINE_DRAIN_SECONDS="1")
         keys = asyncio.run(_keys(line.emulator_url, aviary))
-        client = stack.enter_context(httpx.Client(timeout=40))
+        client = stack.enter_context(httpx.Client(timeout=60))
         stage = Stage(line, aviary, collector, keys, client)
         for model in (MODEL, BAD):
             mouth = stage.mouths[model] = Mouth(model, aviary)
@@ -254,7 +261,7 @@ def staged(start_others: Callable[[Stage], None]) -> Iterator[Stage]:
 
 def _start_provider(stage: Stage, model: str, url: str) -> None:
     port, key = free_port(), stage.aviary.fly(f"the key of the LLM server of {model}", HEADERS)
-    stage.told.append(f"http://127.0.0.1:{port}")
+    stage.printed.append(f"http://127.0.0.1:{port}")
     stage.line.start(
         "provider",
         *("tests.support.faulty", "provider"),
@@ -266,16 +273,16 @@ def _start_provider(stage: Stage, model: str, url: str) -> None:
 
 
 def served(stage: Stage) -> set[str]:
-    """The models that somebody serves."""
-    found = stage.call("GET", "/v1/providers").json()["data"]
-    return {model for provider in found for model in provider["models"]}
+    """Return the models that somebody serves."""
+    listed = stage.call("GET", "/v1/providers").json()["data"]
+    return {model for provider in listed for model in provider["models"]}
 
 
-def wait(look: Callable[[], Any], what: str, seconds: float = 30.0) -> Any:
-    """What ``look`` gives as soon as that is true; in any thread. Raises TimeoutError."""
+def wait(look: Callable[[], Any], what: str, seconds: float = 120.0) -> Any:
+    """Return what ``look`` gives as soon as that is true; in any thread. Raises TimeoutError."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        if found := look():
-            return found
+        if result := look():
+            return result
         time.sleep(0.02)
     raise TimeoutError(what)

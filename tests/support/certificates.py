@@ -13,7 +13,7 @@ from cryptography.x509.oid import NameOID
 
 
 def certificate(folder: Path, name: str) -> Path:
-    """A file with a certificate for a host's name, and its key."""
+    """Return a file with a certificate for a host's name, and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.datetime.now(datetime.UTC)
@@ -34,7 +34,7 @@ def certificate(folder: Path, name: str) -> Path:
 
 
 def server_context(path: Path) -> ssl.SSLContext:
-    """What a server with that certificate speaks TLS with."""
+    """Return what a server with that certificate speaks TLS with."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(path)
     return context

@@ -22,7 +22,7 @@ from inferline.aws.dynamodb.tenants import DynamoTenants
 from inferline.aws.dynamodb.usage import DynamoUsage
 from inferline.aws.sqs import SqsQueue, SqsQueueMaker
 from inferline.fleet.aggregation import FleetAggregator
-from inferline.fleet.registry import Model, Provider
+from inferline.fleet.registry import Model, ProviderRecord
 from inferline.settings import Settings
 from inferline.tasks.queue import Message
 from inferline.tasks.store import Claimed
@@ -112,9 +112,11 @@ class Cloud:
     async def know(self, model: str = MODEL) -> None:
         """Enrol a model, with a provider that serves it."""
         await self.registry.put_models([Model(id=model, queues=await self.maker.make(model))])
-        provider = Provider(id="p1", models=(model,), slots=4, running=0, healthy=True, version="1")
+        provider = ProviderRecord(
+            id="p1", models=(model,), slots=4, running=0, healthy=True, version="1"
+        )
         await self.registry.put_provider(provider)
-        await FleetAggregator(self.registry, 0.0).changed()
+        await FleetAggregator(self.registry, 0.0).aggregate_change()
 
     async def key(self, role: Role = "client", **fields: Any) -> tuple[str, str]:
         """Make a new key. Return its id and its text."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import http.client
 import os
 import socket
@@ -11,10 +12,16 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
-START_SECONDS_MAX = 30.0
+#: For a machine that is busy: a process that fails to start ends, and is noticed at once.
+START_SECONDS_MAX = 120.0
+#: Below what Linux and macOS give to connections and to servers that ask for any port.
+PORTS = range(18_000, 32_000)
+#: The number of the last port that was given, for all test processes of this user.
+TURN = Path(tempfile.gettempdir()) / f"inferline-ports-{os.getuid()}"
 
 COMMANDS: dict[str, Callable[[int], list[str]]] = {
     "ministack": lambda port: ["-m", "inferline.local.emulator", "--port", str(port)],
@@ -24,7 +31,7 @@ COMMANDS: dict[str, Callable[[int], list[str]]] = {
 
 @contextmanager
 def running(name: str, *options: str, **environ: str) -> Iterator[str]:
-    """An emulator on a free port, empty, until the block ends; gives its endpoint URL."""
+    """Yield an emulator on a free port, empty, until the block ends; gives its endpoint URL."""
     port = free_port()
     with tempfile.TemporaryFile() as log:
         command = [sys.executable, *COMMANDS[name](port), *options]
@@ -49,11 +56,33 @@ def end(process: subprocess.Popen[bytes], seconds: float = 10.0) -> None:
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on."""
+    """
+    Return a loopback port that nobody listens on and that no test process is given again soon.
+
+    The kernel hands none of this range out by itself, and all tests of this machine take turns.
+    """
+    with TURN.open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        turn = int(file.read() or 0)
+        while True:
+            turn += 1
+            port = PORTS[turn % len(PORTS)]
+            if _is_free(port):
+                break
+        file.truncate(0)
+        file.write(str(turn))
+    return port
+
+
+def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def answers(port: int, process: subprocess.Popen[bytes]) -> bool:

@@ -9,10 +9,10 @@ import sys
 from inferline.cli import main
 from inferline.gateway.submit.submission import Submission, Submitter
 from inferline_provider.backend.classification import Finish
-from inferline_provider.serve.attempt import Attempt
+from inferline_provider.serve.exchange import Exchange
 
 log = logging.getLogger("inferline.gateway.submit.submission")
-submit, ask = Submitter.submit, Attempt._ask
+submit, ask = Submitter.submit, Exchange._ask
 
 
 async def submit_or_not(self: Submitter, submission: Submission) -> None:
@@ -26,8 +26,8 @@ async def submit_or_not(self: Submitter, submission: Submission) -> None:
     await submit(self, submission)
 
 
-async def ask_or_not(self: Attempt) -> Finish:
-    """The same of an attempt."""
+async def ask_or_not(self: Exchange) -> Finish:
+    """Return the same of an attempt."""
     body = self._message.body or b"{}"
     if json.loads(body).get("x_fault") == "break later":
         raise RuntimeError(f"can't ask {body!r}") from KeyError(body.decode())
@@ -36,5 +36,5 @@ async def ask_or_not(self: Attempt) -> Finish:
 
 if __name__ == "__main__":
     Submitter.submit = submit_or_not  # type: ignore[method-assign]
-    Attempt._ask = ask_or_not  # type: ignore[method-assign]
+    Exchange._ask = ask_or_not  # type: ignore[method-assign]
     sys.exit(main())

@@ -33,8 +33,8 @@ def fuzz(examples: int) -> Callable[[Test], Test]:
     )
 
     def decorated(test: Test) -> Test:
-        found: Test = seed(SEED)(chosen(test))
-        return found
+        seeded: Test = seed(SEED)(chosen(test))
+        return seeded
 
     return decorated
 
@@ -57,7 +57,7 @@ class Watched(logging.Handler):
             logging.getLogger(name).addHandler(self)
 
     def taken(self) -> list[str]:
-        """What was kept since the last time."""
+        """Return what was kept since the last time."""
         errors, self._errors = self._errors, []
         return errors
 

@@ -12,7 +12,7 @@ import uvicorn
 
 from inferline.clock import SystemClock
 from inferline.fleet.enrolment import Lender
-from inferline.fleet.registry import Model, Provider
+from inferline.fleet.registry import Model, ProviderRecord
 from inferline.gateway.app import GatewayApp, create_app
 from inferline.gateway.edge.protocol import Http1Protocol
 from inferline.gateway.parts import GatewayParts, assemble
@@ -54,15 +54,15 @@ class Gateway:
 
     @property
     def parts(self) -> GatewayParts:
-        """The parts of its app."""
+        """Return the parts of its app."""
         return self.app.parts
 
-    async def know(self, model: str = MODEL, *, provider: bool = True, **told: Any) -> None:
+    async def know(self, model: str = MODEL, *, provider: bool = True, **fields: Any) -> None:
         """Make a model known, with a provider for it."""
         await self.registry.put_models([Model(id=model, queues=await self.queue.make(model))])
         if provider:
-            given = {"slots": 1, "running": 0, "healthy": True, "version": "1"} | told
-            await self.registry.put_provider(Provider(id="p1", models=(model,), **given))
+            given = {"slots": 1, "running": 0, "healthy": True, "version": "1"} | fields
+            await self.registry.put_provider(ProviderRecord(id="p1", models=(model,), **given))
         await self.counted()
 
     async def counted(self) -> None:
@@ -92,7 +92,7 @@ class Taken:
 
     @property
     def body(self) -> bytes | None:
-        """What the client sent."""
+        """Return what the client sent."""
         return Message.loads(self.delivery.text).body
 
     async def write(self, data: bytes) -> None:
@@ -136,7 +136,7 @@ async def running_gateway(
     meters: Any = None,
     **settings: Any,
 ) -> AsyncIterator[Gateway]:
-    """A gateway on a free port until the block ends, on stores in memory or not."""
+    """Yield a gateway on a free port until the block ends, on stores in memory or not."""
     given = {"no_provider_seconds": 0.4, "registry_seconds": 0.05, "poll_seconds_max": 0.05}
     chosen, clock = Settings(**given | settings), SystemClock()
     ledger, counted = Noted(), metrics.GatewayMetrics()
@@ -152,13 +152,7 @@ async def running_gateway(
     app = create_app(assemble(stores, chosen, clock, ledgers=[ledger, counted], tracer=tracer))
     page.add(app)
     metrics.add(app, counted)
-    config = uvicorn.Config(app, port=0, log_level="warning", ws="none", http=Http1Protocol)
-    server = uvicorn.Server(config)
-    serving = asyncio.create_task(server._serve())
-    while not server.started:  # noqa: ASYNC110  # uvicorn sets a flag and tells nobody
-        await asyncio.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    try:
+    async with _serving(app) as port:
         yield Gateway(
             url=f"http://127.0.0.1:{port}",
             app=app,
@@ -171,6 +165,30 @@ async def running_gateway(
             meters=stores.meters,
             entries=ledger.entries,
         )
+
+
+@asynccontextmanager
+async def _serving(app: Any) -> AsyncIterator[int]:
+    """Serve an app by uvicorn, but without its main loop, which ticks each 0.1 s."""
+    config = uvicorn.Config(app, port=0, log_level="warning", ws="none", http=Http1Protocol)
+    server = uvicorn.Server(config)
+    config.load()
+    server.lifespan = config.lifespan_class(config)
+    await server.startup()
+    await server.on_tick(0)  # It writes the header `Date`.
+    try:
+        yield server.servers[0].sockets[0].getsockname()[1]
     finally:
-        server.should_exit = True
-        await serving
+        await _end(server)
+
+
+async def _end(server: uvicorn.Server) -> None:
+    """Return once every connection and call has ended."""
+    for listener in server.servers:
+        listener.close()
+    state = server.server_state
+    for connection in list(state.connections):
+        connection.shutdown()
+    while state.connections or state.tasks:  # noqa: ASYNC110  # uvicorn keeps sets, no events
+        await asyncio.sleep(0.002)
+    await server.lifespan.shutdown()

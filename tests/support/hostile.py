@@ -60,7 +60,7 @@ def dumped(document: Any) -> bytes:
 
 @st.composite
 def mutated(draw: st.DrawFn, document: dict[str, Any]) -> bytes:
-    """A document of which some bytes are others."""
+    """Return a document of which some bytes are others."""
     raw = bytearray(dumped(document))
     for _ in range(draw(st.integers(1, 4))):
         at = draw(st.integers(0, len(raw)))
@@ -70,7 +70,7 @@ def mutated(draw: st.DrawFn, document: dict[str, Any]) -> bytes:
 
 @st.composite
 def replaced(draw: st.DrawFn, document: dict[str, Any]) -> bytes:
-    """A document of which some fields are others, or there twice."""
+    """Return a document of which some fields are others, or there twice."""
     changed = {**document, **draw(st.dictionaries(NAMES, values, max_size=3))}
     raw = dumped(changed)
     if draw(st.booleans()):
@@ -79,7 +79,7 @@ def replaced(draw: st.DrawFn, document: dict[str, Any]) -> bytes:
 
 
 def nested(depth: int) -> bytes:
-    """A chat with an array so deep."""
+    """Return a chat with an array so deep."""
     return b'{"model":"%s","x":' % MODEL.encode() + b"[" * depth + b"]" * depth + b"}"
 
 
@@ -101,7 +101,7 @@ ANY_BYTES = st.binary(max_size=40)
 
 @st.composite
 def segments(draw: st.DrawFn) -> bytes:
-    """A part of a path, percent-encoded wholly, partly or wrongly."""
+    """Return a part of a path, percent-encoded wholly, partly or wrongly."""
     raw = draw(st.binary(max_size=30) | TEXTS.map(lambda t: t.encode(errors="replace")))
     encoded = quote_from_bytes(raw, safe="/:@.~!$&'()*+,;=").encode()
     special = st.sampled_from(
@@ -128,11 +128,11 @@ def segments(draw: st.DrawFn) -> bytes:
 
 @st.composite
 def queries(draw: st.DrawFn) -> bytes:
-    """A query string, or none."""
+    """Return a query string, or none."""
     named = st.sampled_from(
         [b"after", b"since", b"until", b"by", b"limit", b"role", b"model", b"x"]
     )
-    told = st.sampled_from(
+    values = st.sampled_from(
         [
             b"0",
             b"-1",
@@ -152,5 +152,5 @@ def queries(draw: st.DrawFn) -> bytes:
             b"a&a=b",
         ]
     )
-    pairs = draw(st.lists(st.tuples(named, told | segments()), max_size=3))
+    pairs = draw(st.lists(st.tuples(named, values | segments()), max_size=3))
     return b"?" + b"&".join(b"%s=%s" % pair for pair in pairs) if pairs else b""

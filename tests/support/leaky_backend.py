@@ -69,15 +69,15 @@ class Mouth:
 
     def _event(self, text: str) -> bytes:
         choice = {"index": 0, "delta": {"content": text}, "finish_reason": None}
-        told = {"id": "x", "object": "chat.completion.chunk", "choices": [choice]}
-        return f"data: {json.dumps({**told, 'model': self.model})}\n\n".encode()
+        event = {"id": "x", "object": "chat.completion.chunk", "choices": [choice]}
+        return f"data: {json.dumps({**event, 'model': self.model})}\n\n".encode()
 
     async def _plain(self, _: web.Request) -> web.Response:
         message = {"role": "assistant", "content": f"Well, {self._said('answer')}."}
-        told: dict[str, Any] = {"id": "x", "object": "chat.completion", "model": self.model}
-        told["choices"] = [{"index": 0, "message": message, "finish_reason": "stop"}]
-        told["usage"] = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
-        return web.json_response(told, headers={"x-note": self._said("header")})
+        document: dict[str, Any] = {"id": "x", "object": "chat.completion", "model": self.model}
+        document["choices"] = [{"index": 0, "message": message, "finish_reason": "stop"}]
+        document["usage"] = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
+        return web.json_response(document, headers={"x-note": self._said("header")})
 
     async def _begun(self, request: web.Request, texts: int) -> web.StreamResponse:
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
@@ -137,5 +137,10 @@ class Mouth:
 
     async def _garbled(self, _: web.Request) -> web.Response:
         wrong = self._said("nonsense")
-        told = {"choices": wrong, "usage": {"prompt_tokens": wrong}, "model": wrong, "id": [wrong]}
-        return web.json_response(told)
+        document = {
+            "choices": wrong,
+            "usage": {"prompt_tokens": wrong},
+            "model": wrong,
+            "id": [wrong],
+        }
+        return web.json_response(document)

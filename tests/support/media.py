@@ -28,7 +28,7 @@ class Received:
 
 
 def fields(content_type: str, body: bytes) -> dict[str, str]:
-    """The parts of a form, as another parser than the product's reads them."""
+    """Return the parts of a form, as another parser than the product's reads them."""
     form = message_from_bytes(f"content-type: {content_type}\r\n\r\n".encode() + body)
     parts = cast("list[Message]", form.get_payload())
     named = ((part.get_param("name", header="content-disposition"), part) for part in parts)
@@ -38,11 +38,11 @@ def fields(content_type: str, body: bytes) -> dict[str, str]:
 class MediaBackend(Backend):
     """Has what speaches, whisper.cpp, vLLM and LocalAI have, with answers that can be told."""
 
-    def __init__(self, **told: Any) -> None:
-        super().__init__(**told)
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
         self.received: list[Received] = []
         #: What the next requests are answered with; None: as their endpoint does.
-        self.told: Callable[[], web.Response] | None = None
+        self.scripted: Callable[[], web.Response] | None = None
 
     def app(self) -> web.Application:
         app = super().app()
@@ -63,8 +63,8 @@ class MediaBackend(Backend):
 
     async def _heard(self, request: web.Request) -> web.StreamResponse:
         form = fields(request.headers["content-type"], await self._note(request))
-        if self.told is not None:
-            return self.told()
+        if self.scripted is not None:
+            return self.scripted()
         text = f"{form['model']} heard {len(form['file'])} characters"
         if form.get("stream") == "true":
             return await self._events(request, "transcript.text", text)
@@ -76,8 +76,8 @@ class MediaBackend(Backend):
 
     async def _spoken(self, request: web.Request) -> web.StreamResponse:
         asked = json.loads(await self._note(request))
-        if self.told is not None:
-            return self.told()
+        if self.scripted is not None:
+            return self.scripted()
         if asked.get("stream_format") == "sse":
             return await self._events(request, "speech.audio", "UklGRg==")
         response = web.StreamResponse(headers={"content-type": "audio/mpeg"})

@@ -45,9 +45,9 @@ class Receiver:
                 self.spans += [_span(service, span) for span in scope.spans]
 
     def named(self, name: str) -> Span:
-        """The only span of that name."""
-        (found,) = [span for span in self.spans if span.name == name]
-        return found
+        """Return the only span of that name."""
+        (match,) = [span for span in self.spans if span.name == name]
+        return match
 
 
 def _values(attributes: Any) -> dict[str, Any]:
@@ -71,13 +71,13 @@ def _span(service: str, span: Any) -> Span:
 
 @contextmanager
 def receiving() -> Iterator[Receiver]:
-    """A receiver on a free port until the block ends."""
-    found = Receiver()
+    """Yield a receiver on a free port until the block ends."""
+    receiver = Receiver()
 
     class Taker(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             assert self.path == "/v1/traces"
-            found.take(self.rfile.read(int(self.headers["content-length"])))
+            receiver.take(self.rfile.read(int(self.headers["content-length"])))
             self.send_response(200)
             self.send_header("content-length", "0")
             self.end_headers()
@@ -88,9 +88,9 @@ def receiving() -> Iterator[Receiver]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Taker) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
-        found.url = f"http://127.0.0.1:{server.server_address[1]}"
+        receiver.url = f"http://127.0.0.1:{server.server_address[1]}"
         try:
-            yield found
+            yield receiver
         finally:
             server.shutdown()
-            thread.join(10)
+            thread.join(60)

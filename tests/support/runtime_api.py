@@ -101,12 +101,12 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A function that is ended while it waits for an event resets its connection."""
+        """Ignore resets: a function that ends while it waits resets its connection."""
 
 
 @contextmanager
 def serving() -> Iterator[RuntimeApi]:
-    """The API on a free port until the block ends."""
+    """Yield the API on a free port until the block ends."""
     api = RuntimeApi()
     handler = type("Handler", (_Handler,), {"api": api})
     server = _Server(("127.0.0.1", 0), handler)
@@ -122,7 +122,7 @@ def serving() -> Iterator[RuntimeApi]:
 
 
 def environment(name: str, code: Path = ROOT) -> dict[str, str]:
-    """What Lambda sets for every function, beside what this process has."""
+    """Return what Lambda sets for every function, beside what this process has."""
     return {
         **os.environ,
         "AWS_EXECUTION_ENV": "AWS_Lambda_python",
@@ -145,7 +145,7 @@ class Function:
 
     @property
     def output(self) -> str:
-        """All that it has said."""
+        """Return all that it has said."""
         self.log.seek(0)
         return self.log.read().decode(errors="replace")
 
@@ -163,7 +163,7 @@ class Function:
 
 @contextmanager
 def running(handler: str, environ: Mapping[str, str], code: Path = ROOT) -> Iterator[Function]:
-    """The function ``handler`` under the real awslambdaric until the block ends."""
+    """Yield the function ``handler`` under the real awslambdaric until the block ends."""
     name = handler.split(".")[1]
     with serving() as api, tempfile.TemporaryFile() as log:
         process = subprocess.Popen(

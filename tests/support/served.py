@@ -17,7 +17,7 @@ from typing import Any, NoReturn, TypeVar, cast
 from inferline.accounts.caller import Role
 from inferline.accounts.keys import new_key
 from inferline.errors import LeaseLost
-from inferline.fleet.registry import Provider
+from inferline.fleet.registry import ProviderRecord
 from inferline.names import NAME_BYTES_MAX
 from inferline.tasks.queue import Message
 from inferline.tasks.store import AttemptOutcome, Claimed
@@ -26,10 +26,10 @@ from tests.support.fuzzing import log, tried
 from tests.support.gateway import MODEL, Gateway, running_gateway
 
 #: An answer that has not come within so long hangs, however busy the machine is, seconds.
-ANSWER_SECONDS_MAX = 30.0
+ANSWER_SECONDS_MAX = 60.0
 #: Between two heartbeats of the provider, seconds: whoever has it leave is not to be noticed.
 HEARTBEAT_SECONDS = 0.1
-PROVIDER = Provider(id="p1", models=(MODEL,), slots=100, running=0, healthy=True, version="1")
+PROVIDER = ProviderRecord(id="p1", models=(MODEL,), slots=100, running=0, healthy=True, version="1")
 
 EVENT = b'data: {"choices":[{"delta":{"content":"x"}}]}\n\n'
 DONE = b"data: [DONE]\n\n"
@@ -48,7 +48,7 @@ class Answer:
     body: bytes
 
     def json(self) -> Any:
-        """The body as JSON, of which Infinity and NaN are no part."""
+        """Return the body as JSON, of which Infinity and NaN are no part."""
         return json.loads(self.body, parse_constant=_refuse)
 
 
@@ -61,15 +61,15 @@ class Served:
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """Return where it is."""
         return self.gateway.url
 
     def run(self, asked: Coroutine[Any, Any, T]) -> T:
-        """What a coroutine gives that runs beside the gateway."""
+        """Return what a coroutine gives that runs beside the gateway."""
         return asyncio.run_coroutine_threadsafe(asked, self.loop).result(ANSWER_SECONDS_MAX)
 
     def key(self, role: Role) -> str:
-        """The text of a new key."""
+        """Return the text of a new key."""
         key, text = new_key(role, "fuzz", tenant="fuzz", now_ms=self.gateway.store.now_ms())
         self.run(self.gateway.keys.put_key(key))
         return text
@@ -83,18 +83,19 @@ class Served:
         headers: Sequence[tuple[bytes, bytes]] = (),
         body: bytes = b"",
     ) -> Answer:
-        """The answer to one request on a connection of its own, whatever its bytes are."""
+        """Return the answer to one request on a connection of its own, whatever its bytes are."""
         tried[what] += 1
-        told = [(b"Host", b"x"), (b"Connection", b"close"), *headers]
-        if not {b"content-length", b"transfer-encoding"} & {name.lower() for name, _ in told}:
-            told.append((b"Content-Length", b"%d" % len(body)))
+        head = [(b"Host", b"x"), (b"Connection", b"close"), *headers]
+        if not {b"content-length", b"transfer-encoding"} & {name.lower() for name, _ in head}:
+            head.append((b"Content-Length", b"%d" % len(body)))
         lines = [b"%s %s HTTP/1.1" % (method.encode(), target)]
-        lines += [b"%s: %s" % header for header in told]
+        lines += [b"%s: %s" % header for header in head]
         return _parsed(self.exchange(b"\r\n".join([*lines, b"", body])), method)
 
     def exchange(self, raw: bytes, *, ends: bool = False) -> bytes:
         """
-        All that is answered to some bytes until the connection is closed, which must be soon.
+        Return all that is answered to some bytes until the connection is closed, which must be
+        soon.
 
         With ``ends`` the gateway is told that nothing follows them.
         """
@@ -114,7 +115,7 @@ class Served:
 
 @contextmanager
 def served(**settings: Any) -> Iterator[Served]:
-    """A gateway that knows one model, until the block ends."""
+    """Yield a gateway that knows one model, until the block ends."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
@@ -180,10 +181,10 @@ async def _work(gateway: Gateway) -> None:
     gateway.queue.put = noted  # type: ignore[method-assign]
     while True:
         queue = await news.get()
-        found = await gateway.queue.receive(
+        deliveries = await gateway.queue.receive(
             queue, limit=1, wait_seconds=0, visibility_timeout_seconds=30
         )
-        for delivery in found:
+        for delivery in deliveries:
             message = Message.loads(delivery.text)
             claim = await gateway.store.claim(message.ref, PROVIDER.id, 30)
             if isinstance(claim, Claimed):

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pytest
+
+from tests.support.once import once
 
 ROOT = Path(__file__).parents[2]
 ACCOUNT = "123456789012"
@@ -36,17 +41,22 @@ NAMES = {
 
 
 def context(**options: Any) -> dict[str, Any]:
-    """The context of cdk.json with some options changed, and no bundle made."""
+    """Return the context of cdk.json with some options changed, and no bundle made."""
     ours: dict[str, Any] = json.loads((ROOT / "cdk.json").read_text())["context"]
     return {**ours, "aws:cdk:bundling-stacks": [], **options}
 
 
-def synthesised(**options: Any) -> Template:
-    """The template of the stack with these options."""
-    from infra.stack import app
+def synthesised(folders: pytest.TempPathFactory, **options: Any) -> Template:
+    """Return the template of the stack with these options; each is made once in a run."""
 
-    assembly = app(context(**options)).synth()
-    return Template(assembly.stacks[0].template)
+    def synthesise(path: Path) -> None:
+        from infra.stack import app
+
+        assembly = app(context(**options)).synth()
+        path.write_text(json.dumps(assembly.stacks[0].template))
+
+    name = hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:16]
+    return Template(json.loads(once(folders, f"template-{name}.json", synthesise).read_text()))
 
 
 @dataclass(frozen=True)
@@ -56,21 +66,21 @@ class Template:
     raw: Mapping[str, Any]
 
     def of(self, kind: str) -> dict[str, dict[str, Any]]:
-        """The settled properties of each resource of a kind, by logical id."""
+        """Return the settled properties of each resource of a kind, by logical id."""
         return {
-            name: self.settled(found.get("Properties", {}))
-            for name, found in self.raw["Resources"].items()
-            if found["Type"] == kind
+            name: self.settled(resource.get("Properties", {}))
+            for name, resource in self.raw["Resources"].items()
+            if resource["Type"] == kind
         }
 
     def one(self, kind: str) -> dict[str, Any]:
-        """The settled properties of the only resource of a kind."""
-        [found] = self.of(kind).values()
-        return found
+        """Return the settled properties of the only resource of a kind."""
+        [resource] = self.of(kind).values()
+        return resource
 
     def named(self, kind: str, key: str) -> dict[str, dict[str, Any]]:
-        """The settled properties of each resource of a kind, by its own name."""
-        return {found[key]: found for found in self.of(kind).values()}
+        """Return the settled properties of each resource of a kind, by its own name."""
+        return {resource[key]: resource for resource in self.of(kind).values()}
 
     def settled(self, value: Any) -> Any:
         """``value`` with every reference replaced by what it stands for."""
@@ -101,7 +111,9 @@ class Template:
         return f"{name}.{attribute}"
 
     def statements(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Each allowing statement of an identity, and whose it is: a role's or a policy's name."""
+        """
+        Yield each allowing statement of an identity, and whose it is: a role's or a policy's name.
+        """
         for policy in self.of("AWS::IAM::Policy").values():
             [role] = policy["Roles"]
             yield from ((role, one) for one in _allowing(policy))

@@ -9,7 +9,7 @@ from tests.support.answers import Json
 
 def rendered(body: Json, content: Callable[[str], str]) -> str:
     """
-    The text of a chat by a template that makes ``content`` of what each message says.
+    Return the text of a chat by a template that makes ``content`` of what each message says.
 
     A last message that is to go on is found again in it, with the spaces around it or without, as
     transformers does. Raises ValueError in the words of both.

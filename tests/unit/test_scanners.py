@@ -85,7 +85,7 @@ def ran(*command: Any, cwd: Path = ROOT) -> Any:
     # A proxy where nobody is: whoever asks outside fails.
     environ |= dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
     done = subprocess.run(
-        list(map(str, command)), cwd=cwd, env=environ, capture_output=True, text=True, timeout=170
+        list(map(str, command)), cwd=cwd, env=environ, capture_output=True, text=True, timeout=500
     )
     assert done.stdout, done.stderr
     report = json.loads(done.stdout)

@@ -17,11 +17,12 @@ from botocore.retries.standard import (
     TransientRetryableChecker,
 )
 
-_DELAY_SECONDS_MAX: Final = 20.0
+from inferline.background import Backoff
+
 #: The longest pause before the first retry: after a lost connection short, after a throttled call
 #: long. These are standard mode's figures as revised in 2026, which botocore keeps behind a switch.
-_TRANSIENT_SECONDS: Final = 0.05
-_THROTTLED_SECONDS: Final = 1.0
+_TRANSIENT: Final = Backoff(0.05, 20.0)
+_THROTTLED: Final = Backoff(1.0, 20.0)
 
 
 class Retries:
@@ -54,8 +55,8 @@ class Retries:
             return None
         if not self._quota.acquire_retry_quota(context):
             return None
-        first = _THROTTLED_SECONDS if throttled else _TRANSIENT_SECONDS
-        return self._jitter() * min(_DELAY_SECONDS_MAX, first * 2.0 ** (attempt - 1))
+        backoff = _THROTTLED if throttled else _TRANSIENT
+        return self._jitter() * backoff.seconds(attempt - 1)
 
     def succeeded(self, spent: dict[str, Any]) -> None:
         """Return to the budget what the call's retries took from it."""

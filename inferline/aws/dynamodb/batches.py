@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from inferline.aws.dynamodb.table import Item, Table
+from inferline.background import Backoff
 from inferline.errors import Unavailable
 
 #: DynamoDB's limits on one call, items.
@@ -14,7 +15,7 @@ WRITE_MAX: Final = 25
 READ_MAX: Final = 100
 #: How often the items that DynamoDB left undone are sent again, and the first pause, seconds.
 BATCH_TRIES_MAX: Final = 6
-BATCH_PAUSE_SECONDS: Final = 0.05
+BATCH_PAUSES: Final = Backoff(0.05)
 
 
 class Batches:
@@ -42,7 +43,7 @@ class Batches:
             puts = answer.get("UnprocessedItems", {}).get(name, [])
             if not puts:
                 return
-            await asyncio.sleep(BATCH_PAUSE_SECONDS * 2**tries)
+            await asyncio.sleep(BATCH_PAUSES.seconds(tries))
         raise Unavailable("The task table is too busy to take the answer.")
 
     async def _get(self, keys: list[Item], options: Mapping[str, Any]) -> list[Item]:
@@ -53,5 +54,5 @@ class Batches:
             keys = answer.get("UnprocessedKeys", {}).get(name, {}).get("Keys", [])
             if not keys:
                 return items
-            await asyncio.sleep(BATCH_PAUSE_SECONDS * 2**tries)
+            await asyncio.sleep(BATCH_PAUSES.seconds(tries))
         raise Unavailable("The task table is too busy to be read.")

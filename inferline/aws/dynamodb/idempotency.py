@@ -11,6 +11,7 @@ from inferline.aws.api.items import from_item
 from inferline.aws.dynamodb.batches import Batches
 from inferline.aws.dynamodb.table import Item, Table, put_request
 from inferline.aws.dynamodb.task_rows import row_key
+from inferline.background import Backoff
 from inferline.errors import Unavailable
 from inferline.tasks.store import Binding
 from inferline.tasks.task import Task, TaskRef
@@ -20,7 +21,7 @@ KEY_KEY: Final = "KEY"
 BINDING_VERSION: Final = 1
 #: How often a transaction is tried that conflicts with another, and the first pause, seconds.
 TRIES_MAX: Final = 6
-PAUSE_SECONDS: Final = 0.05
+PAUSES: Final = Backoff(0.05)
 _REFUSED: Final = "ConditionalCheckFailed"
 #: A key is free when it is new, or bound to a task that gives way, or its time is over.
 _FREE: Final = "attribute_not_exists(pk) OR #task = :instead OR #ttl < :now"
@@ -59,7 +60,7 @@ class Bindings:
                     return _other_binding(refused, task)
             else:
                 return None
-            await asyncio.sleep(PAUSE_SECONDS * 2**tries)
+            await asyncio.sleep(PAUSES.seconds(tries))
         raise Unavailable("The task table is too busy to take the request.")
 
     def _binding(self, task: Task, key: str, bound: Binding, instead_of: str) -> dict[str, Any]:

@@ -34,7 +34,11 @@ class DynamoKeys:
 
     async def put_key(self, key: Key) -> None:
         row = asdict(key) | {"pk": KEYS, "sk": key.id}
-        row |= {"models": list(key.models), "tiers": list(key.tiers), "limits": key.limits.told()}
+        row |= {
+            "models": list(key.models),
+            "tiers": list(key.tiers),
+            "limits": key.limits.as_dict(),
+        }
         if key.expires_ms is not None:
             row["ttl"] = key.expires_ms // 1000 + KEY_SECONDS_KEPT
         await self._table.put({name: value for name, value in row.items() if value is not None})
@@ -102,7 +106,7 @@ def _key(row: Mapping[str, Any]) -> Key:
         secret_sha256=row["secret_sha256"],
         models=tuple(row["models"]),
         tiers=tuple(row.get("tiers", TIERS)),
-        limits=Limits.of(row.get("limits", {})),
+        limits=Limits.from_row(row.get("limits", {})),
         created_ms=row["created_ms"],
         expires_ms=row.get("expires_ms"),
         revoked_ms=row.get("revoked_ms"),

@@ -17,6 +17,7 @@ from inferline.aws.dynamodb.task_rows import (
     wanted_keys,
 )
 from inferline.errors import ProviderFault
+from inferline.expiring import ExpiringMap
 from inferline.names import NAME
 from inferline.tasks.store import TaskRead, Wanted
 from inferline.tasks.task import Chunk, Task
@@ -34,7 +35,7 @@ class TaskReads:
         self._table = table
         self._batches = Batches(table)
         #: The version of a row, and the task that it holds, by partition key.
-        self._seen: dict[str, tuple[tuple[str, str], Task]] = {}
+        self._seen = ExpiringMap[str, tuple[tuple[str, str], Task]](SEEN_MAX)
 
     async def read(self, wanted: Sequence[Wanted], *, consistent: bool = False) -> list[TaskRead]:
         """Read rows and chunks of many tasks at once, as `TaskStore.read` does."""
@@ -51,9 +52,7 @@ class TaskReads:
 
     def remember(self, token: str, task: Task) -> None:
         """Remember a task by its row's token, until the row changes."""
-        if len(self._seen) >= SEEN_MAX:
-            del self._seen[next(iter(self._seen))]
-        self._seen[task.ref.pk] = (token, str(task.reader_ms)), task
+        self._seen.put(task.ref.pk, ((token, str(task.reader_ms)), task))
 
     async def _rest(self, want: Wanted, options: Mapping[str, Any]) -> list[Item]:
         """

@@ -29,7 +29,7 @@ from inferline.fleet.registry import (
     Fleet,
     Model,
     NameTaken,
-    Provider,
+    ProviderRecord,
     Serving,
     Snapshot,
 )
@@ -72,7 +72,7 @@ class DynamoRegistry:
             remove=[name for name in row if name not in known],
         )
 
-    async def put_provider(self, provider: Provider) -> Provider | None:
+    async def put_provider(self, provider: ProviderRecord) -> ProviderRecord | None:
         now_ms = self.now_ms()
         row = provider_row(replace(provider, seen_ms=now_ms))
         silent_ms = now_ms - round(self.silent_seconds * 1000)
@@ -154,7 +154,7 @@ class DynamoRegistry:
     async def models(self) -> dict[str, Model]:
         return await self._models(consistent=False)
 
-    async def provider(self, provider_id: str) -> Provider | None:
+    async def provider(self, provider_id: str) -> ProviderRecord | None:
         return self._live(await self._table.get(key_of(PROVIDERS, provider_id)))
 
     async def snapshot(self, *, consistent: bool = False) -> Snapshot:
@@ -211,9 +211,9 @@ class DynamoRegistry:
     def _model(self, row: Mapping[str, Any]) -> Model:
         return model_of(row).as_of(self.now_ms(), self.silent_seconds)
 
-    def _live(self, item: Item) -> Provider | None:
+    def _live(self, item: Item) -> ProviderRecord | None:
         provider = provider_of(from_item(item)) if item else None
         return provider if provider is not None and self._is_live(provider) else None
 
-    def _is_live(self, provider: Provider) -> bool:
+    def _is_live(self, provider: ProviderRecord) -> bool:
         return provider.is_live(self.now_ms(), self.silent_seconds)

@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Final
 
-from inferline.fleet.registry import Model, Provider, ProviderPool, Serving, SpeedGroup, TaskSpeed
+from inferline.fleet.registry import (
+    Model,
+    ProviderPool,
+    ProviderRecord,
+    Serving,
+    SpeedGroup,
+    TaskSpeed,
+)
 
 #: How long the row of a provider that is gone is kept at most, seconds; aggregation deletes it.
 PROVIDER_SECONDS_KEPT: Final = 24 * 3600
@@ -51,8 +58,8 @@ def serving_row(serving: Serving) -> dict[str, Any]:
             for pool in serving.pools
         ],
         "paces": [
-            {**_speed_row(pace.speed), "providers": pace.providers, "only": pace.only}
-            for pace in serving.paces
+            {**_speed_row(group.speed), "providers": group.providers, "only": group.provider_id}
+            for group in serving.speed_groups
         ],
         "seen_ms": serving.seen_ms,
     }
@@ -70,15 +77,17 @@ def _serving_of(row: Item) -> Serving:
             )
             for pool in row["pools"]
         ),
-        paces=tuple(
-            SpeedGroup(speed=_speed_of(pace), providers=pace["providers"], only=pace["only"])
-            for pace in row["paces"]
+        speed_groups=tuple(
+            SpeedGroup(
+                speed=_speed_of(group), providers=group["providers"], provider_id=group["only"]
+            )
+            for group in row["paces"]
         ),
         seen_ms=row["seen_ms"],
     )
 
 
-def provider_row(provider: Provider) -> dict[str, Any]:
+def provider_row(provider: ProviderRecord) -> dict[str, Any]:
     """Build a provider's row."""
     row = asdict(provider) | {
         "models": list(provider.models),
@@ -91,9 +100,9 @@ def provider_row(provider: Provider) -> dict[str, Any]:
     return row
 
 
-def provider_of(row: Item) -> Provider:
+def provider_of(row: Item) -> ProviderRecord:
     """Read a provider's row. Rows of an earlier release have fewer attributes."""
-    return Provider(
+    return ProviderRecord(
         id=row["id"],
         models=tuple(row["models"]),
         slots=row["slots"],

@@ -137,7 +137,7 @@ class DynamoTaskStore:
                 failed = await self._move(
                     task.ref,
                     GIVE_UP,
-                    {"error": error.told()},
+                    {"error": error.as_dict()},
                     condition="#attempt = :spent",
                     values={"spent": task.attempt},
                 )

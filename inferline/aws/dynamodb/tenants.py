@@ -21,7 +21,7 @@ class DynamoTenants:
         self._table = Table(client, table)
 
     async def put_tenant(self, tenant: Tenant) -> None:
-        row = {"id": tenant.id, "models": list(tenant.models), "limits": tenant.limits.told()}
+        row = {"id": tenant.id, "models": list(tenant.models), "limits": tenant.limits.as_dict()}
         if tenant.providers is not None:
             row["providers"] = list(tenant.providers)
         await self._table.put({"pk": TENANTS, "sk": tenant.id, **row})
@@ -40,5 +40,5 @@ def _tenant(row: Mapping[str, Any]) -> Tenant:
         id=row["id"],
         models=tuple(row["models"]),
         providers=None if providers is None else tuple(providers),
-        limits=Limits.of(row.get("limits", {})),
+        limits=Limits.from_row(row.get("limits", {})),
     )

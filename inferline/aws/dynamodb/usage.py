@@ -64,33 +64,34 @@ class DynamoUsage:
             items = self._tasks.query_index(ENDED_KEY, ended_key(slice_number, shard))
             async for item in items:
                 task_id = TaskRef.from_pk(item["pk"]["S"]).id
-                usage = TaskUsage.of(task_id, _readable(item, slice_number))
+                usage = TaskUsage.from_row(task_id, _readable(item, slice_number))
                 if usage is not None:
                     yield usage
 
     async def parts(
-        self, grain: Resolution, number: int, accounts: Collection[UsageKey]
+        self, resolution: Resolution, number: int, accounts: Collection[UsageKey]
     ) -> dict[UsageKey, Parts]:
-        keys = [key_of(USAGE, _sort_key(account, grain, number)) for account in accounts]
+        keys = [key_of(USAGE, _sort_key(account, resolution, number)) for account in accounts]
         rows = [_row(item) for item in await self._batches.get(keys, ConsistentRead=True)]
         return {row.account: row.parts for row in rows}
 
     async def put(
-        self, grain: Resolution, number: int, part: int, sums: Mapping[UsageKey, Usage]
+        self, resolution: Resolution, number: int, part: int, sums: Mapping[UsageKey, Usage]
     ) -> None:
         entries = list(sums.items())
         for start in range(0, len(entries), WRITES_MAX):
             batch = entries[start : start + WRITES_MAX]
             await asyncio.gather(
-                *(self._put(grain, number, part, account, usage) for account, usage in batch)
+                *(self._put(resolution, number, part, account, usage) for account, usage in batch)
             )
 
-    async def progress(self) -> Watermarks:
+    async def watermarks(self) -> Watermarks:
         row = from_item(await self._registry.get(key_of(USAGE, _PROGRESS)))
         return Watermarks(row.get("once", 0), row.get("twice", 0))
 
-    async def advance(self, progress: Watermarks) -> None:
-        for name, number in progress._asdict().items():
+    async def advance(self, watermarks: Watermarks) -> None:
+        numbers = {"once": watermarks.first_pass, "twice": watermarks.final_pass}
+        for name, number in numbers.items():
             if not number:
                 continue
             with suppress(ConditionFailed):
@@ -101,19 +102,19 @@ class DynamoUsage:
                 )
 
     async def rows(
-        self, tenant: str | None, grain: Resolution, first: int, end: int
+        self, tenant: str | None, resolution: Resolution, first: int, end: int
     ) -> AsyncIterator[UsageRow]:
-        async for begin, last in self._spans(tenant, grain, first, end):
+        async for begin, last in self._spans(tenant, resolution, first, end):
             async for item in self._registry.query(USAGE, begin, last, consistent=True):
                 yield _row(item)
 
     async def _spans(
-        self, tenant: str | None, grain: Resolution, first: int, end: int
+        self, tenant: str | None, resolution: Resolution, first: int, end: int
     ) -> AsyncIterator[tuple[str, str]]:
         """Yield ranges of sort keys: the rows of an hour lie together, and a tenant's days do."""
-        if grain is HOUR and tenant is None:
+        if resolution is HOUR and tenant is None:
             yield _hour(first), _hour(end)
-        elif grain is HOUR:
+        elif resolution is HOUR:
             for number in range(first, end):
                 yield f"{_hour(number)}#{tenant}#", f"{_hour(number)}#{tenant}{_NEXT}"
         elif tenant is not None:
@@ -131,26 +132,26 @@ class DynamoUsage:
         return ""
 
     async def _put(
-        self, grain: Resolution, number: int, part: int, account: UsageKey, usage: Usage
+        self, resolution: Resolution, number: int, part: int, account: UsageKey, usage: Usage
     ) -> None:
         name = _part_name(part)
         changes = {
             **account._asdict(),
             "v": ROW_VERSION,
             "number": number,
-            "ttl": (number + 1) * grain.ms // 1000 + self._seconds_kept(grain),
-            name: usage.row(),
+            "ttl": (number + 1) * resolution.ms // 1000 + self._seconds_kept(resolution),
+            name: usage.to_row(),
         }
         with suppress(ConditionFailed):  # The row has a sum over more requests.
             await self._registry.update(
-                key_of(USAGE, _sort_key(account, grain, number)),
+                key_of(USAGE, _sort_key(account, resolution, number)),
                 set=changes,
                 condition=f"attribute_not_exists(#{name}) OR #{name}[0] <= :requests",
                 values={"requests": usage.requests},
             )
 
-    def _seconds_kept(self, grain: Resolution) -> int:
-        days = min(HOUR_DAYS_KEPT, self._days_kept) if grain is HOUR else self._days_kept
+    def _seconds_kept(self, resolution: Resolution) -> int:
+        days = min(HOUR_DAYS_KEPT, self._days_kept) if resolution is HOUR else self._days_kept
         return days * DAY_MS // 1000
 
 
@@ -164,12 +165,12 @@ def _day(tenant: str, number: int) -> str:
     return f"{tenant}#D{number:08}"
 
 
-def _sort_key(account: UsageKey, grain: Resolution, number: int) -> str:
+def _sort_key(account: UsageKey, resolution: Resolution, number: int) -> str:
     """Return the sort key of a row. Key, model and provider may be long: it has their digest."""
     rest = "\0".join(account[1:])
     digest = hashlib.sha256(rest.encode()).hexdigest()[:16]
     tenant = account.tenant
-    begin = f"{_hour(number)}#{tenant}" if grain is HOUR else _day(tenant, number)
+    begin = f"{_hour(number)}#{tenant}" if resolution is HOUR else _day(tenant, number)
     return f"{begin}#{digest}"
 
 
@@ -181,7 +182,7 @@ def _row(item: Item) -> UsageRow:
     values = from_item(item)
     names = {name: int(name[1:]) for name in values if name[0] == "p" and name[1:].isdigit()}
     account = UsageKey(*(values[name] for name in UsageKey._fields))
-    parts = {part: Usage.of_row(values[name]) for name, part in names.items()}
+    parts = {part: Usage.from_row(values[name]) for name, part in names.items()}
     return UsageRow(account, values["number"], parts)
 
 

@@ -26,15 +26,17 @@ class Naming:
         self._model = model
         self._parser = EventParser()
 
-    def events(self, pieces: list[bytes], *, last: bool) -> list[bytes]:
-        """The events that the next ``pieces`` complete; ``last``: nothing comes behind them."""
-        found = [event for piece in pieces for event in self._parser.feed(piece)]
-        if last:
-            found += self._parser.close()
-        return [b"".join(map(self._event, found))] if found or last else []
+    def feed(self, pieces: list[bytes]) -> list[bytes]:
+        """Return the events that the next ``pieces`` complete, as one piece."""
+        events = [event for piece in pieces for event in self._parser.feed(piece)]
+        return [b"".join(map(self._event, events))] if events else []
+
+    def end(self) -> list[bytes]:
+        """Return the events that the end of the stream completes."""
+        return [self._event(event) for event in self._parser.close()]
 
     def whole(self, body: bytes) -> bytes:
-        """An answer that is no stream."""
+        """Return an answer that is no stream, with the right name."""
         named = self._named(body)
         return body if named is None else named
 
@@ -46,7 +48,7 @@ class Naming:
         return name + data_event(named)
 
     def _named(self, data: bytes) -> bytes | None:
-        """JSON with the right name; None where it has no other, or is no JSON."""
+        """Return JSON with the right name; None where it has no other, or is no JSON."""
         try:
             document = from_json(data)
         except ValueError:
@@ -58,7 +60,7 @@ class Naming:
 
 
 def _namers(document: Any) -> list[dict[str, Any]]:
-    """The objects of an answer that may name its model."""
+    """Return the objects of an answer that may name its model."""
     if not isinstance(document, dict):
         return []
     inner = (document.get(name) for name in _WRAPPERS)

@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections import deque
 from math import ceil, inf
 
+from inferline.clock import Clock
+from inferline.gateway.answer.reads import AnswerReads
+
 _END_OF_EVENT = b"\n\n"
 
 
@@ -48,19 +51,41 @@ class Smoother:
         return late + first[1]
 
     def take(self, now: float) -> bytes:
-        """What is due by now."""
+        """Take what is due by now."""
         taken = []
         while self._pieces and self._pieces[0][0] <= now:
             taken.append(self._pieces.popleft()[1])
         return b"".join(taken)
 
     def rest(self) -> bytes:
-        """All that waits."""
+        """Take all that waits."""
         return self.take(inf)
 
 
+class Smoothing:
+    """The stage that smooths: the first piece of a chunk goes on, the others are due later."""
+
+    def __init__(self, smoother: Smoother, reads: AnswerReads, clock: Clock) -> None:
+        self._smoother = smoother
+        self._reads = reads
+        self._clock = clock
+
+    def feed(self, pieces: list[bytes]) -> list[bytes]:
+        """Return what goes out at once: all of it if more is there to read already."""
+        if not pieces:
+            return pieces
+        data, reader = b"".join(pieces), self._reads.reader
+        if reader.ended or reader.behind or len(pieces) > 1:
+            return [self._smoother.rest() + data]
+        return [self._smoother.put(data, self._reads.interval, self._clock.monotonic())]
+
+    def end(self) -> list[bytes]:
+        """Return all that waits."""
+        return [self._smoother.rest()]
+
+
 def _parts(events: list[bytes], count: int) -> list[tuple[int, bytes]]:
-    """The events in at most ``count`` parts of equal length, each with its place among these."""
+    """Split events into at most ``count`` parts of equal length, each with its place."""
     parts: dict[int, list[bytes]] = {}
     for number, event in enumerate(events):
         parts.setdefault(number * count // len(events), []).append(event)

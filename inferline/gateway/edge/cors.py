@@ -1,4 +1,4 @@
-"""Which pages of other origins may ask from a browser, and what of an answer they may read."""
+"""CORS: the pages of other origins that may send requests, and the headers they may read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 METHODS: Final = ("GET", "HEAD", "POST", "DELETE")
-#: What a browser lets a page read besides a few headers that it knows.
+#: The headers that a page may read besides a few standard ones.
 EXPOSED: Final = (
     *("x-request-id", "request-id", "retry-after", "retry-after-ms", "x-should-retry"),
     *("x-inferline-provider", "x-inferline-attempt", "x-inferline-queue-ms"),
@@ -19,12 +19,12 @@ EXPOSED: Final = (
         for of in ("requests", "tokens")
     ),
 )
-#: How long a browser need not ask again, seconds; some take no more than two hours.
+#: How long a browser may cache a preflight, seconds; some allow two hours at most.
 MAX_AGE_SECONDS: Final = 3600
 
 
 def opened(app: ASGIApp, origins: Collection[str]) -> ASGIApp:
-    """``app`` for pages of ``origins`` too, whose preflights are answered before anything else."""
+    """Return ``app`` behind a layer that answers the preflights of pages of ``origins``."""
     return CORSMiddleware(
         app,
         allow_origins=tuple(origins),
@@ -32,6 +32,6 @@ def opened(app: ASGIApp, origins: Collection[str]) -> ASGIApp:
         allow_headers=("*",),
         expose_headers=EXPOSED,
         max_age=MAX_AGE_SECONDS,
-        # Some browsers ask for leave as well where the gateway's address is not a public one.
+        # Some browsers send a preflight as well for addresses that are not public.
         allow_private_network=True,
     )

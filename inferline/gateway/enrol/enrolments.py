@@ -17,7 +17,7 @@ from inferline.fleet.registry import (
     RESOLUTION,
     Model,
     NameTaken,
-    Provider,
+    ProviderRecord,
     TaskSpeed,
     twin_id,
 )
@@ -84,7 +84,7 @@ class Enrolments:
 
     async def fleet_changed(self, *, has_new_models: bool = False) -> None:
         """Aggregate the fleet now; ``has_new_models`` when models are new or differ."""
-        models = await self._aggregator.changed()
+        models = await self._aggregator.aggregate_change()
         if models is not None or has_new_models:
             self._parts.catalogue.changed(models)
 
@@ -119,7 +119,7 @@ class Enrolments:
         except Unavailable as error:
             return error
 
-    async def _put(self, provider: Provider) -> tuple[Provider, Provider | None]:
+    async def _put(self, provider: ProviderRecord) -> tuple[ProviderRecord, ProviderRecord | None]:
         """
         Write a provider, under another name if a later process has its own.
 
@@ -139,8 +139,8 @@ class Enrolments:
         return provider, before
 
     async def _put_twin(
-        self, provider: Provider, twin_name: str
-    ) -> tuple[Provider, Provider | None]:
+        self, provider: ProviderRecord, twin_name: str
+    ) -> tuple[ProviderRecord, ProviderRecord | None]:
         registry = self._parts.registry
         twin = replace(provider, id=twin_name, twin_ms=registry.now_ms())
         before = await registry.put_provider(twin)
@@ -150,17 +150,17 @@ class Enrolments:
         return twin, before
 
     async def _aggregate(
-        self, provider: Provider, before: Provider | None, changed: Sequence[Model]
+        self, provider: ProviderRecord, before: ProviderRecord | None, changed: Sequence[Model]
     ) -> None:
         """Aggregate the fleet now if requests are to be judged differently, else when due."""
         if changed or before is None or _capacity(before) != _capacity(provider):
             log.info("provider %s serves %d models", provider.id, len(provider.models))
             await self.fleet_changed(has_new_models=bool(changed))
         else:
-            await self._aggregator.beat()
+            await self._aggregator.aggregate_if_due()
 
     async def _grant(
-        self, provider: Provider, models: Sequence[Model], lent: Credentials | None
+        self, provider: ProviderRecord, models: Sequence[Model], lent: Credentials | None
     ) -> Grant:
         settings, known = self._parts.settings, await self._parts.catalogue.models()
         servings = {model.id: known.get(model.id, model).serving or NOBODY for model in models}
@@ -176,7 +176,7 @@ class Enrolments:
             terms=Terms.model_validate(settings).model_copy(update={"packs": True}),
         )
 
-    def _has_twin(self, provider: Provider, before: Provider | None) -> bool:
+    def _has_twin(self, provider: ProviderRecord, before: ProviderRecord | None) -> bool:
         """Tell if another process enrolled by this provider's name lately."""
         if provider.twin_ms:
             return True
@@ -197,11 +197,11 @@ def check_models(caller: Caller, models: Sequence[str]) -> None:
             )
 
 
-def _provider(enrolment: Enrolment, models: Sequence[str]) -> Provider:
+def _provider(enrolment: Enrolment, models: Sequence[str]) -> ProviderRecord:
     """Return the registry's row of a provider; a dedicated model is as fast as its base model."""
     speeds: Mapping[str, ToldSpeed] = enrolment.speeds
     with_speed = {*speeds, *(name for name in models if base_name(name) in speeds)}
-    return Provider(
+    return ProviderRecord(
         id=enrolment.id,
         nonce=enrolment.nonce,
         # Named twice, a model would be counted twice.
@@ -227,6 +227,6 @@ def _measured(value: float) -> float:
     return value if value >= RESOLUTION else 0.0
 
 
-def _capacity(provider: Provider) -> tuple[object, ...]:
+def _capacity(provider: ProviderRecord) -> tuple[object, ...]:
     """Return what of a provider decides which requests are admitted."""
     return provider.models, provider.slots, provider.healthy

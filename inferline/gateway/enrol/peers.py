@@ -1,4 +1,4 @@
-"""What a provider is told of the others that serve its models, as last counted."""
+"""A provider's peers: the others that serve its models, as last aggregated."""
 
 from __future__ import annotations
 
@@ -6,34 +6,36 @@ from collections.abc import Mapping
 from typing import Final
 
 from inferline.fleet.enrolment import Faster
-from inferline.fleet.registry import Provider, Serving
+from inferline.fleet.registry import ProviderRecord, Serving
 
-#: Who is less than this many times as fast as another is not faster: speeds are measured on the
-#: tasks that came, and sway with them.
+#: A provider less than this many times as fast as another is not called faster: speeds are
+#: measured on the tasks that came, and vary with them.
 FASTER_TIMES: Final = 1.25
 
 
-def count(serving: Serving, provider: Provider) -> int:
-    """How many others serve a model; about, while a change waits to be counted."""
+def count(serving: Serving, provider: ProviderRecord) -> int:
+    """Return about how many others serve a model; the aggregation may be a little old."""
     return max(0, serving.providers - provider.healthy)
 
 
-def faster(served: Mapping[str, Serving], provider: Provider) -> dict[str, Faster]:
+def faster(served: Mapping[str, Serving], provider: ProviderRecord) -> dict[str, Faster]:
     """
-    Who is faster than a provider, by model; only models are named where somebody is.
+    Return the faster peers of a provider, by model, without models that have none.
 
-    Where many serve a model, it may be one among those of its own pace.
+    Where many serve a model, the provider may be one of several of its own speed.
     """
-    found = {}
+    peers = {}
     for model, own in provider.speeds.items():
-        paces = served[model].paces if model in served else ()
-        others = [pace for pace in paces if pace.only != provider.id]
-        best = max((pace.speed for pace in others), key=lambda speed: speed.over(own), default=own)
+        speed_groups = served[model].speed_groups if model in served else ()
+        others = [group for group in speed_groups if group.provider_id != provider.id]
+        best = max(
+            (group.speed for group in others), key=lambda speed: speed.over(own), default=own
+        )
         if (times := best.over(own)) >= FASTER_TIMES:
             fellows = 1 + sum(
-                pace.providers
-                for pace in others
-                if best.over(pace.speed) >= FASTER_TIMES and own.over(pace.speed) < FASTER_TIMES
+                group.providers
+                for group in others
+                if best.over(group.speed) >= FASTER_TIMES and own.over(group.speed) < FASTER_TIMES
             )
-            found[model] = Faster(times=times, fellows=fellows)
-    return found
+            peers[model] = Faster(times=times, fellows=fellows)
+    return peers

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Query, Response
 from inferline import __version__
 from inferline.accounts.caller import Caller
 from inferline.fleet.enrolment import NONCE, Enrolment, Grant, ListedName
-from inferline.fleet.registry import NOBODY, TWIN, Model, Provider, Snapshot
+from inferline.fleet.registry import NOBODY, TWIN, Model, ProviderRecord, Snapshot
 from inferline.gateway.enrol.enrolments import TWINS
 from inferline.gateway.errors import ERRORS
 from inferline.gateway.routes.access import ClientCaller, ProviderCaller
@@ -131,7 +131,7 @@ def provider_objects(snapshot: Snapshot, now_ms: int) -> list[ProviderObject]:
 
 
 def _provider_object(
-    provider: Provider, now_ms: int, shared_names: Collection[str]
+    provider: ProviderRecord, now_ms: int, shared_names: Collection[str]
 ) -> ProviderObject:
     """Return a provider as clients see it; ``shared_names`` are used by two processes each."""
     values, name = asdict(provider), provider.id.partition(TWIN)[0]

@@ -1,4 +1,4 @@
-"""The routes for administrators: keys and providers' tokens are made, rotated and taken back."""
+"""The routes for administrators: create, rotate and revoke keys and providers' tokens."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from inferline.accounts.issuing import Issuer
 from inferline.accounts.keys import OVERLAP_SECONDS, OVERLAP_SECONDS_MAX, Key, new_key
 from inferline.accounts.limits import LIMIT_MAX, Limits
 from inferline.accounts.patterns import EVERY, PATTERN, check
-from inferline.fleet.enrolment import AS_TOLD, Name
+from inferline.fleet.enrolment import STRICT_NUMBER, Name
 from inferline.gateway.errors import ERRORS
 from inferline.gateway.parts import GatewayParts
 from inferline.gateway.routes.access import AdminCaller
@@ -24,8 +24,8 @@ from inferline.tasks.task import TIERS, Tier
 
 log = logging.getLogger(__name__)
 
-#: Whose keys these routes have to do with. Administrators' own are made and taken back with AWS
-#: credentials alone: who has stolen such a key can't make another that outlives it.
+#: The roles of the keys managed here. Administrators' keys are created and revoked only with AWS
+#: credentials: a stolen one can't create another that outlives it.
 ROLES: Final[tuple[Role, ...]] = ("client", "provider")
 EXPIRES_SECONDS_MAX: Final = 100 * 365 * 24 * 3600
 
@@ -46,11 +46,11 @@ _ROLES_DIFFER: Final[list[Any]] = [
 ]
 
 
-Number = Annotated[int, Field(ge=0, le=LIMIT_MAX), AS_TOLD]
+Number = Annotated[int, Field(ge=0, le=LIMIT_MAX), STRICT_NUMBER]
 
 
 class NewLimits(BaseModel):
-    """How much a key may ask for. 0: without a limit; null: what the gateway's settings say."""
+    """A key's limits. 0: no limit; null: the limit of the gateway's settings."""
 
     requests_per_minute: Number | None = None
     tokens_per_minute: Number | None = None
@@ -61,21 +61,23 @@ class NewLimits(BaseModel):
 
 
 class NewKey(BaseModel):
-    """What a key is to be. Anything else is refused: a scope that is misspelt is no scope."""
+    """A key to create. Unknown fields are refused: a misspelt scope would not restrict the key."""
 
     role: Literal["client", "provider"] = "client"
-    #: What to call it.
+    #: The key's name.
     name: Name
-    #: Whose a client's key is; the same as its name unless told.
+    #: The tenant that owns a client's key; by default the key's name.
     tenant: Name | None = None
-    #: Patterns of the models that may be asked for with it, or served; a provider's has to tell.
+    #: Patterns of the models that it may use, or serve; a provider's token must name them.
     models: Annotated[tuple[ModelPattern, ...], Field(json_schema_extra={"minItems": 1})] = EVERY
-    #: The tiers that may be asked for with it.
+    #: The tiers that it may use.
     tiers: Annotated[tuple[Tier, ...], Field(min_length=1, max_length=len(TIERS))] = TIERS
-    #: How much may be asked for with it.
+    #: How much it may use.
     limits: NewLimits = NewLimits()
-    #: After which it is refused; null: never.
-    expires_seconds: Annotated[int, Field(gt=0, le=EXPIRES_SECONDS_MAX), AS_TOLD] | None = None
+    #: Seconds until it expires; null: never.
+    expires_seconds: Annotated[int, Field(gt=0, le=EXPIRES_SECONDS_MAX), STRICT_NUMBER] | None = (
+        None
+    )
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"anyOf": _ROLES_DIFFER})
 
@@ -86,18 +88,20 @@ class NewKey(BaseModel):
 
     @model_validator(mode="after")
     def _of_its_role(self) -> Self:
-        told = self.model_fields_set
+        given = self.model_fields_set
         clients = {"tenant", "tiers", "limits"}
-        if self.role == "provider" and ("models" not in told or told & clients):
+        if self.role == "provider" and ("models" not in given or given & clients):
             raise ValueError("a provider's token has models, and no tenant, tiers or limits")
         return self
 
 
 class Rotation(BaseModel):
-    """How a key is rotated."""
+    """Options of a rotation."""
 
-    #: How long its old secret works on.
-    overlap_seconds: Annotated[int, Field(ge=0, le=OVERLAP_SECONDS_MAX), AS_TOLD] = OVERLAP_SECONDS
+    #: How long its old secret stays valid.
+    overlap_seconds: Annotated[int, Field(ge=0, le=OVERLAP_SECONDS_MAX), STRICT_NUMBER] = (
+        OVERLAP_SECONDS
+    )
 
     model_config = ConfigDict(extra="forbid")
 
@@ -109,25 +113,25 @@ router = APIRouter(prefix="/keys", tags=["keys"], responses=ERRORS)
 async def list_keys(
     parts: Parts, role: Annotated[Literal["client", "provider"] | None, Query()] = None
 ) -> KeyList:
-    """All, or those of a role, oldest first; those of no use any more stay for thirty days."""
+    """List all keys or those of a role, oldest first. Invalid keys stay listed for thirty days."""
     now_ms = parts.registry.now_ms()
-    found = await Issuer(parts.keys, (role,) if role else ROLES).listed()
-    return KeyList(data=[_key_object(key, now_ms, used_ms) for key, used_ms in found])
+    keys = await Issuer(parts.keys, (role,) if role else ROLES).listed()
+    return KeyList(data=[_key_object(key, now_ms, used_ms) for key, used_ms in keys])
 
 
-@router.post("", summary="Make a key")
+@router.post("", summary="Create a key")
 async def create_key(
-    told: NewKey, caller: AdminCaller, parts: Parts, response: Response
+    new: NewKey, caller: AdminCaller, parts: Parts, response: Response
 ) -> ShownKey:
-    """Its text, `key`, is told here and never again."""
-    now_ms, seconds = parts.registry.now_ms(), told.expires_seconds
+    """Create a key. Its text, `key`, is returned here and never again."""
+    now_ms, seconds = parts.registry.now_ms(), new.expires_seconds
     key, text = new_key(
-        told.role,
-        told.name,
-        tenant=LOCAL_TENANT if told.role == "provider" else told.tenant or told.name,
-        models=told.models,
-        tiers=told.tiers,
-        limits=Limits(**told.limits.model_dump()),
+        new.role,
+        new.name,
+        tenant=LOCAL_TENANT if new.role == "provider" else new.tenant or new.name,
+        models=new.models,
+        tiers=new.tiers,
+        limits=Limits(**new.limits.model_dump()),
         now_ms=now_ms,
         expires_ms=None if seconds is None else now_ms + seconds * 1000,
     )
@@ -136,28 +140,28 @@ async def create_key(
     return _shown(key, text, parts, response)
 
 
-@router.post("/{key_id}/rotate", summary="Give a key a new secret")
+@router.post("/{key_id}/rotate", summary="Rotate a key")
 async def rotate_key(
     key_id: str,
     caller: AdminCaller,
     parts: Parts,
     response: Response,
-    told: Annotated[Rotation | None, Body()] = None,
+    rotation: Annotated[Rotation | None, Body()] = None,
 ) -> ShownKey:
     """
-    The same id and scopes; the text with the new secret is told here and never again. The old
-    secret works for `overlap_seconds` more, a day unless told otherwise.
+    Give a key a new secret; id and scopes stay. The new text is returned here and never again. The
+    old secret stays valid for `overlap_seconds`, by default a day.
     """
-    seconds = (told or Rotation()).overlap_seconds
+    seconds = (rotation or Rotation()).overlap_seconds
     issuer = Issuer(parts.keys, ROLES)
     key, text = await issuer.rotate(key_id, parts.registry.now_ms(), seconds)
     log.info("the key %s was rotated with the key %s", key.id, caller.key_id)
     return _shown(key, text, parts, response)
 
 
-@router.delete("/{key_id}", summary="Take a key back")
+@router.delete("/{key_id}", summary="Revoke a key")
 async def revoke_key(key_id: str, caller: AdminCaller, parts: Parts) -> KeyObject:
-    """Idempotent. It is refused within a minute."""
+    """Revoke a key. Idempotent. It is refused within a minute."""
     now_ms = parts.registry.now_ms()
     key = await Issuer(parts.keys, ROLES).revoke(key_id, now_ms)
     log.info("the key %s was revoked with the key %s", key.id, caller.key_id)
@@ -165,10 +169,10 @@ async def revoke_key(key_id: str, caller: AdminCaller, parts: Parts) -> KeyObjec
 
 
 def _shown(key: Key, text: str, parts: GatewayParts, response: Response) -> ShownKey:
-    """A key with its text, which no cache on the way may keep."""
+    """Return a key with its text, which no cache on the way may store."""
     response.headers["cache-control"] = "no-store"
-    told = _key_object(key, parts.registry.now_ms())
-    return ShownKey(**told.model_dump(), key=text)
+    fields = _key_object(key, parts.registry.now_ms())
+    return ShownKey(**fields.model_dump(), key=text)
 
 
 def _key_object(key: Key, now_ms: int, used_ms: int | None = None) -> KeyObject:

@@ -1,4 +1,4 @@
-"""What Prometheus reads at the gateway: requests as the ledger has them, and the queues as now."""
+"""The gateway's Prometheus metrics: requests as the ledger records them, and the queues."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class GatewayMetrics:
             ("gen_ai_request_model",),
             registry=self.registry,
         )
-        # The conventions name such a metric for who asks a model, which is the provider.
+        # The conventions name such a metric for a model's client, which is the provider.
         self._tokens = Counter(
             "inferline_tokens",
             "Tokens that backends say they read and wrote for answers sent.",
@@ -77,7 +77,7 @@ class GatewayMetrics:
         )
 
     def record(self, entry: Entry) -> None:
-        """Take note; see `Ledger`."""
+        """Record a request; see `Ledger`."""
         model = self._models.label(entry.model)
         operation = genai.operation(entry.path)
         self._duration.labels(operation, model, entry.code).observe(entry.total_ms / 1000)
@@ -96,7 +96,7 @@ class GatewayMetrics:
 
 
 class MetricsSnapshot(Collector):
-    """All that one look is told: what was counted, and how everything stands, if anyone can say."""
+    """The metrics of one scrape: the counters, and the overview if the stores answer."""
 
     def __init__(
         self,
@@ -109,7 +109,7 @@ class MetricsSnapshot(Collector):
         self._calls = calls
 
     def collect(self) -> Iterable[Metric]:
-        """The metrics; see `Collector`."""
+        """Yield the metrics; see `Collector`."""
         yield from self._counted.registry.collect()
         yield GaugeMetricFamily(
             "inferline_overview_up",
@@ -162,7 +162,7 @@ def _models(overview: OverviewObject) -> Iterator[Metric]:
 
 
 def _encoder(accept: str) -> tuple[Callable[[Collector], bytes], str]:
-    """How to write it, as Prometheus asks; as plain text for a version that there is not."""
+    """Return the encoder of the accepted format, plain text for an unknown version."""
     try:
         return choose_encoder(accept)
     except TypeError:  # It compares whatever stands there with a number.
@@ -171,21 +171,21 @@ def _encoder(accept: str) -> tuple[Callable[[Collector], bytes], str]:
 
 def add(app: FastAPI, metrics: GatewayMetrics) -> None:
     """
-    Serve ``metrics`` at `PATH` of ``app``, to whoever may ask for every model: the counters name
-    those that were asked for.
+    Serve ``metrics`` at `PATH` of ``app`` to callers who may use every model: the counters name
+    all models that were requested.
     """
 
-    async def tell(request: Request, caller: ClientCaller) -> Response:
+    async def scrape(request: Request, caller: ClientCaller) -> Response:
         if not caller.sees_all:
             raise NotPermitted("The metrics tell of all models, and this key is for some of them.")
         overview: Overview = request.app.overview
         parts: GatewayParts = request.app.parts
         try:
             now = await overview.get(caller)
-        except Unavailable:  # What has been counted can still be told.
+        except Unavailable:  # The counters are still known.
             now = None
         encode, content_type = _encoder(request.headers.get("accept", ""))
         body = encode(MetricsSnapshot(metrics, now, parts.minute_ledger.calls()))
         return Response(body, headers={"content-type": content_type})
 
-    app.add_api_route(PATH, tell, methods=["GET"], include_in_schema=False)
+    app.add_api_route(PATH, scrape, methods=["GET"], include_in_schema=False)

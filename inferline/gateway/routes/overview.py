@@ -1,4 +1,4 @@
-"""The overview: how everything does, in one read that any number of viewers share."""
+"""The overview: queues, providers and the last hour, read once for any number of viewers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fastapi import APIRouter, Query, Request
 
 from inferline import __version__
 from inferline.accounts.caller import Caller
-from inferline.fleet.aggregation import counted
+from inferline.fleet.aggregation import aggregate
 from inferline.fleet.registry import NOBODY, Model, Serving
 from inferline.gateway.catalogue import Cached, no_such_model
 from inferline.gateway.errors import ERRORS
@@ -44,21 +44,19 @@ from inferline.usage.minutes import (
 )
 from inferline.validation.payload import MODEL_CHARS_MAX
 
-#: How old an overview may be, seconds.
-OVERVIEW_SECONDS: Final = 3.0
-#: How many unfinished tasks of a model are looked at. Of more, SQS estimates how many there are.
+#: How many unfinished tasks of a model are read. Beyond that, SQS estimates their number.
 TASKS_MAX: Final = 200
 #: Gateways write a minute's figures up to so many minutes late; older ones are not read again.
 LATE_MINUTES: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """All that viewers share of one look."""
+class OverviewRead:
+    """One read of everything, which all viewers share."""
 
-    told: OverviewObject
+    overview: OverviewObject
     models: frozenset[str]
-    #: How many tasks of each tenant wait in each queue of ``told``.
+    #: How many tasks of each tenant wait in each queue of ``overview``.
     tenants: list[Counter[str]]
     #: The minutes of the last hour.
     rows: Sequence[Minute]
@@ -66,56 +64,56 @@ class Look:
 
 
 class Overview:
-    """Makes the overview, and keeps it for a moment."""
+    """Makes the overview, and keeps it for `OVERVIEW_SECONDS`."""
 
     def __init__(self, parts: GatewayParts) -> None:
         self._parts = parts
         self._hour = LastHour(parts.minutes)
-        self._cached = Cached(self._look, parts.clock, OVERVIEW_SECONDS)
+        self._cached = Cached(self._read, parts.clock, parts.settings.overview_seconds)
 
     async def get(self, caller: Caller) -> OverviewObject:
         """
-        The overview of the models that are for a caller, no older than the limit.
+        Return the overview of the models that a caller may use, no older than the limit.
 
-        Sums are of all models. Raises Unavailable.
+        The sums are of all models. Raises Unavailable.
         """
-        look = await self._cached.settled()
+        read = await self._cached.settled()
         queues = [
             queue.model_copy(update={"model": name, "yours": waiting[caller.tenant]})
-            for queue, waiting in zip(look.told.queues, look.tenants, strict=True)
+            for queue, waiting in zip(read.overview.queues, read.tenants, strict=True)
             if (name := caller.shown(queue.model))
         ]
-        hour = look.told.hour
+        hour = read.overview.hour
         models = [one for one in hour.models if not one.model or caller.may_use(one.model)]
-        return look.told.model_copy(
+        return read.overview.model_copy(
             update={
                 "queues": queues,
-                "providers": visible_to(caller, look.told.providers),
+                "providers": visible_to(caller, read.overview.providers),
                 "hour": hour.model_copy(update={"models": models}),
             }
         )
 
     async def hour(self, model: str, caller: Caller) -> HourObject:
-        """The last hour of one model, of the same look. Raises ModelNotFound or Unavailable."""
-        look = await self._cached.settled()
+        """Return the last hour of one model. Raises ModelNotFound or Unavailable."""
+        read = await self._cached.settled()
         name = caller.registry_name(model)
-        if name not in look.models or caller.shown(name) != model:
+        if name not in read.models or caller.shown(name) != model:
             raise no_such_model(model)
-        return _hour([row for row in look.rows if row.model == model], look.now_ms, calls=False)
+        return _hour([row for row in read.rows if row.model == model], read.now_ms, calls=False)
 
-    async def _look(self) -> Look:
+    async def _read(self) -> OverviewRead:
         parts = self._parts
         now_ms = parts.store.now_ms()
         snapshot = await parts.registry.snapshot()
-        live = await LiveTasks.look(parts.store, len(snapshot.models))
-        servings = counted(snapshot.providers.values())
+        live = await LiveTasks.read(parts.store, len(snapshot.models))
+        servings = aggregate(snapshot.providers.values())
         models = sorted(snapshot.models.values(), key=lambda model: model.id)
-        found = await asyncio.gather(
+        by_model = await asyncio.gather(
             *(self._queues(model, servings.get(model.id, NOBODY), live) for model in models)
         )
-        queues = [one for some in found for one in some]
+        queues = [queue for of_model in by_model for queue in of_model]
         rows = await self._hour.rows(now_ms)
-        told = OverviewObject(
+        overview = OverviewObject(
             at=now_ms // 1000,
             version=__version__,
             silent_seconds=parts.settings.silent_seconds,
@@ -124,14 +122,14 @@ class Overview:
             hour=_hour(rows, now_ms),
         )
         tenants = [waiting for _, waiting in queues]
-        return Look(told, frozenset(snapshot.models), tenants, rows, now_ms)
+        return OverviewRead(overview, frozenset(snapshot.models), tenants, rows, now_ms)
 
     async def _queues(
         self, model: Model, serving: Serving, live: LiveTasks
     ) -> list[tuple[QueueOverview, Counter[str]]]:
-        """Each queue of a model, and whose tasks wait in it."""
+        """Return each queue of a model with the number of waiting tasks per tenant."""
         standing = await self._standing(model, live)
-        found = []
+        overviews = []
         for tier in model.queues:
             tenants = standing.tenants.get(tier, Counter())
             queue = QueueOverview(
@@ -146,17 +144,17 @@ class Overview:
                 largest_share=_largest_share(tenants),
                 yours=0,
             )
-            found.append((queue, tenants))
-        return found
+            overviews.append((queue, tenants))
+        return overviews
 
     async def _standing(self, model: Model, tasks: LiveTasks) -> UnfinishedTasks:
-        """What there is of a model's tasks; of one that has none nothing more is read."""
+        """Count a model's tasks; a model without any costs no further read."""
         parts = self._parts
-        live = await tasks.of(model.slug, TASKS_MAX)
+        live = await tasks.of_model(model.slug, TASKS_MAX)
         if not live:
             return UnfinishedTasks()
-        found = await parts.store.read([Wanted(ref) for ref, _ in live])
-        standing = UnfinishedTasks.of((one.task for one in found if one.task), parts.store.now_ms())
+        rows = await parts.store.read([Wanted(ref) for ref, _ in live])
+        standing = UnfinishedTasks.of((row.task for row in rows if row.task), parts.store.now_ms())
         if len(live) == TASKS_MAX:
             for tier, url in model.queues.items():
                 depth = await parts.catalogue.depth_now(url)
@@ -171,28 +169,28 @@ class UnfinishedTasks:
     waiting: Counter[Tier] = field(default_factory=Counter)
     running: Counter[Tier] = field(default_factory=Counter)
     oldest: dict[Tier, float] = field(default_factory=dict)
-    #: How many wait, by whose they are.
+    #: How many wait, by tenant.
     tenants: dict[Tier, Counter[str]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, tasks: Iterable[Task], now_ms: int) -> UnfinishedTasks:
-        """What ``tasks`` amount to. One whose lease has ended waits again."""
-        found = cls()
+        """Count ``tasks``. One whose lease has expired waits again."""
+        unfinished = cls()
         for task in tasks:
             if task.state.terminal:
                 continue
             if not task.waits(now_ms):
-                found.running[task.tier] += 1
+                unfinished.running[task.tier] += 1
                 continue
-            found.waiting[task.tier] += 1
-            found.tenants.setdefault(task.tier, Counter())[task.tenant] += 1
+            unfinished.waiting[task.tier] += 1
+            unfinished.tenants.setdefault(task.tier, Counter())[task.tenant] += 1
             age = round(max(0, now_ms - task.created_ms) / 1000, 1)
-            found.oldest[task.tier] = max(age, found.oldest.get(task.tier, 0.0))
-        return found
+            unfinished.oldest[task.tier] = max(age, unfinished.oldest.get(task.tier, 0.0))
+        return unfinished
 
 
 class LastHour:
-    """The minutes of the last hour, of which only what may have changed is read again."""
+    """The minutes of the last hour; only those that may have changed are read again."""
 
     def __init__(self, store: MinuteStore) -> None:
         self._store = store
@@ -200,7 +198,7 @@ class LastHour:
         self._changing = 0
 
     async def rows(self, now_ms: int) -> list[Minute]:
-        """All rows, oldest first. Raises Unavailable."""
+        """Return all rows, oldest first. Raises Unavailable."""
         hour = last_hour(now_ms)
         since = max(hour[0], self._changing)
         news = await self._store.since(since)
@@ -222,12 +220,12 @@ def _hour(rows: Sequence[Minute], now_ms: int, *, calls: bool = True) -> HourObj
         by_model.setdefault(row.model, []).append(row)
         by_minute.setdefault(row.number, []).append(row)
     everything = total(rows)
-    models = {name: total(found) for name, found in sorted(by_model.items())}
+    models = {name: total(minutes) for name, minutes in sorted(by_model.items())}
     return HourObject(
-        total=FiguresObject(**_told(everything)),
-        models=[ModelFigures(model=name, **_told(each)) for name, each in models.items()],
+        total=FiguresObject(**_figures(everything)),
+        models=[ModelFigures(model=name, **_figures(each)) for name, each in models.items()],
         minutes=[_minute(number, total(by_minute[number])) for number in hour],
-        # They are told along with some model's requests, whichever came last.
+        # They are recorded with the requests of any model.
         aws_calls=everything.calls if calls else {},
     )
 
@@ -236,10 +234,10 @@ def _minute(number: int, figures: MinuteMetrics) -> MinuteObject:
     oldest_ms = figures.percentile("age", 1.0)
     oldest = None if oldest_ms is None else round(oldest_ms / 1000, 1)
     start = number * MINUTE_MS // 1000
-    return MinuteObject(start=start, oldest_seconds=oldest, **_told(figures))
+    return MinuteObject(start=start, oldest_seconds=oldest, **_figures(figures))
 
 
-def _told(figures: MinuteMetrics) -> dict[str, Any]:
+def _figures(figures: MinuteMetrics) -> dict[str, Any]:
     return {
         "requests": figures.requests,
         "errors": figures.errors,
@@ -261,36 +259,36 @@ router = APIRouter(tags=["control"], responses=ERRORS)
 _QUEUE: Final = set(QueueObject.model_fields)
 
 
-@router.get("/overview", summary="Tell how everything does")
+@router.get("/overview", summary="Get the overview")
 async def get_overview(request: Request, caller: ClientCaller) -> OverviewObject:
     """
-    Each queue with what waits and runs and its oldest task, each live provider, and the last hour
-    by minute, by model and in total, a few seconds old.
+    Return each queue with its waiting and running tasks and the age of the oldest, each live
+    provider, and the last hour by minute, by model and in total, all a few seconds old.
     """
     overview: Overview = request.app.overview
     return await overview.get(caller)
 
 
-@router.get("/queue/stats", summary="How long the queues are")
+@router.get("/queue/stats", summary="Get the queues' lengths")
 async def get_queue_stats(request: Request, caller: ClientCaller) -> QueueList:
     """
-    For each model and tier: tasks waiting and running, live providers and their slots, of the same
-    look.
+    Return for each model and tier the tasks waiting and running, and the live providers and their
+    slots, as old as the overview.
     """
     overview: Overview = request.app.overview
-    told = (await overview.get(caller)).queues
-    return QueueList(data=[QueueObject(**queue.model_dump(include=_QUEUE)) for queue in told])
+    queues = (await overview.get(caller)).queues
+    return QueueList(data=[QueueObject(**queue.model_dump(include=_QUEUE)) for queue in queues])
 
 
-@router.get("/overview/hour", summary="Tell of one model's last hour")
+@router.get("/overview/hour", summary="Get a model's last hour")
 async def get_hour(
     request: Request,
     caller: ClientCaller,
     model: Annotated[str, Query(max_length=MODEL_CHARS_MAX)],
 ) -> HourObject:
     """
-    The last hour of ``model`` alone by minute and in total, as old as the overview; calls to AWS
-    are told for all models together only.
+    Return the last hour of ``model`` by minute and in total, as old as the overview. Calls to AWS
+    are counted for all models together only.
     """
     overview: Overview = request.app.overview
     return await overview.hour(model, caller)

@@ -1,4 +1,4 @@
-"""The task routes: what became of a request, the rest of its answer, and its end before that."""
+"""The task routes: a task's state and answer, the rest of its stream, and its cancellation."""
 
 from __future__ import annotations
 
@@ -34,29 +34,29 @@ from inferline.usage.ledger import NO_LEDGER
 from inferline.validation.output_rules import is_document
 
 _ID: Final = re.compile(rf"req_[0-9a-f]{{32}}(?P<mark>[0-9a-f]{{{MODEL_HASH_CHARS}}}|)")
-#: How often a whole answer is asked for whose last pieces may be seen late, and how far apart.
-LOOKS_MAX: Final = 50
-LOOK_SECONDS: Final = 0.05
+#: How often a whole answer is read whose last chunks may be visible late, and seconds between.
+POLLS_MAX: Final = 50
+POLL_SECONDS: Final = 0.05
 
 
 router = APIRouter(prefix="/tasks", tags=["tasks"], responses=ERRORS)
 _STREAM: Final[dict[int | str, dict[str, Any]]] = {
     200: {
-        "description": "The rest of the answer; all of it, where it is no stream.",
+        "description": "The rest of the stream, or the whole answer if it is not a stream.",
         "content": {EVENT_STREAM: {}, "application/json": {}},
     }
 }
 
 
-@router.get("/{task_id}", summary="Tell of a task")
+@router.get("/{task_id}", summary="Get a task")
 async def get_task(task_id: str, caller: ClientCaller, parts: Parts) -> TaskObject:
-    """How it stands, and its answer or its error. The id is the request's `x-request-id`."""
-    return await _told(parts, await _found(parts, task_id, caller))
+    """Return its state, and its answer or error. The id is the request's `x-request-id`."""
+    return await _task_object(parts, await _task_of(parts, task_id, caller))
 
 
 @router.get(
     "/{task_id}/stream",
-    summary="Go on with a stream",
+    summary="Resume a stream",
     response_class=Response,
     response_model=None,
     responses=_STREAM,
@@ -69,24 +69,24 @@ async def resume(
     after: Annotated[int, Query(ge=0, le=10**9)] = 0,
 ) -> Response:
     """
-    A streamed answer after its first `after` events, as it comes if it is still under way.
+    Send a streamed answer from after its first `after` events, live if it is still under way.
 
-    An event is what carries data, `[DONE]` included; comments do not count. Whoever reads a task
-    is its client from then on: it goes on while they are there.
+    Events are those with data, `[DONE]` included; comments do not count. Whoever reads a task
+    becomes its client: it runs as long as they stay.
     """
-    task = await _found(parts, task_id, caller)
+    task = await _task_of(parts, task_id, caller)
     request.state.request_id = task.ref.id
-    if getattr(request.state, "is_head", False):  # To look is not to take it over.
+    if getattr(request.state, "is_head", False):  # A HEAD request must not take the task over.
         return Response(media_type=EVENT_STREAM)
-    seat = await attach_reader(parts, task)
-    # It was a request once; going on with it is none.
+    subscription = await attach_reader(parts, task)
+    # Its first request is on record; the resumption is not another.
     unrecorded = replace(parts, ledger=NO_LEDGER, tracer=NO_TRACER)
     visit = RequestLog(unrecorded, task.path, caller)
     gzips = parts.settings.compression == "gzip" and takes_gzip(request.headers)
     return Answer(
-        *(parts, seat.task, visit),
+        *(parts, subscription.task, visit),
         streamed=True,
-        joined=seat.joined,
+        joined=subscription.joined,
         after=after,
         gzips=gzips,
         seconds_max=getattr(request.state, "seconds_max", inf),
@@ -95,21 +95,21 @@ async def resume(
 
 @router.post("/{task_id}/cancel", summary="Cancel a task")
 async def cancel(task_id: str, caller: ClientCaller, parts: Parts) -> TaskObject:
-    """Idempotent. The backend's slot is free within a second; what has ended stays as it ended."""
-    task = await _found(parts, task_id, caller)
+    """Cancel a task. Idempotent. Its slot is free within a second; an ended task stays as it is."""
+    task = await _task_of(parts, task_id, caller)
     if not task.state.terminal:
         await parts.store.cancel(task.ref)
-        [found] = await parts.store.read([Wanted(task.ref)], consistent=True)
-        task = found.task or task
-    return await _told(parts, task)
+        [row] = await parts.store.read([Wanted(task.ref)], consistent=True)
+        task = row.task or task
+    return await _task_object(parts, task)
 
 
-async def _found(parts: GatewayParts, task_id: str, caller: Caller) -> Task:
+async def _task_of(parts: GatewayParts, task_id: str, caller: Caller) -> Task:
     """
-    The caller's task of that id. Raises TaskNotFound, also for another tenant's.
+    Return the caller's task of that id. Raises TaskNotFound, also for another tenant's.
 
-    No row is found by the id alone, but it tells the model; those of an earlier release do not, and
-    are asked for in every model's name.
+    A row's key has the model as well, which the id ends in. Ids of an earlier release do not, and
+    are searched for under every model.
     """
     match = _ID.fullmatch(task_id)
     if match is None:
@@ -123,7 +123,7 @@ async def _found(parts: GatewayParts, task_id: str, caller: Caller) -> Task:
     raise TaskNotFound
 
 
-async def _told(parts: GatewayParts, task: Task) -> TaskObject:
+async def _task_object(parts: GatewayParts, task: Task) -> TaskObject:
     has_error = task.state.terminal and task.state is not State.DONE
     error = ended_without_answer(task).body()["error"] if has_error else None
     return TaskObject(
@@ -144,19 +144,19 @@ async def _told(parts: GatewayParts, task: Task) -> TaskObject:
 
 
 async def _result(parts: GatewayParts, task: Task) -> Any:
-    """The answer of a task that is DONE, if it is JSON or a text. Raises Unavailable."""
+    """Return the answer of a task that is DONE, if it is JSON or a text. Raises Unavailable."""
     is_text = is_document(task.content_type) or task.content_type.lower().startswith("text/")
     is_stream = task.content_type.startswith(EVENT_STREAM)
     if task.state is not State.DONE or is_stream or (task.content_type and not is_text):
         return None
     reader, pieces = Reader(task.ref, streamed=False), list[bytes]()
     contract = Contract(parts.settings, task)
-    for _ in range(LOOKS_MAX + task.chunks):
+    for _ in range(POLLS_MAX + task.chunks):
         wanted = reader.wanted()
         at_once = reader.behind or reader.task is None
-        found = await parts.watch.next_change(wanted, None, lambda: LOOK_SECONDS, at_once=at_once)
-        contract.check(found)
-        pieces += (taken := reader.take(wanted, found))
+        read = await parts.watch.next_change(wanted, None, lambda: POLL_SECONDS, at_once=at_once)
+        contract.check(read)
+        pieces += (taken := reader.take(wanted, read))
         contract.count(taken, parts.store.now_ms())
         if reader.ended:
             body = b"".join(pieces)
@@ -166,7 +166,7 @@ async def _result(parts: GatewayParts, task: Task) -> Any:
 
 
 def _document(body: bytes) -> Any:
-    """JSON as what it says; what is no JSON, as text."""
+    """Return JSON parsed, and anything else as text."""
     try:
         return json.loads(body)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The usage routes: what a caller's tenant has used, and its last requests."""
+"""The usage routes: a tenant's usage and its last requests."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ Moment = Annotated[
 router = APIRouter(tags=["control"], responses=ERRORS)
 
 
-@router.get("/usage", summary="Tell what was used", response_model_exclude_unset=True)
+@router.get("/usage", summary="Get the usage", response_model_exclude_unset=True)
 async def get_usage(
     caller: ClientCaller,
     parts: Parts,
@@ -56,8 +56,8 @@ async def get_usage(
     until: Moment = "0m",
 ) -> UsageList:
     """
-    What the requests of the caller's tenant took that have ended, by any of tenant, key, model,
-    provider, hour and day. Times are such as `90m`, `12h` or `7d` ago, or dates.
+    Sum up the ended requests of the caller's tenant by any of tenant, key, model, provider, hour
+    and day. Times are ages such as `90m`, `12h` or `7d`, or dates.
     """
     now = parts.usage.now_ms()
     report = Report(
@@ -67,9 +67,9 @@ async def get_usage(
         until_ms=moment(until, now, "until"),
     )
     await report.make(parts.usage)
-    told = report.told()
-    rows = [UsageObject(object="usage", **row) for row in told.pop("data")]
-    return UsageList(object="list", data=rows, **told)
+    fields = report.as_dict()
+    rows = [UsageObject(object="usage", **row) for row in fields.pop("data")]
+    return UsageList(object="list", data=rows, **fields)
 
 
 @router.get("/usage/requests", summary="List the last requests")
@@ -80,9 +80,9 @@ async def list_requests(
     limit: Annotated[int, Query(ge=1, le=_LISTED_MAX)] = 100,
 ) -> RequestList:
     """
-    The last requests of the caller's tenant that have ended, the last first, while their tasks are
-    kept: for an hour after their deadlines.
+    List the last ended requests of the caller's tenant, newest first, while their tasks are kept:
+    for an hour after their deadlines.
     """
     first = moment(since, parts.usage.now_ms(), "since")
-    found = await last_requests(parts.usage, caller.tenant, first, limit)
-    return RequestList(data=[RequestObject(**request_row(spent)) for spent in found])
+    spent = await last_requests(parts.usage, caller.tenant, first, limit)
+    return RequestList(data=[RequestObject(**request_row(each)) for each in spent])

@@ -1,4 +1,4 @@
-"""Admission: finds a request its lane, and refuses at once what that could not answer in time."""
+"""Admission: chooses a request's queue, and refuses at once what could not be answered in time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SHRINK_SHARE: Final = 0.1
 
 @dataclass(frozen=True, slots=True)
 class ServiceRate:
-    """How fast a model's live providers end its tasks."""
+    """The rate at which a model's live providers end its tasks."""
 
     slots: int
     #: Tasks a second, and the mean time that one takes at the backend; 0 while nobody knows.
@@ -39,10 +39,10 @@ class ServiceRate:
 
 class QueueEstimate:
     """
-    How many tasks wait in a queue: as last read, and carried on from there.
+    An estimate of a queue's length: the last reading, carried forward.
 
-    What was let in since is added, what must have been ended is taken off. Below 0 there are as
-    many free slots.
+    Tasks admitted since then are added, tasks that must have ended are subtracted. Below 0 it is
+    the number of free slots.
     """
 
     def __init__(self, queue: str) -> None:
@@ -52,7 +52,7 @@ class QueueEstimate:
         self._flow = self._flow_at = 0.0
 
     def waiting(self, reading: DepthReading, pace: ServiceRate, now: float) -> float:
-        """How many wait now, which is not before ``reading``."""
+        """Return how many wait now, which is not before ``reading``."""
         if self._reading is not reading:
             self._reading, self._at = reading, reading.at
             free = max(0, pace.slots - reading.depth.running)
@@ -62,20 +62,20 @@ class QueueEstimate:
         return self._count
 
     def add(self, now: float) -> None:
-        """Count a task that is let in."""
+        """Count an admitted task."""
         self._count += 1
         self._flow, self._flow_at = self.flow(now) + 1 / FLOW_SECONDS, now
 
     def flow(self, now: float) -> float:
-        """How many tasks a second were let in lately."""
+        """Return how many tasks a second were admitted lately."""
         return self._flow * exp((self._flow_at - now) / FLOW_SECONDS)
 
 
 class Admission:
     """
-    Decides by what the gateway has at hand; it asks nobody, so it may be a little wrong.
+    Decides by what the gateway already knows; it reads nothing, so it may be a little wrong.
 
-    A request waits for those ahead of it, at the pace of the live providers.
+    A request waits for those ahead of it, at the service rate of the live providers.
     """
 
     def __init__(self, catalogue: Catalogue, settings: Settings, clock: Clock) -> None:
@@ -83,59 +83,61 @@ class Admission:
         self._depth_max = settings.queue_depth_max
         self._tenant_share = settings.tenant_share
         self._clock = clock
-        #: By the model's mark.
-        self._levels: dict[tuple[str, Tier], QueueEstimate] = {}
-        self._crowds: defaultdict[str, ActiveTenants] = defaultdict(lambda: ActiveTenants(clock))
+        #: By the model's hash.
+        self._estimates: dict[tuple[str, Tier], QueueEstimate] = {}
+        self._tenants: defaultdict[str, ActiveTenants] = defaultdict(lambda: ActiveTenants(clock))
 
-    def lane(self, model: Model, tier: Tier, tenant: str, tenant_open: int) -> Tier:
+    def effective_tier(self, model: Model, tier: Tier, tenant: str, tenant_open: int) -> Tier:
         """
-        The tier in whose queue a request is to wait, of whose tenant so many are open with it.
+        Return the effective tier of a request: the tier in whose queue it waits.
 
-        0 is for a tenant whose requests nobody counts.
+        ``tenant_open``: open requests of its tenant, this one included; 0 where not counted.
         """
-        crowd = self._crowds[model.hash]
-        crowd.note(tenant, tenant_open)
+        tenants = self._tenants[model.hash]
+        tenants.note(tenant, tenant_open)
         most = self._tenant_share * (model.serving or NOBODY).slots
         if not self._tenant_share or tenant_open <= most:
             return tier
-        found = fairness.lane(tier, tenant_open, fairness.share(most, crowd.largest()))
-        for better in TIERS[TIERS.index(tier) : TIERS.index(found)]:
+        effective = fairness.effective_tier(
+            tier, tenant_open, fairness.share(most, tenants.largest())
+        )
+        for better in TIERS[TIERS.index(tier) : TIERS.index(effective)]:
             # What waits there goes before it, and it may be that nobody else has that looked up.
-            self._catalogue.depth(self._level(model, better).queue)
-        return found
+            self._catalogue.depth(self._estimate(model, better).queue)
+        return effective
 
-    async def admit(self, model: Model, lane: Tier, seconds: float) -> None:
-        """Let a request in if it can be answered within ``seconds``. Raises QueueFull."""
-        await self.look(model, lane, seconds)
-        self._level(model, lane).add(self._clock.monotonic())
+    async def admit(self, model: Model, tier: Tier, seconds: float) -> None:
+        """Admit a request if it can be answered within ``seconds``. Raises QueueFull."""
+        await self.check(model, tier, seconds)
+        self._estimate(model, tier).add(self._clock.monotonic())
 
-    async def look(self, model: Model, lane: Tier, seconds: float) -> None:
-        """Say whether it would be let in. Raises QueueFull, which tells from when on."""
-        level = self._level(model, lane)
-        reading = self._catalogue.depth(level.queue)
+    async def check(self, model: Model, tier: Tier, seconds: float) -> None:
+        """Check if it would be admitted. Raises QueueFull with the time to retry."""
+        estimate = self._estimate(model, tier)
+        reading = self._catalogue.depth(estimate.queue)
         if reading is None:
-            return  # Nobody has asked here lately.
-        pace = self._pace(model, lane)
+            return  # The queue was not read lately.
+        pace = self._service_rate(model, tier)
         now = self._clock.monotonic()
-        waiting = level.waiting(reading, pace, now)
+        waiting = estimate.waiting(reading, pace, now)
         if waiting <= 0:
-            return  # There is a slot, and nothing better to do with it.
-        ahead = waiting + self._read(model.hash, TIERS[: TIERS.index(lane)])
+            return  # A slot is free.
+        ahead = waiting + self._read(model.hash, TIERS[: TIERS.index(tier)])
         excess = waiting + 1 - self._depth_max
         if pace.rate:
             room = max(0.0, seconds - SERVICE_MARGIN * pace.service_seconds)
             excess = max(excess, ahead - room * pace.rate)
         if excess > 0:
-            shrink = max(pace.rate - level.flow(now), SHRINK_SHARE * pace.rate)
+            shrink = max(pace.rate - estimate.flow(now), SHRINK_SHARE * pace.rate)
             raise _refusal(model, ahead, excess / shrink if shrink else None)
 
-    def _level(self, model: Model, tier: Tier) -> QueueEstimate:
-        if (model.hash, tier) not in self._levels:
-            self._levels[model.hash, tier] = QueueEstimate(model.queues[tier])
-        return self._levels[model.hash, tier]
+    def _estimate(self, model: Model, tier: Tier) -> QueueEstimate:
+        if (model.hash, tier) not in self._estimates:
+            self._estimates[model.hash, tier] = QueueEstimate(model.queues[tier])
+        return self._estimates[model.hash, tier]
 
-    def _pace(self, model: Model, tier: Tier) -> ServiceRate:
-        """How fast the model's tasks end."""
+    def _service_rate(self, model: Model, tier: Tier) -> ServiceRate:
+        """Return the service rate of a model's tasks."""
         serving = model.serving or NOBODY
         tiers, rate = TIERS[: TIERS.index(tier) + 1], 0.0
         own = max(1, self._read(model.hash, tiers))
@@ -144,9 +146,11 @@ class Admission:
         return ServiceRate(serving.slots, rate, serving.service_seconds if rate else 0.0)
 
     def _read(self, mark: str, tiers: Sequence[Tier]) -> int:
-        """How many of a model's tasks wait in these tiers, as last read; nothing is read now."""
-        levels = [self._levels[mark, tier] for tier in tiers if (mark, tier) in self._levels]
-        readings = [self._catalogue.known_depth(level.queue) for level in levels]
+        """Return how many of a model's tasks wait in some tiers, as last read; reads nothing."""
+        estimates = [
+            self._estimates[mark, tier] for tier in tiers if (mark, tier) in self._estimates
+        ]
+        readings = [self._catalogue.known_depth(estimate.queue) for estimate in estimates]
         return sum(reading.depth.waiting for reading in readings if reading is not None)
 
 

@@ -1,4 +1,4 @@
-"""How many tokens a request may take, as far as that can be told before anybody has read it."""
+"""An estimate of the tokens that a request may use, before any model has read it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from inferline.settings import Settings
 from inferline.telemetry import genai
 from inferline.validation.payload import Payload
 
-#: Of a body's JSON; English text has about as many to a token, other languages fewer.
+#: Bytes of a body's JSON; English text has about as many per token, other languages fewer.
 BYTES_PER_TOKEN: Final = 4
-#: Of an image, a sound or a file, whatever its size; models differ widely.
+#: Tokens of an image, a sound or a file of any size; models differ widely.
 MEDIA_TOKENS: Final = 1000
-#: What has answers as long as it is told, by `genai.operation`.
+#: The operations whose answers have a length limit, by `genai.operation`.
 _WRITES: Final = frozenset({"chat", "text_completion", "infill"})
 #: A string without a space that is longer than any word: base64, with or without its `data:`.
 _MEDIA_CHARS_MIN: Final = 2000
@@ -24,12 +24,12 @@ _MEDIA: Final = re.compile(
 
 
 def tokens_of(path: str, payload: Payload, body: bytes, settings: Settings) -> int:
-    """The prompt by its bytes, and for each answer as many tokens as it may have at the most."""
+    """Return the tokens of the prompt, by its bytes, and the most that its answers may have."""
     if payload.text_bytes is not None:
         text, media = payload.text_bytes, payload.files
     else:
-        found = _MEDIA.findall(body) if len(body) > _MEDIA_CHARS_MIN else []
-        text, media = len(body) - sum(map(len, found)), len(found)
+        encoded = _MEDIA.findall(body) if len(body) > _MEDIA_CHARS_MIN else []
+        text, media = len(body) - sum(map(len, encoded)), len(encoded)
     prompt = ceil(text / BYTES_PER_TOKEN) + media * MEDIA_TOKENS
     if genai.operation(path) not in _WRITES:
         return prompt

@@ -1,4 +1,4 @@
-"""Fairness between tenants: who has more open than its share waits where it lets others by."""
+"""Fairness between tenants: requests beyond a tenant's share wait in the lowest tier's queue."""
 
 from __future__ import annotations
 
@@ -6,28 +6,26 @@ from typing import Final
 
 from inferline.tasks.task import TIERS, Tier
 
-#: What part of the largest tenant's open requests another one may have. With few slots and a long
-#: line, who has more open than could run at once may still be one of the small ones.
+#: The part of the largest tenant's open requests that another may have. With few slots and a long
+#: queue, a tenant with more open than can run at once may still be a small one.
 OF_LARGEST: Final = 0.5
 
 
 def share(most: float, largest: int = 0) -> int:
     """
-    How many requests a tenant may have open at a model before the next one gives way, 1 or more.
+    Return how many requests a tenant may have open at a model before the next gives way, 1 or more.
 
-    ``most`` of them in any case, or a part of the ``largest`` number that any tenant has open, if
-    that is more: compared with the largest, not with the average, several are told from a small one
-    however many they are.
+    It is ``most``, or a part of the ``largest`` number that any tenant has open, if that is more.
+    Compared with the largest and not the average, many large tenants are still seen as large.
     """
     return max(1, int(most), int(largest * OF_LARGEST))
 
 
-def lane(tier: Tier, tenant_open: int, share: int) -> Tier:
+def effective_tier(tier: Tier, tenant_open: int, share: int) -> Tier:
     """
-    The tier in whose queue a request of ``tier`` waits; it keeps its own in all other respects.
+    Return the tier in whose queue a request waits; in all other respects it keeps its ``tier``.
 
-    ``tenant_open`` of its tenant are open, this one included. What is beyond the share waits where
-    everybody goes before it, whatever the tier: a tier higher than the lowest would be one that
-    others with little have asked for.
+    ``tenant_open``: open requests of its tenant, this one included. Beyond the share it is the
+    lowest tier, so that every other request goes first, whatever its tier.
     """
     return tier if tenant_open <= share else TIERS[-1]

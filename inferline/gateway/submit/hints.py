@@ -1,4 +1,4 @@
-"""What a request's headers tell of its client: how long it waits, and whether it asked before."""
+"""Hints in a request's headers: how long its client waits, and if it is a repeat."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ RETRY_COUNT: Final = "x-stainless-retry-count"
 IDEMPOTENCY_KEY: Final = "idempotency-key"
 #: Characters of an idempotency key; a UUID has 36.
 KEY_CHARS_MAX: Final = 255
-#: Added to what a client tells: for what is rounded, and so that it gives up before we do. Its own
-#: error says what its user has set.
+#: Added to a client's timeout: it may be rounded, and the client should give up before the gateway:
+#: its own error names what its user has set.
 MARGIN_SECONDS: Final = 1.0
 
 _SECONDS: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
@@ -31,7 +31,7 @@ _KEY: Final = re.compile(f"[!-~]{{1,{KEY_CHARS_MAX}}}")
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long a client waits."""
+    """The time that a client waits."""
 
     #: For all of the answer, seconds.
     total_seconds: float = inf
@@ -41,10 +41,10 @@ class Patience:
     @classmethod
     def of(cls, headers: Headers, settings: Settings, *, streamed: bool) -> Patience:
         """
-        As the client's timeouts have it; what makes no sense is as if it were not there.
+        Read the client's timeouts; malformed ones are ignored.
 
-        A stream that has begun is kept open by comments, and a long silent answer by blanks, so no
-        timeout between two reads ends those.
+        A stream that has begun is kept open by comments, and a long silent answer by blanks, so a
+        timeout between two reads ends neither.
         """
         total, read = _seconds(headers, TOTAL_TIMEOUT), _seconds(headers, READ_TIMEOUT)
         shortest = min(total, read)
@@ -57,25 +57,25 @@ class Patience:
 
 
 def is_retry(headers: Headers) -> bool:
-    """Whether an SDK sends the request again, because it got no answer or a bad one."""
-    told = headers.get(RETRY_COUNT, "0")
-    return told.isascii() and told.isdigit() and int(told[:9]) > 0
+    """Tell if an SDK sends the request again, because it got no answer or a bad one."""
+    retries = headers.get(RETRY_COUNT, "0")
+    return retries.isascii() and retries.isdigit() and int(retries[:9]) > 0
 
 
 def idempotency_key(headers: Headers) -> str:
-    """The request's idempotency key, empty for none. Raises InvalidRequest."""
-    told = headers.getlist(IDEMPOTENCY_KEY)
-    if not told:
+    """Return the request's idempotency key, or "". Raises InvalidRequest."""
+    keys = headers.getlist(IDEMPOTENCY_KEY)
+    if not keys:
         return ""
-    if len(told) > 1 or not _KEY.fullmatch(told[0]):
+    if len(keys) > 1 or not _KEY.fullmatch(keys[0]):
         raise InvalidRequest(
             f"Send one Idempotency-Key of 1 to {KEY_CHARS_MAX} visible ASCII characters."
         )
-    return told[0]
+    return keys[0]
 
 
 def _seconds(headers: Headers, name: str) -> float:
-    told = headers.getlist(name)
-    if len(told) != 1 or not _SECONDS.fullmatch(told[0]):
+    values = headers.getlist(name)
+    if len(values) != 1 or not _SECONDS.fullmatch(values[0]):
         return inf
-    return float(told[0]) or inf
+    return float(values[0]) or inf

@@ -1,10 +1,9 @@
-"""Quotas: what a request holds of its key's and its tenant's limits while it is under way."""
+"""Quotas: what a request reserves of its key's and its tenant's limits while it is under way."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -13,6 +12,7 @@ from inferline.accounts.limits import NAMES, Limits
 from inferline.accounts.rate_counters import CounterStore, Owner, RateCounters, Refusal, Reservation
 from inferline.clock import Clock
 from inferline.errors import Unavailable
+from inferline.expiring import ExpiringMap
 from inferline.gateway.submit.estimate import tokens_of
 from inferline.gateway.submit.rates import LimitHit, Rate, headers, rates
 from inferline.settings import Settings
@@ -20,21 +20,21 @@ from inferline.validation.payload import Payload
 
 log = logging.getLogger(__name__)
 
-#: Between the tries to give back what was held, seconds. Those of the client come on top.
+#: Between the tries to release a reservation, seconds. The AWS client's retries come on top.
 PAUSES_SECONDS: Final = (0.2, 1.0, 5.0)
-#: How long the end of a process, or of a call that it may be frozen after, waits for that.
+#: How long the end of a process, or of a call after which it may be frozen, waits for that.
 FLUSH_SECONDS_MAX: Final = 2.0
-#: How long a refusal holds at this process without a look, unless something is given back here: who
-#: is refused a thousand times a second must not keep a row busy that others need.
+#: How long a refusal holds at this process without a read, unless something is released here: a
+#: client that is refused a thousand times a second must not keep a row busy that others need.
 REFUSED_SECONDS: Final = 1.0
-#: Of how many keys and tenants refusals are remembered.
+#: Keys and tenants whose refusals are remembered.
 REFUSED_MAX: Final = 10_000
 
 Closing = Callable[[Reservation], Awaitable[None]]
 
 
 class Quotas:
-    """Reserves for requests, and gives back beside them."""
+    """Reserves for requests, and releases in the background."""
 
     def __init__(self, store: CounterStore, settings: Settings, clock: Clock) -> None:
         self.meters = RateCounters(store, settings.request_seconds_max)
@@ -42,17 +42,17 @@ class Quotas:
         self._clock = clock
         self._defaults = {kind: _defaults(settings, kind) for kind in ("key", "tenant")}
         self._closings: set[asyncio.Task[None]] = set()
-        #: Until when each holds, oldest first.
-        self._refused: OrderedDict[Owner, tuple[LimitHit, float]] = OrderedDict()
+        #: Refusals that still hold, oldest first.
+        self._refused = ExpiringMap[Owner, LimitHit](REFUSED_MAX, clock.monotonic, REFUSED_SECONDS)
 
     async def reserve(
         self, caller: Caller, path: str, payload: Payload, body: bytes
     ) -> RequestReservation:
         """
-        What the request may take of its key's limits and of its tenant's.
+        Reserve what a request may use of its key's and its tenant's limits.
 
-        Raises LimitReached and Unavailable; then it holds nothing. For whoever has no limits, and
-        where no keys are asked for, nothing is written.
+        Raises LimitReached and Unavailable; then nothing is reserved. Without limits, and where no
+        keys are needed, nothing is written.
         """
         reservation = RequestReservation(self)
         owners = self._owners(caller)
@@ -68,19 +68,16 @@ class Quotas:
 
     def refused(self, reached: LimitHit) -> None:
         """Remember a refusal for `REFUSED_SECONDS`."""
-        self._refused[reached.owner] = reached, self._clock.monotonic() + REFUSED_SECONDS
-        self._refused.move_to_end(reached.owner)
-        if len(self._refused) > REFUSED_MAX:
-            self._refused.popitem(last=False)
+        self._refused.put(reached.owner, reached)
 
     def close(self, hold: Reservation, closing: Closing) -> None:
-        """Have a hold closed in the background."""
+        """Close a reservation in the background."""
         task = asyncio.get_running_loop().create_task(self._closed(hold, closing))
         self._closings.add(task)
         task.add_done_callback(self._closings.discard)
 
     async def flush(self) -> None:
-        """Return once all is given back, or after `FLUSH_SECONDS_MAX`."""
+        """Return once everything is released, or after `FLUSH_SECONDS_MAX`."""
         if self._closings:
             await asyncio.wait(set(self._closings), timeout=FLUSH_SECONDS_MAX)
 
@@ -88,7 +85,7 @@ class Quotas:
         for pause in (*PAUSES_SECONDS, None):
             try:
                 await closing(hold)
-                self._refused.pop(hold.owner, None)  # There is room again.
+                self._refused.pop(hold.owner)  # There is room again.
                 return
             except Unavailable:
                 if pause is not None:
@@ -96,17 +93,17 @@ class Quotas:
         log.warning("what a request held of a %s's limits stays charged", hold.owner.kind)
 
     def _check_refused(self, owners: list[tuple[Owner, Limits]], tokens: int) -> None:
-        """Raise LimitReached for who was refused just now, and asks for as much again."""
+        """Raise LimitReached if an owner was refused just now, and as much is requested again."""
         for owner, limits in owners:
-            reached, until = self._refused.get(owner, (None, 0.0))
-            if reached is None or self._clock.monotonic() >= until:
+            reached = self._refused.get(owner)
+            if reached is None:
                 continue
             now_ms = self.meters.now_ms()
             if reached.holds(limits, tokens, now_ms):
                 raise reached.error(now_ms, headers(list(reached.rates(now_ms))))
 
     def _owners(self, caller: Caller) -> list[tuple[Owner, Limits]]:
-        """Whose limits there are to keep, and which: the key's first."""
+        """Return the owners with limits, and their limits: the key first."""
         if not caller.key_id:
             return []
         every = (
@@ -117,10 +114,10 @@ class Quotas:
 
 
 class RequestReservation:
-    """What one request holds, until it is closed; the first time counts."""
+    """The reservations of one request until they are closed; the first close counts."""
 
     def __init__(self, quotas: Quotas) -> None:
-        #: How many requests of its tenant are under way, this one too; 0 where nobody counts them.
+        #: Open requests of its tenant, this one included; 0 where they are not counted.
         self.open = 0
         self._quotas = quotas
         self._holds: list[Reservation] = []
@@ -128,7 +125,7 @@ class RequestReservation:
 
     @property
     def headers(self) -> dict[str, str]:
-        """The response headers that tell how the limits stand."""
+        """Return the response headers with the state of the limits."""
         return headers(self._rates)
 
     async def add(self, owner: Owner, limits: Limits, tokens: int) -> None:
@@ -145,7 +142,7 @@ class RequestReservation:
             self.open = got.meter.open
 
     def settle(self, tokens: int | None) -> None:
-        """Charge what the request took; None: as much as was reserved."""
+        """Charge what the request used; None: as much as was reserved."""
         meters = self._quotas.meters
 
         async def closing(hold: Reservation) -> None:
@@ -154,7 +151,7 @@ class RequestReservation:
         self._close(closing)
 
     def undo(self) -> None:
-        """Give back all of it: the request came to nothing."""
+        """Release everything: the request came to nothing."""
         self._close(self._quotas.meters.undo)
 
     def _close(self, closing: Closing) -> None:

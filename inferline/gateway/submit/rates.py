@@ -1,4 +1,4 @@
-"""Rates: how limits stand, as OpenAI's response headers and errors tell it."""
+"""The state of rate limits, in OpenAI's response headers and errors."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from inferline.accounts.limits import Limits
 from inferline.accounts.rate_counters import DAY_MS, MINUTE_MS, CounterRow, Limit, Owner
 from inferline.errors import LimitReached, QuotaExhausted, RequestsLimited, TokensLimited
 
-#: When to come again for a place among those under way: nobody knows when one of them ends.
+#: When to retry for a place among those under way: nobody knows when one of them ends.
 PLACE_SECONDS: Final = 1
-#: When to come again tomorrow: SDKs honour no longer times, and are told not to.
+#: When to retry a daily limit: SDKs honour no longer times.
 DAY_RETRY_SECONDS: Final = 60
 
 LimitKind = Literal["requests", "tokens"]
 
 
 class Rate(NamedTuple):
-    """How one limit of a window stands."""
+    """The state of one limit in its window."""
 
     kind: LimitKind
     limit: int
     left: int
-    #: Until its window begins anew.
+    #: Until its next window begins.
     reset_ms: int
 
 
 def rates(limits: Limits, meter: CounterRow, now_ms: int) -> Iterator[Rate]:
-    """How those of an owner stand."""
+    """Yield the state of an owner's limits."""
     minute, day = _minute_left_ms(meter, now_ms), ((meter.day or 0) + 1) * DAY_MS - now_ms
     every: tuple[tuple[LimitKind, int | None, int, int], ...] = (
         ("requests", limits.requests_per_minute, meter.requests, minute),
@@ -41,20 +41,20 @@ def rates(limits: Limits, meter: CounterRow, now_ms: int) -> Iterator[Rate]:
             yield Rate(kind, limit, max(0, limit - used), max(0, reset_ms))
 
 
-def headers(found: Sequence[Rate]) -> dict[str, str]:
-    """OpenAI's ``x-ratelimit-…``: of each kind, the limit of which the least is left."""
-    told: dict[str, str] = {}
+def headers(states: Sequence[Rate]) -> dict[str, str]:
+    """Return OpenAI's ``x-ratelimit-…`` of each kind, for the limit with the least left."""
+    values: dict[str, str] = {}
     for kind in get_args(LimitKind):
-        least = min((r for r in found if r.kind == kind), key=lambda r: r.left, default=None)
+        least = min((r for r in states if r.kind == kind), key=lambda r: r.left, default=None)
         if least is not None:
-            told[f"x-ratelimit-limit-{kind}"] = str(least.limit)
-            told[f"x-ratelimit-remaining-{kind}"] = str(least.left)
-            told[f"x-ratelimit-reset-{kind}"] = duration(least.reset_ms)
-    return told
+            values[f"x-ratelimit-limit-{kind}"] = str(least.limit)
+            values[f"x-ratelimit-remaining-{kind}"] = str(least.left)
+            values[f"x-ratelimit-reset-{kind}"] = duration(least.reset_ms)
+    return values
 
 
 def duration(ms: int) -> str:
-    """A time as those headers have it, such as ``12ms``, ``59s``, ``6m0s`` or ``17h0m5s``."""
+    """Return a time in the headers' form, such as ``12ms``, ``59s``, ``6m0s`` or ``17h0m5s``."""
     if ms < 1000:
         return f"{ms}ms"
     minutes, seconds = divmod(ceil(ms / 1000), 60)
@@ -65,7 +65,7 @@ def duration(ms: int) -> str:
 
 
 class LimitHit(NamedTuple):
-    """A limit that a request of ``tokens`` would have passed, and how its meter stood."""
+    """A limit that a request of ``tokens`` would have exceeded, and the counters at that time."""
 
     owner: Owner
     limits: Limits
@@ -74,34 +74,34 @@ class LimitHit(NamedTuple):
     tokens: int
 
     def rates(self, now_ms: int) -> Iterator[Rate]:
-        """How its owner's limits stand."""
+        """Yield the state of its owner's limits."""
         return rates(self.limits, self.meter, now_ms)
 
     def holds(self, limits: Limits, tokens: int, now_ms: int) -> bool:
-        """Whether it is so for another request too: as large, under the same limits and minute."""
+        """Tell if it holds for another request: as large, under the same limits and minute."""
         is_same = limits == self.limits and tokens >= self.tokens
         return is_same and _minute_left_ms(self.meter, now_ms) > 0
 
-    def error(self, now_ms: int, told: Mapping[str, str]) -> LimitReached:
-        """What the client is told: whose limit, how much, and when to come again."""
-        who, most = f"The {self.owner.kind} {self.owner.id}", self.limits.told()[self.limit]
+    def error(self, now_ms: int, rates: Mapping[str, str]) -> LimitReached:
+        """Return the client's error: whose limit, how much, and when to retry."""
+        who, most = f"The {self.owner.kind} {self.owner.id}", self.limits.as_dict()[self.limit]
         wait = max(1, ceil(_minute_left_ms(self.meter, now_ms) / 1000))
         if self.limit == "concurrent_requests":
             return RequestsLimited(
                 f"{who} may have {most} requests under way at once, and has. Try again when one "
                 "has ended.",
                 retry_after_seconds=PLACE_SECONDS,
-                rates=told,
+                rates=rates,
             )
         if self.limit == "requests_per_minute":
             return RequestsLimited(
                 f"{who} may make {most} requests a minute, and has. Try again in {wait} s.",
                 retry_after_seconds=wait,
-                rates=told,
+                rates=rates,
             )
-        return self._of_tokens(who, most, wait, told)
+        return self._of_tokens(who, most, wait, rates)
 
-    def _of_tokens(self, who: str, most: int, wait: int, told: Mapping[str, str]) -> LimitReached:
+    def _of_tokens(self, who: str, most: int, wait: int, rates: Mapping[str, str]) -> LimitReached:
         window = "day" if self.limit == "tokens_per_day" else "minute"
         may = f"{who} may use {most} tokens a {window}"
         if self.tokens > most:
@@ -109,20 +109,20 @@ class LimitHit(NamedTuple):
                 f"{may}, and this request alone may take {self.tokens}. Send less, or a smaller "
                 "`max_tokens`.",
                 should_retry=False,
-                rates=told,
+                rates=rates,
             )
         if window == "day":
             return QuotaExhausted(
                 f"{may} and has used {self.meter.day_tokens}; this request may take "
                 f"{self.tokens}. The next day begins at 00:00 UTC.",
                 retry_after_seconds=DAY_RETRY_SECONDS,
-                rates=told,
+                rates=rates,
             )
         return TokensLimited(
             f"{may} and has used {self.meter.tokens}; this request may take {self.tokens}. "
             f"Try again in {wait} s.",
             retry_after_seconds=wait,
-            rates=told,
+            rates=rates,
         )
 
 

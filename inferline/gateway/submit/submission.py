@@ -124,7 +124,9 @@ class Submitter:
 
     def _tier_of(self, submission: Submission) -> Tier:
         task = submission.task
-        return self.admission.lane(submission.model, task.tier, task.tenant, submission.tenant_open)
+        return self.admission.effective_tier(
+            submission.model, task.tier, task.tenant, submission.tenant_open
+        )
 
     async def _send(self, task: Task, queue: str, message: Message) -> None:
         try:

@@ -1,4 +1,4 @@
-"""Serves MiniStack, the AWS emulator, the way one machine wants it: loopback only, fast, quiet."""
+"""Serves MiniStack, the AWS emulator, for one machine: on loopback only, fast, quiet."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> None:
 def _configure(
     environ: MutableMapping[str, str], host: str, port: int, state_dir: Path | None
 ) -> None:
-    """Say to MiniStack, which reads its environment on import, where it is and what to keep."""
+    """Set MiniStack's environment, which it reads on import."""
     environ["GATEWAY_PORT"] = str(port)
     # Queue URLs carry this name. An address spares every client a look at /etc/hosts and ::1.
     environ["MINISTACK_HOST"] = host

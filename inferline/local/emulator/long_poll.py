@@ -1,12 +1,13 @@
-"""Mends what a laptop feels of the emulator's long polls: slow waking, and polls nobody awaits."""
+"""Patches of the emulator's long polls: slow waking, and polls without a client."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
+
+from inferline.background import first_of
 
 AsgiMessage = MutableMapping[str, Any]
 AsgiReceive = Callable[[], Awaitable[AsgiMessage]]
@@ -19,10 +20,10 @@ KNOWN_VERSION = "1.5.33"
 
 class Bell:
     """
-    Stands in for the event that MiniStack sets when a queue changes, and wakes sleeping polls.
+    A replacement for MiniStack's event of a queue's change that also wakes sleeping polls.
 
-    MiniStack's receive loop looks every 100 ms. It still does, since a message also becomes
-    visible by time alone; but the sleep between two looks ends early when the bell rings.
+    MiniStack's receive loop checks every 100 ms. It still does, since a message also becomes
+    visible by time alone; but the sleep in between ends early when the bell rings.
     """
 
     def __init__(self, inner: threading.Event) -> None:
@@ -70,7 +71,7 @@ def _end(nap: asyncio.Future[None]) -> None:
 
 
 class _AsyncioWithBell:
-    """The asyncio module as MiniStack's queue code sees it: all of it, but for `sleep`."""
+    """The asyncio module that MiniStack's queue code sees, with another `sleep`."""
 
     def __init__(self, bell: Bell) -> None:
         self.sleep = bell.sleep
@@ -80,7 +81,9 @@ class _AsyncioWithBell:
 
 
 def speed_up(sqs: Any, version: str) -> bool:
-    """Make `sqs`, MiniStack's queue module, wake at once; False if this release is not known."""
+    """
+    Make `sqs`, MiniStack's queue module, wake at once; return False if this release is unknown.
+    """
     if version != KNOWN_VERSION:
         return False
     bell = Bell(sqs.esm_wake)
@@ -91,10 +94,10 @@ def speed_up(sqs: Any, version: str) -> bool:
 
 class EndAbandonedPolls:
     """
-    Ends a ReceiveMessage whose caller has gone.
+    An ASGI middleware that ends a ReceiveMessage whose caller has gone.
 
-    MiniStack goes on polling for a killed provider, and would hand it the next message: that
-    task would then wait for a visibility timeout although another provider is free.
+    MiniStack goes on polling for a killed provider, and would hand it the next message: that task
+    would then wait for a visibility timeout although another provider is free.
     """
 
     def __init__(self, app: AsgiApp) -> None:
@@ -121,15 +124,7 @@ class EndAbandonedPolls:
             never: asyncio.Future[AsgiMessage] = asyncio.get_running_loop().create_future()
             return await never
 
-        call = asyncio.ensure_future(self._app(scope, replay, send))
-        gone = asyncio.ensure_future(receive())
-        try:
-            await asyncio.wait({call, gone}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            gone.cancel()
-            call.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await call
+        await first_of(self._app(scope, replay, send), receive())
 
 
 def _receives_messages(scope: AsgiMessage) -> bool:

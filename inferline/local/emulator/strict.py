@@ -1,8 +1,8 @@
 """
-Brings the emulator close enough to AWS for a deployment to mean something.
+Patches that bring the emulator close enough to AWS for a deployment to be a real check.
 
-It knows which keys of a table a request leads with, tells what was denied to whom, counts calls as
-made over TLS, runs functions with nothing but their bundle, and takes alarms on several metrics.
+It then knows the leading keys of a request, says what was denied to whom, counts calls as made over
+TLS, runs functions with nothing but their bundle, and supports alarms on several metrics.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ _EQUALS: Final = re.compile(r"([#\w]+)\s*=\s*(:\w+)")
 
 
 class OverTls:
-    """Has every call count as made over TLS, so that a policy that demands TLS can stand."""
+    """
+    An ASGI middleware that makes every call count as made over TLS, for policies that demand it.
+    """
 
     def __init__(self, app: AsgiApp) -> None:
         self._app = app
@@ -53,7 +55,7 @@ class OverTls:
 
 
 def be_strict(iam_actions: Any, lambda_runtime: Any, provisioners: Any, version: str) -> bool:
-    """Mend these modules of MiniStack; False if this release is not known."""
+    """Patch these modules of MiniStack; return False if this release is unknown."""
     if version != KNOWN_VERSION:
         return False
     _mend_rights(iam_actions)
@@ -76,17 +78,17 @@ def _mend_rights(iam_actions: Any) -> None:
         action: str | None = action_of(service, *request)
         return action.removesuffix("Batch") if action and service == "sqs" else action
 
-    def told(service: str, action: str, principal: str, *rest: Any, **named: Any) -> Any:
+    def denied(service: str, action: str, principal: str, *rest: Any, **named: Any) -> Any:
         log.warning("%s was denied %s on %s", principal, action, named.get("resource_arn", "*"))
         return denial_of(service, action, principal, *rest, **named)
 
     iam_actions.dynamodb_service_context = with_leading_keys
     iam_actions.extract_iam_action = of_one
-    iam_actions.access_denied_response = told
+    iam_actions.access_denied_response = denied
 
 
 def on_one_metric(alarm: dict[str, Any]) -> dict[str, Any]:
-    """The properties of an alarm, which watches only the first of its metrics if it has several."""
+    """Return an alarm's properties, reduced to the first of its metrics if it has several."""
     for metric in alarm.get("Metrics") or ():
         if stat := metric.get("MetricStat"):
             rest = {name: value for name, value in alarm.items() if name != "Metrics"}
@@ -95,13 +97,15 @@ def on_one_metric(alarm: dict[str, Any]) -> dict[str, Any]:
 
 
 def leading_keys_context(body: bytes) -> dict[str, Any]:
-    """The condition key `dynamodb:LeadingKeys` of a request; empty if it names none, as Scan."""
+    """
+    Return the condition key `dynamodb:LeadingKeys` of a request; empty if it has none, as Scan.
+    """
     try:
         request = json.loads(body or b"{}")
     except ValueError:
         return {}
-    found = sorted(set(_leading_keys(request))) if isinstance(request, dict) else []
-    return {"dynamodb:LeadingKeys": found} if found else {}
+    keys = sorted(set(_leading_keys(request))) if isinstance(request, dict) else []
+    return {"dynamodb:LeadingKeys": keys} if keys else {}
 
 
 def _leading_keys(request: dict[str, Any]) -> Iterator[str]:
@@ -120,10 +124,10 @@ def _of_query(request: dict[str, Any]) -> Iterator[str]:
 
 
 def _items(node: Any) -> Iterator[dict[str, Any]]:
-    """Every key and item that a request names: alone, in a batch or in a transaction."""
+    """Yield every key and item in a request: alone, in a batch or in a transaction."""
     if isinstance(node, list):
-        for one in node:
-            yield from _items(one)
+        for child in node:
+            yield from _items(child)
     elif isinstance(node, dict):
         for name, value in node.items():
             if name in ("Key", "Item"):

@@ -1,4 +1,4 @@
-"""Serves a small GGUF model on the CPU, so that one machine has something real to ask."""
+"""Serves a small GGUF model on the CPU, so that one machine has a real model."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def serve(options: argparse.Namespace) -> None:
     server = xllamacpp.Server(params)
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGINT, _leave)
-    room = context.told(shape, options.slots, tokens)
+    room = context.described(shape, options.slots, tokens)
     print(f"serving {options.alias}, {room}, at {server.listening_address}", flush=True)
     while True:
         signal.pause()

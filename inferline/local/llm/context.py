@@ -1,4 +1,4 @@
-"""How many tokens a slot of the built-in LLM has, and how much memory that takes."""
+"""The context length of the built-in LLM's slots, and the memory that it takes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-#: What a slot has where a file does not tell what its model was made for, tokens.
+#: Tokens of a slot if a file does not say what its model was made for.
 USUAL_TOKENS = 8192
 #: Unless it is asked for, all slots' context takes no more than this share of the machine's memory.
 MEMORY_SHARE = 1 / 4
@@ -27,7 +27,7 @@ _FIELDS_MAX = 65_536
 
 @dataclass(frozen=True)
 class Shape:
-    """What of a model its context depends on."""
+    """The properties of a model that determine its context."""
 
     #: The longest context that it was made for, tokens; 0: unknown.
     tokens: int
@@ -35,14 +35,15 @@ class Shape:
     token_bytes: int
 
 
-def chosen(shape: Shape, slots: int, asked: int | None, memory_bytes: int) -> int:
+def chosen(shape: Shape, slots: int, wanted: int | None, memory_bytes: int) -> int:
     """
-    The tokens of each slot: as many as were asked for, or the model's own as far as memory allows.
+    Return the tokens of each slot: the number asked for, or the model's own as far as memory
+    allows.
 
     Never more than the model was made for: llama.cpp would give no more.
     """
-    if asked is not None:
-        return min(asked, shape.tokens or asked)
+    if wanted is not None:
+        return min(wanted, shape.tokens or wanted)
     own = shape.tokens or USUAL_TOKENS
     if not shape.token_bytes:
         return min(own, USUAL_TOKENS)
@@ -50,20 +51,20 @@ def chosen(shape: Shape, slots: int, asked: int | None, memory_bytes: int) -> in
     return own if own <= most else max(STEP_TOKENS, most // STEP_TOKENS * STEP_TOKENS)
 
 
-def told(shape: Shape, slots: int, tokens: int) -> str:
-    """Slots, their context and its memory, for people."""
+def described(shape: Shape, slots: int, tokens: int) -> str:
+    """Describe slots, their context and its memory for people."""
     mebibytes = slots * tokens * shape.token_bytes / 2**20
     size = f" ({mebibytes:.0f} MiB)" if mebibytes else ""
     return f"{slots} slots of {tokens} tokens{size}"
 
 
 def memory_bytes() -> int:
-    """This machine's memory."""
+    """Return this machine's memory."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def shape_of(path: Path) -> Shape:
-    """The shape of a GGUF file's model, as far as its header tells."""
+    """Read the shape of a GGUF file's model, as far as its header has it."""
     try:
         with path.open("rb") as file:
             return _shape(_fields(file))
@@ -72,30 +73,30 @@ def shape_of(path: Path) -> Shape:
 
 
 def _shape(fields: Mapping[str, Any]) -> Shape:
-    def told(name: str, default: int = 0) -> Any:
+    def field(name: str, default: int = 0) -> Any:
         return fields.get(f"{fields['general.architecture']}.{name}", default)
 
-    heads, layers = told("attention.head_count"), told("block_count")
-    shared = told("attention.head_count_kv", heads)
+    heads, layers = field("attention.head_count"), field("block_count")
+    shared = field("attention.head_count_kv", heads)
     heads_kept = sum(shared) if isinstance(shared, list) else shared * layers
     most_heads = max(heads) if isinstance(heads, list) else heads
-    width = told("embedding_length") // most_heads if most_heads else 0
-    widths = told("attention.key_length", width) + told("attention.value_length", width)
-    return Shape(told("context_length"), heads_kept * widths * NUMBER_BYTES)
+    width = field("embedding_length") // most_heads if most_heads else 0
+    widths = field("attention.key_length", width) + field("attention.value_length", width)
+    return Shape(field("context_length"), heads_kept * widths * NUMBER_BYTES)
 
 
 def _fields(file: BinaryIO) -> dict[str, Any]:
-    """The fields before the vocabulary, which comes after all that is wanted here."""
+    """Read the fields before the vocabulary, which stands behind everything needed here."""
     magic, _version, _tensors, count = struct.unpack("<4sIQQ", file.read(24))
     if magic != b"GGUF" or count > _FIELDS_MAX:
         raise ValueError("it is no GGUF file")
-    found: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     for _ in range(count):
         name = _text(file)
         if name.startswith("tokenizer."):
             break
-        found[name] = _value(file, _number(file, "I"))
-    return found
+        fields[name] = _value(file, _number(file, "I"))
+    return fields
 
 
 def _value(file: BinaryIO, kind: int) -> Any:

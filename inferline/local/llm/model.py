@@ -1,4 +1,4 @@
-"""Gets the small model that the built-in LLM serves, and keeps it for the next time."""
+"""Fetches the small model that the built-in LLM serves, and keeps it for the next time."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ Print = Callable[[str], None]
 
 
 def cache_dir(environ: Mapping[str, str]) -> Path:
-    """Where InferLine keeps what it need not fetch or write twice."""
+    """Return the folder of files that need not be fetched twice."""
     if own := environ.get("INFERLINE_CACHE_DIR"):
         return Path(own)
     if base := environ.get("XDG_CACHE_HOME"):
@@ -51,7 +51,7 @@ def cache_dir(environ: Mapping[str, str]) -> Path:
 
 
 def find(environ: Mapping[str, str]) -> Path | None:
-    """The model's file if it is here already; its content was checked before it got its name."""
+    """Return the model's file if it is here; its content was checked before it got its name."""
     path = cache_dir(environ) / FILE
     return path if path.is_file() and path.stat().st_size == FILE_BYTES else None
 
@@ -77,7 +77,7 @@ def fetch(environ: Mapping[str, str], tell: Print) -> Path:
 
 
 def _sweep(home: Path) -> None:
-    """Remove what a fetch that was killed has left behind."""
+    """Remove the folders that killed fetches have left behind."""
     for stage in home.glob(f"{STAGE_PREFIX}*"):
         with contextlib.suppress(OSError):
             if time.time() - stage.stat().st_mtime > STALE_SECONDS:
@@ -128,7 +128,7 @@ def _uv(stage: Path, environ: Mapping[str, str]) -> list[str] | None:
 
 
 def _borrowed_pip(stage: Path) -> list[str]:
-    """The pip of an environment made for this one download."""
+    """Return the command of a pip in an environment made for this one download."""
     done = subprocess.run(
         [sys.executable, "-m", "venv", str(stage / "venv")], check=False, capture_output=True
     )
@@ -142,13 +142,13 @@ def _borrowed_pip(stage: Path) -> list[str]:
 
 
 def _bytes_in(folder: Path) -> int:
-    found = 0
+    size = 0
     for parent, _, names in os.walk(folder):
         for name in names:
             # Files come and go meanwhile.
             with contextlib.suppress(OSError):
-                found += (Path(parent) / name).lstat().st_size
-    return found
+                size += (Path(parent) / name).lstat().st_size
+    return size
 
 
 def _unpack(stage: Path) -> Path:
@@ -165,20 +165,20 @@ def _unpack(stage: Path) -> Path:
 
 
 def sha256_of(path: Path) -> str:
-    """The file's SHA-256, in hexadecimal."""
+    """Return the file's SHA-256, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class DownloadProgress:
-    """Writes over its own line on a terminal; elsewhere it says where it is every few seconds."""
+    """Progress messages, in one line on a terminal, elsewhere every few seconds."""
 
     def __init__(self, pause_seconds: float = 5.0) -> None:
         self._pause = pause_seconds
         self._last = float("-inf")
 
     def __call__(self, text: str) -> None:
-        """Say where it is."""
+        """Print the progress."""
         if sys.stdout.isatty():
             print(f"\r\x1b[K{text}", end="", flush=True)
         elif time.monotonic() - self._last >= self._pause:
@@ -192,7 +192,7 @@ class DownloadProgress:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Fetch the model unless it is here, and print its path; the exit codes of `failures`."""
+    """Fetch the model unless it is here, and print its path; return an exit code of `failures`."""
     parser = argparse.ArgumentParser(
         prog="python -m inferline.local.llm.model", description=__doc__
     )

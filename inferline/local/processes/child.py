@@ -1,4 +1,4 @@
-"""One running part: a process in a session of its own that ends with all that it started."""
+"""One running part: a process in a session of its own that ends with all its descendants."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from inferline.local.processes.part import Part
 from inferline.local.processes.warden import Warden, kill_group
 
-#: Between two looks at whether a process has ended.
+#: Seconds between two checks of a process that may have ended.
 LOOK_SECONDS = 0.05
 
 
@@ -27,9 +27,10 @@ class Child:
 
     def start(self) -> None:
         """
-        Start the process; what it writes is added to its log.
+        Start the process; its output is added to its log.
 
-        Its own session keeps Ctrl-C on the terminal from it, so that the order of ending is ours.
+        In its own session it does not get the terminal's Ctrl-C, so that the supervisor decides the
+        order of ending.
         """
         output = None if self.part.shown else self.log.open("ab")
         try:
@@ -48,18 +49,21 @@ class Child:
 
     @property
     def exit_code(self) -> int | None:
-        """None while it runs, or before it was started; negative: killed by that signal."""
+        """
+        Return None while it runs or before its start; a negative number is the signal that killed
+        it.
+        """
         return None if self._process is None else self._process.poll()
 
     async def ended(self) -> int:
-        """Wait for the end, then end what the process left behind; gives the exit code."""
+        """Wait for its end, kill its remaining descendants, and return the exit code."""
         code = await self._exit_code_within(float("inf"))
         self.kill()
         assert code is not None
         return code
 
     async def stop(self) -> None:
-        """Ask it to end and give it the part's time for that, then kill it."""
+        """Ask it to end, wait for the part's drain time, then kill it."""
         if self._process is None:
             return
         if self.exit_code is None:
@@ -77,13 +81,13 @@ class Child:
             await asyncio.sleep(LOOK_SECONDS)
 
     def kill(self) -> None:
-        """Kill it, and whatever it started, at once."""
+        """Kill it and its descendants at once."""
         if self._process is not None:
             kill_group(self._process.pid)
             self._warden.release(self._process.pid)
 
     def last_words(self, lines: int = 8) -> str:
-        """The end of its log, indented."""
+        """Return the end of its log, indented."""
         if self.part.shown or not self.log.is_file():
             return ""
         with self.log.open("rb") as file:
@@ -93,7 +97,7 @@ class Child:
 
 
 def described(exit_code: int) -> str:
-    """How a process ended, in words."""
+    """Describe how a process ended."""
     if exit_code >= 0:
         return f"ended with exit code {exit_code}"
     return f"was killed by {signal.Signals(-exit_code).name}"

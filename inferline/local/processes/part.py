@@ -1,4 +1,4 @@
-"""What a part of the one-machine mode is: a process, and what must be known to look after it."""
+"""A part of the one-machine mode: a process, and how to supervise it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class Part:
     """One process of the one-machine mode."""
 
     name: str
-    #: What it is, for the line on the terminal.
+    #: Its description, for the line on the terminal.
     what: str
     argv: tuple[str, ...]
     env: Mapping[str, str]
@@ -23,7 +23,7 @@ class Part:
     patience_seconds: float = 60.0
     #: How long it may take to end by itself once asked to.
     drain_seconds: float = 5.0
-    #: Whether it is started again when it ends; all ends if one of the others does.
+    #: True if it is started again when it ends; if another part ends, all do.
     revive: bool = False
-    #: Whether its output belongs on the terminal and not into its log.
+    #: True if its output goes to the terminal and not into its log.
     shown: bool = False

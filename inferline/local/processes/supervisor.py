@@ -1,13 +1,14 @@
-"""Brings the parts up in order, keeps watch over them, and ends them in order."""
+"""Starts the parts in order, supervises them, and ends them in order."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
+from inferline.background import Backoff, first_of
 from inferline.local import failures
 from inferline.local.failures import LocalError, PartFailed, PartMissing
 from inferline.local.processes.child import Child, described
@@ -15,11 +16,10 @@ from inferline.local.processes.part import Part
 from inferline.local.processes.warden import Warden
 from inferline.local.web import NoAnswer
 
-#: Between two looks at whether a part is up.
+#: Seconds between two checks of a part that is starting.
 LOOK_SECONDS = 0.05
-#: Before a part is started again: first, and at most, each time twice as long.
-REVIVE_SECONDS_MIN = 0.5
-REVIVE_SECONDS_MAX = 8.0
+#: Pauses before a part is started again.
+RESTARTS = Backoff(0.5, 8.0)
 #: A part that lived for so long is started again as if it were the first time.
 HEALTHY_SECONDS = 30.0
 
@@ -51,7 +51,7 @@ class Supervisor:
         self._killed = False
 
     async def run(self) -> int:
-        """Run everything until it fails or a signal asks for the end; gives the exit code."""
+        """Run everything until it fails or a signal asks for the end; return the exit code."""
         with Warden() as warden:
             for part in self._parts:
                 log = self._logs / f"{part.name}.log"
@@ -79,15 +79,8 @@ class Supervisor:
             child.kill()
 
     async def _live_until_asked(self) -> int:
-        life = asyncio.ensure_future(self._live())
-        asked = asyncio.ensure_future(self._asked.wait())
-        await asyncio.wait({life, asked}, return_when=asyncio.FIRST_COMPLETED)
-        asked.cancel()
-        life.cancel()
         try:
-            await life
-        except asyncio.CancelledError:
-            pass
+            await first_of(self._live(), self._asked.wait())
         except BaseExceptionGroup as group:
             raise _first_failure(group) from None
         return failures.OK
@@ -108,7 +101,7 @@ class Supervisor:
         await self._once_ready()
 
     async def _keep(self, child: Child) -> None:
-        """Start a part when its turn has come, and see to it that it stays."""
+        """Start a part when those before it are ready, and restart it if it should be."""
         part = child.part
         for name in part.after:
             await self._ready[name].wait()
@@ -116,15 +109,16 @@ class Supervisor:
         self._ready[part.name].set()
         if part.ready is None:
             return
-        pauses = _pauses()
+        failures = 0
         while True:
             since = time.monotonic()
             code = await child.ended()
             if not part.revive:
                 raise PartFailed(_obituary(child, described(code)))
             if time.monotonic() - since > HEALTHY_SECONDS:
-                pauses = _pauses()
-            pause = next(pauses)
+                failures = 0
+            pause = RESTARTS.seconds(failures)
+            failures += 1
             self._tell(f"  {part.name} {described(code)}; starting it again in {pause:g} s")
             await asyncio.sleep(pause)
             child.start()
@@ -161,22 +155,15 @@ class Supervisor:
                 return
 
 
-def _pauses() -> Iterator[float]:
-    pause = REVIVE_SECONDS_MIN
-    while True:
-        yield pause
-        pause = min(REVIVE_SECONDS_MAX, pause * 2)
-
-
-def _obituary(child: Child, what: str) -> str:
+def _obituary(child: Child, fate: str) -> str:
     if child.part.shown:
-        return f"{child.part.name} {what}; it said why above."
+        return f"{child.part.name} {fate}; it said why above."
     words = child.last_words()
-    return f"{child.part.name} {what}." + (words and f" Its log, {child.log}, ends with:{words}")
+    return f"{child.part.name} {fate}." + (words and f" Its log, {child.log}, ends with:{words}")
 
 
 def _first_failure(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The failure that a person can act upon; anything else is a mistake in here, shown whole."""
+    """Return the failure that a person can act on; any other is a bug here, shown whole."""
     for failure in group.exceptions:
         if isinstance(failure, LocalError):
             return failure

@@ -44,11 +44,11 @@ class Warden:
         self._process.wait()
 
     def guard(self, group: int) -> None:
-        """Have this process group killed if the supervisor ends before `release`."""
+        """Register a process group to be killed if the supervisor ends before `release`."""
         self._say(f"+{group}")
 
     def release(self, group: int) -> None:
-        """The group has ended."""
+        """Unregister a group that has ended."""
         self._say(f"-{group}")
 
     def _say(self, line: str) -> None:
@@ -58,13 +58,13 @@ class Warden:
 
 
 def kill_group(group: int) -> None:
-    """Kill a process group, if there is still something in it."""
+    """Kill a process group, if anything of it still runs."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, signal.SIGKILL)
 
 
 def watch(lines: Iterable[str]) -> None:
-    """Follow the list until its writer is gone, then kill what is on it."""
+    """Read the list until its writer is gone, then kill the groups that are on it."""
     groups: set[int] = set()
     for line in lines:
         sign, group = line[0], int(line[1:])

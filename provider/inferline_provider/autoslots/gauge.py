@@ -1,29 +1,28 @@
-"""Measures what the backend does with its tasks, from a moment on that it is told."""
+"""Measures the work that the backend does for its tasks, from a given moment on."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from statistics import StatisticsError, linear_regression
 from typing import Final
 
 from inferline.clock import Clock
 from inferline_provider.autoslots.reading import ENDED_LEAST, Firsts, Measurement, Tally, TaskKind
-from inferline_provider.telemetry.attempts import AttemptRecord, Calls, ProviderStatus
+from inferline_provider.telemetry.attempts import AttemptRecord, TelemetrySink
+from inferline_provider.telemetry.speeds import NEWEST_WEIGHT, Speeds
 
-#: Weight of the newest task in the mean times.
-NEWEST_WEIGHT: Final = 0.1
-#: So many answers of a kind that are not streamed are remembered at the most.
+#: The most answers of a kind that are remembered; streams are not.
 ENDED_MAX: Final = 500
 
-#: Tokens of an answer, and seconds that it took.
+#: An answer's tokens, and the seconds that it took.
 _Answer = tuple[int, float]
 
 
 @dataclass(slots=True)
 class _Under:
-    """A task at the backend, and how much of it is counted already."""
+    """A task at the backend, and the part of it that is counted already."""
 
     record: AttemptRecord
     asked_at: float
@@ -31,40 +30,46 @@ class _Under:
     events: int = 0
 
 
-class Gauge:
-    """A `Watcher`. Streams count by their events as they come, other answers when they end."""
+class Gauge(TelemetrySink):
+    """A sink. Streams count by their events as they come, other answers when they end."""
 
-    def __init__(self, clock: Clock, first_seconds_max: float) -> None:
+    def __init__(self, clock: Clock, first_seconds_max: float, speeds: Speeds) -> None:
         self._clock = clock
         self._first_seconds_max = first_seconds_max
+        self._speeds = speeds
         self._under: dict[int, _Under] = {}
         self._cleared_at = self._started_at = clock.monotonic()
         self._tallies: dict[TaskKind, Tally] = {}
         self._firsts = Firsts()
         self._answers: dict[TaskKind, deque[_Answer]] = {}
-        #: Sum of how many waited inside the backend, and how often that was looked at.
+        #: Sum of the tasks that waited inside the backend, and the number of readings.
         self._waiting = self._looks = 0
-        #: Mean time of a task at the backend and to its first token, seconds; 0 before the first.
-        self.mean_seconds = self.mean_first_seconds = 0.0
+        #: Mean time to a first token, seconds; 0 before the first.
+        self.mean_first_seconds = 0.0
+
+    @property
+    def mean_seconds(self) -> float:
+        """Mean time of a task at the backend; 0 before the first."""
+        return self._speeds.service_seconds
 
     @property
     def seconds(self) -> float:
-        """For how long it has measured."""
+        """Time since the measurement began."""
         return self._clock.monotonic() - self._started_at
 
     @property
     def is_of_streams(self) -> bool:
-        """Whether most of the tasks tell on their way what was done."""
-        return 2 * sum(one.record.streamed for one in self._under.values()) >= len(self._under)
+        """True if most of the tasks are streams, which show their progress."""
+        return 2 * sum(under.record.streamed for under in self._under.values()) >= len(self._under)
 
     def clear(self) -> None:
-        """Measure anew, and take first tokens only of tasks that are begun from now on."""
+        """Measure anew, and count first tokens only of tasks that begin from now on."""
         self._cleared_at = self._clock.monotonic()
         self._firsts = Firsts()
         self.start()
 
     def start(self) -> None:
-        """Measure from now on what is done."""
+        """Measure from now on."""
         now = self._started_at = self._clock.monotonic()
         self._tallies.clear()
         self._answers.clear()
@@ -73,7 +78,7 @@ class Gauge:
             under.since, under.events = now, under.record.events
 
     def read(self, slots: int) -> Measurement:
-        """What was done since the start, with so many slots."""
+        """Return the measurement since the start, with so many slots."""
         now = self._clock.monotonic()
         tallies, waits = dict(self._tallies), []
         for under in self._under.values():
@@ -95,23 +100,17 @@ class Gauge:
         )
 
     def wait(self, count: int) -> None:
-        """Take note that so many tasks wait inside the backend, as it says."""
+        """Note how many tasks wait inside the backend, as it reports."""
         self._waiting += count
         self._looks += 1
 
-    def watch(self, look: Callable[[], ProviderStatus]) -> None:
-        """Do not look; see `Watcher`."""
-
-    def watch_calls(self, calls: Calls) -> None:
-        """Do not look; see `Watcher`."""
-
-    def asked(self, record: AttemptRecord) -> None:
-        """Count its time; see `Watcher`."""
+    def sent(self, record: AttemptRecord) -> None:
+        """Count the time of a task from now on."""
         now = self._clock.monotonic()
         self._under[id(record)] = _Under(record, now, now)
 
     def begun(self, record: AttemptRecord) -> None:
-        """Count its first token; see `Watcher`."""
+        """Count the first token of a stream."""
         seconds = record.first_seconds or 0.0
         self.mean_first_seconds = _mean(self.mean_first_seconds, seconds)
         under = self._under.get(id(record))
@@ -119,7 +118,7 @@ class Gauge:
             self._firsts = self._firsts.plus(Firsts(1, self._is_late(seconds), seconds))
 
     def record(self, record: AttemptRecord) -> None:
-        """Count what is not counted yet; see `Watcher`."""
+        """Count the part of an attempt that is not counted yet."""
         under = self._under.pop(id(record), None)
         if under is None or record.backend_seconds is None:
             return
@@ -127,7 +126,6 @@ class Gauge:
         if record.error:
             return
         seconds = record.backend_seconds
-        self.mean_seconds = _mean(self.mean_seconds, seconds)
         if not record.streamed:
             tokens = record.tokens.get("output") or record.tokens.get("input") or 1
             _add(self._tallies, record, Tally(tokens=tokens, seconds=seconds, ended=1))
@@ -148,9 +146,9 @@ def _add(tallies: dict[TaskKind, Tally], record: AttemptRecord, tally: Tally) ->
 
 
 def _uncounted(under: _Under, now: float) -> Tally:
-    """What of a task is not counted yet; of an answer that is no stream, only its time."""
+    """Return the part of a task that is not counted yet; only the time if it is no stream."""
     record = under.record
-    # An attempt tells of its end once that is written: the backend was done before.
+    # An attempt reports its end once that is written: the backend was done before.
     ended_at = now if record.backend_seconds is None else under.asked_at + record.backend_seconds
     seconds = max(0.0, min(now, ended_at) - under.since)
     if not record.streamed:
@@ -160,10 +158,10 @@ def _uncounted(under: _Under, now: float) -> Tally:
 
 def _waits(answers: Collection[_Answer], seconds_max: float) -> list[float]:
     """
-    How long answers that nobody saw begin took beyond their tokens; those that tell it, the short.
+    Return the times that answers took beyond their tokens; only short answers show it.
 
-    An answer of n tokens takes a + b n seconds. That is fitted divided by n, since what is not in
-    it grows with n: the short ones tell a, and the long ones b.
+    An answer of n tokens takes a + b n seconds. The fit is of that divided by n, since the error
+    grows with n: the short ones show a, and the long ones b.
     """
     if len(answers) < ENDED_LEAST:
         return []

@@ -1,4 +1,4 @@
-"""What a backend did in a while, and how much better that is than what it did in another."""
+"""Measurements of a backend, and how much better one is than another."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from dataclasses import dataclass, field
 from math import log
 from typing import Final
 
-#: What more slots cost, lest tasks are slowed, or wait inside the backend, for next to nothing:
-#: twice as many have to give 3.5 % more.
+#: Price of more slots, so that tasks are not slowed, or wait inside the backend, for next to
+#: nothing: twice as many slots must give 3.5 % more.
 PRICE: Final = 0.05
-#: So many of the first tokens may be late for nothing: fewer than the 5 of 100 that the operator is
-#: promised, since it takes hundreds to tell these apart.
+#: Share of the first tokens that may be late without a price: fewer than the 5 of 100 that the
+#: operator is promised, since only hundreds of them would show the difference.
 LATE_SHARE: Final = 0.02
-#: What more late ones than that cost: a share of 0.1 more, 30 % of the throughput.
+#: Price of more late ones: a share of 0.1 more costs 30 % of the throughput.
 LATE_PRICE: Final = 3.0
-#: What twice the mean time to the first token costs above the bound, 7 %: it leads back from where
-#: all are late, and asks for little where prompts are long, which no number of slots reads sooner.
+#: Price of twice the mean time to the first token above the bound, 7 %: it leads back when all are
+#: late, and is small where prompts are long, which no number of slots speeds up.
 SLOW_PRICE: Final = 0.1
-#: With so many first tokens, half of what they show is believed.
+#: Number of first tokens at which half of their effect counts.
 FIRSTS_HALF: Final = 20
-#: Of answers that are not streamed so many have to end: they tell all at once, or nothing.
+#: Number of answers that must end where they are not streamed: one shows nothing before its end.
 ENDED_LEAST: Final = 15
 #: Weight of an earlier reading that a later one is added to.
 EARLIER_WEIGHT: Final = 0.5
@@ -31,18 +31,18 @@ TaskKind = tuple[str, str, bool]
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What was done for the tasks of a kind."""
+    """Work that was done for the tasks of a kind."""
 
     tokens: float = 0.0
-    #: The time at the backend in which that was done, seconds.
+    #: Time at the backend in which it was done, seconds.
     seconds: float = 0.0
-    #: The same with the time of tasks of which nothing is known before they end.
+    #: The same with the time of tasks that show nothing before they end.
     all_seconds: float = 0.0
-    #: Such tasks that have ended.
+    #: Number of such tasks that have ended.
     ended: float = 0.0
 
     def plus(self, other: Tally, weight: float = 1.0) -> Tally:
-        """Both together, the other one by its weight."""
+        """Return both together, the other one by its weight."""
         return Tally(
             self.tokens + weight * other.tokens,
             self.seconds + weight * other.seconds,
@@ -61,7 +61,7 @@ class Firsts:
     seconds: float = 0.0
 
     def plus(self, other: Firsts, weight: float = 1.0) -> Firsts:
-        """Both together, the other ones by their weight."""
+        """Return both together, the other ones by their weight."""
         return Firsts(
             self.count + weight * other.count,
             self.late + weight * other.late,
@@ -71,27 +71,27 @@ class Firsts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """What a backend did in a while, with so many slots."""
+    """Work of a backend over some time, with a number of slots."""
 
     slots: int
     seconds: float
-    #: How long a first token may take, seconds.
+    #: The longest time that a first token may take, seconds.
     first_seconds_max: float
     tallies: Mapping[TaskKind, Tally] = field(default_factory=dict)
     firsts: Firsts = Firsts()
-    #: How many tasks waited inside the backend, on average, as far as it tells.
+    #: Mean number of tasks that waited inside the backend, as it reports.
     waiting: float = 0.0
 
     @property
     def running(self) -> float:
-        """How many tasks the backend had, on average."""
+        """Mean number of tasks at the backend."""
         return sum(tally.all_seconds for tally in self.tallies.values()) / self.seconds
 
     def tells(self, *, early: bool = False) -> bool:
         """
-        Whether it is known of most of the tasks' time what was done in it.
+        Say whether the work done in most of the tasks' time is known.
 
-        ``early``, while tasks still run that ran with another number of slots, only streams tell:
+        While tasks still run that began with another number of slots (`early`), only streams count:
         the first of the others to end are the short ones.
         """
         known = sum(
@@ -102,7 +102,7 @@ class Measurement:
         return 0 < sum(tally.all_seconds for tally in self.tallies.values()) <= 2 * known
 
     def after(self, earlier: Measurement) -> Measurement:
-        """Both as one; the earlier one counts half."""
+        """Return both as one; the earlier one counts half."""
         share = EARLIER_WEIGHT * earlier.seconds / (self.seconds + EARLIER_WEIGHT * earlier.seconds)
         return Measurement(
             slots=self.slots,
@@ -119,7 +119,7 @@ class Measurement:
         )
 
     def lateness(self) -> float:
-        """What late first tokens cost."""
+        """Return the price of late first tokens."""
         count, first_max = self.firsts.count, self.first_seconds_max
         if not count:
             return 0.0
@@ -130,23 +130,23 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True)
 class Worth:
-    """How much better one reading is than another, as a logarithm: 0.01 is about 1 %."""
+    """Gain of one measurement over another, as a logarithm: 0.01 is about 1 %."""
 
     #: Of the throughput.
     growth: float
-    #: What more slots cost, and what comes late and waits because of them.
+    #: Prices of more slots, of late first tokens and of tasks that wait inside.
     price: float
     lateness: float
     waiting: float
 
     @property
     def total(self) -> float:
-        """All of it."""
+        """Sum of the gain and its prices."""
         return self.growth - self.price - self.lateness - self.waiting
 
     @property
     def objection(self) -> str:
-        """What speaks against it if anything does, as a clause for the log."""
+        """Main reason against it, as a clause for the log."""
         if self.growth <= self.price:
             return "it does no more with more"
         if self.waiting > self.lateness:
@@ -155,7 +155,7 @@ class Worth:
 
 
 def worth(new: Measurement, old: Measurement) -> Worth:
-    """How much better ``new`` is than ``old``."""
+    """Return the gain of `new` over `old`."""
     firsts = min(new.firsts.count, old.firsts.count)
     return Worth(
         growth=_growth(new, old),
@@ -167,10 +167,10 @@ def worth(new: Measurement, old: Measurement) -> Worth:
 
 def _growth(new: Measurement, old: Measurement) -> float:
     """
-    How much more is done.
+    Return the growth of the work.
 
-    Kinds are compared each with itself: a token of a small model is not one of a large model. So
-    it does not count as growth when more is asked of the small one.
+    Each kind is compared with itself: a token of a small model is not one of a large model. So more
+    tasks for the small one are no growth.
     """
     grown = weights = 0.0
     for kind, after in new.tallies.items():

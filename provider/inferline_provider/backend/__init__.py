@@ -1,1 +1,1 @@
-"""The LLM server beside this provider: its HTTP API, its health and its capacity."""
+"""The LLM server beside this provider: its HTTP API, health, models, capacity and slots."""

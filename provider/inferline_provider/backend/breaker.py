@@ -1,31 +1,31 @@
-"""Circuit breakers: when a model rests because tasks fail, and when that is only about them."""
+"""Circuit breakers: a model rests when tasks fail in a row, unless it answers others."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Final
 
+from inferline.background import Backoff
 from inferline.clock import Clock
 from inferline.names import base_name
 from inferline.tasks.task import TaskRef
 from inferline_provider.backend.slots import Slots
 
-#: So many different tasks of a model have to fail in a row before that says something of the model
-#: and not of them: with fewer, a few clients whose requests always fail would stop all others.
+#: Number of different tasks of a model that must fail in a row to open its breaker: with a smaller
+#: one, a few clients whose requests always fail would stop all others.
 STRIKES_MAX: Final = 3
-#: For how long a model rests then, seconds. It doubles each time that nothing was answered in
-#: between, up to the second: short, since who comes then may well be answered.
+#: The first and the longest rest of a model, seconds. It doubles each time that no answer came in
+#: between. Both are short, since the next task may well be answered.
 REST_SECONDS: Final = (0.5, 2.0)
-#: For how long an answer shows that the others are not answered for reasons of their own, seconds,
+#: Time after an answer for which failures are taken to be the tasks' own fault, seconds.
 ALIVE_SECONDS: Final = 1.0
-#: and for how long where some run that had begun before others began to fail: they are answered
-#: more slowly than others fail.
+#: The same while tasks run that began before the failures: answers take longer than failures.
 VOUCH_SECONDS: Final = 10.0
-#: The same for slow models: so many times as long as an answer took.
+#: The same for slow models, in multiples of the time that an answer took.
 VOUCH_TIMES: Final = 3.0
-#: How long it is remembered with how many others beside it a task was accepted, seconds.
+#: Time for which it is remembered beside how many others a task was accepted, seconds.
 ACCEPTED_SECONDS: Final = 10.0
-#: No limit on how many tasks may begin.
+#: Stands for no limit.
 UNLIMITED: Final = 1_000_000
 
 
@@ -34,16 +34,15 @@ class Breaker:
     The breaker of one model.
 
     It opens after some different tasks have failed in a row, unless the model answers others. Then
-    nothing begins for a while; after that one task may try, another each time that the longest
-    rest has passed, and the first sign of life, which may be the first event of a long stream,
-    closes it again.
+    no task begins for a while. After that one task may try, another each time that the longest rest
+    has passed. The first sign of life, such as the first event of a long stream, closes it.
     """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        #: When each task began that is at the server.
+        #: When each task that is at the server began.
         self.running: dict[TaskRef, float] = {}
-        #: The tasks that have failed since the last sign of life, and since when.
+        #: The tasks that have failed since the last sign of life, and when the first did.
         self._strikes: set[TaskRef] = set()
         self._struck_at = 0.0
         self._rests = 0
@@ -54,7 +53,7 @@ class Breaker:
 
     @property
     def room(self) -> int:
-        """How many more tasks may begin: none while it is open, then one, then as many as wish."""
+        """Number of tasks that may begin: none while it is open, then one, then any number."""
         if not self._rests:
             return UNLIMITED
         now = self._clock.monotonic()
@@ -83,14 +82,13 @@ class Breaker:
         self._strikes.add(ref)
         if not self._rests and (len(self._strikes) < STRIKES_MAX or self._is_vouched_for(now)):
             return False
-        first, longest = REST_SECONDS
-        self._open_until = now + min(longest, first * 2**self._rests)
-        self._rests = min(self._rests + 1, 10)
+        self._open_until = now + Backoff(*REST_SECONDS).seconds(self._rests)
+        self._rests += 1
         self._strikes.clear()
         return True
 
     def _is_vouched_for(self, now: float) -> bool:
-        """Whether others are answered: they just were, or ran before the failures began."""
+        """Say whether others are answered: they just were, or ran before the failures began."""
         if now - self.alive_at < ALIVE_SECONDS:
             return True
         if now - self.alive_at >= self._vouch_seconds:
@@ -100,10 +98,10 @@ class Breaker:
 
 class Breakers:
     """
-    The breakers of all models of one server, and what its refusals say of its slots.
+    The breakers of all models of one server, which also judge its refusals for want of room.
 
-    A refusal for want of room is believed when no other task was accepted beside as many: else it
-    is about its request, its model or whoever asks. `on_change` is called when one closes.
+    A refusal counts unless another task was accepted beside as many: then the reason is the
+    request, its model or the client. `on_change` is called when a breaker closes.
     """
 
     def __init__(self, slots: Slots, clock: Clock, on_change: Callable[[], None]) -> None:
@@ -111,13 +109,13 @@ class Breakers:
         self._clock = clock
         self._on_change = on_change
         self._models: dict[str, Breaker] = {}
-        #: With how many others each task began that has not been answered yet,
+        #: Number of others beside which each task began that is not answered yet.
         self._beside: dict[TaskRef, int] = {}
-        #: and when a task was last accepted that began with so many.
+        #: When a task was last accepted, by the number of others beside which it began.
         self._accepted_at: dict[int, float] = {}
 
     def __getitem__(self, model: str) -> Breaker:
-        """The breaker of a model, by its name at clients or in the registry."""
+        """Return the breaker of a model, by its name for clients or in the registry."""
         return self._models.setdefault(base_name(model), Breaker(self._clock))
 
     def is_open(self, model: str) -> bool:
@@ -125,12 +123,12 @@ class Breakers:
         return not self[model].room
 
     def begin(self, model: str, ref: TaskRef) -> None:
-        """Note that a task is put to the server."""
+        """Note that a task is sent to the server."""
         self._beside[ref] = self._running
         self[model].running[ref] = self._clock.monotonic()
 
     def alive(self, model: str, ref: TaskRef) -> None:
-        """Note that a task is answered, be it only with its first event."""
+        """Note that a task is answered, or that its first event came."""
         self._slots.answered()
         beside = self._beside.pop(ref, None)
         if beside is not None:
@@ -144,7 +142,7 @@ class Breakers:
         self[model].running.pop(ref, None)
 
     def refused(self, model: str, ref: TaskRef) -> bool:
-        """Note that the server said that it is busy; True when it therefore has fewer slots."""
+        """Note that the server is busy; return True when its slots are cut for that."""
         self[model].strike(ref)
         beside = self._running - 1
         if beside < 1 or self._has_accepted(beside):
@@ -153,7 +151,7 @@ class Breakers:
 
     @property
     def alive_at(self) -> float:
-        """When the server last answered a task; negative infinity for never."""
+        """Time of the server's last answer; negative infinity before the first."""
         times = (breaker.alive_at for breaker in self._models.values())
         return max(times, default=float("-inf"))
 

@@ -29,11 +29,11 @@ from inferline_provider.faults import (
 
 #: Statuses that say "wait", not "no"; Anthropic's servers say 529.
 _BUSY: Final = frozenset({429, 503, 529})
-#: Statuses that speak of the provider's own key, never of the client's request.
+#: Statuses about the provider's own key, never about the client's request.
 _KEY: Final = frozenset({401, 403})
 _FORBIDDEN: Final = 403
-#: Statuses outside of the 4xx that are about the request all the same.
-_TOLD: Final = frozenset({501})
+#: Statuses other than 4xx that are about the request as well.
+_REFUSED: Final = frozenset({501})
 #: A 4xx that another attempt may mend.
 _TIMED_OUT: Final = 408
 
@@ -41,15 +41,15 @@ RETRY_AFTER: Final = "retry-after"
 #: The same in milliseconds, which OpenAI's SDKs prefer.
 _RETRY_AFTER_MS: Final = "retry-after-ms"
 
-#: The fields that hold what was asked for, in the answers of all endpoints.
+#: The fields that hold the result, in the answers of all endpoints.
 _RESULTS: Final = frozenset(
     {"choices", "data", "output", "content", "results", "tokens", "count", "score"}
 )
 
-#: What a 429 says that no waiting mends, as a part of its error's `code` or `type`: there are as
-#: many names for an account without money as there are vendors.
+#: Parts of the `code` or `type` of a 429's error that no waiting mends: each vendor has another
+#: name for an account without money.
 _SPENT: Final = re.compile("insufficient|billing|balance|credit|arrear|current_quota")
-#: A code of an error that may be shown even where its words may not.
+#: An error's code that may be passed on where its message may not.
 _CODE: Final = re.compile(r"[a-z][a-z_]{0,63}")
 
 
@@ -71,9 +71,9 @@ class Finish:
 
 def classify_response(answer: BackendAnswer, headers: Mapping[str, str] = {}) -> BackendAnswer:
     """
-    Return the answer that the client is told. Raises Fault when it is none to tell.
+    Return the answer for the client. Raises Fault when there is none.
 
-    ``headers`` are the response's. A 200 around nothing but an error is an error: some SDKs would
+    `headers` are the response's. A 200 around nothing but an error is an error: some SDKs would
     take it for an empty answer.
     """
     status = answer.status
@@ -93,14 +93,14 @@ def classify_response(answer: BackendAnswer, headers: Mapping[str, str] = {}) ->
         reason = f"The backend answered {status}: it refuses this provider's key."
         # A 401 would have the client look for its own key.
         raise KeyRefused(reason, _not_shown(answer) if status == _FORBIDDEN else None)
-    if (400 <= status < 500 and status != _TIMED_OUT) or status in _TOLD:
+    if (400 <= status < 500 and status != _TIMED_OUT) or status in _REFUSED:
         return answer if parse(answer.body) is not None else _in_json(answer)
-    told = _readable(answer) if 400 <= status < 600 else None
-    raise BadAnswer(f"The backend answered {status}.", told)
+    readable = _readable(answer) if 400 <= status < 600 else None
+    raise BadAnswer(f"The backend answered {status}.", readable)
 
 
 def classify_media(answer: BackendAnswer) -> BackendAnswer:
-    """Return a success that is a text, a sound or mere bytes. Raises Broken for a proxy's page."""
+    """Return a success that is a text, a sound or bytes. Raises BadAnswer for a proxy's page."""
     if answer.body[:_PAGE_BYTES].lstrip().lower().startswith(_PAGES):
         raise BadAnswer(f"The backend answered {answer.status} with a page.")
     return answer
@@ -108,11 +108,11 @@ def classify_media(answer: BackendAnswer) -> BackendAnswer:
 
 def failure(error: InferLineError) -> AttemptOutcome:
     """Return the outcome of a task that failed with `error`."""
-    return AttemptOutcome(error=error.told())
+    return AttemptOutcome(error=error.as_dict())
 
 
 def parse(body: bytes) -> Any:
-    """Return the JSON that `body` is; None for none. A large one is only looked at: see above."""
+    """Return the value of a JSON body, None for no JSON; a large one is not parsed: see above."""
     text = body.strip()
     if len(text) > PARSED_BYTES_MAX:
         closed = {b"{": b"}", b"[": b"]"}.get(text[:1])
@@ -124,7 +124,7 @@ def parse(body: bytes) -> Any:
 
 
 def usage_of(document: Any) -> dict[str, int]:
-    """Return the token counts that an answer, or the last event with any, tells of."""
+    """Return the token counts in an answer, or in an event."""
     if not isinstance(document, dict):
         return {}
     inner = document.get("response") or document.get("message")
@@ -133,7 +133,7 @@ def usage_of(document: Any) -> dict[str, int]:
 
 
 def _only_error(document: Any) -> dict[str, Any] | None:
-    """Return the error that a document tells of and of nothing else that a client could use."""
+    """Return the error in a document that has no result besides."""
     if not isinstance(document, dict):
         return error_of(document)
     results = {name for name in _RESULTS & document.keys() if document[name] or name != "choices"}
@@ -161,7 +161,7 @@ def _in_shape(answer: BackendAnswer, error: Mapping[str, Any]) -> BackendAnswer:
 
 
 def _kept(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the headers of a failure that its client is told, as SDKs read them."""
+    """Return the headers of a failure that its client gets, as SDKs read them."""
     kept = {}
     if (seconds := _seconds(headers)) is not None:
         kept[RETRY_AFTER] = str(seconds)
@@ -171,24 +171,24 @@ def _kept(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def _busy(answer: BackendAnswer) -> Busy:
-    """Return what a busy backend says: when there may be room, or that waiting won't help."""
+    """Return the fault of a busy backend: when there may be room, or that waiting won't help."""
     seconds = int(answer.headers[RETRY_AFTER]) if RETRY_AFTER in answer.headers else None
-    told = _readable(answer) or _in_json(answer, "It is busy.")
+    readable = _readable(answer) or _in_json(answer, "It is busy.")
     is_final = answer.headers.get(SHOULD_RETRY) == "false" or any(
         map(_SPENT.search, _codes(answer))
     )
-    return Busy(seconds, told, is_final=is_final)
+    return Busy(seconds, readable, is_final=is_final)
 
 
 def _codes(answer: BackendAnswer) -> set[str]:
-    """Return what an error calls itself."""
+    """Return the `code` and `type` of an error."""
     error = error_of(parse(answer.body)) or {}
     values = [error.get(name) for name in ("code", "type")]
     return {value for value in values if isinstance(value, str)}
 
 
 def _not_shown(answer: BackendAnswer) -> BackendAnswer:
-    """Return a refusal with none of its own words, which may hold a secret, but for its code."""
+    """Return a refusal without its message, which may hold a secret; only the code stays."""
     codes = sorted(code for code in _codes(answer) if _CODE.fullmatch(code))
     why = f" ({codes[0]})" if codes else ""
     error = BackendRefused(
@@ -199,7 +199,7 @@ def _not_shown(answer: BackendAnswer) -> BackendAnswer:
 
 
 def _seconds(headers: Mapping[str, str]) -> int | None:
-    """Return for how many whole seconds to wait, by the headers; None where they do not tell."""
+    """Return the whole seconds to wait, by the headers; None if they do not say."""
     text = headers.get(RETRY_AFTER, "").strip()
     milliseconds = headers.get(_RETRY_AFTER_MS, "").strip()
     try:
@@ -215,6 +215,6 @@ def _seconds(headers: Mapping[str, str]) -> int | None:
 
 
 def _date(text: str) -> datetime:
-    """Return what a header's date means: one without a zone is UTC. Raises ValueError for none."""
+    """Return a header's date, which is UTC without a zone. Raises ValueError for no date."""
     date = parsedate_to_datetime(text)
     return date if date.tzinfo else date.replace(tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""The LLM server beside this provider, as an HTTP client sees it."""
+"""HTTP client of the LLM server beside this provider."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from inferline.http.response import Outlasts, Response
 from inferline.validation.forwarding import CONTENT_TYPE, NOTHING
 from inferline_provider.backend import capacity, listing
 from inferline_provider.backend.capacity import Room
+from inferline_provider.backend.trials import Trials
 from inferline_provider.faults import (
     BadAnswer,
     Fault,
@@ -26,26 +27,21 @@ from inferline_provider.faults import (
     Unreachable,
 )
 
-#: For every look at the backend that is no task.
-LOOK_SECONDS_MAX: Final = 10.0
+#: For every request to the backend that is no task.
+QUERY_SECONDS_MAX: Final = 10.0
 CONNECT_SECONDS_MAX: Final = 10.0
-#: For the question whether it works, which somebody waits for who has waited for long.
+#: For the question whether it works, while a client waits that has waited for long.
 WORKING_SECONDS_MAX: Final = 3.0
-#: How an answer may begin that is to be continued.
-BEGUN: Final = "One, two,"
-
-#: For how long it is remembered that a backend can't continue answers, seconds.
-UNABLE_SECONDS: Final = 60.0
 
 _ABSENT: Final = 404
 _JSON: Final = {CONTENT_TYPE: "application/json"}
-#: Where the API of an OpenAI-compatible server is, below its address: nearly always, or else.
+#: The path of an OpenAI-compatible server's API: nearly always the first, else the second.
 PREFIXES: Final = ("/v1", "")
 #: A refusal that does not say that there is no such route.
 _REFUSED: Final = frozenset({401, 403, 408, 429})
-#: What a proxy answers whose server is gone.
+#: Statuses of a proxy whose server is gone.
 _GONE: Final = frozenset({502, 503, 504})
-#: Routes of which each server of models has one.
+#: Every LLM server has one of these routes.
 _INFERENCE: Final = ("/chat/completions", "/completions", "/embeddings")
 
 
@@ -55,18 +51,16 @@ class _Absent(BadAnswer):
 
 class BackendClient:
     """
-    One LLM server. To be used as a context manager.
+    A client of one LLM server; a context manager.
 
-    Follows no redirects: it goes where the operator said, by the proxies that the operator set, and
-    nowhere else. Each call has its own connection, because llama.cpp closes those it promised to
-    keep.
+    It follows no redirects: it goes where the operator said, by the proxies that the operator set,
+    and nowhere else. Each call has its own connection: llama.cpp closes those it promised to keep.
     """
 
     def __init__(self, root: str, key: str = "", proxies: Proxies = NO_PROXIES) -> None:
         self._root = root
         self._headers = {"User-Agent": "inferline", "Accept-Encoding": "identity"}
-        #: Until when no chat of such a kind is tried to be continued.
-        self._unable_until: dict[str, float] = {}
+        self._trials = Trials(self._try)
         if key:
             self._headers["Authorization"] = f"Bearer {key}"
         self._connections = Connections(
@@ -76,31 +70,31 @@ class BackendClient:
         self._answers: set[Response] = set()
         self._ended_bytes = 0
         self._working: asyncio.Task[bool] | None = None
-        #: Whether it has a `/health`; None before it was asked.
+        #: Whether it has a `/health`; None if not known.
         self.has_health: bool | None = None
-        #: How many requests are under way.
+        #: Number of requests under way.
         self.running = 0
 
     async def __aenter__(self) -> Self:
-        """Open it."""
+        """Open the connections."""
         await self._connections.__aenter__()
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        """Close it."""
+        """Close the connections."""
         await self._connections.__aexit__(*exc_info)
 
     @property
     def answer_bytes(self) -> int:
-        """How much of answers has come so far, bytes: while it grows the backend is alive."""
+        """Bytes of answers that have come so far: while the number grows the backend is alive."""
         return self._ended_bytes + sum(answer.received_bytes for answer in self._answers)
 
     @property
     def is_delicate(self) -> bool:
         """
-        Whether it should not be looked at: it works, and has no `/health` that would be free.
+        True while nothing but tasks should be sent: it works, and has no `/health`, which is free.
 
-        llama-cpp-python ends the answer under way for who asks it for its models.
+        llama-cpp-python ends the answer under way when somebody asks for its models.
         """
         return self.has_health is False and self.running > 0
 
@@ -110,9 +104,9 @@ class BackendClient:
 
         Tasks then go to the same place. Raises Unlisted where there is no list, and other Faults.
         """
-        for prefix in sorted(PREFIXES, key=lambda one: one != self._prefix):
+        for prefix in sorted(PREFIXES, key=lambda prefix: prefix != self._prefix):
             try:
-                listed = listing.entries(await self._look_json(f"{prefix}/models"))
+                listed = listing.entries(await self._get_json(f"{prefix}/models"))
             except _Absent:
                 continue
             if listed is not None:
@@ -125,21 +119,21 @@ class BackendClient:
         """Find where tasks go at a backend without a list: where it has a route for them."""
         for prefix in PREFIXES:
             for route in _INFERENCE:
-                async with self._look(prefix + route) as response:
-                    # Of a route for POST servers say that GET is not allowed.
+                async with self._query(prefix + route) as response:
+                    # A route for POST alone answers GET with 405.
                     if response.status == 405 or not _is_absent(response.status):
                         self._prefix = prefix
                         return
 
     async def check(self) -> None:
         """
-        Return if the backend can work now; where it has no `/health`, if it answers at all.
+        Return if the backend can work now, or if it answers at all where it has no `/health`.
 
         Raises Fault.
         """
         if self.has_health is False:
             return await self._knock()
-        async with self._look("/health") as response:
+        async with self._query("/health") as response:
             status = response.status
         self.has_health = not _is_absent(status)
         if self.has_health and status != 200:
@@ -147,9 +141,9 @@ class BackendClient:
         return None
 
     async def _knock(self) -> None:
-        """Ask for what costs the backend nothing, whatever it says to that. Raises Fault."""
+        """Send a request that costs nothing, whatever the answer is. Raises Fault."""
         try:
-            async with self._look("/", "HEAD") as response:
+            async with self._query("/", "HEAD") as response:
                 status = response.status
         except Fault:
             self.has_health = None  # Another server may come in its place.
@@ -158,23 +152,23 @@ class BackendClient:
             raise HealthCheckFailed(status)
 
     async def room(self) -> Room:
-        """How many tasks the backend may run at once."""
+        """Return how many tasks the backend can run at once."""
         return (
-            capacity.of_props(await self._told("/props"))
-            or capacity.of_server_info(await self._told("/server_info?config_format=json"))
+            capacity.of_props(await self._document("/props"))
+            or capacity.of_server_info(await self._document("/server_info?config_format=json"))
             or capacity.of_metrics(await self._metrics())
             or capacity.UNKNOWN
         )
 
     async def waiting(self) -> int | None:
-        """How many tasks wait inside the backend; None when it does not tell."""
+        """Return how many tasks wait inside the backend; None when it does not report it."""
         return capacity.waiting(await self._metrics())
 
     async def works(self) -> bool:
-        """Say whether the backend tells that tasks run in it. Many who ask at once are one look."""
+        """Say whether the backend reports that tasks run in it. Calls at once share one request."""
         if self._working is None:
             self._working = asyncio.create_task(self._works())
-            self._working.add_done_callback(self._looked)
+            self._working.add_done_callback(self._worked)
         return await asyncio.shield(self._working)
 
     async def _works(self) -> bool:
@@ -182,86 +176,57 @@ class BackendClient:
             async with asyncio.timeout(WORKING_SECONDS_MAX):
                 count = capacity.working(await self._metrics())
                 if count is None:
-                    count = capacity.working_of_slots(await self._told("/slots"))
+                    count = capacity.working_of_slots(await self._document("/slots"))
         except TimeoutError:
             return False
         return bool(count)
 
-    def _looked(self, look: asyncio.Task[bool]) -> None:
+    def _worked(self, query: asyncio.Task[bool]) -> None:
         self._working = None
 
-    async def _told(self, path: str) -> Any:
-        """The JSON that the backend tells of itself; None for none, or while it is delicate."""
+    async def _document(self, path: str) -> Any:
+        """Return a JSON document about the backend; None for none, or while it is delicate."""
         if self.is_delicate:
             return None
         try:
-            return await self._look_json(path)
+            return await self._get_json(path)
         except Fault:
             return None
 
     async def _metrics(self) -> str:
-        """What the backend tells Prometheus; empty for nothing, or while it is delicate."""
+        """Return the backend's Prometheus metrics; empty for none, or while it is delicate."""
         if self.is_delicate:
             return ""
         try:
-            async with self._look("/metrics") as response:
-                told = await response.read() if response.status == 200 else b""
+            async with self._query("/metrics") as response:
+                metrics = await response.read() if response.status == 200 else b""
         except Fault:
             return ""
-        return told.decode(errors="replace")
+        return metrics.decode(errors="replace")
 
     async def prefill(self, model: str, text: str, shape: object = None) -> dict[str, bool] | None:
-        """
-        The fields that have the backend continue the last message of a chat; None when it can't.
-
-        Found out by what it makes of a chat, without having it generate anything. That one ends
-        with as many spaces as ``text``: many templates drop those, and then the rest would have
-        them twice. ``shape`` is what the client tells the template: some models can only be
-        continued when they are told not to think. Raises Silent.
-        """
-        begun = BEGUN + text[len(text.rstrip()) :]
-        key, now = json.dumps([model, begun, shape]), asyncio.get_running_loop().time()
-        if self.is_delicate or self._unable_until.get(key, 0.0) > now:
-            return None
-        asked = {"role": "user", "content": "Count."}
-        chat: dict[str, Any] = {"model": model}
-        chat["messages"] = [asked, {"role": "assistant", "content": begun}]
-        if shape is not None:
-            chat["chat_template_kwargs"] = shape
-        told = await self._try("/apply-template", chat)  # llama.cpp
-        if str(told.get("prompt", "")).endswith(begun):
-            return {}
-        fields = {"continue_final_message": True, "add_generation_prompt": False}
-        told = await self._try("/tokenize", {**chat, **fields})  # vLLM
-        if told.get("tokens"):
-            told = await self._try("/detokenize", {"model": model, "tokens": told["tokens"]})
-            if str(told.get("prompt", "")).endswith(begun):
-                return fields
-        self._unable_until = {k: v for k, v in self._unable_until.items() if v > now}
-        self._unable_until[key] = now + UNABLE_SECONDS
-        return None
+        """Return the fields with which it continues a chat that ends with `text`; see `Trials`."""
+        return None if self.is_delicate else await self._trials.prefill(model, text, shape)
 
     async def count_tokens(self, model: str, text: str) -> int | None:
-        """How many tokens ``text`` is; None when the backend does not tell. Raises Silent."""
-        asked = {"model": model, "content": text, "prompt": text, "add_special_tokens": False}
-        tokens = (await self._try("/tokenize", asked)).get("tokens")
-        return len(tokens) if isinstance(tokens, list) else None
+        """Return the number of tokens in `text`; None without a tokenizer. Raises Unreachable."""
+        return await self._trials.count_tokens(model, text)
 
     async def _try(self, path: str, document: dict[str, Any]) -> dict[str, Any]:
-        """What the backend answers to a question that it may not know; empty for no answer."""
+        """Return the answer of a route that the backend may not have; empty for no answer."""
         if self.is_delicate:
             return {}
         try:
             async with (
-                asyncio.timeout(LOOK_SECONDS_MAX),
-                self.post(path, json.dumps(document).encode(), LOOK_SECONDS_MAX) as response,
+                asyncio.timeout(QUERY_SECONDS_MAX),
+                self.post(path, json.dumps(document).encode(), QUERY_SECONDS_MAX) as response,
             ):
-                found = json.loads(await response.read()) if response.status == 200 else {}
+                answer = json.loads(await response.read()) if response.status == 200 else {}
         except Unreachable:
             raise
         except (BadAnswer, OSError, ValueError, RecursionError):
             return {}
-        return found if isinstance(found, dict) else {}
+        return answer if isinstance(answer, dict) else {}
 
     @asynccontextmanager
     async def post(
@@ -277,12 +242,12 @@ class BackendClient:
         """
         Send a client's request and yield the response as its body begins; without a body a GET.
 
-        ``forwarded`` are the client's headers, by name in lower case; the body is JSON unless they
+        `forwarded` are the client's headers, by name in lower case; the body is JSON unless they
         say otherwise.
 
-        Never sent twice: who hangs up may have done the work. ``silence_seconds`` bound the wait
-        for it, and then each for more of its body; while the backend tells that it works, its
-        silence is waited out. Raises Broken.
+        It is never sent twice: a backend that hangs up may have done the work. `silence_seconds`
+        bounds the wait for the response, and then for each part of its body; a backend that
+        reports that it works may be silent for longer. Raises BadAnswer.
         """
         headers = {**(_JSON if body else {}), **forwarded, **self._headers}
         if traceparent:
@@ -300,7 +265,7 @@ class BackendClient:
 
     @contextmanager
     def _hearing(self, response: Response) -> Iterator[None]:
-        """Count what comes of an answer, and close it in the end; an error proves nothing."""
+        """Count the bytes of an answer, and close it at the end; an error does not count."""
         if response.status == 200:
             self._answers.add(response)
         try:
@@ -312,11 +277,11 @@ class BackendClient:
                 self._ended_bytes += response.received_bytes
 
     @asynccontextmanager
-    async def _look(self, path: str, method: str = "GET") -> AsyncIterator[Response]:
+    async def _query(self, path: str, method: str = "GET") -> AsyncIterator[Response]:
         """Ask the backend about itself. Raises Fault when it does not answer."""
         try:
-            async with asyncio.timeout(LOOK_SECONDS_MAX):
-                response = await self._send(method, path, self._headers, b"", LOOK_SECONDS_MAX)
+            async with asyncio.timeout(QUERY_SECONDS_MAX):
+                response = await self._send(method, path, self._headers, b"", QUERY_SECONDS_MAX)
                 try:
                     yield response
                 finally:
@@ -327,7 +292,7 @@ class BackendClient:
     async def _send_where_it_is(
         self, method: str, path: str, headers: dict[str, str], body: bytes, silence_seconds: float
     ) -> Response:
-        """Send a request; what most servers have beside their `/v1`, some have in it."""
+        """Send a request; some servers have below `/v1` what others have beside it."""
         is_below = path.startswith("/v1/")
         first = self._prefix + path.removeprefix("/v1") if is_below else path
         response = await self._send(method, first, headers, body, silence_seconds, self.works)
@@ -335,7 +300,7 @@ class BackendClient:
             return response
         second = self._prefix + path
         other = await self._send(method, second, headers, body, silence_seconds, self.works)
-        if other.status == _ABSENT:  # Neither has it: the first one's word counts.
+        if other.status == _ABSENT:  # Neither has it: the first answer counts.
             response, other = other, response
         response.close()
         return other
@@ -358,11 +323,11 @@ class BackendClient:
             raise _silent(error) from error
         except Silence as error:
             raise SilentTooLong from error
-        except HttpError as error:  # It was there, and may have hung up on this request alone.
+        except HttpError as error:  # It was there, and may have broken off this request alone.
             raise BadAnswer(f"The backend broke off: {type(error).__name__}.") from error
 
-    async def _look_json(self, path: str) -> Any:
-        async with self._look(path) as response:
+    async def _get_json(self, path: str) -> Any:
+        async with self._query(path) as response:
             if response.status in (401, 403):
                 raise KeyRefused(f"The backend answered {response.status}: it refuses our key.")
             if response.status != 200:
@@ -379,5 +344,5 @@ def _silent(error: OSError) -> Unreachable:
 
 
 def _is_absent(status: int) -> bool:
-    """Say whether a status means that there is no such route; it may lead elsewhere."""
+    """Say whether a status means that there is no such route; a redirect does."""
     return status == 501 or (300 <= status < 500 and status not in _REFUSED)

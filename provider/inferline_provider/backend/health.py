@@ -1,12 +1,12 @@
-"""Whether the backend can work and what it serves, looked at again and again."""
+"""Health of the backend and the models that it serves, checked periodically."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from inferline.background import Wake
 from inferline.clock import Clock
 from inferline.fleet.enrolment import OfferedModel
 from inferline_provider.backend.capacity import UNKNOWN, Room
@@ -17,17 +17,17 @@ from inferline_provider.settings import ProviderSettings
 
 log = logging.getLogger(__name__)
 
-#: Between two looks at the backend's health; a failed task brings the next one forward.
-LOOK_SECONDS: Final = 3.0
-#: The same while it is not well,
+#: Between two checks of the backend's health; a failed task brings the next one forward.
+CHECK_SECONDS: Final = 3.0
+#: The same while it is not healthy.
 UNWELL_SECONDS: Final = 1.0
-#: and where the backend has no `/health` and is well: its answers and its faults tell more.
+#: The same where the backend has no `/health` and is healthy: its answers and faults say more.
 SELDOM_SECONDS: Final = 15.0
-#: The shortest time between two looks.
-LOOK_SECONDS_MIN: Final = 0.2
-#: How long a backend that refused our key is left alone before its list of models is tried.
+#: The shortest time between two checks.
+CHECK_SECONDS_MIN: Final = 0.2
+#: Time after the backend refused our key before its list of models is tried.
 KEY_SECONDS: Final = 30.0
-#: Why a provider takes no work, as everybody is told who looks: never in the backend's words.
+#: Reasons why a provider takes no work, for the overview: never in the backend's words.
 SILENT: Final = "Its LLM server does not answer."
 UNWELL: Final = "Its LLM server answers the health check with status {}."
 REFUSED: Final = "Its LLM server refuses the provider's key."
@@ -37,99 +37,92 @@ UNWANTED: Final = "Its LLM server has none of the wanted models."
 
 
 class BackendHealth:
-    """What is known of the backend. `on_change` is called when any of it changes."""
+    """The health, models and capacity of the backend. `on_change` is called when one changes."""
 
     def __init__(self, backend: BackendClient, settings: ProviderSettings, clock: Clock) -> None:
         self._backend = backend
         self._settings = settings
         self._clock = clock
-        self._wake = asyncio.Event()
+        self._wake = Wake(clock)
         self._is_doubted = False
-        #: How much of answers had come at the last look.
+        #: Bytes of answers that had come at the last check.
         self._answer_bytes = 0
-        #: When more of them was seen to have come.
+        #: When a check last saw that more had come.
         self._heard_at = float("-inf")
         self._refused_at: float | None = None
         self._listed_at = float("-inf")
-        #: Why there is nothing to offer, as of the last list; empty when there is.
+        #: Why the last list had nothing to offer; empty if it had.
         self._empty = EMPTY
         self.on_change: Callable[[], None] = lambda: None
         self.is_healthy = False
-        #: Why no work is taken, as one of the sentences above; empty when it is.
+        #: Why no work is taken, one of the sentences above; empty when it is.
         self.reason = SILENT
         self.models = self._offered(by_hand(settings.models, settings.aliases))
         slots = settings.slots
         self.room = UNKNOWN if slots is None else Room(slots, slots, "as it was set")
 
     def doubt(self) -> None:
-        """Look soon: a task failed."""
+        """Check soon: a task has failed."""
         self._is_doubted = True
         self._wake.set()
 
     def refuse_key(self) -> None:
-        """Count as unhealthy for a while: the backend does not let us in."""
+        """Count as unhealthy for a while: the backend refuses our key."""
         self._refused_at = self._clock.monotonic()
         log.error("The backend refuses this provider's key; set OPENAI_API_KEY or --backend-key.")
         self._set(False, self.models, self.room, REFUSED)
 
     async def run(self) -> None:
-        """Look for ever."""
+        """Check for ever."""
         while True:
-            await self._clock.sleep(LOOK_SECONDS_MIN)
+            await self._clock.sleep(CHECK_SECONDS_MIN)
             await self._wait()
-            await self.look()
+            await self.check()
 
     async def _wait(self) -> None:
-        """Return when a look is due, or wanted."""
-        seconds = LOOK_SECONDS
+        """Return when a check is due, or wanted."""
+        seconds = CHECK_SECONDS
         if not self.is_healthy:
-            seconds = min(UNWELL_SECONDS, LOOK_SECONDS)
+            seconds = min(UNWELL_SECONDS, CHECK_SECONDS)
         elif self._backend.has_health is False:
             seconds = SELDOM_SECONDS
-        due = asyncio.ensure_future(self._clock.sleep(seconds))
-        wanted = asyncio.create_task(self._wake.wait())
-        try:
-            await asyncio.wait({due, wanted}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            due.cancel()
-            wanted.cancel()
-        self._wake.clear()
+        await self._wake.wait(seconds)
 
-    async def look(self) -> None:
+    async def check(self) -> None:
         """
         Check now, unless answers prove the backend well or the check would disturb it.
 
-        At the models only when their list is old, or the backend was not healthy.
+        The models are read only when their list is old, or the backend was not healthy.
         """
         now = self._clock.monotonic()
         if self._refused_at is not None and now - self._refused_at < KEY_SECONDS:
             return
         is_heard, is_doubted, self._is_doubted = self._is_heard(), self._is_doubted, False
-        flows = now - self._heard_at < LOOK_SECONDS
+        flows = now - self._heard_at < CHECK_SECONDS
         if self._backend.is_delicate and (flows or not is_doubted):
             return
         is_proven = is_heard and self.is_healthy and not is_doubted
-        if not is_proven and (reason := await self._check()):
+        if not is_proven and (reason := await self._problem()):
             self._set(False, self.models, self.room, reason)
             return
         if self._backend.is_delicate:
             return
         is_old = now - self._listed_at >= self._settings.refresh_seconds
         if is_old or not self.is_healthy:
-            await self._look_at_models(now)
+            await self._read_models(now)
         else:
             self._set(True, self.models, self.room, self._empty)
 
     def _is_heard(self) -> bool:
-        """Whether more of answers has come since this was asked last."""
+        """Say whether more bytes of answers have come since the last call."""
         before, self._answer_bytes = self._answer_bytes, self._backend.answer_bytes
         if self._answer_bytes == before:
             return False
         self._heard_at = self._clock.monotonic()
         return True
 
-    async def _check(self) -> str:
-        """Why the backend can't work; empty if it can, or answers tasks and only this is late."""
+    async def _problem(self) -> str:
+        """Return why the backend can't work; empty if it can, or answers and only this is late."""
         try:
             await self._backend.check()
         except HealthCheckFailed as fault:
@@ -138,7 +131,7 @@ class BackendHealth:
             return "" if self.is_healthy and self._is_heard() else SILENT
         return ""
 
-    async def _look_at_models(self, now: float) -> None:
+    async def _read_models(self, now: float) -> None:
         models, room = self.models, self.room
         is_healthy, reason = True, self._empty
         try:
@@ -166,7 +159,7 @@ class BackendHealth:
             return models, self.room
         room = await self._backend.room()
         if room == UNKNOWN and self.is_healthy:
-            room = self.room  # What it has told holds while it is too busy to tell it again.
+            room = self.room  # The last one holds while it is too busy to answer.
         if room != self.room:
             log.info("Slots: %s. slots=%d", room.reason, room.slots)
         return models, room
@@ -192,7 +185,7 @@ class BackendHealth:
 
 
 def _reason(fault: Fault) -> str:
-    """Return the sentence for what a look at the backend's models has met."""
+    """Return the reason for a fault in reading the backend's models."""
     if isinstance(fault, KeyRefused):
         return REFUSED
     return SILENT if isinstance(fault, Unreachable) else UNLISTED

@@ -1,42 +1,44 @@
-"""Room at the backend: how many tasks may run at once, less while it is busy or not there."""
+"""Slots: how many tasks may run at once; fewer while the backend is busy or unreachable."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Final
 
+from inferline.background import Backoff
 from inferline.clock import Clock
+from inferline_provider.pauses import PAUSES, Pauses
 
-#: For how long nothing new starts after the backend could not be reached, and at the most: it
-#: doubles each time that nothing was answered in between, so that one that is back is asked soon.
-FAIL_SECONDS: Final = 0.5
-REST_SECONDS_MAX: Final = 16.0
-#: After a cut, a sixteenth of the slots comes back in each such time, seconds: the first, which
-#: doubles, up to the second, whenever what had come back is refused.
-RECOVER_SECONDS: Final = (0.5, 10.0)
+#: After a cut, one of so many slots comes back at each step.
 RECOVER_SHARE: Final = 16
-#: One overload shows in many answers; within so long they count once, seconds.
+#: Time in which several refusals count as one overload, seconds.
 OVERLOAD_SECONDS: Final = 1.0
-#: While work waits, so much of the slots is in use at least; the rest is on its way to the next.
+#: While work waits, at least this share of the slots is in use; others are between two tasks.
 PRESSED_SHARE: Final = 0.75
 
 
 class Slots:
     """
-    A counter. It falls to what the backend has room for when that is busy, and grows back little by
-    little. While the backend can't be reached again and again it is one: whoever has that finds out
-    whether it still can't.
+    A counter of slots. The limit falls when the backend is busy, and grows back little by little.
+    While the backend stays unreachable it is one: the task that has it finds out.
 
-    `on_change` is called whenever more is free, or less is offered, than before.
+    `on_change` is called whenever a slot falls free, or the limit changes.
     """
 
-    def __init__(self, limit: int, clock: Clock, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        limit: int,
+        clock: Clock,
+        on_change: Callable[[], None],
+        pauses: Pauses = PAUSES,
+    ) -> None:
         self._clock = clock
         self._on_change = on_change
         self._full = limit
         self._allowed = limit
         self._moved_at = clock.monotonic()
-        self._recover_seconds = RECOVER_SECONDS[0]
+        self._pauses = pauses
+        self._recover_seconds = pauses.recover_seconds[0]
         #: Whether slots have come back since the last cut.
         self._grew = False
         self._overloaded_at = float("-inf")
@@ -44,18 +46,18 @@ class Slots:
         #: Rests since the backend last answered.
         self._rests = 0
         self.used = 0
-        #: Whether the queues had something for every slot when they were last asked.
+        #: Whether the queues had a task for every slot at the last poll.
         self._filled = False
 
     @property
     def limit(self) -> int:
-        """How many tasks may run at once now."""
+        """Number of tasks that may run at once now."""
         self._recover()
         return 1 if self._rests > 1 else self._allowed
 
     @property
     def free(self) -> int:
-        """How many more may start now."""
+        """Number of tasks that may start now."""
         if self._clock.monotonic() < self._closed_until:
             return 0
         return max(0, self.limit - self.used)
@@ -73,13 +75,13 @@ class Slots:
             self._on_change()
 
     def spare(self, count: int) -> None:
-        """Give slots back that were taken and for which nothing came, be it none."""
+        """Give back slots that were taken for a receive and not needed; there may be none."""
         self.give(count)
         self._filled = not count and (self._filled or self.used >= self.limit)
 
     @property
     def pressed(self) -> bool:
-        """Whether more would run if there were more slots."""
+        """True if more tasks would run with more slots."""
         return self._filled and self.used >= PRESSED_SHARE * self.limit
 
     def resize(self, limit: int) -> None:
@@ -90,14 +92,14 @@ class Slots:
 
     def cut(self, running: int) -> bool:
         """
-        Have no more slots than ``running``, because the backend refused one more.
+        Have no more slots than `running`, because the backend refused one more task.
 
-        False if it has no more already, or if that is still the overload of the last cut.
+        Return False if there are no more already, or if this is still the overload of the last cut.
         """
         self._recover()
         if running >= self._allowed:
             return False
-        (first, longest), was_full = RECOVER_SECONDS, self._allowed == self._full
+        (first, longest), was_full = self._pauses.recover_seconds, self._allowed == self._full
         if was_full:
             self._recover_seconds = first
         elif self._grew:
@@ -116,12 +118,12 @@ class Slots:
         now = self._clock.monotonic()
         if now < self._closed_until:
             return
-        self._closed_until = now + min(REST_SECONDS_MAX, FAIL_SECONDS * 2**self._rests)
-        self._rests = min(self._rests + 1, 10)
+        self._closed_until = now + Backoff(*self._pauses.rest_seconds).seconds(self._rests)
+        self._rests += 1
         self._on_change()
 
     def answered(self) -> None:
-        """The backend has answered: it is well."""
+        """Note that the backend has answered, so that it is healthy."""
         if self._rests:
             self._rests = 0
             self._on_change()

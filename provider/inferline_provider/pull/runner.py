@@ -1,11 +1,10 @@
-"""All tasks under way in this process: begun from messages, counted, and stopped together."""
+"""All tasks under way in this process: started from messages, counted, and stopped together."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Final
 
 from inferline.tasks.queue import Delivery
 from inferline_provider.backend.slots import Slots
@@ -16,28 +15,24 @@ from inferline_provider.serve.leases import Stop
 
 log = logging.getLogger(__name__)
 
-#: Weight of the newest task in the mean time that a task takes.
-NEWEST_WEIGHT: Final = 0.1
-
 
 class AttemptRunner:
-    """Runs attempts, each in a task of its own, and gives the slot of each back."""
+    """A runner of attempts, each in an asyncio task of its own; it gives back the slot of each."""
 
     def __init__(
-        self, context: AttemptContext, slots: Slots, on_ran: Callable[[str], None]
+        self, context: AttemptContext, slots: Slots, on_claim: Callable[[str], None]
     ) -> None:
+        """Call `on_claim` with the model of each task that is claimed."""
         self._context = context
         self._slots = slots
-        self._on_ran = on_ran
+        self._on_claim = on_claim
         self._tasks: set[asyncio.Task[None]] = set()
         self._attempts: set[Attempt] = set()
         self._stopping = False
-        #: Mean time a task takes at the backend, seconds; 0 before the first.
-        self.service_seconds = 0.0
 
     @property
     def running(self) -> int:
-        """How many tasks are at the backend."""
+        """Number of tasks at the backend."""
         return len(self._attempts)
 
     def start(self, delivery: Delivery) -> None:
@@ -53,7 +48,7 @@ class AttemptRunner:
         return not self._tasks
 
     def stop(self) -> None:
-        """Have every attempt hand its task back, those too that are about to begin."""
+        """Have every attempt hand its task back, also those that are about to begin."""
         self._stopping = True
         for attempt in list(self._attempts):
             attempt.abort(Stop.DRAINED)
@@ -67,8 +62,6 @@ class AttemptRunner:
             self._slots.give()
             if attempt is not None:
                 self._attempts.discard(attempt)
-                if attempt.is_answered:
-                    self._took(context.clock.monotonic() - begun_at)
 
         try:
             lease_seconds = context.terms.lease_seconds
@@ -81,14 +74,10 @@ class AttemptRunner:
             return served()
         attempt = Attempt(context, *claimed, delivery, begun_at)
         self._attempts.add(attempt)
-        self._on_ran(attempt.task.model)
+        self._on_claim(attempt.task.model)
         if self._stopping:
             attempt.abort(Stop.DRAINED)
         return await attempt.run(served)
-
-    def _took(self, seconds: float) -> None:
-        mean = self.service_seconds or seconds
-        self.service_seconds = mean + (seconds - mean) * NEWEST_WEIGHT
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

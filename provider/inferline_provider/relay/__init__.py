@@ -1,1 +1,1 @@
-"""The way of an answer from the backend's connection to the task's chunks."""
+"""Relay: the stages of an answer from the backend's connection to the task's chunks."""

@@ -1,26 +1,50 @@
-"""A model under another name: the one thing in a request or an answer that may be changed."""
+"""Model names: a backend may know a model by another name than clients do."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 from urllib.parse import quote, unquote_plus
 
+from inferline.streams.sse import Event
 from inferline.validation.multipart import parts_of, replaced
 from inferline_provider.relay import edits
 
-#: Where an answer may name its model besides its top level: the first event of the Responses API
-#: and of the Messages API wraps the answer.
+#: Fields that wrap the answer, and its model's name, in the first event of the Responses API and of
+#: the Messages API.
 _WRAPPERS: Final = ("response", "message")
+
+#: Changes the model's name in an answer, or in one event's data; see `rename`.
+Rename = Callable[[bytes], bytes]
+
+
+class Renaming:
+    """A stage that renames the model in each event that names it."""
+
+    def __init__(self, rename: Rename) -> None:
+        self._rename = rename
+
+    def feed(self, events: Iterable[Event]) -> Iterator[Event]:
+        """Yield the events, renamed; one with several lines of data stays as it is."""
+        for event in events:
+            if b'"model"' in event.data and b"\n" not in event.data:
+                data = self._rename(event.data)
+                yield Event(event.event, data, event.raw.replace(event.data, data, 1))
+            else:
+                yield event
+
+    def end(self) -> Iterable[Event]:
+        """Return nothing: no event is held back."""
+        return ()
 
 
 def rename(document: bytes, old: str, new: str) -> bytes:
     """
-    Return the JSON `document` with its model called `new` where it was called `old`.
+    Return the JSON `document` with the model's name `new` in place of `old`.
 
-    Every other byte stays as it is. What is no JSON object, or names another model, comes back
-    unchanged.
+    Every other byte stays as it is, and so does what is no JSON object or names another model.
     """
     if b'"model"' not in document:
         return document
@@ -58,7 +82,7 @@ def rename_in_query(query: str, old: str, new: str) -> str:
 
 
 def _renamed(document: Any, old: str, new: str) -> dict[str, Any] | None:
-    """Return `document` as it should be; None when nothing is to be changed."""
+    """Return `document` with the new name; None when it does not have the old one."""
     if not isinstance(document, dict):
         return None
     if document.get("model") == old:
@@ -71,6 +95,6 @@ def _renamed(document: Any, old: str, new: str) -> dict[str, Any] | None:
 
 
 def _spellings(name: str) -> list[bytes]:
-    """Return the ways in which JSON writers write a name."""
+    """Return the spellings of a name by different JSON writers."""
     plain, escaped = (json.dumps(name, ensure_ascii=ascii_only) for ascii_only in (False, True))
     return [text.encode() for text in dict.fromkeys((plain, escaped, plain.replace("/", "\\/")))]

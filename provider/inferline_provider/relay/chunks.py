@@ -1,33 +1,30 @@
-"""How answers become rows: the first bytes at once, then many tasks' bytes in one write."""
+"""Writing of chunks: the first bytes at once, then many tasks' bytes in one write."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
+from inferline.background import Backoff
 from inferline.errors import InferLineError, Unavailable
 from inferline.streams.pacing import interval
-from inferline.streams.sse import comment
 from inferline.tasks.store import TaskStore
-from inferline.tasks.task import CHUNK_BYTES_MAX, TAIL_BYTES_MAX, AnswerHead, Chunk, Task
+from inferline.tasks.task import Chunk, Task
+from inferline_provider.relay.chunk_stream import ChunkStream
 
-#: What one stream may hold that is not written yet, bytes; then its backend has to wait.
-HELD_BYTES_MAX: Final = 1024 * 1024
-#: Rows of one large answer that are written in one go.
-ROWS_MAX: Final = 50
 #: The first pause after a write that failed; it doubles, seconds.
 RETRY_SECONDS: Final = 0.1
-#: Who is due within so long goes along, seconds: a shared write costs one call.
+#: A stream that is due within this time is written as well, seconds: a shared write costs one call.
 SLACK_SECONDS: Final = 0.02
 
 
 class ChunkWriter:
     """
-    Writes the chunks of all attempts of this process.
+    The writer of the chunks of all attempts of this process.
 
-    One write is under way at a time; what comes meanwhile gathers and goes with the next, so the
-    busier the store is, the more a write carries.
+    One write is under way at a time. What comes meanwhile goes with the next, so that a write
+    carries the more, the slower the store is.
     """
 
     def __init__(
@@ -50,11 +47,11 @@ class ChunkWriter:
         self._wake = asyncio.Event()
 
     def open(self, task: Task) -> ChunkStream:
-        """Begin the answer of an attempt."""
+        """Return a stream for the answer of an attempt."""
         return ChunkStream(self, task)
 
     async def run(self) -> None:
-        """Write what is due, for ever."""
+        """Write the streams that are due, for ever."""
         while True:
             await self._wait()
             await self._flush(self._take())
@@ -71,21 +68,22 @@ class ChunkWriter:
             self._wake.set()
 
     def forget(self, stream: ChunkStream) -> None:
-        """Write nothing more of the stream by itself."""
+        """Write nothing more of the stream unless it asks for it."""
         self._due.pop(stream, None)
 
     async def write(self, chunks: Sequence[Chunk]) -> None:
         """Write chunks, again if need be. Raises Unavailable when it keeps failing."""
-        pause, spent = RETRY_SECONDS, 0.0
+        spent, failures = 0.0, 0
         while True:
             try:
                 return await self._store.write_chunks(chunks)
             except Unavailable:
                 if spent >= self._patience_seconds:
                     raise
+            pause = Backoff(RETRY_SECONDS).seconds(failures)
             await asyncio.sleep(pause)
             spent += pause
-            pause *= 2
+            failures += 1
 
     async def _wait(self) -> None:
         """Return when a stream is due."""
@@ -122,138 +120,3 @@ class ChunkWriter:
             failure = error
         for stream in taken:
             stream.landed(failure)
-
-
-class ChunkStream:
-    """The answer of one attempt on its way to the store."""
-
-    def __init__(self, writer: ChunkWriter, task: Task) -> None:
-        self._writer = writer
-        self._task = task
-        self._head: AnswerHead | None = None
-        self._after: tuple[tuple[int, int], ...] = ()
-        self._pieces: list[bytes] = []
-        self._size = 0
-        self._seq = 0
-        self._flushed_at = float("-inf")
-        self._failure: InferLineError | None = None
-        self._landed = asyncio.Event()
-        self._landed.set()
-
-    @property
-    def begun(self) -> bool:
-        """Whether a reader may have seen some of the answer."""
-        return bool(self._seq or self._after)
-
-    def follow(self, after: tuple[tuple[int, int], ...]) -> None:
-        """Go on with an answer of which other attempts have written so many chunks."""
-        self._after = after
-
-    def head(self, status: int, content_type: str) -> None:
-        """Say how a streamed answer begins; it rides on the first chunk."""
-        waited = self._task.queue_ms
-        self._head = AnswerHead(status, content_type, self._writer.provider, waited, self._after)
-
-    def put(self, event: bytes) -> None:
-        """Add an event. Raises the store's Unavailable."""
-        if self._failure is not None:
-            raise self._failure
-        self._pieces.append(event)
-        self._size += len(event)
-        if self._landed.is_set():
-            self._want()
-
-    async def room(self) -> None:
-        """Wait while the store can't keep up."""
-        if self._size > HELD_BYTES_MAX and not self._landed.is_set():
-            await self._landed.wait()
-
-    async def close(self, rest: bytes = b"") -> tuple[int, bytes]:
-        """
-        Add `rest`, write all but the last piece; return the number of chunks, and that piece.
-
-        The first of an answer that others began is written in any case: it says what it follows.
-        Raises Unavailable.
-        """
-        blobs = await self._taken(rest)
-        if self._after and not self._seq and not blobs:
-            blobs = [comment("end")]
-        is_alone = len(blobs) == 1 and self._after and not self._seq
-        tail = b""
-        if blobs and not is_alone and len(blobs[-1]) <= TAIL_BYTES_MAX:
-            tail = blobs.pop()
-        await self._write(blobs)
-        return self._seq, tail
-
-    async def flush(self) -> None:
-        """Write all that there is: another attempt is to go on behind it. Raises Unavailable."""
-        await self._write(await self._taken())
-
-    async def _taken(self, rest: bytes = b"") -> list[bytes]:
-        """What is not written, once nothing is under way. Raises Unavailable."""
-        while not self._landed.is_set():  # As it lands, what has gathered may be taken at once.
-            await self._landed.wait()
-        self._writer.forget(self)
-        if self._failure is not None:
-            raise self._failure
-        blobs = cut([*self._pieces, *([rest] if rest else [])])
-        self._pieces, self._size = [], 0
-        return blobs
-
-    async def _write(self, blobs: Sequence[bytes]) -> None:
-        for start in range(0, len(blobs), ROWS_MAX):
-            await self._writer.write(self._rows(blobs[start : start + ROWS_MAX]))
-
-    def hold(self) -> None:
-        """Write nothing by itself any more; what has gathered stays. Settles `begun`."""
-        self._writer.forget(self)
-
-    def discard(self) -> None:
-        """Write nothing more: the attempt is over."""
-        self.hold()
-        self._pieces, self._size = [], 0
-
-    def take(self, now: float) -> list[Chunk]:
-        """Give the writer what has gathered."""
-        rows = self._rows(cut(self._pieces))
-        self._pieces, self._size = [], 0
-        self._flushed_at = now
-        self._landed.clear()
-        return rows
-
-    def landed(self, failure: InferLineError | None) -> None:
-        """Hear from the writer that what it took was written, or why not."""
-        self._failure = failure
-        self._landed.set()
-        if self._pieces and failure is None:
-            self._want()
-
-    def _want(self) -> None:
-        self._writer.want(self, self._size, self._flushed_at, self._seq)
-
-    def _rows(self, blobs: Iterable[bytes]) -> list[Chunk]:
-        rows = []
-        for blob in blobs:
-            task, head = self._task, self._head if self._seq == 0 else None
-            rows.append(Chunk(task.ref, task.attempt, self._seq, blob, task.ttl, head))
-            self._seq += 1
-        return rows
-
-
-def cut(pieces: Iterable[bytes], bytes_max: int = CHUNK_BYTES_MAX) -> list[bytes]:
-    """Return the pieces joined into as few blobs as fit; only a too large piece is cut itself."""
-    blobs: list[bytes] = []
-    gathered: list[bytes] = []
-    size = 0
-    for piece in pieces:
-        if gathered and size + len(piece) > bytes_max:
-            blobs.append(b"".join(gathered))
-            gathered, size = [], 0
-        whole = len(piece) // bytes_max * bytes_max
-        blobs += [piece[at : at + bytes_max] for at in range(0, whole, bytes_max)]
-        if rest := piece[whole:]:
-            gathered.append(rest)
-            size += len(rest)
-    if gathered:
-        blobs.append(b"".join(gathered))
-    return blobs

@@ -8,15 +8,14 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, Final
 
-#: How many places of a document are tried. A client may write as many as it likes, and each is
-#: read.
+#: Places of a document that are tried. A client may write any number, and each costs a parse.
 _TRIES_MAX: Final = 8
-#: What stands between the names and the values of an object.
+#: Characters between the names and the values of an object.
 _BETWEEN: Final = re.compile(r"[ \t\r\n]*[:,]?[ \t\r\n]*")
 
 
 def read(document: bytes) -> Any:
-    """Return what a document says; None when it is no JSON."""
+    """Return the value of a JSON document; None when it is no JSON."""
     try:
         return json.loads(document)
     except (ValueError, RecursionError):
@@ -24,14 +23,14 @@ def read(document: bytes) -> Any:
 
 
 def replaced(document: bytes, pattern: bytes, text: bytes) -> Iterator[bytes]:
-    """Yield the document with `text` for the pattern's group, at each place where that stands."""
-    for found in re.finditer(pattern, document):
-        start, end = found.span(1)
+    """Yield the document with `text` in place of the pattern's group, at each match."""
+    for match in re.finditer(pattern, document):
+        start, end = match.span(1)
         yield document[:start] + text + document[end:]
 
 
 def first(changes: Iterable[bytes], wanted: Any) -> bytes | None:
-    """Return the first of the changed documents that says what is wanted; None for none."""
+    """Return the first of the changed documents whose value is `wanted`; None for none."""
     for changed in islice(changes, _TRIES_MAX):
         if read(changed) == wanted:
             return changed
@@ -39,19 +38,19 @@ def first(changes: Iterable[bytes], wanted: Any) -> bytes | None:
 
 
 def fields(document: bytes) -> dict[str, bytes]:
-    """Return the fields of a JSON object as they are written, each with its name."""
+    """Return the fields of a JSON object by name, each as it is written, name included."""
     text, decoder = document.decode(), json.JSONDecoder()
-    found: dict[str, bytes] = {}
+    values: dict[str, bytes] = {}
     start = _past(text, text.index("{") + 1)
     while text[start] != "}":
         name, end = decoder.raw_decode(text, start)
         _, end = decoder.raw_decode(text, _past(text, end))
-        found[name] = text[start:end].encode()
+        values[name] = text[start:end].encode()
         start = _past(text, end)
-    return found
+    return values
 
 
 def _past(text: str, at: int) -> int:
-    """Return where the next name, value or end stands, past white space, a colon or a comma."""
+    """Return the position of the next name, value or end."""
     match = _BETWEEN.match(text, at)
     return match.end() if match else at

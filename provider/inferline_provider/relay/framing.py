@@ -1,4 +1,4 @@
-"""What kind of body an answer has, judged by its bytes: servers call a stream many things."""
+"""Framing of an answer's body, judged by its bytes: servers label streams in many ways."""
 
 from __future__ import annotations
 
@@ -15,49 +15,50 @@ EVENTS: Final = "text/event-stream"
 JSON: Final = "application/json"
 _PAGE: Final = "text/html"
 _TEXT: Final = "text/plain; charset=utf-8"
-#: How the type of a sound may begin that clients need not know: they get it as mere bytes.
+#: Beginnings of content types of sounds that clients need not know: they get mere bytes.
 _SOUNDS: Final = ("audio/", "video/", "application/ogg", "application/x-flac", "binary/")
 _BYTES: Final = "application/octet-stream"
-#: What events are called to the client that came under another name.
-_RENAMED: Final = "text/event-stream; charset=utf-8"
-#: JSON a line, which some servers call a stream.
+#: The content type for clients of events that came under another one.
+_RELABELLED: Final = "text/event-stream; charset=utf-8"
+#: Lines of JSON, which some servers call a stream.
 _LINES: Final = ("application/x-ndjson", "application/ndjson", "application/jsonl")
-#: How a line of events begins (`data`, `event`, `error`, `id`, `retry`, a comment), and no JSON.
+#: First letters of a line of events: `data`, `event`, `error`, `id`, `retry`, a comment.
 _FIELDS: Final = (b"d", b"e", b"i", b"r", b":")
 _BOM: Final = b"\xef\xbb\xbf"
 
 
 class Framing:
-    """Cuts the body of a 200 into events, if that is what it is made of."""
+    """The parser of a 200's body, if that is made of events."""
 
     def __init__(self, kind: ErrorFormat, labelled: str, first: bytes) -> None:
         """
-        Judge by the content type, and by the ``first`` bytes of what can only be JSON or events.
+        Judge by the content type, and by the `first` bytes where it can only be JSON or events.
         """
         label, is_text = labelled.lower(), kind != "other"
         self._is_lines = is_text and label.startswith(_LINES)
         self._parser = EventParser()
-        #: The content type that the client is told; empty for an answer that is no stream.
+        #: The content type for the client; empty for an answer that is no stream.
         self.content_type = ""
         if label.startswith(EVENTS):
             self.content_type = labelled if is_document(labelled) else EVENTS
         elif self._is_lines or (is_text and _is_field(first)):
-            self.content_type = _RENAMED
+            self.content_type = _RELABELLED
 
     def feed(self, data: bytes) -> list[Event]:
-        """Return the events that ``data`` completes. Raises Broken for one beyond all bounds."""
+        """Return the events that `data` completes. Raises BadAnswer for one that is too large."""
         try:
             return self._parser.feed(data.replace(b"\n", b"\n\n") if self._is_lines else data)
         except BackendFailed as error:
             raise BadAnswer(str(error)) from error
 
     def close(self) -> list[Event]:
-        """Return the last one without a blank line after it, unless it was cut in its middle."""
-        return [one for one in self._parser.close() if is_done(one) or parse(one.data) is not None]
+        """Return the last event, which no blank line follows, unless it was cut in its middle."""
+        events = self._parser.close()
+        return [event for event in events if is_done(event) or parse(event.data) is not None]
 
 
 def whole_type(labelled: str, path: str) -> str:
-    """Return a content type that the gateway takes; what has none may still be JSON."""
+    """Return a content type that the gateway takes; JSON where there is no better one."""
     label = labelled.lower()
     if is_document(labelled) and not label.startswith(EVENTS):
         return labelled
@@ -72,7 +73,7 @@ def whole_type(labelled: str, path: str) -> str:
 
 
 def lines(kind: ErrorFormat, body: bytes) -> Framing | None:
-    """Return how to cut a whole body that is not one JSON but one a line; None for any other."""
+    """Return the parser of a whole body with one JSON object a line; None for any other."""
     if kind == "other" or not body.lstrip().startswith(b"{") or parse(body) is not None:
         return None
     rows = [row for row in body.splitlines() if row.strip()]
@@ -81,7 +82,7 @@ def lines(kind: ErrorFormat, body: bytes) -> Framing | None:
 
 
 def reported(kind: ErrorFormat, body: bytes) -> bytes:
-    """Return the JSON of a body that came as an event, such as an error beside its status."""
+    """Return the JSON in a body that came as an event, such as an error beside its status."""
     if kind == "other" or not _is_field(body):
         return body
     parser = EventParser()

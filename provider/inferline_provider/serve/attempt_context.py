@@ -1,4 +1,4 @@
-"""What every attempt of a provider works with, made once and shared by all of them."""
+"""The parts that the attempts of a provider share."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from inferline.tasks.bodies import BodyStore
 from inferline.tasks.queue import TaskQueue
 from inferline.tasks.store import TaskStore
 from inferline_provider.backend.client import BackendClient
+from inferline_provider.pauses import PAUSES, Pauses
 from inferline_provider.relay.chunks import ChunkWriter
-from inferline_provider.relay.usage import UsageAsker
+from inferline_provider.relay.usage_question import UsageAsker
 from inferline_provider.serve.diagnosis import Diagnosis
 from inferline_provider.serve.failed_tasks import FailedTasks
 from inferline_provider.serve.leases import Leases
-from inferline_provider.telemetry.attempts import UNTOLD, Telemetry
+from inferline_provider.telemetry.attempts import NO_TELEMETRY, Telemetry
 
 
 @dataclass(frozen=True, kw_only=True)
 class AttemptContext:
-    """What every attempt of a provider works with."""
+    """The parts that the attempts of a provider share; made once."""
 
     provider: str
     terms: Terms
@@ -32,11 +33,11 @@ class AttemptContext:
     backend: BackendClient
     writer: ChunkWriter
     leases: Leases
-    #: Backend's name of a model by the name that clients use.
+    #: The backend's name of a model, by the name that clients use.
     aliases: Mapping[str, str] = field(default_factory=dict)
-    #: Tasks that were failed here.
-    passes: FailedTasks
-    #: Hears of each fault and of each sign of life.
+    failed_tasks: FailedTasks
+    #: Receives each fault and each sign of life.
     diagnosis: Diagnosis
     usage: UsageAsker = field(default_factory=UsageAsker)
-    telemetry: Telemetry = UNTOLD
+    telemetry: Telemetry = NO_TELEMETRY
+    pauses: Pauses = PAUSES

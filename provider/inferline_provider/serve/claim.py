@@ -1,4 +1,4 @@
-"""From a message to an attempt: what a message says is only a hint, the row decides."""
+"""Claiming a task: its message is only a hint, its row decides."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from inferline.tasks.task import Task
 
 log = logging.getLogger(__name__)
 
-#: Added to the rest of another's lease, so that those who wait for it do not come all at once.
+#: Added to the rest of another's lease, so that waiting providers do not come all at once.
 JITTER_SECONDS: Final = 2
-#: SQS hides a message no longer than this, seconds.
-_HIDE_MAX: Final = 12 * 3600
+#: SQS's longest visibility timeout.
+_VISIBILITY_SECONDS_MAX: Final = 12 * 3600
 
 
 async def claim(
@@ -29,10 +29,10 @@ async def claim(
     lease_seconds: float,
 ) -> tuple[Task, Message] | None:
     """
-    Begin an attempt at the task that a message speaks of; None when there is nothing to do.
+    Begin an attempt at the task that a message names; return None when there is nothing to do.
 
-    Then the message is dealt with: deleted if its task has ended, left alone if somebody runs it or
-    if it can't be read (it may be of a later release; the queue's receive limit bounds it).
+    Then the message is deleted if its task has ended, and left alone if another attempt runs or if
+    it can't be read: it may be of a later release, and the queue's receive limit bounds it.
     """
     try:
         message = Message.loads(delivery.text)
@@ -40,20 +40,20 @@ async def claim(
         log.warning("A message can't be read and is left alone. queue=%s", delivery.queue)
         return None
     try:
-        answer = await store.claim(message.ref, owner, lease_seconds)
-        if not isinstance(answer, Refused):
-            return answer.task, message
-        if answer.task is None or answer.task.state.terminal:
+        claimed = await store.claim(message.ref, owner, lease_seconds)
+        if not isinstance(claimed, Refused):
+            return claimed.task, message
+        if claimed.task is None or claimed.task.state.terminal:
             await queue.delete([delivery])
         else:
-            rest_ms = max(0, answer.task.lease_ms - store.now_ms())
+            rest_ms = max(0, claimed.task.lease_ms - store.now_ms())
             rest = math.ceil(rest_ms / 1000) + random.randint(0, JITTER_SECONDS)
-            await queue.change_visibility([delivery], min(rest, _HIDE_MAX))
+            await queue.change_visibility([delivery], min(rest, _VISIBILITY_SECONDS_MAX))
     except Unavailable:
         log.warning("A task can't be claimed: the store does not answer. task=%s", message.ref.id)
     return None
 
 
 def is_intact(task: Task, body: bytes) -> bool:
-    """Say whether this is the body that was submitted."""
+    """Say whether `body` is the one that was submitted."""
     return hashlib.sha256(body).hexdigest() == task.body_sha256

@@ -1,4 +1,4 @@
-"""What a fault at one task says of the backend: nothing, that it is busy, or is not well."""
+"""Diagnosis of the backend from the faults of single tasks: is it well, busy or failing?"""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from inferline_provider.faults import BadAnswer, Busy, Fault, KeyRefused, Unreac
 
 
 class Diagnosis:
-    """Draws the conclusions for slots, breakers, tuner and health."""
+    """The conclusions from faults, passed on to slots, breakers, tuner and health."""
 
     def __init__(
         self, slots: Slots, breakers: Breakers, health: BackendHealth, tuner: Tuner | None
@@ -20,25 +20,25 @@ class Diagnosis:
         self.breakers = breakers
         self._health = health
         self._tuner = tuner
-        #: The last answer before the backend was last taken to refuse the provider's key.
+        #: When the backend last answered before it seemed to refuse the provider's key.
         self._refused_at = float("-inf")
 
     async def is_well(self) -> bool:
-        """Say whether the backend works, a look at it included unless it has just answered."""
+        """Say whether the backend works; check it unless it has just answered."""
         if not self.breakers.is_alive(ALIVE_SECONDS):
-            await self._health.look()
+            await self._health.check()
         return self._health.is_healthy
 
     @property
     def has_good_key(self) -> bool:
-        """Whether the backend has answered others, so that it takes the provider's key."""
+        """True if the backend has answered others, so that it takes the provider's key."""
         return self.breakers.alive_at > self._refused_at
 
     def conclude(self, task: Task, fault: Fault, *, again: bool) -> None:
         """
         Take note of a fault at a task.
 
-        ``again``: the backend refuses it as it did before, which says nothing new.
+        `again`: the backend has refused it before, so that this is nothing new.
         """
         breaker = self.breakers[task.model]
         if isinstance(fault, Unreachable):
@@ -47,9 +47,9 @@ class Diagnosis:
             if not fault.is_final and not again:
                 self._refused(task)
         elif isinstance(fault, KeyRefused):
-            # With a key that others were answered with, it is the request that was refused; and
-            # what can be told to a client need not be about the key.
-            is_key = not self.has_good_key and fault.told is None
+            # If others were answered with the key, the request was refused; and a refusal that a
+            # client may see need not be about the key.
+            is_key = not self.has_good_key and fault.answer is None
             if is_key or breaker.strike(task.ref):
                 self._refused_at = self.breakers.alive_at
                 self._health.refuse_key()

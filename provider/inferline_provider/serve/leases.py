@@ -1,4 +1,4 @@
-"""Keeping hold of running attempts, and letting go of them once they are not ours any more."""
+"""Leases of running attempts: renewed in time, and the attempt stopped once one is lost."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ log = logging.getLogger(__name__)
 FENCE_SECONDS: Final = 0.25
 #: A lease counts as lost this share of its length early, so that nothing is under way at its end.
 MARGIN_SHARE: Final = 0.15
-#: It is renewed when this share of it has passed,
+#: It is renewed when this share of it has passed.
 RENEW_SHARE: Final = 1 / 3
-#: and looked at this often: a renewal that failed is tried again after so much of it.
+#: Share of its length between two tries to renew it.
 TICK_SHARE: Final = 1 / 20
 #: Renewals under way at once.
 RENEWALS_MAX: Final = 32
 
 
 class Stop(Enum):
-    """Why an attempt must stop. The text is what the log says."""
+    """Reasons to stop an attempt, as the log has them."""
 
-    ENDED = "the task was ended, most likely because its client went away"
-    LOST = "the task is another attempt's now"
+    ENDED = "the task has ended, most likely because its client went away"
+    LOST = "another attempt has the task now"
     FENCED = "its lease could not be renewed in time"
     DRAINED = "the provider is stopping"
 
@@ -52,7 +52,7 @@ class Held(Protocol):
 
 
 class Leases:
-    """All running attempts of this process."""
+    """The leases of all running attempts of this process."""
 
     def __init__(
         self,
@@ -74,75 +74,77 @@ class Leases:
 
     @property
     def visibility_timeout_seconds(self) -> int:
-        """How long messages are hidden: longer than a lease, so that who sees one may claim."""
+        """Visibility timeout of messages: longer than a lease, so that a receiver may claim."""
         return math.ceil(self._lease_seconds) + 1
 
     def hold(self, held: Held) -> None:
-        """Keep the attempt's lease from now on."""
+        """Renew the attempt's lease from now on."""
         self._held.add(held)
         self._tried_at[held] = held.confirmed_at
 
     def drop(self, held: Held) -> None:
-        """Let the attempt go."""
+        """Renew the attempt's lease no more."""
         self._held.discard(held)
         self._tried_at.pop(held, None)
 
     async def renewing(self) -> None:
-        """Renew for ever."""
+        """Renew leases for ever."""
         while True:
             await self._clock.sleep(self._lease_seconds * TICK_SHARE)
             await self.renew_due()
 
     async def watching(self) -> None:
-        """Look for cancels for ever."""
+        """Check for cancelled tasks for ever."""
         while True:
             await self._clock.sleep(self._cancel_seconds)
-            await self.look()
+            await self.check()
 
     async def fencing(self) -> None:
-        """Check our own clock for ever; by itself, because the others may wait for the store."""
+        """Check our own clock for ever, in a loop of its own: the others may wait for the store."""
         while True:
             await self._clock.sleep(min(FENCE_SECONDS, self._lease_seconds * TICK_SHARE))
             self.fence()
 
     async def renew_due(self) -> None:
-        """Renew the leases that a third of has passed, and hide their messages for as long."""
+        """Renew the leases of which a third has passed, and their messages' visibility timeouts."""
         since = self._clock.monotonic() - self._lease_seconds * RENEW_SHARE
         due = [held for held in self._held if self._tried_at[held] <= since]
         for start in range(0, len(due), RENEWALS_MAX):
             group = due[start : start + RENEWALS_MAX]
             renewed = await asyncio.gather(*map(self._renew, group))
-            await self._hide([held for held, ok in zip(group, renewed, strict=True) if ok])
+            await self._extend_visibility(
+                [held for held, ok in zip(group, renewed, strict=True) if ok]
+            )
 
-    async def look(self) -> None:
+    async def check(self) -> None:
         """
-        Ask how all running tasks stand, and stop those that are not ours any more, or nobody's.
+        Read the state of all running tasks; stop those that have ended, were lost or are unread.
         """
-        looked_at = list(self._held)
-        if not looked_at:
+        attempts = list(self._held)
+        if not attempts:
             return
         try:
-            states = await self._store.statuses([held.task.ref for held in looked_at])
+            states = await self._store.statuses([held.task.ref for held in attempts])
         except Unavailable:
-            return  # A cancel is then heard of later, or when the lease can't be renewed.
+            return  # A cancel then shows later, or when the lease can't be renewed.
         unread = []
         before_ms = self._store.now_ms() - round(self._unread_task_seconds * 1000)
-        for held in looked_at:
-            found = states.get(held.task.ref, TaskStatus(State.QUEUED, 0, 0))
+        for held in attempts:
+            status = states.get(held.task.ref, TaskStatus(State.QUEUED, 0, 0))
             # The read may be older than our claim. Attempts only grow, and an end is for good.
-            if found.attempt > held.task.attempt:
+            if status.attempt > held.task.attempt:
                 held.abort(Stop.LOST)
-            elif found.state.terminal:
+            elif status.state.terminal:
                 held.abort(Stop.ENDED)
-            elif 0 < found.reader_ms < before_ms:
+            elif 0 < status.reader_ms < before_ms:
                 unread.append(held)
         await asyncio.gather(*(self._orphan(held, before_ms) for held in unread))
 
     async def _orphan(self, held: Held, before_ms: int) -> None:
         """Stop a task whose gateway and client are gone, unless somebody reads it after all."""
-        with suppress(Unavailable):  # Then at the next look.
+        with suppress(Unavailable):  # The next check tries again.
             if await self._store.cancel_unread(held.task.ref, before_ms):
-                log.info("A task is read by nobody any more. task=%s", held.task.ref.id)
+                log.info("A task is stopped: nobody reads its answer. task=%s", held.task.ref.id)
                 held.abort(Stop.ENDED)
 
     def fence(self) -> None:
@@ -165,7 +167,7 @@ class Leases:
         held.confirmed_at = begun_at
         return held in self._held
 
-    async def _hide(self, renewed: Sequence[Held]) -> None:
+    async def _extend_visibility(self, renewed: Sequence[Held]) -> None:
         if not renewed:
             return
         try:
@@ -173,5 +175,7 @@ class Leases:
                 [held.delivery for held in renewed], self.visibility_timeout_seconds
             )
         except Unavailable:
-            # Who receives the message meanwhile finds the row's lease alive and leaves it alone.
-            log.warning("Messages of running tasks could not be hidden. tasks=%d", len(renewed))
+            # A provider that receives the message meanwhile leaves it alone, as its lease holds.
+            log.warning(
+                "The visibility timeout of messages could not be renewed. tasks=%d", len(renewed)
+            )

@@ -1,35 +1,32 @@
-"""What an attempt tells of itself: its spans, and one record once it has ended."""
+"""Telemetry of attempts: spans of each, and one record once it has ended."""
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Final, Literal, Protocol
+from typing import Final, Literal
 
 from inferline.clock import Clock
 from inferline.tasks.store import AttemptOutcome
 from inferline.tasks.task import Task
 from inferline.telemetry import genai
 from inferline.telemetry.trace import NO_TRACER, TraceParent, Tracer
+from inferline_provider.faults import Fault
 
 #: How an attempt ends: the task is answered, has failed, goes back, is past its deadline or was
 #: cancelled; its lease was lost; the provider had to stop; or a fault of ours.
 AttemptEnding = Literal["answered", "failed", "handed_back", "expired", "ended", "lost", "broken"]
 
-
-#: How often each operation of each service was called, retries included.
-Calls = Callable[[], Mapping[tuple[str, str], int]]
-
-#: In the JSON of who asks for a stream, and hardly ever elsewhere: in a string, quotes are escaped.
+#: Found in a request for a stream, and hardly ever elsewhere: quotes in a string are escaped.
 _STREAMED: Final = re.compile(rb'"stream"\s*:\s*true\b')
 
 
 @dataclass(slots=True, kw_only=True)
 class AttemptRecord:
-    """One attempt. There is no word of what was asked or answered in it."""
+    """Figures of one attempt. No word of the request or the answer is in it."""
 
     model: str
     tier: str
@@ -38,107 +35,62 @@ class AttemptRecord:
     #: Whether a stream was asked for.
     streamed: bool = False
     ending: AttemptEnding = "broken"
-    #: How long the backend worked on it, seconds; None when it was not asked.
+    #: How long the backend worked on it, seconds; None when it got no request.
     backend_seconds: float | None = None
     #: Until the first event of a stream; None when there was none.
     first_seconds: float | None = None
-    #: Of a stream, so far: about one for each token.
+    #: Events of a stream so far: about one for each token.
     events: int = 0
-    #: What the backend's answer failed by, empty when it did not.
+    #: The kind of error that the backend failed with; empty for none.
     error: str = ""
-    #: What the backend says that it read and wrote.
+    #: Tokens that the backend says it read and wrote.
     tokens: dict[genai.TokenType, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class ProviderStatus:
-    """How a provider stands."""
+class TelemetrySink:
+    """A receiver of records. Each method does nothing unless a subclass has another one."""
 
-    slots: int
-    used: int
-    healthy: bool
-
-
-class TelemetrySink(Protocol):
-    """Whoever wants to know of a provider."""
-
-    def watch(self, look: Callable[[], ProviderStatus]) -> None:
-        """From now on ``look`` tells how it stands."""
-
-    def watch_calls(self, calls: Calls) -> None:
-        """From now on ``calls`` tells what it has called at AWS."""
-
-    def asked(self, record: AttemptRecord) -> None:
-        """The backend is asked now; a second time if it refused the question for the usage."""
+    def sent(self, record: AttemptRecord) -> None:
+        """Note that the backend gets the request: again, if it refused the usage question."""
 
     def begun(self, record: AttemptRecord) -> None:
-        """The first event of a stream has come: ``record`` counts the others as they come."""
+        """Note the first event of a stream; `record` counts the others as they come."""
 
     def record(self, record: AttemptRecord) -> None:
-        """An attempt has ended. Never blocks and never raises."""
+        """Note that an attempt has ended. Never blocks and never raises."""
 
 
-class NullSink:
-    """Does not want to know."""
+class Sinks(TelemetrySink):
+    """Several sinks as one."""
 
-    def watch(self, look: Callable[[], ProviderStatus]) -> None:
-        """Do not look."""
+    def __init__(self, *sinks: TelemetrySink) -> None:
+        self._sinks = sinks
 
-    def watch_calls(self, calls: Calls) -> None:
-        """Do not look."""
-
-    def asked(self, record: AttemptRecord) -> None:
-        """Do not look."""
+    def sent(self, record: AttemptRecord) -> None:
+        """Pass the record on to each."""
+        for sink in self._sinks:
+            sink.sent(record)
 
     def begun(self, record: AttemptRecord) -> None:
-        """Do not look."""
+        """Pass the record on to each."""
+        for sink in self._sinks:
+            sink.begun(record)
 
     def record(self, record: AttemptRecord) -> None:
-        """Keep nothing."""
-
-
-class Watchers:
-    """Several watchers as one."""
-
-    def __init__(self, *watchers: TelemetrySink) -> None:
-        self._watchers = watchers
-
-    def watch(self, look: Callable[[], ProviderStatus]) -> None:
-        """Tell each; see `TelemetrySink`."""
-        for watcher in self._watchers:
-            watcher.watch(look)
-
-    def watch_calls(self, calls: Calls) -> None:
-        """Tell each; see `TelemetrySink`."""
-        for watcher in self._watchers:
-            watcher.watch_calls(calls)
-
-    def asked(self, record: AttemptRecord) -> None:
-        """Tell each; see `TelemetrySink`."""
-        for watcher in self._watchers:
-            watcher.asked(record)
-
-    def begun(self, record: AttemptRecord) -> None:
-        """Tell each; see `TelemetrySink`."""
-        for watcher in self._watchers:
-            watcher.begun(record)
-
-    def record(self, record: AttemptRecord) -> None:
-        """Tell each; see `TelemetrySink`."""
-        for watcher in self._watchers:
-            watcher.record(record)
+        """Pass the record on to each."""
+        for sink in self._sinks:
+            sink.record(record)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Telemetry:
-    """Who is told."""
+    """The tracer and the sink for the spans and records of attempts."""
 
     tracer: Tracer = NO_TRACER
-    watcher: TelemetrySink = field(default_factory=NullSink)
+    sink: TelemetrySink = field(default_factory=TelemetrySink)
 
 
-#: For who tells nobody.
-UNTOLD: Final = Telemetry()
+NO_TELEMETRY: Final = Telemetry()
 
 
 def asks_stream(body: bytes) -> bool:
@@ -147,7 +99,7 @@ def asks_stream(body: bytes) -> bool:
 
 
 class AttemptTelemetry:
-    """One attempt as its spans and its record have it. Dates are the store's, as everywhere."""
+    """The spans and the record of one attempt. Dates are the store's, as everywhere."""
 
     def __init__(
         self,
@@ -162,8 +114,8 @@ class AttemptTelemetry:
         self._provider = provider
         self._clock = clock
         self._now_ms = now_ms
-        told = TraceParent.parse(task.traceparent)
-        self._span = telemetry.tracer.begin("consumer", told, task.claimed_ms)
+        parent = TraceParent.parse(task.traceparent)
+        self._span = telemetry.tracer.begin("consumer", parent, task.claimed_ms)
         self._asked_at = 0.0
         self._record = AttemptRecord(
             model=task.model, tier=task.tier, path=task.path, queue_ms=task.queue_ms
@@ -171,19 +123,19 @@ class AttemptTelemetry:
 
     @contextmanager
     def asking(self, body: bytes = b"") -> Iterator[str]:
-        """The time that the backend takes over a body; yields the header that it is told."""
+        """Measure the backend's work on a body; yield the `traceparent` header for it."""
         span = self._telemetry.tracer.begin("client", self._span.context, self._now_ms())
         self._asked_at = self._clock.monotonic()
         record = self._record
         record.streamed = asks_stream(body)
-        self._telemetry.watcher.asked(record)
+        self._telemetry.sink.sent(record)
         try:
             yield str(span.context)
         except asyncio.CancelledError:
             record.error = "cancelled"
             raise
         except Exception as error:
-            record.error = getattr(error, "error_type", "") or type(error).__name__
+            record.error = error.error_type if isinstance(error, Fault) else type(error).__name__
             raise
         finally:
             record.backend_seconds = self._clock.monotonic() - self._asked_at
@@ -198,21 +150,21 @@ class AttemptTelemetry:
             span.end(name, self._now_ms(), attributes, record.error)
 
     def event(self) -> None:
-        """An event of a stream has come."""
+        """Count an event of a stream."""
         record = self._record
         record.events += 1
         if record.first_seconds is None:
             record.first_seconds = self._clock.monotonic() - self._asked_at
-            self._telemetry.watcher.begun(record)
+            self._telemetry.sink.begun(record)
 
     def answered(self, outcome: AttemptOutcome) -> None:
-        """The backend has answered, with whatever status."""
+        """Note the backend's answer, whatever its status."""
         failed = outcome.status >= 400
         self._record.error = genai.error_type(f"backend_{outcome.status}") if failed else ""
         self._record.tokens = genai.tokens(outcome.usage)
 
     def ended(self, ending: AttemptEnding) -> None:
-        """The attempt is over, and its end is written."""
+        """End the span and pass the record on: the attempt is over, and its end is written."""
         self._record.ending = ending
         attributes: dict[str, str | int | bool] = {
             "gen_ai.request.model": self._task.model,
@@ -223,4 +175,4 @@ class AttemptTelemetry:
         }
         error = "" if ending == "answered" else ending
         self._span.end("attempt", self._now_ms(), attributes, error)
-        self._telemetry.watcher.record(self._record)
+        self._telemetry.sink.record(self._record)

@@ -1,9 +1,9 @@
-"""What Prometheus reads at a provider, at a port of its own that is off unless it is asked for."""
+"""Prometheus metrics of a provider, at a port of its own that is closed unless it is set."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Final, cast
 
@@ -14,20 +14,22 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from inferline.telemetry import genai
-from inferline_provider.telemetry.attempts import AttemptRecord, Calls, ProviderStatus
+from inferline_provider.telemetry.attempts import AttemptRecord, TelemetrySink
+from inferline_provider.telemetry.status import ReadCalls, ReadStatus
 
 _OPERATION: Final = ("gen_ai_operation_name", "gen_ai_request_model")
-#: How long a look may wait for an event loop that is busy, seconds.
-LOOK_SECONDS_MAX: Final = 5.0
+#: How long a scrape may wait for an event loop that is busy, seconds.
+SCRAPE_SECONDS_MAX: Final = 5.0
 
 
-class ProviderMetrics(Collector):
-    """A `Watcher` whose records become metrics. Its labels are models, tiers and our own words."""
+class ProviderMetrics(TelemetrySink, Collector):
+    """A sink whose records become metrics. Its labels are models, tiers and our own words."""
 
-    def __init__(self) -> None:
+    def __init__(self, status: ReadStatus, calls: ReadCalls) -> None:
+        """Read the provider's `status` and its `calls` to AWS at each scrape."""
         without_creation_times()  # type: ignore[no-untyped-call]
-        self._look: Callable[[], ProviderStatus] | None = None
-        self._calls: Calls = dict
+        self._status = status
+        self._calls = calls
         self._models = genai.Models()
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
@@ -57,38 +59,24 @@ class ProviderMetrics(Collector):
         )
         self._queued = self._histogram(
             "inferline_claim_wait_seconds",
-            "How long a task had waited when it was claimed here.",
+            "Time that a task had waited when it was claimed here.",
             ("gen_ai_request_model", "tier"),
             genai.DURATIONS,
         )
         self._attempts = Counter(
             "inferline_attempts",
-            "Attempts that have ended here, by how.",
+            "Attempts that have ended here, by their ending.",
             ("gen_ai_request_model", "ending"),
             registry=self._registry,
         )
 
     def _histogram(
-        self, name: str, what: str, labels: tuple[str, ...], buckets: tuple[float, ...]
+        self, name: str, text: str, labels: tuple[str, ...], buckets: tuple[float, ...]
     ) -> Histogram:
-        return Histogram(name, what, labels, buckets=buckets, registry=self._registry)
-
-    def watch(self, look: Callable[[], ProviderStatus]) -> None:
-        """From now on ``look`` tells how the provider stands; see `Watcher`."""
-        self._look = look
-
-    def watch_calls(self, calls: Calls) -> None:
-        """From now on ``calls`` tells what was called at AWS; see `Watcher`."""
-        self._calls = calls
-
-    def asked(self, record: AttemptRecord) -> None:
-        """Wait for its end; see `Watcher`."""
-
-    def begun(self, record: AttemptRecord) -> None:
-        """Wait for its end; see `Watcher`."""
+        return Histogram(name, text, labels, buckets=buckets, registry=self._registry)
 
     def record(self, record: AttemptRecord) -> None:
-        """Take note; see `Watcher`."""
+        """Count an attempt that has ended."""
         model = self._models.label(record.model)
         self._attempts.labels(model, record.ending).inc()
         self._queued.labels(model, record.tier).observe(record.queue_ms / 1000)
@@ -109,46 +97,46 @@ class ProviderMetrics(Collector):
             self._per_token.labels(*names).observe(seconds / after_first)
 
     def collect(self) -> Iterable[Metric]:
-        """All that one look is told; see `Collector`."""
+        """Yield every metric, as Prometheus asks for them."""
         yield from self._registry.collect()
-        called = CounterMetricFamily(
+        calls = CounterMetricFamily(
             "inferline_aws_calls",
             "Calls to AWS, retries included.",
             labels=("service", "operation"),
         )
         for names, count in self._calls().items():
-            called.add_metric(names, count)
-        yield called
-        if self._look is not None:
-            now = self._look()
-            told = (
-                ("slots", "How many tasks may run at once now.", now.slots),
-                ("slots_used", "How many slots are taken.", now.used),
-                ("backend_healthy", "1 when the backend can work.", now.healthy),
-            )
-            for name, what, value in told:
-                yield GaugeMetricFamily(f"inferline_provider_{name}", what, value=float(value))
+            calls.add_metric(names, count)
+        yield calls
+        now = self._status()
+        gauges = (
+            ("slots", "Tasks that may run at once now.", now.slots),
+            ("slots_used", "Slots that are taken.", now.used),
+            ("backend_healthy", "1 when the backend can work.", now.healthy),
+        )
+        for name, text, value in gauges:
+            yield GaugeMetricFamily(f"inferline_provider_{name}", text, value=float(value))
 
 
 class _OnLoop(Collector):
-    """Looks on the event loop, whichever thread asks: what is looked at belongs to the loop."""
+    """A collector that reads on the event loop: the server's thread must not touch its objects."""
 
     def __init__(self, metrics: Collector) -> None:
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
 
     def collect(self) -> Iterable[Metric]:
-        """All that one look is told; see `Collector`."""
-        return asyncio.run_coroutine_threadsafe(self._look(), self._loop).result(LOOK_SECONDS_MAX)
+        """Return every metric."""
+        metrics = asyncio.run_coroutine_threadsafe(self._read(), self._loop)
+        return metrics.result(SCRAPE_SECONDS_MAX)
 
-    async def _look(self) -> list[Metric]:
+    async def _read(self) -> list[Metric]:
         return list(self._metrics.collect())
 
 
 @asynccontextmanager
 async def serving(metrics: ProviderMetrics, host: str, port: int) -> AsyncIterator[int]:
-    """Serve them at `/metrics` until the block ends, at a free port for 0. Raises OSError."""
-    # The type tells of registries alone; its collector is all that is asked of one.
+    """Serve metrics at `/metrics` until the block ends, at a free port for 0. Raises OSError."""
+    # The type allows registries alone, but the server only calls `collect`.
     server, thread = start_in_thread(port, host, cast("CollectorRegistry", _OnLoop(metrics)))
     try:
         yield server.server_port

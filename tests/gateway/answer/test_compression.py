@@ -34,7 +34,7 @@ def test_a_client_says_what_it_takes(told: str, takes: bool) -> None:
 
 async def asked(gateway: Gateway, *, takes: str, stream: bool, answer: bytes) -> httpx.Response:
     """The answer to a request, as it came over the wire."""
-    async with httpx.AsyncClient(base_url=gateway.url) as client:
+    async with httpx.AsyncClient(base_url=gateway.url, timeout=60) as client:
         request = client.build_request(
             "POST", PATH, json={**ASKED, "stream": stream}, headers={"accept-encoding": takes}
         )
@@ -86,14 +86,14 @@ async def test_nothing_is_compressed_unasked_or_when_it_is_short(
 async def test_each_piece_of_a_stream_can_be_read_when_it_is_there() -> None:
     async with (
         running_gateway(compression="gzip") as gateway,
-        httpx.AsyncClient(base_url=gateway.url) as client,
+        httpx.AsyncClient(base_url=gateway.url, timeout=60) as client,
     ):
         await gateway.know()
         sending = asyncio.create_task(_read(client, got := asyncio.Queue()))
         taken = await gateway.take()
         for number in range(3):
             await taken.write(b"data: %d\n\n" % number)
-            assert b"data: %d\n\n" % number == await asyncio.wait_for(got.get(), 10)
+            assert b"data: %d\n\n" % number == await asyncio.wait_for(got.get(), 60)
         await taken.finish(tail=b"data: [DONE]\n\n")
         assert b"data: [DONE]\n\n" == await got.get()
         await sending

@@ -125,7 +125,7 @@ async def test_when_the_gateway_stops(gateway: Gateway, begun: tuple[Call, Taken
 async def test_when_the_function_that_reads_it_nears_its_end_though_it_flows(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("inferline.gateway.answer.answer.DEADLINE_GRACE_SECONDS", 0.0)
+    monkeypatch.setattr("inferline.gateway.answer.wait_limits.DEADLINE_GRACE_SECONDS", 0.0)
     asked = Call(gateway, CHAT, {"model": MODEL, "messages": [], "stream": True})
     taken = await gateway.take()
     await taken.write(FIRST)

@@ -17,7 +17,7 @@ import pytest
 
 from inferline.aws.api.items import to_item
 from inferline.aws.dynamodb.task_rows import STATE_KEY, chunk_key
-from inferline.fleet.registry import Model, Provider
+from inferline.fleet.registry import Model, ProviderRecord
 from inferline.names import slug
 from inferline.tasks.store import AttemptOutcome, Claimed
 from inferline.tasks.task import Task
@@ -28,7 +28,7 @@ from tests.support.seams import Seams, opened
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 HOSTILE, HONEST = "hostile", "honest"
 ANSWER = b'{"answer": 1}'
-SECONDS = 20.0
+SECONDS = 60.0
 FLUSH_SECONDS = 0.1
 
 Item = dict[str, Any]
@@ -67,7 +67,7 @@ class Scene:
 
     async def claimed(self, path: str, owner: str) -> Task:
         store = self.seams.store
-        for _ in range(500):
+        for _ in range(3000):
             for ref, _deadline in await store.live(slug(MODEL), 10):
                 claim = await store.claim(ref, owner, 30.0) if await self.is_at(ref, path) else None
                 if isinstance(claim, Claimed):
@@ -114,9 +114,9 @@ class Scene:
 Attack = Callable[[Scene, Task], Awaitable[None]]
 
 
-def provider(name: str, **told: Any) -> Provider:
+def provider(name: str, **told: Any) -> ProviderRecord:
     given = {"models": (MODEL,), "slots": 1, "running": 0, "healthy": True, "version": "1"}
-    return Provider(id=name, **given | told)
+    return ProviderRecord(id=name, **given | told)
 
 
 @pytest.fixture(scope="module")

@@ -141,7 +141,7 @@ async def test_a_code_that_a_provider_made_up_is_not_on_record(
 async def test_a_request_that_nobody_serves_is_on_record_with_its_model() -> None:
     async with running_gateway(no_provider_seconds=0.2) as gateway:
         await gateway.know(provider=False)
-        async with httpx.AsyncClient(base_url=gateway.url, timeout=20) as client:
+        async with httpx.AsyncClient(base_url=gateway.url, timeout=60) as client:
             await client.post(PATH, json=ASKED)
 
         (entry,) = gateway.entries
@@ -150,11 +150,11 @@ async def test_a_request_that_nobody_serves_is_on_record_with_its_model() -> Non
 
 
 async def test_a_client_that_goes_away_is_on_record_as_gone(gateway: Gateway) -> None:
-    async with httpx.AsyncClient(base_url=gateway.url, timeout=20) as client:
+    async with httpx.AsyncClient(base_url=gateway.url, timeout=60) as client:
         asked = asyncio.create_task(client.post(PATH, json={**ASKED, "stream": True}))
         await gateway.take()
         asked.cancel()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not gateway.entries:  # noqa: ASYNC110  # a list tells nobody
                 await asyncio.sleep(0.01)
 

@@ -106,7 +106,7 @@ async def test_a_client_gets_a_large_chunk_in_steps() -> None:
         await taken.write(events("first"))
         await taken.write(events(*texts[1:]))
 
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             assert [events(text) for text in texts] == [await got.get() for _ in texts]
 
         await taken.finish(tail=events("[DONE]"))
@@ -142,7 +142,7 @@ async def asked(**settings: float) -> AsyncIterator[tuple[Taken, asyncio.Queue[b
 
     async with (
         running_gateway(**settings) as gateway,
-        httpx.AsyncClient(base_url=gateway.url) as client,
+        httpx.AsyncClient(base_url=gateway.url, timeout=60) as client,
     ):
         await gateway.know()
         reading = asyncio.create_task(read(client))

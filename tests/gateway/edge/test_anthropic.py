@@ -91,7 +91,7 @@ class TestErrors:
     async def test_so_has_a_key_that_is_missing(self) -> None:
         async with (
             running_gateway(access="keys") as gateway,
-            httpx.AsyncClient(base_url=gateway.url) as client,
+            httpx.AsyncClient(base_url=gateway.url, timeout=60) as client,
         ):
             response = await client.post(PATH, json=ASKED)
 

@@ -248,7 +248,9 @@ class TestCompressedBodies:
             await app(scope, receive, send)
 
         transport = httpx.ASGITransport(app=edge)
-        async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://gateway", timeout=60
+        ) as client:
             headers = {"content-encoding": "gzip"}
             response = await client.post(PATH, content=gzip.compress(BODY), headers=headers)
 
@@ -260,7 +262,7 @@ class TestCompressedBodies:
         async with running_gateway(body_bytes_max=1000) as gateway:
             headers = {"content-encoding": "gzip"}
             large = gzip.compress(BODY + b" " * 1000)
-            async with httpx.AsyncClient(base_url=gateway.url) as client:
+            async with httpx.AsyncClient(base_url=gateway.url, timeout=60) as client:
                 responses = [
                     await client.post(path, content=large, headers=headers)
                     for path in (PATH, "/v1/providers")
@@ -285,7 +287,7 @@ class TestOtherOrigins:
     ) -> None:
         async with (
             running_gateway(access="keys", cors_origins=origins) as gateway,
-            httpx.AsyncClient(base_url=gateway.url) as client,
+            httpx.AsyncClient(base_url=gateway.url, timeout=60) as client,
         ):
             before = await client.options(PATH, headers=PREFLIGHT)
             refused = await client.post(PATH, headers={"origin": ORIGIN})
@@ -301,7 +303,7 @@ class TestOtherOrigins:
     async def test_a_browser_may_ask_whether_a_gateway_at_home_takes_it(self) -> None:
         async with (
             running_gateway(cors_origins=ORIGIN) as gateway,
-            httpx.AsyncClient(base_url=gateway.url) as client,
+            httpx.AsyncClient(base_url=gateway.url, timeout=60) as client,
         ):
             headers = {**PREFLIGHT, "access-control-request-private-network": "true"}
             response = await client.options(PATH, headers=headers)
@@ -312,7 +314,7 @@ class TestOtherOrigins:
     async def test_an_origin_that_is_not_named_gets_no_leave(self) -> None:
         async with (
             running_gateway(cors_origins="https://other.example") as gateway,
-            httpx.AsyncClient(base_url=gateway.url) as client,
+            httpx.AsyncClient(base_url=gateway.url, timeout=60) as client,
         ):
             response = await client.options(PATH, headers=PREFLIGHT)
 

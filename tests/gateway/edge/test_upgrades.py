@@ -48,10 +48,10 @@ async def exchange(
         writer.write(piece)
         await writer.drain()
         await asyncio.sleep(0.02)
-    taken = await asyncio.wait_for(gateway.take(), 10)
+    taken = await asyncio.wait_for(gateway.take(), 60)
     body = taken.body or await gateway.bodies.get(taken_key(taken))
     await taken.finish(tail=b"{}")
-    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
     while head.startswith(b"HTTP/1.1 100"):
         head = await reader.readuntil(b"\r\n\r\n")
     assert b"{}" == await reader.readexactly(2)
@@ -122,7 +122,7 @@ async def test_requests_one_behind_the_other_are_told_apart(gateway: Gateway) ->
 
     statuses = []
     for _ in range(4):
-        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
         length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
         await reader.readexactly(length)
         statuses.append(int(head.split()[1]))

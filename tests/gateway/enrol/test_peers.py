@@ -6,21 +6,21 @@ from typing import Any
 
 import pytest
 
-from inferline.fleet.aggregation import counted
+from inferline.fleet.aggregation import aggregate
 from inferline.fleet.enrolment import Faster
-from inferline.fleet.registry import Provider, TaskSpeed
+from inferline.fleet.registry import ProviderRecord, TaskSpeed
 from inferline.gateway.enrol import peers
 
 
-def provider(name: str, *speed: float, **told: Any) -> Provider:
+def provider(name: str, *speed: float, **told: Any) -> ProviderRecord:
     """One that serves the model "m", at so many seconds a task and tokens a second."""
     given: dict[str, Any] = {"models": ("m",), "slots": 4, "running": 0, "healthy": True}
     speeds = {"m": TaskSpeed(*speed)} if speed else {}
-    return Provider(**{"id": name, "version": "1", "speeds": speeds, **given, **told})
+    return ProviderRecord(**{"id": name, "version": "1", "speeds": speeds, **given, **told})
 
 
-def faster(own: Provider, *others: Provider) -> Faster | None:
-    return peers.faster(counted((own, *others)), own).get("m")
+def faster(own: ProviderRecord, *others: ProviderRecord) -> Faster | None:
+    return peers.faster(aggregate((own, *others)), own).get("m")
 
 
 SLOW = provider("slow", 8.0, 25.0)
@@ -35,7 +35,7 @@ def test_the_slower_hears_how_many_times_as_fast_the_best_is() -> None:
 
 
 def test_who_has_become_slower_does_not_hear_of_itself() -> None:
-    served = counted([provider("own", 2.0, 100.0), provider("other", 8.0, 24.0)])
+    served = aggregate([provider("own", 2.0, 100.0), provider("other", 8.0, 24.0)])
 
     assert {} == peers.faster(served, provider("own", 8.0, 25.0))
 
@@ -80,7 +80,7 @@ def test_where_one_tells_no_tokens_the_time_of_a_task_decides() -> None:
     ],
     ids=["of unknown speed", "unhealthy", "without a slot", "of another model"],
 )
-def test_who_is_not_known_to_be_faster_and_there_does_not_count(other: Provider) -> None:
+def test_who_is_not_known_to_be_faster_and_there_does_not_count(other: ProviderRecord) -> None:
     assert None is faster(SLOW, other)
 
 

@@ -16,7 +16,7 @@ from inferline.accounts.keyring import Keyring
 from inferline.accounts.keys import new_key
 from inferline.accounts.tenants import Tenant
 from inferline.errors import NotAuthenticated
-from inferline.fleet.registry import Model, Provider
+from inferline.fleet.registry import Model, ProviderRecord
 from inferline.gateway.app import create_app
 from inferline.gateway.prefixes import PREFIXES
 from inferline.gateway.routes.access import KeyAccess
@@ -51,7 +51,7 @@ async def locked() -> AsyncIterator[Gateway]:
 
 @pytest.fixture
 async def client(locked: Gateway) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=locked.url, timeout=20) as found:
+    async with httpx.AsyncClient(base_url=locked.url, timeout=60) as found:
         yield found
 
 
@@ -149,7 +149,7 @@ async def many(locked: Gateway) -> Gateway:
         url = await locked.queue.make(name)
         await locked.registry.put_models([Model(id=name, queues=url)])
         told = {"slots": 1, "running": 0, "healthy": True, "version": "1"}
-        await locked.registry.put_provider(Provider(id=f"p-{name}", models=(name,), **told))
+        await locked.registry.put_provider(ProviderRecord(id=f"p-{name}", models=(name,), **told))
     await locked.counted()
     return locked
 
@@ -282,7 +282,9 @@ async def test_a_caller_that_the_edge_has_established_is_taken(locked: Gateway) 
         await app(scope, receive, send)
 
     transport = httpx.ASGITransport(app=edge)
-    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+    async with httpx.AsyncClient(
+        transport=transport, base_url="http://gateway", timeout=60
+    ) as client:
         statuses = [
             (await client.get("/v1/models")).status_code,
             (await client.post("/v1/providers", json=TOLD)).status_code,
@@ -316,7 +318,7 @@ async def test_so_many_keys_are_remembered_and_no_more(monkeypatch: pytest.Monke
         await keys.put_key(key)
         await access.caller(text, "client")
 
-    assert 2 == len(access._known._callers)
+    assert 2 == len(access._keys._callers)
 
 
 @pytest.mark.parametrize("role", ["client", "admin", "provider"])

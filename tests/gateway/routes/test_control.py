@@ -272,7 +272,7 @@ async def test_health_and_queue_stats_count(gateway: Gateway, client: httpx.Asyn
 async def test_a_provider_token_is_asked_for_where_one_is_set() -> None:
     async with (
         running_gateway(provider_token="s3cret") as gateway,
-        httpx.AsyncClient(base_url=gateway.url) as client,
+        httpx.AsyncClient(base_url=gateway.url, timeout=60) as client,
     ):
         without = await client.post("/v1/providers", json=TOLD)
         wrong = await client.delete("/v1/providers/p", headers={"authorization": "Bearer x"})
@@ -420,3 +420,19 @@ async def test_a_removed_model_is_unknown_until_a_provider_brings_it(
 
     assert (404, "model_not_found") == (missed.status_code, missed.json()["error"]["code"])
     assert (200, 1) == (again.status_code, again.json()["providers"])
+
+
+async def test_a_provider_whose_texts_a_terminal_would_obey_is_refused(
+    gateway: Gateway, client: httpx.AsyncClient
+) -> None:
+    for change, param in (
+        ({"version": "1\x1b[2J"}, "version"),
+        ({"reason": "\x9b2J"}, "reason"),
+        ({"models": [{"id": "m", "owned_by": "a\rb"}]}, "models.0.owned_by"),
+    ):
+        refused = await client.post("/v1/providers", json={**TOLD, **change})
+
+        error = refused.json()["error"]
+        assert (400, param) == (refused.status_code, error["param"])
+        field = param.rpartition(".")[2]
+        assert f"`{field}` should have printable characters only." == error["message"]

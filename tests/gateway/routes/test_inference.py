@@ -19,7 +19,7 @@ ASKED = {"model": MODEL, "messages": [{"role": "user", "content": "Hi 😀"}], "
 
 async def until(gateway: Gateway, state: State) -> None:
     """Return when the only task is in ``state``."""
-    for _ in range(500):
+    for _ in range(6000):
         if [state] == [task.state for task in gateway.store._tasks.values()]:
             return
         await asyncio.sleep(0.01)
@@ -278,7 +278,7 @@ async def test_a_client_that_goes_away_cancels_its_task(
 async def test_a_request_past_its_deadline_is_a_504_that_asks_for_no_retry() -> None:
     async with running_gateway(request_seconds_max=0.2) as gateway:
         await gateway.know()
-        async with httpx.AsyncClient(base_url=gateway.url) as client:
+        async with httpx.AsyncClient(base_url=gateway.url, timeout=60) as client:
             response = await client.post(PATH, json=ASKED)
 
     assert (504, "deadline_exceeded") == (response.status_code, response.json()["error"]["code"])
@@ -329,7 +329,7 @@ async def test_a_full_queue_refuses_at_once_and_says_when_to_come_back() -> None
         for _ in range(2):
             gateway.queue.put(url, "a message")
         await gateway.parts.catalogue.depth_now(url)
-        async with httpx.AsyncClient(base_url=gateway.url) as client:
+        async with httpx.AsyncClient(base_url=gateway.url, timeout=60) as client:
             response = await client.post(PATH, json=ASKED)
 
     assert (429, "queue_full") == (response.status_code, response.json()["error"]["code"])
@@ -343,7 +343,7 @@ async def test_a_queue_that_is_too_slow_for_the_deadline_refuses_too() -> None:
         for _ in range(3):
             gateway.queue.put(url, "a message")
         await gateway.parts.catalogue.depth_now(url)
-        async with httpx.AsyncClient(base_url=gateway.url) as client:
+        async with httpx.AsyncClient(base_url=gateway.url, timeout=60) as client:
             response = await client.post(PATH, json=ASKED)
 
     assert 429 == response.status_code
@@ -352,7 +352,7 @@ async def test_a_queue_that_is_too_slow_for_the_deadline_refuses_too() -> None:
 async def test_a_silent_stream_is_opened_and_kept_open_by_comments() -> None:
     async with running_gateway(first_byte_wait_seconds=0.1, ping_seconds=0.1) as gateway:
         await gateway.know()
-        async with httpx.AsyncClient(base_url=gateway.url) as client:
+        async with httpx.AsyncClient(base_url=gateway.url, timeout=60) as client:
             asked = asyncio.create_task(client.post(PATH, json={**ASKED, "stream": True}))
             taken = await gateway.take()
             await asyncio.sleep(0.8)
@@ -368,7 +368,7 @@ async def test_a_silent_stream_is_opened_and_kept_open_by_comments() -> None:
 async def test_a_refusal_after_the_status_line_went_out_is_an_event_of_the_stream() -> None:
     async with (
         running_gateway(first_byte_wait_seconds=0.1) as gateway,
-        httpx.AsyncClient(base_url=gateway.url) as client,
+        httpx.AsyncClient(base_url=gateway.url, timeout=60) as client,
     ):
         await gateway.know()
         asked = asyncio.create_task(client.post(PATH, json={**ASKED, "stream": True}))
@@ -395,7 +395,7 @@ async def test_a_broken_stream_ends_with_an_event_that_its_clients_read(
 ) -> None:
     async with (
         running_gateway(first_byte_wait_seconds=0.1) as gateway,
-        httpx.AsyncClient(base_url=gateway.url) as client,
+        httpx.AsyncClient(base_url=gateway.url, timeout=60) as client,
     ):
         await gateway.know()
         asked = asyncio.create_task(client.post(path, json={**ASKED, "stream": True}))
@@ -452,7 +452,7 @@ async def test_an_answer_that_takes_long_is_kept_open_with_blanks_before_it() ->
     async with running_gateway(keepalive_after_seconds=0.1) as gateway:
         await gateway.know()
         async with (
-            httpx.AsyncClient(base_url=gateway.url, timeout=20) as client,
+            httpx.AsyncClient(base_url=gateway.url, timeout=60) as client,
             client.stream("POST", PATH, json=ASKED) as response,
         ):
             pieces = response.aiter_raw()
@@ -471,7 +471,7 @@ async def test_an_answer_kept_open_that_fails_is_broken_off(outcome: dict[str, o
     async with running_gateway(keepalive_after_seconds=0.05) as gateway:
         await gateway.know()
         async with (
-            httpx.AsyncClient(base_url=gateway.url, timeout=20) as client,
+            httpx.AsyncClient(base_url=gateway.url, timeout=60) as client,
             client.stream("POST", PATH, json=ASKED) as response,
         ):
             taken = await gateway.take()

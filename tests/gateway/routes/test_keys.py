@@ -31,7 +31,7 @@ async def bearer(gateway: Gateway, role: Role) -> dict[str, str]:
 async def admin(locked: Gateway) -> AsyncIterator[httpx.AsyncClient]:
     """A client with an administrator's key."""
     headers = await bearer(locked, "admin")
-    async with httpx.AsyncClient(base_url=locked.url, timeout=20, headers=headers) as found:
+    async with httpx.AsyncClient(base_url=locked.url, timeout=60, headers=headers) as found:
         yield found
 
 
@@ -191,7 +191,7 @@ async def test_nobody_else_gets_at_keys_under_any_address(locked: Gateway, role:
     there = (await locked.keys.keys(role))[0].id
     asked = [("GET", ""), ("POST", ""), ("POST", f"/{there}/rotate"), ("DELETE", f"/{there}")]
 
-    async with httpx.AsyncClient(base_url=locked.url, headers=headers) as client:
+    async with httpx.AsyncClient(base_url=locked.url, headers=headers, timeout=60) as client:
         answers = [
             await client.request(verb, f"{prefix}/keys{rest}", json={"name": "a"})
             for prefix in PREFIXES
@@ -262,7 +262,7 @@ async def test_what_can_be_no_id_is_not_looked_for_and_not_repeated(
 async def test_a_gateway_that_asks_for_no_keys_makes_none() -> None:
     async with (
         running_gateway() as gateway,
-        httpx.AsyncClient(base_url=gateway.url) as client,
+        httpx.AsyncClient(base_url=gateway.url, timeout=60) as client,
     ):
         answers = [await client.get("/v1/keys"), await client.post("/v1/keys", json={"name": "a"})]
 

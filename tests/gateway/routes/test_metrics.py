@@ -87,7 +87,7 @@ async def test_the_queues_are_told_as_they_stand(
     async with asyncio.TaskGroup() as tasks:
         waiting = [tasks.create_task(client.post(PATH, json=ASKED)) for _ in range(2)]
         taken = await gateway.take()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(await gateway.store.live(taken.task.ref.slug, 9)) < 2:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
 
@@ -171,7 +171,7 @@ async def test_where_keys_are_asked_for_metrics_need_one() -> None:
     async with running_gateway(access="keys") as gateway:
         key, secret = new_key("client", "prometheus", tenant="team", now_ms=gateway.store.now_ms())
         await gateway.keys.put_key(key)
-        async with httpx.AsyncClient(base_url=gateway.url, timeout=20) as client:
+        async with httpx.AsyncClient(base_url=gateway.url, timeout=60) as client:
             without = await client.get("/metrics")
             shown = {"authorization": f"Bearer {secret}"}
             with_one = await client.get("/metrics", headers=shown)

@@ -185,7 +185,7 @@ async def test_the_hour_of_no_model_is_not_there(
 async def test_it_says_whose_tasks_wait_by_share_and_how_many_are_the_viewers() -> None:
     async with (
         running_gateway(access="keys") as gateway,
-        httpx.AsyncClient(base_url=gateway.url, timeout=20) as client,
+        httpx.AsyncClient(base_url=gateway.url, timeout=60) as client,
     ):
         await gateway.know()
         for tenant, count in (("a", 3), ("b", 1)):
@@ -256,7 +256,7 @@ async def test_of_very_many_tasks_each_models_are_told(
 async def test_an_overview_is_of_now_after_nobody_has_looked_for_long() -> None:
     async with (
         running_gateway() as gateway,
-        httpx.AsyncClient(base_url=gateway.url) as client,
+        httpx.AsyncClient(base_url=gateway.url, timeout=60) as client,
     ):
         await gateway.know()
         await overview(client)

@@ -118,7 +118,7 @@ async def test_speech_as_events_is_a_stream(gateway: Gateway, client: httpx.Asyn
 async def test_a_stream_that_becomes_a_sound_too_late_ends_with_an_error() -> None:
     async with running_gateway(first_byte_wait_seconds=0.1) as gateway:
         await gateway.know()
-        async with httpx.AsyncClient(base_url=gateway.url) as client:
+        async with httpx.AsyncClient(base_url=gateway.url, timeout=60) as client:
             asked = {**ASKED, "stream_format": "sse"}
             asking = asyncio.create_task(client.post(SPEECH, json=asked))
             taken = await gateway.take()
@@ -134,7 +134,7 @@ async def test_a_stream_that_becomes_a_sound_too_late_ends_with_an_error() -> No
 async def test_no_blanks_come_before_a_sound() -> None:
     async with running_gateway(keepalive_after_seconds=0.1) as gateway:
         await gateway.know()
-        async with httpx.AsyncClient(base_url=gateway.url) as client:
+        async with httpx.AsyncClient(base_url=gateway.url, timeout=60) as client:
             asking = asyncio.create_task(client.post(SPEECH, json=ASKED))
             taken = await gateway.take()
             await asyncio.sleep(0.4)
@@ -148,7 +148,7 @@ async def test_no_blanks_come_before_a_sound() -> None:
 async def test_a_sound_is_not_packed_a_second_time() -> None:
     async with running_gateway(compression="gzip") as gateway:
         await gateway.know()
-        async with httpx.AsyncClient(base_url=gateway.url) as client:
+        async with httpx.AsyncClient(base_url=gateway.url, timeout=60) as client:
             asking = client.post(SPEECH, json=ASKED)
             outcome = {"tail": SOUND * 100, "content_type": "audio/wav"}
             response, _ = await answered(asking, gateway, **outcome)
@@ -236,7 +236,7 @@ async def test_the_only_model_is_the_only_one_that_the_key_is_for() -> None:
         key, shown = new_key("client", "a", tenant="t", now_ms=0, models=("other",))
         await gateway.keys.put_key(key)
         bearer = {"authorization": f"Bearer {shown}"}
-        async with httpx.AsyncClient(base_url=gateway.url, headers=bearer) as client:
+        async with httpx.AsyncClient(base_url=gateway.url, headers=bearer, timeout=60) as client:
             asked = asyncio.create_task(client.get("/tokenizer_info"))
             await (await gateway.take(model="other")).finish(tail=b"{}")
 
@@ -281,7 +281,7 @@ async def test_a_retry_of_a_form_adopts_its_task_with_the_body_that_it_had(
 
     asking = asyncio.create_task(client.post(TRANSCRIPTIONS, content=AGAIN, headers=retry))
     url = (await gateway.queue.make(MODEL))["default"]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while len(gateway.queue.messages(url)) < 2:  # noqa: ASYNC110 - a message sent has no event
             await asyncio.sleep(0.005)
     bodies = [Message.loads(text).body for text in gateway.queue.messages(url)]

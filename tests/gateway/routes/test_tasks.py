@@ -181,7 +181,7 @@ async def test_the_second_readers_leaving_ends_nothing_for_the_first(
 
 
 async def ended(gateway: Gateway, taken: Taken, state: State) -> None:
-    for _ in range(500):
+    for _ in range(6000):
         row = gateway.store.task(taken.task.ref)
         if row is not None and row.state is state:
             return
@@ -268,7 +268,7 @@ async def test_another_tenants_task_is_not_there() -> None:
             await gateway.keys.put_key(key)
             headers.append({"authorization": f"Bearer {text}"})
         mine, others = headers
-        async with httpx.AsyncClient(base_url=gateway.url, timeout=20) as client:
+        async with httpx.AsyncClient(base_url=gateway.url, timeout=60) as client:
             asked = asyncio.create_task(client.post(PATH, json=ASKED, headers=mine))
             taken = await gateway.take()
             url = f"/v1/tasks/{taken.task.ref.id}"

@@ -22,13 +22,13 @@ async def locked() -> AsyncIterator[Gateway]:
     async with running_gateway(access="keys") as found:
         await found.know()
         usage = found.parts.usage
-        await usage.advance(Watermarks(once=usage.now_ms() // SLICE_MS - 1))
+        await usage.advance(Watermarks(first_pass=usage.now_ms() // SLICE_MS - 1))
         yield found
 
 
 @pytest.fixture
 async def client(locked: Gateway) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=locked.url, timeout=20) as found:
+    async with httpx.AsyncClient(base_url=locked.url, timeout=60) as found:
         yield found
 
 
@@ -131,7 +131,7 @@ async def test_the_last_requests_are_told_one_by_one_and_no_word_of_theirs(
 async def test_where_no_keys_are_asked_for_all_usage_is_one_tenants(
     gateway: Gateway, client: httpx.AsyncClient
 ) -> None:
-    async with httpx.AsyncClient(base_url=gateway.url, timeout=20) as anyone:
+    async with httpx.AsyncClient(base_url=gateway.url, timeout=60) as anyone:
         await answered(gateway, anyone, {})
 
         told = (await anyone.get("/v1/usage/requests")).json()["data"]

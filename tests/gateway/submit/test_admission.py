@@ -10,7 +10,7 @@ import pytest
 
 from inferline.errors import QueueFull
 from inferline.fleet.aggregation import FleetAggregator
-from inferline.fleet.registry import Model, Provider
+from inferline.fleet.registry import Model, ProviderRecord
 from inferline.gateway.catalogue import DEPTH_SECONDS, Catalogue
 from inferline.gateway.submit.active_tenants import AWAY_SECONDS
 from inferline.gateway.submit.admission import Admission
@@ -51,7 +51,7 @@ class Door:
         for model in models:
             self.models[model] = Model(id=model, queues=await self.queues.make(model))
         await self.registry.put_models([self.models[model] for model in models])
-        told = Provider(
+        told = ProviderRecord(
             id=name,
             models=models,
             slots=slots,
@@ -65,7 +65,7 @@ class Door:
 
     async def count(self) -> None:
         """Have the gateway know who serves."""
-        await FleetAggregator(self.registry, 0.0).changed()
+        await FleetAggregator(self.registry, 0.0).aggregate_change()
         self.catalogue.changed()
         self.models = dict(await self.registry.models())
 
@@ -75,7 +75,7 @@ class Door:
         self.queues.told[queue] = Depth(waiting, running)
         await self.catalogue._depth(queue).fresh()
         # As the requests did for which it was read.
-        self.admission._level(self.models[model], of.get("tier", "default"))
+        self.admission._estimate(self.models[model], of.get("tier", "default"))
 
     async def admits(self, seconds: float, *, tier: Tier = "default", model: str = "m") -> bool:
         """Ask for admission."""
@@ -87,12 +87,12 @@ class Door:
 
     def lane(self, tenant_open: int, tier: Tier = "default", tenant: str = "t") -> Tier:
         """Where a request waits of whose tenant so many are open."""
-        return self.admission.lane(self.models["m"], tier, tenant, tenant_open)
+        return self.admission.effective_tier(self.models["m"], tier, tenant, tenant_open)
 
     async def refusal(self, seconds: float) -> Mapping[str, str]:
         """The headers of a refusal."""
         with pytest.raises(QueueFull) as refused:
-            await self.admission.look(self.models["m"], "default", seconds)
+            await self.admission.check(self.models["m"], "default", seconds)
         return refused.value.headers()
 
 
@@ -110,7 +110,7 @@ async def test_a_refusal_calls_a_reserved_model_what_its_tenant_calls_it() -> No
     await door.see(5, model=name)
 
     with pytest.raises(QueueFull, match="the model 'm'"):
-        await door.admission.look(door.models[name], "default", 1.0)
+        await door.admission.check(door.models[name], "default", 1.0)
 
 
 async def test_nobody_is_refused_before_the_queue_is_known(door: Door) -> None:

@@ -42,7 +42,7 @@ class Stack:
     def __init__(self, gateway: Gateway, lender: Lender) -> None:
         self.gateway = gateway
         self.lender = lender
-        self.client = httpx.AsyncClient(base_url=gateway.url, timeout=20)
+        self.client = httpx.AsyncClient(base_url=gateway.url, timeout=60)
         self.keys: dict[str, dict[str, str]] = {}
         self.ids: dict[str, str] = {}
 
@@ -267,7 +267,7 @@ async def test_what_credentials_cant_name_any_more_is_left_out_and_told_to_the_o
     grant = await stack.enrol("own", "a", "b")
 
     assert {"a", "b", dedicated_name("a", "acme")} == set(grant["queues"])
-    assert "can't name 1 of 2 reserved models" in caplog.text
+    assert "can't name 1 of 2 dedicated models" in caplog.text
 
 
 async def test_a_token_that_is_taken_off_the_list_is_told_of_nothing_any_more(

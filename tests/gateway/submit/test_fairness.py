@@ -68,7 +68,7 @@ async def test_what_the_keys_of_a_tenant_have_open_is_counted_together() -> None
     async with running_gateway(access="keys") as gateway:
         await gateway.know(slots=SLOTS)
         keys = [await key_of(gateway, tenant) for tenant in ("heavy", "heavy", "light")]
-        async with httpx.AsyncClient(base_url=gateway.url, timeout=20) as client:
+        async with httpx.AsyncClient(base_url=gateway.url, timeout=60) as client:
 
             async def ask(key: str) -> None:
                 headers = {"authorization": f"Bearer {key}"}
@@ -77,7 +77,7 @@ async def test_what_the_keys_of_a_tenant_have_open_is_counted_together() -> None
             asking = []
             for sent, key in enumerate([keys[0], keys[1], keys[0], keys[1], keys[2]], 1):
                 asking.append(asyncio.create_task(ask(key)))
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(60):
                     while sum((await waiting(gateway)).values()) < sent:  # noqa: ASYNC110
                         await asyncio.sleep(0.01)  # nobody tells
 

@@ -56,7 +56,7 @@ async def test_what_an_operator_has_set_is_what_holds() -> None:
     listed = asking("", {"image_url": {"url": "https://a.example/x.png"}})
     async with (
         running_gateway(remote_hosts="a.example", choices_max=1) as gateway,
-        httpx.AsyncClient(base_url=gateway.url) as client,
+        httpx.AsyncClient(base_url=gateway.url, timeout=60) as client,
     ):
         await gateway.know()
         asked = asyncio.create_task(client.post("/v1/chat/completions", json=listed))

@@ -16,7 +16,7 @@ SETTINGS = Settings(first_byte_wait_seconds=20.0, keepalive_after_seconds=240.0)
 
 def patience(streamed: bool = False, **told: str) -> Patience:
     headers = Headers({name.replace("_", "-"): value for name, value in told.items()})
-    return Patience.told(headers, SETTINGS, streamed=streamed)
+    return Patience.of(headers, SETTINGS, streamed=streamed)
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_a_timeout_that_makes_no_sense_is_none(text: str) -> None:
 def test_a_timeout_told_twice_is_none() -> None:
     headers = Headers(raw=[(b"x-stainless-timeout", b"5")] * 2)
 
-    assert Patience() == Patience.told(headers, SETTINGS, streamed=False)
+    assert Patience() == Patience.of(headers, SETTINGS, streamed=False)
 
 
 def test_a_timeout_between_reads_is_none_where_blanks_come_in_between() -> None:

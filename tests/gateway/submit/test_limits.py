@@ -64,7 +64,7 @@ async def locked(meters: Meters) -> AsyncIterator[Gateway]:
 
 @pytest.fixture
 async def client(locked: Gateway) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=locked.url, timeout=20) as found:
+    async with httpx.AsyncClient(base_url=locked.url, timeout=60) as found:
         yield found
 
 
@@ -90,7 +90,7 @@ def waits(gateway: Gateway) -> bool:
 
 
 async def until(look: Any) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not look():  # noqa: ASYNC110  # nobody tells
             await asyncio.sleep(0.01)
 
@@ -100,7 +100,7 @@ async def answered(gateway: Gateway, asking: Any, **outcome: Any) -> httpx.Respo
     asked = asyncio.ensure_future(asking)
     await (await gateway.take()).finish(**{"tail": b"{}", **outcome})
     response: httpx.Response = await asked
-    await gateway.parts.quotas.flush()
+    await gateway.app.quotas.flush()
     return response
 
 
@@ -139,7 +139,7 @@ async def test_a_stream_and_an_error_tell_it_too(
 
 
 async def test_where_there_are_no_limits_nothing_is_told(gateway: Gateway) -> None:
-    async with httpx.AsyncClient(base_url=gateway.url) as client:
+    async with httpx.AsyncClient(base_url=gateway.url, timeout=60) as client:
         response = await answered(gateway, client.post(PATH, json=CHAT))
 
     assert 200 == response.status_code
@@ -178,7 +178,7 @@ async def test_what_was_reserved_becomes_what_was_used(
 
     await taken.finish(tail=b"{}", **usage(7, 9))
     await asked
-    await locked.parts.quotas.flush()
+    await locked.app.quotas.flush()
 
     assert (1, 1) == held[::2]
     assert 100 < held[1] < 150
@@ -220,11 +220,11 @@ async def test_so_many_are_under_way_at_once_and_one_more_when_one_has_ended(
     refused = await client.post(PATH, json=CHAT, headers=headers)
     await first.finish(tail=b"{}")
     await until(lambda: meters.told()[2] == 1)
-    await locked.parts.quotas.flush()
+    await locked.app.quotas.flush()
     third = await answered(locked, client.post(PATH, json=CHAT, headers=headers))
     await second.finish(tail=b"{}")
     await asyncio.gather(*asking)
-    await locked.parts.quotas.flush()
+    await locked.app.quotas.flush()
 
     assert (429, "1") == (refused.status_code, refused.headers["retry-after"])
     assert "may have 2 requests under way at once" in refused.json()["error"]["message"]
@@ -255,7 +255,7 @@ async def test_a_request_that_no_queue_takes_leaves_no_trace(
     headers = await bearer(locked)
     locked.queue.send = fail  # type: ignore[method-assign]
     response = await client.post(PATH, json=CHAT, headers=headers)
-    await locked.parts.quotas.flush()
+    await locked.app.quotas.flush()
 
     assert 503 == response.status_code
     assert (0, 0, 0) == meters.told()
@@ -265,9 +265,9 @@ async def test_one_that_nobody_served_leaves_none_either(meters: Meters) -> None
     async with running_gateway(access="keys", meters=meters, no_provider_seconds=0.2) as gateway:
         await gateway.know(provider=False)
         headers = await bearer(gateway)
-        async with httpx.AsyncClient(base_url=gateway.url, timeout=20) as client:
+        async with httpx.AsyncClient(base_url=gateway.url, timeout=60) as client:
             response = await client.post(PATH, json=CHAT, headers=headers)
-        await gateway.parts.quotas.flush()
+        await gateway.app.quotas.flush()
 
     assert "no_provider_available" == response.json()["error"]["code"]
     assert (0, 0, 0) == meters.told()
@@ -300,7 +300,7 @@ async def test_what_goes_on_without_its_gateway_is_charged_there_though_it_still
 
     locked.parts.closing.set()
     response = await asked
-    await locked.parts.quotas.flush()
+    await locked.app.quotas.flush()
 
     assert "gateway_stopping" == response.json()["error"]["code"]
     requests, tokens, under_way = meters.told()
@@ -314,7 +314,7 @@ async def test_a_repeat_of_a_task_that_is_there_is_not_charged_again(
     await answered(locked, client.post(PATH, json=CHAT, headers=headers), **usage(7, 9))
 
     again = await client.post(PATH, json=CHAT, headers=headers)
-    await locked.parts.quotas.flush()
+    await locked.app.quotas.flush()
 
     assert 200 == again.status_code
     assert (2, 16, 0) == meters.told()
@@ -329,7 +329,7 @@ async def test_going_on_with_a_stream_is_no_request(
     await taken.write(b"data: [DONE]\n\n")
     await taken.finish()
     task_id = (await asked).headers["x-request-id"]
-    await locked.parts.quotas.flush()
+    await locked.app.quotas.flush()
     calls = meters.calls
 
     resumed = await client.get(f"/v1/tasks/{task_id}/stream", headers=headers)
@@ -375,7 +375,7 @@ async def test_an_end_that_nobody_foresaw_holds_nothing(
     headers = await bearer(locked)
     locked.parts.watch.next_change = fail  # type: ignore[method-assign,assignment]
     response = await client.post(PATH, json=CHAT, headers=headers)
-    await locked.parts.quotas.flush()
+    await locked.app.quotas.flush()
 
     assert 500 == response.status_code
     assert 0 == meters.told()[2]

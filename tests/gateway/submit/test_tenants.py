@@ -56,7 +56,7 @@ async def two() -> AsyncIterator[Two]:
             key, text = new_key("client", "n", tenant=tenant, now_ms=gateway.store.now_ms())
             await gateway.keys.put_key(key)
             headers = {"authorization": f"Bearer {text}"}
-            clients.append(httpx.AsyncClient(base_url=gateway.url, timeout=20, headers=headers))
+            clients.append(httpx.AsyncClient(base_url=gateway.url, timeout=60, headers=headers))
         found = Two(gateway, *clients)
         yield found
         for asking in found.asking:

@@ -8,11 +8,11 @@ from typing import Any
 from bench.autoslots.engine import queueing
 from bench.autoslots.line import MODEL, Line, simulate
 from inferline.fleet.enrolment import Faster
-from inferline_provider.provider import NEWS_FACTOR
+from inferline_provider.membership import REPORT_FACTOR
 
 
 def provided(seconds: float, **line: Any) -> Line:
-    """What became of a line with a knee of 12."""
+    """Return a line with a knee of 12, after it has run."""
     given = {"shape": queueing(12), "seed": 2, "slots": None, "first_token_seconds": 3.0}
     return simulate(lambda: Line(**given | line), seconds, seed=2)
 
@@ -44,7 +44,7 @@ def test_the_gateway_hears_of_many_more_or_fewer_slots_at_once() -> None:
     leaps = [
         (at, after)
         for (_, before), (at, after) in pairwise(line.limits)
-        if not before / NEWS_FACTOR < after < before * NEWS_FACTOR
+        if not before / REPORT_FACTOR < after < before * REPORT_FACTOR
     ]
     assert 5 <= len(leaps)
     for moment, slots in leaps:

@@ -1,4 +1,4 @@
-"""What is counted of the tasks at a backend, and when."""
+"""Measurement of the tasks at a backend."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 from inferline_provider.autoslots.gauge import Gauge
 from inferline_provider.autoslots.reading import ENDED_LEAST, TaskKind
 from inferline_provider.telemetry.attempts import AttemptRecord
+from inferline_provider.telemetry.speeds import Speeds
 from tests.provider.fakes import FakeClock
 
 PATH = "/v1/chat/completions"
@@ -18,25 +19,28 @@ BOUND = 5.0
 
 
 class Measured:
-    """A gauge and the tasks that it is told of."""
+    """A gauge and its tasks."""
 
     def __init__(self) -> None:
         self.clock = FakeClock()
-        self.gauge = Gauge(self.clock, BOUND)
+        self.speeds = Speeds(self.clock)
+        self.gauge = Gauge(self.clock, BOUND, self.speeds)
 
     def ask(self, *, streamed: bool = True) -> AttemptRecord:
         record = AttemptRecord(model="m", tier="default", path=PATH, queue_ms=0, streamed=streamed)
-        self.gauge.asked(record)
+        self.gauge.sent(record)
         return record
 
     def first(self, record: AttemptRecord, seconds: float) -> None:
         record.events, record.first_seconds = 1, seconds
         self.gauge.begun(record)
 
-    def end(self, record: AttemptRecord, seconds: float, **told: Any) -> None:
+    def end(self, record: AttemptRecord, seconds: float, **fields: Any) -> None:
         record.backend_seconds = seconds
-        for name, value in told.items():
+        for name, value in fields.items():
             setattr(record, name, value)
+        record.ending = "answered"
+        self.speeds.record(record)
         self.gauge.record(record)
 
     def whole(self, seconds: float, tokens: int) -> None:
@@ -95,13 +99,13 @@ def test_an_answer_in_one_piece_counts_when_it_has_ended() -> None:
     assert (50, 10, 10) == (after.tokens, after.seconds, after.all_seconds)
 
 
-@pytest.mark.parametrize(("told", "tokens"), [({"input": 12}, 12), ({}, 1)])
+@pytest.mark.parametrize(("reported", "tokens"), [({"input": 12}, 12), ({}, 1)])
 def test_an_answer_without_tokens_counts_by_what_was_read_or_as_one(
-    told: dict[str, int], tokens: int
+    reported: dict[str, int], tokens: int
 ) -> None:
     measured = Measured()
 
-    measured.end(measured.ask(streamed=False), 0.1, tokens=told)
+    measured.end(measured.ask(streamed=False), 0.1, tokens=reported)
 
     assert tokens == measured.gauge.read(1).tallies[WHOLES].tokens
 
@@ -150,7 +154,7 @@ def test_first_tokens_of_tasks_from_before_a_change_tell_nothing_of_what_came_af
 
 
 def test_short_answers_tell_how_long_those_wait_that_are_not_streamed() -> None:
-    """Each takes 8 seconds, and a tenth of a second for a token."""
+    """Let each take 8 seconds, and a tenth of a second for a token."""
     measured = Measured()
     lengths = [5, 10, 20, 30, 40, 80, 160, 320] * 2
     assert ENDED_LEAST <= len(lengths)

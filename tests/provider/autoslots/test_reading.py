@@ -23,7 +23,7 @@ WHOLE: TaskKind = ("m", "/v1/chat/completions", False)
 SMALL: TaskKind = ("small", "/v1/chat/completions", True)
 
 
-def reading(slots: int = 10, speed: float = 20.0, **told: Any) -> Measurement:
+def reading(slots: int = 10, speed: float = 20.0, **fields: Any) -> Measurement:
     """Ten seconds with ``slots`` streams, each of so many tokens a second."""
     given: dict[str, Any] = {
         "slots": slots,
@@ -31,7 +31,7 @@ def reading(slots: int = 10, speed: float = 20.0, **told: Any) -> Measurement:
         "first_seconds_max": 5.0,
         "tallies": {CHAT: Tally(10 * slots * speed, 10.0 * slots, 10.0 * slots)},
     }
-    return Measurement(**given | told)
+    return Measurement(**given | fields)
 
 
 def firsts(count: int, late: int, seconds: float = 1.0) -> Firsts:

@@ -27,12 +27,12 @@ def peak(at: int) -> Value:
 
 
 def level(since: int) -> Value:
-    """The more the better up to a number, and from there on a little worse."""
+    """Return a worth that grows up to a number, and then falls a little."""
     return lambda n: log(min(n, since)) - 0.05 * log(n)
 
 
 def walk(search: Search, value: Value, trials_max: int = 100) -> list[int]:
-    """What is tried until nothing is left to try."""
+    """Return the numbers that are tried until none is left."""
     tried = []
     while (number := search.next()) is not None:
         tried.append(number)
@@ -97,13 +97,13 @@ def test_what_is_a_little_better_needs_more_than_one_trial() -> None:
     search = Search(100, 512, STEP_LEAST)
     worth = 0.6 * WORTH_LEAST
 
-    told = []
+    held = []
     for _ in range(3):
         search.again(0.0, up=True)
         assert 106 == search.next()
-        told.append(search.tell(106, worth, clear=False))
+        held.append(search.tell(106, worth, clear=False))
 
-    assert [False, False, True] == told
+    assert [False, False, True] == held
 
 
 def test_an_old_trial_counts_less_than_the_newest_ones() -> None:

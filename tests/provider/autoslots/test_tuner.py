@@ -1,4 +1,4 @@
-"""How many slots are found, beside a scripted engine in virtual time."""
+"""Tuning of slots, beside a scripted engine in virtual time."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from bench.sim.virtual_time import VirtualClock
 from inferline_provider.autoslots.gauge import Gauge
 from inferline_provider.autoslots.tuner import REFUSED_SHARE, SLOTS_MAX, Tuner
 from inferline_provider.backend.capacity import UNKNOWN, Room
-from inferline_provider.backend.slots import REST_SECONDS_MAX, Slots
+from inferline_provider.backend.slots import Slots
+from inferline_provider.pauses import PAUSES
 from inferline_provider.telemetry.attempts import AttemptRecord
+from inferline_provider.telemetry.speeds import Speeds
 
 BOUND = 3.0
 #: Between a free slot and its next task.
@@ -31,7 +33,8 @@ class Bay:
         self.clock = VirtualClock()
         self.engine = Engine(shape, seed)
         self.slots = Slots(1, self.clock, lambda: None)
-        self.gauge = Gauge(self.clock, BOUND)
+        self.speeds = Speeds(self.clock)
+        self.gauge = Gauge(self.clock, BOUND, self.speeds)
         self.tuner = Tuner(self.slots, self.gauge, self.clock)
         self.is_loaded = True
         #: So many clients ask, each for one answer after the other.
@@ -54,10 +57,10 @@ class Bay:
         assert not done
 
     def held(self, seconds: float) -> float:
-        """The mean number of slots in the last ``seconds``."""
+        """Return the mean number of slots in the last `seconds`."""
         since = self.clock.monotonic() - seconds
-        found = [limit for at, limit in self.limits if at >= since]
-        return sum(found) / len(found)
+        limits = [limit for at, limit in self.limits if at >= since]
+        return sum(limits) / len(limits)
 
     def done(self, seconds: float) -> float:
         """Tokens a second in the last ``seconds``."""
@@ -96,7 +99,7 @@ class Bay:
             model="m", tier="default", path="/p", queue_ms=0, streamed=self._streamed
         )
         asked_at, count = self.clock.monotonic(), 0
-        self.gauge.asked(record)
+        self.gauge.sent(record)
         async for _ in self.engine.answer(next(self._numbers)):
             count += 1
             if self._streamed:
@@ -107,6 +110,8 @@ class Bay:
         record.backend_seconds, record.tokens = self.clock.monotonic() - asked_at, {"output": count}
         self.slots.answered()
         self.slots.give()
+        record.ending = "answered"
+        self.speeds.record(record)
         self.gauge.record(record)
 
 
@@ -200,14 +205,14 @@ def test_what_was_found_outlasts_a_time_without_work() -> None:
     async def scene() -> None:
         bay = Bay(queueing(12))
         await bay.run(300)
-        found = bay.held(100)
+        before = bay.held(100)
         bay.is_loaded = False
 
         await bay.run(600)
         bay.is_loaded = True
         await bay.run(60)
 
-        assert bay.held(600) == pytest.approx(found, abs=1.5)
+        assert bay.held(600) == pytest.approx(before, abs=1.5)
         assert bay.done(50) >= 0.95 * KNEE_OF_12
 
     play(scene)
@@ -236,9 +241,9 @@ def test_tasks_that_wait_inside_the_backend_are_too_many_though_nothing_is_late(
         await bay.run(300)
         return bay.held(150)
 
-    told, untold = (virtual_time.run(scene(tells)) for tells in (True, False))
+    reporting, silent = (virtual_time.run(scene(tells)) for tells in (True, False))
 
-    assert 6 <= told <= 6.5 < untold
+    assert 6 <= reporting <= 6.5 < silent
 
 
 def test_a_backend_that_knows_its_slots_never_gets_more() -> None:
@@ -273,10 +278,10 @@ def test_it_begins_anew_only_when_the_backend_tells_something_else() -> None:
         room = Room(4, None, "its cache holds so many")
         bay.tuner.know(room)
         await bay.run(60)
-        found = bay.tuner.limit
+        before = bay.tuner.limit
 
         bay.tuner.know(room)
-        assert found == bay.tuner.limit > 4
+        assert before == bay.tuner.limit > 4
 
         bay.tuner.know(UNKNOWN)
         assert 1 == bay.tuner.limit == bay.slots.limit
@@ -318,9 +323,9 @@ def test_a_backend_that_fails_on_trial_is_not_tried_so_again_at_once() -> None:
         await asyncio.sleep(60)  # What runs ends, and nobody looks.
         for _ in range(2):
             bay.slots.fail()
-            await asyncio.sleep(REST_SECONDS_MAX)
+            await asyncio.sleep(PAUSES.rest_seconds[1])
 
-        bay.tuner.look()
+        bay.tuner.check()
         assert 8 == bay.tuner.limit
         bay.slots.answered()
         bay.limits.clear()

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from inferline.fleet.enrolment import OfferedModel
-from inferline_provider.backend import client
+from inferline_provider.backend import client, trials
 from inferline_provider.faults import BadAnswer, Fault, KeyRefused, Unlisted, Unreachable
 from inferline_provider.settings import root_of
 from tests.support.backend import Backend, serving
@@ -37,7 +37,7 @@ SERVER_INFO = {
 
 @asynccontextmanager
 async def backend_of(routes: dict[str, Any], base: str = "") -> AsyncIterator[client.BackendClient]:
-    """A backend that answers GETs, or as named, with what is given: a status, a text or JSON."""
+    """Serve a backend with these answers to GETs, or other methods: a status, a text or JSON."""
 
     def route(path: str) -> Any:
         async def get(request: web.Request) -> web.Response:
@@ -59,8 +59,8 @@ async def backend_of(routes: dict[str, Any], base: str = "") -> AsyncIterator[cl
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         root = root_of(f"http://127.0.0.1:{runner.addresses[0][1]}{base}")
-        async with client.BackendClient(root) as found:
-            yield found
+        async with client.BackendClient(root) as opened:
+            yield opened
     finally:
         await runner.cleanup()
 
@@ -195,7 +195,7 @@ async def test_health_is_what_the_backend_says_or_that_it_says_anything(
 
 
 async def is_well(backend: client.BackendClient) -> bool:
-    """Whether it passes its check."""
+    """Say whether a backend passes its check."""
     try:
         await backend.check()
     except Fault:
@@ -228,9 +228,9 @@ async def test_slots_are_what_the_backend_lets_us_know(
     routes: dict[str, Any], slots: int, most: int | None
 ) -> None:
     async with backend_of(routes) as backend:
-        found = await backend.room()
+        result = await backend.room()
 
-    assert (slots, most) == (found.slots, found.most)
+    assert (slots, most) == (result.slots, result.most)
 
 
 @pytest.mark.parametrize(
@@ -345,11 +345,11 @@ CONTINUE = {"continue_final_message": True, "add_generation_prompt": False}
 async def prefill_of(
     server: Backend, text: str = "Once", shape: object = None
 ) -> dict[str, bool] | None:
-    """What the client finds out about a scripted server, which must not generate anything."""
+    """Try to continue at a scripted server, which must not generate anything."""
     async with serving(server) as port, client.BackendClient(f"http://127.0.0.1:{port}") as backend:
-        found = await backend.prefill("test-model", text, shape)
+        result = await backend.prefill("test-model", text, shape)
     assert not server.calls["/v1/chat/completions"]
-    return found
+    return result
 
 
 @pytest.mark.parametrize("text", ["Once", "Once ", "Once\n\n"])
@@ -387,7 +387,7 @@ async def test_a_template_that_drops_the_last_spaces_continues_only_what_has_non
 
 async def test_a_template_that_drops_the_answer_continues_nothing() -> None:
     server = Backend()
-    server.vllm = lambda said: said.replace(client.BEGUN, "")
+    server.vllm = lambda said: said.replace(trials.BEGUN, "")
 
     assert await prefill_of(server) is None
 

@@ -1,4 +1,4 @@
-"""Why a provider takes no work is told in a sentence of ours."""
+"""Health of a backend, and the sentences that say why a provider takes no work."""
 
 from __future__ import annotations
 
@@ -18,79 +18,79 @@ from tests.support.script import Script
 NOWHERE = "http://127.0.0.1:9"
 
 
-async def look(scripted: Backend, *, models: tuple[str, ...] = (), key: str = "") -> BackendHealth:
-    """What one look at a backend finds."""
+async def check(scripted: Backend, *, models: tuple[str, ...] = (), key: str = "") -> BackendHealth:
+    """Return the health of a backend after one check."""
     async with serving(scripted) as port:
         url = f"http://127.0.0.1:{port}"
         settings = ProviderSettings(base_url=NOWHERE, backend=url, id="p", models=models)
         async with client.BackendClient(url, key) as backend:
-            found = BackendHealth(backend, settings, SystemClock())
-            await found.look()
-            return found
+            checked = BackendHealth(backend, settings, SystemClock())
+            await checked.check()
+            return checked
 
 
 async def test_a_backend_that_can_work_is_no_reason() -> None:
-    found = await look(Backend())
+    checked = await check(Backend())
 
-    assert (True, "") == (found.is_healthy, found.reason)
+    assert (True, "") == (checked.is_healthy, checked.reason)
 
 
 async def test_a_backend_that_is_not_there_is_the_reason() -> None:
     settings = ProviderSettings(base_url=NOWHERE, backend=NOWHERE, id="p")
     async with client.BackendClient(NOWHERE) as backend:
-        found = BackendHealth(backend, settings, SystemClock())
-        await found.look()
+        checked = BackendHealth(backend, settings, SystemClock())
+        await checked.check()
 
-    assert (False, health.SILENT) == (found.is_healthy, found.reason)
+    assert (False, health.SILENT) == (checked.is_healthy, checked.reason)
 
 
 async def test_the_status_of_its_health_check_is_told() -> None:
     scripted = Backend()
     scripted.healthy = False
 
-    found = await look(scripted)
+    checked = await check(scripted)
 
-    assert "Its LLM server answers the health check with status 503." == found.reason
+    assert "Its LLM server answers the health check with status 503." == checked.reason
 
 
 async def test_a_refused_key_is_told() -> None:
-    found = await look(Backend(api_key="right"), key="wrong")
+    checked = await check(Backend(api_key="right"), key="wrong")
 
-    assert (False, health.REFUSED) == (found.is_healthy, found.reason)
+    assert (False, health.REFUSED) == (checked.is_healthy, checked.reason)
 
 
 async def test_none_of_the_wanted_models_is_told() -> None:
-    assert health.UNWANTED == (await look(Backend(), models=("other",))).reason
-    assert health.EMPTY == (await look(Backend(models=[]))).reason
+    assert health.UNWANTED == (await check(Backend(), models=("other",))).reason
+    assert health.EMPTY == (await check(Backend(models=[]))).reason
 
 
 class Nameless(Backend):
-    """Has no list of its models."""
+    """A backend without a list of its models."""
 
     async def _models(self, request: web.Request) -> web.Response:
         return web.json_response({"detail": "Not Found"}, status=404)
 
 
 async def test_a_server_without_a_list_serves_the_models_that_are_given_by_hand() -> None:
-    found = await look(Nameless(), models=("a", "org/b"))
+    checked = await check(Nameless(), models=("a", "org/b"))
 
-    assert (True, "") == (found.is_healthy, found.reason)
-    assert ["a", "org/b"] == [model.id for model in found.models]
+    assert (True, "") == (checked.is_healthy, checked.reason)
+    assert ["a", "org/b"] == [model.id for model in checked.models]
 
 
 async def test_a_server_without_a_list_and_without_models_by_hand_says_so() -> None:
-    found = await look(Nameless())
+    checked = await check(Nameless())
 
-    assert (False, health.UNLISTED, ()) == (found.is_healthy, found.reason, found.models)
+    assert (False, health.UNLISTED, ()) == (checked.is_healthy, checked.reason, checked.models)
 
 
 async def test_models_given_by_hand_are_offered_while_the_server_is_down() -> None:
     settings = ProviderSettings(base_url=NOWHERE, backend=NOWHERE, id="p", models=("a",))
     async with client.BackendClient(NOWHERE) as backend:
-        found = BackendHealth(backend, settings, SystemClock())
-        await found.look()
+        checked = BackendHealth(backend, settings, SystemClock())
+        await checked.check()
 
-    assert (["a"], health.SILENT) == ([model.id for model in found.models], found.reason)
+    assert (["a"], health.SILENT) == ([model.id for model in checked.models], checked.reason)
 
 
 async def test_a_task_is_answered_by_a_server_without_a_list() -> None:
@@ -107,12 +107,12 @@ async def test_a_key_that_a_task_finds_refused_is_told_to_the_gateway() -> None:
 
         await until(lambda: around.gateway.enrolments[-1]["reason"])
 
-        told = around.gateway.enrolments[-1]
-        assert (False, health.REFUSED) == (told["healthy"], told["reason"])
+        enrolment = around.gateway.enrolments[-1]
+        assert (False, health.REFUSED) == (enrolment["healthy"], enrolment["reason"])
 
 
 class Overloaded(Backend):
-    """Answers its clients and its health check, and nobody else, once it is busy."""
+    """A backend that answers only its clients and its health check once it is busy."""
 
     is_busy = False
 
@@ -126,13 +126,13 @@ async def test_the_room_that_a_backend_told_holds_while_it_is_too_busy_to_tell()
         url = f"http://127.0.0.1:{port}"
         settings = ProviderSettings(base_url=NOWHERE, backend=url, id="p", refresh_seconds=0.0)
         async with client.BackendClient(url) as backend:
-            found = BackendHealth(backend, settings, SystemClock())
-            await found.look()
+            checked = BackendHealth(backend, settings, SystemClock())
+            await checked.check()
             scripted.is_busy = True
 
-            await found.look()
+            await checked.check()
 
-            assert (6, 6) == (found.room.slots, found.room.most)
+            assert (6, 6) == (checked.room.slots, checked.room.most)
 
 
 async def test_the_room_that_is_set_is_not_asked_for() -> None:
@@ -140,18 +140,18 @@ async def test_the_room_that_is_set_is_not_asked_for() -> None:
     async with serving(scripted) as port:
         url = f"http://127.0.0.1:{port}"
         async with client.BackendClient(url) as backend:
-            found = BackendHealth(
+            checked = BackendHealth(
                 backend,
                 ProviderSettings(base_url=NOWHERE, backend=url, id="p", slots=9),
                 SystemClock(),
             )
-            await found.look()
+            await checked.check()
 
-            assert 9 == found.room.slots
+            assert 9 == checked.room.slots
 
 
 async def test_a_provider_whose_models_go_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("inferline_provider.backend.health.LOOK_SECONDS", 0.1)
+    monkeypatch.setattr("inferline_provider.backend.health.CHECK_SECONDS", 0.1)
     async with world(refresh_seconds=0.1) as around:
         around.backend.models.clear()
 

@@ -2,14 +2,11 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from inferline_provider.backend.slots import (
-    FAIL_SECONDS,
-    OVERLOAD_SECONDS,
-    RECOVER_SECONDS,
-    REST_SECONDS_MAX,
-    Slots,
-)
+from inferline_provider.backend.slots import OVERLOAD_SECONDS, Slots
+from inferline_provider.pauses import PAUSES
 from tests.provider.fakes import FakeClock
+
+REST_SECONDS, REST_SECONDS_MAX = PAUSES.rest_seconds
 
 
 def test_no_more_are_taken_than_there_are() -> None:
@@ -21,13 +18,13 @@ def test_no_more_are_taken_than_there_are() -> None:
 
 
 def test_a_slot_given_back_is_told_of() -> None:
-    told: list[bool] = []
-    slots = Slots(1, FakeClock(), lambda: told.append(True))
+    calls: list[bool] = []
+    slots = Slots(1, FakeClock(), lambda: calls.append(True))
     slots.take(1)
 
     slots.give()
 
-    assert told
+    assert calls
     assert slots.free == 1
 
 
@@ -54,10 +51,10 @@ def test_what_was_cut_comes_back_soon_and_not_beyond_all() -> None:
     slots = Slots(16, clock, lambda: None)
     slots.cut(8)
 
-    clock.advance(RECOVER_SECONDS[0] * 3)
+    clock.advance(PAUSES.recover_seconds[0] * 3)
     assert 11 == slots.limit
 
-    clock.advance(RECOVER_SECONDS[0] * 100)
+    clock.advance(PAUSES.recover_seconds[0] * 100)
     assert 16 == slots.limit
 
 
@@ -75,23 +72,23 @@ def test_what_is_refused_as_often_as_it_comes_back_comes_back_ever_more_slowly()
 
 
 def tries(slots: Slots, clock: FakeClock, seconds: float) -> list[float]:
-    """When a backend is asked that fails everything at once, in steps of a tenth of a second."""
-    found, start = [], clock.now
+    """Return when tasks reach a backend that always fails, in steps of a tenth of a second."""
+    times, start = [], clock.now
     while clock.now - start < seconds:
         for _ in range(slots.take(1)):
-            found.append(round(clock.now - start, 1))
+            times.append(round(clock.now - start, 1))
             slots.fail()
             slots.give()
         clock.advance(0.1)
-    return found
+    return times
 
 
 def test_a_backend_that_fails_is_asked_less_and_less_but_never_given_up() -> None:
     clock = FakeClock()
-    asked = tries(Slots(8, clock, lambda: None), clock, 120)
+    times = tries(Slots(8, clock, lambda: None), clock, 120)
 
-    assert 4 > len([at for at in asked if at <= 3])
-    assert REST_SECONDS_MAX + 0.2 > max(later - at for at, later in pairwise(asked))
+    assert 4 > len([at for at in times if at <= 3])
+    assert REST_SECONDS_MAX + 0.2 > max(later - at for at, later in pairwise(times))
 
 
 def test_what_fails_again_and_again_gets_one_task_at_a_time() -> None:
@@ -114,7 +111,7 @@ def test_an_answer_ends_the_rests() -> None:
     slots.answered()
 
     slots.fail()
-    clock.advance(FAIL_SECONDS)
+    clock.advance(REST_SECONDS)
     assert 8 == slots.free
 
 

@@ -1,4 +1,4 @@
-"""What is fetched, when, and what goes back."""
+"""Polling: when messages are received, and which go back."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from inferline_provider.pull.puller import Puller
 from inferline_provider.pull.runner import AttemptRunner
 from inferline_provider.pull.schedule import RECEIVES_MAX, PollSchedule
 from inferline_provider.pull.yielding import YieldPolicies
-from inferline_provider.serve.failed_tasks import ASIDE_SECONDS, PASS_SECONDS, FailedTasks
+from inferline_provider.serve.failed_tasks import ASIDE_SECONDS, AVOID_SECONDS, FailedTasks
 from tests.provider.world import world
 from tests.support.backend import Backend
 from tests.support.script import Script
@@ -50,27 +50,27 @@ async def test_work_that_comes_to_a_quiet_queue_does_not_wait_for_a_busy_one(
 
         await around.ended(task)
 
-        waiting = [one for one in load if not around.row(one).state.terminal]
+        waiting = [task for task in load if not around.row(task).state.terminal]
         assert len(waiting) > 5
 
 
 class FarQueue(MemoryQueue):
-    """A queue that is a call away, and counts what it is asked."""
+    """A queue that is a call away, and counts its calls."""
 
     def __init__(self) -> None:
         super().__init__(VirtualClock())
         self.out = self.out_max = self.receives = self.vain = 0
         self.handed_back: list[int] = []
 
-    async def receive(self, queue: str, **asked: Any) -> list[Delivery]:
+    async def receive(self, queue: str, **options: Any) -> list[Delivery]:
         self.receives += 1
         self.out += 1
         self.out_max = max(self.out_max, self.out)
         await asyncio.sleep(CALL_SECONDS)
-        found = await super().receive(queue, **asked)
+        deliveries = await super().receive(queue, **options)
         self.out -= 1
-        self.vain += not found
-        return found
+        self.vain += not deliveries
+        return deliveries
 
     async def change_visibility(self, deliveries: Sequence[Delivery], seconds: int) -> None:
         if not seconds:
@@ -79,7 +79,7 @@ class FarQueue(MemoryQueue):
 
 
 class Line:
-    """A puller at one queue; what it begins takes as long as it is told."""
+    """A puller at one queue, whose tasks take a given time."""
 
     def __init__(
         self,
@@ -97,17 +97,25 @@ class Line:
         self.begun_of: list[str] = []
         self._task_seconds = task_seconds
         self._running: list[asyncio.Task[None]] = []
-        clock, handicaps, rota = VirtualClock(), YieldPolicies(), PollSchedule()
-        passes = FailedTasks(clock)
-        passes.know({"m": 1})
+        clock, yield_policies, schedule = VirtualClock(), YieldPolicies(), PollSchedule()
+        failed_tasks = FailedTasks(clock)
+        failed_tasks.set_peers({"m": 1})
         if has_failed:
-            passes.add(TASK)
+            failed_tasks.add(TASK)
         if faster is not None:
-            handicaps.know({"m": faster}, lambda model: task_seconds)
-        rota.arrange({"m": tiers})
+            yield_policies.update({"m": faster}, lambda model: task_seconds)
+        schedule.arrange({"m": tiers})
         self.slots = Slots(slots, clock, lambda: self.puller.poke())
         self.puller = Puller(
-            *(queue, rota, self.slots, cast(AttemptRunner, self), clock, handicaps, passes),
+            *(
+                queue,
+                schedule,
+                self.slots,
+                cast(AttemptRunner, self),
+                clock,
+                yield_policies,
+                failed_tasks,
+            ),
             Breakers(self.slots, clock, lambda: None),
             queue._dates.now_ms,
             poll_seconds=20,
@@ -116,7 +124,7 @@ class Line:
         self.puller.set_open(True)
 
     def start(self, delivery: Delivery) -> None:
-        """Run a task, as a crew does."""
+        """Run a task, as an `AttemptRunner` does."""
         self.begun_at.append(asyncio.get_running_loop().time())
         self.begun_of.append(delivery.queue)
         self._running.append(asyncio.create_task(self._run(delivery)))
@@ -129,16 +137,16 @@ class Line:
 
 def pulled(
     seconds: float,
-    *asked: dict[str, Any],
+    *options: dict[str, Any],
     sent_at: Sequence[float] = (),
     backlog: int = 0,
     backlog_at: str = "q",
 ) -> list[Line]:
-    """The lines after so long; there is a backlog, and a message is sent to `q` at times."""
+    """Return the lines after so long; there is a backlog, and messages are sent to `q` at times."""
 
     async def run() -> list[Line]:
         queue = FarQueue()
-        lines = [Line(queue, **one) for one in asked]
+        lines = [Line(queue, **more) for more in options]
         loop = asyncio.get_running_loop()
         for _ in range(backlog):
             loop.call_later(0.0, queue.put, backlog_at, MESSAGE)
@@ -199,23 +207,23 @@ def test_the_next_slot_is_for_what_came_to_a_better_queue_however_long_it_was_bu
     task_seconds: float, others: int
 ) -> None:
     sent_at = 2.9 * task_seconds
-    told = {"slots": 1, "task_seconds": task_seconds, "tiers": LOWER}
+    options = {"slots": 1, "task_seconds": task_seconds, "tiers": LOWER}
 
     lines = pulled(
-        *(4 * task_seconds, *[told] * (1 + others)),
+        *(4 * task_seconds, *[options] * (1 + others)),
         sent_at=[sent_at],
         backlog=10 * (1 + others),
         backlog_at="low",
     )
 
-    begun = [one for line in lines for one in zip(line.begun_at, line.begun_of, strict=True)]
-    since = sorted(one for one in begun if one[0] > sent_at)
+    begun = [start for line in lines for start in zip(line.begun_at, line.begun_of, strict=True)]
+    since = sorted(start for start in begun if start[0] > sent_at)
     assert "q" == since[0][1]
 
 
 def test_a_queue_that_nothing_comes_to_costs_a_long_task_one_receive_more() -> None:
-    told = {"slots": 1, "task_seconds": 30.0, "tiers": LOWER}
-    (line,) = pulled(900, told, backlog=100, backlog_at="low")
+    options = {"slots": 1, "task_seconds": 30.0, "tiers": LOWER}
+    (line,) = pulled(900, options, backlog=100, backlog_at="low")
 
     begun = len(line.begun_at)
     assert begun >= 29
@@ -266,10 +274,10 @@ def test_while_the_faster_ones_are_known_to_be_busy_nothing_waits() -> None:
 def test_when_the_faster_ones_have_died_nobody_waits_much_longer_than_the_handicap(
     slow: int,
 ) -> None:
-    told = {**SLOW, "faster": Faster(times=4, fellows=slow), "task_seconds": 4.0}
+    options = {**SLOW, "faster": Faster(times=4, fellows=slow), "task_seconds": 4.0}
     moments = [30.0 + 1.3 * turn for turn in range(40)]
 
-    lines = pulled(100, *[told] * slow, sent_at=moments)
+    lines = pulled(100, *[options] * slow, sent_at=moments)
 
     begun = sorted(moment for line in lines for moment in line.begun_at)
     waits = [start - sent for start, sent in zip(begun, moments, strict=True)]
@@ -289,4 +297,4 @@ def test_a_task_that_failed_here_and_that_nobody_else_takes_is_tried_again() -> 
     (alone,) = pulled(20, {"slots": 1, "task_seconds": 1.0, "has_failed": True}, sent_at=[1.0])
 
     (begun,) = alone.begun_at
-    assert PASS_SECONDS <= begun < PASS_SECONDS + ASIDE_SECONDS + 2 * CALL_SECONDS
+    assert AVOID_SECONDS <= begun < AVOID_SECONDS + ASIDE_SECONDS + 2 * CALL_SECONDS

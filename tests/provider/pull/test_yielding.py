@@ -1,4 +1,4 @@
-"""Who is slower leaves a young message to those that are faster, for as long as they are idle."""
+"""Yielding: a slow provider leaves new messages to faster ones while these are idle."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from inferline.memory.queue import MemoryQueue
 from inferline.names import dedicated_name
 from inferline.tasks.queue import Delivery
 from inferline_provider.pull.yielding import (
-    EAGER_HANDICAPS,
-    HANDICAP_SECONDS_MAX,
+    EAGER_YIELDS,
     REST_SECONDS_MAX,
+    YIELD_SECONDS_MAX,
     YieldPolicies,
     YieldPolicy,
 )
@@ -22,80 +22,80 @@ from tests.support.backend import Backend
 from tests.support.script import Script
 
 NOW = 1_000_000
-#: A fifth of a second, in which everything here is told.
+#: A fifth of a second, the unit of all times here.
 SECONDS = 0.2
 
 
-def handicap(rest_seconds_max: float = SECONDS) -> YieldPolicy:
+def policy(rest_seconds_max: float = SECONDS) -> YieldPolicy:
     return YieldPolicy(seconds=SECONDS, rest_seconds_max=rest_seconds_max)
 
 
-def young(one: YieldPolicy, now_ms: int) -> float:
-    """What becomes of a message that is brought 20 ms after it was sent, to one who waited."""
-    return one.judge([now_ms - 20], now_ms - 5000, now_ms)
+def young(slow: YieldPolicy, now_ms: int) -> float:
+    """Return the yield for a message that a long poll brings 20 ms after it was sent."""
+    return slow.yield_seconds([now_ms - 20], now_ms - 5000, now_ms)
 
 
 def known(times: float, fellows: int = 1, task_seconds: float = 60.0) -> YieldPolicy:
-    handicaps = YieldPolicies()
-    handicaps.know({"m": Faster(times=times, fellows=fellows)}, lambda model: task_seconds)
-    return handicaps["m"]
+    yield_policies = YieldPolicies()
+    yield_policies.update({"m": Faster(times=times, fellows=fellows)}, lambda model: task_seconds)
+    return yield_policies["m"]
 
 
 def test_a_young_message_goes_back_and_the_queue_is_left_alone_until_it_is_old() -> None:
-    assert pytest.approx(SECONDS - 0.02) == young(handicap(), NOW)
+    assert pytest.approx(SECONDS - 0.02) == young(policy(), NOW)
 
 
 def test_a_message_that_lay_there_when_it_was_asked_for_is_taken() -> None:
-    assert 0 == handicap().judge([NOW - 220], NOW - 20, NOW)
+    assert 0 == policy().yield_seconds([NOW - 220], NOW - 20, NOW)
 
 
 def test_one_old_message_among_young_ones_tells_that_the_faster_are_busy() -> None:
-    assert 0 == handicap().judge([NOW - 20, NOW - 300, NOW - 10], NOW - 20, NOW)
+    assert 0 == policy().yield_seconds([NOW - 20, NOW - 300, NOW - 10], NOW - 20, NOW)
 
 
 def test_who_found_the_faster_ones_busy_takes_all_for_a_while() -> None:
-    one = handicap()
-    one.judge([NOW - 300], NOW, NOW)
-    over = NOW + round(EAGER_HANDICAPS * SECONDS * 1000)
+    slow = policy()
+    slow.yield_seconds([NOW - 300], NOW, NOW)
+    over = NOW + round(EAGER_YIELDS * SECONDS * 1000)
 
-    assert 0 == young(one, over - 1)
-    assert young(one, over)
+    assert 0 == young(slow, over - 1)
+    assert young(slow, over)
 
 
 def test_no_message_goes_back_twice_even_by_a_clock_that_is_behind() -> None:
-    one = handicap()
+    slow = policy()
     sent = NOW + 900  # By this clock it will be sent.
 
-    assert one.judge([sent], NOW - 5000, NOW)
-    assert 0 == one.judge([sent], NOW + 190, NOW + 200)
+    assert slow.yield_seconds([sent], NOW - 5000, NOW)
+    assert 0 == slow.yield_seconds([sent], NOW + 190, NOW + 200)
 
 
 def test_a_message_that_went_through_many_hands_is_taken() -> None:
     sent = NOW - round(REST_SECONDS_MAX * 1000)
 
-    assert 0 == handicap().judge([sent], NOW - 5000, NOW)
+    assert 0 == policy().yield_seconds([sent], NOW - 5000, NOW)
 
 
 def test_the_queue_is_left_alone_longer_each_time_that_the_faster_prove_idle() -> None:
-    one = handicap(rest_seconds_max=0.5)
+    slow = policy(rest_seconds_max=0.5)
 
-    rests = [young(one, NOW + 1000 * turn) for turn in range(5)]
+    rests = [young(slow, NOW + 1000 * turn) for turn in range(5)]
 
     assert [pytest.approx(rest) for rest in (0.18, 0.2, 0.4, 0.5, 0.5)] == rests
 
 
 def test_when_they_prove_busy_it_is_left_alone_no_longer_than_in_the_beginning() -> None:
-    one = handicap(rest_seconds_max=0.5)
+    slow = policy(rest_seconds_max=0.5)
     for turn in range(4):
-        young(one, NOW + 1000 * turn)
+        young(slow, NOW + 1000 * turn)
 
-    one.judge([NOW + 4000], NOW + 4500, NOW + 4520)
+    slow.yield_seconds([NOW + 4000], NOW + 4500, NOW + 4520)
 
-    assert pytest.approx(0.18) == young(one, NOW + 60_000)
+    assert pytest.approx(0.18) == young(slow, NOW + 60_000)
 
 
 def test_nothing_that_was_brought_leaves_no_queue_alone() -> None:
-    assert 0 == handicap().judge([], NOW - 5000, NOW)
+    assert 0 == policy().yield_seconds([], NOW - 5000, NOW)
 
 
 def test_who_has_no_handicap_takes_everything() -> None:
@@ -103,12 +103,12 @@ def test_who_has_no_handicap_takes_everything() -> None:
 
 
 def test_the_handicap_grows_with_how_much_faster_others_are_and_is_bounded() -> None:
-    found = [known(times).seconds for times in (1.25, 2, 4, 100)]
+    seconds = [known(times).seconds for times in (1.25, 2, 4, 100)]
 
-    assert sorted(found) == found
-    assert 0 < found[0]
-    assert pytest.approx(2 * found[1]) == found[2]
-    assert HANDICAP_SECONDS_MAX == found[3]
+    assert sorted(seconds) == seconds
+    assert 0 < seconds[0]
+    assert pytest.approx(2 * seconds[1]) == seconds[2]
+    assert YIELD_SECONDS_MAX == seconds[3]
 
 
 def test_the_handicap_is_a_small_part_of_what_a_task_gains() -> None:
@@ -128,20 +128,20 @@ def test_the_more_stand_back_the_longer_each_may_leave_the_queue_alone() -> None
 
 
 def test_who_is_not_slower_any_more_has_no_handicap() -> None:
-    handicaps = YieldPolicies()
-    handicaps.know({"m": Faster(times=4)}, lambda model: 60.0)
-    handicaps.know({}, lambda model: 60.0)
+    yield_policies = YieldPolicies()
+    yield_policies.update({"m": Faster(times=4)}, lambda model: 60.0)
+    yield_policies.update({}, lambda model: 60.0)
 
-    assert 0 == handicaps["m"].seconds
+    assert 0 == yield_policies["m"].seconds
 
 
 def test_what_was_found_out_outlives_a_heartbeat() -> None:
-    handicaps = YieldPolicies()
-    handicaps.know({"m": Faster(times=4)}, lambda model: 60.0)
-    handicaps["m"].judge([NOW - 1000], NOW, NOW)
-    handicaps.know({"m": Faster(times=4)}, lambda model: 60.0)
+    yield_policies = YieldPolicies()
+    yield_policies.update({"m": Faster(times=4)}, lambda model: 60.0)
+    yield_policies["m"].yield_seconds([NOW - 1000], NOW, NOW)
+    yield_policies.update({"m": Faster(times=4)}, lambda model: 60.0)
 
-    assert 0 == young(handicaps["m"], NOW + 100)
+    assert 0 == young(yield_policies["m"], NOW + 100)
 
 
 class Watched(MemoryQueue):
@@ -162,7 +162,8 @@ async def test_a_provider_that_hears_of_a_faster_one_leaves_it_the_next_task() -
         around.gateway.faster = {"test-model": Faster(times=4)}
         await around.ended(await around.submit())
         assert 0 == queue.handed_back
-        await until(lambda: len([told for told in around.gateway.enrolments if told["speeds"]]) > 1)
+        enrolments = around.gateway.enrolments
+        await until(lambda: sum(bool(enrolment["speeds"]) for enrolment in enrolments) > 1)
 
         await around.ended(await around.submit())
 
@@ -170,14 +171,14 @@ async def test_a_provider_that_hears_of_a_faster_one_leaves_it_the_next_task() -
 
 
 def test_a_reserved_queue_has_a_handicap_of_its_own_and_its_models_speed() -> None:
-    name, handicaps, asked = dedicated_name("m", "acme"), YieldPolicies(), list[str]()
+    name, yield_policies, models = dedicated_name("m", "acme"), YieldPolicies(), list[str]()
 
     def task_seconds(model: str) -> float:
-        asked.append(model)
+        models.append(model)
         return 60.0
 
-    handicaps.know({name: Faster(times=4)}, task_seconds)
+    yield_policies.update({name: Faster(times=4)}, task_seconds)
 
-    assert ["m"] == asked
-    assert handicaps[name].seconds > 0
-    assert 0 == handicaps["m"].seconds
+    assert ["m"] == models
+    assert yield_policies[name].seconds > 0
+    assert 0 == yield_policies["m"].seconds

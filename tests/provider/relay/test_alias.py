@@ -32,10 +32,10 @@ def test_what_does_not_name_the_model_stays(document: bytes) -> None:
 
 
 def test_a_prompt_that_speaks_of_the_model_stays() -> None:
-    asked = {"messages": [{"model": "public"}], "user": '"model": "public"', "model": "public"}
-    document = json.dumps(asked).encode()
+    request = {"messages": [{"model": "public"}], "user": '"model": "public"', "model": "public"}
+    document = json.dumps(request).encode()
 
-    assert json.loads(rename(document, "public", "m")) == {**asked, "model": "m"}
+    assert json.loads(rename(document, "public", "m")) == {**request, "model": "m"}
 
 
 def test_the_last_of_two_names_is_the_one_that_counts() -> None:
@@ -48,11 +48,11 @@ def test_a_document_full_of_names_is_not_read_for_each_of_them(
     reads: list[bytes] = []
     read = edits.read
     monkeypatch.setattr(edits, "read", lambda body: reads.append(body) or read(body))
-    asked = {"messages": [{"model": "public"}] * 1000, "model": "public"}
+    request = {"messages": [{"model": "public"}] * 1000, "model": "public"}
 
-    renamed = rename(json.dumps(asked).encode(), "public", "m")
+    renamed = rename(json.dumps(request).encode(), "public", "m")
 
-    assert {**asked, "model": "m"} == json.loads(renamed)
+    assert {**request, "model": "m"} == json.loads(renamed)
     assert len(reads) < 20
 
 

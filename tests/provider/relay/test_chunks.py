@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.sim import virtual_time
 from inferline.errors import Unavailable
 from inferline.tasks.task import CHUNK_BYTES_MAX, TAIL_BYTES_MAX, Task
-from inferline_provider.relay.chunks import ChunkWriter, cut
+from inferline_provider.relay.chunk_stream import cut
+from inferline_provider.relay.chunks import ChunkWriter
 from tests.provider.fakes import CountingStore
 from tests.provider.world import until
 from tests.support.seams import new_task
@@ -32,20 +34,23 @@ def written(store: CountingStore, task: Task) -> list[bytes]:
     return [chunk.data for chunk in store.chunks(task.ref, task.attempt)]
 
 
-async def test_the_first_bytes_go_at_once_and_the_next_gather() -> None:
-    store = CountingStore()
-    async with writing(store) as writer:
-        stream = writer.open(task := new_task(store))
-        stream.put(b"a")
-        await until(lambda: store.writes)
-        for piece in (b"b", b"c", b"d"):
-            stream.put(piece)
-            await asyncio.sleep(0.001)
-        assert len(store.writes) == 1
+def test_the_first_bytes_go_at_once_and_the_next_gather() -> None:
+    async def scene() -> None:
+        store = CountingStore()
+        async with writing(store) as writer:
+            stream = writer.open(task := new_task(store))
+            stream.put(b"a")
+            await until(lambda: store.writes)
+            for piece in (b"b", b"c", b"d"):
+                stream.put(piece)
+                await asyncio.sleep(0.001)
+            assert len(store.writes) == 1
 
-        await until(lambda: len(store.writes) == 2)
+            await until(lambda: len(store.writes) == 2)
 
-        assert written(store, task) == [b"a", b"bcd"]
+            assert written(store, task) == [b"a", b"bcd"]
+
+    virtual_time.run(scene())
 
 
 async def test_much_does_not_wait() -> None:

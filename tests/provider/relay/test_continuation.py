@@ -30,29 +30,24 @@ CHATS, TEXTS = "/v1/chat/completions", "/v1/completions"
 PATHS = [(CHATS, CHAT), (TEXTS, TEXT)]
 
 
-@pytest.fixture(autouse=True)
-def no_pause_between_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("inferline_provider.serve.next_step.RETRY_SECONDS", (0, 0))
-
-
 async def read(around: World, task: Task) -> bytes:
-    """What a client of the task gets, byte for byte. Raises what it would be told."""
+    """Return the bytes that a client of the task gets. Raises its error."""
     reader, out = Reader(task.ref, streamed=True), b""
     while not reader.ended:
         wanted = reader.wanted()
-        (found,) = await around.store.read([wanted])
-        out += b"".join(reader.take(wanted, found))
+        (page,) = await around.store.read([wanted])
+        out += b"".join(reader.take(wanted, page))
         await asyncio.sleep(0)
     return out
 
 
 def said(stream: bytes) -> tuple[str, list[dict[str, Any]]]:
-    """The text of a stream and its documents."""
+    """Return the text of a stream and its documents."""
     events = EventParser().feed(stream)
     assert is_done(events[-1])
     documents = [json.loads(event.data) for event in events[:-1]]
     choices = [document["choices"][0] for document in documents if document["choices"]]
-    texts = [one["delta"].get("content") if "delta" in one else one["text"] for one in choices]
+    texts = [part["delta"].get("content") if "delta" in part else part["text"] for part in choices]
     return "".join(text or "" for text in texts), documents
 
 
@@ -63,11 +58,11 @@ def expected(path: str, body: dict[str, Any], tokens: int = 12, *, emoji: bool =
 
 
 async def ask(around: World, path: str, body: dict[str, Any], **more: Any) -> Task:
-    asked = {
+    request = {
         **body,
         **({"messages": [{"role": "user", "content": "Hi"}]} if "chat" in path else {}),
     }
-    return await around.submit(asked, path=path, **more)
+    return await around.submit(request, path=path, **more)
 
 
 @pytest.mark.parametrize(
@@ -89,9 +84,9 @@ async def test_a_stream_that_breaks_in_its_middle_goes_on_as_one(
 
         assert (State.DONE, 2) == (row.state, row.attempt)
         text, documents = said(await read(around, task))
-        asked = json.loads(around.backend.bodies[0])
-        assert expected(path, asked) == text
-        assert 1 == len({(one["id"], one["created"], one["model"]) for one in documents})
+        request = json.loads(around.backend.bodies[0])
+        assert expected(path, request) == text
+        assert 1 == len({(part["id"], part["created"], part["model"]) for part in documents})
         finishes = [c["finish_reason"] for d in documents for c in d["choices"]]
         assert ["stop"] == [reason for reason in finishes if reason]
         roles = [c for d in documents for c in d["choices"] if "role" in c.get("delta", {})]
@@ -102,18 +97,18 @@ async def test_a_stream_that_breaks_in_its_middle_goes_on_as_one(
 async def test_the_usage_of_a_continued_answer_is_that_of_one_without_a_break(
     path: str, body: dict[str, Any]
 ) -> None:
-    told = []
+    usages = []
     for script in ({}, {"abort_after_tokens": 7, "times": 1}):
         async with world(Backend(script=QUICK)) as around:
             options = {"stream_options": {"include_usage": True}, "x_script": script}
             task = await ask(around, path, {**body, **options})
             row = await around.ended(task)
             _, documents = said(await read(around, task))
-            told.append(documents[-1]["usage"])
-            assert told[-1] == {name: row.usage[name] for name in told[-1]}
+            usages.append(documents[-1]["usage"])
+            assert usages[-1] == {name: row.usage[name] for name in usages[-1]}
 
-    assert told[0] == told[1]
-    assert 12 == told[0]["completion_tokens"]
+    assert usages[0] == usages[1]
+    assert 12 == usages[0]["completion_tokens"]
 
 
 async def test_a_text_has_no_fewer_tokens_than_it_had_events() -> None:
@@ -123,8 +118,8 @@ async def test_a_text_has_no_fewer_tokens_than_it_had_events() -> None:
         await around.ended(task)
 
         text, _ = said(await read(around, task))
-        asked = json.loads(around.backend.bodies[0])
-        assert expected(CHATS, asked, emoji=True) == text
+        request = json.loads(around.backend.bodies[0])
+        assert expected(CHATS, request, emoji=True) == text
         assert 2 == json.loads(around.backend.bodies[-1])["max_tokens"]
 
 
@@ -307,9 +302,9 @@ async def test_a_large_event_is_part_of_the_rest() -> None:
 
 async def test_what_a_message_of_the_client_says_of_itself_is_not_said_of_the_answer() -> None:
     async with world(Backend(script=QUICK)) as around:
-        asked = {"messages": [{"role": "user", "name": "Ann", "content": "Hi"}], **CHAT}
+        request = {"messages": [{"role": "user", "name": "Ann", "content": "Hi"}], **CHAT}
         begun = turn({**ROLE, "content": " the"})
-        await around.ended(await around.submit(asked, begun=begun))
+        await around.ended(await around.submit(request, begun=begun))
 
         last = json.loads(around.backend.bodies[-1])["messages"][-1]
         assert {"role": "assistant", "content": " the"} == last
@@ -325,8 +320,8 @@ async def test_for_its_usage_alone_an_answer_is_not_made_again(bound: dict[str, 
 
         text, documents = said(await read(around, task))
         assert (" the", 1) == (text, documents[-1]["usage"]["completion_tokens"])
-        asked = json.loads(around.backend.bodies[-1])
-        limits = {name: asked[name] for name in asked if name.endswith("_tokens")}
+        request = json.loads(around.backend.bodies[-1])
+        limits = {name: request[name] for name in request if name.endswith("_tokens")}
         assert ({"max_completion_tokens": 1, "min_tokens": 0} if bound else {"max_tokens": 1}) == (
             limits
         )
@@ -365,19 +360,19 @@ async def test_an_answer_goes_on_again_and_again_however_it_is_written(
 
         assert (State.DONE, 3) == (row.state, row.attempt)
         text, documents = said(await read(around, task))
-        asked = json.loads(around.backend.bodies[0])
-        assert expected(path, asked, emoji="emoji" in odd) == text
-        assert 1 == len({one["id"] for one in documents})
+        request = json.loads(around.backend.bodies[0])
+        assert expected(path, request, emoji="emoji" in odd) == text
+        assert 1 == len({part["id"] for part in documents})
 
 
 def stopped(path: str) -> dict[str, Any]:
-    """A request with stop strings of which vLLM holds seven characters back."""
+    """Return a request with stop strings for which vLLM holds back seven characters."""
     more = {"stop": ["<<END>>>", "\n"], "stream_options": {"include_usage": True}}
     return {**HI, **(CHAT if "chat" in path else TEXT), **more}
 
 
 def held_back(path: str, count: int, held: int = 7) -> bytes:
-    """The first ``count`` words of its answer as a server tells them that holds some back."""
+    """Return the first `count` words of an answer from a server that holds some characters back."""
     words = expected(path, stopped(path)).split()[:count]
     whole = "".join(" " + word for word in words)
     ends = [max(0, end - held) for end in accumulate(len(word) + 1 for word in words)]
@@ -438,17 +433,17 @@ async def test_usage_without_choices_counts_the_whole_answer_too() -> None:
 
 
 @pytest.mark.parametrize(
-    ("more", "asked"), [({}, DRAWS_MAX), ({"temperature": 0}, 1), ({"seed": 7}, 1)]
+    ("more", "requests"), [({}, DRAWS_MAX), ({"temperature": 0}, 1), ({"seed": 7}, 1)]
 )
 async def test_an_answer_whose_last_word_does_not_come_again_ends_with_an_error(
-    more: dict[str, Any], asked: int
+    more: dict[str, Any], requests: int
 ) -> None:
     async with world(Backend(script=QUICK)) as around:
         begun = turn(ROLE) + turn({"content": " so ano"}) + turn({"content": "ther wo"})
         row = await around.ended(await around.submit({**stopped(CHATS), **more}, begun=begun))
 
         assert (State.FAILED, "provider_lost", 2) == (row.state, row.error["code"], row.attempt)
-        assert asked == around.backend.calls[CHATS]
+        assert requests == around.backend.calls[CHATS]
 
 
 async def test_what_is_drawn_is_drawn_again_until_the_last_word_comes_again() -> None:
@@ -478,7 +473,7 @@ async def test_an_answer_under_another_name_goes_on_under_it() -> None:
         assert (State.DONE, 2) == (row.state, row.attempt)
         text, documents = said(await read(around, task))
         assert expected(TEXTS, json.loads(around.backend.bodies[0])) == text
-        assert {"m"} == {one["model"] for one in documents}
+        assert {"m"} == {part["model"] for part in documents}
 
 
 async def test_an_answer_of_which_only_the_speaker_is_known_has_one_speaker() -> None:
@@ -526,7 +521,7 @@ def first_word() -> str:
 
 async def test_an_answer_whose_end_could_not_be_written_goes_on_in_another_attempt() -> None:
     class Store(MemoryStore):
-        """Takes no chunk for a while after the first."""
+        """A store that takes no chunk for a while after the first."""
 
         refused = 0
 

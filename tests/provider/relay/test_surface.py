@@ -19,11 +19,6 @@ SPOKEN = "/v1/audio/speech"
 SENT = form(file(), field("model", "test-model"))
 
 
-@pytest.fixture(autouse=True)
-def no_pause_between_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("inferline_provider.serve.next_step.RETRY_SECONDS", (0, 0))
-
-
 async def hear(around: World, sent: bytes = SENT, **more: Any) -> Task:
     given = {"path": HEARD, "form": sent, "headers": {"content-type": FORM}}
     return await around.ended(await around.submit(**given | more))
@@ -71,7 +66,7 @@ async def test_a_sound_comes_back_byte_for_byte() -> None:
 @pytest.mark.parametrize("content_type", ["application/ogg", "audio/x-aiff", "video/mp4"])
 async def test_a_sound_of_an_unusual_kind_goes_out_as_bytes(content_type: str) -> None:
     backend = MediaBackend()
-    backend.told = lambda: web.Response(body=SOUND, content_type=content_type)
+    backend.scripted = lambda: web.Response(body=SOUND, content_type=content_type)
     async with world(backend) as around:
         row = await around.ended(await around.submit({"input": "Hi"}, path=SPOKEN))
 
@@ -80,7 +75,7 @@ async def test_a_sound_of_an_unusual_kind_goes_out_as_bytes(content_type: str) -
 
 async def test_a_text_that_a_server_calls_a_page_goes_out_as_a_text() -> None:
     backend = MediaBackend()
-    backend.told = lambda: web.Response(text=" And so, my fellow\n", content_type="text/html")
+    backend.scripted = lambda: web.Response(text=" And so, my fellow\n", content_type="text/html")
     async with world(backend) as around:
         row = await hear(around)
 
@@ -90,7 +85,7 @@ async def test_a_text_that_a_server_calls_a_page_goes_out_as_a_text() -> None:
 @pytest.mark.parametrize("content_type", ["text/html", "text/plain"])
 async def test_a_proxys_page_is_no_transcript(content_type: str) -> None:
     backend = MediaBackend()
-    backend.told = lambda: web.Response(text="\n<!DOCTYPE html><p>", content_type=content_type)
+    backend.scripted = lambda: web.Response(text="\n<!DOCTYPE html><p>", content_type=content_type)
     async with world(backend) as around:
         row = await hear(around, attempts=1)
 
@@ -134,9 +129,9 @@ async def test_a_task_without_a_body_is_a_get_with_its_query() -> None:
 
 
 async def test_the_clients_headers_go_on_and_never_replace_the_providers_key() -> None:
-    told = {"anthropic-version": "2023-06-01"}
+    headers = {"anthropic-version": "2023-06-01"}
     async with world(backend := MediaBackend(), backend_key="secret") as around:
-        await around.ended(await around.submit(path=SPOKEN, headers=told, query="a=1"))
+        await around.ended(await around.submit(path=SPOKEN, headers=headers, query="a=1"))
 
     [received] = backend.received
     assert "2023-06-01" == received.headers["anthropic-version"]

@@ -11,7 +11,8 @@ from inferline.streams.sse import Event, EventParser
 from inferline.tasks.store import AttemptOutcome
 from inferline_provider.backend.classification import PARSED_BYTES_MAX, Finish
 from inferline_provider.relay import edits
-from inferline_provider.relay.usage import UsageAsker, UsageReader, is_refusal
+from inferline_provider.relay.usage import UsageReader
+from inferline_provider.relay.usage_question import UsageAsker, is_refusal
 
 CHAT = "/v1/chat/completions"
 ASKED = b'"stream_options":{"include_usage":true}'
@@ -38,9 +39,9 @@ def events(sent: bytes) -> list[Event]:
 
 
 def passed(sent: bytes, *, hides: bool = True) -> bytes:
-    """What a client gets of a stream."""
-    meter = UsageReader(hides=hides)
-    return b"".join(one.raw for one in [*meter.passing(events(sent)), *meter.rest()])
+    """Return the bytes of a stream that a client gets."""
+    reader = UsageReader(hides=hides)
+    return b"".join(part.raw for part in [*reader.feed(events(sent)), *reader.end()])
 
 
 @pytest.mark.parametrize(
@@ -97,13 +98,13 @@ def test_any_request_keeps_all_but_the_question(
     document["stream_options"] = options
     body = json.dumps(document, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
 
-    asked = ask(body)
+    changed = ask(body)
 
     if (options or {}).get("include_usage"):
-        assert asked is None
+        assert changed is None
     else:
         wanted = {**document, "stream_options": {**(options or {}), "include_usage": True}}
-        assert wanted == json.loads(asked or b"")
+        assert wanted == json.loads(changed or b"")
 
 
 def test_a_body_full_of_places_is_not_read_for_each_of_them(
@@ -139,12 +140,12 @@ def test_a_refusal_names_the_question(status: int, text: bytes, refused: bool) -
 
 
 def test_the_event_that_only_we_asked_for_is_not_passed_on() -> None:
-    meter = UsageReader(hides=True)
+    reader = UsageReader(hides=True)
 
-    shown = list(meter.passing(events(TEXT + FINISH + USAGE + DONE)))
+    passed_on = list(reader.feed(events(TEXT + FINISH + USAGE + DONE)))
 
-    assert TEXT + FINISH + DONE == b"".join(one.raw for one in shown)
-    assert {"prompt_tokens": 3, "completion_tokens": 1} == meter.usage
+    assert TEXT + FINISH + DONE == b"".join(part.raw for part in passed_on)
+    assert {"prompt_tokens": 3, "completion_tokens": 1} == reader.usage
 
 
 @pytest.mark.parametrize(
@@ -181,68 +182,70 @@ def test_usage_without_choices_is_not_passed_on_either(choices: bytes) -> None:
 
 def test_the_fingerprint_of_vllm_stands_where_it_would_have_stood() -> None:
     more = b',"system_fingerprint":"vllm-0.32.0","x": {"a" : 1}}'
-    told = USAGE.strip()[:-1] + b',"metrics":{"time":1}' + more + b"\n\n"
+    reported = USAGE.strip()[:-1] + b',"metrics":{"time":1}' + more + b"\n\n"
 
-    shown = passed(TEXT + FINISH + told + DONE)
+    passed_on = passed(TEXT + FINISH + reported + DONE)
 
-    assert TEXT + FINISH.strip()[:-1] + more + b"\n\n" + DONE == shown
+    assert TEXT + FINISH.strip()[:-1] + more + b"\n\n" + DONE == passed_on
 
 
 def test_each_of_several_choices_ends_with_the_fingerprint_that_the_last_answer_had() -> None:
     asker, more = UsageAsker(), b',"system_fingerprint":"vllm-0.32.0"}'
-    first, text, finish = (one.replace(b"{", b'{"model":"m",', 1) for one in (FINISH, TEXT, FINISH))
-    told = USAGE.replace(b"{", b'{"model":"m",', 1).strip()[:-1] + more + b"\n\n"
-    stream = events(first + text + finish + told + DONE)
+    first, text, finish = (
+        part.replace(b"{", b'{"model":"m",', 1) for part in (FINISH, TEXT, FINISH)
+    )
+    reported = USAGE.replace(b"{", b'{"model":"m",', 1).strip()[:-1] + more + b"\n\n"
+    stream = events(first + text + finish + reported + DONE)
 
-    shown = [
-        b"".join(one.raw for one in UsageReader(hides=True, asker=asker).passing(stream))
+    passed_on = [
+        b"".join(part.raw for part in UsageReader(hides=True, asker=asker).feed(stream))
         for _ in range(2)
     ]
 
     ended = FINISH.replace(b"{", b'{"model":"m",', 1).strip()[:-1] + more + b"\n\n"
-    assert [first + text + ended + DONE, ended + text + ended + DONE] == shown
+    assert [first + text + ended + DONE, ended + text + ended + DONE] == passed_on
 
 
 def test_what_every_event_says_is_not_said_twice() -> None:
     finish = FINISH.replace(b'{"choices"', b'{"id":"1","choices"')
-    told = USAGE.replace(b'{"choices"', b'{"id":"1","choices"')
+    reported = USAGE.replace(b'{"choices"', b'{"id":"1","choices"')
 
-    assert TEXT + finish + DONE == passed(TEXT + finish + told + DONE)
+    assert TEXT + finish + DONE == passed(TEXT + finish + reported + DONE)
 
 
 def test_the_timings_of_llama_cpp_stand_where_they_would_have_stood() -> None:
     timings = b',"timings":{"prompt_n":31,"prompt_ms":1.840}}'
-    told = USAGE.strip()[:-1] + timings + b"\n\n"
+    reported = USAGE.strip()[:-1] + timings + b"\n\n"
 
-    shown = passed(TEXT + FINISH + told + DONE)
+    passed_on = passed(TEXT + FINISH + reported + DONE)
 
-    assert TEXT + FINISH.strip()[:-1] + timings + b"\n\n" + DONE == shown
+    assert TEXT + FINISH.strip()[:-1] + timings + b"\n\n" + DONE == passed_on
 
 
 @pytest.mark.parametrize("first", [True, False])
 def test_a_large_answer_tells_of_its_usage_wherever_that_stands(first: bool) -> None:
     large = b'"data":["' + b"x" * PARSED_BYTES_MAX + b'"]'
-    told = b'"usage" : {"prompt_tokens":3}'
-    meter = UsageReader(hides=False)
+    reported = b'"usage" : {"prompt_tokens":3}'
+    reader = UsageReader(hides=False)
 
-    meter.see(b"{" + b",".join([told, large] if first else [large, told]) + b"}")
+    reader.see(b"{" + b",".join([reported, large] if first else [large, reported]) + b"}")
 
-    assert {"prompt_tokens": 3} == meter.usage
+    assert {"prompt_tokens": 3} == reader.usage
 
 
 def test_a_large_answer_with_a_usage_that_is_none_tells_nothing() -> None:
-    meter = UsageReader(hides=False)
+    reader = UsageReader(hides=False)
 
-    meter.see(b'{"data":["' + b"x" * PARSED_BYTES_MAX + b'"],"usage":nothing}')
+    reader.see(b'{"data":["' + b"x" * PARSED_BYTES_MAX + b'"],"usage":nothing}')
 
-    assert {} == meter.usage
+    assert {} == reader.usage
 
 
 def test_a_stream_of_messages_tells_of_its_usage_at_both_ends() -> None:
-    meter = UsageReader(hides=False)
+    reader = UsageReader(hides=False)
     start = b'{"type":"message_start","message":{"usage":{"input_tokens":9,"output_tokens":1}}}'
 
-    meter.see(start)
-    meter.see(b'{"type":"message_delta","usage":{"output_tokens":5}}')
+    reader.see(start)
+    reader.see(b'{"type":"message_delta","usage":{"output_tokens":5}}')
 
-    assert {"input_tokens": 9, "output_tokens": 5} == meter.usage
+    assert {"input_tokens": 9, "output_tokens": 5} == reader.usage

@@ -17,11 +17,6 @@ from tests.support.script import Script
 QUICK = Script(first=0.01, interval=0.005, tokens=4)
 
 
-@pytest.fixture(autouse=True)
-def no_pause_between_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("inferline_provider.serve.next_step.RETRY_SECONDS", (0, 0))
-
-
 async def ask(around: World, script: dict[str, Any], **more: Any) -> Task:
     body = {"x_script": script, **more.pop("body", {})}
     return await around.ended(await around.submit(body, **more))
@@ -216,9 +211,9 @@ async def test_an_answer_that_nobody_reads_as_a_stream_begins_anew_when_it_break
 
 async def test_a_stream_is_one_however_its_request_spells_that() -> None:
     script = b'{"abort_after_tokens": 3, "tokens": 40, "interval": 0.05}'
-    asked = b'{"model": "test-model", "messages": [], "str\\u0065am": true, "x_script": %b}'
+    request = b'{"model": "test-model", "messages": [], "str\\u0065am": true, "x_script": %b}'
     async with world(Backend(script=QUICK)) as around:
-        task = await around.submit(form=asked % script, attempts=1)
+        task = await around.submit(form=request % script, attempts=1)
         row = await around.ended(task)
 
         assert (row.state, row.error["code"]) == (State.FAILED, "provider_lost")
@@ -316,8 +311,8 @@ async def test_a_stream_is_the_backends_bytes() -> None:
 @pytest.mark.parametrize("path", ["/v1/completions", "/v1/responses", "/v1/messages"])
 async def test_every_kind_of_stream_ends_well(path: str) -> None:
     async with world(Backend(script=QUICK)) as around:
-        asked = {"stream": True, "prompt": "p", "input": "i", "max_tokens": 5}
-        row = await ask(around, {}, body=asked, path=path)
+        request = {"stream": True, "prompt": "p", "input": "i", "max_tokens": 5}
+        row = await ask(around, {}, body=request, path=path)
 
         assert (row.state, row.status, row.attempt) == (State.DONE, 200, 1)
 
@@ -325,8 +320,8 @@ async def test_every_kind_of_stream_ends_well(path: str) -> None:
 @pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/rerank", "/v1/score", "/tokenize"])
 async def test_every_kind_of_question_is_put(path: str) -> None:
     async with world(Backend(script=QUICK)) as around:
-        asked = {"input": "a", "query": "q", "documents": ["d"], "text_1": "a", "text_2": "b"}
-        row = await ask(around, {}, body={**asked, "prompt": "p"}, path=path)
+        request = {"input": "a", "query": "q", "documents": ["d"], "text_1": "a", "text_2": "b"}
+        row = await ask(around, {}, body={**request, "prompt": "p"}, path=path)
 
         assert (row.state, row.status) == (State.DONE, 200)
 
@@ -410,8 +405,8 @@ async def test_a_stream_tells_of_its_usage_though_its_client_did_not_ask() -> No
     async with world(Backend(script=QUICK)) as around:
         row = await ask(around, {}, body={"stream": True})
 
-        asked = json.loads(around.backend.bodies[-1])
-        assert {"include_usage": True} == asked["stream_options"]
+        request = json.loads(around.backend.bodies[-1])
+        assert {"include_usage": True} == request["stream_options"]
         assert 4 == around.store.outcomes[row.ref].usage["completion_tokens"]
         assert b'"usage"' not in around.answer(row)
 
@@ -451,7 +446,7 @@ async def streamed(
     attempts: int = 2,
     **more: Any,
 ) -> tuple[Task, str]:
-    """What becomes of a stream that a backend sends so."""
+    """Return the row of a task whose backend sends these bytes."""
     script = {"body": sent, "content_type": kind}
     body = {"stream": True, "x_script": script, **more}
     task = await around.submit(body, path=path, attempts=attempts)
@@ -464,14 +459,14 @@ SLOW = Script(first=0.01, interval=0.1, tokens=8)
 
 
 async def broken(around: World, sent: str, path: str = "/v1/chat/completions") -> tuple[str, str]:
-    """What a client gets before, and as, the error that a backend sends so in its answer."""
+    """Return the bytes that a client gets before the error in a stream, and the error's event."""
     script = {"error_event_after": 3, "error_event": sent}
     body = {"stream": True, "input": "i", "max_tokens": 8, "prompt": "p", "x_script": script}
     task = await around.submit(body, path=path, attempts=1)
     row = await around.ended(task)
     assert (State.DONE, 200, 1) == (row.state, row.status, row.attempt)
-    begun, data, told = around.answer(task).decode().removesuffix(DONE).rpartition("data: ")
-    return begun, data + told
+    begun, data, error_event = around.answer(task).decode().removesuffix(DONE).rpartition("data: ")
+    return begun, data + error_event
 
 
 @pytest.mark.parametrize("end", ["", DONE, A.replace("null", '""') + DONE, A[:-40]])
@@ -550,10 +545,10 @@ async def test_what_the_client_can_mend_is_told_at_once(form: str) -> None:
 )
 async def test_an_error_in_the_middle_is_told_as_clients_read_it(sent: str) -> None:
     async with world(Backend(script=SLOW)) as around:
-        begun, told = await broken(around, sent)
+        begun, error_event = await broken(around, sent)
 
         assert "choices" in begun
-        error = json.loads(told.removeprefix("data: "))["error"]
+        error = json.loads(error_event.removeprefix("data: "))["error"]
         assert "no memory" == error["message"]
         assert {"message", "type", "param", "code"} <= error.keys()
 
@@ -562,10 +557,10 @@ async def test_an_error_in_the_middle_is_told_as_clients_read_it(sent: str) -> N
 async def test_a_reason_that_tells_of_a_failure_is_followed_by_an_error(reason: str) -> None:
     last = STOP.replace("stop", reason)
     async with world(Backend(script=SLOW)) as around:
-        begun, told = await broken(around, last)
+        begun, error_event = await broken(around, last)
 
         assert begun.endswith(last)
-        assert reason in json.loads(told.removeprefix("data: "))["error"]["message"]
+        assert reason in json.loads(error_event.removeprefix("data: "))["error"]["message"]
 
 
 @pytest.mark.parametrize(
@@ -573,9 +568,11 @@ async def test_a_reason_that_tells_of_a_failure_is_followed_by_an_error(reason: 
 )
 async def test_an_error_is_told_in_the_shape_of_its_stream(path: str, name: str) -> None:
     async with world(Backend(script=SLOW)) as around:
-        begun, told = await broken(around, 'data: {"error":{"message":"no memory"}}\n\n', path)
+        begun, error_event = await broken(
+            around, 'data: {"error":{"message":"no memory"}}\n\n', path
+        )
 
-        document = json.loads(told.removeprefix("data: "))
+        document = json.loads(error_event.removeprefix("data: "))
         assert ("error", "no memory") == (document["type"], document["error"]["message"])
         assert begun.endswith(name)
 

@@ -1,4 +1,4 @@
-"""What is concluded from the faults of different tasks."""
+"""Diagnosis of the backend from the faults of different tasks."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Bay:
 
 
 def repeated() -> BadAnswer:
-    """A failure in the same way at a server that is well."""
+    """Return a fault that a healthy server repeats."""
     fault = BadAnswer("The backend answered 500.")
     fault.is_repeated = True
     return fault

@@ -30,7 +30,7 @@ class Held:
 
 
 class SilentStore(MemoryStore):
-    """Answers nothing while told to be silent."""
+    """A store that does not answer while it is silent."""
 
     silent = False
 
@@ -142,7 +142,7 @@ async def test_an_attempt_that_another_took_over_stops() -> None:
     await scene.store.claim(held.task.ref, "p2", LEASE_SECONDS)
 
     await scene.leases.renew_due()
-    await scene.leases.look()
+    await scene.leases.check()
 
     assert set(held.stops) == {Stop.LOST}
 
@@ -152,7 +152,7 @@ async def test_a_cancel_is_heard_of() -> None:
     held, other = await scene.held(), await scene.held()
     await scene.store.cancel(held.task.ref)
 
-    await scene.leases.look()
+    await scene.leases.check()
 
     assert (held.stops, other.stops) == ([Stop.ENDED], [])
 
@@ -162,7 +162,7 @@ async def test_a_silent_store_stops_nothing_by_itself() -> None:
     held = await scene.held()
     scene.store.silent = True
 
-    await scene.leases.look()
+    await scene.leases.check()
 
     assert held.stops == []
 
@@ -184,7 +184,7 @@ async def test_an_old_picture_of_the_task_stops_nothing() -> None:
         CANCEL_SECONDS,
     )
     scene.leases.hold(held)
-    await scene.leases.look()
+    await scene.leases.check()
 
     assert held.stops == []
 
@@ -195,11 +195,11 @@ async def test_a_task_that_nobody_reads_goes_on_for_a_while_and_is_then_cancelle
     assert await scene.store.renew_reader_lease(held.task, "a-gateway", 20.0)
 
     await scene.pass_time(20 + UNREAD_TASK_SECONDS)
-    await scene.leases.look()
+    await scene.leases.check()
     assert held.stops == []
 
     await scene.pass_time(1)
-    await scene.leases.look()
+    await scene.leases.check()
     assert (held.stops, other.stops) == ([Stop.ENDED], [])
     row = scene.store.task(held.task.ref)
     assert row is not None
@@ -214,17 +214,17 @@ async def test_a_task_whose_reader_is_back_by_the_last_moment_goes_on() -> None:
 
     class JustInTime(SilentStore):
         async def statuses(self, refs: Any) -> Any:
-            found = await scene.store.statuses(refs)
+            statuses = await scene.store.statuses(refs)
             row = scene.store.task(held.task.ref)
             assert row is not None
             assert await scene.store.renew_reader_lease(row, "another", 20.0)
-            return found
+            return statuses
 
         async def cancel_unread(self, ref: TaskRef, before_ms: int) -> bool:
             return await scene.store.cancel_unread(ref, before_ms)
 
     scene.leases._store = JustInTime(scene.clock)
-    await scene.leases.look()
+    await scene.leases.check()
 
     assert held.stops == []
 

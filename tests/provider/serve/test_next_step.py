@@ -16,6 +16,9 @@ from inferline_provider.faults import (
 from inferline_provider.serve.next_step import Circumstances, HandBack, next_step
 
 ERROR = json.dumps({"error": {"message": "m", "type": "t", "param": None, "code": "c"}}).encode()
+#: Hand-backs of attempts that do not count.
+AT_ONCE = HandBack(counts=False)
+LATER = HandBack(counts=False, delay_seconds=9)
 
 
 def answer(status: int, body: bytes = ERROR) -> BackendAnswer:
@@ -30,10 +33,10 @@ def test_an_answer_about_the_request_is_told_as_it_is(status: int, body: bytes) 
 
 @pytest.mark.parametrize("body", [b"<html>no</html>", b"", b'{"half":'])
 def test_a_refusal_that_is_no_json_is_told_as_an_error_that_clients_can_read(body: bytes) -> None:
-    told = classify_response(BackendAnswer(404, "text/html", body))
+    reply = classify_response(BackendAnswer(404, "text/html", body))
 
-    assert (told.status, told.content_type) == (404, "application/json")
-    assert json.loads(told.body)["error"]["code"] == "backend_refused"
+    assert (reply.status, reply.content_type) == (404, "application/json")
+    assert json.loads(reply.body)["error"]["code"] == "backend_refused"
 
 
 def test_an_error_with_other_fields_beside_it_is_an_error_too() -> None:
@@ -55,10 +58,10 @@ def test_an_error_with_other_fields_beside_it_is_an_error_too() -> None:
     ],
 )
 def test_an_error_in_another_form_is_told_in_openais(document: object) -> None:
-    told = classify_response(answer(200, json.dumps(document).encode()))
+    reply = classify_response(answer(200, json.dumps(document).encode()))
 
-    assert (404, "application/json") == (told.status, told.content_type)
-    error = json.loads(told.body)["error"]
+    assert (404, "application/json") == (reply.status, reply.content_type)
+    error = json.loads(reply.body)["error"]
     assert "m" == error["message"]
     assert {"message", "type", "param", "code"} <= error.keys()
 
@@ -116,10 +119,10 @@ def test_an_answer_with_an_error_among_other_things_is_an_answer() -> None:
     assert classify_response(answer(200, body)).status == 200
 
 
-@pytest.mark.parametrize(("told", "seconds"), [("7", 7), ("0", 1), ("3600", 60), ("soon", None)])
-def test_a_busy_backend_says_for_how_long(told: str, seconds: int | None) -> None:
+@pytest.mark.parametrize(("header", "seconds"), [("7", 7), ("0", 1), ("3600", 60), ("soon", None)])
+def test_a_busy_backend_says_for_how_long(header: str, seconds: int | None) -> None:
     with pytest.raises(Busy) as busy:
-        classify_response(answer(503), {"retry-after": told})
+        classify_response(answer(503), {"retry-after": header})
 
     assert busy.value.retry_after_seconds == seconds
 
@@ -177,22 +180,26 @@ def busy(retry_after: int | None = None, *, is_final: bool = False) -> Busy:
 
 
 def test_a_busy_backend_costs_no_attempt() -> None:
-    assert next_step(busy(9), Circumstances(attempts_left=0)) == HandBack(True, 9)
+    assert next_step(busy(9), Circumstances(attempts_left=0)) == HandBack(
+        counts=False, delay_seconds=9
+    )
 
 
 def test_a_task_comes_back_after_one_to_five_seconds() -> None:
     for _ in range(50):
         end = next_step(busy(), Circumstances())
         assert isinstance(end, HandBack)
-        assert 1 <= end.hide_seconds <= 5
+        assert 1 <= end.delay_seconds <= 5
 
 
 def test_a_task_that_one_backend_refuses_is_at_once_anothers() -> None:
-    assert next_step(busy(9), Circumstances(peers=1)) == HandBack(True, 0)
+    assert next_step(busy(9), Circumstances(peers=1)) == AT_ONCE
 
 
 def test_a_task_that_all_backends_have_refused_is_out_of_the_way_for_a_while() -> None:
-    assert next_step(busy(9), Circumstances(attempt=2, peers=1)) == HandBack(True, 9)
+    assert next_step(busy(9), Circumstances(attempt=2, peers=1)) == HandBack(
+        counts=False, delay_seconds=9
+    )
 
 
 @pytest.mark.parametrize(
@@ -209,19 +216,21 @@ def test_a_refusal_is_told_once_waiting_is_no_use(
 
 
 def test_another_may_have_what_this_server_has_spent() -> None:
-    assert next_step(busy(is_final=True), Circumstances(peers=1)) == HandBack(True, 0)
+    assert next_step(busy(is_final=True), Circumstances(peers=1)) == HandBack(
+        counts=False, delay_seconds=0
+    )
 
 
 def test_nobody_waits_longer_than_the_bound() -> None:
     end = next_step(busy(), Circumstances(refused_seconds=29.5, busy_seconds_max=30.0))
 
-    assert end == HandBack(True, 1)
+    assert end == HandBack(counts=False, delay_seconds=1)
 
 
 def test_a_refused_key_gives_the_task_to_others_at_once() -> None:
     end = next_step(KeyRefused("r"), Circumstances(attempts_left=1))
 
-    assert end == HandBack(False, 0)
+    assert end == HandBack(counts=True)
 
 
 def test_a_refusal_with_a_good_key_is_about_the_request() -> None:
@@ -328,13 +337,13 @@ def test_an_answer_that_has_begun_goes_on_in_another_attempt() -> None:
     end = next_step(BadAnswer("x"), Circumstances(attempts_left=2, begun=True))
 
     assert isinstance(end, HandBack)
-    assert not end.spared
+    assert end.counts
 
 
 def test_of_a_begun_answer_the_last_failure_is_never_told_as_its_end() -> None:
-    told = BadAnswer("x", BackendAnswer(500, "application/json", b"{}"))
+    fault = BadAnswer("x", BackendAnswer(500, "application/json", b"{}"))
 
-    end = next_step(told, Circumstances(begun=True))
+    end = next_step(fault, Circumstances(begun=True))
 
     assert isinstance(end, Finish)
     assert "provider_lost" == end.outcome.error["code"]
@@ -345,7 +354,7 @@ def test_what_this_backend_can_not_continue_others_may_at_once() -> None:
 
     end = next_step(CannotContinueHere(""), Circumstances(begun=True, others=1, unfit=names))
 
-    assert end == HandBack(True, 0, names)
+    assert end == HandBack(counts=False, unfit=names)
 
 
 def test_what_no_backend_can_continue_is_lost_at_once() -> None:

@@ -21,23 +21,18 @@ HELD_BACK = {"stall_after_tokens": 2, "stall_seconds": SILENT_SECONDS * 4}
 
 @asynccontextmanager
 async def waiting(backend: Backend | None = None, *, peers: int = 0) -> AsyncIterator[World]:
-    """A world whose provider loses its patience soon, beside so many others of its model."""
+    """Run a provider that waits a short time for a silent backend, beside so many peers."""
     backend = backend or Backend(script=Script(first=0.01, interval=0.005, tokens=4))
     terms = {"gap_seconds_max": SILENT_SECONDS, "first_event_seconds_max": SILENT_SECONDS}
     async with world(backend, terms={**terms, "enrol_seconds": 0.1}) as around:
         around.gateway.peers = {"test-model": peers}
-        seen = len(around.gateway.enrolments)
-        await until(lambda: len(around.gateway.enrolments) > seen + 1)
+        count = len(around.gateway.enrolments)
+        await until(lambda: len(around.gateway.enrolments) > count + 1)
         yield around
 
 
 async def stream(around: World, **script: Any) -> Task:
     return await around.submit({"stream": True, "x_script": script})
-
-
-@pytest.fixture(autouse=True)
-def no_pause_between_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("inferline_provider.serve.next_step.RETRY_SECONDS", (0, 0))
 
 
 async def test_a_stream_is_waited_for_while_the_backend_says_that_it_works() -> None:

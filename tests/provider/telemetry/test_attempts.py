@@ -1,4 +1,4 @@
-"""What an attempt tells of itself."""
+"""Telemetry of one attempt."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from inferline.memory.tasks import MemoryStore
 from inferline_provider.telemetry.attempts import (
     AttemptRecord,
     AttemptTelemetry,
-    NullSink,
     Telemetry,
+    TelemetrySink,
 )
 from tests.support.seams import new_task
 
 
-class Told(NullSink):
-    """Keeps who was asked about what."""
+class Requests(TelemetrySink):
+    """A sink that keeps whether each request asks for a stream."""
 
     def __init__(self) -> None:
-        self.asked_of: list[bool] = []
+        self.streamed: list[bool] = []
 
-    def asked(self, record: AttemptRecord) -> None:
-        self.asked_of.append(record.streamed)
+    def sent(self, record: AttemptRecord) -> None:
+        self.streamed.append(record.streamed)
 
 
 @pytest.mark.parametrize(
@@ -40,9 +40,9 @@ class Told(NullSink):
 def test_it_is_told_when_the_backend_is_asked_and_whether_for_a_stream(
     body: bytes, streamed: bool
 ) -> None:
-    told, store = Told(), MemoryStore()
-    telemetry = Telemetry(watcher=told)
-    trail = AttemptTelemetry(telemetry, new_task(store), "p1", SystemClock(), store.now_ms)
+    requests, store = Requests(), MemoryStore()
+    telemetry = Telemetry(sink=requests)
+    attempt = AttemptTelemetry(telemetry, new_task(store), "p1", SystemClock(), store.now_ms)
 
-    with trail.asking(body):
-        assert [streamed] == told.asked_of
+    with attempt.asking(body):
+        assert [streamed] == requests.streamed

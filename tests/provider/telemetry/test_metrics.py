@@ -1,8 +1,10 @@
-"""What Prometheus reads at a provider."""
+"""Prometheus metrics of a provider."""
 
 from __future__ import annotations
 
 import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import httpx
 import pytest
@@ -12,10 +14,11 @@ from inferline.memory.tasks import MemoryStore
 from inferline.options import SettingsError
 from inferline.tasks.store import AttemptOutcome
 from inferline_provider import cli
-from inferline_provider.telemetry.attempts import AttemptTelemetry, Telemetry
+from inferline_provider.telemetry.attempts import AttemptTelemetry, Telemetry, TelemetrySink
 from inferline_provider.telemetry.metrics import ProviderMetrics, serving
+from inferline_provider.telemetry.status import ProviderStatus, ReadStatus
 from tests.provider.command import read
-from tests.provider.world import until, world
+from tests.provider.world import World, until, world
 from tests.support.backend import Backend
 from tests.support.prometheus import value
 from tests.support.script import Script
@@ -28,18 +31,35 @@ QUICK = Script(first=0.01, interval=0.005, tokens=4)
 GIVEN = {"INFERLINE_BASE_URL": "http://gateway:8000", "OPENAI_BASE_URL": "http://llm:8001"}
 
 
+def idle() -> ProviderStatus:
+    return ProviderStatus(1, 0, healthy=True)
+
+
+@asynccontextmanager
+async def measured(backend: Backend) -> AsyncIterator[tuple[World, ProviderMetrics]]:
+    """Run a provider that has metrics."""
+    opened: list[ProviderMetrics] = []
+
+    @asynccontextmanager
+    async def open_sink(status: ReadStatus) -> AsyncIterator[TelemetrySink]:
+        opened.append(ProviderMetrics(status, lambda: {("sqs", "ReceiveMessage"): 7}))
+        yield opened[0]
+
+    async with world(backend, open_sink=open_sink) as around:
+        yield around, opened[0]
+
+
 async def scraped(metrics: ProviderMetrics) -> str:
-    async with serving(metrics, "127.0.0.1", 0) as port, httpx.AsyncClient() as client:
+    async with serving(metrics, "127.0.0.1", 0) as port, httpx.AsyncClient(timeout=60) as client:
         answer = await client.get(f"http://127.0.0.1:{port}/metrics")
     assert 200 == answer.status_code
     return answer.text
 
 
 async def test_a_stream_is_told_with_its_times_and_its_tokens() -> None:
-    metrics = ProviderMetrics()
-    async with world(Backend(script=QUICK), telemetry=Telemetry(watcher=metrics)) as around:
-        asked = {"stream": True, "stream_options": {"include_usage": True}}
-        await around.ended(await around.submit(asked))
+    async with measured(Backend(script=QUICK)) as (around, metrics):
+        request = {"stream": True, "stream_options": {"include_usage": True}}
+        await around.ended(await around.submit(request))
         await until(lambda: metrics._attempts._metrics)
 
         text = await scraped(metrics)
@@ -56,8 +76,7 @@ async def test_a_stream_is_told_with_its_times_and_its_tokens() -> None:
 
 
 async def test_a_backend_that_fails_is_told_with_how_the_attempt_ended() -> None:
-    metrics = ProviderMetrics()
-    async with world(Backend(), telemetry=Telemetry(watcher=metrics)) as around:
+    async with measured(Backend()) as (around, metrics):
         await around.submit({"x_script": {"status": 500}}, attempts=1)
         await until(lambda: metrics._attempts._metrics)
 
@@ -69,9 +88,8 @@ async def test_a_backend_that_fails_is_told_with_how_the_attempt_ended() -> None
 
 
 async def test_a_client_that_has_gone_is_told_as_an_ended_attempt() -> None:
-    metrics = ProviderMetrics()
     slow = Backend(script=Script(first=0.01, interval=0.05, tokens=400))
-    async with world(slow, telemetry=Telemetry(watcher=metrics)) as around:
+    async with measured(slow) as (around, metrics):
         task = await around.submit({"stream": True})
         await until(lambda: around.backend.running)
         await around.store.cancel(task.ref)
@@ -83,10 +101,7 @@ async def test_a_client_that_has_gone_is_told_as_an_ended_attempt() -> None:
 
 
 async def test_slots_health_and_calls_are_told_as_they_stand() -> None:
-    metrics = ProviderMetrics()
-    async with world(Backend(slots=4), telemetry=Telemetry(watcher=metrics)):
-        metrics.watch_calls(lambda: {("sqs", "ReceiveMessage"): 7})
-
+    async with measured(Backend(slots=4)) as (_, metrics):
         text = await scraped(metrics)
 
     assert (4, 0, 1) == tuple(
@@ -98,10 +113,9 @@ async def test_slots_health_and_calls_are_told_as_they_stand() -> None:
 
 
 async def test_no_word_of_what_was_asked_is_told() -> None:
-    metrics = ProviderMetrics()
-    async with world(Backend(script=QUICK), telemetry=Telemetry(watcher=metrics)) as around:
-        asked = {"messages": [{"role": "user", "content": CANARY}], "user": CANARY}
-        task = await around.submit(asked)
+    async with measured(Backend(script=QUICK)) as (around, metrics):
+        request = {"messages": [{"role": "user", "content": CANARY}], "user": CANARY}
+        task = await around.submit(request)
         await around.ended(task)
         await until(lambda: metrics._attempts._metrics)
 
@@ -112,18 +126,18 @@ async def test_no_word_of_what_was_asked_is_told() -> None:
 
 @pytest.mark.parametrize("count", [-1, 10**400])
 def test_a_backend_that_counts_nonsense_is_not_believed(count: int) -> None:
-    metrics, store = ProviderMetrics(), MemoryStore()
-    telemetry = Telemetry(watcher=metrics)
-    trail = AttemptTelemetry(telemetry, new_task(store), "p1", SystemClock(), store.now_ms)
+    metrics, store = ProviderMetrics(idle, dict), MemoryStore()
+    telemetry = Telemetry(sink=metrics)
+    attempt = AttemptTelemetry(telemetry, new_task(store), "p1", SystemClock(), store.now_ms)
 
-    with trail.asking():
-        trail.answered(
+    with attempt.asking():
+        attempt.answered(
             AttemptOutcome(status=200, usage={"prompt_tokens": count, "output_tokens": 2})
         )
-    trail.ended("answered")
+    attempt.ended("answered")
 
-    counted = [one for one in metrics.collect() if one.name == "gen_ai_client_token_usage"]
-    kinds = {sample.labels["gen_ai_token_type"] for one in counted for sample in one.samples}
+    families = [each for each in metrics.collect() if each.name == "gen_ai_client_token_usage"]
+    kinds = {sample.labels["gen_ai_token_type"] for family in families for sample in family.samples}
     assert {"output"} == kinds
 
 

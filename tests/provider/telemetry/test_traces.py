@@ -11,7 +11,6 @@ import pytest
 from inferline.tasks.task import Task
 from inferline.telemetry.otlp import ENDPOINT, tracing
 from inferline.telemetry.trace import NO_TRACER, TraceParent, Tracer
-from inferline_provider.telemetry.attempts import Telemetry
 from tests.provider.world import World, world
 from tests.support.backend import Backend
 from tests.support.gateway import MODEL, Gateway, running_gateway
@@ -31,30 +30,30 @@ QUICK = Script(first=0.01, interval=0.005, tokens=4)
 async def line(
     tracer: Tracer = NO_TRACER, provider: Tracer = NO_TRACER
 ) -> AsyncIterator[tuple[Gateway, World]]:
-    """A gateway and a provider on the same queue, each with its tracer."""
+    """Run a gateway and a provider on the same queue, each with its tracer."""
     async with running_gateway(tracer=tracer) as gateway:
         await gateway.know()
-        backend, telemetry = Backend(script=QUICK), Telemetry(tracer=provider)
+        backend = Backend(script=QUICK)
         stores = {"store": gateway.store, "queue": gateway.queue}
-        async with world(backend, **stores, telemetry=telemetry) as around:
+        async with world(backend, **stores, tracer=provider) as around:
             yield gateway, around
 
 
-async def ask(gateway: Gateway, *told: str, stream: bool = False) -> str:
-    """Ask with these `traceparent` headers; gives the task's id."""
-    headers = [("traceparent", text) for text in told] + [("authorization", f"Bearer {KEY}")]
-    async with httpx.AsyncClient(base_url=gateway.url, timeout=20) as client:
+async def ask(gateway: Gateway, *parents: str, stream: bool = False) -> str:
+    """Ask with these `traceparent` headers and return the task's id."""
+    headers = [("traceparent", text) for text in parents] + [("authorization", f"Bearer {KEY}")]
+    async with httpx.AsyncClient(base_url=gateway.url, timeout=60) as client:
         answer = await client.post(PATH, json={**ASKED, "stream": stream}, headers=headers)
     assert 200 == answer.status_code
     return answer.headers["x-request-id"]
 
 
 def seen(around: World) -> TraceParent:
-    """What the backend was told."""
+    """Return the trace that the backend got."""
     (text,) = around.backend.traceparents
-    found = TraceParent.parse(text)
-    assert found is not None, text
-    return found
+    parent = TraceParent.parse(text)
+    assert parent is not None, text
+    return parent
 
 
 async def test_without_a_collector_a_clients_trace_reaches_the_backend_as_it_came() -> None:
@@ -65,13 +64,13 @@ async def test_without_a_collector_a_clients_trace_reaches_the_backend_as_it_cam
 
 
 @pytest.mark.parametrize(
-    "told",
+    "parents",
     [(), ("made up",), (str(CLIENT), str(CLIENT)), (f"{CLIENT}-x",)],
     ids=["none", "invalid", "two", "longer"],
 )
-async def test_a_trace_that_was_not_told_properly_is_a_new_one(told: tuple[str, ...]) -> None:
+async def test_a_trace_that_was_not_told_properly_is_a_new_one(parents: tuple[str, ...]) -> None:
     async with line() as (gateway, around):
-        await ask(gateway, *told)
+        await ask(gateway, *parents)
 
         assert CLIENT.trace_id != seen(around).trace_id
 
@@ -86,18 +85,20 @@ async def test_a_task_of_an_older_gateway_gets_a_trace_at_the_provider() -> None
 
 @contextmanager
 def exporting(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Tracer]]:
-    """The tracers of a gateway and a provider; all is exported when the block ends."""
+    """Open the tracers of a gateway and a provider; everything is exported when the block ends."""
     monkeypatch.setenv(ENDPOINT, receiver.url)
     environ = {ENDPOINT: receiver.url}
     with tracing(environ, "gateway") as first, tracing(environ, "provider") as second:
         yield [first, second]
 
 
-async def traced(monkeypatch: pytest.MonkeyPatch, *told: str) -> tuple[Receiver, TraceParent, str]:
-    """What was exported of one request, what the backend was told, and the task's id."""
+async def traced(
+    monkeypatch: pytest.MonkeyPatch, *parents: str
+) -> tuple[Receiver, TraceParent, str]:
+    """Return the exports of one request, the trace that the backend got, and the task's id."""
     with receiving() as receiver, exporting(receiver, monkeypatch) as tracers:
         async with line(*tracers) as (gateway, around):
-            task = await ask(gateway, *told, stream=True)
+            task = await ask(gateway, *parents, stream=True)
             backend = seen(around)
     return receiver, backend, task
 
@@ -155,7 +156,7 @@ async def test_a_refused_request_is_a_span_without_the_model_it_made_up(
     with receiving() as receiver, exporting(receiver, monkeypatch) as tracers:
         async with (
             running_gateway(tracer=tracers[0]) as gateway,
-            httpx.AsyncClient(base_url=gateway.url) as client,
+            httpx.AsyncClient(base_url=gateway.url, timeout=60) as client,
         ):
             await client.post(PATH, json={**ASKED, "model": CANARY})
 

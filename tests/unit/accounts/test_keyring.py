@@ -40,8 +40,8 @@ def a_keyring(
     return Keyring(keys, tenants or MemoryTenants(), now_ms)
 
 
-def a_key(**told: Any) -> tuple[Key, str]:
-    given = {"role": "client", "name": "app", "tenant": "acme", "now_ms": NOW_MS} | told
+def a_key(**changes: Any) -> tuple[Key, str]:
+    given = {"role": "client", "name": "app", "tenant": "acme", "now_ms": NOW_MS} | changes
     return new_key(given.pop("role"), given.pop("name"), **given)
 
 
@@ -193,9 +193,9 @@ async def test_however_often_a_key_is_rotated_two_secrets_open_at_the_most(
     await store.put_key(key)
     now_ms = NOW_MS + (len(overlaps) - 1 + later) * HOUR_MS
 
-    found = [await opens(a_keyring(store, lambda: now_ms), one) for one in texts]
+    opened = [await opens(a_keyring(store, lambda: now_ms), one) for one in texts]
 
-    assert [*[False] * (len(texts) - 2), later < overlaps[-1], True] == found
+    assert [*[False] * (len(texts) - 2), later < overlaps[-1], True] == opened
 
 
 class Counted(MemoryKeys):

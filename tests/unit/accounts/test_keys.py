@@ -21,8 +21,8 @@ def ones(count: int) -> bytes:
     return b"\x01" * count
 
 
-def a_key(**told: Any) -> tuple[Key, str]:
-    given = {"role": "client", "name": "app", "tenant": "acme", "now_ms": NOW_MS} | told
+def a_key(**changes: Any) -> tuple[Key, str]:
+    given = {"role": "client", "name": "app", "tenant": "acme", "now_ms": NOW_MS} | changes
     return new_key(given.pop("role"), given.pop("name"), **given)
 
 

@@ -88,7 +88,7 @@ class Request:
 
 @dataclass(slots=True, eq=False)
 class Move:
-    """What a gateway is about to do, in the middle of it."""
+    """A gateway's move, which another one may interrupt."""
 
     steps: Coroutine[Any, Any, Any]
     tokens: int = 0
@@ -112,7 +112,7 @@ class MeterMachine(RuleBasedStateMachine):
 
     @property
     def row(self) -> CounterRow:
-        return CounterRow.of(self.store._rows.get(KEY, {}))
+        return CounterRow.from_row(self.store._rows.get(KEY, {}))
 
     @rule(gateways=asking, data=st.data(), at_once=st.booleans())
     def ask(self, gateways: list[int], data: st.DataObject, at_once: bool) -> None:
@@ -171,7 +171,7 @@ class MeterMachine(RuleBasedStateMachine):
         in_time: bool,
         data: st.DataObject,
     ) -> None:
-        """A window ends between what is asked and what becomes of it."""
+        """End a window while requests are between their read and their write."""
         self._finish()
         begin_ms = 0 if window in (MINUTE_MS, DAY_MS) else self.row.since_ms or self.now_ms
         passed_ms = (self.now_ms - begin_ms) % window
@@ -188,7 +188,7 @@ class MeterMachine(RuleBasedStateMachine):
 
     @property
     def open_ones(self) -> list[Request]:
-        """Those that somebody may still close."""
+        """Return the requests that somebody may still close."""
         return [one for one in self.requests if one.is_open and not one.is_left]
 
     def _ask(self, gateway: int, tokens: int) -> None:
@@ -229,12 +229,12 @@ class MeterMachine(RuleBasedStateMachine):
     @invariant()
     def no_window_holds_more_than_its_limit(self) -> None:
         for minute in {one.hold.meter.minute for one in self.requests}:
-            those = [r for r in self.let_in if r.hold.meter.minute == minute]
-            assert len(those) <= 6
-            assert sum(one.tokens for one in those) <= 60
+            counted = [r for r in self.let_in if r.hold.meter.minute == minute]
+            assert len(counted) <= 6
+            assert sum(one.tokens for one in counted) <= 60
         for day in {one.hold.meter.day for one in self.requests}:
-            those = [r for r in self.let_in if r.hold.meter.day == day]
-            assert sum(one.tokens for one in those) <= 200
+            counted = [r for r in self.let_in if r.hold.meter.day == day]
+            assert sum(one.tokens for one in counted) <= 200
 
     @invariant()
     def the_row_forgets_nothing_of_its_windows(self) -> None:
@@ -247,7 +247,9 @@ class MeterMachine(RuleBasedStateMachine):
 
     @property
     def let_in(self) -> list[Request]:
-        """Those that count; of others nobody can tell whether they were taken out in time."""
+        """
+        Return the requests that count; of others it is unknown whether they were taken out in time.
+        """
         return [one for one in self.requests if not one.is_undone]
 
     @invariant()

@@ -90,7 +90,7 @@ def test_a_key_is_for_what_both_it_and_its_tenant_are_for() -> None:
 def test_rights_to_one_model_open_nothing_that_is_reserved(
     model: str, other: str, tenant: str
 ) -> None:
-    """Whatever a model is called: rights to its queues end in a star."""
+    """Try names of any form: rights to a model's queues end in a star."""
     [queues, tasks, bodies] = json.loads(session_policy(SETTINGS, [slug(model)]))["Statement"]
     apart = slug(dedicated_name(other, tenant))
     ours = [

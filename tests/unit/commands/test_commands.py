@@ -15,7 +15,7 @@ import pytest
 from inferline.accounts.keys import parse
 from inferline.cli import main
 from inferline.commands.printing import show
-from inferline.fleet.registry import Model, Provider
+from inferline.fleet.registry import Model, ProviderRecord
 from inferline.memory.keys import MemoryKeys
 from inferline.memory.registry import MemoryRegistry
 from inferline.memory.tenants import MemoryTenants
@@ -24,7 +24,7 @@ from inferline.settings import Settings
 
 
 class Stores(NamedTuple):
-    """What an operator's commands work on."""
+    """The stores of an operator's commands."""
 
     keys: MemoryKeys
     tenants: MemoryTenants
@@ -36,30 +36,33 @@ Run = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def registry() -> MemoryRegistry:
-    """That of all stacks."""
+    """Return the registry of all stacks."""
     return MemoryRegistry()
 
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch, registry: MemoryRegistry) -> list[Settings]:
-    """What stacks were opened; all have the same keys, tenants and providers."""
-    stores, found = Stores(MemoryKeys(), MemoryTenants(), registry), list[Settings]()
+    """
+    Return the settings of the stacks that were opened; all have the same keys, tenants and
+    providers.
+    """
+    stores, settings_opened = Stores(MemoryKeys(), MemoryTenants(), registry), list[Settings]()
 
     @asynccontextmanager
     async def open_operator_stores(settings: Settings) -> AsyncIterator[Stores]:
-        found.append(settings)
+        settings_opened.append(settings)
         yield stores
 
     monkeypatch.setattr("inferline.aws.stores.open_operator_stores", open_operator_stores)
-    return found
+    return settings_opened
 
 
 @pytest.fixture
 def run(opened: list[Settings], capsys: pytest.CaptureFixture[str]) -> Run:
     def run(*arguments: str) -> tuple[int, str, str]:
         code = main(arguments)
-        told = capsys.readouterr()
-        return code, told.out, told.err
+        output = capsys.readouterr()
+        return code, output.out, output.err
 
     return run
 
@@ -339,10 +342,10 @@ def test_a_gateway_on_this_machine_is_asked_without_a_proxy(
     with gateway(200, {"data": []}) as (url, _):
         assert (0, "none\n", "") == run("models", "--base-url", url)
 
-    code, _, told = run("models", "--base-url", "http://gateway.test")
+    code, _, error = run("models", "--base-url", "http://gateway.test")
     way = "http://gateway.test/v1/models through the proxy http://127.0.0.1:1:"
-    assert (1, True) == (code, told.startswith(f"inferline: no answer from {way}"))
-    assert "canary" not in told
+    assert (1, True) == (code, error.startswith(f"inferline: no answer from {way}"))
+    assert "canary" not in error
 
 
 def test_a_refusal_is_told_in_the_gateways_words(run: Run) -> None:
@@ -354,8 +357,8 @@ def test_a_refusal_is_told_in_the_gateways_words(run: Run) -> None:
 
 
 def test_a_quarantined_provider_is_pardoned_once(run: Run, registry: MemoryRegistry) -> None:
-    told = Provider(id="p", models=("m",), slots=1, running=0, healthy=True, version="1")
-    asyncio.run(registry.put_provider(told))
+    record = ProviderRecord(id="p", models=("m",), slots=1, running=0, healthy=True, version="1")
+    asyncio.run(registry.put_provider(record))
     asyncio.run(registry.strike("p", "m", "row", 1))
 
     first, again = run("providers", "pardon", "p"), run("providers", "pardon", "p")
@@ -363,14 +366,16 @@ def test_a_quarantined_provider_is_pardoned_once(run: Run, registry: MemoryRegis
     assert (0, "") == (first[0], first[2])
     assert (1, "") == again[:2]
     assert "no quarantined provider 'p'" in again[2]
-    assert asyncio.run(registry.put_provider(told)) is not None
+    assert asyncio.run(registry.put_provider(record)) is not None
 
 
 def test_a_model_is_removed_once_no_provider_has_it(run: Run, registry: MemoryRegistry) -> None:
     names = ("org/m", dedicated_name("org/m", "acme"), "other")
     asyncio.run(registry.put_models([Model(id=name, queues={}) for name in names]))
-    told = Provider(id="p", models=names[1:2], slots=1, running=0, healthy=False, version="1")
-    asyncio.run(registry.put_provider(told))
+    record = ProviderRecord(
+        id="p", models=names[1:2], slots=1, running=0, healthy=False, version="1"
+    )
+    asyncio.run(registry.put_provider(record))
 
     served = run("models", "remove", "org/m")
     asyncio.run(registry.remove_provider("p"))

@@ -10,29 +10,29 @@ from typing import Any
 
 import pytest
 
-from inferline.commands import asking, status
+from inferline.commands import gateway, status
 
 NONE = {"p50": None, "p95": None, "p99": None}
 
 
-def figures(**told: Any) -> dict[str, Any]:
+def figures(**changes: Any) -> dict[str, Any]:
     given = {"requests": 0, "errors": {}, "answer_bytes": 0, "input_tokens": 0, "output_tokens": 0}
-    return given | {f"{of}_ms": NONE for of in ("first_token", "total", "queue")} | told
+    return given | {f"{of}_ms": NONE for of in ("first_token", "total", "queue")} | changes
 
 
-def queue(model: str = "m", tier: str = "default", **told: Any) -> dict[str, Any]:
+def queue(model: str = "m", tier: str = "default", **changes: Any) -> dict[str, Any]:
     given = {"waiting": 0, "running": 0, "oldest_seconds": None, "providers": 1, "slots": 4}
-    return {"model": model, "tier": tier} | given | told
+    return {"model": model, "tier": tier} | given | changes
 
 
-def overview(**told: Any) -> dict[str, Any]:
+def overview(**changes: Any) -> dict[str, Any]:
     hour = {"total": figures(), "models": [], "minutes": [], "aws_calls": {}}
     given = {"at": 0, "version": "1", "queues": [], "providers": [], "hour": hour}
-    return given | told
+    return given | changes
 
 
 def lines(text: str, title: str) -> list[str]:
-    """The lines of one table, blanks as one."""
+    """Return the lines of one table, blanks as one."""
     part = next(part for part in text.split("\n\n") if part.startswith(title))
     return [" ".join(line.split()) for line in part.splitlines()[1:]]
 
@@ -49,24 +49,24 @@ def test_queues_that_hold_something_are_listed_and_idle_models_once() -> None:
     busy = [queue("a", tier, waiting=n, oldest_seconds=n) for n, tier in enumerate(tiers)]
     idle = [queue("b", tier) for tier in tiers]
 
-    found = lines(status.text(overview(queues=[*busy, *idle])), "Queues")
+    rows = lines(status.text(overview(queues=[*busy, *idle])), "Queues")
 
-    assert ["a default 1 0 1 1 4", "a flex 2 0 2 1 4", "b all 0 0 - 1 4"] == found[1:]
+    assert ["a default 1 0 1 1 4", "a flex 2 0 2 1 4", "b all 0 0 - 1 4"] == rows[1:]
 
 
 def test_a_provider_is_told_with_its_speed_and_why_it_takes_no_work() -> None:
-    told = {
+    provider = {
         "id": "p1", "models": ["m"], "slots": 4, "running": 1, "version": "1",
         "service_seconds": 2.0, "seen_seconds_ago": 3.5,
     }  # fmt: skip
-    well = told | {"healthy": True, "tokens_per_second": 12.34, "reason": ""}
-    ill = told | {"healthy": False, "tokens_per_second": 0.0, "reason": "It does not answer."}
+    well = provider | {"healthy": True, "tokens_per_second": 12.34, "reason": ""}
+    ill = provider | {"healthy": False, "tokens_per_second": 0.0, "reason": "It does not answer."}
     ill |= {"warning": "It has a twin."}
 
-    found = lines(status.text(overview(providers=[well, ill])), "Providers")
+    rows = lines(status.text(overview(providers=[well, ill])), "Providers")
 
-    assert "p1 yes 1 4 2 12.3 3.5 1 m" == found[1]
-    assert "p1 NO 1 4 2 0 3.5 1 m It does not answer. It has a twin." == found[2]
+    assert "p1 yes 1 4 2 12.3 3.5 1 m" == rows[1]
+    assert "p1 NO 1 4 2 0 3.5 1 m It does not answer. It has a twin." == rows[2]
 
 
 def test_times_are_seconds_and_errors_and_calls_are_told_for_each_request() -> None:
@@ -97,9 +97,9 @@ def test_what_a_terminal_would_obey_is_not_printed() -> None:
     assert "\x1b" not in text
 
 
-def options(**told: Any) -> argparse.Namespace:
+def options(**changes: Any) -> argparse.Namespace:
     given = {"base_url": "http://127.0.0.1:9", "api_key": None, "json": False, "watch": None}
-    return argparse.Namespace(**(given | told))
+    return argparse.Namespace(**(given | changes))
 
 
 def test_a_gateway_that_does_not_answer_is_a_failure(capsys: pytest.CaptureFixture[str]) -> None:
@@ -122,7 +122,7 @@ def test_a_watch_goes_on_until_it_is_ended(monkeypatch: pytest.MonkeyPatch) -> N
         if len(pauses) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(asking, "fetch", fetch)
+    monkeypatch.setattr(gateway, "fetch", fetch)
     out = io.StringIO()
 
     code = status.run(options(watch=2.0), {"INFERLINE_API_KEY": "k"}, out, sleep)
@@ -133,7 +133,7 @@ def test_a_watch_goes_on_until_it_is_ended(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_json_is_what_the_gateway_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "fetch", lambda *_: overview())
+    monkeypatch.setattr(gateway, "fetch", lambda *_: overview())
     out = io.StringIO()
 
     status.run(options(json=True), {}, out)

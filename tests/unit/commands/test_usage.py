@@ -28,12 +28,12 @@ ROWS = [
 
 @pytest.fixture
 def asked() -> Iterator[tuple[str, list[tuple[str, str | None]]]]:
-    """A gateway's address, and what it was asked: paths and keys."""
-    found: list[tuple[str, str | None]] = []
+    """Return a gateway's address and the requests that it gets: paths and keys."""
+    requests: list[tuple[str, str | None]] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            found.append((self.path, self.headers.get("authorization")))
+            requests.append((self.path, self.headers.get("authorization")))
             rows = ROWS if "tenant" in self.path or "requests" in self.path else []
             late = {"until": 86_400, "counted_until": 0 if "until=1h" in self.path else 86_400}
             body = json.dumps({"data": rows, **late}).encode()
@@ -42,13 +42,13 @@ def asked() -> Iterator[tuple[str, list[tuple[str, str | None]]]]:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, *told: Any) -> None:
+        def log_message(self, *output: Any) -> None:
             pass
 
     server = HTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    yield f"http://127.0.0.1:{server.server_port}", found
+    yield f"http://127.0.0.1:{server.server_port}", requests
     server.shutdown()
     thread.join()
     server.server_close()
@@ -60,17 +60,17 @@ Asked = tuple[str, list[tuple[str, str | None]]]
 def test_a_table_is_asked_of_the_gateway_with_the_key(
     asked: Asked, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    url, found = asked
+    url, requests = asked
     flags = ("--base-url", f"{url}/v1", "--api-key", "il_k", "--by", "tenant,model")
 
     assert 0 == main(["usage", *flags, "--since", "7d"])
 
-    assert [("/v1/usage?by=tenant%2Cmodel&since=7d&until=0m", "Bearer il_k")] == found
-    told = capsys.readouterr()
-    lines = [line.split() for line in told.out.splitlines()]
+    assert [("/v1/usage?by=tenant%2Cmodel&since=7d&until=0m", "Bearer il_k")] == requests
+    output = capsys.readouterr()
+    lines = [line.split() for line in output.out.splitlines()]
     head = ["tenant", "model", "requests", "run", "seconds"]
     assert [head, ["a,b", "m", "12", "1.5"], ["c", "n", "3", "0.25"]] == lines
-    assert "" == told.err
+    assert "" == output.err
 
 
 def test_nothing_is_said_to_be_nothing(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
@@ -86,9 +86,9 @@ def test_what_was_not_counted_yet_is_told_beside_the_sums(
 ) -> None:
     assert 0 == main(["usage", "--base-url", asked[0], "--until", "1h", "--csv"])
 
-    told = capsys.readouterr()
-    assert "" == told.out
-    assert "ended after 1970-01-01 00:00 UTC are not in it yet" in told.err
+    output = capsys.readouterr()
+    assert "" == output.out
+    assert "ended after 1970-01-01 00:00 UTC are not counted yet" in output.err
 
 
 def test_csv_is_for_spreadsheets_and_json_for_programs(
@@ -121,22 +121,22 @@ def test_a_gateway_that_does_not_answer_is_told_of(capsys: pytest.CaptureFixture
 
 @pytest.fixture
 def tables(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
-    """What stacks were opened; each has the usage of two tenants."""
-    found: list[Settings] = []
+    """Return the settings of the stacks that were opened; each has the usage of two tenants."""
+    settings_opened: list[Settings] = []
 
     @asynccontextmanager
     async def open_operator_stores(settings: Settings) -> AsyncIterator[SimpleNamespace]:
-        found.append(settings)
+        settings_opened.append(settings)
         usage = MemoryUsage(MemoryStore())
         now = usage.now_ms()
-        await usage.advance(Watermarks(once=now // SLICE_MS))
+        await usage.advance(Watermarks(first_pass=now // SLICE_MS))
         for tenant in ("acme", "other"):
             kept = {UsageKey(tenant, "k", "m", "p"): Usage(requests=2)}
             await usage.put(HOUR, now // HOUR_MS - 1, 0, kept)
         yield SimpleNamespace(usage=usage)
 
     monkeypatch.setattr("inferline.aws.stores.open_operator_stores", open_operator_stores)
-    return found
+    return settings_opened
 
 
 def test_an_operator_is_told_of_all_tenants_from_the_tables(

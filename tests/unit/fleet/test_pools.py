@@ -9,43 +9,47 @@ from typing import Any
 
 import pytest
 
-from inferline.fleet.aggregation import POOLS_MAX, RIVALS_MAX, counted
-from inferline.fleet.registry import Provider
+from inferline.fleet.aggregation import POOLS_MAX, RIVALS_MAX, aggregate
+from inferline.fleet.registry import ProviderRecord
 from inferline.names import model_hash, slug
 
 
-def provider(name: str, *models: str, **told: Any) -> Provider:
+def provider(name: str, *models: str, **changes: Any) -> ProviderRecord:
     given = {"slots": 4, "running": 0, "healthy": True, "version": "1", "service_seconds": 2.0}
-    return Provider(id=name, models=models or ("m",), **(given | told))
+    return ProviderRecord(id=name, models=models or ("m",), **(given | changes))
 
 
 def test_providers_of_the_same_models_are_one_pool() -> None:
-    found = counted([provider("a", "m"), provider("b", "m", "n"), provider("c", "n", "m")])
+    servings = aggregate([provider("a", "m"), provider("b", "m", "n"), provider("c", "n", "m")])
 
     marks = model_hash(slug("n"))
-    assert [(4.0, {marks: 1.0}), (2.0, {})] == [(p.rate, p.rivals) for p in found["m"].pools]
-    assert [(4.0, {model_hash(slug("m")): 1.0})] == [(p.rate, p.rivals) for p in found["n"].pools]
+    assert [(4.0, {marks: 1.0}), (2.0, {})] == [(p.rate, p.rivals) for p in servings["m"].pools]
+    assert [(4.0, {model_hash(slug("m")): 1.0})] == [
+        (p.rate, p.rivals) for p in servings["n"].pools
+    ]
 
 
 def test_a_model_with_too_many_pools_has_a_mixed_one() -> None:
     many = [provider(f"p{n}", "m", f"n{n}", "all", slots=100 - n) for n in range(90)]
 
-    found = counted(many)["m"]
+    servings = aggregate(many)["m"]
 
-    assert POOLS_MAX == len(found.pools)
-    mixed = found.pools[-1]
-    assert sum(p.slots / 2 for p in many) == pytest.approx(sum(p.rate for p in found.pools))
+    assert POOLS_MAX == len(servings.pools)
+    mixed = servings.pools[-1]
+    assert sum(p.slots / 2 for p in many) == pytest.approx(sum(p.rate for p in servings.pools))
     assert RIVALS_MAX == len(mixed.rivals)
     assert mixed.rivals[model_hash(slug("all"))] == pytest.approx(1.0)
     assert all(0 < share <= 1.0 for share in mixed.rivals.values())
 
 
-def rates(fleet: Sequence[Provider], waiting: Mapping[str, int], own: int) -> tuple[float, float]:
-    """What a model's pools end a second, and what its providers do, each looked at by itself."""
+def rates(
+    fleet: Sequence[ProviderRecord], waiting: Mapping[str, int], own: int
+) -> tuple[float, float]:
+    """Return what a model's pools end a second, and what its providers do one by one."""
     by_mark = {model_hash(slug(name)): count for name, count in waiting.items()}
     pooled = sum(
         pool.rate_for(own, lambda rival: by_mark.get(rival, 0))
-        for pool in counted(fleet)["m"].pools
+        for pool in aggregate(fleet)["m"].pools
     )
     exact = sum(
         one.slots / one.service_seconds * own

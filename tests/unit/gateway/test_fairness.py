@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import pytest
 
-from inferline.gateway.submit.fairness import lane, share
+from inferline.gateway.submit.fairness import effective_tier, share
 from inferline.tasks.task import TIERS, Tier
 
 
 @pytest.mark.parametrize("tier", TIERS)
 @pytest.mark.parametrize("tenant_open", [0, 1, 2, 3, 4])
 def test_up_to_its_share_a_tenant_waits_where_it_asked_for(tier: Tier, tenant_open: int) -> None:
-    assert tier == lane(tier, tenant_open, 4)
+    assert tier == effective_tier(tier, tenant_open, 4)
 
 
 @pytest.mark.parametrize("tier", TIERS)
 @pytest.mark.parametrize("tenant_open", [5, 100])
 def test_what_is_beyond_it_lets_everybody_by(tier: Tier, tenant_open: int) -> None:
-    assert "flex" == lane(tier, tenant_open, 4)
+    assert "flex" == effective_tier(tier, tenant_open, 4)
 
 
 @pytest.mark.parametrize("tier", TIERS)
 def test_with_more_open_no_tenant_ever_waits_in_a_better_queue(tier: Tier) -> None:
-    places = [TIERS.index(lane(tier, count, 3)) for count in range(50)]
+    places = [TIERS.index(effective_tier(tier, count, 3)) for count in range(50)]
 
     assert sorted(places) == places
 
@@ -40,6 +40,6 @@ def test_a_tenant_may_always_have_one_request_open(most: float) -> None:
 
 @pytest.mark.parametrize("tier", ["priority", "default"])
 def test_the_largest_gives_way_to_the_lowest_tier_and_a_small_one_never(tier: Tier) -> None:
-    found = share(4, largest=256)
+    result = share(4, largest=256)
 
-    assert ("flex", tier) == (lane(tier, 256, found), lane(tier, 20, found))
+    assert ("flex", tier) == (effective_tier(tier, 256, result), effective_tier(tier, 20, result))

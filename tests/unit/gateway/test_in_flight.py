@@ -15,9 +15,9 @@ from tests.support.seams import new_task
 STORE = MemoryStore()
 
 
-def task(model: str = "m", *, age_ms: int = 0, **told: object) -> Task:
+def task(model: str = "m", *, age_ms: int = 0, **fields: object) -> Task:
     made = new_task(STORE, model=model)
-    return replace(made, created_ms=1_000_000 - age_ms, **told)  # type: ignore[arg-type]
+    return replace(made, created_ms=1_000_000 - age_ms, **fields)  # type: ignore[arg-type]
 
 
 def oldest(*tasks: Task) -> dict[str, int]:

@@ -15,6 +15,7 @@ import uvloop
 from inferline.http.connections import Connections
 from inferline.http.dialing import NEXT_ADDRESS_SECONDS
 from inferline.http.errors import CannotConnect, HttpError
+from tests.support.pace import within
 from tests.unit.http.test_http import OK, Server
 
 BOTH_LOOPS = pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
@@ -23,7 +24,7 @@ Loop = Callable[[], asyncio.AbstractEventLoop]
 
 @contextmanager
 def silent(host: str, port: int) -> Iterator[None]:
-    """An address that takes no connection and refuses none: its backlog is full."""
+    """Return an address that neither accepts nor refuses connections: its backlog is full."""
     with ExitStack() as stack:
         listening = stack.enter_context(socket.socket())
         listening.bind((host, port))
@@ -50,10 +51,10 @@ def resolve_to(*hosts: str) -> None:
 
 
 async def get(connections: Connections, port: int) -> float:
-    """How long a connection by name took, seconds; the answer is what it should be."""
+    """Return how long a connection by name took, seconds; check the answer."""
     begin = time.monotonic()
     response = await connections.send(
-        "GET", f"http://server.test:{port}/", {}, b"", silence_seconds=5
+        "GET", f"http://server.test:{port}/", {}, b"", silence_seconds=60
     )
     assert await response.read() == b"hello"
     return time.monotonic() - begin
@@ -69,8 +70,8 @@ def test_a_name_whose_first_address_is_dead_connects_by_the_second(loop: Loop) -
             with silent("127.0.0.2", port):
                 first, second = [await get(connections, port) for _ in "ab"]
 
-        assert first < 2
-        assert second < NEXT_ADDRESS_SECONDS  # The dead one is known by now.
+        assert first < within(2)
+        assert second < within(NEXT_ADDRESS_SECONDS)  # The dead one is known by now.
 
     with asyncio.Runner(loop_factory=loop) as runner:
         runner.run(run())
@@ -84,7 +85,7 @@ def test_a_name_whose_first_address_refuses_connects_by_the_second_at_once(loop:
         async with server.serving(), Connections(connect_seconds=5, idle_seconds=0) as connections:
             port = int(server.url.split(":")[2].split("/")[0])
 
-            assert await get(connections, port) < NEXT_ADDRESS_SECONDS
+            assert await get(connections, port) < within(NEXT_ADDRESS_SECONDS)
 
     with asyncio.Runner(loop_factory=loop) as runner:
         runner.run(run())
@@ -112,7 +113,7 @@ def test_a_name_without_an_address_is_told(loop: Loop, host: str) -> None:
     async def run() -> None:
         async with Connections(connect_seconds=5, idle_seconds=0) as connections:
             with pytest.raises(CannotConnect, match=f"The host name '{host}' has no address here"):
-                await connections.send("GET", f"http://{host}/", {}, b"", silence_seconds=5)
+                await connections.send("GET", f"http://{host}/", {}, b"", silence_seconds=60)
 
     with asyncio.Runner(loop_factory=loop) as runner:
         runner.run(run())
@@ -124,7 +125,7 @@ def test_a_name_of_which_no_address_answers_is_told(loop: Loop) -> None:
         resolve_to("127.0.0.2", "127.0.0.3")
         async with Connections(connect_seconds=5, idle_seconds=0) as connections:
             with pytest.raises(CannotConnect, match=r"refused|failed"):
-                await connections.send("GET", "http://server.test:9/", {}, b"", silence_seconds=5)
+                await connections.send("GET", "http://server.test:9/", {}, b"", silence_seconds=60)
 
     with asyncio.Runner(loop_factory=loop) as runner:
         runner.run(run())

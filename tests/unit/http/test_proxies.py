@@ -30,7 +30,7 @@ async def proxied(
     authorization: str = "",
     tls: Path | None = None,
 ) -> AsyncIterator[tuple[Connections, Server, ForwardProxy]]:
-    """A server that only the proxy finds, as it seems; whether by TLS, and the proxy."""
+    """Return a server that seems to be behind the proxy only; whether by TLS, and the proxy."""
     server = Server(*answers)
     async with server.serving(server_context(tls) if tls else None):
         port = int(server.url.split(":")[2].split("/")[0])
@@ -244,14 +244,14 @@ def test_the_environment_says_which_proxy(environ: dict[str, str], http: str, ht
 
 
 def test_a_proxy_may_be_given_without_a_scheme() -> None:
-    proxy = Proxies("proxy.test:3128").of(place("http://server.test")[0])
+    proxy = Proxies("proxy.test:3128").proxy_for(place("http://server.test")[0])
 
     assert proxy is not None
     assert proxy.address == "http://proxy.test:3128"
 
 
 def test_without_a_proxy_none_is_asked() -> None:
-    assert NO_PROXIES.of(place("https://server.test")[0]) is None
+    assert NO_PROXIES.proxy_for(place("https://server.test")[0]) is None
 
 
 @pytest.mark.parametrize(

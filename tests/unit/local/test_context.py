@@ -10,7 +10,7 @@ import pytest
 
 from inferline.local import plan
 from inferline.local.llm import model
-from inferline.local.llm.context import USUAL_TOKENS, Shape, chosen, shape_of, told
+from inferline.local.llm.context import USUAL_TOKENS, Shape, chosen, described, shape_of
 from inferline.local.options import LocalOptions
 
 GIB = 2**30
@@ -39,7 +39,7 @@ def field(name: str, value: Any) -> bytes:
 
 
 def gguf(path: Path, fields: dict[str, Any]) -> Path:
-    """A file with these fields and, behind them, a vocabulary that is cut off."""
+    """Write a file with these fields and, behind them, a vocabulary that is cut off."""
     head = struct.pack("<4sIQQ", b"GGUF", 3, 0, len(fields) + 1)
     path.write_bytes(head + b"".join(field(*one) for one in fields.items()) + text("tokenizer.x"))
     return path
@@ -94,4 +94,4 @@ def test_the_demo_says_what_its_context_takes(tmp_path: Path) -> None:
 
     assert "4 slots of 4096 tokens (360 MiB)" in llm.what
     assert "4096" == llm.argv[llm.argv.index("--context") + 1]
-    assert "2 slots of 500 tokens" == told(Shape(0, 0), 2, 500)
+    assert "2 slots of 500 tokens" == described(Shape(0, 0), 2, 500)

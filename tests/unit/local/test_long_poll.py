@@ -23,7 +23,7 @@ async def test_the_bell_ends_every_sleep() -> None:
 
     bell.set()
 
-    await asyncio.wait_for(asyncio.gather(*sleeps), 10)
+    await asyncio.wait_for(asyncio.gather(*sleeps), 60)
 
 
 async def test_the_bell_is_heard_from_another_thread() -> None:
@@ -33,11 +33,11 @@ async def test_the_bell_is_heard_from_another_thread() -> None:
 
     await asyncio.to_thread(bell.set)
 
-    await asyncio.wait_for(sleep, 10)
+    await asyncio.wait_for(sleep, 60)
 
 
 async def test_a_sleep_ends_by_itself() -> None:
-    await asyncio.wait_for(Bell(threading.Event()).sleep(0.001), 10)
+    await asyncio.wait_for(Bell(threading.Event()).sleep(0.001), 60)
 
 
 def test_the_event_behind_the_bell_is_still_set() -> None:
@@ -65,7 +65,7 @@ async def test_a_receive_of_ministack_is_woken_by_a_send(monkeypatch: pytest.Mon
     await asyncio.sleep(0)
     sqs._act_send_message({"QueueUrl": url, "MessageBody": "x"}, url)
 
-    assert len((await asyncio.wait_for(poll, 10))["Messages"]) == 1
+    assert len((await asyncio.wait_for(poll, 60))["Messages"]) == 1
 
 
 def test_an_unknown_release_is_left_as_it_is() -> None:
@@ -123,7 +123,7 @@ async def test_a_poll_ends_when_its_caller_goes() -> None:
     assert not app.ended
 
     caller.goes.set()
-    await asyncio.wait_for(serving, 10)
+    await asyncio.wait_for(serving, 60)
 
     assert app.ended
     assert app.body == b"{}"

@@ -19,7 +19,7 @@ WEIGHTS = b"GGUF and so on"
 
 @pytest.fixture
 def environ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """An index that gives the right weights, and a cache that is empty."""
+    """Return an environment with an index that has the right weights, and an empty cache."""
     monkeypatch.setattr(model, "FILE_BYTES", len(WEIGHTS))
     monkeypatch.setattr(model, "FILE_SHA256", hashlib.sha256(WEIGHTS).hexdigest())
     offer(monkeypatch, WEIGHTS)

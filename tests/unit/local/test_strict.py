@@ -135,7 +135,7 @@ def test_an_alarm_on_several_metrics_watches_the_first() -> None:
 
 
 def modules() -> tuple[Any, Any, Any]:
-    """The modules of the emulator that are mended."""
+    """Return the modules of the emulator that are patched."""
     return (
         SimpleNamespace(
             dynamodb_service_context=lambda body: {"dynamodb:Select": "x"},

@@ -11,7 +11,7 @@ import pytest
 
 from inferline.errors import Unavailable
 from inferline.fleet.aggregation import FleetAggregator
-from inferline.fleet.registry import Model, Provider
+from inferline.fleet.registry import Model, ProviderRecord
 from inferline.maintenance.sweep import TASKS_MAX, Sweep, SweepReport
 from inferline.memory.minutes import MemoryMinutes
 from inferline.memory.queue import MemoryQueue
@@ -45,7 +45,7 @@ class Broken:
 
 @dataclass(slots=True)
 class Place:
-    """What is swept, and how it fills."""
+    """The stores that are swept, and ways to fill them."""
 
     clock: Clock = field(default_factory=Clock)
     store: MemoryStore = field(init=False)
@@ -70,9 +70,9 @@ class Place:
         await self.registry.put_models([Model(id=model, queues=await self.queue.make(model))])
 
     async def serve(self, *models: str, provider: str = "p1", healthy: bool = True) -> None:
-        told = {"slots": 4, "running": 0, "healthy": healthy, "version": "1"}
-        await self.registry.put_provider(Provider(id=provider, models=models, **told))
-        await FleetAggregator(self.registry, 0.0).changed()
+        fields = {"slots": 4, "running": 0, "healthy": healthy, "version": "1"}
+        await self.registry.put_provider(ProviderRecord(id=provider, models=models, **fields))
+        await FleetAggregator(self.registry, 0.0).aggregate_change()
 
     async def submit(self, model: str, *, seconds: float = 60) -> Task:
         task = new_task(self.store, model=model, seconds=seconds)
@@ -161,9 +161,9 @@ async def test_the_age_of_each_models_oldest_task_is_noted_in_its_minute(place: 
     await place.sweep().run()
 
     minute = place.store.now_ms() // MINUTE_MS
-    found = {row.model: row for row in await place.minutes.since(minute)}
-    assert {"a", "b"} == found.keys()
-    ages = [found[name].figures.percentile("age", 1.0) or 0 for name in "ab"]
+    minutes = {row.model: row for row in await place.minutes.since(minute)}
+    assert {"a", "b"} == minutes.keys()
+    ages = [minutes[name].figures.percentile("age", 1.0) or 0 for name in "ab"]
     assert [30_000, 20_000] == pytest.approx(ages, rel=0.1)
 
 
@@ -203,14 +203,14 @@ async def test_declared_models_become_known_once_and_keep_what_is_told_of_them(
     place: Place,
 ) -> None:
     sweep = place.sweep("new", "known")
-    told = Model(id="known", queues=await place.queue.make("known"), context_length=4096)
-    await place.registry.put_models([told])
+    known = Model(id="known", queues=await place.queue.make("known"), context_length=4096)
+    await place.registry.put_models([known])
 
     await sweep.run()
 
     models = (await place.registry.snapshot()).models
     assert await place.queue.make("new") == models["new"].queues
-    assert told == models["known"]
+    assert known == models["known"]
     place.clock.now = 60.0
     await sweep.run()
     assert models == (await place.registry.snapshot()).models
@@ -252,4 +252,4 @@ async def test_a_provider_that_falls_silent_is_told_of_once(
         await sweep.run()
         await sweep.run()
 
-    assert ["the provider p1 is no longer heard of"] == caplog.messages
+    assert ["the provider p1 has fallen silent"] == caplog.messages

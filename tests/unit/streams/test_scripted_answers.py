@@ -47,7 +47,7 @@ async def client(backend: Backend) -> AsyncIterator[Client]:
 
 
 async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not true():  # noqa: ASYNC110 - the backend says nothing of itself
             await asyncio.sleep(0.005)
 

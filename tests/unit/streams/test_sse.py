@@ -233,6 +233,6 @@ def test_the_rest_of_a_stream_is_all_but_its_first_events_however_it_was_cut(
     cuts = sorted(data.draw(st.sets(st.integers(0, len(stream)), max_size=6)) | {0, len(stream)})
 
     rest = Rest(count)
-    pieces = [rest.of([stream[a:b]]) for a, b in pairwise(cuts)]
+    pieces = [rest.feed([stream[a:b]]) for a, b in pairwise(cuts)]
 
     assert b"".join(events[count:]) == b"".join(b"".join(piece) for piece in pieces)

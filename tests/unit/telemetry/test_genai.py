@@ -13,7 +13,7 @@ from inferline.telemetry.genai import TOKENS_MAX
 
 
 @pytest.mark.parametrize(
-    ("usage", "told"),
+    ("usage", "expected"),
     [
         ({"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}, (3, 4)),
         ({"input_tokens": 3, "output_tokens": 0}, (3, 0)),
@@ -27,11 +27,11 @@ from inferline.telemetry.genai import TOKENS_MAX
     ],
 )
 def test_tokens_are_read_by_any_name_and_false_counts_left_out(
-    usage: Any, told: tuple[int | None, int | None]
+    usage: Any, expected: tuple[int | None, int | None]
 ) -> None:
-    found = genai.tokens(usage)
+    tokens = genai.tokens(usage)
 
-    assert told == (found.get("input"), found.get("output"))
+    assert expected == (tokens.get("input"), tokens.get("output"))
 
 
 @given(st.dictionaries(st.sampled_from([*genai._USAGE, "other"]), st.integers() | st.text()))

@@ -14,8 +14,9 @@ from prometheus_client.core import Metric
 from inferline.gateway.routes.metrics import GatewayMetrics, MetricsSnapshot
 from inferline.gateway.routes.objects import OverviewObject
 from inferline.usage.ledger import Entry
-from inferline_provider.telemetry.attempts import AttemptRecord, ProviderStatus
+from inferline_provider.telemetry.attempts import AttemptRecord
 from inferline_provider.telemetry.metrics import ProviderMetrics
+from inferline_provider.telemetry.status import ProviderStatus
 
 DOCS = Path(__file__).parents[3] / "docs"
 MANUAL = (DOCS / "observability.md").read_text()
@@ -42,39 +43,37 @@ def gateway() -> Iterable[Metric]:
 class _Like:
     """An object with these attributes."""
 
-    def __init__(self, told: dict[str, Any]) -> None:
-        self.__dict__.update(told)
+    def __init__(self, given: dict[str, Any]) -> None:
+        self.__dict__.update(given)
 
 
 def provider() -> Iterable[Metric]:
-    metrics = ProviderMetrics()
-    metrics.watch(lambda: ProviderStatus(1, 1, healthy=True))
-    metrics.watch_calls(lambda: CALLS)
+    metrics = ProviderMetrics(lambda: ProviderStatus(1, 1, healthy=True), lambda: CALLS)
     tokens = {"input": 1, "output": 2}
-    told = {"model": "m", "tier": "flex", "path": PATH, "queue_ms": 1, "tokens": tokens}
-    metrics.record(AttemptRecord(**told, backend_seconds=2.0, first_seconds=1.0))
+    given = {"model": "m", "tier": "flex", "path": PATH, "queue_ms": 1, "tokens": tokens}
+    metrics.record(AttemptRecord(**given, backend_seconds=2.0, first_seconds=1.0))
     return metrics.collect()
 
 
 def labels(metrics: Iterable[Metric]) -> dict[str, set[str]]:
-    """The labels of each sample, by its name."""
+    """Return the labels of each sample, by its name."""
     return {one.name: set(one.labels) for metric in metrics for one in metric.samples}
 
 
 def documented(section: str) -> dict[str, set[str]]:
-    """What the manual's table says of each metric, by its name."""
+    """Return the manual's description of each metric, by its name."""
     text = MANUAL.split(f"### {section}\n")[1].split("\n#")[0]
     rows = re.findall(r"^\| `(\w+)` \| (\w+) \| ?([^|]*)\|", text, re.MULTILINE)
-    found = {}
+    labels_by_name = {}
     for name, kind, listed in rows:
         words = [word.strip() for word in listed.split(",") if word.strip()]
         names = {word.strip("`") if word[0] == "`" else SHORT[word] for word in words}
         if kind == "histogram":
-            found |= {f"{name}_bucket": names | {"le"}}
-            found |= {f"{name}_sum": names, f"{name}_count": names}
+            labels_by_name |= {f"{name}_bucket": names | {"le"}}
+            labels_by_name |= {f"{name}_sum": names, f"{name}_count": names}
         else:
-            found[name] = names
-    return found
+            labels_by_name[name] = names
+    return labels_by_name
 
 
 @pytest.mark.parametrize(
@@ -83,9 +82,9 @@ def documented(section: str) -> dict[str, set[str]]:
 def test_the_manual_has_every_metric_with_its_labels_and_no_other(
     section: str, metrics: Any
 ) -> None:
-    told = {name: found for name, found in labels(metrics()).items() if "process_" not in name}
+    given = {name: names for name, names in labels(metrics()).items() if "process_" not in name}
 
-    assert told == documented(section)
+    assert given == documented(section)
 
 
 def test_every_label_is_explained() -> None:

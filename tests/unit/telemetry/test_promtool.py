@@ -45,7 +45,7 @@ class Collector:
         return self._metrics
 
 
-@pytest.mark.parametrize("metrics", [gateway, provider], ids=lambda found: found.__name__)
+@pytest.mark.parametrize("metrics", [gateway, provider], ids=lambda match: match.__name__)
 def test_every_metric_is_named_and_described_as_prometheus_would_have_it(
     metrics: Callable[[], Iterable[Metric]],
 ) -> None:
@@ -69,12 +69,12 @@ def test_every_query_of_the_dashboard_and_of_the_manual_is_one(tmp_path: Path) -
 
 
 def test_the_manual_s_scrape_configuration_is_one(tmp_path: Path) -> None:
-    found = re.search(r"```yaml\n(scrape_configs:.*?)```", MANUAL, re.DOTALL)
-    assert found
+    match = re.search(r"```yaml\n(scrape_configs:.*?)```", MANUAL, re.DOTALL)
+    assert match
     # The tool looks for the key's file.
     key = tmp_path / "key"
     key.touch()
-    config = yaml.safe_load(found[1])
+    config = yaml.safe_load(match[1])
     config["scrape_configs"][0]["authorization"]["credentials_file"] = str(key)
     file = tmp_path / "prometheus.yml"
     file.write_text(yaml.safe_dump(config))

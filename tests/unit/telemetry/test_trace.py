@@ -11,18 +11,18 @@ TOLD = f"00-{TRACE}-{SPAN}-01"
 
 
 def test_a_context_is_read_and_written_as_it_was() -> None:
-    found = TraceParent.parse(TOLD)
+    parent = TraceParent.parse(TOLD)
 
-    assert TraceParent(TRACE, SPAN, sampled=True) == found
-    assert TOLD == str(found)
+    assert TraceParent(TRACE, SPAN, sampled=True) == parent
+    assert TOLD == str(parent)
 
 
 @pytest.mark.parametrize(("flags", "sampled"), [("00", False), ("01", True), ("03", True)])
 def test_whether_a_trace_is_kept_is_its_lowest_flag(flags: str, sampled: bool) -> None:
-    found = TraceParent.parse(f"00-{TRACE}-{SPAN}-{flags}")
+    parent = TraceParent.parse(f"00-{TRACE}-{SPAN}-{flags}")
 
-    assert found is not None
-    assert sampled is found.sampled
+    assert parent is not None
+    assert sampled is parent.sampled
 
 
 @pytest.mark.parametrize(
@@ -56,6 +56,6 @@ def test_a_new_trace_is_one_that_others_can_read() -> None:
 
 
 def test_who_keeps_no_spans_passes_the_context_on_as_it_came() -> None:
-    told = TraceParent.parse(TOLD)
+    parent = TraceParent.parse(TOLD)
 
-    assert told == NO_TRACER.begin("server", told, 0).context
+    assert parent == NO_TRACER.begin("server", parent, 0).context

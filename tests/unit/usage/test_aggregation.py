@@ -17,7 +17,13 @@ from inferline.memory.tasks import MemoryStore
 from inferline.memory.usage import MemoryUsage
 from inferline.tasks.store import AttemptOutcome, Claimed
 from inferline.tasks.task import Task
-from inferline.usage.aggregation import LOOK_SECONDS, ONCE_MS, TWICE_MS, UsageAggregator, share
+from inferline.usage.aggregation import (
+    CHECK_SECONDS,
+    FINAL_PASS_MS,
+    FIRST_PASS_MS,
+    UsageAggregator,
+    share,
+)
 from inferline.usage.minutes import MINUTE_MS, Minute, MinuteMetrics
 from inferline.usage.report import Report
 from inferline.usage.usage import (
@@ -52,11 +58,11 @@ class DatedStore(MemoryStore):
 
 
 class Killed(Exception):
-    """Who counts died."""
+    """The death of a process that counts."""
 
 
 class Step:
-    """Where somebody else may go on."""
+    """A point at which another process may run."""
 
     def __await__(self) -> Generator[None]:
         yield
@@ -93,36 +99,36 @@ class Mortal:
     async def ended(self, slice_number: int) -> AsyncIterator[TaskUsage]:
         if await self._dies():
             raise Killed
-        async for spent in self.usage.ended(slice_number):
-            if self.visible_ms[spent.task_id] <= self.now_ms():
-                yield spent
+        async for usage in self.usage.ended(slice_number):
+            if self.visible_ms[usage.task_id] <= self.now_ms():
+                yield usage
 
     async def parts(
-        self, grain: Resolution, number: int, accounts: Collection[UsageKey]
+        self, resolution: Resolution, number: int, accounts: Collection[UsageKey]
     ) -> dict[UsageKey, Parts]:
         if await self._dies():
             raise Killed
-        return await self.usage.parts(grain, number, accounts)
+        return await self.usage.parts(resolution, number, accounts)
 
     async def put(
-        self, grain: Resolution, number: int, part: int, found: Mapping[UsageKey, Usage]
+        self, resolution: Resolution, number: int, part: int, sums: Mapping[UsageKey, Usage]
     ) -> None:
         death = await self._dies()
-        number_put = len(found) if death is None else round(len(found) * death.done)
-        some = dict(sorted(found.items())[:number_put])
-        await self._put(grain, number, part, some)
+        number_put = len(sums) if death is None else round(len(sums) * death.done)
+        some = dict(sorted(sums.items())[:number_put])
+        await self._put(resolution, number, part, some)
         if death:
             raise Killed
 
     async def _put(
-        self, grain: Resolution, number: int, part: int, found: Mapping[UsageKey, Usage]
+        self, resolution: Resolution, number: int, part: int, sums: Mapping[UsageKey, Usage]
     ) -> None:
-        await self.usage.put(grain, number, part, found)
+        await self.usage.put(resolution, number, part, sums)
 
-    async def progress(self) -> Watermarks:
+    async def watermarks(self) -> Watermarks:
         if await self._dies():
             raise Killed
-        return await self.usage.progress()
+        return await self.usage.watermarks()
 
     async def advance(self, progress: Watermarks) -> None:
         death = await self._dies()
@@ -131,11 +137,11 @@ class Mortal:
             raise Killed
 
     async def rows(
-        self, tenant: str | None, grain: Resolution, first: int, end: int
+        self, tenant: str | None, resolution: Resolution, first: int, end: int
     ) -> AsyncIterator[UsageRow]:
         if await self._dies():
             raise Killed
-        async for row in self.usage.rows(tenant, grain, first, end):
+        async for row in self.usage.rows(tenant, resolution, first, end):
             yield row
 
 
@@ -155,7 +161,7 @@ def driven(runs: list[Coroutine[Any, None, Any]], turns: Iterable[int]) -> None:
 
 
 def at_once(work: Coroutine[Any, None, Any]) -> Any:
-    """What something comes to that waits for nobody."""
+    """Run something that waits for nobody, and return its result."""
     while True:
         try:
             work.send(None)
@@ -177,11 +183,11 @@ class World:
     def __post_init__(self) -> None:
         self.usage = MemoryUsage(self.store)
 
-    def end(self, account: UsageKey, late_ms: int = 0, **told: Any) -> None:
-        """A task ends now, and the index shows it ``late_ms`` later."""
+    def end(self, account: UsageKey, late_ms: int = 0, **changes: Any) -> None:
+        """End a task now; the index shows it ``late_ms`` later."""
         tenant, key_id, model, provider = account
         task = replace(new_task(self.store, model=model), tenant=tenant, key_id=key_id)
-        task = replace(task, ttl=self.store.now_ms() // 1000 + 24 * 3600, **told)
+        task = replace(task, ttl=self.store.now_ms() // 1000 + 24 * 3600, **changes)
         at_once(self.store.submit(task))
         claim = at_once(self.store.claim(task.ref, provider, 30))
         assert isinstance(claim, Claimed)
@@ -191,45 +197,47 @@ class World:
         self.visible_ms[task.ref.id] = self.store.now_ms() + late_ms
         ended = self.store.task(task.ref)
         assert isinstance(ended, Task)
-        spent = TaskUsage.of(task.ref.id, {n: getattr(ended, n) for n in Task.__slots__})
-        assert spent is not None
-        self.truth.setdefault(account, Usage()).note(spent)
+        usage = TaskUsage.from_row(task.ref.id, {n: getattr(ended, n) for n in Task.__slots__})
+        assert usage is not None
+        self.truth.setdefault(account, Usage()).note(usage)
 
     def count(self, *deaths: Death | None, turns: Iterable[int] = ()) -> None:
-        """Somebody counts, or several do."""
+        """Count, in one process or several."""
         ledgers = [self.mortal(self.usage, self.visible_ms, death) for death in deaths or (None,)]
         driven([self.settlement(usage=one, minutes=self.minutes).run() for one in ledgers], turns)
 
     def forget(self, each: int) -> None:
         """
-        Of tasks that were counted once, one in so many is deleted before its time. Only where all
-        of a slice were seen by then: of others nobody could tell the sum any more.
+        Delete one in so many of the counted tasks before their time.
+
+        Only where all of a slice were seen by then: of others nobody could know the sum any more.
         """
-        counted = at_once(self.usage.progress()).once
+        counted = at_once(self.usage.watermarks()).first_pass
         late = {
             task.ended_ms // SLICE_MS
             for task in self.store._tasks.values()
-            if self.visible_ms[task.ref.id] > (task.ended_ms // SLICE_MS + 1) * SLICE_MS + ONCE_MS
+            if self.visible_ms[task.ref.id]
+            > (task.ended_ms // SLICE_MS + 1) * SLICE_MS + FIRST_PASS_MS
         }
         for ref, task in list(self.store._tasks.items())[::each]:
             if task.ended_ms // SLICE_MS not in late and task.ended_ms // SLICE_MS < counted:
                 del self.store._tasks[ref]
 
-    def kept(self, grain: Resolution) -> dict[UsageKey, Usage]:
-        """What is kept, without calls."""
+    def kept(self, resolution: Resolution) -> dict[UsageKey, Usage]:
+        """Return what is stored, without calls."""
 
         async def read() -> dict[UsageKey, Usage]:
             sums: dict[UsageKey, Usage] = {}
-            async for row in self.usage.rows(None, grain, 0, 10**9):
+            async for row in self.usage.rows(None, resolution, 0, 10**9):
                 for usage in row.parts.values():
                     sums.setdefault(row.account, Usage()).add(usage)
             return {one: replace(usage, aws_calls=0) for one, usage in sums.items()}
 
-        found: dict[UsageKey, Usage] = at_once(read())
-        return found
+        kept: dict[UsageKey, Usage] = at_once(read())
+        return kept
 
     def reported(self) -> list[dict[str, Any]]:
-        """What a report of all says."""
+        """Return a report of everything."""
         until = self.store.now_ms() + 1
         by = ("tenant", "key", "model", "provider")
         report = Report(tenant=None, by=by, since_ms=START_MS - DAY_MS, until_ms=until)
@@ -244,15 +252,15 @@ class World:
         assert sum(row["requests"] for row in self.reported()) <= requests, "told twice"
 
     def check_all(self) -> None:
-        self.store.date_ms += LATE_MS + TWICE_MS + HOUR_MS
+        self.store.date_ms += LATE_MS + FINAL_PASS_MS + HOUR_MS
         self.count()
         assert self.kept(HOUR) == self.truth, "hours"
         assert self.kept(DAY) == self.truth, "days"
-        told = {
+        reported = {
             UsageKey(*(row[n] for n in ("tenant", "key", "model", "provider"))): row["requests"]
             for row in self.reported()
         }
-        assert told == {one: usage.requests for one, usage in self.truth.items()}, "report"
+        assert reported == {one: usage.requests for one, usage in self.truth.items()}, "report"
 
 
 ACCOUNTS = [
@@ -269,7 +277,8 @@ events = st.one_of(
     ),
     st.tuples(
         st.just("pass"),
-        st.sampled_from([SLICE_MS, SLICE_MS + ONCE_MS, TWICE_MS]) | st.integers(1, HOUR_MS),
+        st.sampled_from([SLICE_MS, SLICE_MS + FIRST_PASS_MS, FINAL_PASS_MS])
+        | st.integers(1, HOUR_MS),
     ),
     st.tuples(st.just("forget"), st.integers(1, 2)),
     st.tuples(
@@ -282,17 +291,17 @@ events = st.one_of(
 
 def happens(world: World, history: list[Any]) -> None:
     world.count()  # The first to count begins where nothing has ended.
-    for kind, *told in history:
+    for kind, *arguments in history:
         if kind == "end":
-            account, late_ms, number = told
+            account, late_ms, number = arguments
             for _ in range(number):
                 world.end(account, late_ms)
         elif kind == "pass":
-            world.store.date_ms += told[0]
+            world.store.date_ms += arguments[0]
         elif kind == "forget":
-            world.forget(*told)
+            world.forget(*arguments)
         else:
-            world.count(*told[0], turns=told[1])
+            world.count(*arguments[0], turns=arguments[1])
             world.check_nothing_twice()
     world.check_all()
 
@@ -316,22 +325,22 @@ class Adding(Mortal):
     """Adds to what is there."""
 
     async def _put(
-        self, grain: Resolution, number: int, part: int, found: Mapping[UsageKey, Usage]
+        self, resolution: Resolution, number: int, part: int, sums: Mapping[UsageKey, Usage]
     ) -> None:
-        kept = await self.usage.parts(grain, number, found)
-        for account, usage in found.items():
+        kept = await self.usage.parts(resolution, number, sums)
+        for account, usage in sums.items():
             usage.add(kept.get(account, {}).get(part, Usage()))
-        await self.usage.put(grain, number, part, found)
+        await self.usage.put(resolution, number, part, sums)
 
 
 class Overwriting(Mortal):
     """Lets who saw less have the last word."""
 
     async def _put(
-        self, grain: Resolution, number: int, part: int, found: Mapping[UsageKey, Usage]
+        self, resolution: Resolution, number: int, part: int, sums: Mapping[UsageKey, Usage]
     ) -> None:
-        for account, usage in found.items():
-            self.usage._kept.setdefault((grain, number, account), {})[part] = usage
+        for account, usage in sums.items():
+            self.usage._kept.setdefault((resolution, number, account), {})[part] = usage
 
 
 class Hasty(UsageAggregator):
@@ -339,7 +348,9 @@ class Hasty(UsageAggregator):
 
     async def _count(self, first: int, end: int, *, again: bool) -> int:
         if first < end:
-            await self.usage.advance(Watermarks(twice=end) if again else Watermarks(once=end))
+            await self.usage.advance(
+                Watermarks(final_pass=end) if again else Watermarks(first_pass=end)
+            )
         for number in range(first, end):
             await self._settle(number, again=again)
         return 0
@@ -381,7 +392,7 @@ def test_a_slice_is_counted_a_while_after_its_end() -> None:
     world.count()
     world.end(ACCOUNTS[0])
 
-    world.store.date_ms = START_MS + SLICE_MS + ONCE_MS - 1
+    world.store.date_ms = START_MS + SLICE_MS + FIRST_PASS_MS - 1
     world.count()
     before = world.kept(HOUR)
     world.store.date_ms += 1
@@ -396,10 +407,10 @@ def test_what_is_seen_late_is_counted_the_second_time() -> None:
     world.end(ACCOUNTS[0])
     world.end(ACCOUNTS[0], late_ms=LATE_MS)
 
-    world.store.date_ms += SLICE_MS + ONCE_MS
+    world.store.date_ms += SLICE_MS + FIRST_PASS_MS
     world.count()
     once = world.kept(HOUR)[ACCOUNTS[0]].requests
-    world.store.date_ms = START_MS + SLICE_MS + TWICE_MS
+    world.store.date_ms = START_MS + SLICE_MS + FINAL_PASS_MS
     world.count()
 
     assert (1, 2) == (once, world.kept(HOUR)[ACCOUNTS[0]].requests)
@@ -409,7 +420,7 @@ def test_an_hour_goes_into_its_day_also_when_nobody_counted_for_days() -> None:
     world = World()
     world.count()
     world.end(ACCOUNTS[0])
-    world.store.date_ms += SLICE_MS + ONCE_MS
+    world.store.date_ms += SLICE_MS + FIRST_PASS_MS
     world.count()
     world.store._tasks.clear()
 
@@ -434,7 +445,7 @@ def test_calls_to_aws_are_shared_by_the_time_that_requests_were_under_way() -> N
     world.end(ACCOUNTS[1], created_ms=START_MS - 1000)
     calls_told(world, 30, 0, 0, 0, 20, 99)  # The last is of the next slice.
 
-    world.store.date_ms += SLICE_MS + ONCE_MS
+    world.store.date_ms += SLICE_MS + FIRST_PASS_MS
     world.count()
 
     parts = at_once(world.usage.parts(HOUR, START_MS // HOUR_MS, ACCOUNTS))
@@ -447,12 +458,12 @@ def test_shares_that_were_told_stay_when_calls_are_told_late() -> None:
     world.count()
     world.end(ACCOUNTS[0], created_ms=START_MS - 3000)
     calls_told(world, 5)
-    world.store.date_ms += SLICE_MS + ONCE_MS
+    world.store.date_ms += SLICE_MS + FIRST_PASS_MS
     world.count()
     calls_told(world, 7)
     world.end(ACCOUNTS[0])
 
-    world.store.date_ms += TWICE_MS
+    world.store.date_ms += FINAL_PASS_MS
     world.count()
 
     kept = at_once(world.usage.parts(HOUR, START_MS // HOUR_MS, ACCOUNTS))
@@ -474,11 +485,11 @@ class Rarely(MemoryUsage):
 
     asked = 0
 
-    async def progress(self) -> Watermarks:
+    async def watermarks(self) -> Watermarks:
         self.asked += 1
         if self.asked == 1:
             raise Unavailable
-        return await super().progress()
+        return await super().watermarks()
 
 
 async def test_counting_goes_on_after_a_store_that_does_not_answer(
@@ -500,6 +511,6 @@ async def test_counting_goes_on_after_a_store_that_does_not_answer(
     async with UsageAggregator(usage=usage, minutes=MemoryMinutes()).running(Clock()):
         await looked_twice.wait()
 
-    assert [LOOK_SECONDS] * 2 == slept
-    assert (await usage.progress()).once > 0
+    assert [CHECK_SECONDS] * 2 == slept
+    assert (await usage.watermarks()).first_pass > 0
     assert "could not count usage: service_unavailable" in caplog.text

@@ -24,7 +24,7 @@ from inferline.usage.minutes import (
 )
 
 
-def entry(minute: int = 1, model: str = "m", **told: Any) -> Entry:
+def entry(minute: int = 1, model: str = "m", **changes: Any) -> Entry:
     given: dict[str, Any] = {
         "ended_ms": minute * MINUTE_MS + 5,
         "tenant": "t",
@@ -38,7 +38,7 @@ def entry(minute: int = 1, model: str = "m", **told: Any) -> Entry:
         "total_ms": 1000,
         "answer_bytes": 50,
     }
-    return Entry(**(given | told))
+    return Entry(**(given | changes))
 
 
 class Moody(MemoryMinutes):
@@ -58,11 +58,11 @@ def test_a_percentile_is_within_a_tenth_of_the_true_one(times: list[int], share:
     for ms in times:
         figures.note(entry(total_ms=ms))
 
-    found = figures.percentile("total", share)
+    result = figures.percentile("total", share)
 
     true = sorted(times)[max(0, -int(-share * len(times) // 1) - 1)]
-    assert found is not None
-    assert abs(found - true) <= max(1, true * 0.1)
+    assert result is not None
+    assert abs(result - true) <= max(1, true * 0.1)
 
 
 def test_there_is_no_percentile_of_nothing() -> None:
@@ -232,8 +232,8 @@ async def test_of_what_waits_too_long_the_oldest_is_dropped() -> None:
     store.down = False
     await ledger.flush()
 
-    found = await store.since(0)
-    assert (ROWS_WAITING_MAX, 10) == (len(found), found[0].number)
+    result = await store.since(0)
+    assert (ROWS_WAITING_MAX, 10) == (len(result), result[0].number)
 
 
 class Stepped:

@@ -50,7 +50,7 @@ class Place:
         self.usage = MemoryUsage(self.store)
 
     async def counted(self, until_ms: int = NOON_MS - SLICE_MS) -> None:
-        await self.usage.advance(Watermarks(once=until_ms // SLICE_MS))
+        await self.usage.advance(Watermarks(first_pass=until_ms // SLICE_MS))
 
     async def keep(
         self, grain: Resolution, at_ms: int, account: UsageKey, requests: int = 1
@@ -60,7 +60,7 @@ class Place:
         await self.usage.put(grain, number, rest // grain.part_ms, {account: usage})
 
     async def end(self, account: UsageKey, at_ms: int) -> str:
-        """A task that has ended; its id."""
+        """End a task and return its id."""
         self.store.date_ms = at_ms
         task = replace(new_task(self.store), tenant=account.tenant, key_id=account.key_id)
         await self.store.submit(replace(task, ttl=at_ms // 1000 + 10**6))
@@ -78,9 +78,9 @@ class Place:
 
 @pytest.fixture
 async def place() -> Place:
-    found = Place()
-    await found.counted()
-    return found
+    place = Place()
+    await place.counted()
+    return place
 
 
 def requests(report: Report, *names: str) -> list[tuple[Any, ...]]:

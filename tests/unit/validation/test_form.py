@@ -24,9 +24,9 @@ def read(*parts: bytes) -> Payload:
 
 
 def test_the_model_the_stream_and_the_tier_are_read_wherever_they_stand() -> None:
-    found = read(file(), field("stream", "true"), field("service_tier", "flex"), MODEL)
+    payload = read(file(), field("stream", "true"), field("service_tier", "flex"), MODEL)
 
-    assert ("whisper-1", True, "flex") == (found.model, found.stream, found.tier)
+    assert ("whisper-1", True, "flex") == (payload.model, payload.stream, payload.tier)
 
 
 @pytest.mark.parametrize(

@@ -27,12 +27,12 @@ def body(**fields: Any) -> bytes:
 
 
 def said(*parts: Any, **message: Any) -> dict[str, Any]:
-    """A chat whose user sends these parts."""
+    """Return a chat whose user sends these parts."""
     return {"messages": [{"role": "user", "content": list(parts), **message}]}
 
 
 def responding(*parts: Any) -> dict[str, Any]:
-    """The same as the Responses API has it."""
+    """Return the same for the Responses API."""
     return {"input": [{"role": "user", "content": list(parts)}]}
 
 
@@ -128,9 +128,9 @@ ADDRESSES: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize("name", ADDRESSES)
 def test_an_address_that_a_backend_would_fetch_is_refused(name: str) -> None:
-    told, param = ADDRESSES[name]
+    fields, param = ADDRESSES[name]
 
-    assert (ADDRESS, param) == refusal(body(**told))
+    assert (ADDRESS, param) == refusal(body(**fields))
 
 
 def test_escapes_hide_no_name() -> None:
@@ -185,9 +185,9 @@ FIELDS |= {
 
 @pytest.mark.parametrize("name", FIELDS)
 def test_a_dangerous_field_is_refused(name: str) -> None:
-    told, param = FIELDS[name]
+    fields, param = FIELDS[name]
 
-    assert (FIELD, param) == refusal(body(**told))
+    assert (FIELD, param) == refusal(body(**fields))
 
 
 LONG = "a" * 16_385
@@ -238,9 +238,9 @@ LIMITS: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize("name", LIMITS)
 def test_what_is_above_a_limit_is_refused(name: str) -> None:
-    told, param = LIMITS[name]
+    fields, param = LIMITS[name]
 
-    assert (LIMIT, param) == refusal(body(**told))
+    assert (LIMIT, param) == refusal(body(**fields))
 
 
 @pytest.mark.parametrize("name", LIMITS)
@@ -248,7 +248,7 @@ def test_a_limit_of_zero_is_none(name: str) -> None:
     zeros = {option.name: 0 for option in options_of(Settings) if option.zero}
     asked, _ = LIMITS[name]
 
-    assert "m" == read(body(**asked), Guard.of(Settings(**zeros))).model
+    assert "m" == read(body(**asked), Guard.from_settings(Settings(**zeros))).model
 
 
 HARMLESS: dict[str, dict[str, Any]] = {
@@ -322,7 +322,7 @@ def test_what_only_looks_alike_passes(name: str) -> None:
     assert "m" == read(body(**HARMLESS[name])).model
 
 
-LISTED = Guard.of(Settings(remote_hosts="a.example, B.example:8443"))
+LISTED = Guard.from_settings(Settings(remote_hosts="a.example, B.example:8443"))
 
 
 @pytest.mark.parametrize(
@@ -384,11 +384,11 @@ PLAIN = st.sampled_from(["content", "messages", "x", "type", "role", "Ünder"])
 @given(st.lists(PLAIN | st.none(), max_size=10))
 def test_an_address_is_found_at_whatever_depth(way: list[str | None]) -> None:
     """``way`` has the names above it, None for a list."""
-    found: Any = {"image_url": {"url": METADATA_URL}}
+    value: Any = {"image_url": {"url": METADATA_URL}}
     for step in way:
-        found = [1, found] if step is None else {"role": "user", step: found}
+        value = [1, value] if step is None else {"role": "user", step: value}
 
-    code, param = refusal(body(x=found))
+    code, param = refusal(body(x=value))
 
     assert (ADDRESS, True) == (code, (param or "").endswith("image_url.url"))
 

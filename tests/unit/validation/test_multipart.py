@@ -44,9 +44,9 @@ def test_the_values_of_parts_are_found_in_any_order() -> None:
 def test_a_parts_name_is_read_however_it_is_written(
     disposition: str, name: str, is_file: bool
 ) -> None:
-    [found] = parts_of(FORM, form(part(disposition, b"x")))
+    [part_read] = parts_of(FORM, form(part(disposition, b"x")))
 
-    assert (name, is_file) == (found.name, found.is_file)
+    assert (name, is_file) == (part_read.name, part_read.is_file)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_what_two_parsers_could_read_differently_is_refused(body: bytes) -> None
 
 
 @pytest.mark.parametrize(
-    "told",
+    "content_type",
     [
         "multipart/form-data",
         "multipart/form-data; boundary=",
@@ -80,13 +80,13 @@ def test_what_two_parsers_could_read_differently_is_refused(body: bytes) -> None
         'multipart/form-data; boundary="a\x00"',
     ],
 )
-def test_a_form_without_a_boundary_is_refused(told: str) -> None:
+def test_a_form_without_a_boundary_is_refused(content_type: str) -> None:
     with pytest.raises(InvalidRequest, match="boundary"):
-        parts_of(told, form(field("model", "m")))
+        parts_of(content_type, form(field("model", "m")))
 
 
 @pytest.mark.parametrize(
-    ("told", "expected"),
+    ("content_type", "expected"),
     [
         (FORM, True),
         ("Multipart/Form-Data ;boundary=x", True),
@@ -95,8 +95,8 @@ def test_a_form_without_a_boundary_is_refused(told: str) -> None:
         ("", False),
     ],
 )
-def test_a_form_is_known_by_its_content_type(told: str, expected: bool) -> None:
-    assert expected is is_form(told)
+def test_a_form_is_known_by_its_content_type(content_type: str, expected: bool) -> None:
+    assert expected is is_form(content_type)
 
 
 def test_two_forms_that_differ_in_their_boundary_alone_are_the_same() -> None:

@@ -73,7 +73,7 @@ def test_choices_are_counted(fields: dict[str, Any], choices: int) -> None:
 
 
 def nested(depth: int) -> bytes:
-    """A body of which the deepest array lies this deep."""
+    """Return a body whose deepest array is nested this deep."""
     return b'{"model":"m","x":' + b"[" * (depth - 1) + b"]" * (depth - 1) + b"}"
 
 
@@ -174,25 +174,25 @@ BLANKS = st.text(" \n\t\r", max_size=2)
 
 @st.composite
 def written(draw: st.DrawFn, depth: int = 3) -> str:
-    """An object as a client may write it, with any names, white space and escapes."""
+    """Return an object as a client may write it, with any names, white space and escapes."""
     fields = []
     for name in draw(st.lists(NAMES, max_size=4)):
-        told = json.dumps(name, ensure_ascii=draw(st.booleans())).replace("a", "\\u0061")
+        name_written = json.dumps(name, ensure_ascii=draw(st.booleans())).replace("a", "\\u0061")
         text = json.dumps(draw(NAMES))
         value = draw(written(depth - 1)) if depth and draw(st.booleans()) else text
         value = f"[{value},{text}]" if draw(st.booleans()) else value
-        fields.append(f"{draw(BLANKS)}{told}{draw(BLANKS)}:{draw(BLANKS)}{value}")
+        fields.append(f"{draw(BLANKS)}{name_written}{draw(BLANKS)}:{draw(BLANKS)}{value}")
     return "{" + ",".join(fields) + "}"
 
 
 def has_repeated(text: str) -> bool:
-    found = []
+    repeated = []
 
     def note(pairs: list[tuple[str, Any]]) -> None:
-        found.append(len(pairs) != len({name for name, _ in pairs}))
+        repeated.append(len(pairs) != len({name for name, _ in pairs}))
 
     json.loads(text, object_pairs_hook=note)
-    return any(found)
+    return any(repeated)
 
 
 @given(written())

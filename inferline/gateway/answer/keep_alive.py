@@ -1,0 +1,42 @@
+"""Keeps a silent answer open, so that no proxy on its way cuts it off."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Final
+
+from inferline.gateway.answer.headers import EVENT_STREAM
+from inferline.gateway.answer.sender import Sender
+from inferline.settings import Settings
+from inferline.streams.sse import comment
+from inferline.tasks.task import AnswerHead
+from inferline.validation.output_rules import may_be_media
+
+PING: Final = comment("ping")
+#: JSON may begin with it.
+BLANK: Final = b" "
+
+
+class KeepAlive:
+    """Bytes without a meaning, sent while a backend is silent."""
+
+    def __init__(self, settings: Settings, path: str, now: float, *, streamed: bool) -> None:
+        """``now`` and all times are of one clock, seconds."""
+        self._begun = self._sent_at = now
+        if streamed:
+            self._start_seconds = settings.first_byte_wait_seconds
+            self._every_seconds = settings.ping_seconds
+            self._type, self._bytes = f"{EVENT_STREAM}; charset=utf-8", PING
+        else:
+            seconds = inf if may_be_media(path) else settings.keepalive_after_seconds
+            self._start_seconds = self._every_seconds = seconds
+            self._type, self._bytes = "application/json", BLANK
+
+    async def send_if_due(self, sender: Sender, now: float, changed_at: float) -> None:
+        """Send the head, or bytes without a meaning, if nothing was sent for long."""
+        if not sender.started and now - self._begun > self._start_seconds:
+            await sender.start(AnswerHead(200, self._type, "", 0))
+        if sender.started and now - max(changed_at, self._sent_at) > self._every_seconds:
+            self._sent_at = now
+            message = {"type": "http.response.body", "body": self._bytes, "more_body": True}
+            await sender.send(message)

@@ -1,0 +1,147 @@
+"""Relays one answer: reads, stages, sender, and what is due while nothing comes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from math import inf
+from typing import Final
+
+from inferline.errors import DeadlineExceeded, GatewayStopping, ProviderFault
+from inferline.gateway.answer import wait_limits
+from inferline.gateway.answer.events import only_event
+from inferline.gateway.answer.headers import EVENT_STREAM
+from inferline.gateway.answer.keep_alive import KeepAlive
+from inferline.gateway.answer.model_name import Naming
+from inferline.gateway.answer.reads import AnswerReads
+from inferline.gateway.answer.sender import OK, Sender
+from inferline.gateway.answer.smoothing import Smoother, Smoothing
+from inferline.gateway.answer.stages import Pipeline, Stage
+from inferline.gateway.parts import GatewayParts
+from inferline.streams.sse import Rest
+from inferline.tasks.store import TaskRead, Wanted
+from inferline.tasks.task import Task
+
+#: Between two checks of what else may be due while nothing comes; reads are far more frequent.
+CHECK_SECONDS: Final = 0.1
+
+Leave = Callable[[], Awaitable[None]]
+Strike = Callable[[ProviderFault], Awaitable[None]]
+
+
+class AnswerRelay:
+    """The way of one answer's bytes: resume point, model name, smoothing, sender."""
+
+    def __init__(
+        self,
+        parts: GatewayParts,
+        task: Task,
+        reads: AnswerReads,
+        sender: Sender,
+        *,
+        streamed: bool,
+        after: int,
+        first_seconds: float,
+        hand_on_at: float,
+    ) -> None:
+        self._parts, self._task, self._reads, self._sender = parts, task, reads, sender
+        self._clock = parts.clock
+        self._streamed = streamed
+        self._first_seconds = first_seconds
+        requested = parts.settings.response_model == "requested"
+        self._naming = Naming(task.model) if requested else None
+        self._smoother = Smoother(parts.settings.smooth_seconds)
+        stages: list[Stage] = [Rest(after)]
+        if self._naming is not None:
+            stages.append(self._naming)
+        stages.append(Smoothing(self._smoother, reads, parts.clock))
+        self._pipeline = Pipeline(stages)
+        self._begun = self._clock.monotonic()
+        self._check_at = self._begun + CHECK_SECONDS
+        self._limits = wait_limits.WaitLimits(parts)
+        self._keep_alive = KeepAlive(parts.settings, task.path, self._begun, streamed=streamed)
+        # A deadline of the same moment is reported as a deadline.
+        self._hand_on_at = hand_on_at + 2 * wait_limits.DEADLINE_GRACE_SECONDS
+
+    async def run(self, leave: Leave, strike: Strike) -> None:
+        """Send a stream's pieces as they come, and any other answer when it is whole."""
+        reader, held = self._reads.reader, list[bytes]()
+        while not reader.ended:
+            pieces = await self._next_pieces(strike)
+            if self._flows:
+                out = self._pipeline.feed(pieces)
+                if reader.ended:
+                    out += self._pipeline.end()
+                    await self._sender.body(b"".join(out), more=False)
+                    return
+                if out:
+                    await self._sender.body(b"".join(out), more=True)
+                    continue
+            held += pieces
+            if not reader.behind and self._clock.monotonic() >= self._check_at:
+                await self._check(leave)
+        await self._send_whole(b"".join(held))
+
+    def unsent(self) -> bytes:
+        """Take what smoothing holds back."""
+        return self._smoother.rest()
+
+    @property
+    def _flows(self) -> bool:
+        """True once the answer is known to be a stream."""
+        head = self._reads.reader.head
+        return self._streamed and head is not None and head.content_type.startswith(EVENT_STREAM)
+
+    async def _send_whole(self, body: bytes) -> None:
+        if self._naming is not None:
+            body = self._naming.whole(body)
+        head, sender = self._reads.reader.head, self._sender
+        assert head is not None  # The answer is whole.
+        if sender.started and self._streamed:  # Then this is its only event.
+            body = only_event(self._task.path, head, body)
+        elif sender.started and head.status != OK:
+            sender.break_off(f"backend_{head.status}")
+            return
+        await sender.body(body, more=False)
+
+    async def _next_pieces(self, strike: Strike) -> list[bytes]:
+        """Read what has come. Raises GatewayStopping, Unavailable, and how the task failed."""
+        if self._parts.closing.is_set() or self._clock.monotonic() >= self._hand_on_at:
+            raise GatewayStopping
+        wanted = self._reads.reader.wanted()
+        pieces = self._reads.take(wanted, await self._read(wanted))
+        if self._reads.reader.ended:  # Before the last piece, with which the call may end.
+            try:
+                self._reads.contract.check_usage(self._reads.task)
+            except ProviderFault as error:
+                await strike(error)
+        return pieces
+
+    async def _read(self, wanted: Wanted) -> TaskRead:
+        """Read; meanwhile, send pieces of the last chunk when they are due."""
+        clock, smoother = self._clock, self._smoother
+        if smoother.next_at == inf:
+            return await self._reads.read(wanted, self._check_at)
+        read = asyncio.ensure_future(self._reads.read(wanted, self._check_at))
+        try:
+            while smoother.next_at < inf:
+                left = max(0.0, smoother.next_at - clock.monotonic())
+                if (await asyncio.wait({read}, timeout=left))[0]:
+                    break
+                if piece := smoother.take(clock.monotonic()):
+                    await self._sender.body(piece, more=True)
+            return await read
+        finally:
+            read.cancel()
+
+    async def _check(self, leave: Leave) -> None:
+        """Do what is due while nothing comes. Raises what ends the wait."""
+        now, task, changed_at = self._clock.monotonic(), self._reads.task, self._reads.changed_at
+        self._check_at = now + CHECK_SECONDS
+        await self._limits.check_deadline(task)
+        if not self._sender.started and now - self._begun > self._first_seconds:
+            await leave()
+            raise DeadlineExceeded
+        self._reads.contract.check_seen(task, now - changed_at)
+        await self._limits.check_served(now, task)
+        await self._keep_alive.send_if_due(self._sender, now, changed_at)
