@@ -20,7 +20,7 @@ from tests.support.template import ACCOUNT, REGION, Template, synthesised
 MANUAL = (Path(__file__).parents[2] / "docs/security.md").read_text()
 ROWS = [
     line
-    for line in MANUAL.partition("## How long what is kept\n")[2].partition("\n## ")[0].splitlines()
+    for line in MANUAL.partition("## How long data is kept\n")[2].partition("\n## ")[0].splitlines()
     if line.startswith("| ")
 ][1:]
 OPTIONS = {
