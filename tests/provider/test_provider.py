@@ -58,9 +58,9 @@ async def test_a_cancel_frees_the_backend_within_a_second() -> None:
     class Store(MemoryStore):
         looks = 0
 
-        async def states(self, refs: Sequence[TaskRef]) -> dict[TaskRef, TaskStatus]:
+        async def statuses(self, refs: Sequence[TaskRef]) -> dict[TaskRef, TaskStatus]:
             self.looks += 1
-            return await super().states(refs)
+            return await super().statuses(refs)
 
     backend, store = Backend(script=Script(first=0.01, interval=1.0, tokens=600)), Store()
     async with world(backend, store=store) as around:
