@@ -1,4 +1,4 @@
-"""Answers in fewer bytes, for clients that take them."""
+"""Compressed answers, for clients that accept them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EVENT = b'data: {"id":"chatcmpl-1","choices":[{"index":0,"delta":{"content":" wo
 
 
 @pytest.mark.parametrize(
-    ("told", "takes"),
+    ("header", "takes"),
     [
         ("gzip, deflate", True),
         ("br;q=1.0, gzip;q=0.8", True),
@@ -28,12 +28,12 @@ EVENT = b'data: {"id":"chatcmpl-1","choices":[{"index":0,"delta":{"content":" wo
         ("", False),
     ],
 )
-def test_a_client_says_what_it_takes(told: str, takes: bool) -> None:
-    assert takes is takes_gzip(Headers({"accept-encoding": told}))
+def test_a_client_says_what_it_takes(header: str, takes: bool) -> None:
+    assert takes is takes_gzip(Headers({"accept-encoding": header}))
 
 
 async def asked(gateway: Gateway, *, takes: str, stream: bool, answer: bytes) -> httpx.Response:
-    """The answer to a request, as it came over the wire."""
+    """Return the response to a request, with its body as it came over the wire."""
     async with httpx.AsyncClient(base_url=gateway.url) as client:
         request = client.build_request(
             "POST", PATH, json={**ASKED, "stream": stream}, headers={"accept-encoding": takes}

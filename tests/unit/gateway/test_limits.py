@@ -1,4 +1,4 @@
-"""Limits as they are kept, told and put together."""
+"""Limits: stored, shown and combined."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ def test_limits_are_what_their_text_and_their_row_say(limits: Limits) -> None:
 
 
 def test_limits_of_a_later_release_are_left_out() -> None:
-    told = {"requests_per_minute": 5, "images_per_minute": 2}
+    row = {"requests_per_minute": 5, "images_per_minute": 2}
 
-    assert Limits(requests_per_minute=5) == Limits.of(told)
+    assert Limits(requests_per_minute=5) == Limits.of(row)
     assert Limits(requests_per_minute=5) == Limits.parse("requests_per_minute=5 images=2")
 
 
 def test_an_own_limit_goes_before_the_settings_and_none_is_one_too() -> None:
     own = Limits(requests_per_minute=0, tokens_per_day=7)
 
-    found = own.over(Limits(requests_per_minute=60, concurrent_requests=5))
+    limits = own.over(Limits(requests_per_minute=60, concurrent_requests=5))
 
-    assert Limits(requests_per_minute=0, tokens_per_day=7, concurrent_requests=5) == found
+    assert Limits(requests_per_minute=0, tokens_per_day=7, concurrent_requests=5) == limits
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_zero_and_nothing_are_no_limit(limits: Limits, expected: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ms", "told"),
+    ("ms", "text"),
     [
         (0, "0ms"),
         (12, "12ms"),
@@ -64,8 +64,8 @@ def test_zero_and_nothing_are_no_limit(limits: Limits, expected: bool) -> None:
         (86_400_000, "24h0m0s"),
     ],
 )
-def test_a_time_is_told_as_in_openais_headers(ms: int, told: str) -> None:
-    assert told == duration(ms)
+def test_a_time_is_told_as_in_openais_headers(ms: int, text: str) -> None:
+    assert text == duration(ms)
 
 
 def estimated(body: bytes, path: str = CHAT) -> int:
