@@ -1,6 +1,6 @@
 """
-Shares reads: all requests of a process that look for their answer at one moment ask in one call,
-and are woken only by what is news to them.
+Shares reads: requests of a process that poll for their answers at the same moment share one call to
+the store, and each is woken only by a change of its task.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from inferline.settings import Settings
 from inferline.tasks.store import TaskRead, TaskStore, Wanted
 from inferline.tasks.task import Task
 
-#: Looks due within so long of each other go together, seconds.
+#: Reads due within this time of each other are made together, seconds.
 TICK_SECONDS: Final = 0.0025
-#: Reads under way at once. What falls due meanwhile gathers: the busier the store or this process
-#: is, the more a read carries.
+#: Reads under way at once. Reads that fall due meanwhile gather: the busier the store or this
+#: process, the more a read carries.
 READS_MAX: Final = 2
 
-#: A chunk is first looked for so long before it is due: some come early, and none is to be late.
+#: Reads for a chunk are this early, seconds: some chunks come early, and none should be seen late.
 EARLY_SECONDS: Final = 0.01
 
-#: Seconds until the next look.
+#: Returns the seconds until the next read.
 Pause = Callable[[], float]
 
 
 @dataclass(slots=True, eq=False)
 class _PendingRead:
-    """One caller that waits for a change of its task."""
+    """A caller that waits for a change of its task."""
 
     wanted: Wanted
     seen: Task | None
@@ -40,7 +40,7 @@ class _PendingRead:
 
 
 class SharedPoller:
-    """Looks at tasks again and again, those due in one tick in one read of the store."""
+    """A poller of tasks: all that are due in a tick share a read of the store."""
 
     def __init__(self, store: TaskStore) -> None:
         self._store = store
@@ -58,35 +58,35 @@ class SharedPoller:
         seconds: float = 0.0,
     ) -> TaskRead:
         """
-        What the store has of ``wanted`` once its row is not ``seen`` any more, or a chunk is there;
-        after ``seconds``, whatever there is. Raises Unavailable.
+        Return what the store has of ``wanted`` once its row differs from ``seen`` or a chunk is
+        there; after ``seconds``, whatever is there. Raises Unavailable.
 
-        ``pause`` gives the time before each look, also before the first unless that is ``at_once``.
+        ``pause`` returns the time before each read, the first included unless ``at_once``.
         """
         loop = asyncio.get_running_loop()
-        look = _PendingRead(wanted, seen, pause, loop.time() + seconds, loop.create_future())
-        self._plan(look, 0.0 if at_once else pause())
-        return await look.result
+        pending = _PendingRead(wanted, seen, pause, loop.time() + seconds, loop.create_future())
+        self._plan(pending, 0.0 if at_once else pause())
+        return await pending.result
 
-    def _plan(self, look: _PendingRead, seconds: float) -> None:
+    def _plan(self, pending: _PendingRead, seconds: float) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
-        # Rather a little early than late, but never in a tick that is over.
+        # A little early rather than late, but never in a tick that is over.
         tick = max(int((now + seconds) / TICK_SECONDS), int(now / TICK_SECONDS) + 1)
         if tick not in self._ticks:
             self._ticks[tick] = []
             loop.call_at(tick * TICK_SECONDS, self._tick, tick)
-        self._ticks[tick].append(look)
+        self._ticks[tick].append(pending)
 
     def _tick(self, tick: int) -> None:
         self._due += self._ticks.pop(tick)
         self._start()
 
     def _start(self) -> None:
-        looks = [look for look in self._due if not look.result.done()]
-        if looks and len(self._reads) < READS_MAX:
+        batch = [pending for pending in self._due if not pending.result.done()]
+        if batch and len(self._reads) < READS_MAX:
             self._due = []
-            read = asyncio.get_running_loop().create_task(self._read(looks))
+            read = asyncio.get_running_loop().create_task(self._read(batch))
             self._reads.add(read)
             read.add_done_callback(self._ended)
 
@@ -94,44 +94,44 @@ class SharedPoller:
         self._reads.discard(read)
         self._start()
 
-    async def _read(self, looks: list[_PendingRead]) -> None:
+    async def _read(self, batch: list[_PendingRead]) -> None:
         try:
-            found = await self._store.read([look.wanted for look in looks])
+            results = await self._store.read([pending.wanted for pending in batch])
         except InferLineError as error:
-            _fail(looks, error)
+            _fail(batch, error)
         except BaseException:
-            _fail(looks, Unavailable())
+            _fail(batch, Unavailable())
             raise
         else:
             now = asyncio.get_running_loop().time()
-            for look, one in zip(looks, found, strict=True):
-                if look.result.done():
+            for pending, result in zip(batch, results, strict=True):
+                if pending.result.done():
                     continue
-                if one.chunks or one.task is not look.seen or now >= look.until:
-                    look.result.set_result(one)
+                if result.chunks or result.task is not pending.seen or now >= pending.until:
+                    pending.result.set_result(result)
                 else:
-                    self._plan(look, look.pause())
+                    self._plan(pending, pending.pause())
 
 
-def _fail(looks: list[_PendingRead], error: InferLineError) -> None:
-    for look in looks:
-        if not look.result.done():
-            look.result.set_exception(error)
+def _fail(batch: list[_PendingRead], error: InferLineError) -> None:
+    for pending in batch:
+        if not pending.result.done():
+            pending.result.set_exception(error)
 
 
 class PollBackoff:
     """
-    How long to wait before the next look.
+    The time to wait before the next read.
 
-    For the beginning of an answer a share of the time already waited, within limits: so its coming
-    is seen within that share of what it took, and looks cost the logarithm of that. Once a stream
-    flows, its next chunk comes at a time that is known; before that one look in the middle is
-    enough, for the end of the answer does not wait for it. Who is late then may be very late: each
-    pause is twice as long as the one before, up to the time between two chunks.
+    Before an answer begins, the pause is a share of the time already waited, within limits: its
+    beginning is seen late by at most that share, and the number of reads grows with the logarithm
+    of the wait. Once a stream flows, the time of its next chunk is known; one more read halfway
+    sees an early end of the answer. A late chunk may be very late: each pause is twice the pause
+    before, up to the time between two chunks.
     """
 
     def __init__(self, settings: Settings, *, streamed: bool) -> None:
-        # People watch for a first token; a whole answer is long in coming anyway.
+        # People watch for a first token; a whole answer takes long anyway.
         relaxed = 1 if streamed else 2
         self._seconds_min = relaxed * settings.poll_seconds_min
         self._share = relaxed * settings.poll_share
@@ -139,9 +139,9 @@ class PollBackoff:
 
     def pause(self, waited_seconds: float, interval: float | None) -> float:
         """
-        Seconds until the next look, ``waited_seconds`` after the last news.
+        Return the seconds until the next read, ``waited_seconds`` after the last change.
 
-        ``interval`` is from the last chunk to the next, seconds; None before the first.
+        ``interval`` is the time from the last chunk to the next, seconds; None before the first.
         """
         growing = max(self._seconds_min, waited_seconds * self._share)
         if interval is None:

@@ -1,4 +1,4 @@
-"""How an answer ends, because a stream that merely stops looks to most clients like a whole one."""
+"""The ends of answers: most clients take a stream that merely stops for a complete answer."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any, Final
 from inferline.streams.reported_error import ErrorFormat, error_of, kind_of
 from inferline.streams.sse import Event, EventParser, is_done
 
-#: Names of the events after which nothing comes.
+#: Names of the last events of a stream.
 _LAST: Final[Mapping[ErrorFormat, frozenset[bytes]]] = {
     "responses": frozenset({b"response.completed", b"response.incomplete", b"response.failed"}),
     "messages": frozenset({b"message_stop"}),
 }
 
-#: What every event has that is part of an answer; one without it may be an error.
+#: A text in every event that is part of an answer; an event without it may be an error.
 _PART: Final[Mapping[ErrorFormat, bytes]] = {
     "choices": b'"choices"',
     "responses": b'"type"',
@@ -25,18 +25,18 @@ _PART: Final[Mapping[ErrorFormat, bytes]] = {
 }
 
 _FINISH: Final = b'"finish_reason"'
-#: What some servers write there in every event, and it is no reason.
+#: Values that some servers write there in every event and that are no reason.
 _NO_REASON: Final = re.compile(rb'[ \t]*:[ \t]*(?:null\b|"(?:null|none)?")', re.IGNORECASE)
-#: Reasons that say that the answer was not brought to its end.
+#: Reasons that mean that the answer has failed.
 _FAILED: Final = frozenset({"error", "abort", "aborted", "cancelled", "canceled"})
 
 
 class Ending:
     """
-    Watches the events of one answer and says whether it came to its end.
+    A check of an answer's events: tells a complete answer from a broken one.
 
-    Cheap for the events in the middle: they are searched for a few words and never parsed. Those
-    of a request for several answers are, until each of these has begun.
+    Cheap for the events in the middle, which are searched for a few words and not parsed. With
+    several choices they are parsed until each choice has begun.
     """
 
     __slots__ = (
@@ -44,20 +44,20 @@ class Ending:
         *("done", "error"),
     )
 
-    #: The backend has said that nothing more comes: stop reading and close the connection.
+    #: True once the backend has sent its last event: stop reading and close the connection.
     done: bool
     #: The `error` of an event that reported one; the answer has failed, whatever follows.
     error: Mapping[str, Any] | None
 
     def __init__(self, path: str, *, choices: int = 1) -> None:
         """
-        Expect the events that the endpoint `path` sends for `choices` answers in one stream; of
-        none, nothing is left to come.
+        Expect the events of the endpoint ``path`` for ``choices`` answers in one stream; 0 choices
+        are complete from the start.
         """
         self._kind: ErrorFormat = kind_of(path)
         self._part = _PART[self._kind]
         self._choices = choices
-        #: Whether it is not known yet which choices there are.
+        #: True until every choice has begun.
         self._reads_all = choices > 1
         self._begun: set[str] = set()
         self._finished: set[str] = set()
@@ -68,10 +68,10 @@ class Ending:
     @property
     def complete(self) -> bool:
         """
-        Whether a clean end of the stream after these events means a whole answer.
+        Return True if a clean end of the stream after these events means a complete answer.
 
-        A server that does not know `n` sends one choice and says that nothing more comes: then all
-        that began have to be finished.
+        A server that does not know `n` sends a single choice and then its last event: so after a
+        last event only the choices that began have to be finished.
         """
         if self.error is not None:
             return False
@@ -123,16 +123,18 @@ class Ending:
 
 
 def finish_reason(choice: Mapping[str, Any]) -> str:
-    """Return why a choice is at its end; empty while it is not."""
+    """Return a choice's finish reason; empty while it has none."""
     reason = choice.get("finish_reason")
-    told = reason.strip() if isinstance(reason, str) else ""
-    return "" if told.lower() in ("null", "none") else told
+    word = reason.strip() if isinstance(reason, str) else ""
+    return "" if word.lower() in ("null", "none") else word
 
 
 def said_all(path: str, sent: bytes) -> bool:
     """
-    Whether the last event of a stream is in what was ``sent`` last: then the answer is whole,
-    whatever became of its task, and some clients would show what came after it.
+    Return True if the bytes ``sent`` last hold the stream's last event.
+
+    Then the answer is complete, whatever became of its task, and some clients would show anything
+    sent after it.
     """
     ending = Ending(path)
     for event in EventParser().feed(sent):
@@ -141,7 +143,7 @@ def said_all(path: str, sent: bytes) -> bool:
 
 
 def may_finish(data: bytes) -> bool:
-    """Say whether some finish reason may be one. It is sought from the end, where it mostly is."""
+    """Return True if the data may hold a finish reason, which is usually near the end."""
     at = data.rfind(_FINISH)
     while at >= 0:
         if not _NO_REASON.match(data, at + len(_FINISH)):
@@ -151,7 +153,7 @@ def may_finish(data: bytes) -> bool:
 
 
 def document_of(data: bytes) -> dict[str, Any]:
-    """Parse the data of an event; what is no JSON object is read as an empty one."""
+    """Return the JSON object in an event's data; an empty object for any other data."""
     document = _parsed(data)
     return document if isinstance(document, dict) else {}
 

@@ -1,5 +1,5 @@
 """
-Answers in fewer bytes: DynamoDB is paid by the kilobyte, and a stream's events are mostly alike.
+Compression of stored answers: DynamoDB charges by the kilobyte, and events repeat each other.
 """
 
 from __future__ import annotations
@@ -7,26 +7,26 @@ from __future__ import annotations
 import zlib
 from typing import Final
 
-#: What is not longer is left as it is: with its row it fits the first kilobyte, the least that is
-#: paid for.
+#: Data up to this length stays as it is: with its row it fits the first kilobyte, the smallest
+#: charge.
 PLAIN_BYTES_MAX: Final = 800
-#: A window and tables that are set up in no time: 6 KB of events take 30 us and become 300 bytes.
+#: A window and tables that are quick to set up: 6 KB of events take 30 us and become 300 bytes.
 _LEVEL: Final = 6
 _WINDOW: Final = -15
 _TABLES: Final = 6
 
 
 def pack(data: bytes) -> bytes:
-    """``data`` as a raw deflate stream."""
+    """Return ``data`` as a raw deflate stream."""
     packer = zlib.compressobj(_LEVEL, zlib.DEFLATED, _WINDOW, _TABLES)
     return packer.compress(data) + packer.flush()
 
 
 def unpack(packed: bytes, bytes_max: int) -> bytes:
     """
-    What was packed; empty for what is no such thing, or more than ``bytes_max``.
+    Return the data that was packed; empty if it is invalid or longer than ``bytes_max``.
 
-    Who wrote it is not trusted: a few bytes may say that they are a billion.
+    Its writer is not trusted: a few bytes may unpack to a billion.
     """
     unpacker = zlib.decompressobj(_WINDOW)
     try:

@@ -1,4 +1,4 @@
-"""An error that an LLM server reports: read in whatever form, written as its clients read it."""
+"""Errors that an LLM server reports: read in any form, written in the form its clients read."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from typing import Any, Final, Literal
 
 from inferline.streams.sse import data_event
 
-#: What kind of answer an endpoint gives: it decides how its streams end and tell of errors.
+#: The API of an endpoint: it decides how streams end and report errors.
 ErrorFormat = Literal["choices", "responses", "messages", "other"]
 
-#: By the end of the path, so that every prefix an address may have gives the same answer.
+#: By the last part of the path, so that any prefix of the address gives the same result.
 _KINDS: Final[Mapping[str, ErrorFormat]] = {
     "completions": "choices",
     "responses": "responses",
     "messages": "messages",
 }
 
-#: Where an error that is no OpenAI object says what is wrong, the best first.
+#: Fields with the message of an error that is not in OpenAI's form, the best first.
 _WORDS: Final = ("message", "msg", "detail", "error", "errors", "error_message", "reason", "text")
-#: Fields that tell of an error alone, those that do so beside a code, and what else may be there.
+#: Fields that mean an error by themselves, fields that do so beside a code, and other fields that
+#: an error may have.
 _ALONE: Final = frozenset({"detail", "errors", "error_message"})
 _CODED: Final = frozenset({"message", "msg"})
 _CODES: Final = frozenset(
@@ -35,11 +36,11 @@ _BESIDE: Final = (
         "sequence_number",
     }
 )
-#: Where an error may have the HTTP status that it means.
+#: Fields in which an error may have its HTTP status.
 _STATUSES: Final = ("status_code", "status", "http_status", "http_code", "code", "error_code")
-#: What it has there when nothing is wrong.
+#: Values of a code that mean success.
 _WELL: Final = (0, 200, "0", "200", "ok", "success")
-#: What the types and codes of errors mean, by a part of their name. The first that fits counts.
+#: The status of an error by a part of its type or code. The first match counts.
 _MEANINGS: Final[tuple[tuple[str, int], ...]] = (
     *(("quota", 429), ("rate_limit", 429), ("ratelimit", 429), ("too_many", 429)),
     *(("overloaded", 503), ("unavailable", 503), ("timeout", 504)),
@@ -49,9 +50,9 @@ _MEANINGS: Final[tuple[tuple[str, int], ...]] = (
     *(("unprocessable", 422), ("validation", 422), ("context", 400), ("invalid", 400)),
     *(("badrequest", 400), ("bad_request", 400), ("content_filter", 400)),
 )
-#: OpenAI's name for what is wrong, by status.
+#: OpenAI's types of errors, by status.
 _TYPES: Final = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
-#: What the Messages API calls it.
+#: The Messages API's types of errors, by status.
 _ANTHROPICS: Final = _TYPES | {
     400: "invalid_request_error",
     402: "billing_error",
@@ -61,27 +62,27 @@ _ANTHROPICS: Final = _TYPES | {
     504: "timeout_error",
     529: "overloaded_error",
 }
-#: Of an error that does not tell.
+#: The status of an error that has none.
 STATUS: Final = 500
-#: Of what an error says besides a message.
+#: Longest text made of a list of messages.
 _WORDS_CHARS_MAX: Final = 2000
 
-#: What an error has in OpenAI's shape.
+#: Fields of an error in OpenAI's form.
 _FIELDS: Final = frozenset({"message", "type", "param", "code"})
 
 
 def kind_of(path: str) -> ErrorFormat:
-    """Return the kind of the answers that the endpoint ``path`` gives."""
+    """Return the format of errors on the endpoint ``path``."""
     return _KINDS.get(path.rstrip("/").rpartition("/")[2], "other")
 
 
 def anthropic_type(status: int) -> str:
-    """Return what the Messages API calls an error with a status."""
+    """Return the Messages API's type of an error with a status."""
     return _ANTHROPICS.get(status, "invalid_request_error" if status < 500 else "api_error")
 
 
 def error_of(document: Any) -> dict[str, Any] | None:
-    """Return the error that a document, or one event's data, reports; None for none."""
+    """Return the error in a document or an event's data; None if it has none."""
     if isinstance(document, list) and len(document) == 1 and is_nested(document[0]):
         return error_of(document[0])
     if not isinstance(document, dict):
@@ -102,13 +103,13 @@ def error_of(document: Any) -> dict[str, Any] | None:
 
 
 def status_of(error: Mapping[str, Any]) -> int:
-    """Return the HTTP status that an error means; STATUS for one that does not tell."""
+    """Return the HTTP status of an error; STATUS if it has none."""
     for name in _STATUSES:
-        told = error.get(name)
-        if isinstance(told, str) and told.isdecimal() and len(told) == 3:
-            told = int(told)
-        if type(told) is int and 400 <= told <= 599:
-            return told
+        value = error.get(name)
+        if isinstance(value, str) and value.isdecimal() and len(value) == 3:
+            value = int(value)
+        if type(value) is int and 400 <= value <= 599:
+            return value
     names = [str(error.get(name) or "").lower() for name in ("code", "type", "error_type")]
     for name in names:
         for part, status in _MEANINGS:
@@ -118,7 +119,7 @@ def status_of(error: Mapping[str, Any]) -> int:
 
 
 def in_shape(error: Mapping[str, Any], status: int | None = None) -> dict[str, Any]:
-    """Return an error with all that OpenAI's has; what else it says stays."""
+    """Return an error with all of OpenAI's fields; its other fields stay."""
     status = status or status_of(error)
     kind = "server_error" if status >= 500 else _TYPES.get(status, "invalid_request_error")
     same = {name: value for name, value in error.items() if value is not None}
@@ -135,13 +136,13 @@ def error_body(error: Mapping[str, Any]) -> bytes:
 
 
 def is_nested(document: Any) -> bool:
-    """Say whether a document has an error where OpenAI's clients look for it, and in words."""
+    """Return True if a document has an error with a message where OpenAI's clients read it."""
     error = document.get("error") if isinstance(document, dict) else None
     return isinstance(error, dict) and isinstance(error.get("message"), str)
 
 
 def is_in_shape(kind: ErrorFormat, document: Mapping[str, Any], name: bytes | None) -> bool:
-    """Say whether an event tells of its error as the clients of a stream of this kind read it."""
+    """Return True if an event reports its error as clients of this kind of stream read it."""
     if kind == "choices":
         return name is None and is_nested(document) and document["error"].keys() >= _FIELDS
     if kind == "other":
@@ -155,10 +156,10 @@ def error_event(kind: ErrorFormat, error: Mapping[str, Any], status: int | None 
     """
     Return an error as the last event of a stream; ``status`` is what its answer had, if any.
 
-    Without a name, because OpenAI's SDKs overlook a named one; but those of the Messages API
-    overlook all that are not. On a Responses stream the AI SDK takes an event without a `type` for
-    a broken one, and OpenAI's SDKs look for the field `error`; readers of OpenAI's own form find
-    its fields besides.
+    The event has no name, because OpenAI's SDKs ignore named events; the Messages API's SDKs ignore
+    events without a name. On a Responses stream the AI SDK takes an event without a `type` for a
+    broken event, and OpenAI's SDKs read the field `error`; the event also has the fields of
+    OpenAI's own form.
     """
     status = status or status_of(error)
     error = in_shape(error, status)
@@ -172,12 +173,12 @@ def error_event(kind: ErrorFormat, error: Mapping[str, Any], status: int | None 
 
 
 def _is_flat(document: Mapping[str, Any]) -> bool:
-    """Say whether a document is an error that is not in a field `error`, and nothing else."""
+    """Return True if a document is an error by itself, not in a field `error`."""
     if document.get("type") == "error" or document.get("object") == "error":
         return True
     names = {name for name, value in document.items() if value is not None}
     said = [document[name] for name in names & (_ALONE | _CODED)]
-    if not names <= _BESIDE or not all(isinstance(one, str | list) and one for one in said):
+    if not names <= _BESIDE or not all(isinstance(text, str | list) and text for text in said):
         return False
     if any(document[name] in _WELL for name in names & _CODES):
         return False
@@ -185,20 +186,20 @@ def _is_flat(document: Mapping[str, Any]) -> bool:
     return is_coded or bool(names & _ALONE) or "error_code" in names
 
 
-def _words(told: Any) -> str:
-    """Return what an error says, as one text."""
-    if isinstance(told, dict):
-        said = next((words for name in _WORDS if (words := _words(told.get(name)))), "")
-        where = told.get("loc")
+def _words(value: Any) -> str:
+    """Return the message of an error as a single text."""
+    if isinstance(value, dict):
+        said = next((words for name in _WORDS if (words := _words(value.get(name)))), "")
+        where = value.get("loc")
         place = ".".join(map(str, where)) if isinstance(where, list) else ""
         return f"{place}: {said}" if place and said else said
-    if isinstance(told, list):
-        return "; ".join(filter(None, map(_words, told)))[:_WORDS_CHARS_MAX]
-    return told if isinstance(told, str) else ""
+    if isinstance(value, list):
+        return "; ".join(filter(None, map(_words, value)))[:_WORDS_CHARS_MAX]
+    return value if isinstance(value, str) else ""
 
 
 def _anthropics(error: Mapping[str, Any], status: int) -> str:
-    """Return the type of an error as the Messages API calls it."""
+    """Return the Messages API's type of an error."""
     is_known = error["type"] in _ANTHROPICS.values()
     return str(error["type"]) if is_known else anthropic_type(status)
 

@@ -1,4 +1,4 @@
-"""Server-sent events as bytes, because an answer must leave here as its backend wrote it."""
+"""Server-sent events as bytes, because clients must get an answer as its backend wrote it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from inferline.errors import BackendFailed
 #: last event of the Responses API repeats all of it.
 EVENT_BYTES_MAX: Final = 8 * 1024 * 1024
 
-#: Data of the event after which nothing comes.
+#: Data of a stream's last event.
 DONE: Final = b"[DONE]"
 
 _BOM: Final = b"\xef\xbb\xbf"
@@ -122,7 +122,7 @@ class EventParser:
 
 
 def _read_block(block: bytes) -> list[Event]:
-    """Return the event of a block; several, where the blank lines between them were left out."""
+    """Return the event of a block; several events if the blank lines between them are missing."""
     if block.startswith(b"{") and not all(map(_is_object, block.split(b"\n"))):
         block = b"data: " + block.replace(b"\n", b" ")  # JSON over several lines.
     events: list[Event | None] = []
@@ -147,7 +147,7 @@ def _read_block(block: bytes) -> list[Event]:
 
 
 def _field(line: bytes) -> tuple[bytes, bytes]:
-    """Return a line's field and value; of what is an error or bare JSON, as if it were data."""
+    """Return a line's field and value; an error and bare JSON count as data."""
     if line.startswith(b"{"):
         return b"data", line
     field, _, value = line.partition(b":")
@@ -156,17 +156,17 @@ def _field(line: bytes) -> tuple[bytes, bytes]:
 
 
 def _error(value: bytes) -> bytes:
-    """Return what a field `error:` says as the data of an event."""
+    """Return the value of a field `error:` as the data of an event."""
     try:
-        told = json.loads(value)
+        error = json.loads(value)
     except (ValueError, RecursionError):
-        told = value.decode(errors="replace").strip()
-    is_whole = isinstance(told, dict) and "error" in told
-    return json.dumps(told if is_whole else {"error": told}, separators=(",", ":")).encode()
+        error = value.decode(errors="replace").strip()
+    is_whole = isinstance(error, dict) and "error" in error
+    return json.dumps(error if is_whole else {"error": error}, separators=(",", ":")).encode()
 
 
 def _is_object(data: bytes) -> bool:
-    """Say whether some data is a JSON object by itself."""
+    """Return True if the data is a JSON object by itself."""
     try:
         return isinstance(json.loads(data), dict)
     except (ValueError, RecursionError):
@@ -183,14 +183,14 @@ def _event(name: bytes | None, values: list[bytes], lines: list[bytes]) -> Event
 
 
 class Rest:
-    """The rest of a stream after its first ``count`` events, as it came."""
+    """The stage that drops the first ``count`` events of a stream."""
 
     def __init__(self, count: int) -> None:
         self._left = count
         self._parser = EventParser() if count else None
 
     def feed(self, pieces: list[bytes]) -> list[bytes]:
-        """Return what of the next ``pieces`` comes after the resume point."""
+        """Return the bytes of the next ``pieces`` that come after the resume point."""
         if self._parser is None:
             return pieces
         rest = []
@@ -202,12 +202,12 @@ class Rest:
         return rest
 
     def end(self) -> list[bytes]:
-        """Return nothing: an event without its end is not sent."""
+        """Return nothing: an unfinished event is not sent."""
         return []
 
 
 def comment(text: str) -> bytes:
-    """Return a comment, which keeps a connection alive and which every client skips."""
+    """Return a comment, which keeps a connection alive and which clients skip."""
     return b": " + " ".join(text.split()).encode() + b"\n\n"
 
 
@@ -217,5 +217,5 @@ def data_event(json_bytes: bytes) -> bytes:
 
 
 def is_done(event: Event) -> bool:
-    """Say if this is `[DONE]`, after which nothing may be sent: some clients would show it."""
+    """Return True for `[DONE]`. Nothing may be sent after it: some clients would show it."""
     return event.data.startswith(DONE)

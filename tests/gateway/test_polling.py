@@ -1,4 +1,4 @@
-"""Looks at one moment go together, and are made when they are worth it."""
+"""Reads at the same moment go together, and are made when they are worth their cost."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from tests.support.seams import new_task
 
 
 class Store:
-    """Counts the reads; finds what it is told to, and fails when told to."""
+    """A store that counts its reads and returns `result`, or raises `failure`."""
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
         self.failure: Exception | None = None
-        self.found = TaskRead(None, ())
+        self.result = TaskRead(None, ())
         #: Set while reads may end.
         self.answers = asyncio.Event()
         self.answers.set()
@@ -39,23 +39,23 @@ class Store:
         await self.answers.wait()
         if self.failure is not None:
             raise self.failure
-        return [self.found for _ in wanted]
+        return [self.result for _ in wanted]
 
 
 def wanted(number: int) -> Wanted:
     return Wanted(TaskRef("m", str(number)))
 
 
-def look(watch: SharedPoller, number: int, pause: float = 0.0) -> Awaitable[TaskRead]:
-    """One look, after which there is an answer in any case."""
-    return watch.next_change(wanted(number), None, lambda: pause)
+def read(poller: SharedPoller, number: int, pause: float = 0.0) -> Awaitable[TaskRead]:
+    """Poll until the first read."""
+    return poller.next_change(wanted(number), None, lambda: pause)
 
 
-async def test_looks_of_one_moment_are_one_read() -> None:
+async def test_callers_of_one_moment_share_a_read() -> None:
     store = Store()
-    watch = SharedPoller(store)  # type: ignore[arg-type]
+    poller = SharedPoller(store)  # type: ignore[arg-type]
 
-    await asyncio.gather(*(look(watch, n, 0.02) for n in range(50)))
+    await asyncio.gather(*(read(poller, n, 0.02) for n in range(50)))
 
     assert sum(store.sizes) == 50
     assert len(store.sizes) < 10
@@ -63,57 +63,57 @@ async def test_looks_of_one_moment_are_one_read() -> None:
 
 async def test_what_falls_due_while_enough_reads_are_under_way_goes_with_the_next() -> None:
     store = Store()
-    watch = SharedPoller(store)  # type: ignore[arg-type]
+    poller = SharedPoller(store)  # type: ignore[arg-type]
     store.answers.clear()
-    looks = []
+    reads = []
     for number in range(READS_MAX + 20):
-        looks.append(asyncio.ensure_future(look(watch, number)))
+        reads.append(asyncio.ensure_future(read(poller, number)))
         await asyncio.sleep(2 * TICK_SECONDS)
 
     store.answers.set()
-    await asyncio.gather(*looks)
+    await asyncio.gather(*reads)
 
     assert [*[1] * READS_MAX, 20] == store.sizes
 
 
-async def test_nobody_is_woken_by_what_is_not_new() -> None:
+async def test_a_caller_is_woken_only_by_a_change() -> None:
     store = Store()
-    watch = SharedPoller(store)  # type: ignore[arg-type]
+    poller = SharedPoller(store)  # type: ignore[arg-type]
     old, new = (new_task(MemoryStore()) for _ in "ab")
-    store.found = TaskRead(old, ())
-    news = asyncio.ensure_future(watch.next_change(wanted(1), old, lambda: 0.0, seconds=60))
+    store.result = TaskRead(old, ())
+    change = asyncio.ensure_future(poller.next_change(wanted(1), old, lambda: 0.0, seconds=60))
     await asyncio.sleep(20 * TICK_SECONDS)
 
     assert len(store.sizes) > 1
-    assert not news.done()
-    store.found = TaskRead(new, ())
-    assert (await news).task is new
+    assert not change.done()
+    store.result = TaskRead(new, ())
+    assert (await change).task is new
 
 
-async def test_a_chunk_is_news() -> None:
+async def test_a_chunk_is_a_change() -> None:
     store = Store()
-    watch = SharedPoller(store)  # type: ignore[arg-type]
+    poller = SharedPoller(store)  # type: ignore[arg-type]
     task = new_task(MemoryStore())
-    store.found = TaskRead(task, (Chunk(task.ref, 1, 0, b"a", task.ttl),))
+    store.result = TaskRead(task, (Chunk(task.ref, 1, 0, b"a", task.ttl),))
 
-    found = await watch.next_change(wanted(1), task, lambda: 0.0, seconds=60)
+    result = await poller.next_change(wanted(1), task, lambda: 0.0, seconds=60)
 
-    assert store.found == found
+    assert store.result == result
 
 
 async def test_after_its_time_there_is_an_answer_in_any_case() -> None:
     store = Store()
-    watch = SharedPoller(store)  # type: ignore[arg-type]
+    poller = SharedPoller(store)  # type: ignore[arg-type]
 
-    assert store.found == await watch.next_change(wanted(1), None, lambda: 0.0, seconds=0.02)
+    assert store.result == await poller.next_change(wanted(1), None, lambda: 0.0, seconds=0.02)
 
     assert len(store.sizes) > 1
 
 
-async def test_who_stopped_waiting_is_not_looked_for() -> None:
+async def test_a_caller_that_stopped_waiting_causes_no_read() -> None:
     store = Store()
-    watch = SharedPoller(store)  # type: ignore[arg-type]
-    stopped = asyncio.ensure_future(look(watch, 1, 0.02))
+    poller = SharedPoller(store)  # type: ignore[arg-type]
+    stopped = asyncio.ensure_future(read(poller, 1, 0.02))
     await asyncio.sleep(0)
     stopped.cancel()
 
@@ -122,50 +122,50 @@ async def test_who_stopped_waiting_is_not_looked_for() -> None:
     assert [] == store.sizes
 
 
-async def test_a_failed_read_fails_each_of_its_looks_and_no_later_one() -> None:
+async def test_a_failed_read_fails_each_of_its_callers_and_no_later_one() -> None:
     store = Store()
     store.failure = Unavailable()
-    watch = SharedPoller(store)  # type: ignore[arg-type]
+    poller = SharedPoller(store)  # type: ignore[arg-type]
 
-    failed = await asyncio.gather(*(look(watch, n) for n in range(3)), return_exceptions=True)
+    failed = await asyncio.gather(*(read(poller, n) for n in range(3)), return_exceptions=True)
     store.failure = None
 
-    assert {Unavailable} == {type(one) for one in failed}
-    assert TaskRead(None, ()) == await look(watch, 4)
+    assert {Unavailable} == {type(error) for error in failed}
+    assert TaskRead(None, ()) == await read(poller, 4)
 
 
 @pytest.mark.parametrize(("streamed", "share"), [(True, 1 / 20), (False, 1 / 10)])
 def test_a_beginning_is_seen_within_a_share_of_its_time(streamed: bool, share: float) -> None:
-    pace = PollBackoff(Settings(), streamed=streamed)
-    at, looks = 0.0, []
+    backoff = PollBackoff(Settings(), streamed=streamed)
+    at, reads = 0.0, []
     while at < 30:
-        at += pace.pause(at, None)
-        looks.append(at)
+        at += backoff.pause(at, None)
+        reads.append(at)
 
-    for before, after in pairwise(looks):
+    for before, after in pairwise(reads):
         assert after - before <= max(0.01, min(0.2, before * share)) + 1e-9
-    assert len(looks) < 300
+    assert len(reads) < 300
 
 
 @pytest.mark.parametrize("interval", [0.1, 0.4, 1.0])
-def test_a_flowing_stream_is_looked_at_halfway_and_when_its_chunk_is_due(interval: float) -> None:
-    pace = PollBackoff(Settings(poll_seconds_max=10), streamed=True)
-    at, looks = 0.0, []
+def test_a_flowing_stream_is_read_halfway_and_when_its_chunk_is_due(interval: float) -> None:
+    backoff = PollBackoff(Settings(poll_seconds_max=10), streamed=True)
+    at, reads = 0.0, []
     while at < interval:
-        at += pace.pause(at, interval)
-        looks.append(round(at, 3))
+        at += backoff.pause(at, interval)
+        reads.append(round(at, 3))
 
-    assert [interval / 2, round(interval - EARLY_SECONDS, 3)] == looks[:2]
-    assert len(looks) <= 4
+    assert [interval / 2, round(interval - EARLY_SECONDS, 3)] == reads[:2]
+    assert len(reads) <= 4
 
 
 @pytest.mark.parametrize("gap", [0.5, 2.0, 60.0])
-def test_a_stream_that_is_slow_is_looked_at_about_once_an_interval(gap: float) -> None:
-    pace = PollBackoff(Settings(), streamed=True)
-    at, looks = 0.0, 0
+def test_a_stream_that_is_slow_is_read_about_once_an_interval(gap: float) -> None:
+    backoff = PollBackoff(Settings(), streamed=True)
+    at, reads = 0.0, 0
     while at < gap:
-        at += pace.pause(at, 0.1)
-        looks += 1
+        at += backoff.pause(at, 0.1)
+        reads += 1
 
-    assert looks <= 7 + gap / 0.1
+    assert reads <= 7 + gap / 0.1
     assert at - gap <= max(0.1, gap / 20)

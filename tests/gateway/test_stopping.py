@@ -1,4 +1,4 @@
-"""A gateway that stops hands on what it can't finish: its tasks go on, and clients find them."""
+"""A gateway that stops hands on unfinished tasks: they go on, and clients find them again."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ async def gateway() -> AsyncIterator[Gateway]:
 
 
 def stop(gateway: Gateway) -> None:
-    """The time for what is under way is over."""
+    """Stop the gateway: the time for requests under way is over."""
     gateway.parts.closing.set()
 
 
 def start(gateway: Gateway) -> None:
-    """Another gateway of the same line: all that one keeps is in the store."""
+    """Go on as another gateway on the same store would, as all state is in the store."""
     gateway.parts.closing.clear()
 
 
@@ -46,8 +46,8 @@ def is_read(gateway: Gateway, taken: Taken) -> bool:
     return row.reader_ms > gateway.store.now_ms()
 
 
-async def until(look: Callable[[], bool]) -> None:
-    while not look():  # noqa: ASYNC110  # it is elsewhere
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110  # nothing signals it
         await asyncio.sleep(0.01)
 
 
@@ -75,7 +75,7 @@ async def test_an_answer_that_has_not_begun_is_a_503_whose_retry_gets_it(
     )
     assert live(gateway, taken)
     start(gateway)
-    # Its reader says that it has gone, and nobody has to wait for its lease's end.
+    # The first reader releases its lease, so the retry need not wait until it lapses.
     again = asyncio.create_task(client.post(PATH, json=body, headers=RETRY))
     limit = gateway.parts.settings.reader_seconds / 2
     await asyncio.wait_for(until(lambda: is_read(gateway, taken)), limit)

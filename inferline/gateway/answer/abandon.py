@@ -13,9 +13,9 @@ log = logging.getLogger(__name__)
 
 async def abandon(parts: GatewayParts, task: Task) -> None:
     """
-    Cancel a task whose client is gone; its slot is free within a second.
+    Cancel a task whose client is gone; its slot becomes free within a second.
 
-    Does nothing if somebody else has become its reader.
+    Does nothing if another gateway has become its reader.
     """
     try:
         await parts.store.cancel(task.ref, task.reader)

@@ -1,6 +1,5 @@
 """
-One answer on its way to a client: read, passed through the stages, sent, and given up when the
-client is gone.
+The response to a submitted task: runs the relay, and cancels the task when the client leaves.
 """
 
 from __future__ import annotations
@@ -39,8 +38,8 @@ class Answer(Response):
     """
     The response to a submitted task.
 
-    Nothing is sent before the first bytes of the answer are there, so that whatever goes wrong
-    until then is a real HTTP error; a stream's status line waits at most `first_byte_wait_seconds`.
+    Sends nothing before the answer's first bytes, so that an earlier failure is a real HTTP error;
+    a stream's status line waits at most `first_byte_wait_seconds`.
     """
 
     def __init__(

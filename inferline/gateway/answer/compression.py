@@ -1,6 +1,6 @@
 """
 Compression of answers on their way to a client: where traffic is paid for, a stream's events are
-most of it, and they are mostly alike.
+most of it, and they repeat each other.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from typing import Final
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import Message, Send
 
-#: A stream is made smaller piece by piece, so more effort than that finds little more.
+#: A stream is compressed piece by piece: a higher level saves little more.
 _LEVEL: Final = 5
-#: Of a gzip stream, with the largest window.
+#: zlib's code for the gzip format with the largest window.
 _WINDOW: Final = 31
-#: Answers that nothing makes smaller.
+#: Content types that are compressed already.
 _PACKED: Final = ("audio/", "application/octet-stream")
-#: Of a whole answer, bytes: less is sent in one packet anyway.
+#: Smallest whole answer that is compressed, bytes: a smaller one fits one packet anyway.
 WHOLE_BYTES_MIN: Final = 1024
 
 
 def takes_gzip(headers: Headers) -> bool:
-    """Whether a client says that it reads gzip."""
-    for told in headers.get("accept-encoding", "").split(","):
-        name, _, quality = told.partition(";")
+    """Return True if the client accepts gzip."""
+    for coding in headers.get("accept-encoding", "").split(","):
+        name, _, quality = coding.partition(";")
         if name.strip().lower() == "gzip":
             return quality.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
     return False

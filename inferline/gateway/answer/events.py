@@ -1,4 +1,4 @@
-"""Events of the gateway's own, for streams that are no longer, or never were, their backend's."""
+"""Events that the gateway itself writes into a stream: an error, or a whole answer."""
 
 from __future__ import annotations
 
@@ -14,16 +14,15 @@ from inferline.validation.output_rules import is_media
 
 
 def error_event(path: str, error: InferLineError) -> bytes:
-    """``error`` as the last event of a stream of the backend's ``path``."""
+    """Return ``error`` as the last event of a stream of the endpoint ``path``."""
     return reported_error.error_event(kind_of(path), error.body()["error"], error.status)
 
 
 def only_event(path: str, head: AnswerHead, body: bytes) -> bytes:
     """
-    A whole answer as the one event of a stream: JSON, and what is none as a JSON string.
+    Return a whole answer as the only event of a stream: JSON as it is, other text as a string.
 
-    What is told with the status of an error elsewhere is one to this stream's clients too. Raises
-    BackendFailed for what is media.
+    An answer with the status of an error becomes an error event. Raises BackendFailed for media.
     """
     if is_media(head.content_type):
         raise BackendFailed("The answer is no stream. Ask for it without one.")

@@ -1,4 +1,4 @@
-"""The headers with which a backend's answer goes to its client."""
+"""The response headers of a backend's answer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ EVENT_STREAM: Final = "text/event-stream"
 
 
 def headers_of(head: AnswerHead, attempt: int, length: int | None) -> dict[str, str]:
-    """The headers of a backend's answer; ``length`` is None for what is sent as it comes."""
+    """Return the headers of a backend's answer; ``length`` is None for a streamed body."""
     headers = {
         "content-type": head.content_type or "application/json",
         "x-inferline-attempt": str(attempt),

@@ -1,4 +1,4 @@
-"""Keeps a silent answer open, so that no proxy on its way cuts it off."""
+"""Keep-alive: bytes that keep proxies from closing the connection of a silent answer."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from inferline.tasks.task import AnswerHead
 from inferline.validation.output_rules import may_be_media
 
 PING: Final = comment("ping")
-#: JSON may begin with it.
+#: White space may come before JSON.
 BLANK: Final = b" "
 
 
 class KeepAlive:
-    """Bytes without a meaning, sent while a backend is silent."""
+    """Keep-alive bytes, which clients ignore, sent while a backend is silent."""
 
     def __init__(self, settings: Settings, path: str, now: float, *, streamed: bool) -> None:
         """``now`` and all times are of one clock, seconds."""
@@ -33,7 +33,7 @@ class KeepAlive:
             self._type, self._bytes = "application/json", BLANK
 
     async def send_if_due(self, sender: Sender, now: float, changed_at: float) -> None:
-        """Send the head, or bytes without a meaning, if nothing was sent for long."""
+        """Send the head, or keep-alive bytes, if nothing was sent for long enough."""
         if not sender.started and now - self._begun > self._start_seconds:
             await sender.start(AnswerHead(200, self._type, "", 0))
         if sender.started and now - max(changed_at, self._sent_at) > self._every_seconds:

@@ -1,4 +1,4 @@
-"""The model's name in an answer: the one that was asked for, whatever its provider wrote."""
+"""The model's name in an answer: the requested name, whatever the provider wrote."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ _WRAPPERS: Final = ("response", "message")
 
 class Naming:
     """
-    Names the model of one answer.
+    The stage that writes the requested model's name into each event.
 
-    All of it is parsed for that: a few microseconds for each event. What names the model rightly
-    stays as it is, to the byte.
+    Parses every event: a few microseconds each. An event with the right name keeps its bytes.
     """
 
     def __init__(self, model: str) -> None:
@@ -36,7 +35,7 @@ class Naming:
         return [self._event(event) for event in self._parser.close()]
 
     def whole(self, body: bytes) -> bytes:
-        """Return an answer that is no stream, with the right name."""
+        """Return an answer that is not a stream, with the right name."""
         named = self._named(body)
         return body if named is None else named
 
@@ -48,20 +47,22 @@ class Naming:
         return name + data_event(named)
 
     def _named(self, data: bytes) -> bytes | None:
-        """Return JSON with the right name; None where it has no other, or is no JSON."""
+        """Return the JSON with the right name; None if it needs no change or is not JSON."""
         try:
             document = from_json(data)
         except ValueError:
             return None
-        wrong = [one for one in _namers(document) if one.get("model", self._model) != self._model]
-        for one in wrong:
-            one["model"] = self._model
+        wrong = [
+            part for part in _namers(document) if part.get("model", self._model) != self._model
+        ]
+        for part in wrong:
+            part["model"] = self._model
         return json.dumps(document, separators=(",", ":")).encode() if wrong else None
 
 
 def _namers(document: Any) -> list[dict[str, Any]]:
-    """Return the objects of an answer that may name its model."""
+    """Return the objects of an answer that may hold the model's name."""
     if not isinstance(document, dict):
         return []
     inner = (document.get(name) for name in _WRAPPERS)
-    return [document, *(one for one in inner if isinstance(one, dict))]
+    return [document, *(value for value in inner if isinstance(value, dict))]

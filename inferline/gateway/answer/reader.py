@@ -1,4 +1,4 @@
-"""Follows one task's answer: what to ask the store for next, and which bytes are the client's."""
+"""Follows one task's answer: what to read from the store next, and which bytes to send."""
 
 from __future__ import annotations
 
@@ -17,41 +17,41 @@ from inferline.errors import (
 from inferline.tasks.store import TaskRead, Wanted
 from inferline.tasks.task import AnswerHead, State, Task, TaskRef
 
-#: The most chunks asked for at once; with the row they fit one read.
+#: Most chunks per read; with the row they fit a single one.
 AHEAD_MAX: Final = 16
 
-#: Of why there is no answer, in the provider's words.
+#: Longest error message that is passed on from a provider.
 MESSAGE_CHARS_MAX: Final = 2000
 _CODE: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
-#: Chunks of several attempts that make one answer: attempts, and how many chunks of each, in order.
+#: The chunks that make an answer, in order: pairs of an attempt and its number of chunks.
 Segments = tuple[tuple[int, int], ...]
 
 
 class Reader:
     """
-    The bytes of one answer, in order, each once, and how the answer ended.
+    The bytes of an answer, each once and in order, and its end.
 
-    A streamed reader gives out bytes as they come. It is then bound to them: of a later attempt it
-    gives only what continues exactly those, which that attempt's first chunk tells. One that is
-    not streamed gives out nothing before the task is DONE, so that no lost provider can show.
+    A streamed reader returns bytes as they come. From then on it accepts a later attempt only if
+    the head of its first chunk says that it continues exactly the bytes returned so far. An
+    unstreamed reader returns nothing before the task is DONE, so the client sees no lost attempt.
     """
 
     def __init__(self, ref: TaskRef, *, streamed: bool) -> None:
         self.ref = ref
         self.head: AnswerHead | None = None
         self.task: Task | None = None
-        #: Whether every byte has been given out.
+        #: True once every byte has been returned.
         self.ended = False
-        #: Whether the last look was answered in full, so that there may be more at once.
+        #: True if the last read was full, so that more may be there already.
         self.behind = False
         self._streamed = streamed
-        #: How many chunks of earlier attempts have been given out, as `AnswerHead.after` has it.
+        #: Chunks of earlier attempts that have been returned, in the form of `AnswerHead.after`.
         self._given: Segments = ()
-        #: What is still to be read before the attempt's own chunks.
+        #: Chunks of earlier attempts still to be read before this attempt's own.
         self._before: Segments = ()
         self._attempt = 1
-        #: Whether the attempt's first chunk, which tells what it continues, is yet to be seen.
+        #: True until the attempt's first chunk, whose head says what it continues, has been read.
         self._unsure = False
         self._seq = 0
         self._ahead = 1
@@ -59,21 +59,21 @@ class Reader:
 
     @property
     def attempt(self) -> int:
-        """The attempt whose bytes are read."""
+        """Return the number of the attempt being read."""
         return self._attempt
 
     @property
     def flowing(self) -> bool:
-        """Whether bytes have been given out."""
+        """Return True once bytes have been returned."""
         return bool(self._seq or self._given)
 
     @property
     def seq(self) -> int:
-        """The number of the chunk that was given out last in its attempt; -1 before the first."""
+        """Return the number of the last chunk in its attempt; -1 before the first."""
         return self._seq - 1
 
     def wanted(self) -> Wanted:
-        """What to ask the store for."""
+        """Return what to read next."""
         if self._unsure:
             return Wanted(self.ref, self._attempt, 0, 1)
         if self._before:
@@ -85,32 +85,32 @@ class Reader:
             count = self._ahead if self._streamed else 0
         return Wanted(self.ref, self._attempt, self._seq, max(0, count))
 
-    def take(self, wanted: Wanted, found: TaskRead) -> list[bytes]:
+    def take(self, wanted: Wanted, read: TaskRead) -> list[bytes]:
         """
-        The bytes that are new in what was ``found`` for ``wanted``.
+        Return the new bytes in a ``read`` of ``wanted``.
 
-        Raises ProviderLost when a newer attempt does not continue what was given out, or the error
-        that the task ended with, once all bytes before it are out.
+        Raises ProviderLost if a newer attempt does not continue the bytes returned so far. Raises
+        the task's error once all bytes before it have been returned.
         """
         self.behind = False
         if self.ended:
             return []
         # Reads may be stale: what has ended stays ended.
-        if found.task is not None and not (self.task and self.task.state.terminal):
-            self.task = found.task
-            if found.task.attempt > self._attempt:
-                self._follow(found.task.attempt)
+        if read.task is not None and not (self.task and self.task.state.terminal):
+            self.task = read.task
+            if read.task.attempt > self._attempt:
+                self._follow(read.task.attempt)
                 return []
         if self._unsure:
-            self._see_first(found)
+            self._see_first(read)
             return []
-        pieces = self._pieces(wanted, found) if self._may_give else []
+        pieces = self._pieces(wanted, read) if self._may_give else []
         if self._before:
             self._step()
         elif self.task is not None and self.task.state.terminal:
-            # What was not asked for is there; what was and is not comes late, if it comes.
+            # Chunks not yet requested exist; requested ones that are missing come late, if at all.
             self.behind = wanted.seq + wanted.count == self._seq < self.task.chunks
-            # Of what may not be given out it does not matter how much was written.
+            # Without a right to the bytes, their number does not matter.
             if self._seq >= self.task.chunks or not self._may_give:
                 pieces += self._end(self.task, given=bool(pieces))
         return pieces
@@ -119,20 +119,20 @@ class Reader:
     def _may_give(self) -> bool:
         return self._streamed or (self.task is not None and self.task.state is State.DONE)
 
-    def _follow(self, attempt: int) -> None:
-        """Go over to a newer attempt. How its bytes begin, its first chunk will tell."""
+    def _follow(self, newer: int) -> None:
+        """Switch to a newer attempt; its first chunk will say what it continues."""
         if self._seq:
-            of = self._before[0][0] if self._before else self._attempt
-            self._given += ((of, self._seq),)
-        self._attempt, self._seq, self._before = attempt, 0, ()
+            attempt = self._before[0][0] if self._before else self._attempt
+            self._given += ((attempt, self._seq),)
+        self._attempt, self._seq, self._before = newer, 0, ()
         self._unsure = self._streamed
         self.behind = True
 
-    def _see_first(self, found: TaskRead) -> None:
-        """Find out what the attempt continues. Raises ProviderLost when that is not ours."""
+    def _see_first(self, read: TaskRead) -> None:
+        """Learn what the attempt continues. Raises ProviderLost if not what was returned so far."""
         task = self.task
-        if found.chunks:
-            head = found.chunks[0].head
+        if read.chunks:
+            head = read.chunks[0].head
             self._continue(head.after if head else ())
         elif task is not None and task.state.terminal and not task.chunks:
             if task.state is not State.DONE:
@@ -152,14 +152,14 @@ class Reader:
         self._step()
 
     def _step(self) -> None:
-        """Go on to the next segment when the present one is read."""
+        """Go on to the next segment when the current one has been read."""
         while self._before and self._seq >= self._before[0][1]:
             self._given += (self._before[0],)
             self._before, self._seq, self.behind = self._before[1:], 0, True
 
-    def _pieces(self, wanted: Wanted, found: TaskRead) -> list[bytes]:
+    def _pieces(self, wanted: Wanted, read: TaskRead) -> list[bytes]:
         pieces = []
-        for chunk in found.chunks:
+        for chunk in read.chunks:
             if chunk.seq != self._seq:
                 break
             if chunk.head is not None and not self.flowing:
@@ -168,7 +168,7 @@ class Reader:
             self._seq += 1
         full = bool(wanted.count) and len(pieces) == wanted.count
         self._ahead = min(AHEAD_MAX, wanted.count * 2) if full else len(pieces) + 1
-        # One chunk of one is what a stream looks like that is kept up with.
+        # One chunk of one requested is normal for a reader that keeps up.
         self.behind = full and wanted.count > 1
         return pieces
 
@@ -177,7 +177,7 @@ class Reader:
             tail = task.tail if self._streamed and not self._tailed else b""
             self._tailed = True
             if given or tail:
-                self.behind = True  # the bytes first, the error at the next look
+                self.behind = True  # The bytes first; the error with the next read.
                 return [tail] if tail else []
             raise ended_without_answer(task)
         self.ended = True
@@ -187,7 +187,7 @@ class Reader:
 
 
 def ended_without_answer(task: Task) -> InferLineError:
-    """The error that a client gets for a task that is FAILED, CANCELLED or EXPIRED."""
+    """Return the client's error for a task that is FAILED, CANCELLED or EXPIRED."""
     if task.state is State.CANCELLED:
         return TaskCancelled()
     if task.state is State.EXPIRED:
@@ -196,7 +196,7 @@ def ended_without_answer(task: Task) -> InferLineError:
 
 
 def backends_headers(task: Task) -> dict[str, str]:
-    """What a failure's client is told of when, and whether, to ask again; SDKs wait 1 to 60 s."""
+    """Return the backend's advice on retries; `retry-after` is limited, as SDKs wait 1 to 60 s."""
     headers = dict(task.headers)
     if "retry-after" in headers:
         seconds = int(headers["retry-after"])
@@ -205,7 +205,7 @@ def backends_headers(task: Task) -> dict[str, str]:
 
 
 class FailedTask(TaskError):
-    """What a provider wrote of why it could not answer."""
+    """The error that a provider wrote into a task."""
 
     def __init__(self, task: Task) -> None:
         message, code, status = (task.error.get(name) for name in ("message", "code", "status"))

@@ -1,4 +1,4 @@
-"""Reads one answer from the store, and knows its task's row as last read."""
+"""Reads an answer from the store and keeps its task's row as last read."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from inferline.streams.pacing import interval
 from inferline.tasks.store import TaskRead, Wanted
 from inferline.tasks.task import Task
 
-#: How many reads may fail in a row before the client gets the error.
+#: Failed reads in a row after which the client gets the error.
 READS_FAILED_MAX: Final = 5
 
 
 class AnswerReads:
-    """The reads of one answer, each checked against its contract."""
+    """The reads of an answer, each checked against its contract."""
 
     def __init__(self, parts: GatewayParts, task: Task, *, streamed: bool) -> None:
         self.reader = Reader(task.ref, streamed=streamed)
@@ -32,17 +32,17 @@ class AnswerReads:
 
     @property
     def task(self) -> Task:
-        """The task's row as last read; before the first read, as it was submitted."""
+        """Return the task's row as last read; before the first read, as it was submitted."""
         return self.reader.task or self._submitted
 
     @property
     def interval(self) -> float:
-        """From the last chunk to the next, seconds."""
+        """Return the time from the last chunk to the next, seconds."""
         return interval(self.reader.seq, self._parts.settings.flush_seconds)
 
     async def read(self, wanted: Wanted, until: float) -> TaskRead:
         """
-        Return a change of ``wanted``; after the moment ``until``, what is in the store.
+        Return the next change of ``wanted``, or at the moment ``until`` what the store has then.
 
         Raises Unavailable after several failed reads.
         """
@@ -62,7 +62,7 @@ class AnswerReads:
             at_once, pause = False, partial(float, longer)
 
     def take(self, wanted: Wanted, read: TaskRead) -> list[bytes]:
-        """Return the bytes that are new in a read. Raises ProviderFault, or the task's error."""
+        """Return the new bytes in a read. Raises ProviderFault, or the task's error."""
         self.contract.check(read)
         was_live = not self.task.state.terminal
         pieces = self.reader.take(wanted, read)

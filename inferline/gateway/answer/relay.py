@@ -1,4 +1,4 @@
-"""Relays one answer: reads, stages, sender, and what is due while nothing comes."""
+"""Relays an answer: reads, stages, sender, and the checks while no bytes come."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from inferline.streams.sse import Rest
 from inferline.tasks.store import TaskRead, Wanted
 from inferline.tasks.task import Task
 
-#: Between two checks of what else may be due while nothing comes; reads are far more frequent.
+#: Time between two checks of limits and keep-alive; reads are far more frequent.
 CHECK_SECONDS: Final = 0.1
 
 Leave = Callable[[], Awaitable[None]]
@@ -30,7 +30,7 @@ Strike = Callable[[ProviderFault], Awaitable[None]]
 
 
 class AnswerRelay:
-    """The way of one answer's bytes: resume point, model name, smoothing, sender."""
+    """The path of an answer's bytes: resume point, model name, smoothing, sender."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class AnswerRelay:
         self._check_at = self._begun + CHECK_SECONDS
         self._limits = wait_limits.WaitLimits(parts)
         self._keep_alive = KeepAlive(parts.settings, task.path, self._begun, streamed=streamed)
-        # A deadline of the same moment is reported as a deadline.
+        # Later than the deadline's own check: a deadline at the same moment is reported as such.
         self._hand_on_at = hand_on_at + 2 * wait_limits.DEADLINE_GRACE_SECONDS
 
     async def run(self, leave: Leave, strike: Strike) -> None:
@@ -83,12 +83,12 @@ class AnswerRelay:
         await self._send_whole(b"".join(held))
 
     def unsent(self) -> bytes:
-        """Take what smoothing holds back."""
+        """Remove and return the bytes that smoothing holds back."""
         return self._smoother.rest()
 
     @property
     def _flows(self) -> bool:
-        """True once the answer is known to be a stream."""
+        """Return True once the answer is known to be a stream."""
         head = self._reads.reader.head
         return self._streamed and head is not None and head.content_type.startswith(EVENT_STREAM)
 
@@ -105,7 +105,7 @@ class AnswerRelay:
         await sender.body(body, more=False)
 
     async def _next_pieces(self, strike: Strike) -> list[bytes]:
-        """Read what has come. Raises GatewayStopping, Unavailable, and how the task failed."""
+        """Read the next bytes. Raises GatewayStopping, Unavailable or the task's error."""
         if self._parts.closing.is_set() or self._clock.monotonic() >= self._hand_on_at:
             raise GatewayStopping
         wanted = self._reads.reader.wanted()
@@ -135,7 +135,7 @@ class AnswerRelay:
             read.cancel()
 
     async def _check(self, leave: Leave) -> None:
-        """Do what is due while nothing comes. Raises what ends the wait."""
+        """Check the limits and keep the connection open. Raises the error that ends the wait."""
         now, task, changed_at = self._clock.monotonic(), self._reads.task, self._reads.changed_at
         self._check_at = now + CHECK_SECONDS
         await self._limits.check_deadline(task)

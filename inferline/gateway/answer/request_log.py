@@ -1,4 +1,4 @@
-"""One request from its arrival to its end, as the ledger and its trace will have it."""
+"""Records a request from its arrival to its end, for the ledger and the trace."""
 
 from __future__ import annotations
 
@@ -16,43 +16,44 @@ from inferline.validation.payload import Payload
 
 
 class RequestLog:
-    """What is known so far; `ended` makes the entry, once."""
+    """The record of a request; `ended` writes the ledger's entry, once."""
 
     def __init__(
-        self, line: GatewayParts, path: str, caller: Caller, traceparent: str = ""
+        self, parts: GatewayParts, path: str, caller: Caller, traceparent: str = ""
     ) -> None:
         self.caller = caller
-        #: Once its model is known: names that nobody knows are not put on record.
+        #: Set once the model is known: unknown names are not recorded.
         self.payload: Payload | None = None
-        #: What it holds of its caller's limits, from before it is submitted.
+        #: Its reservation of the caller's limits; set before it is submitted.
         self.reservation: RequestReservation | None = None
-        #: Once it has been submitted, and whether the task was there before it.
+        #: Set once it has been submitted.
         self.task: Task | None = None
+        #: True if the task existed before this request.
         self.adopted = False
-        self._line = line
+        self._parts = parts
         self._path = path
-        #: By the line's clock, seconds.
-        self.arrived = line.clock.monotonic()
-        self._arrived_ms = line.store.now_ms()
-        told = TraceParent.parse(traceparent)
-        self._span = line.tracer.begin("server", told, self._arrived_ms)
+        #: By the parts' clock, seconds.
+        self.arrived = parts.clock.monotonic()
+        self._arrived_ms = parts.store.now_ms()
+        parent = TraceParent.parse(traceparent)
+        self._span = parts.tracer.begin("server", parent, self._arrived_ms)
         self._first_ms: int | None = None
         self._bytes = 0
         self._ended = False
 
     @property
     def traceparent(self) -> str:
-        """What the task carries: the client's trace, or a new one where it has told of none."""
+        """Return the trace that the task carries: the client's, or a new trace if it sent none."""
         return str(self._span.context)
 
     def sends(self, body: bytes) -> None:
-        """Some of the answer is about to be sent."""
+        """Count bytes of the answer that are about to be sent."""
         if self._first_ms is None:
             self._first_ms = self._elapsed_ms()
         self._bytes += len(body)
 
     def refused(self, error: InferLineError) -> None:
-        """The request was not taken."""
+        """Record that the request was refused."""
         self.ended(error.status, error.code)
 
     def ended(
@@ -66,23 +67,23 @@ class RequestLog:
         usage: Mapping[str, int] = {},
     ) -> None:
         """
-        Its last byte is about to go out, or nobody is there to take it. The first call counts.
+        Record the end, just before the last byte goes out or when the client is gone.
 
-        ``head`` is None when no backend has answered; ``usage`` is as that told it; ``latest`` is
-        the task as last seen.
+        Only the first call counts. ``head`` is None if no backend has answered; ``usage`` is the
+        backend's; ``latest`` is the task as last read.
         """
         if self._ended:
             return
         self._ended = True
-        asked, tokens = self.payload, genai.tokens(usage)
+        payload, tokens = self.payload, genai.tokens(usage)
         self._settle(status, code, latest, sum(tokens.values()) if tokens else None)
         entry = Entry(
-            ended_ms=self._line.store.now_ms(),
+            ended_ms=self._parts.store.now_ms(),
             tenant=self.caller.tenant,
-            model=asked.model if asked else "",
-            tier=asked.tier if asked else "",
+            model=payload.model if payload else "",
+            tier=payload.tier if payload else "",
             path=self._path,
-            streamed=asked.stream if asked else False,
+            streamed=payload.stream if payload else False,
             status=status,
             code=genai.error_type(code),
             provider=head.provider if head else "",
@@ -94,23 +95,23 @@ class RequestLog:
             input_tokens=tokens.get("input", 0),
             output_tokens=tokens.get("output", 0),
         )
-        self._line.ledger.record(entry)
+        self._parts.ledger.record(entry)
         self._trace(entry)
 
     def _settle(self, status: int, code: str, latest: Task | None, tokens: int | None) -> None:
-        """Charge what it took, or as much as was reserved where nobody knows."""
-        held, task = self.reservation, self.task
-        if held is None:
+        """Charge the tokens used, or the whole reservation if their number is unknown."""
+        reservation, task = self.reservation, self.task
+        if reservation is None:
             return
-        if task is None or self._came_to_nothing(task, code, latest):
-            held.undo()
+        if task is None or self._never_ran(task, code, latest):
+            reservation.undo()
         elif self.adopted or (code == f"backend_{status}" and status < 500):
-            held.settle(0)  # Another request is charged for it, or the backend has refused it.
+            reservation.settle(0)  # Another request is charged, or the backend refused it.
         else:
-            held.settle(tokens)
+            reservation.settle(tokens)
 
-    def _came_to_nothing(self, task: Task, code: str, latest: Task | None) -> bool:
-        """Whether its task never ran, and will not for somebody else."""
+    def _never_ran(self, task: Task, code: str, latest: Task | None) -> bool:
+        """Return True if the task never ran and no other request continues it."""
         seen = latest or task
         goes_on = code == GatewayStopping.code or seen.reader != task.reader
         return not seen.attempt and not goes_on
@@ -134,10 +135,10 @@ class RequestLog:
         if task is not None:
             attributes["inferline.task"] = task.ref.id
         if task is not None and entry.provider:
-            waited = self._line.tracer.begin("internal", self._span.context, task.created_ms)
+            waited = self._parts.tracer.begin("internal", self._span.context, task.created_ms)
             waited.end("queue wait", task.created_ms + entry.queue_ms, {})
         name = f"{operation} {entry.model}".rstrip()
         self._span.end(name, self._arrived_ms + entry.total_ms, attributes, entry.code)
 
     def _elapsed_ms(self) -> int:
-        return round((self._line.clock.monotonic() - self.arrived) * 1000)
+        return round((self._parts.clock.monotonic() - self.arrived) * 1000)

@@ -1,4 +1,4 @@
-"""Sends one answer to its client, and puts on record how it ended."""
+"""Sends an answer to its client and records its end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from inferline.gateway.errors import error_response
 from inferline.streams.endings import said_all
 from inferline.tasks.task import AnswerHead, Task
 
-log = logging.getLogger("inferline.gateway.answer.answer")
+log = logging.getLogger(__name__)
 
 OK: Final = 200
 
@@ -32,7 +32,7 @@ class Sender:
         self.send: Send = _unset
         #: True from the response's head on.
         self.started = False
-        #: True once the last of it is out, or on its way.
+        #: True once the last piece has been sent or is being sent.
         self.over = False
         self._reads = reads
         self._path = task.path
@@ -55,7 +55,7 @@ class Sender:
         await self.send({"type": "http.response.body", "body": body, "more_body": more})
 
     async def start(self, head: AnswerHead, length: int | None = None) -> None:
-        """Send the response's head; ``length`` is None for what is sent as it comes."""
+        """Send the response's head; ``length`` is None for a streamed body."""
         self.started = True
         reader = self._reads.reader
         headers = headers_of(head, reader.attempt, length)
@@ -68,7 +68,7 @@ class Sender:
         """
         Send ``error``: as the HTTP response, or in the stream when that has begun.
 
-        ``unsent`` is what of the stream was held back until now.
+        ``unsent`` are the bytes of the stream held back until now.
         """
         if self.started and not self._streamed:
             self.break_off(error.code)
@@ -82,7 +82,7 @@ class Sender:
             return
         self.ended(OK if self.started else error.status, error.code)
         if self.started:
-            # What was cut off in its middle would swallow the event.
+            # An event that was cut off would swallow the error event.
             apart = b"" if self._last[-1:] in b"\n" else b"\n\n"
             event = apart + error_event(self._path, error)
             await self.send({"type": "http.response.body", "body": event})
@@ -101,9 +101,9 @@ class Sender:
         self.ended(OK, code)
 
     def ended(self, status: int, code: str) -> None:
-        """Put the end on record; the first call counts."""
+        """Record the end; only the first call counts."""
         reader, latest = self._reads.reader, self._reads.task
-        # An answer with several readers was made once: the one that has not joined counts it.
+        # An answer with several readers was generated once: a reader that joined counts no tokens.
         usage = {} if self._joined else latest.usage
         self._record.ended(
             status, code, head=reader.head, attempt=reader.attempt, latest=latest, usage=usage

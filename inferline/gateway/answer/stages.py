@@ -1,4 +1,4 @@
-"""The stages that a stream's bytes pass on their way to the sender, in one visible order."""
+"""The stages that a stream's bytes pass on their way to the sender, in order."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from typing import Protocol
 
 
 class Stage(Protocol):
-    """A step that changes, holds back or drops bytes of a stream. It never waits."""
+    """A step that changes, holds back or drops bytes of a stream. It never blocks."""
 
     def feed(self, pieces: list[bytes]) -> list[bytes]:
-        """Return what goes on to the next stage now that ``pieces`` have come."""
+        """Return the bytes for the next stage, now that ``pieces`` have come."""
 
     def end(self) -> list[bytes]:
-        """Return what was held back, once nothing more comes."""
+        """Return the bytes held back, at the end of the stream."""
 
 
 class Pipeline:
-    """Stages in a row: each is fed what the one before gives out."""
+    """A row of stages: each is fed the output of the stage before."""
 
     def __init__(self, stages: Sequence[Stage]) -> None:
         self._stages = stages
 
     def feed(self, pieces: list[bytes]) -> list[bytes]:
-        """Return what is to be sent now that ``pieces`` have come."""
+        """Return the bytes to send, now that ``pieces`` have come."""
         for stage in self._stages:
             pieces = stage.feed(pieces)
         return pieces
 
     def end(self) -> list[bytes]:
-        """Return what the stages still hold, once nothing more comes."""
+        """Return the bytes that the stages still hold, at the end of the stream."""
         pieces: list[bytes] = []
         for stage in self._stages:
             pieces = [*(stage.feed(pieces) if pieces else []), *stage.end()]

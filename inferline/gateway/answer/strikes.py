@@ -1,4 +1,4 @@
-"""Strikes: count the invalid answers of each provider."""
+"""Strikes: counts the invalid answers of each provider."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 
 
 async def strike(parts: GatewayParts, task: Task, provider: str, breach: str) -> None:
-    """Count a breach against the provider of a task. Never raises: the answer does not need it."""
+    """Count a breach against the provider of a task. Never raises: no answer depends on it."""
     limit = parts.settings.strikes_max
     record = {"task": task.ref.id, "provider": provider, "breach": breach}
     if not provider or not limit:

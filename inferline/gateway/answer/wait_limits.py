@@ -1,4 +1,4 @@
-"""Ends the wait for an answer that comes too late, or that no provider can give."""
+"""Limits on the wait for an answer: the deadline, and the time without a provider."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DEADLINE_GRACE_SECONDS: Final = 1.0
 
 
 class WaitLimits:
-    """The limits of one wait: the task's deadline, and how long its model may be unserved."""
+    """The limits of a wait: the task's deadline, and the time its model may be unserved."""
 
     def __init__(self, parts: GatewayParts) -> None:
         self._parts = parts
@@ -27,7 +27,7 @@ class WaitLimits:
             raise DeadlineExceeded
 
     async def check_served(self, now: float, task: Task) -> None:
-        """Raise NoProvider if the model is unserved for too long and no provider has the task."""
+        """Raise NoProvider if the model is unserved for too long and no provider holds the task."""
         parts = self._parts
         is_held = not task.waits(parts.store.now_ms())
         if is_held or (await parts.catalogue.model(task.registry_name)).is_served:

@@ -1,4 +1,4 @@
-"""Answers in fewer bytes, for clients that take them."""
+"""Compressed answers, for clients that accept them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EVENT = b'data: {"id":"chatcmpl-1","choices":[{"index":0,"delta":{"content":" wo
 
 
 @pytest.mark.parametrize(
-    ("told", "takes"),
+    ("header", "takes"),
     [
         ("gzip, deflate", True),
         ("br;q=1.0, gzip;q=0.8", True),
@@ -28,13 +28,13 @@ EVENT = b'data: {"id":"chatcmpl-1","choices":[{"index":0,"delta":{"content":" wo
         ("", False),
     ],
 )
-def test_a_client_says_what_it_takes(told: str, takes: bool) -> None:
-    assert takes is takes_gzip(Headers({"accept-encoding": told}))
+def test_a_client_says_what_it_takes(header: str, takes: bool) -> None:
+    assert takes is takes_gzip(Headers({"accept-encoding": header}))
 
 
 async def asked(gateway: Gateway, *, takes: str, stream: bool, answer: bytes) -> httpx.Response:
-    """The answer to a request, as it came over the wire."""
-    async with httpx.AsyncClient(base_url=gateway.url, timeout=60) as client:
+    """Return the response to a request, with its body as it came over the wire."""
+    async with httpx.AsyncClient(base_url=gateway.url) as client:
         request = client.build_request(
             "POST", PATH, json={**ASKED, "stream": stream}, headers={"accept-encoding": takes}
         )
@@ -86,14 +86,14 @@ async def test_nothing_is_compressed_unasked_or_when_it_is_short(
 async def test_each_piece_of_a_stream_can_be_read_when_it_is_there() -> None:
     async with (
         running_gateway(compression="gzip") as gateway,
-        httpx.AsyncClient(base_url=gateway.url, timeout=60) as client,
+        httpx.AsyncClient(base_url=gateway.url) as client,
     ):
         await gateway.know()
         sending = asyncio.create_task(_read(client, got := asyncio.Queue()))
         taken = await gateway.take()
         for number in range(3):
             await taken.write(b"data: %d\n\n" % number)
-            assert b"data: %d\n\n" % number == await asyncio.wait_for(got.get(), 60)
+            assert b"data: %d\n\n" % number == await asyncio.wait_for(got.get(), 10)
         await taken.finish(tail=b"data: [DONE]\n\n")
         assert b"data: [DONE]\n\n" == await got.get()
         await sending

@@ -1,4 +1,4 @@
-"""Every way in which a stream that has begun may end without its end: its client is told."""
+"""Every way in which a stream may break after its beginning: its client gets an error event."""
 
 from __future__ import annotations
 
@@ -57,15 +57,15 @@ class Call:
 
     @property
     def error(self) -> dict[str, Any]:
-        """The error that the last event tells of, once there is nothing behind it."""
+        """Return the error in the last event."""
         assert self.ended
-        found: dict[str, Any] = json.loads(self.got.strip().rpartition(b"data: ")[2])["error"]
-        return found
+        error: dict[str, Any] = json.loads(self.got.strip().rpartition(b"data: ")[2])["error"]
+        return error
 
 
 @pytest.fixture(params=[CHAT, MESSAGES])
 async def begun(gateway: Gateway, request: Any) -> AsyncIterator[tuple[Call, Taken]]:
-    """A stream whose first event is out."""
+    """Yield a stream whose first event is out."""
     call = Call(gateway, request.param, {"model": MODEL, "messages": [], "stream": True})
     taken = await gateway.take()
     await taken.write(FIRST)

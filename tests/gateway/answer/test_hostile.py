@@ -1,6 +1,6 @@
 """
-A provider that writes what it likes with its lent credentials, straight into the tasks table: its
-client gets a clean error, everybody else their answers, and the provider a strike.
+A provider that writes anything into the tasks table with its lent credentials: its client gets a
+clean error, other clients their answers, and the provider a strike.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pytest
 
 from inferline.aws.api.items import to_item
 from inferline.aws.dynamodb.task_rows import STATE_KEY, chunk_key
-from inferline.fleet.registry import Model, ProviderRecord
+from inferline.fleet.registry import Model, Provider
 from inferline.names import slug
 from inferline.tasks.store import AttemptOutcome, Claimed
 from inferline.tasks.task import Task
@@ -28,7 +28,7 @@ from tests.support.seams import Seams, opened
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 HOSTILE, HONEST = "hostile", "honest"
 ANSWER = b'{"answer": 1}'
-SECONDS = 60.0
+SECONDS = 20.0
 FLUSH_SECONDS = 0.1
 
 Item = dict[str, Any]
@@ -51,7 +51,7 @@ class Scene:
         await self.gateway.counted()
 
     async def attacked(self, attack: Attack, *, stream: bool) -> httpx.Response:
-        """What the client gets whose task is attacked, while another's is answered beside it."""
+        """Attack a client's task while another is answered, and return the client's response."""
         asked = {"model": MODEL, "stream": stream}
         victim = asyncio.create_task(self.client.post(CHAT, json=asked))
         other = asyncio.create_task(self.client.post(TEXT, json=asked))
@@ -67,7 +67,7 @@ class Scene:
 
     async def claimed(self, path: str, owner: str) -> Task:
         store = self.seams.store
-        for _ in range(3000):
+        for _ in range(500):
             for ref, _deadline in await store.live(slug(MODEL), 10):
                 claim = await store.claim(ref, owner, 30.0) if await self.is_at(ref, path) else None
                 if isinstance(claim, Claimed):
@@ -79,44 +79,44 @@ class Scene:
         key = to_item({"pk": ref.pk, "sk": STATE_KEY})
         return str((await self.call("GetItem", Key=key))["Item"]["path"]["S"]) == path
 
-    async def change(self, task: Task, **told: Item) -> None:
+    async def change(self, task: Task, **attributes: Item) -> None:
         """Set attributes of a task's row, marshalled as they are."""
         await self.call(
             "UpdateItem",
             Key=to_item({"pk": task.ref.pk, "sk": STATE_KEY}),
-            UpdateExpression="SET " + ", ".join(f"#{name} = :{name}" for name in told),
-            ExpressionAttributeNames={f"#{name}": name for name in told},
-            ExpressionAttributeValues={f":{name}": value for name, value in told.items()},
+            UpdateExpression="SET " + ", ".join(f"#{name} = :{name}" for name in attributes),
+            ExpressionAttributeNames={f"#{name}": name for name in attributes},
+            ExpressionAttributeValues={f":{name}": value for name, value in attributes.items()},
         )
 
-    async def end(self, task: Task, **told: Item) -> None:
-        """Make a task DONE, but for what is told otherwise."""
+    async def end(self, task: Task, **attributes: Item) -> None:
+        """Make a task DONE, with some attributes changed."""
         plain = {"state": "DONE", "status": 200, "content_type": "application/json", "tail": b"{}"}
-        await self.change(task, **{**to_item({**plain, "token": "t"}), **told})
+        await self.change(task, **{**to_item({**plain, "token": "t"}), **attributes})
 
-    async def put(self, task: Task, seq: int, **told: Item) -> None:
-        """Write a chunk, but for what is told otherwise."""
+    async def put(self, task: Task, seq: int, **attributes: Item) -> None:
+        """Write a chunk, with some attributes changed."""
         head = [200, "text/event-stream", HOSTILE, 1]
         row = {"pk": task.ref.pk, "sk": chunk_key(task.attempt, seq), "ttl": task.ttl, "head": head}
-        await self.call("PutItem", Item={**to_item({**row, "data": b"data: {}\n\n"}), **told})
+        await self.call("PutItem", Item={**to_item({**row, "data": b"data: {}\n\n"}), **attributes})
 
     async def call(self, operation: str, **request: Any) -> Any:
         assert self.seams.client is not None
-        told = {"TableName": self.seams.store.table, **request}
-        return await self.seams.client.call("dynamodb", operation, told)
+        parameters = {"TableName": self.seams.store.table, **request}
+        return await self.seams.client.call("dynamodb", operation, parameters)
 
     async def strikes(self, name: str = HOSTILE) -> int:
-        """How often a provider has been struck."""
-        # One more than there were, as this is one.
+        """Return the number of a provider's strikes."""
+        # Counting a strike returns their number, this one included.
         return await self.seams.registry.strike(name, MODEL, "row", 10**6) - 1
 
 
 Attack = Callable[[Scene, Task], Awaitable[None]]
 
 
-def provider(name: str, **told: Any) -> ProviderRecord:
+def provider(name: str, **fields: Any) -> Provider:
     given = {"models": (MODEL,), "slots": 1, "running": 0, "healthy": True, "version": "1"}
-    return ProviderRecord(id=name, **given | told)
+    return Provider(id=name, **given | fields)
 
 
 @pytest.fixture(scope="module")
@@ -139,28 +139,28 @@ async def scene(emulator: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
         ) as gateway,
         httpx.AsyncClient(base_url=gateway.url, timeout=SECONDS) as client,
     ):
-        found = Scene(gateway, client, seams)
-        await found.prepare()
-        yield found
+        opened_scene = Scene(gateway, client, seams)
+        await opened_scene.prepare()
+        yield opened_scene
 
 
-def changing(**told: Item) -> Attack:
+def changing(**attributes: Item) -> Attack:
     async def attack(scene: Scene, task: Task) -> None:
-        await scene.change(task, **{"token": {"S": "t"}, **told})
+        await scene.change(task, **{"token": {"S": "t"}, **attributes})
 
     return attack
 
 
-def ending(**told: Item) -> Attack:
+def ending(**attributes: Item) -> Attack:
     async def attack(scene: Scene, task: Task) -> None:
-        await scene.end(task, **told)
+        await scene.end(task, **attributes)
 
     return attack
 
 
-def writing(**told: Item) -> Attack:
+def writing(**attributes: Item) -> Attack:
     async def attack(scene: Scene, task: Task) -> None:
-        await scene.put(task, 0, **told)
+        await scene.put(task, 0, **attributes)
 
     return attack
 
@@ -179,12 +179,12 @@ async def moving_the_deadline(scene: Scene, task: Task) -> None:
     await scene.change(task, **to_item({"deadline_ms": task.deadline_ms + 10**9, "token": "t"}))
 
 
-def head(*told: Any) -> Item:
-    return to_item({"head": list(told)})["head"]
+def head(*values: Any) -> Item:
+    return to_item({"head": list(values)})["head"]
 
 
 BOMB = to_item({"b": zlib.compress(bytes(10**7), wbits=-15)})["b"]
-#: What it writes, and the breach that it is.
+#: Each attack, and the breach that it is.
 ATTACKS: dict[str, tuple[Attack, str]] = {
     "a number that is a text": (changing(attempt={"S": "x"}), "row"),
     "a number that is a fraction": (changing(chunks={"N": "1.5"}), "row"),
@@ -242,8 +242,8 @@ async def test_a_breach_is_a_clean_error_for_its_own_client_and_a_strike(
     assert {"text/event-stream", "application/json"} >= {response.headers["content-type"]}
     assert 1 == await scene.strikes()
     assert 0 == await scene.strikes(HONEST)
-    told = [record for record in caplog.records if hasattr(record, "breach")]
-    assert [(HOSTILE, breach)] == [(each.provider, each.breach) for each in told]
+    records = [record for record in caplog.records if hasattr(record, "breach")]
+    assert [(HOSTILE, breach)] == [(record.provider, record.breach) for record in records]
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
@@ -266,9 +266,9 @@ async def test_token_counts_that_cannot_be_are_not_believed_and_hold_up_no_answe
     response = await scene.attacked(ending(**to_item({"usage": usage})), stream=False)
 
     assert (200, b"{}") == (response.status_code, response.content)
-    told = await scene.client.get(f"/v1/tasks/{response.headers['x-request-id']}")
-    assert {"total_tokens": 7} == told.json()["usage"]
-    [entry] = [one for one in scene.gateway.entries if one.provider == HOSTILE]
+    shown = await scene.client.get(f"/v1/tasks/{response.headers['x-request-id']}")
+    assert {"total_tokens": 7} == shown.json()["usage"]
+    [entry] = [entry for entry in scene.gateway.entries if entry.provider == HOSTILE]
     assert (0, 0) == (entry.input_tokens, entry.output_tokens)
     assert 1 == await scene.strikes()
 
@@ -307,18 +307,18 @@ async def test_what_is_written_for_another_attempt_is_never_read(scene: Scene) -
 async def test_a_row_that_is_none_is_no_task_to_ask_for(scene: Scene) -> None:
     response = await scene.attacked(changing(model={"N": "5"}), stream=False)
 
-    told = await scene.client.get(f"/v1/tasks/{response.headers['x-request-id']}")
+    shown = await scene.client.get(f"/v1/tasks/{response.headers['x-request-id']}")
 
-    assert (404, "task_not_found") == (told.status_code, code_of(told))
+    assert (404, "task_not_found") == (shown.status_code, code_of(shown))
 
 
 async def test_a_provider_is_refused_after_so_many_breaches(scene: Scene) -> None:
     for _ in range(scene.gateway.parts.settings.strikes_max):
         await scene.attacked(ending(status={"N": "99"}), stream=False)
 
-    told = {"id": HOSTILE, "version": "1", "slots": 1, "models": [{"id": MODEL}]}
-    refused = await scene.client.post("/v1/providers", json=told)
-    taken = await scene.client.post("/v1/providers", json={**told, "id": HONEST})
+    enrolment = {"id": HOSTILE, "version": "1", "slots": 1, "models": [{"id": MODEL}]}
+    refused = await scene.client.post("/v1/providers", json=enrolment)
+    taken = await scene.client.post("/v1/providers", json={**enrolment, "id": HONEST})
 
     assert (403, "provider_quarantined") == (refused.status_code, code_of(refused))
     assert 200 == taken.status_code
@@ -339,8 +339,8 @@ async def test_an_answer_names_the_model_that_was_asked_for_if_an_operator_wants
         await taken.finish(tail=b"data: [DONE]\n\n")
 
         whole, stream = await asked, await streaming
-        told = await client.get(f"/v1/tasks/{whole.headers['x-request-id']}")
+        shown = await client.get(f"/v1/tasks/{whole.headers['x-request-id']}")
 
-    assert {"model": MODEL, "x": 1} == whole.json() == told.json()["result"]
+    assert {"model": MODEL, "x": 1} == whole.json() == shown.json()["result"]
     named = [f'data: {{"model":"{MODEL}","x":{n}}}' for n in (1, 2)]
     assert [*named, "data: [DONE]"] == [line for line in stream.text.splitlines() if line]

@@ -1,4 +1,4 @@
-"""A reader gives out the bytes of one attempt, in order, whatever the reads show it."""
+"""A reader returns the bytes of an answer in order, whatever the reads show."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ class World:
         self.chunks: dict[tuple[int, int], Chunk] = {}
 
     def read(self, wanted: Wanted, age: int, blind: frozenset[int]) -> TaskRead:
-        """What a read shows that is ``age`` rows behind and misses the chunks in ``blind``."""
+        """Return a read that is ``age`` rows behind and misses the chunks in ``blind``."""
         seqs = range(wanted.seq, wanted.seq + wanted.count)
-        there = [self.chunks.get((wanted.attempt, seq)) for seq in seqs if seq not in blind]
+        chunks = [self.chunks.get((wanted.attempt, seq)) for seq in seqs if seq not in blind]
         seen = self.rows[max(0, len(self.rows) - 1 - age)]
-        return TaskRead(seen, tuple(one for one in there if one is not None))
+        return TaskRead(seen, tuple(chunk for chunk in chunks if chunk is not None))
 
 
 @given(st.data(), st.integers(1, 40), st.booleans(), st.booleans())
@@ -113,7 +113,7 @@ def test_of_a_short_answer_that_begins_anew_the_row_alone_tells() -> None:
 
 
 def test_an_ended_row_whose_chunks_are_not_there_is_not_looked_at_without_a_pause() -> None:
-    """Or who writes that there are a million would have the gateway read without an end."""
+    """A row that claims a million chunks must not make the gateway read without a pause."""
     reader = Reader(REF, streamed=True)
     done = TaskRead(row(state=State.DONE, status=200, chunks=10**6), ())
     reader.take(reader.wanted(), done)
@@ -148,11 +148,11 @@ def test_an_answer_of_many_attempts_is_read_whole_and_once(
             piece = b"%d.%d;" % (attempt, seq)
             world.chunks[attempt, seq] = Chunk(REF, attempt, seq, piece, 9, head)
             whole += piece
-            out += looks(data, world, reader, max(1, attempt))
+            out += few_reads(data, world, reader, max(1, attempt))
         after += ((attempt, count),) if count else ()
     end: dict[str, Any] = {"state": State.DONE, "status": 200, "content_type": "x"}
     last = len(counts)
-    if not counts[-1]:  # Who continues writes a chunk.
+    if not counts[-1]:  # An attempt that continues another writes a chunk.
         head = replace(HEAD, after=after)
         world.chunks[last, 0] = Chunk(REF, last, 0, b"end;", 9, head)
         whole += b"end;"
@@ -175,14 +175,14 @@ def test_what_a_lost_provider_still_writes_is_never_taken_in() -> None:
         reader.take(reader.wanted(), TaskRead(row(attempt=2), (late,)))
 
 
-def looks(data: st.DataObject, world: World, reader: Reader, age_max: int) -> bytes:
-    """What a few looks give, that are late or miss something."""
+def few_reads(data: st.DataObject, world: World, reader: Reader, age_max: int) -> bytes:
+    """Return the bytes of a few reads that are stale or miss chunks."""
     out = b""
     for _ in range(data.draw(st.integers(0, 3))):
         wanted = reader.wanted()
         blind = data.draw(st.frozensets(st.integers(0, 20), max_size=3))
-        found = world.read(wanted, data.draw(st.integers(0, age_max)), blind)
-        out += b"".join(reader.take(wanted, found))
+        read = world.read(wanted, data.draw(st.integers(0, age_max)), blind)
+        out += b"".join(reader.take(wanted, read))
     return out
 
 

@@ -1,4 +1,4 @@
-"""What the ledger is told of each request."""
+"""The ledger's entry for each request."""
 
 from __future__ import annotations
 

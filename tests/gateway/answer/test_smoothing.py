@@ -1,4 +1,4 @@
-"""The events of a chunk over the time until the next."""
+"""Smoothing spreads the events of a chunk over the time until the next chunk."""
 
 from __future__ import annotations
 
@@ -130,7 +130,11 @@ async def test_what_waited_to_be_handed_out_comes_before_an_error() -> None:
 
 @asynccontextmanager
 async def asked(**settings: float) -> AsyncIterator[tuple[Taken, asyncio.Queue[bytes]]]:
-    """A stream that a client reads, for the test to write; its pieces, and an empty one at last."""
+    """
+    Yield a stream for the test to write, and a queue of the pieces that its client gets.
+
+    An empty piece marks the end.
+    """
     got: asyncio.Queue[bytes] = asyncio.Queue()
 
     async def read(client: httpx.AsyncClient) -> None:

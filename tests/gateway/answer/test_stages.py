@@ -1,4 +1,4 @@
-"""The pipeline of stages: their order, and what each still holds at the end."""
+"""The pipeline of stages: their order, and the bytes held back at the end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""In which tier's queue a request waits: its own's, unless its tenant has more than its share."""
+"""The queue of a request: its own tier's, unless its tenant has more than its share."""
 
 from __future__ import annotations
 
@@ -40,6 +40,6 @@ def test_a_tenant_may_always_have_one_request_open(most: float) -> None:
 
 @pytest.mark.parametrize("tier", ["priority", "default"])
 def test_the_largest_gives_way_to_the_lowest_tier_and_a_small_one_never(tier: Tier) -> None:
-    result = share(4, largest=256)
+    limit = share(4, largest=256)
 
-    assert ("flex", tier) == (effective_tier(tier, 256, result), effective_tier(tier, 20, result))
+    assert ("flex", tier) == (effective_tier(tier, 256, limit), lane(tier, 20, limit))

@@ -1,4 +1,4 @@
-"""The age of what waits is known without a look at a store."""
+"""The age of waiting tasks is known without a read of the store."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def task(model: str = "m", *, age_ms: int = 0, **fields: object) -> Task:
 
 
 def oldest(*tasks: Task) -> dict[str, int]:
-    """The ages of the oldest among tasks under way."""
+    """Return the age of each model's oldest waiting task."""
     waiting = Waiting()
     with ExitStack() as stack:
-        for one in tasks:
-            stack.enter_context(waiting.holding(partial(copy, one)))
+        for each in tasks:
+            stack.enter_context(waiting.holding(partial(copy, each)))
         return waiting.oldest_ms(1_000_000)
 
 

@@ -1,4 +1,4 @@
-"""Limits as they are kept, told and put together."""
+"""Limits: stored, shown and combined."""
 
 from __future__ import annotations
 

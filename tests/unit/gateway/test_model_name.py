@@ -34,7 +34,7 @@ def test_an_answer_names_the_model_that_was_asked_for_however_it_is_cut(cuts: li
     naming, ends = Naming("m"), sorted([0, *cuts, len(STREAM)])
     pieces = [STREAM[start:end] for start, end in pairwise(ends)]
 
-    out = [one for piece in pieces for one in naming.feed([piece])]
+    out = [part for piece in pieces for part in naming.feed([piece])]
 
     assert NAMED == b"".join([*out, *naming.end()])
 

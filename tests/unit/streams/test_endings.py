@@ -16,12 +16,12 @@ MESSAGES = "/v1/messages"
 def events(*datas: bytes | dict[str, Any], name: bytes | None = None) -> list[Event]:
     parser = EventParser()
     prefix = b"" if name is None else b"event: " + name + b"\n"
-    found = []
+    parsed = []
     for data in datas:
-        found += parser.feed(
+        parsed += parser.feed(
             prefix + data_event(data if isinstance(data, bytes) else json.dumps(data).encode())
         )
-    return found
+    return parsed
 
 
 def ending(path: str, *seen: Event, choices: int = 1) -> Ending:
@@ -90,10 +90,10 @@ def test_every_choice_has_to_finish() -> None:
 
 
 def test_one_choice_of_a_server_that_knows_no_n_is_a_whole_answer() -> None:
-    one = events(choice(None), choice("stop"), b"[DONE]")
+    first = events(choice(None), choice("stop"), b"[DONE]")
 
-    assert ending(CHAT, *one, choices=3).complete
-    assert not ending(CHAT, *events(choice(None, 1)), *one, choices=3).complete
+    assert ending(CHAT, *first, choices=3).complete
+    assert not ending(CHAT, *events(choice(None, 1)), *first, choices=3).complete
 
 
 @pytest.mark.parametrize("path", [RESPONSES, MESSAGES])

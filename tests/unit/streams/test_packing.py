@@ -1,4 +1,4 @@
-"""Answers in fewer bytes, and what becomes of bytes that somebody else has written."""
+"""Packing makes answers shorter, and unpacking is safe with any bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The scripted LLM server keeps its word, since other tests and the measurements rest on it."""
+"""The scripted LLM server does as scripted: other tests and the benches rely on it."""
 
 from __future__ import annotations
 

@@ -136,7 +136,7 @@ junk = st.lists(st.sampled_from([b": ping", b":", b"id: 1", b"retry: 9"]), max_s
 
 @st.composite
 def streams(draw: st.DrawFn) -> tuple[bytes, list[Event]]:
-    """The bytes of some events, and the events."""
+    """Return the bytes of some events, and the events themselves."""
     stream = b""
     events = []
     for name, lines in draw(
