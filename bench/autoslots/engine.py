@@ -22,7 +22,7 @@ PROMPT_SIGMA = 0.3
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """How fast an engine is with n tasks at once."""
+    """Speed of an engine with n tasks at once."""
 
     #: Tokens a second of each of them,
     speed: Callable[[int], float]

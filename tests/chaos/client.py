@@ -91,7 +91,7 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class Trip:
-    """How one request ended, and the connections that broke on the way."""
+    """End of one request, and the connections that broke on the way."""
 
     outcome: Outcome
     cuts: tuple[Cut, ...] = ()

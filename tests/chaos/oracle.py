@@ -20,7 +20,7 @@ End = Literal["ok", "error", "left", "cut", "late"]
 
 @dataclass(slots=True)
 class Outcome:
-    """How one request ended for its client."""
+    """End of one request for its client."""
 
     end: End
     #: Of an error; the code.

@@ -12,7 +12,7 @@ from tests.chaos.world import Remains
 
 @dataclass(slots=True)
 class Report:
-    """What was done and what came of it."""
+    """Report of a run."""
 
     seed: int
     outcomes: Counter[str] = field(default_factory=Counter)

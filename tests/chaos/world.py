@@ -73,7 +73,7 @@ def environ_of(settings: Settings) -> dict[str, str]:
 
 @dataclass(slots=True)
 class Remains:
-    """What is left when all clients have gone."""
+    """Remains when all clients have gone."""
 
     waiting: int
     dead: int

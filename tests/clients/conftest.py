@@ -42,7 +42,7 @@ Sights = dict[str, dict[str, Any]]
 
 @dataclass(frozen=True)
 class Line:
-    """Where the clients are pointed, and the scripted backend at its other end."""
+    """Address for the clients, and the scripted backend at its other end."""
 
     base_url: str
     backend_url: str

@@ -45,9 +45,9 @@ NOT_MET = {
     errors.LeaseLost,
 }
 ALL_ERRORS = {
-    found
-    for _, found in inspect.getmembers(errors, inspect.isclass)
-    if issubclass(found, InferLineError)
+    error
+    for _, error in inspect.getmembers(errors, inspect.isclass)
+    if issubclass(error, InferLineError)
 }
 PAGE = "the page in a browser"
 #: What a gateway tells whoever has a key.
@@ -133,7 +133,7 @@ def ask_for_all(stage: Stage) -> None:
 
 @dataclass(frozen=True)
 class Flown:
-    """What became of it all."""
+    """Results of the whole flight."""
 
     stage: Stage
     met: dict[type[InferLineError], httpx.Response]

@@ -31,7 +31,7 @@ TRIES_MAX = 200
 
 @dataclass(slots=True)
 class Heard:
-    """What a client has of one answer."""
+    """Part of one answer that a client has."""
 
     task: str = ""
     events: int = 0

@@ -215,16 +215,16 @@ async def test_an_administrator_manages_keys(
 ) -> None:
     control = function("control")
 
-    async def told(event: dict[str, Any]) -> tuple[int, Any]:
+    async def asked(event: dict[str, Any]) -> tuple[int, Any]:
         event["requestContext"]["authorizer"] |= {"role": "admin", "keyId": "ops"}
         status, _, body = answer(await invoked(control, event))
         cloud.secrets += [body["key"]] if "key" in body else []
         return status, body
 
-    made = (await told(post("/v1/keys", {"name": "app", "models": ["a*"]})))[1]
-    rotated = (await told(post(f"/v1/keys/{made['id']}/rotate", {})))[1]
-    _, listed = await told(get("/v1/keys"))
-    revoked = await told(get(f"/v1/keys/{made['id']}") | {"httpMethod": "DELETE"})
+    made = (await asked(post("/v1/keys", {"name": "app", "models": ["a*"]})))[1]
+    rotated = (await asked(post(f"/v1/keys/{made['id']}/rotate", {})))[1]
+    _, listed = await asked(get("/v1/keys"))
+    revoked = await asked(get(f"/v1/keys/{made['id']}") | {"httpMethod": "DELETE"})
 
     key = await cloud.keys.key(made["id"])
     assert key is not None

@@ -24,10 +24,10 @@ DONE = b"data: [DONE]\n\n"
 
 @pytest.fixture
 async def gateway() -> AsyncIterator[Gateway]:
-    """A gateway whose leases end long after everything here."""
-    async with running_gateway(reader_seconds=120) as found:
-        await found.know()
-        yield found
+    """Yield a gateway whose leases end long after everything here."""
+    async with running_gateway(reader_seconds=120) as running:
+        await running.know()
+        yield running
 
 
 def stop(gateway: Gateway) -> None:

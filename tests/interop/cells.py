@@ -37,7 +37,7 @@ class Cell:
 
 
 class Wrong(Exception):
-    """What was seen is not what should be seen; the message says what it is."""
+    """Difference from what should be seen; the message says what it is."""
 
 
 def yes(note: str = "") -> Cell:

@@ -33,7 +33,7 @@ class Call:
 
 @dataclass(frozen=True, kw_only=True)
 class Desk:
-    """Where one run happens: whom it asks for which model, and its own empty folder."""
+    """Place of one run: its gateway, its model, and its own empty folder."""
 
     places: Places
     folder: Path

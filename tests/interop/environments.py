@@ -30,7 +30,7 @@ QUIET = {
 
 
 class Unavailable(Exception):
-    """What is to be tried can't be had here; the message says why."""
+    """Lack of something to try here; the message says why."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -167,7 +167,7 @@ def completion(asked: Asked) -> Answer:
 
 
 class _TextShape:
-    """How /v1/completions writes a choice."""
+    """Form of a choice of /v1/completions."""
 
     def opening(self, asked: Asked, index: int) -> Json | None:
         return None
@@ -188,7 +188,7 @@ class _TextShape:
 
 
 class _ChatShape:
-    """How /v1/chat/completions writes a choice."""
+    """Form of a choice of /v1/chat/completions."""
 
     def opening(self, asked: Asked, index: int) -> Json | None:
         delta = {"role": "assistant", "content": ""}

@@ -30,7 +30,7 @@ class Span:
 
 @dataclass
 class Receiver:
-    """What came, and where it listens."""
+    """Receiver of spans, with its address."""
 
     url: str = ""
     spans: list[Span] = field(default_factory=list)

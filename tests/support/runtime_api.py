@@ -28,7 +28,7 @@ ARN = "arn:aws:lambda:us-east-1:123456789012:function:inferline-test"
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What an invocation came to."""
+    """Result of an invocation."""
 
     #: None after an error.
     value: Any = None

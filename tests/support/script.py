@@ -18,7 +18,7 @@ from tests.support.answers import Answer, Json
 @dataclass(frozen=True, kw_only=True)
 class Script:
     """
-    How one request is answered; a request's own `x_script` replaces any of these.
+    Script of one answer; a request's own `x_script` replaces any field.
 
     Fields named `after` count tokens: 0 means at the first token's time, but instead of it.
     """

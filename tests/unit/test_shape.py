@@ -32,9 +32,9 @@ MODULE_LINES_MAX = 400
 README_LINES_MAX = 120
 
 ERRORS = [
-    found
-    for _, found in inspect.getmembers(errors, inspect.isclass)
-    if issubclass(found, errors.InferLineError)
+    error
+    for _, error in inspect.getmembers(errors, inspect.isclass)
+    if issubclass(error, errors.InferLineError)
 ]
 #: The groups are never raised themselves, and a lost lease is between a provider and the store.
 MET_BY_CLIENTS = [

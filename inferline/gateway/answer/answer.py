@@ -20,12 +20,12 @@ from inferline.errors import (
     Unavailable,
 )
 from inferline.gateway.answer.abandon import abandon
-from inferline.gateway.answer.compression import Gzipped
 from inferline.gateway.answer.reader_lease import ReaderLease
 from inferline.gateway.answer.reads import AnswerReads
 from inferline.gateway.answer.relay import AnswerRelay
 from inferline.gateway.answer.request_log import RequestLog
 from inferline.gateway.answer.sender import OK, Sender
+from inferline.gateway.answer.stages.compression import Gzipped
 from inferline.gateway.answer.strikes import strike
 from inferline.gateway.parts import GatewayParts
 from inferline.tasks.task import Task

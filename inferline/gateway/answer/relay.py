@@ -9,14 +9,14 @@ from typing import Final
 
 from inferline.errors import DeadlineExceeded, GatewayStopping, ProviderFault
 from inferline.gateway.answer import wait_limits
-from inferline.gateway.answer.events import only_event
 from inferline.gateway.answer.headers import EVENT_STREAM
 from inferline.gateway.answer.keep_alive import KeepAlive
-from inferline.gateway.answer.model_name import Naming
 from inferline.gateway.answer.reads import AnswerReads
 from inferline.gateway.answer.sender import OK, Sender
-from inferline.gateway.answer.smoothing import Smoother, Smoothing
-from inferline.gateway.answer.stages import Pipeline, Stage
+from inferline.gateway.answer.stages.events import only_event
+from inferline.gateway.answer.stages.model_name import Naming
+from inferline.gateway.answer.stages.pipeline import Pipeline, Stage
+from inferline.gateway.answer.stages.smoothing import Smoother, Smoothing
 from inferline.gateway.parts import GatewayParts
 from inferline.streams.sse import Rest
 from inferline.tasks.store import TaskRead, Wanted

@@ -8,11 +8,11 @@ from typing import Final
 from starlette.types import Send
 
 from inferline.errors import InferLineError
-from inferline.gateway.answer.events import error_event
 from inferline.gateway.answer.headers import headers_of
 from inferline.gateway.answer.reader import backends_headers
 from inferline.gateway.answer.reads import AnswerReads
 from inferline.gateway.answer.request_log import RequestLog
+from inferline.gateway.answer.stages.events import error_event
 from inferline.gateway.errors import error_response
 from inferline.streams.endings import said_all
 from inferline.tasks.task import AnswerHead, Task

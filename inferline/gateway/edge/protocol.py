@@ -73,7 +73,7 @@ class _Parser:
 
 
 class _Rest:
-    """What a parser tells its protocol of, without the head that both know already."""
+    """Callbacks of a parser, without the head that both know already."""
 
     def __init__(self, protocol: Http1Protocol) -> None:
         self._protocol = protocol

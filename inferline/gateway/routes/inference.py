@@ -16,8 +16,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from inferline.accounts.caller import Caller
 from inferline.errors import BodyTooLarge, InferLineError, InvalidRequest, TaskCancelled
 from inferline.gateway.answer.answer import Answer
-from inferline.gateway.answer.compression import takes_gzip
 from inferline.gateway.answer.request_log import RequestLog
+from inferline.gateway.answer.stages.compression import takes_gzip
 from inferline.gateway.errors import error_response
 from inferline.gateway.parts import GatewayParts
 from inferline.gateway.routes.access import client

@@ -119,7 +119,7 @@ class ProviderList(BaseModel):
 
 
 class LimitsObject(BaseModel):
-    """How much a key may ask for. 0 is no limit; null: what the gateway's settings say."""
+    """Limits of a key. 0 is no limit; null: the gateway's settings decide."""
 
     requests_per_minute: int | None = None
     #: Of prompt and answer together.
@@ -213,7 +213,7 @@ class Percentiles(BaseModel):
 
 
 class FiguresObject(BaseModel):
-    """What requests ended in some time, and how long those without an error took."""
+    """Requests that ended in some time, and how long those without an error took."""
 
     requests: int
     #: How many failed, by the error's code.
@@ -258,7 +258,7 @@ class HourObject(BaseModel):
 
 
 class OverviewObject(BaseModel):
-    """How everything does: what waits, who serves, and how the last hour was."""
+    """Overview: queues, providers and the last hour."""
 
     object: Literal["overview"] = "overview"
     #: When it was so, seconds since 1970.
@@ -303,7 +303,7 @@ class UsageObject(BaseModel):
 
 
 class UsageList(BaseModel):
-    """What was used in some time. Times are seconds since 1970."""
+    """Usage in some time. Times are seconds since 1970."""
 
     object: Literal["list"] = "list"
     since: int

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from starlette.datastructures import Headers
 
-from inferline.gateway.answer.compression import WHOLE_BYTES_MIN, takes_gzip
+from inferline.gateway.answer.stages.compression import WHOLE_BYTES_MIN, takes_gzip
 from tests.support.gateway import MODEL, Gateway, running_gateway
 
 PATH = "/v1/chat/completions"

@@ -17,7 +17,7 @@ import pytest
 
 from inferline.aws.api.items import to_item
 from inferline.aws.dynamodb.task_rows import STATE_KEY, chunk_key
-from inferline.fleet.registry import Model, Provider
+from inferline.fleet.registry import Model, ProviderRecord
 from inferline.names import slug
 from inferline.tasks.store import AttemptOutcome, Claimed
 from inferline.tasks.task import Task
@@ -114,9 +114,9 @@ class Scene:
 Attack = Callable[[Scene, Task], Awaitable[None]]
 
 
-def provider(name: str, **fields: Any) -> Provider:
+def provider(name: str, **fields: Any) -> ProviderRecord:
     given = {"models": (MODEL,), "slots": 1, "running": 0, "healthy": True, "version": "1"}
-    return Provider(id=name, **given | fields)
+    return ProviderRecord(id=name, **given | fields)
 
 
 @pytest.fixture(scope="module")

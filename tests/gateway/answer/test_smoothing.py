@@ -12,7 +12,7 @@ import httpx
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferline.gateway.answer.smoothing import Smoother
+from inferline.gateway.answer.stages.smoothing import Smoother
 from inferline.streams.pacing import interval
 from tests.support.gateway import MODEL, Taken, running_gateway
 

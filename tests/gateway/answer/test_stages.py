@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from inferline.gateway.answer.stages import Pipeline
+from inferline.gateway.answer.stages.pipeline import Pipeline
 
 
 class Delay:

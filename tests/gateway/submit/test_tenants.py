@@ -67,12 +67,12 @@ async def two() -> AsyncIterator[Two]:
 
 
 def test_every_address_with_an_id_is_in_this_matrix_or_of_nobody() -> None:
-    async def told() -> set[tuple[str, str]]:
+    async def documented() -> set[tuple[str, str]]:
         async with running_gateway() as gateway:
             paths = create_app(gateway.parts).openapi()["paths"]
             return {(verb, path) for path in paths if "{" in path for verb in paths[path]}
 
-    assert {*OF_TENANTS, *OF_NOBODY} == asyncio.run(told())
+    assert {*OF_TENANTS, *OF_NOBODY} == asyncio.run(documented())
 
 
 @pytest.mark.parametrize(("verb", "path"), OF_TENANTS)

@@ -42,4 +42,4 @@ def test_a_tenant_may_always_have_one_request_open(most: float) -> None:
 def test_the_largest_gives_way_to_the_lowest_tier_and_a_small_one_never(tier: Tier) -> None:
     limit = share(4, largest=256)
 
-    assert ("flex", tier) == (effective_tier(tier, 256, limit), lane(tier, 20, limit))
+    assert ("flex", tier) == (effective_tier(tier, 256, limit), effective_tier(tier, 20, limit))
