@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferline.gateway.answer.model_name import Naming
+from inferline.gateway.answer.stages.model_name import Naming
 
 STREAM = (
     b'event: a\ndata: {"message":{"model":"x"}}\n\n'
