@@ -1,6 +1,4 @@
-"""
-The response to a submitted task: runs the relay, and cancels the task when the client leaves.
-"""
+"""The response to a submitted task: runs the relay, and cancels the task if the client leaves."""
 
 from __future__ import annotations
 
@@ -26,7 +24,6 @@ from inferline.gateway.answer.relay import AnswerRelay
 from inferline.gateway.answer.request_log import RequestLog
 from inferline.gateway.answer.sender import OK, Sender
 from inferline.gateway.answer.stages.compression import Gzipped
-from inferline.gateway.answer.strikes import strike
 from inferline.gateway.parts import GatewayParts
 from inferline.tasks.task import Task
 
@@ -56,18 +53,17 @@ class Answer(Response):
         seconds_max: float = inf,
     ) -> None:
         """
-        ``joined``: another client may still read it, so this client's leaving ends nothing.
-        ``after``: how many events of a stream the client has. ``first_seconds``: how long it waits
-        for the first byte. ``gzips``: the body goes out compressed. ``seconds_max``: how long
-        after the request came this process may go on with it.
+        ``joined``: another client may still read it, so the task outlives this client. ``after``:
+        number of a stream's events that the client has. ``first_seconds``: longest wait for the
+        first byte. ``gzips``: the body goes out compressed. ``seconds_max``: time since the
+        request's arrival after which this process hands the answer on.
         """
         self.background = None
         self._parts = parts
         self._task = task
-        self._streamed = streamed
         self._joined = joined
         self._gzips = gzips
-        self._reads = AnswerReads(parts, task, streamed=streamed)
+        self._reads = AnswerReads(parts, task, streamed=streamed, joined=joined)
         self._lease = ReaderLease(parts, task.reader, lambda: self._reads.task)
         self._sender = Sender(self._reads, task, record, streamed=streamed, joined=joined)
         self._relay = AnswerRelay(
@@ -83,9 +79,9 @@ class Answer(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """
-        Deliver the answer, or cancel the task when the client goes away before its end.
+        Deliver the answer, or cancel the task if the client leaves before its end.
 
-        Where it is the server that cuts the call off, the task goes on.
+        If the server cuts the call off, the task goes on.
         """
         sender = self._sender
         sender.send = Gzipped(send) if self._gzips else send
@@ -104,8 +100,7 @@ class Answer(Response):
                 sender.ended(TaskCancelled.status, TaskCancelled.code)
                 await asyncio.shield(self._leave())
             elif unfinished:
-                status = OK if sender.started else GatewayStopping.status
-                sender.ended(status, GatewayStopping.code)
+                sender.ended(OK if sender.started else GatewayStopping.status, GatewayStopping.code)
                 await self._send_cut_off(deliver)
                 await asyncio.shield(self._lease.end())
             sender.ended(InferLineError.status, InferLineError.code)  # Else nothing foresaw it.
@@ -118,9 +113,9 @@ class Answer(Response):
     async def _deliver(self) -> None:
         try:
             with self._parts.waiting.holding(lambda: self._reads.task):
-                await self._relay.run(self._leave, self._strike)
+                await self._relay.run(self._leave)
         except ProviderFault as error:
-            await self._strike(error)
+            await self._reads.strike(error)
             await abandon(self._parts, self._task)
             await self._fail(error)
         except (ProviderLost, Unavailable) as error:
@@ -132,23 +127,17 @@ class Answer(Response):
         except InferLineError as error:
             await self._fail(error)
         except Exception:
-            # The caller can still answer with a status, but not in a stream.
-            if self._sender.started:
+            if self._sender.started:  # Else the caller can still answer with a status.
                 await self._fail(InferLineError())
             raise
 
     async def _fail(self, error: InferLineError) -> None:
-        # What a broken-off answer holds back is never sent.
         await self._sender.fail(error, self._relay.unsent())
-
-    async def _strike(self, fault: ProviderFault) -> None:
-        if not self._joined:  # An ended task was judged when its first reader read it.
-            await strike(self._parts, self._task, self._reads.contract.suspect, fault.breach)
 
     async def _send_cut_off(self, deliver: asyncio.Future[None]) -> None:
         """Say in a stream that it ends here, unless its client takes nothing any more."""
         await asyncio.wait({deliver}, timeout=CUT_OFF_SECONDS)
-        if self._sender.started and self._streamed and not self._sender.over:
+        if self._sender.flows:
             failing = asyncio.ensure_future(self._fail(GatewayStopping()))
             await asyncio.wait({failing}, timeout=CUT_OFF_SECONDS)
             failing.cancel()

@@ -5,8 +5,7 @@ from __future__ import annotations
 from math import inf
 from typing import Final
 
-from inferline.gateway.answer.headers import EVENT_STREAM
-from inferline.gateway.answer.sender import Sender
+from inferline.gateway.answer.sender import EVENT_STREAM, Sender
 from inferline.settings import Settings
 from inferline.streams.sse import comment
 from inferline.tasks.task import AnswerHead

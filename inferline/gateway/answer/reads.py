@@ -5,9 +5,10 @@ from __future__ import annotations
 from functools import partial
 from typing import Final
 
-from inferline.errors import Unavailable
+from inferline.errors import ProviderFault, Unavailable
 from inferline.gateway.answer.contract import Contract
 from inferline.gateway.answer.reader import Reader
+from inferline.gateway.answer.strikes import strike
 from inferline.gateway.parts import GatewayParts
 from inferline.gateway.polling import PollBackoff
 from inferline.streams.pacing import interval
@@ -21,12 +22,13 @@ READS_FAILED_MAX: Final = 5
 class AnswerReads:
     """The reads of an answer, each checked against its contract."""
 
-    def __init__(self, parts: GatewayParts, task: Task, *, streamed: bool) -> None:
+    def __init__(self, parts: GatewayParts, task: Task, *, streamed: bool, joined: bool) -> None:
         self.reader = Reader(task.ref, streamed=streamed)
         self.contract = Contract(parts.settings, task)
         #: When the last bytes, or the end, came; by the parts' clock, seconds.
         self.changed_at = parts.clock.monotonic()
         self._submitted = task
+        self._joined = joined
         self._parts = parts
         self._backoff = PollBackoff(parts.settings, streamed=streamed)
 
@@ -70,6 +72,11 @@ class AnswerReads:
         if pieces or (was_live and self.task.state.terminal):
             self.changed_at = self._parts.clock.monotonic()
         return pieces
+
+    async def strike(self, fault: ProviderFault) -> None:
+        """Count a breach, unless another reader of the same answer counts it."""
+        if not self._joined:
+            await strike(self._parts, self._submitted, self.contract.suspect, fault.breach)
 
     def _pause(self) -> float:
         waited = self._parts.clock.monotonic() - self.changed_at

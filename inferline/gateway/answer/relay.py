@@ -9,13 +9,12 @@ from typing import Final
 
 from inferline.errors import DeadlineExceeded, GatewayStopping, ProviderFault
 from inferline.gateway.answer import wait_limits
-from inferline.gateway.answer.headers import EVENT_STREAM
 from inferline.gateway.answer.keep_alive import KeepAlive
 from inferline.gateway.answer.reads import AnswerReads
-from inferline.gateway.answer.sender import OK, Sender
+from inferline.gateway.answer.sender import EVENT_STREAM, OK, Sender
 from inferline.gateway.answer.stages.events import only_event
 from inferline.gateway.answer.stages.model_name import Naming
-from inferline.gateway.answer.stages.pipeline import Pipeline, Stage
+from inferline.gateway.answer.stages.pipeline import Pipeline, StreamStage
 from inferline.gateway.answer.stages.smoothing import Smoother, Smoothing
 from inferline.gateway.parts import GatewayParts
 from inferline.streams.sse import Rest
@@ -26,7 +25,6 @@ from inferline.tasks.task import Task
 CHECK_SECONDS: Final = 0.1
 
 Leave = Callable[[], Awaitable[None]]
-Strike = Callable[[ProviderFault], Awaitable[None]]
 
 
 class AnswerRelay:
@@ -51,11 +49,7 @@ class AnswerRelay:
         requested = parts.settings.response_model == "requested"
         self._naming = Naming(task.model) if requested else None
         self._smoother = Smoother(parts.settings.smooth_seconds)
-        stages: list[Stage] = [Rest(after)]
-        if self._naming is not None:
-            stages.append(self._naming)
-        stages.append(Smoothing(self._smoother, reads, parts.clock))
-        self._pipeline = Pipeline(stages)
+        self._pipeline = Pipeline(self._stages(after))
         self._begun = self._clock.monotonic()
         self._check_at = self._begun + CHECK_SECONDS
         self._limits = wait_limits.WaitLimits(parts)
@@ -63,13 +57,25 @@ class AnswerRelay:
         # Later than the deadline's own check: a deadline at the same moment is reported as such.
         self._hand_on_at = hand_on_at + 2 * wait_limits.DEADLINE_GRACE_SECONDS
 
-    async def run(self, leave: Leave, strike: Strike) -> None:
+    def _stages(self, after: int) -> list[StreamStage]:
+        """Return the stages that this answer needs: any other would cost each chunk time."""
+        settings = self._parts.settings
+        stages: list[StreamStage] = []
+        if after:
+            stages.append(Rest(after))
+        if self._naming is not None:
+            stages.append(self._naming)
+        if settings.flush_seconds > settings.smooth_seconds:  # Else a chunk is a single step.
+            stages.append(Smoothing(self._smoother, self._reads, self._clock))
+        return stages
+
+    async def run(self, leave: Leave) -> None:
         """Send a stream's pieces as they come, and any other answer when it is whole."""
         reader, held = self._reads.reader, list[bytes]()
         while not reader.ended:
-            pieces = await self._next_pieces(strike)
+            held += await self._next_pieces()
             if self._flows:
-                out = self._pipeline.feed(pieces)
+                out, held = self._pipeline.feed(held), []
                 if reader.ended:
                     out += self._pipeline.end()
                     await self._sender.body(b"".join(out), more=False)
@@ -77,7 +83,6 @@ class AnswerRelay:
                 if out:
                     await self._sender.body(b"".join(out), more=True)
                     continue
-            held += pieces
             if not reader.behind and self._clock.monotonic() >= self._check_at:
                 await self._check(leave)
         await self._send_whole(b"".join(held))
@@ -104,7 +109,7 @@ class AnswerRelay:
             return
         await sender.body(body, more=False)
 
-    async def _next_pieces(self, strike: Strike) -> list[bytes]:
+    async def _next_pieces(self) -> list[bytes]:
         """Read the next bytes. Raises GatewayStopping, Unavailable or the task's error."""
         if self._parts.closing.is_set() or self._clock.monotonic() >= self._hand_on_at:
             raise GatewayStopping
@@ -114,7 +119,7 @@ class AnswerRelay:
             try:
                 self._reads.contract.check_usage(self._reads.task)
             except ProviderFault as error:
-                await strike(error)
+                await self._reads.strike(error)
         return pieces
 
     async def _read(self, wanted: Wanted) -> TaskRead:

@@ -8,7 +8,6 @@ from typing import Final
 from starlette.types import Send
 
 from inferline.errors import InferLineError
-from inferline.gateway.answer.headers import headers_of
 from inferline.gateway.answer.reader import backends_headers
 from inferline.gateway.answer.reads import AnswerReads
 from inferline.gateway.answer.request_log import RequestLog
@@ -16,10 +15,12 @@ from inferline.gateway.answer.stages.events import error_event
 from inferline.gateway.errors import error_response
 from inferline.streams.endings import said_all
 from inferline.tasks.task import AnswerHead, Task
+from inferline.validation.output_rules import is_media
 
 log = logging.getLogger(__name__)
 
 OK: Final = 200
+EVENT_STREAM: Final = "text/event-stream"
 
 
 class Sender:
@@ -40,6 +41,11 @@ class Sender:
         self._streamed = streamed
         self._joined = joined
         self._last = b""
+
+    @property
+    def flows(self) -> bool:
+        """Return True while a stream has begun and not ended, so that it can report an error."""
+        return self.started and self._streamed and not self.over
 
     async def body(self, body: bytes, *, more: bool) -> None:
         """Send some of the backend's answer."""
@@ -108,6 +114,24 @@ class Sender:
         self._record.ended(
             status, code, head=reader.head, attempt=reader.attempt, latest=latest, usage=usage
         )
+
+
+def headers_of(head: AnswerHead, attempt: int, length: int | None) -> dict[str, str]:
+    """Return the headers of a backend's answer; ``length`` is None for a streamed body."""
+    headers = {
+        "content-type": head.content_type or "application/json",
+        "x-inferline-attempt": str(attempt),
+        "x-inferline-queue-ms": str(head.queue_ms),
+    }
+    if is_media(head.content_type):
+        headers["x-content-type-options"] = "nosniff"
+    if head.provider:
+        headers["x-inferline-provider"] = head.provider
+    if length is not None:
+        headers["content-length"] = str(length)
+    elif head.content_type.startswith(EVENT_STREAM):
+        headers |= {"cache-control": "no-cache", "x-accel-buffering": "no"}
+    return headers
 
 
 async def _unset(_: object) -> None:

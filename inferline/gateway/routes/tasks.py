@@ -14,9 +14,9 @@ from inferline.accounts.caller import Caller
 from inferline.errors import TaskNotFound, Unavailable
 from inferline.gateway.answer.answer import Answer
 from inferline.gateway.answer.contract import Contract
-from inferline.gateway.answer.headers import EVENT_STREAM
 from inferline.gateway.answer.reader import Reader, ended_without_answer
 from inferline.gateway.answer.request_log import RequestLog
+from inferline.gateway.answer.sender import EVENT_STREAM
 from inferline.gateway.answer.stages.compression import takes_gzip
 from inferline.gateway.answer.stages.model_name import Naming
 from inferline.gateway.errors import ERRORS, ErrorObject

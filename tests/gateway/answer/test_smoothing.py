@@ -128,6 +128,21 @@ async def test_what_waited_to_be_handed_out_comes_before_an_error() -> None:
     assert "It broke." == json.loads(last.removeprefix(b"data: "))["error"]["message"]
 
 
+async def test_what_waits_is_sent_when_the_answer_ends_without_another_piece() -> None:
+    chunks = [events("first"), events("second"), events("third"), events(*"abcdefgh")]
+    async with asked(flush_seconds=60, smooth_seconds=0.05) as (taken, got):
+        pieces = []
+        for chunk in chunks:
+            await taken.write(chunk)
+            pieces.append(await got.get())
+        assert len(pieces[-1]) < len(chunks[-1])  # Some of it waits while the end is read.
+        await taken.finish()
+
+        pieces += [piece async for piece in _until_closed(got)]
+
+    assert b"".join(chunks) == b"".join(pieces)
+
+
 @asynccontextmanager
 async def asked(**settings: float) -> AsyncIterator[tuple[Taken, asyncio.Queue[bytes]]]:
     """

@@ -1,1 +1,1 @@
-"""Stages of an answer on its way to the client: what each changes, and their order."""
+"""The stages that a stream's bytes pass on their way to the sender."""

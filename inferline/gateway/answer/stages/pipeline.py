@@ -1,4 +1,4 @@
-"""The stages that a stream's bytes pass on their way to the sender, in order."""
+"""The pipeline of stages: each is fed the output of the stage before."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 
-class Stage(Protocol):
+class StreamStage(Protocol):
     """A step that changes, holds back or drops bytes of a stream. It never blocks."""
 
     def feed(self, pieces: list[bytes]) -> list[bytes]:
@@ -19,7 +19,7 @@ class Stage(Protocol):
 class Pipeline:
     """A row of stages: each is fed the output of the stage before."""
 
-    def __init__(self, stages: Sequence[Stage]) -> None:
+    def __init__(self, stages: Sequence[StreamStage]) -> None:
         self._stages = stages
 
     def feed(self, pieces: list[bytes]) -> list[bytes]:

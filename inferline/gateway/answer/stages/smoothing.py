@@ -61,7 +61,7 @@ class Smoother:
 
     def rest(self) -> bytes:
         """Remove and return all pieces that wait."""
-        return self.take(inf)
+        return self.take(inf) if self._pieces else b""
 
 
 class Smoothing:
@@ -76,10 +76,10 @@ class Smoothing:
         """Return the bytes to send now: all of them if more can be read already."""
         if not pieces:
             return pieces
-        data, reader = b"".join(pieces), self._reads.reader
+        reader = self._reads.reader
         if reader.ended or reader.behind or len(pieces) > 1:
-            return [self._smoother.rest() + data]
-        return [self._smoother.put(data, self._reads.interval, self._clock.monotonic())]
+            return [self._smoother.rest(), *pieces]
+        return [self._smoother.put(pieces[0], self._reads.interval, self._clock.monotonic())]
 
     def end(self) -> list[bytes]:
         """Return all pieces that wait."""
