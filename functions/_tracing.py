@@ -23,7 +23,7 @@ _TRACER: Final = Tracer(service=settings.stack, auto_patch=False)
 
 
 def traced(handler: Handler[R]) -> Handler[R]:
-    """``handler`` with a trace of its time, and of nothing that it is given, gives or raises."""
+    """Wrap ``handler`` in a trace of its time, and of nothing that it gets, returns or raises."""
     wrapped: Handler[R] = _TRACER.capture_lambda_handler(
         wordless(handler), capture_response=False, capture_error=False
     )
@@ -31,7 +31,7 @@ def traced(handler: Handler[R]) -> Handler[R]:
 
 
 def wordless(handler: Handler[R]) -> Handler[R]:
-    """``handler``, but what it raises unforeseen says nothing: Lambda writes that into the log."""
+    """Wrap ``handler`` so that unexpected errors say nothing: Lambda writes them into the log."""
 
     @wraps(handler)
     def handle(event: dict[str, Any], context: Any) -> R:

@@ -44,7 +44,8 @@ def handler(event: dict[str, Any], context: Any) -> None:
 
 def placed(text: str, api: str, clients: str) -> str:
     """
-    ``text`` of the page, told where its API is, from there, and which address clients are given.
+    Return ``text`` of the page, told where its API is, from there, and which address clients are
+    given.
 
     Raises ValueError if the page has no place for it.
     """

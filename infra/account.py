@@ -47,7 +47,7 @@ class AwsAccount:
         return f"aws://{self.id}/{self.region}"
 
     def client(self, service: str) -> Any:
-        """Botocore's client of a service."""
+        """Return botocore's client of a service."""
         return self.session.create_client(service, self.region)
 
     def bootstrapped(self) -> bool:

@@ -110,7 +110,9 @@ class Api(Construct):
         )
 
     def _route(self) -> None:
-        """Inference under each of its addresses to its function, everything else to control."""
+        """
+        Route inference under each of its addresses to its function, everything else to control.
+        """
         control = self._integration(self._functions.control, stream=False)
         inference = self._integration(
             self._functions.inference, stream=self._options.edge == "stream"

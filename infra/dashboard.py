@@ -43,7 +43,7 @@ class Page(Construct):
         self._publish(functions.make(PUBLISHER), api)
 
     def _files(self) -> s3.Bucket:
-        """Anybody may read what is in it, but through CloudFront; so no key of ours."""
+        """Return a bucket that CloudFront may read for anybody; so no key of ours."""
         return s3.Bucket(
             self,
             "Files",

@@ -223,7 +223,7 @@ class Deployment:
         return (self._folder / f"{name}.log").read_text(errors="replace")
 
     def _offered(self, key: str) -> None:
-        """Raises NoAnswer until the model is listed."""
+        """Check that the model is listed; raises NoAnswer until then."""
         listed = web.ask(f"{self.url}/v1/models", None, 10.0, key)
         if model.ALIAS not in [one["id"] for one in listed["data"]]:
             raise web.NoAnswer("the model is not listed yet")

@@ -14,5 +14,7 @@ _NAMES: Final = {option.name: option.variable for option in options_of(Settings)
 
 
 def environment(**values: str) -> dict[str, str]:
-    """Variables for settings by their fields' names. Raises KeyError for one that is none."""
+    """
+    Return the variables for settings by their fields' names. Raises KeyError for one that is none.
+    """
     return {_NAMES[name]: value for name, value in values.items()}

@@ -35,7 +35,7 @@ class Firewall(Construct):
 
 
 def _reputation() -> wafv2.CfnWebACL.RuleProperty:
-    """Addresses that AWS knows for attacks."""
+    """Return the addresses that AWS knows for attacks."""
     name = "AWSManagedRulesAmazonIpReputationList"
     group = wafv2.CfnWebACL.ManagedRuleGroupStatementProperty(vendor_name="AWS", name=name)
     return wafv2.CfnWebACL.RuleProperty(
@@ -48,7 +48,7 @@ def _reputation() -> wafv2.CfnWebACL.RuleProperty:
 
 
 def _rate(requests: int) -> wafv2.CfnWebACL.RuleProperty:
-    """Addresses that ask too often."""
+    """Return the addresses that ask too often."""
     limit = wafv2.CfnWebACL.RateBasedStatementProperty(limit=requests, aggregate_key_type="IP")
     return wafv2.CfnWebACL.RuleProperty(
         name="rate",

@@ -56,7 +56,7 @@ def _at(value: Any, path: str) -> Any:
 
 
 def emulated(service: str, endpoint_url: str) -> Any:
-    """Botocore's client of an emulator's service, with the right to everything."""
+    """Return botocore's client of an emulator's service, with the right to everything."""
     return botocore.session.get_session().create_client(
         service,
         "us-east-1",

@@ -85,7 +85,7 @@ def through_services(
 
 
 def _rows(storage: Storage, kind: str, actions: Sequence[str]) -> iam.PolicyStatement:
-    """Actions on the registry's rows of one kind."""
+    """Return the actions on the registry's rows of one kind."""
     return iam.PolicyStatement(
         sid=f"Registry{kind.capitalize()}",
         actions=[f"dynamodb:{action}" for action in actions],

@@ -21,7 +21,7 @@ SEED = 1
 
 
 def app(engine: Engine) -> web.Application:
-    """Chat completions as streams; `GET /_bench/made` hands out what was done until now."""
+    """Return chat completions as streams; `GET /_bench/made` hands out what was done until now."""
     numbers = itertools.count()
 
     async def answer(request: web.Request) -> web.StreamResponse:

@@ -54,7 +54,9 @@ def gradual(half: int, most: float, first: float, crowd: int) -> Shape:
 
 
 def collapsing(knee: int, rate: float = 5.0, power: float = 1.5) -> Shape:
-    """Beyond its knee it does less and less, as one that swaps: twice the tasks, 0.7 times."""
+    """
+    Return beyond its knee it does less and less, as one that swaps: twice the tasks, 0.7 times.
+    """
     return Shape(speed=lambda n: rate * min(1.0, (knee / n) ** power))
 
 

@@ -124,5 +124,5 @@ def _begin(run: dict[str, Any]) -> float:
 
 
 def _rate(run: dict[str, Any]) -> float:
-    """Tokens a second."""
+    """Return the tokens a second."""
     return mean(run["made"][int(_begin(run)) :])

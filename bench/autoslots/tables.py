@@ -42,7 +42,7 @@ def tell(raw: dict[str, Any]) -> list[Table | Chart]:
 
 
 def rate(run: Run, begin: float, end: float | None = None) -> float:
-    """Tokens a second."""
+    """Return the tokens a second."""
     made = run["made"]
     until = len(made) if end is None else round(end / MADE_SECONDS)
     return mean(made[round(begin / MADE_SECONDS) : until]) / MADE_SECONDS

@@ -199,7 +199,9 @@ async def _squeezed_bytes(url: str, settings: Mapping[str, str]) -> int:
 
 
 async def _busy(load: Loader, url: str, settings: Mapping[str, str]) -> float:
-    """CPU of a gateway that is a container, ms a second for each stream that it waits for."""
+    """
+    Return the CPU of a gateway that is a container, ms a second for each stream that it waits for.
+    """
     async with inferline(url, slots=WAITING_AT_ONCE, settings=settings) as ours:
         before = ours.router.cpu_ms
         block = await load.run(ours.url, body(stream=True), WAITING_AT_ONCE, requests=1)
@@ -245,7 +247,9 @@ def tell(raw: dict[str, Any]) -> list[Table | Chart]:
 
 
 def _beyond(items: Sequence[Item]) -> float:
-    """US dollars for a million requests, besides waiting and the traffic that any server pays."""
+    """
+    Return US dollars for a million requests, besides waiting and the traffic that any server pays.
+    """
     return usd(items, without=(WAITING, TRAFFIC)) * 1e6
 
 

@@ -23,7 +23,7 @@ class Price:
     source: str
 
     def of(self, units: float) -> float:
-        """US dollars for so many units."""
+        """Return US dollars for so many units."""
         return self.usd * units / self.per
 
 

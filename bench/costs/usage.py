@@ -83,7 +83,7 @@ async def measure(load: Loader, *, quick: bool) -> dict[str, Any]:
 
 
 async def _count(scene: Scene) -> dict[str, Any]:
-    """Requests for some hours, and counting until all are counted twice."""
+    """Return the requests for some hours, and counting until all are counted twice."""
     tables, chance = Tables(), random.Random(1)
     client = cast(AwsClient, tables)
     store, minutes = DynamoTaskStore(client, "tasks", packs=True), DynamoMinutes(client, "registry")

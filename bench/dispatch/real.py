@@ -105,7 +105,9 @@ async def inferline(
 
 @asynccontextmanager
 async def litellm(urls: Sequence[str], fleet: Sequence[Host], strategy: str) -> AsyncIterator[str]:
-    """LiteLLM's proxy with one of its strategies: one worker, no database, errors logged only."""
+    """
+    Yield LiteLLM's proxy with one of its strategies: one worker, no database, errors logged only.
+    """
     if not LITELLM_PYTHON.exists():
         raise BenchError("LiteLLM is not installed; `make bench` installs it")
     port = free_port()

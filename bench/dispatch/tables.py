@@ -27,7 +27,7 @@ Raw = dict[str, Any]
 
 
 def samples(waited: Iterable[float], took: Iterable[float], limit: float) -> Raw:
-    """Seconds of some requests as they are kept: counts of milliseconds, in steps."""
+    """Return the seconds of some requests as they are kept: counts of milliseconds, in steps."""
     waits = list(waited)
     return {
         "waited_ms": counted(waits),
@@ -105,7 +105,7 @@ class Found:
 
     @property
     def calls(self) -> float:
-        """Calls of SQS for each request."""
+        """Return the calls of SQS for each request."""
         return sum(self.raw["calls"].values()) / self.count
 
 

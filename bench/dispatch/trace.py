@@ -25,7 +25,7 @@ class Host:
 
     @property
     def capacity(self) -> float:
-        """Tokens a second, with every slot busy."""
+        """Return the tokens a second, with every slot busy."""
         return self.slots * self.tokens_per_second
 
 

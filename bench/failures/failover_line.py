@@ -86,7 +86,7 @@ def _provider(headers: Mapping[str, str]) -> int | None:
 
 @asynccontextmanager
 async def litellm() -> AsyncIterator[Line]:
-    """LiteLLM's proxy as `bench/peers/litellm-failover.yaml` has it."""
+    """Yield LiteLLM's proxy as `bench/peers/litellm-failover.yaml` has it."""
     if not LITELLM_PYTHON.exists():
         raise BenchError("LiteLLM is not installed; `make bench` installs it")
     port = free_port()

@@ -75,11 +75,14 @@ class Seen:
 
     @property
     def gap(self) -> float:
-        """Seconds between the first two attempts at the server that fails; 0 without a second."""
+        """
+        Return the seconds between the first two attempts at the server that fails; 0 without a
+        second.
+        """
         return self.failing[1].at - self.failing[0].at if len(self.failing) > 1 else 0.0
 
     def within(self, seconds: float) -> int:
-        """Attempts at the server that fails in the first so many seconds."""
+        """Return the attempts at the server that fails in the first so many seconds."""
         return sum(one.at - self.failing[0].at <= seconds for one in self.failing)
 
 

@@ -61,7 +61,7 @@ async def measure(load: Loader, *, quick: bool) -> Raw:
 
 
 async def _beside(load: Loader, seconds: float, rounds: int) -> Raw:
-    """Blocks of load by the failing clients' pause, by who is there and by contender."""
+    """Return the blocks of load by the failing clients' pause, by who is there and by contender."""
     runs: Raw = {pause: {} for pause in PAUSES}
     async with contenders(SLOTS) as routers:
         for number in range(rounds):
@@ -116,7 +116,9 @@ async def _block(
         ]
         try:
             block = await load.run(
-                *(url, _body("short"), streams),
+                url,
+                _body("short"),
+                streams,
                 seconds=seconds,
                 spread=0.2,
                 patience=PATIENCE_SECONDS,
@@ -161,7 +163,7 @@ async def _well(url: str) -> None:
 
 
 async def _short(url: str) -> float:
-    """Seconds that a short request takes; as many as it may where it gets no answer."""
+    """Return the seconds that a short request takes; as many as it may where it gets no answer."""
     begun = time.monotonic()
     timeout = aiohttp.ClientTimeout(total=PATIENCE_SECONDS)
     with suppress(aiohttp.ClientError, TimeoutError):
@@ -177,7 +179,7 @@ async def _short(url: str) -> float:
 
 async def _behind(rounds: int) -> Raw:
     """
-    Seconds of short requests beside a long stream, without and with a failure before it.
+    Return the seconds of short requests beside a long stream, without and with a failure before it.
 
     By contender and what was before, a list for each stream.
     """

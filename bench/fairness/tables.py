@@ -26,7 +26,7 @@ class Way:
     raw: Raw
 
     def percentile(self, what: str, share: float) -> float:
-        """Seconds that so many of all do not exceed; infinite if fewer were answered."""
+        """Return the seconds that so many of all do not exceed; infinite if fewer were answered."""
         times = Times.of(self.raw[what])
         answered = times.until[-1] if times.until else 0
         at = bisect_left(times.until, share * (answered + self.raw["unanswered"]))
@@ -34,7 +34,7 @@ class Way:
 
     @property
     def work(self) -> float:
-        """Seconds that slots worked."""
+        """Return the seconds that slots worked."""
         return float(sum(self.raw["work"].values()))
 
     @property
@@ -45,7 +45,7 @@ class Way:
 
     @property
     def calls(self) -> str:
-        """Calls of SQS for each answer, whoever's."""
+        """Return the calls of SQS for each answer, whoever's."""
         if not self.raw["calls"]:
             return ""
         return f"{sum(self.raw['calls'].values()) / self.raw['answered']:.2f}"

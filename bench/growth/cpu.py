@@ -26,7 +26,7 @@ TURN_SECONDS = 12.0
 
 
 def cpu(scene: Scene, settings: Settings) -> dict[str, list[float]]:
-    """Milliseconds that some things take, with the tables in memory that they ask."""
+    """Return the milliseconds that some things take, with the tables in memory that they ask."""
     return virtual_time.run(_cpu(World(scene, settings)))
 
 

@@ -46,7 +46,7 @@ class Run:
     counted: Mapping[str, Any]
 
     def a_second(self, unit: str, kinds: Sequence[str], *whats: str) -> float:
-        """Units a second of what was done, or of everything."""
+        """Return the units a second of what was done, or of everything."""
         total = 0.0
         for key, tally in self.counted["tallies"].items():
             what, _, kind = key.rpartition(" ")
@@ -134,7 +134,8 @@ def _bill_row(before: Run | None, now: Run) -> list[str]:
     each += PRICES["lambda-seconds"].of(RUN_SECONDS["control"] * CONTROL_GB)
     prices = (beats * each if now.scene["functions"] else 0.0, PRICES["sqs"].of(polls))
     return [
-        *(f"{now.scene['providers']:,}", f"{now.scene['per_second']:g}"),
+        f"{now.scene['providers']:,}",
+        f"{now.scene['per_second']:g}",
         *(f"{rate:,.1f}" for rate in (beats, polls)),
         *both(lambda run: run.a_second("reads", REGISTRY), "{:,.1f}"),
         *both(lambda run: run.a_second("writes", REGISTRY), "{:,.1f}"),

@@ -72,12 +72,12 @@ class Script:
 
     @property
     def interval(self) -> float:
-        """Seconds between two tokens."""
+        """Return the seconds between two tokens."""
         return 1 / self.per_second if self.per_second else 0.0
 
     @property
     def tokens_max(self) -> int:
-        """Tokens of the longest answer."""
+        """Return the tokens of the longest answer."""
         return round(self.tokens * (1 + self.vary))
 
 

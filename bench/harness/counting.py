@@ -140,7 +140,7 @@ def units_of(operation: str, asked: Item, response: Item) -> tuple[float, float]
 
 
 def stored_by(operation: str, asked: Item) -> int:
-    """Bytes of the items that a call puts."""
+    """Return the bytes of the items that a call puts."""
     return sum(map(item_bytes, _put_by(operation, asked)))
 
 

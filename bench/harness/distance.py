@@ -38,11 +38,11 @@ class Distance:
         self._chance = chance
 
     def draw(self) -> float:
-        """Seconds of one call."""
+        """Return the seconds of one call."""
         return self.at(max(-Z_MAX, min(Z_MAX, self._chance.gauss(0.0, 1.0))))
 
     def at(self, z: float) -> float:
-        """Seconds at a quantile of the normal distribution."""
+        """Return the seconds at a quantile of the normal distribution."""
         left = max(0, min(len(self._z) - 2, bisect(self._z, z) - 1))
         z0, z1 = self._z[left : left + 2]
         log0, log1 = self._log[left : left + 2]

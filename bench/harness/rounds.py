@@ -50,7 +50,7 @@ class Runs:
 
     @property
     def bursts(self) -> Counter[int]:
-        """Tokens that came at once: how often, by their number."""
+        """Return the tokens that came at once: how often, by their number."""
         sizes: Counter[int] = Counter()
         for block in self.blocks:
             sizes.update({int(size): count for size, count in block.bursts.items()})
@@ -64,7 +64,7 @@ class Runs:
         ]
 
     def cpu_each(self, process: str) -> list[float]:
-        """CPU milliseconds of a process for each answer, in each round."""
+        """Return the CPU milliseconds of a process for each answer, in each round."""
         pairs = zip(self.cpu_ms[process], self.blocks, strict=True)
         return [used / block.answers for used, block in pairs]
 
@@ -161,7 +161,10 @@ def read(saved: Mapping[str, Any]) -> Found:
 
 
 def each(all_runs: Found) -> list[tuple[int, str, Runs, Runs]]:
-    """Streams, contender, its runs and those of the first contender, which all are compared to."""
+    """
+    Return the streams, contender, its runs and those of the first contender, which all are compared
+    to.
+    """
     return [
         (streams, name, runs, next(iter(by_name.values())))
         for streams, by_name in all_runs.items()

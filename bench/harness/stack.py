@@ -164,7 +164,7 @@ async def _inferline(
 
 @asynccontextmanager
 async def litellm(backend_url: str, *, server: str = "uvicorn") -> AsyncIterator[Contender]:
-    """LiteLLM's proxy as `bench/peers/litellm.yaml` has it; ``server`` may be `granian`."""
+    """Yield LiteLLM's proxy as `bench/peers/litellm.yaml` has it; ``server`` may be `granian`."""
     if not LITELLM_PYTHON.exists():
         raise BenchError("LiteLLM is not installed; `make bench` installs it")
     port = free_port()

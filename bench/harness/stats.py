@@ -44,7 +44,10 @@ def spread(values: Sequence[float], digits: int = 0, *, sign: bool = False) -> s
 
 
 def cumulative(samples: Sequence[float], points: int = 100) -> list[tuple[float, float]]:
-    """Points of a line: milliseconds, and the percentage of all samples that are no greater."""
+    """
+    Return the points of a line: milliseconds, and the percentage of all samples that are no
+    greater.
+    """
     ordered = sorted(samples)
     last = len(ordered) - 1
     picked = sorted({round(last * n / points) for n in range(points + 1)})

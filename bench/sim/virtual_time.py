@@ -25,7 +25,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         super().__init__(_Jumping(self))
 
     def time(self) -> float:
-        """Seconds since the loop was made."""
+        """Return the seconds since the loop was made."""
         return self._now
 
     def jump(self, seconds: float) -> None:
@@ -49,7 +49,7 @@ class VirtualClock:
     """The running loop's time as a `Clock`."""
 
     def monotonic(self) -> float:
-        """Seconds since the loop was made."""
+        """Return the seconds since the loop was made."""
         return asyncio.get_running_loop().time()
 
     async def sleep(self, seconds: float) -> None:

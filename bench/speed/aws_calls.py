@@ -38,7 +38,7 @@ def main() -> None:
 
 
 async def measure(client: str, endpoint: str, calls: int) -> list[dict[str, Any]]:
-    """CPU milliseconds of this process for each call, by operation and calls at once."""
+    """Return the CPU milliseconds of this process for each call, by operation and calls at once."""
     costs = []
     jobs = await prepare(endpoint)
     async with CLIENTS[client](endpoint) as load:

@@ -32,7 +32,10 @@ Way = Callable[[aiohttp.ClientSession, str, float], Awaitable[float]]
 
 
 async def measure(load: Loader, *, quick: bool) -> dict[str, Any]:
-    """Milliseconds from each cancel until its slot was free, by the way in which it was made."""
+    """
+    Return the milliseconds from each cancel until its slot was free, by the way in which it was
+    made.
+    """
     draw = random.Random(5)
     times: dict[str, list[float]] = {}
     async with AsyncExitStack() as stack:

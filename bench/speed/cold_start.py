@@ -106,7 +106,10 @@ def _event(name: str, key: str) -> dict[str, Any]:
 def _start(
     name: str, event: dict[str, Any], code: Path, environ: dict[str, str]
 ) -> tuple[float, float]:
-    """Milliseconds from the process's start to its first answer, and its peak memory in MiB."""
+    """
+    Return the milliseconds from the process's start to its first answer, and its peak memory in
+    MiB.
+    """
     begun = time.perf_counter()
     with runtime_api.running(f"functions.{name}.handler", environ, code) as function:
         result = function.invoke(event)
@@ -157,7 +160,9 @@ def _peak_mib(pid: int) -> float:
 
 
 def _import(modules: str, code: Path) -> float:
-    """Milliseconds that the import takes on the bundle alone, in a process of its own."""
+    """
+    Return the milliseconds that the import takes on the bundle alone, in a process of its own.
+    """
     statement = (
         f"import sys, time; sys.path.insert(0, {str(code)!r}); t = time.perf_counter(); "
         f"import {modules}; print((time.perf_counter() - t) * 1000)"

@@ -66,7 +66,9 @@ def tell(raw: dict[str, Any]) -> list[Table | Chart]:
 
 
 def rates(runs: Runs) -> list[float]:
-    """Requests a second that one core of the router's process has time for, in each round."""
+    """
+    Return the requests a second that one core of the router's process has time for, in each round.
+    """
     return [1000 / each for each in runs.cpu_each(next(iter(runs.cpu_ms)))]
 
 

@@ -66,7 +66,9 @@ async def _measure(load: Loader, per_second: float, tokens: int, *, quick: bool)
         times = {OURS: {}, FAR: {}}
         await _probe(times, ours.aws_url, far.aws_url, quick=quick)
         all_runs = await rounds.interleave(
-            *(load, contenders, orders),
+            load,
+            contenders,
+            orders,
             rounds=1 if quick else ROUNDS,
             stream=True,
             others=[direct.router],

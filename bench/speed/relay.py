@@ -37,7 +37,9 @@ async def measure(load: Loader, *, quick: bool) -> dict[str, Any]:
                     before = await calls(ours.aws_url)
                     with Watched([*rounds.processes(ours), server.router, load, MACHINE]) as cpu:
                         block = await load.run(
-                            *(ours.url, asked, streams),
+                            ours.url,
+                            asked,
+                            streams,
                             requests=REQUESTS,
                             tokens=tokens,
                             spread=0.0 if streams == 1 else tokens / per_second,

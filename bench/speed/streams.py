@@ -88,7 +88,10 @@ async def _turn(
 
 
 async def _calls(contender: Contender) -> dict[str, int]:
-    """Calls of an InferLine so far; the items of batches under the operation's name and `items`."""
+    """
+    Return the calls of an InferLine so far; the items of batches under the operation's name and
+    `items`.
+    """
     if not isinstance(contender, InferLine):
         return {}
     counts = await calls(contender.aws_url)
@@ -100,7 +103,7 @@ def tell(raw: dict[str, Any]) -> list[Table]:
 
 
 def _turns(raw: dict[str, Any]) -> Iterator[tuple[str, str, int, dict[str, Any]]]:
-    """Speed, contender, which time it was, and what was found."""
+    """Yield speed, contender, which time it was, and what was found."""
     for speed, by_name in raw["speeds"].items():
         for contender, turns in by_name.items():
             for number, turn in enumerate(turns, 1):
@@ -129,7 +132,7 @@ def _goals(raw: dict[str, Any]) -> list[Goal]:
 
 
 def _each(turn: dict[str, Any], name: str) -> float:
-    """Calls, or CPU milliseconds of a process, for each chunk that was delivered."""
+    """Return the calls, or CPU milliseconds of a process, for each chunk that was delivered."""
     return float((turn["calls"] | turn["cpu_ms"]).get(name, 0) / max(1, turn["pieces"]))
 
 

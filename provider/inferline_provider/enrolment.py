@@ -85,7 +85,7 @@ class GrantedCredentials:
 
     @property
     def is_behind(self) -> bool:
-        """True if the last grant has models that these credentials are not for."""
+        """Return True if the last grant has models that these credentials are not for."""
         return not self.own and self._granted != self._opened
 
     def open(self, model: str) -> bool:
@@ -105,7 +105,7 @@ class GrantedCredentials:
 
     @property
     def due_seconds(self) -> float:
-        """Time until new ones must be requested; infinite for never."""
+        """Return the time until new ones must be requested; infinite for never."""
         return max(0.0, self._renew_at - self._clock.monotonic())
 
     def expired(self) -> None:

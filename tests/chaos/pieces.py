@@ -118,7 +118,7 @@ class Piece:
 
     @property
     def footprint(self) -> tuple[float, int]:
-        """Resident memory in MB, and open descriptors."""
+        """Return resident memory in MB, and open descriptors."""
         assert self.part is not None
         here = Path(f"/proc/{self.part.process.pid}")
         (resident,) = [

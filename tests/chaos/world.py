@@ -109,7 +109,7 @@ class World:
 
     @property
     def open_gateways(self) -> list[Piece]:
-        """Gateways that a load balancer would send requests to."""
+        """Return gateways that a load balancer would send requests to."""
         return [g for g in self.gateways if g.is_up and not g.is_stopped]
 
     def find(self, name: str) -> Piece:

@@ -60,7 +60,7 @@ def provider(
 
 
 def hour(model: str, drawn: random.Random) -> list[MinuteMetrics]:
-    """Sixty minutes of a model, the busiest in the middle."""
+    """Return sixty minutes of a model, the busiest in the middle."""
     minutes = []
     for number in range(60):
         figures = MinuteMetrics()

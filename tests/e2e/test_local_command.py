@@ -78,7 +78,7 @@ class Local:
         raise AssertionError(f"no {part} runs")
 
     def left(self) -> list[int]:
-        """Ports on which somebody still listens."""
+        """Return the ports on which somebody still listens."""
         return [port for port in self.ports if listens(port)]
 
 

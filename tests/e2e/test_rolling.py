@@ -147,7 +147,7 @@ class Client:
         self._refuse(user, json.loads(response.read())["error"])
 
     def _refuse(self, what: str, error: Json) -> None:
-        """Raises HandedOn, which is the one thing that a client may be told."""
+        """Raise HandedOn for the one error that a client may get."""
         if error["code"] != "gateway_stopping":
             self.wrongs.append(f"{what}: {error}")
         raise HandedOn
@@ -210,7 +210,7 @@ def expected(body: Json) -> str:
 
 @contextmanager
 def load(urls: Sequence[str]) -> Iterator[list[Client]]:
-    """Clients that ask until the block ends, and that have their last answers then."""
+    """Yield clients that ask until the block ends, and that have their last answers then."""
     enough = threading.Event()
     clients = [Client(urls, f"c{at}") for at in range(CLIENTS)]
     threads = [threading.Thread(target=client.run, args=(enough,)) for client in clients]

@@ -32,7 +32,7 @@ async def cloud(emulator: str) -> AsyncIterator[Cloud]:
 
 @pytest.fixture
 def function(cloud: Cloud) -> Iterator[Callable[..., Function]]:
-    """Starts functions; at the end looks into their logs for what must not be there."""
+    """Start functions; at the end, check their logs for what must not be there."""
     with ExitStack() as stack:
         started: list[Function] = []
 

@@ -26,7 +26,7 @@ SCRIPT = runtime_api.ROOT / "functions" / "run.sh"
 
 @pytest.fixture
 def server(cloud: Cloud) -> Iterator[Callable[[], str]]:
-    """Starts run.sh as the adapter does; gives the address, and looks into the log at the end."""
+    """Start run.sh as the adapter does, yield its address, and check the log at the end."""
     with ExitStack() as stack:
         log = stack.enter_context(tempfile.TemporaryFile())
 

@@ -221,7 +221,7 @@ class TestActions:
 
 @pytest.fixture(scope="module")
 def simulate() -> Any:
-    """Answers questions, all in one go: the simulator takes a second to start."""
+    """Return the answers questions, all in one go: the simulator takes a second to start."""
     if not SIMULATOR.exists():
         if os.environ.get("CI"):
             pytest.fail("The IAM simulator is missing: make install")

@@ -149,7 +149,7 @@ class Trial:
         return Cell("partly", "; ".join([note, *lacking]))
 
     def listed(self) -> Cell:
-        """Tables, queues and bucket are made, and a provider enrols."""
+        """Return tables, queues and bucket are made, and a provider enrols."""
         self.line.start_gateway(INFERLINE_LEASE_SECONDS=str(LEASE_SECONDS))
         rate = ("--tokens", str(TOKENS), "--tokens-per-second", str(TOKENS_PER_SECOND))
         self.line.start_backend(*rate)

@@ -126,6 +126,6 @@ def _notes(row: Mapping[str, Any], columns: Mapping[str, str]) -> Iterator[str]:
 
 
 def _safe(text: str) -> str:
-    """Text of others inside our Markdown: none of it is markup."""
+    """Return text of others inside our Markdown: none of it is markup."""
     text = text.rstrip(".")
     return text.replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*").replace("_", "\\_")

@@ -142,7 +142,7 @@ class Heard:
 
     def check(self, samples: Sequence[Sample]) -> None:
         """
-        Raises Violation unless the words are those of one sample from its first, in order.
+        Check the words, else raise Violation: those of one sample from its first, in order.
 
         Where another goes on, it must have been asked to go on from exactly the words before.
         """

@@ -49,7 +49,7 @@ def in_memory(
 @contextmanager
 def on_aws(url: str) -> Iterator[Worlds]:
     """
-    Worlds on an emulator, which share its tables and have queues of their own.
+    Yield worlds on an emulator, which share its tables and have queues of their own.
 
     It is called on a loop of its own, in a thread: for the loop of the machine, whose time stands
     still, each call is done at once.

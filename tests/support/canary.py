@@ -81,7 +81,7 @@ def seen(canaries: Collection[Canary], data: bytes) -> set[Canary]:
 
 
 def views(data: bytes, nested: int = NESTED_MAX) -> Iterator[bytes]:
-    """``data``, and what it says when read in another way."""
+    """Return ``data``, and what it says when read in another way."""
     yield data
     if nested:
         for inner in _readings(data):

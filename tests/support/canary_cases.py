@@ -279,7 +279,7 @@ def a_key_used_twice(stage: Stage) -> httpx.Response:
 
 
 def answers(stage: Stage) -> None:
-    """Successes of every kind, and what of a request's headers nobody reads."""
+    """Send successes of every kind, with headers that nobody reads."""
     names = (
         "cookie",
         "baggage",

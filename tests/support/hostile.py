@@ -84,7 +84,7 @@ def nested(depth: int) -> bytes:
 
 
 def bodies(document: dict[str, Any]) -> st.SearchStrategy[bytes]:
-    """Bodies for who expects ``document``."""
+    """Return bodies for who expects ``document``."""
     return (
         st.binary(max_size=200)
         | values.map(dumped)

@@ -53,10 +53,10 @@ class Answer(Response):
         seconds_max: float = inf,
     ) -> None:
         """
-        ``joined``: another client may still read it, so the task outlives this client. ``after``:
-        number of a stream's events that the client has. ``first_seconds``: longest wait for the
-        first byte. ``gzips``: the body goes out compressed. ``seconds_max``: time since the
-        request's arrival after which this process hands the answer on.
+        Set up one answer. ``joined``: another client may read it, so the task outlives this one.
+        ``after``: number of a stream's events that the client has. ``first_seconds``: longest wait
+        for the first byte. ``gzips``: the body goes out compressed. ``seconds_max``: time since
+        the request's arrival after which this process hands the answer on.
         """
         self.background = None
         self._parts = parts

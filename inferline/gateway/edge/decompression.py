@@ -114,7 +114,7 @@ def _deflate(packed: bytes) -> _Unpacker:
 
 
 def _zstd(packed: bytes) -> _Unpacker:
-    """Raises EncodingNotSupported where this Python was built without it."""
+    """Load the module. Raises EncodingNotSupported where this Python was built without it."""
     try:
         if sys.version_info >= (3, 14):
             from compression import zstd

@@ -87,7 +87,7 @@ class _Rest:
             self._protocol.on_message_begin()
 
     def on_url(self, url: bytes) -> None:
-        """Part of the address."""
+        """Ignore a part of the address."""
         if not self._is_known:
             self._protocol.on_url(url)
 

@@ -25,7 +25,7 @@ class RequestIds:
     """
 
     def __init__(self, app: ASGIApp, closing: asyncio.Event) -> None:
-        """``closing`` is set when this process ends."""
+        """Wrap ``app``; ``closing`` is set when this process ends."""
         self._app = app
         self._closing = closing
 

@@ -84,7 +84,9 @@ async def resume(
     visit = RequestLog(unrecorded, task.path, caller)
     gzips = parts.settings.compression == "gzip" and takes_gzip(request.headers)
     return Answer(
-        *(parts, subscription.task, visit),
+        parts,
+        subscription.task,
+        visit,
         streamed=True,
         joined=subscription.joined,
         after=after,

@@ -49,17 +49,17 @@ class Gauge(TelemetrySink):
 
     @property
     def mean_seconds(self) -> float:
-        """Mean time of a task at the backend; 0 before the first."""
+        """Return the mean time of a task at the backend; 0 before the first."""
         return self._speeds.service_seconds
 
     @property
     def seconds(self) -> float:
-        """Time since the measurement began."""
+        """Return the time since the measurement began."""
         return self._clock.monotonic() - self._started_at
 
     @property
     def is_of_streams(self) -> bool:
-        """True if most of the tasks are streams, which show their progress."""
+        """Return True if most of the tasks are streams, which show their progress."""
         return 2 * sum(under.record.streamed for under in self._under.values()) >= len(self._under)
 
     def clear(self) -> None:

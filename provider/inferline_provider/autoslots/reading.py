@@ -84,7 +84,7 @@ class Measurement:
 
     @property
     def running(self) -> float:
-        """Mean number of tasks at the backend."""
+        """Return the mean number of tasks at the backend."""
         return sum(tally.all_seconds for tally in self.tallies.values()) / self.seconds
 
     def tells(self, *, early: bool = False) -> bool:

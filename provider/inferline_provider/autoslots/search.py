@@ -41,7 +41,7 @@ class Search:
 
     @property
     def is_climbing(self) -> bool:
-        """True while it still doubles the number, and no end is in sight."""
+        """Return True while it still doubles the number, and no end is in sight."""
         return self._is_up and self._high is None and self._step == STEP_FIRST
 
     def next(self) -> int | None:

@@ -85,7 +85,7 @@ class Tuner:
 
     @property
     def limit(self) -> int:
-        """Number of slots that there should be now."""
+        """Return the number of slots that there should be now."""
         return self._search.held if self._trial is None else self._trial
 
     def know(self, room: Room) -> None:
@@ -180,7 +180,7 @@ class Tuner:
 
     @property
     def _is_read(self) -> bool:
-        """True if the measurement is long enough, and the backend has settled."""
+        """Return True if the measurement is long enough, and the backend has settled."""
         longest = READ_SECONDS_MAX if self._gauge.is_of_streams else inf
         wanted = max(READ_SECONDS_MIN, min(longest, READ_TASKS * self._gauge.mean_seconds))
         return self._stage is Settling.SETTLED and self._gauge.seconds >= wanted

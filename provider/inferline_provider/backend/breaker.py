@@ -53,7 +53,9 @@ class Breaker:
 
     @property
     def room(self) -> int:
-        """Number of tasks that may begin: none while it is open, then one, then any number."""
+        """
+        Return the number of tasks that may begin: none while it is open, then one, then any number.
+        """
         if not self._rests:
             return UNLIMITED
         now = self._clock.monotonic()
@@ -151,7 +153,7 @@ class Breakers:
 
     @property
     def alive_at(self) -> float:
-        """Time of the server's last answer; negative infinity before the first."""
+        """Return the time of the server's last answer; negative infinity before the first."""
         times = (breaker.alive_at for breaker in self._models.values())
         return max(times, default=float("-inf"))
 

@@ -86,13 +86,17 @@ class BackendClient:
 
     @property
     def answer_bytes(self) -> int:
-        """Bytes of answers that have come so far: while the number grows the backend is alive."""
+        """
+        Return the bytes of answers that have come so far: while the number grows the backend is
+        alive.
+        """
         return self._ended_bytes + sum(answer.received_bytes for answer in self._answers)
 
     @property
     def is_delicate(self) -> bool:
         """
-        True while nothing but tasks should be sent: it works, and has no `/health`, which is free.
+        Return True while nothing but tasks should be sent: it works, and has no `/health`, which is
+        free.
 
         llama-cpp-python ends the answer under way when somebody asks for its models.
         """

@@ -51,13 +51,13 @@ class Slots:
 
     @property
     def limit(self) -> int:
-        """Number of tasks that may run at once now."""
+        """Return the number of tasks that may run at once now."""
         self._recover()
         return 1 if self._rests > 1 else self._allowed
 
     @property
     def free(self) -> int:
-        """Number of tasks that may start now."""
+        """Return the number of tasks that may start now."""
         if self._clock.monotonic() < self._closed_until:
             return 0
         return max(0, self.limit - self.used)
@@ -81,7 +81,7 @@ class Slots:
 
     @property
     def pressed(self) -> bool:
-        """True if more tasks would run with more slots."""
+        """Return True if more tasks would run with more slots."""
         return self._filled and self.used >= PRESSED_SHARE * self.limit
 
     def resize(self, limit: int) -> None:

@@ -32,7 +32,7 @@ class AttemptRunner:
 
     @property
     def running(self) -> int:
-        """Number of tasks at the backend."""
+        """Return the number of tasks at the backend."""
         return len(self._attempts)
 
     def start(self, delivery: Delivery) -> None:

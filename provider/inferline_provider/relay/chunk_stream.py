@@ -49,7 +49,7 @@ class ChunkStream:
 
     @property
     def begun(self) -> bool:
-        """True if a reader may have seen a part of the answer."""
+        """Return True if a reader may have seen a part of the answer."""
         return bool(self._seq or self._after)
 
     def follow(self, after: tuple[tuple[int, int], ...]) -> None:

@@ -58,7 +58,8 @@ class Delivered:
     @property
     def is_by_token(self) -> bool:
         """
-        True if each event has one token: then a space begins an event, and stands inside none.
+        Return True if each event has one token: then a space begins an event, and stands inside
+        none.
 
         A server that holds some characters back, since a stop string may begin with them, cuts the
         text anywhere.

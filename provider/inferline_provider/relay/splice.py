@@ -46,7 +46,7 @@ class Splice:
 
     @property
     def is_finished(self) -> bool:
-        """True if an event has said that the text is at its end."""
+        """Return True if an event has said that the text is at its end."""
         return self._left.finished
 
     def rest(self) -> bytes:

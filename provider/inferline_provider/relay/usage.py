@@ -40,7 +40,9 @@ class UsageReader:
 
     @property
     def usage(self) -> dict[str, int]:
-        """Token counts by the backend's names for them; the last report of each counts."""
+        """
+        Return the token counts by the backend's names for them; the last report of each counts.
+        """
         return {**_usage_in(self._first), **_usage_in(self._last)}
 
     def see(self, data: bytes) -> None:

@@ -151,7 +151,9 @@ class Attempt:
 
     @property
     def _unfit(self) -> frozenset[str]:
-        """Providers that can't go on with the answer: some said so, one may be lost with it."""
+        """
+        Return providers that can't go on with the answer: some said so, one may be lost with it.
+        """
         writer = self._exchange.writer
         lost = {writer} if writer and self.task.lapsed_ms else set()
         return frozenset({self._context.provider, *self.task.unfit.split(), *lost})

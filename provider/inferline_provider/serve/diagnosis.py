@@ -31,7 +31,7 @@ class Diagnosis:
 
     @property
     def has_good_key(self) -> bool:
-        """True if the backend has answered others, so that it takes the provider's key."""
+        """Return True if the backend has answered others, so that it takes the provider's key."""
         return self.breakers.alive_at > self._refused_at
 
     def conclude(self, task: Task, fault: Fault, *, again: bool) -> None:

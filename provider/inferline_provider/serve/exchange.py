@@ -56,22 +56,24 @@ class Exchange:
 
     @property
     def is_seen(self) -> bool:
-        """True if a reader may have a part of the answer: only streams are read in parts."""
+        """Return True if a reader may have a part of the answer: only streams are read in parts."""
         return self._stream.begun and self._may_be_stream
 
     @property
     def is_stuck(self) -> bool:
-        """True if a reader may have a part of the answer, and no other attempt could go on."""
+        """
+        Return True if a reader may have a part of the answer, and no other attempt could go on.
+        """
         return self.is_seen and not may_continue(self._task.path, self._request)
 
     @property
     def can_go_on(self) -> bool:
-        """True if another attempt can follow."""
+        """Return True if another attempt can follow."""
         return self._task.attempts_left > 0 and not self.is_stuck
 
     @property
     def _may_be_stream(self) -> bool:
-        """True if the request asks for a stream; a form, which is not read here, may."""
+        """Return True if the request asks for a stream; a form, which is not read here, may."""
         is_form = CONTENT_TYPE in self._task.request_headers
         return is_form or document_of(self._request).get("stream") is True
 

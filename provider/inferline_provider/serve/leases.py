@@ -74,7 +74,10 @@ class Leases:
 
     @property
     def visibility_timeout_seconds(self) -> int:
-        """Visibility timeout of messages: longer than a lease, so that a receiver may claim."""
+        """
+        Return the visibility timeout of messages: longer than a lease, so that a receiver may
+        claim.
+        """
         return math.ceil(self._lease_seconds) + 1
 
     def hold(self, held: Held) -> None:

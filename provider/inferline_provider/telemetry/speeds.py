@@ -65,7 +65,10 @@ class Speeds(TelemetrySink):
 
     @property
     def service_seconds(self) -> float:
-        """Mean time that a task takes at the backend, whatever its model; 0 before the first."""
+        """
+        Return the mean time that a task takes at the backend, whatever its model; 0 before the
+        first.
+        """
         return self._all.seconds if self._all is not None else 0.0
 
     def task_seconds(self, model: str) -> float:

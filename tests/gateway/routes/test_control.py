@@ -89,7 +89,7 @@ class Calls:
 
 
 def enrolments_of(registry: Calls) -> Enrolments:
-    """Enrolments of a gateway whose picture of the registry may be a minute old."""
+    """Return the enrolments of a gateway whose picture of the registry may be a minute old."""
     stores = replace(memory_stores(), registry=cast(Any, registry))
     return Enrolments(assemble(stores, Settings(registry_seconds=60.0), SystemClock()))
 

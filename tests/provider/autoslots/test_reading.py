@@ -24,7 +24,7 @@ SMALL: TaskKind = ("small", "/v1/chat/completions", True)
 
 
 def reading(slots: int = 10, speed: float = 20.0, **fields: Any) -> Measurement:
-    """Ten seconds with ``slots`` streams, each of so many tokens a second."""
+    """Return ten seconds with ``slots`` streams, each of so many tokens a second."""
     given: dict[str, Any] = {
         "slots": slots,
         "seconds": 10.0,

@@ -22,7 +22,7 @@ Value = Callable[[int], float]
 
 
 def peak(at: int) -> Value:
-    """Best at one number, and a fifth as much worse for each tenth away from it."""
+    """Return best at one number, and a fifth as much worse for each tenth away from it."""
     return lambda n: -2 * abs(log(n / at))
 
 

@@ -63,7 +63,7 @@ class Bay:
         return sum(limits) / len(limits)
 
     def done(self, seconds: float) -> float:
-        """Tokens a second in the last ``seconds``."""
+        """Return the tokens a second in the last ``seconds``."""
         since = self.clock.monotonic() - seconds
         return sum(made for at, made in self.engine.made.items() if at >= since) / seconds
 

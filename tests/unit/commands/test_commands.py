@@ -300,7 +300,7 @@ def test_what_cant_be_used_is_named_and_nothing_made(run: Run, arguments: tuple[
 
 @contextmanager
 def gateway(status: int, body: dict[str, Any]) -> Iterator[tuple[str, list[str | None]]]:
-    """Answers each request the same way, and notes what key it was shown."""
+    """Yield answers each request the same way, and notes what key it was shown."""
     shown: list[str | None] = []
 
     class Answer(BaseHTTPRequestHandler):
