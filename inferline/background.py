@@ -44,7 +44,9 @@ async def first_of(work: Awaitable[T], event: Awaitable[object]) -> T | None:
         waiting.cancel()
         task.cancel()
     await asyncio.wait({task})
-    if not task.cancelled() and (error := task.exception()) is not None:
+    error = None if task.cancelled() else task.exception()
+    # What `asyncio.gather` returns holds its cancellation as an exception.
+    if error is not None and not isinstance(error, asyncio.CancelledError):
         raise error
     return None
 

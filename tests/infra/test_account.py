@@ -51,7 +51,7 @@ class MadeUp:
 @pytest.fixture
 def account(monkeypatch: pytest.MonkeyPatch) -> MadeUp:
     made_up = MadeUp(outputs={"BodiesBucket": "bodies"})
-    monkeypatch.setattr(AwsAccount, "found", lambda: made_up)
+    monkeypatch.setattr(AwsAccount, "from_environment", lambda: made_up)
     return made_up
 
 

@@ -43,6 +43,15 @@ async def test_work_is_cancelled_and_has_ended_when_the_event_comes_first() -> N
     assert ["work"] == ended
 
 
+async def test_gathered_work_is_cancelled_when_the_event_comes_first() -> None:
+    event = asyncio.Event()
+    event.set()
+
+    work = asyncio.gather(asyncio.sleep(60), asyncio.sleep(60))
+
+    assert await first_of(work, event.wait()) is None
+
+
 async def test_what_the_work_raises_is_raised_also_at_its_end() -> None:
     async def fail() -> None:
         raise ValueError("at once")

@@ -35,7 +35,6 @@ FOUND: dict[str, tuple[str, tuple[str, ...]]] = {
         "Names of settings and headers, and the words of a message, are no passwords.",
         (
             "inferline/local/plan.py",
-            "provider/inferline_provider/cli.py",
             "provider/inferline_provider/spot.py",
         ),
     ),

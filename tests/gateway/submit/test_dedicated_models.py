@@ -331,4 +331,4 @@ async def test_a_provider_is_measured_against_those_of_the_same_queue(stack: Sta
     assert [MODEL] == list(grant["faster"])
     serving = (await stack.gateway.registry.models())[RESERVED].serving
     assert serving is not None
-    assert [4.0] == [pace.speed.task_seconds for pace in serving.paces]
+    assert [4.0] == [group.speed.task_seconds for group in serving.speed_groups]

@@ -38,7 +38,7 @@ def test_of_many_nobody_is_left_out_and_the_fastest_is_told_by_itself() -> None:
     assert 1 == groups[0].providers
 
 
-def test_many_that_are_alike_are_few_paces() -> None:
+def test_many_alike_providers_are_few_groups() -> None:
     alike = [provider(f"p{n}", TaskSpeed(1.0, 50.0)) for n in range(100)]
 
     assert [1, 99] == [group.providers for group in speed_groups("m", alike)]
