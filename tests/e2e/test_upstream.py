@@ -171,8 +171,8 @@ def test_a_server_that_refuses_for_ever_is_hardly_asked_and_hides_no_request(pai
 
     asked = pair.line.backend_state(pair.bad)["called_at"][before:]
     assert asked
-    # As many as it takes to know that it is the server, then after 0.5 s, 1 s and each 2 s; one more
-    # for a call that came late on a busy machine.
+    # As many as it takes to know that it is the server, then after 0.5 s, 1 s and each 2 s; one
+    # more for a call that came late on a busy machine.
     assert STRIKES_MAX + 3 + (asked[-1] - asked[0]) / 2 >= len(asked)
 
 
