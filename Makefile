@@ -1,4 +1,4 @@
-# Everything one does with InferLine. Needs Python 3.11 or newer and make; fetches the rest.
+# All commands. Needs Python 3.11 or newer and make; fetches the rest.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -11,7 +11,7 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 #: More words for pytest, the bench or `inferline local`: make test ARGS="-k sse -x".
 ARGS ?=
-#: How many test files run beside each other: they wait more than they compute.
+#: How many test files run in parallel: they wait more than they compute.
 WORKERS ?= 4
 #: make lock UPGRADE=--upgrade takes newer releases; without it only what must change does.
 UPGRADE ?=
@@ -57,7 +57,7 @@ demo: $(LOCAL) ## Run everything on this machine: gateway, provider, LLM, AWS em
 install: $(DEV) $(CDK) $(SIMULATOR) $(AXE) $(SCANNERS) $(SCHEMATHESIS) ## Set up .venv for work on InferLine
 
 .PHONY: docs
-docs: $(DEV) ## Write the tables of options in docs/ and cdk.json anew
+docs: $(DEV) ## Rewrite the tables of options in docs/ and cdk.json
 	@.venv/bin/python -m tests.support.tables
 
 .PHONY: test
@@ -77,7 +77,7 @@ check: $(DEV) ## Lint, formatting, types and the borders between packages
 	.venv/bin/hadolint docker/Dockerfile
 
 .PHONY: format
-format: $(DEV) ## Format the code and mend what can be mended
+format: $(DEV) ## Format the code and fix what can be fixed
 	@.venv/bin/ruff check --fix-only --quiet .
 	@.venv/bin/ruff format .
 
@@ -116,7 +116,7 @@ deploy-emulator: $(LOCAL) $(INFRA) $(CDK) ## Deploy to an AWS emulator here and 
 	@.venv/bin/python -m infra.emulator $(ARGS)
 
 .PHONY: lock
-lock: | $(UV) ## Write requirements/*.txt anew
+lock: | $(UV) ## Rewrite requirements/*.txt
 	@$(COMPILE) pyproject.toml --all-extras --group dev -o requirements/dev.txt
 	@$(COMPILE) pyproject.toml --extra local --group build -c requirements/dev.txt -o requirements/local.txt
 	@$(COMPILE) pyproject.toml --extra gateway --group build --group infra -c requirements/dev.txt -o requirements/infra.txt

@@ -136,8 +136,8 @@ class Settings(DeploymentSettings):
     ping_seconds: float = declare(15.0, "Interval of the comments that keep a silent stream open.")
     keepalive_after_seconds: float = declare(
         600.0,
-        "If an answer that is not streamed takes longer than this, the gateway sends blanks, which "
-        "keep its connection open. Its status is then 200, and a failure breaks it off.",
+        "If an answer that is not streamed takes longer than this, the gateway sends spaces, which "
+        "keep its connection open. Its status is then 200; on failure the connection is closed.",
         was=("INFERLINE_BLANK_SECONDS",),
     )
     drain_seconds: float = declare(
@@ -156,7 +156,7 @@ class Settings(DeploymentSettings):
         1.0, "How old the gateway's copy of the registry, and of each model's counts, may be."
     )
     overview_seconds: float = declare(3.0, "How old the overview may be that a gateway shows.")
-    figures_seconds: float = declare(5.0, "Between two writes of a gateway's figures.")
+    figures_seconds: float = declare(5.0, "Interval at which a gateway writes its minute metrics.")
 
     lease_seconds: float = declare(
         30.0, "Lease of a claim; the provider renews it at a third of this time."

@@ -26,7 +26,8 @@ STAGE: Final = "api"
 STREAM_SECONDS: Final = 900
 BUFFERED_SECONDS: Final = 29
 #: What API Gateway passes on as bytes, in base64: forms that come in, and sounds that go out where
-#: answers are not streamed, to clients that accept them by name. JSON is no third longer for it.
+#: answers are not streamed, to clients that accept them by name. JSON is
+#: not listed: base64 would make it a third longer.
 BINARY: Final = (
     *("multipart/form-data", "application/octet-stream", "audio/mpeg", "audio/wav", "audio/ogg"),
     *("audio/flac", "audio/aac", "audio/pcm"),
@@ -63,8 +64,8 @@ class Api(Construct):
         self._options = options
         self._functions = functions
         self.rest = self._rest(storage)
-        # It is asked each time: API Gateway keeps an answer by headers that must all be there, and
-        # a key may stand in any one of three.
+        # No cache of its results: API Gateway caches by headers that must all be present, and a key
+        # is in one of three.
         self._authorizer = apigateway.RequestAuthorizer(
             self,
             "Authorizer",
@@ -74,7 +75,7 @@ class Api(Construct):
         )
         declared = self._authorizer.node.default_child
         assert isinstance(declared, apigateway.CfnAuthorizer)
-        # The construct says that they are an empty text, which is not to say nothing.
+        # The construct writes an empty string; the property must be absent.
         declared.add_property_deletion_override("IdentitySource")
         gateway_responses(self.rest, options.cors_origins)
         self._route()
@@ -124,7 +125,7 @@ class Api(Construct):
             tasks = self.rest.root.resource_for_path(str(PurePosixPath(prefix, "tasks")))
             self._method(tasks, "ANY", control)
             self._method(tasks.add_proxy(any_method=False), "ANY", inference)
-        # A resource hides from the proxy above it what is below.
+        # A `{proxy+}` does not match below a sibling resource, so each parent needs its own.
         above = {parent for path in inferred for parent in path.parents}
         for path in sorted({*inferred, *above}):
             resource = self.rest.root.resource_for_path(str(path))

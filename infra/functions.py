@@ -43,10 +43,9 @@ LONG_ANSWERS: Final = {
     "first_byte_seconds_max": "880",
     "keepalive_after_seconds": "240",
 }
-#: How often a function looks for the answer that it waits for, and a provider at what it runs. Each
-#: looks for one task, and pays for the look as for the time until the next: at 20 s these cost
-#: least with 0.6 s between two.
-LOOKS: Final = {
+#: Polling times. A function reads for one task and is billed while it waits: for answers of 20 s,
+#: 0.6 s between two reads cost least.
+POLLING: Final = {
     "poll_seconds_min": "0.02",
     "poll_share": "0.125",
     "poll_seconds_max": "0.6",
@@ -273,7 +272,7 @@ class Functions(Construct):
                 **({"compression": "gzip"} if options.compress else {}),
                 cors_origins=",".join(options.cors_origins),
                 registry_seconds=str(REGISTRY_SECONDS),
-                **LOOKS,
+                **POLLING,
                 **(LONG_ANSWERS if options.edge == "stream" else {}),
             ),
             "POWERTOOLS_SERVICE_NAME": options.stack,

@@ -7,7 +7,8 @@ requests. One conditional write reserves in the windows that are under way; wher
 write begins the next. None of it needs a lock, a sweep or a read before.
 
 A gateway that dies closes nothing. So open requests are counted in generations, each longer than
-any request may take: when one begins, whatever is left of the one before the last has died.
+any request may take. Two of them count. When a third begins, requests of the first that are still
+open are dropped: their gateway has died.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class ConditionalUpdate:
     least: dict[str, int] = field(default_factory=dict)
     most: dict[str, int] = field(default_factory=dict)
     sets: dict[str, int] = field(default_factory=dict)
-    #: Numbers that are set to what another was before the write, and so much more.
+    #: Numbers that are set to the old value of another one, plus an amount.
     copies: dict[str, tuple[str, int]] = field(default_factory=dict)
     adds: dict[str, int] = field(default_factory=dict)
 

@@ -8,15 +8,15 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pauses:
-    """The pauses of a provider after what went wrong."""
+    """Pauses of a provider after failures; where a range is given, a random time in it."""
 
-    #: A task's after a busy backend that did not say for how long; one in between is drawn.
+    #: Pause of a task after a busy backend that named no time.
     busy_seconds: tuple[int, int] = (1, 5)
-    #: A task's after a failed attempt; one in between is drawn.
+    #: Pause of a task after a failed attempt.
     retry_seconds: tuple[int, int] = (0, 1)
-    #: All slots' after the backend could not be reached: doubled while no answer comes.
+    #: Pause of all slots after the backend could not be reached, first and longest: it doubles.
     rest_seconds: tuple[float, float] = (0.5, 16.0)
-    #: Between two steps in which slots come back after a cut: doubled when one is refused again.
+    #: Time between two steps in which slots come back after a cut, first and longest: it doubles.
     recover_seconds: tuple[float, float] = (0.5, 10.0)
 
 

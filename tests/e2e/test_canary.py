@@ -62,7 +62,7 @@ ANY_MODEL = tuple(name.encode() for name in (MODEL, BAD, HELD, IDLE, FULL))
 PLACES = {
     **dict.fromkeys((QUEUE, TASKS, BUCKET, REGISTRY, PAGE, "traces", "commands"), ANY_MODEL),
     **{f"{path}, told to the client": ANY_MODEL for path in TOLD},
-    "log of provider": (b"An attempt broke by a fault of ours.",),
+    "log of provider": (b"An attempt failed because of a bug in InferLine.",),
     "log of the function inference": ANY_MODEL,
     "log of the function sweep": (b"OldestTaskSeconds",),
     "log of gateway": (b"serves 1 models",),

@@ -89,7 +89,7 @@ class QueueList(BaseModel):
 
 
 class ProviderObject(BaseModel):
-    """A live provider as it last told of itself."""
+    """A live provider as it last reported."""
 
     object: Literal["provider"] = "provider"
     id: str
@@ -183,7 +183,7 @@ class TaskObject(BaseModel):
     provider: str | None
     #: HTTP status of the backend's answer, once there is one.
     status: int | None
-    #: Tokens, as the backend told them.
+    #: Tokens, as the backend reported them.
     usage: dict[str, int] | None
     #: Why there is no answer.
     error: ErrorObject | None
@@ -272,14 +272,14 @@ class OverviewObject(BaseModel):
 
 
 class UsageObject(BaseModel):
-    """Sums over requests that have ended; of the first six, those that were asked by."""
+    """Sums over ended requests; the first six fields are set only when grouped by them."""
 
     object: Literal["usage"] = "usage"
     tenant: str | None = None
     #: The key's id; empty where no keys are asked for.
     key: str | None = None
     model: str | None = None
-    #: Who ran the last attempt; empty when nobody did.
+    #: The provider of the last attempt; empty without one.
     provider: str | None = None
     #: In UTC: `2026-11-27T03:00Z` and `2026-11-27`.
     hour: str | None = None

@@ -97,7 +97,9 @@ async def resume(
 
 @router.post("/{task_id}/cancel", summary="Cancel a task")
 async def cancel(task_id: str, caller: ClientCaller, parts: Parts) -> TaskObject:
-    """Cancel a task. Idempotent. Its slot is free within a second; an ended task stays as it is."""
+    """
+    Cancel a task. Idempotent. The provider stops at its next check; an ended task stays as it is.
+    """
     task = await _task_of(parts, task_id, caller)
     if not task.state.terminal:
         await parts.store.cancel(task.ref)

@@ -18,12 +18,12 @@ from inferline.names import base_name
 from inferline.settings import Settings
 from inferline.tasks.task import TIERS, Tier
 
-#: How much of its time a request must have left for the backend, in mean times that one takes
-#: there: a quarter is for what nobody can know. `python -m bench overload` shows what that gives.
+#: Mean task times that a request must have left when it reaches the backend; the quarter covers
+#: uncertainty. `python -m bench overload` shows the effect.
 SERVICE_MARGIN: Final = 1.25
 #: Over how long the flow of requests is averaged, seconds.
 FLOW_SECONDS: Final = 10.0
-#: A queue into which as much flows as out of it is taken to shrink at this share of its pace.
+#: When arrivals equal departures, the queue is assumed to shrink at this share of its service rate.
 SHRINK_SHARE: Final = 0.1
 
 

@@ -20,12 +20,12 @@ from inferline.validation.payload import Payload
 
 log = logging.getLogger(__name__)
 
-#: Between the tries to release a reservation, seconds. The AWS client's retries come on top.
-PAUSES_SECONDS: Final = (0.2, 1.0, 5.0)
-#: How long the end of a process, or of a call after which it may be frozen, waits for that.
-FLUSH_SECONDS_MAX: Final = 2.0
-#: How long a refusal holds at this process without a read, unless something is released here: a
-#: client that is refused a thousand times a second must not keep a row busy that others need.
+#: Pauses between tries to release a reservation, seconds. The AWS client also retries each try.
+RELEASE_PAUSES_SECONDS: Final = (0.2, 1.0, 5.0)
+#: How long a stopping process, or a Lambda call before it returns, waits for releases, seconds.
+RELEASE_WAIT_SECONDS_MAX: Final = 2.0
+#: For so long this process repeats a refusal without asking the store, unless it releases something
+#: here. So one refused client cannot overload a row that others need.
 REFUSED_SECONDS: Final = 1.0
 #: Keys and tenants whose refusals are remembered.
 REFUSED_MAX: Final = 10_000
@@ -77,12 +77,12 @@ class Quotas:
         task.add_done_callback(self._closings.discard)
 
     async def flush(self) -> None:
-        """Return once everything is released, or after `FLUSH_SECONDS_MAX`."""
+        """Return once everything is released, or after `RELEASE_WAIT_SECONDS_MAX`."""
         if self._closings:
-            await asyncio.wait(set(self._closings), timeout=FLUSH_SECONDS_MAX)
+            await asyncio.wait(set(self._closings), timeout=RELEASE_WAIT_SECONDS_MAX)
 
     async def _closed(self, hold: Reservation, closing: Closing) -> None:
-        for pause in (*PAUSES_SECONDS, None):
+        for pause in (*RELEASE_PAUSES_SECONDS, None):
             try:
                 await closing(hold)
                 self._refused.pop(hold.owner)  # There is room again.
@@ -90,7 +90,10 @@ class Quotas:
             except Unavailable:
                 if pause is not None:
                     await self._clock.sleep(pause)
-        log.warning("what a request held of a %s's limits stays charged", hold.owner.kind)
+        log.warning(
+            "a reservation of a %s could not be released; it stays charged until its window ends",
+            hold.owner.kind,
+        )
 
     def _check_refused(self, owners: list[tuple[Owner, Limits]], tokens: int) -> None:
         """Raise LimitReached if an owner was refused just now, and as much is requested again."""
@@ -114,7 +117,7 @@ class Quotas:
 
 
 class RequestReservation:
-    """The reservations of one request until they are closed; the first close counts."""
+    """The reservations of one request. Only the first `settle` or `undo` has an effect."""
 
     def __init__(self, quotas: Quotas) -> None:
         #: Open requests of its tenant, this one included; 0 where they are not counted.

@@ -9,18 +9,19 @@ from inferline.background import Backoff
 from inferline.clock import Clock
 from inferline_provider.pauses import PAUSES, Pauses
 
-#: After a cut, one of so many slots comes back at each step.
+#: After a cut, this part of the slots (1/16) comes back at each step.
 RECOVER_SHARE: Final = 16
 #: Time in which several refusals count as one overload, seconds.
 OVERLOAD_SECONDS: Final = 1.0
-#: While work waits, at least this share of the slots is in use; others are between two tasks.
+#: While work waits, at least this share of the slots is in use; the rest are free for a moment
+#: between two tasks.
 PRESSED_SHARE: Final = 0.75
 
 
 class Slots:
     """
-    A counter of slots. The limit falls when the backend is busy, and grows back little by little.
-    While the backend stays unreachable it is one: the task that has it finds out.
+    A counter of slots. The limit falls when the backend is busy, and grows back step by step. While
+    the backend is unreachable the limit is 1; that one task tests it.
 
     `on_change` is called whenever a slot falls free, or the limit changes.
     """
@@ -85,7 +86,7 @@ class Slots:
         return self._filled and self.used >= PRESSED_SHARE * self.limit
 
     def resize(self, limit: int) -> None:
-        """Have `limit` slots from now on."""
+        """Set the number of slots."""
         if limit != self._full:
             self._full = self._allowed = limit
             self._on_change()

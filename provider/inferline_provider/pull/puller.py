@@ -29,8 +29,8 @@ class Puller:
     """
     A consumer of the queues: it polls by the schedule while the backend can work.
 
-    A receive is never cancelled: its messages would stay invisible for a lease. Messages beyond the
-    free slots, after a stop, or for other providers go back at once.
+    A receive is never cancelled: its messages would stay invisible until their visibility timeout
+    ends. Messages beyond the free slots, after a stop, or for other providers go back at once.
     """
 
     def __init__(
@@ -175,4 +175,4 @@ class Puller:
     def _ended(self, receive: asyncio.Task[None]) -> None:
         self._receives.discard(receive)
         if not receive.cancelled() and (error := receive.exception()) is not None:
-            log.error("A receive broke by a fault of ours.", exc_info=error)
+            log.error("A receive failed because of a bug in InferLine.", exc_info=error)

@@ -83,4 +83,4 @@ class AttemptRunner:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             # The lease is not renewed any more: the task comes again, here or elsewhere.
-            log.error("An attempt broke by a fault of ours.", exc_info=error)
+            log.error("An attempt failed because of a bug in InferLine.", exc_info=error)

@@ -23,8 +23,8 @@ class ChunkWriter:
     """
     The writer of the chunks of all attempts of this process.
 
-    One write is under way at a time. What comes meanwhile goes with the next, so that a write
-    carries the more, the slower the store is.
+    One write is under way at a time. What comes meanwhile goes with the next, so a slow store gets
+    fewer, larger writes.
     """
 
     def __init__(

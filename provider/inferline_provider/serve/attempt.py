@@ -1,4 +1,4 @@
-"""One attempt at a task: the answer goes to the store, the task ends, and then its message goes."""
+"""One attempt at a task: store the answer, end the task, then delete its message."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ class Attempt:
     async def _seal(self, end: _End) -> _End:
         """Write the answer but for its last piece, which rides on the write that ends the task."""
         if self._stopped is Stop.DRAINED:
-            # An answer that a reader has seen the beginning of can't begin again elsewhere.
+            # A started answer can't restart on another provider.
             is_stuck = self._exchange.is_stuck
             end = Finish(failure(ProviderLost())) if is_stuck else HandBack(counts=False)
         if not isinstance(end, Finish):

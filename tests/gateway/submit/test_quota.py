@@ -16,7 +16,7 @@ from inferline.accounts.limits import Limits
 from inferline.accounts.rate_counters import DAY_MS, ConditionalUpdate, Owner, RawRow
 from inferline.errors import LimitReached, QuotaExhausted, Unavailable
 from inferline.gateway.submit.quota import (
-    PAUSES_SECONDS,
+    RELEASE_PAUSES_SECONDS,
     REFUSED_SECONDS,
     Quotas,
     RequestReservation,
@@ -274,14 +274,14 @@ async def test_what_cant_be_given_back_is_tried_again_and_at_last_stays_charged(
     first.settle(4)
     await quotas.flush()
     after_first = dict(store.row(Owner("key", "k1")))
-    store.silent = 1 + len(PAUSES_SECONDS)
+    store.silent = 1 + len(RELEASE_PAUSES_SECONDS)
     with caplog.at_level(logging.WARNING):
         second.settle(4)
         await quotas.flush()
 
     assert (14, 1) == (after_first["tokens"], after_first["open"])
     assert (14, 1) == tuple(store.row(Owner("key", "k1"))[name] for name in ("tokens", "open"))
-    assert [*PAUSES_SECONDS[:2], *PAUSES_SECONDS] == clock.slept
+    assert [*RELEASE_PAUSES_SECONDS[:2], *RELEASE_PAUSES_SECONDS] == clock.slept
     assert "stays charged" in caplog.text
 
 
