@@ -97,7 +97,7 @@ class Option:
     def value(self, raw: object) -> Any:
         """Return the checked value. Raises ValueError saying what it must be."""
         if isinstance(raw, str):
-            raw = self.old_values.get(raw, raw)
+            raw = self.old_values.get(raw.lower(), raw)
         try:
             value = self.parse(raw)
         except ValueError as error:
@@ -220,8 +220,8 @@ def renamed(kind: type[Any], *sources: Mapping[str, object]) -> list[str]:
         name, raw = _given(option, [_without_empty(source) for source in sources]) or ("", None)
         if name in option.was:
             warnings.append(f"{name} is now called {option.title}; the next release ignores {name}")
-        if isinstance(raw, str) and raw in option.old_values:
-            warnings.append(f"{name}={raw} is deprecated: write {option.old_values[raw]} instead")
+        if isinstance(raw, str) and (new := option.old_values.get(raw.lower())) is not None:
+            warnings.append(f"{name}={raw} is deprecated: write {new} instead")
     return warnings
 
 

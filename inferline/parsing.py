@@ -13,7 +13,9 @@ _STACK: Final = re.compile(r"[a-z]([a-z0-9-]{0,11}[a-z0-9])?")
 
 
 def parse_int(value: object) -> int:
-    """Return a whole number, given as text or in JSON."""
+    """Return a whole number, given as text or in JSON; 8.0 is one."""
+    if isinstance(value, str) and "." in value:
+        value = float(value)
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, bool) or not isinstance(value, str | int):
@@ -45,9 +47,10 @@ def parse_text(value: object) -> str:
 
 
 def parse_list(value: object) -> tuple[str, ...]:
-    """Return texts, given with commas, as JSON in a text, or as a list."""
+    """Return texts, given with commas, as JSON in a text, or as a list; a name may begin with [."""
     if isinstance(value, str):
-        value = _from_json(value) if value.startswith("[") else split(value)
+        is_json = value.startswith("[") and value.endswith("]")
+        value = _from_json(value) if is_json else split(value)
     if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
         raise ValueError("must be a list of texts")
     return tuple(value)

@@ -209,7 +209,9 @@ class ProviderProcess:
             telemetry=replace(telemetry, sink=Sinks(*sinks)),
             pauses=self._pauses,
         )
-        self._runner = AttemptRunner(context, self._slots, self._schedule.note_model)
+        self._runner = AttemptRunner(
+            context, self._slots, self._schedule.note_model, self._speeds.served
+        )
         self._puller = self._make_puller(stores, self._runner)
 
     def _make_puller(self, stores: Stores, runner: AttemptRunner) -> Puller:

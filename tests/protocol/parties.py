@@ -238,7 +238,7 @@ class Host(Process):
                 None,
             ),
         )
-        self.runner = AttemptRunner(context, self._slots, lambda model: None)
+        self.runner = AttemptRunner(context, self._slots, lambda model: None, lambda seconds: None)
         for work in (writer.run, self.leases.renewing, self.leases.watching, self.leases.fencing):
             self.start(work())
 

@@ -50,7 +50,7 @@ class Gauge(TelemetrySink):
     @property
     def mean_seconds(self) -> float:
         """Return the mean time of a task at the backend; 0 before the first."""
-        return self._speeds.service_seconds
+        return self._speeds.backend_seconds
 
     @property
     def seconds(self) -> float:

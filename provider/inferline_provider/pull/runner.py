@@ -20,12 +20,20 @@ class AttemptRunner:
     """A runner of attempts, each in an asyncio task of its own; it gives back the slot of each."""
 
     def __init__(
-        self, context: AttemptContext, slots: Slots, on_claim: Callable[[str], None]
+        self,
+        context: AttemptContext,
+        slots: Slots,
+        on_claim: Callable[[str], None],
+        on_answer: Callable[[float], None],
     ) -> None:
-        """Call `on_claim` with the model of each task that is claimed."""
+        """
+        Call `on_claim` with the model of each claimed task, and `on_answer` with the seconds for
+        which each answered task held its slot.
+        """
         self._context = context
         self._slots = slots
         self._on_claim = on_claim
+        self._on_answer = on_answer
         self._tasks: set[asyncio.Task[None]] = set()
         self._attempts: set[Attempt] = set()
         self._stopping = False
@@ -62,6 +70,8 @@ class AttemptRunner:
             self._slots.give()
             if attempt is not None:
                 self._attempts.discard(attempt)
+                if attempt.is_answered:
+                    self._on_answer(context.clock.monotonic() - begun_at)
 
         try:
             lease_seconds = context.terms.lease_seconds

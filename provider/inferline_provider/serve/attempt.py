@@ -58,6 +58,8 @@ class Attempt:
         self._ending: AttemptEnding = "broken"
         self._stopped: Stop | None = None
         self._is_served = False
+        #: Whether the backend answered the task, and refused nothing.
+        self.is_answered = False
         self._serving: asyncio.Task[_End] | None = None
 
     def abort(self, stop: Stop) -> None:
@@ -79,6 +81,7 @@ class Attempt:
         try:
             try:
                 end = await self._serve_or_stop()
+                self.is_answered = _is_answer(end)
             finally:
                 self._is_served = True
                 served()
@@ -223,3 +226,7 @@ class Attempt:
                 await self._context.queue.delete([self.delivery])
         except Unavailable:
             pass  # The provider that receives the message next does it.
+
+
+def _is_answer(end: _End) -> bool:
+    return isinstance(end, Finish) and not end.outcome.error and end.outcome.status < 400

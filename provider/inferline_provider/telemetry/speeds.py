@@ -60,16 +60,24 @@ class Speeds(TelemetrySink):
         self._clock = clock
         self._by_model: dict[str, TaskMean] = {}
         self._all: TaskMean | None = None
+        #: Mean time for which an answered task held its slot, seconds; 0 before the first.
+        self.service_seconds = 0.0
         self._running: dict[int, tuple[float, AttemptRecord]] = {}
         self._ended: deque[Stretch] = deque()
 
     @property
-    def service_seconds(self) -> float:
-        """
-        Return the mean time that a task takes at the backend, whatever its model; 0 before the
-        first.
-        """
+    def backend_seconds(self) -> float:
+        """Return the mean time of a task at the backend, of all models; 0 before the first."""
         return self._all.seconds if self._all is not None else 0.0
+
+    def served(self, seconds: float) -> None:
+        """
+        Count an answered task that held its slot for so long.
+
+        The gateway divides slots by this time, so it includes the claim and every repeated try.
+        """
+        mean = self.service_seconds or seconds
+        self.service_seconds = mean + (seconds - mean) * NEWEST_WEIGHT
 
     def task_seconds(self, model: str) -> float:
         """Return the mean time that a task of a model takes; 0 before the first."""

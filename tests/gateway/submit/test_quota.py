@@ -16,8 +16,8 @@ from inferline.accounts.limits import Limits
 from inferline.accounts.rate_counters import DAY_MS, ConditionalUpdate, Owner, RawRow
 from inferline.errors import LimitReached, QuotaExhausted, Unavailable
 from inferline.gateway.submit.quota import (
-    RELEASE_PAUSES_SECONDS,
     REFUSED_SECONDS,
+    RELEASE_PAUSES_SECONDS,
     Quotas,
     RequestReservation,
 )

@@ -184,13 +184,23 @@ async def test_a_provider_tells_how_fast_its_tasks_run() -> None:
         assert pytest.approx(30 / speed["task_seconds"]) == speed["tokens_per_second"]
 
 
-def test_the_service_time_is_the_mean_over_all_models() -> None:
+def test_the_time_at_the_backend_is_the_mean_over_all_models() -> None:
     speeds = Speeds(FakeClock())
-    assert 0 == speeds.service_seconds
+    assert 0 == speeds.backend_seconds
 
     ran(speeds, 1.0)
     ran(speeds, 11.0, model="large")
 
-    assert pytest.approx(2.0) == speeds.service_seconds
+    assert pytest.approx(2.0) == speeds.backend_seconds
     speeds.keep({"large"})
+    assert pytest.approx(2.0) == speeds.backend_seconds
+
+
+def test_the_service_time_is_the_mean_time_for_which_a_slot_was_held() -> None:
+    speeds = Speeds(FakeClock())
+    assert 0 == speeds.service_seconds
+
+    speeds.served(1.0)
+    speeds.served(11.0)
+
     assert pytest.approx(2.0) == speeds.service_seconds
