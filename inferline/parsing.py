@@ -47,13 +47,17 @@ def parse_text(value: object) -> str:
 
 
 def parse_list(value: object) -> tuple[str, ...]:
-    """Return texts, given with commas, as JSON in a text, or as a list; a name may begin with [."""
+    """Return texts, given with commas, as JSON in a text, or as a list."""
     if isinstance(value, str):
-        is_json = value.startswith("[") and value.endswith("]")
-        value = _from_json(value) if is_json else split(value)
+        value = _from_json(value) if value.startswith("[") else split(value)
     if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
         raise ValueError("must be a list of texts")
     return tuple(value)
+
+
+def parse_names(value: object) -> tuple[str, ...]:
+    """Return names, given with commas; one may begin with a bracket."""
+    return split(parse_text(value))
 
 
 def split(value: str) -> tuple[str, ...]:

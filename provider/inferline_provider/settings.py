@@ -15,7 +15,7 @@ from inferline.fleet.enrolment import SLOTS_MAX
 from inferline.http.proxies import NO_PROXIES, Proxies
 from inferline.names import NAME
 from inferline.options import declare, declare_log_level
-from inferline.parsing import parse_int, parse_list, parse_text, parse_url
+from inferline.parsing import parse_int, parse_list, parse_names, parse_text, parse_url
 
 #: Where every EC2 instance finds its metadata.
 METADATA_ENDPOINT = "http://169.254.169.254"
@@ -131,6 +131,7 @@ class ProviderSettings:
         flag="--models",
         metavar="A,B",
         shown="all that it lists",
+        parse=parse_names,
         group=_BACKEND,
     )
     #: The backend's names by the public ones.

@@ -19,7 +19,7 @@ from inferline.options import (
     renamed,
     unknown,
 )
-from inferline.parsing import parse_int, parse_list
+from inferline.parsing import parse_int, parse_list, parse_names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,5 +215,5 @@ def test_an_unknown_key_of_the_context_is_refused_and_an_empty_one_counts() -> N
 
 def test_a_whole_number_may_have_a_point_and_a_name_a_bracket() -> None:
     assert 8 == parse_int("8.0")
-    assert ("[org]/m", "b") == parse_list("[org]/m, b")
+    assert ("[org]/m", "b") == parse_names("[org]/m, b")
     assert ("a", "b") == parse_list('["a", "b"]')
