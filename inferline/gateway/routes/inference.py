@@ -86,9 +86,15 @@ class InferenceFirst:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         app = self._app
-        if scope["type"] == "http" and not scope.get("root_path"):
-            app = self._apps.get((scope["method"], scope["path"]), app)
+        if scope["type"] == "http":
+            app = self._apps.get((scope["method"], _path_below_root(scope)), app)
         await app(scope, receive, send)
+
+
+def _path_below_root(scope: Scope) -> str:
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "")
+    return path.removeprefix(root) if root and path.startswith(f"{root}/") else path
 
 
 async def serve(endpoint: Endpoint, request: Request) -> Response:

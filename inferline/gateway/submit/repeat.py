@@ -63,6 +63,7 @@ async def submit(
         return await _submit_once(submitter, submission, key)
     if is_retry:
         orphan = await _adopt(submitter.parts, submission.task, is_gone)
+        submission = await submitter.renewed(submission)
         if orphan is not None:
             if orphan.state is State.QUEUED:
                 await submitter.send_again(_resubmission(submission, orphan))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 
 from inferline.accounts.caller import ANYONE, Caller
@@ -113,6 +113,11 @@ class Submitter:
         task = submission.task
         queue = submission.model.queues[self._tier_of(submission)]
         await self.parts.queue.send(queue, await self._message(submission), task.tenant)
+
+    async def renewed(self, submission: Submission) -> Submission:
+        """Return a submission that has waited, with its model as it is now. Raises ModelNotFound."""
+        model = await self.parts.catalogue.model(submission.task.registry_name)
+        return replace(submission, model=model)
 
     async def _admit(self, submission: Submission) -> tuple[str, Message]:
         """Return a task's queue and message. Raises QueueFull or Unavailable."""

@@ -7,8 +7,11 @@ import json
 
 import httpx
 import pytest
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from inferline.errors import Unavailable
+from inferline.gateway.routes.inference import InferenceFirst
 from inferline.tasks.task import CHUNK_BYTES_MAX, State
 from tests.support.gateway import MODEL, Gateway, running_gateway
 
@@ -483,3 +486,26 @@ async def test_an_answer_kept_open_that_fails_is_broken_off(outcome: dict[str, o
 
         (entry,) = gateway.entries
         assert entry.code
+
+
+@pytest.mark.parametrize(
+    ("root", "path"),
+    [("", PATH), ("/prod", f"/prod{PATH}")],
+)
+async def test_an_inference_route_is_looked_up_by_its_address_below_the_root(
+    root: str, path: str
+) -> None:
+    reached: list[str] = []
+
+    async def endpoint(scope: Scope, receive: Receive, send: Send) -> None:
+        reached.append("endpoint")
+
+    async def framework(scope: Scope, receive: Receive, send: Send) -> None:
+        reached.append("framework")
+
+    app = InferenceFirst(framework, [Route(PATH, endpoint, methods=["POST"])])
+    scope = {"type": "http", "method": "POST", "path": path, "root_path": root}
+
+    await app(scope, None, None)  # type: ignore[arg-type]
+
+    assert ["endpoint"] == reached
