@@ -115,7 +115,7 @@ class Submitter:
         await self.parts.queue.send(queue, await self._message(submission), task.tenant)
 
     async def renewed(self, submission: Submission) -> Submission:
-        """Return a submission that has waited, with its model as it is now. Raises ModelNotFound."""
+        """Return a submission that has waited, with its model of now. Raises ModelNotFound."""
         model = await self.parts.catalogue.model(submission.task.registry_name)
         return replace(submission, model=model)
 

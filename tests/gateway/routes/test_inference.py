@@ -497,13 +497,15 @@ async def test_an_inference_route_is_looked_up_by_its_address_below_the_root(
 ) -> None:
     reached: list[str] = []
 
-    async def endpoint(scope: Scope, receive: Receive, send: Send) -> None:
-        reached.append("endpoint")
+    class Noted:
+        def __init__(self, name: str) -> None:
+            self.name = name
 
-    async def framework(scope: Scope, receive: Receive, send: Send) -> None:
-        reached.append("framework")
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            reached.append(self.name)
 
-    app = InferenceFirst(framework, [Route(PATH, endpoint, methods=["POST"])])
+    route = Route(PATH, Noted("endpoint"), methods=["POST"])
+    app = InferenceFirst(Noted("framework"), [route])
     scope = {"type": "http", "method": "POST", "path": path, "root_path": root}
 
     await app(scope, None, None)  # type: ignore[arg-type]
