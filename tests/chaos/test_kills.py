@@ -29,7 +29,7 @@ STOP_SECONDS = 3.0
 @asynccontextmanager
 async def trapped(world: World, name: str, deed: Deed) -> AsyncIterator[list[Piece]]:
     """
-    Yield the first provider that comes to the point is hit, once; in the end it is well again.
+    Hit the first provider that comes to the point, once; in the end it is well again.
 
     It may come there when the client has its answer.
     """

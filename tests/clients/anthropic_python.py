@@ -68,7 +68,7 @@ def timeout() -> Seen:
 
 
 def count() -> Seen:
-    """Return the scripted backend has no such address."""
+    """Do nothing: the scripted backend has no such address."""
     return {"tokens": client.messages.count_tokens(model=observer.model, messages=QUESTION)}
 
 

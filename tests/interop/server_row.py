@@ -195,7 +195,7 @@ class Trial:
 
     def error(self) -> Cell:
         """
-        Return a wrong request is told in OpenAI's shape, and the next one is answered at once.
+        Send a wrong request: its error has OpenAI's shape, and the next request gets its answer.
         """
         start = time.monotonic()
         self._good()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Final
 
+from inferline.background import Backoff
 from inferline.errors import ProviderFault, Unavailable
 from inferline.gateway.answer.contract import Contract
 from inferline.gateway.answer.reader import Reader
@@ -60,7 +61,7 @@ class AnswerReads:
                 failed += 1
                 if failed == READS_FAILED_MAX:
                     raise
-            longer = self._parts.settings.poll_seconds_max * 2 ** (failed - 1)
+            longer = Backoff(self._parts.settings.poll_seconds_max).seconds(failed - 1)
             at_once, pause = False, partial(float, longer)
 
     def take(self, wanted: Wanted, read: TaskRead) -> list[bytes]:
