@@ -34,8 +34,9 @@ FAILS_ONCE = {"status": 503, "retry_after": 1, "times": 1, "key": uuid.uuid4().h
 FAILS_FOR_GOOD = {"status": 503}
 REFUSED = {"status": 400}
 #: The backend tells of an error in the middle of its stream, and of another each time that the
-#: answer is continued.
-BREAKS = {"error_event_after": 3}
+#: answer is continued; slow enough that a part of it is out by then. (An error that the provider
+#: reads together with the first tokens is the whole answer: nothing of it was out.)
+BREAKS = {"error_event_after": 3, "interval": 0.1}
 #: The backend is gone in the middle of its stream; slow enough that a part of it is out by then.
 #: It is back when the rest is asked for.
 DIES = {"abort_after_tokens": 3, "interval": 0.1, "times": 1, "key": uuid.uuid4().hex}

@@ -179,7 +179,7 @@ await see("embeddings", embeddings);
 await see("responses", responses);
 await see("unknown_model", () => ask({ model: "no-such-model" }));
 await see("refused", () => chat({ status: 400 }));
-await see("breaks", () => stream({ error_event_after: 3 }));
+await see("breaks", () => stream({ error_event_after: 3, interval: 0.1 }));
 await see("dies", () => stream(dies));
 await see("timeout", () => ask({ x_script: { hang: true } }, { timeout: 1000, maxRetries: 0 }));
 const start = performance.now();
