@@ -158,6 +158,21 @@ class Settings(DeploymentSettings):
     overview_seconds: float = declare(3.0, "How old the overview may be that a gateway shows.")
     figures_seconds: float = declare(5.0, "Interval at which a gateway writes its minute metrics.")
 
+    batch_bytes_max: int = declare(
+        200_000_000, "Largest input file of a batch. Larger: the batch fails."
+    )
+    batch_lines_max: int = declare(50_000, "Most lines of a batch. More: the batch fails.")
+    tenant_batch_lines_max: int = declare(
+        500_000,
+        "Most lines without a result in all batches of a tenant. More: the newest batch fails.",
+        zero=_NO_LIMIT,
+    )
+    batch_sort: str = declare(
+        "prefix",
+        "`prefix` runs lines with the same system message one after the other, so that a backend "
+        "computes it once; `none` keeps the file's order.",
+        choices=("prefix", "none"),
+    )
     lease_seconds: float = declare(
         30.0, "Lease of a claim; the provider renews it at a third of this time."
     )
