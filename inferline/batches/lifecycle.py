@@ -25,7 +25,7 @@ from inferline.batches.shards import (
 from inferline.batches.spool import LineSpool
 from inferline.batches.validation import BatchRefused, check_backlog, validate
 from inferline.batches.work import TRIES_MAX, Work, WorkLost
-from inferline.errors import InvalidRequest, Unavailable
+from inferline.errors import InferLineError, InvalidRequest, Unavailable
 from inferline.fleet.registry import Model
 from inferline.names import DEDICATED_SLUG_PREFIX, base_name, dedicated_name
 
@@ -35,39 +35,71 @@ log = logging.getLogger(__name__)
 GRACE_SECONDS: Final = 5.0
 
 
-async def advance(parts: BatchParts, tenant: str, batch_id: str) -> Batch | None:
+async def advance(
+    parts: BatchParts, tenant: str, batch_id: str, *, have_ended: bool = False
+) -> None:
     """
-    Do what a batch needs now, if no other process does; return the batch as it is then.
+    Do what a batch needs now, if no other process does.
 
-    Idempotent. Raises Unavailable; then the next call goes on.
+    ``have_ended``: all of its shards were just seen to have ended. Idempotent. Raises Unavailable;
+    then the next call goes on.
     """
     batch = await parts.batches.batch(tenant, batch_id)
-    if batch is None:
-        return None
-    if batch.is_terminal:  # Who ended it may have died before it was taken from the live ones.
-        return await parts.batches.save_batch(batch) or batch
-    is_late = parts.batches.now_ms() > batch.expires_ms + GRACE_SECONDS * 1000
-    if batch.status == "in_progress" and not is_late:
-        if not is_due(batch, parts.batches.now_ms()):
-            return batch
-        batch, have_ended = await read_progress(parts, batch)
-        if not have_ended:
-            return batch
+    if batch is None or not (batch := await _at_step(parts, batch, have_ended=have_ended)):
+        return
     work = await Work.begin(parts, batch)
     if work is None:
-        return batch
+        return
     try:
-        await _step(work, is_late=is_late)
+        await _step(work)
+        return
     except WorkLost:
-        log.info("a batch was changed by another process", extra={"batch": batch_id})
+        log.info("a batch was changed meanwhile", extra={"batch": batch_id})
     finally:
         await work.end()
-    return work.batch
+    await advance(parts, tenant, batch_id)  # A cancellation, for one, wants work.
 
 
-async def _step(work: Work, *, is_late: bool) -> None:
+async def _at_step(parts: BatchParts, batch: Batch, *, have_ended: bool) -> Batch | None:
+    """Return a batch that is to be taken to its next status; None if it is not, and is counted."""
+    if batch.is_terminal:  # Who ended it may have died before it was taken from the live ones.
+        await parts.batches.save_batch(batch)
+        return None
+    if have_ended or batch.status != "in_progress" or _is_late(parts, batch):
+        return batch
+    if not is_due(batch, parts.batches.now_ms()):
+        return None
+    batch, have_ended = await read_progress(parts, batch)
+    return batch if have_ended else None
+
+
+def _is_late(parts: BatchParts, batch: Batch) -> bool:
+    return parts.batches.now_ms() > batch.expires_ms + GRACE_SECONDS * 1000
+
+
+async def advance_all(parts: BatchParts) -> None:
+    """Do what all batches need that have not ended. Raises Unavailable if none can be named."""
+    for tenant, batch_id in await parts.batches.live_batches():
+        await try_to_advance(parts, tenant, batch_id)
+
+
+async def try_to_advance(
+    parts: BatchParts, tenant: str, batch_id: str, *, have_ended: bool = False
+) -> None:
+    """Do what a batch needs now; a failure is noted, since the next call goes on."""
+    try:
+        await advance(parts, tenant, batch_id, have_ended=have_ended)
+    except InferLineError as error:
+        log.warning("could not go on with a batch: %s", error.code, extra={"batch": batch_id})
+    except Exception as error:  # No batch may keep the others from going on.
+        name = type(error).__name__
+        log.exception("could not go on with a batch: %s", name, extra={"batch": batch_id})
+
+
+async def _step(work: Work) -> None:
     """Take a batch to its next status. Raises WorkLost and Unavailable."""
     batch, store = work.batch, work.parts.store
+    is_late = _is_late(work.parts, batch)
     if batch.status == "validating" and not is_late:
         await _start(work)
         return

@@ -18,8 +18,8 @@ AGE_SHARE: Final = 0.01
 
 
 def is_due(batch: Batch, now_ms: int) -> bool:
-    """Return whether a batch's counts are to be read again."""
-    if batch.status not in ("in_progress", "cancelling"):
+    """Return whether a batch's counts are to be read again: not while a process works on it."""
+    if batch.status != "in_progress" or batch.worker_until_ms > now_ms:
         return False
     age_max = max(AGE_MS_MIN, AGE_SHARE * (now_ms - batch.created_ms))
     return now_ms - batch.counted_ms >= age_max
