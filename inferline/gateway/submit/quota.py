@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from inferline.accounts.caller import Caller
-from inferline.accounts.limits import NAMES, Limits
+from inferline.accounts.limits import Limits, default_limits
 from inferline.accounts.rate_counters import CounterStore, Owner, RateCounters, Refusal, Reservation
 from inferline.clock import Clock
 from inferline.errors import Unavailable
@@ -40,7 +40,10 @@ class Quotas:
         self.meters = RateCounters(store, settings.request_seconds_max)
         self._settings = settings
         self._clock = clock
-        self._defaults = {kind: _defaults(settings, kind) for kind in ("key", "tenant")}
+        self._defaults = {
+            "key": default_limits(settings, "key"),
+            "tenant": default_limits(settings, "tenant"),
+        }
         self._closings: set[asyncio.Task[None]] = set()
         #: Refusals that still hold, oldest first.
         self._refused = ExpiringMap[Owner, LimitHit](REFUSED_MAX, clock.monotonic, REFUSED_SECONDS)
@@ -161,7 +164,3 @@ class RequestReservation:
         holds, self._holds = self._holds, []
         for hold in holds:
             self._quotas.close(hold, closing)
-
-
-def _defaults(settings: Settings, kind: str) -> Limits:
-    return Limits(**{name: getattr(settings, f"{kind}_{name}") for name in NAMES})
