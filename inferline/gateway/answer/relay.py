@@ -83,7 +83,8 @@ class AnswerRelay:
                 if out:
                     await self._sender.body(b"".join(out), more=True)
                     continue
-            if not reader.behind and self._clock.monotonic() >= self._check_at:
+            is_due = self._clock.monotonic() >= self._check_at
+            if is_due and not reader.behind and not reader.ended:  # Nobody waits for it any more.
                 await self._check(leave)
         await self._send_whole(b"".join(held))
 
