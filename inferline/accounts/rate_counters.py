@@ -29,7 +29,7 @@ TRIES_MAX: Final = 8
 #: A generation lasts this much longer than a request, seconds: clocks differ, closing takes time.
 MARGIN_SECONDS: Final = 60.0
 
-#: A row's attributes: numbers, and the mark of its last write.
+#: A row's attributes: numbers, and the id of its last write (`mark`).
 RawRow = Mapping[str, Any]
 #: The name of a limit.
 Limit = Literal["tokens_per_day", "requests_per_minute", "tokens_per_minute", "concurrent_requests"]
@@ -64,14 +64,14 @@ class CounterStore(Protocol):
         """Return milliseconds since 1970 by the store's clock."""
 
     async def change(
-        self, owner: Owner, change: ConditionalUpdate, mark: str
+        self, owner: Owner, change: ConditionalUpdate, write_id: str
     ) -> tuple[bool, RawRow]:
         """
         Write a row if all conditions hold; return whether they did, and the row as it is now.
 
-        Atomic. A write with the row's present ``mark`` is the row's last write and is not repeated:
-        it may be tried again after its answer was lost, as long as nobody else has written
-        meanwhile.
+        Atomic. A write with the row's present ``write_id`` is the row's last write and is not
+        repeated: it may be tried again after its answer was lost, as long as nobody else has
+        written meanwhile.
         """
 
 
@@ -140,7 +140,7 @@ class Reservation:
     tokens: int
     #: As the reservation left it: the windows that it counts in.
     meter: CounterRow
-    mark: str
+    write_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +166,7 @@ class RateCounters:
         self._store = store
         self._generation_ms = round((request_seconds_max + MARGIN_SECONDS) * 1000)
         name = secrets.token_hex(6)
-        self._marks = (f"{name}-{number:x}" for number in count())
+        self._write_ids = (f"{name}-{number:x}" for number in count())
 
     def now_ms(self) -> int:
         """Return milliseconds since 1970 by the store's clock."""
@@ -178,15 +178,15 @@ class RateCounters:
 
         One write, and a second one when a window is over or another gateway has written meanwhile.
         """
-        mark, now_ms = next(self._marks), self._store.now_ms()
+        write_id, now_ms = next(self._write_ids), self._store.now_ms()
         # What is most likely there: windows that are under way, with room.
         seen = CounterRow(minute=now_ms // MINUTE_MS, day=now_ms // DAY_MS, since_ms=now_ms)
         for _ in range(TRIES_MAX):
             change = _reserving(seen, now_ms, self._generation_ms, limits, tokens)
-            done, row = await self._store.change(owner, change, mark)
+            done, row = await self._store.change(owner, change, write_id)
             seen = CounterRow.from_row(row)
             if done:
-                return Reservation(owner=owner, tokens=tokens, meter=seen, mark=mark)
+                return Reservation(owner=owner, tokens=tokens, meter=seen, write_id=write_id)
             current = seen.at(now_ms, self._generation_ms)
             if (limit := current.reached(limits, tokens)) is not None:
                 return Refusal(limit=limit, meter=current)
@@ -212,7 +212,7 @@ class RateCounters:
             change = _closing(seen, held, requests, tokens)
             if not change.adds:
                 return
-            done, row = await self._store.change(hold.owner, change, f"{hold.mark}/")
+            done, row = await self._store.change(hold.owner, change, f"{hold.write_id}/")
             if done:
                 return
             seen = CounterRow.from_row(row)

@@ -40,7 +40,7 @@ class ProviderPool:
 
     #: Tasks a second.
     rate: float
-    #: The other models, by their marks, and the share (0 to 1) of the pool that serves each.
+    #: The other models, by their hashes, and the share (0 to 1) of the pool that serves each.
     rivals: Mapping[str, float] = field(default_factory=dict)
 
     def rate_for(self, own: float, waiting: Callable[[str], float]) -> float:

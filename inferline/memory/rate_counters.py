@@ -18,16 +18,16 @@ class MemoryMeters:
         return self._dates.now_ms()
 
     async def change(
-        self, owner: Owner, change: ConditionalUpdate, mark: str
+        self, owner: Owner, change: ConditionalUpdate, write_id: str
     ) -> tuple[bool, RawRow]:
         row = self._rows.get(owner, {})
-        if row.get("mark") == mark:
+        if row.get("mark") == write_id:
             return True, row
         if not _holds(row, change):
             return False, row
         copied = {name: row[other] + more for name, (other, more) in change.copies.items()}
         added = {name: row.get(name, 0) + more for name, more in change.adds.items()}
-        row = self._rows[owner] = {**row, **change.sets, **copied, **added, "mark": mark}
+        row = self._rows[owner] = {**row, **change.sets, **copied, **added, "mark": write_id}
         return True, row
 
 

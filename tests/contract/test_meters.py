@@ -41,9 +41,9 @@ class At:
         return self.now
 
     async def change(
-        self, owner: Owner, change: ConditionalUpdate, mark: str
+        self, owner: Owner, change: ConditionalUpdate, write_id: str
     ) -> tuple[bool, RawRow]:
-        return await self.store.change(owner, change, mark)
+        return await self.store.change(owner, change, write_id)
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ async def test_a_condition_on_a_row_that_is_not_there_tells_an_empty_one(seams: 
 async def test_a_write_that_is_repeated_counts_once(seams: Seams) -> None:
     more = ConditionalUpdate(adds={"a": 1})
 
-    results = [await seams.meters.change(KEY, more, mark) for mark in ("1", "1", "2", "2")]
+    results = [await seams.meters.change(KEY, more, write_id) for write_id in ("1", "1", "2", "2")]
 
     assert [(True, 1), (True, 1), (True, 2), (True, 2)] == [(d, row["a"]) for d, row in results]
 

@@ -28,7 +28,7 @@ class DynamoMeters:
         return self._table.now_ms()
 
     async def change(
-        self, owner: Owner, change: ConditionalUpdate, mark: str
+        self, owner: Owner, change: ConditionalUpdate, write_id: str
     ) -> tuple[bool, RawRow]:
         copies = {name: CopyOf(other, plus) for name, (other, plus) in change.copies.items()}
         ttl = self.now_ms() // 1000 + SECONDS_KEPT
@@ -36,7 +36,7 @@ class DynamoMeters:
         try:
             item = await self._table.update(
                 key_of(METERS, f"{owner.kind}#{owner.id}"),
-                set={"mark": mark, "ttl": ttl, **change.sets, **copies},
+                set={"mark": write_id, "ttl": ttl, **change.sets, **copies},
                 add=change.adds,
                 condition=condition,
                 values=values,
@@ -46,12 +46,12 @@ class DynamoMeters:
             )
         except ConditionFailed as refused:
             row = from_item(refused.item)
-            return row.get("mark") == mark, row
+            return row.get("mark") == write_id, row
         return True, from_item(item)
 
 
 def _condition(change: ConditionalUpdate) -> tuple[str, dict[str, Any]]:
-    """Build the condition of a change, and its values: a write is not repeated by its own mark."""
+    """Build the condition of a change, and its values: a write is not repeated by its own id."""
     terms, values = ["(attribute_not_exists(#mark) OR #mark <> :mark)"], dict[str, Any]()
     for name, number in change.equal.items():
         if number is None:

@@ -172,18 +172,18 @@ class DynamoRegistry:
 
     async def begin_epoch(self, fleet: Fleet) -> Fleet | None:
         epoch = replace(fleet, turn=fleet.turn + 1, counted_ms=self.now_ms())
-        token = secrets.token_hex(8)
+        write_id = secrets.token_hex(8)
         try:
             await self._table.update(
                 key_of(FLEET, FLEET),
-                set={"turn": epoch.turn, "counted_ms": epoch.counted_ms, "token": token},
+                set={"turn": epoch.turn, "counted_ms": epoch.counted_ms, "token": write_id},
                 condition="#turn = :seen" if fleet.turn else "attribute_not_exists(#turn)",
                 values={"seen": fleet.turn} if fleet.turn else {},
                 show_refused=True,
             )
         except ConditionFailed as refused:
-            # A repeat of this write, whose answer was lost, is recognised by its token.
-            return epoch if refused.item.get("token") == {"S": token} else None
+            # A repeat of this write, whose answer was lost, is recognised by its id.
+            return epoch if refused.item.get("token") == {"S": write_id} else None
         return epoch
 
     async def put_servings(self, turn: int, servings: Mapping[str, Serving]) -> None:

@@ -38,12 +38,12 @@ class Meters(MemoryMeters):
         return self.now
 
     async def change(
-        self, owner: Owner, change: ConditionalUpdate, mark: str
+        self, owner: Owner, change: ConditionalUpdate, write_id: str
     ) -> tuple[bool, RawRow]:
         self.calls += 1
         if self.is_silent:
             raise Unavailable
-        return await super().change(owner, change, mark)
+        return await super().change(owner, change, write_id)
 
     def counts(self, owner: Owner = TENANT) -> tuple[int, int, int]:
         row = self._rows[owner]

@@ -69,7 +69,7 @@ class Slow(MemoryMeters):
         return self.now
 
     async def change(
-        self, owner: Owner, change: ConditionalUpdate, mark: str
+        self, owner: Owner, change: ConditionalUpdate, write_id: str
     ) -> tuple[bool, RawRow]:
         self.calls += 1
         for _ in range(self._waits[self.calls % len(self._waits)]):
@@ -77,7 +77,7 @@ class Slow(MemoryMeters):
         if self.silent:
             self.silent -= 1
             raise Unavailable
-        done, row = await super().change(owner, change, mark)
+        done, row = await super().change(owner, change, write_id)
         for name, value in row.items():
             if name != "mark":
                 assert value >= 0, (name, row)

@@ -66,10 +66,10 @@ class Skewed:
         return self.machine.now_ms + self.skew_ms
 
     async def change(
-        self, owner: Owner, change: ConditionalUpdate, mark: str
+        self, owner: Owner, change: ConditionalUpdate, write_id: str
     ) -> tuple[bool, RawRow]:
         await Turn()
-        return await self.store.change(owner, change, mark)
+        return await self.store.change(owner, change, write_id)
 
 
 @dataclass(slots=True, eq=False)
