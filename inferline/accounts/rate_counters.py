@@ -35,7 +35,7 @@ RawRow = Mapping[str, Any]
 Limit = Literal["tokens_per_day", "requests_per_minute", "tokens_per_minute", "concurrent_requests"]
 
 
-class Owner(NamedTuple):
+class LimitOwner(NamedTuple):
     """The key or tenant that a counter belongs to."""
 
     kind: Literal["key", "tenant"]
@@ -64,7 +64,7 @@ class CounterStore(Protocol):
         """Return milliseconds since 1970 by the store's clock."""
 
     async def change(
-        self, owner: Owner, change: ConditionalUpdate, write_id: str
+        self, owner: LimitOwner, change: ConditionalUpdate, write_id: str
     ) -> tuple[bool, RawRow]:
         """
         Write a row if all conditions hold; return whether they did, and the row as it is now.
@@ -118,7 +118,7 @@ class CounterRow:
             return replace(row, **fresh, open=left, before=left)
         return row
 
-    def reached(self, limits: Limits, tokens: int) -> Limit | None:
+    def exceeded(self, limits: Limits, tokens: int) -> Limit | None:
         """
         Return the limit that one more request of ``tokens`` would exceed; of several, the one that
         lasts longest.
@@ -136,10 +136,10 @@ class CounterRow:
 class Reservation:
     """One request's share of an owner's limits."""
 
-    owner: Owner
+    owner: LimitOwner
     tokens: int
     #: As the reservation left it: the windows that it counts in.
-    meter: CounterRow
+    counters: CounterRow
     write_id: str
 
 
@@ -148,7 +148,7 @@ class Refusal:
     """The reason why a request is not admitted; nothing was written."""
 
     limit: Limit
-    meter: CounterRow
+    counters: CounterRow
 
 
 class RateCounters:
@@ -172,7 +172,9 @@ class RateCounters:
         """Return milliseconds since 1970 by the store's clock."""
         return self._store.now_ms()
 
-    async def reserve(self, owner: Owner, limits: Limits, tokens: int) -> Reservation | Refusal:
+    async def reserve(
+        self, owner: LimitOwner, limits: Limits, tokens: int
+    ) -> Reservation | Refusal:
         """
         Count one more request of ``tokens``, or return the limit that it would exceed.
 
@@ -182,26 +184,26 @@ class RateCounters:
         # What is most likely there: windows that are under way, with room.
         seen = CounterRow(minute=now_ms // MINUTE_MS, day=now_ms // DAY_MS, since_ms=now_ms)
         for _ in range(TRIES_MAX):
-            change = _reserving(seen, now_ms, self._generation_ms, limits, tokens)
+            change = _reserving_update(seen, now_ms, self._generation_ms, limits, tokens)
             done, row = await self._store.change(owner, change, write_id)
             seen = CounterRow.from_row(row)
             if done:
-                return Reservation(owner=owner, tokens=tokens, meter=seen, write_id=write_id)
+                return Reservation(owner=owner, tokens=tokens, counters=seen, write_id=write_id)
             current = seen.at(now_ms, self._generation_ms)
-            if (limit := current.reached(limits, tokens)) is not None:
-                return Refusal(limit=limit, meter=current)
+            if (limit := current.exceeded(limits, tokens)) is not None:
+                return Refusal(limit=limit, counters=current)
         raise Unavailable
 
-    async def settle(self, hold: Reservation, tokens: int) -> None:
+    async def settle(self, reservation: Reservation, tokens: int) -> None:
         """Close a request that used ``tokens``. Its gateway may repeat that."""
-        await self._close(hold, 0, tokens - hold.tokens)
+        await self._close(reservation, 0, tokens - reservation.tokens)
 
-    async def undo(self, hold: Reservation) -> None:
+    async def undo(self, reservation: Reservation) -> None:
         """Close a request as if it had never been made."""
-        await self._close(hold, -1, -hold.tokens)
+        await self._close(reservation, -1, -reservation.tokens)
 
-    async def _close(self, hold: Reservation, requests: int, tokens: int) -> None:
-        now_ms, held = self._store.now_ms(), hold.meter
+    async def _close(self, reservation: Reservation, requests: int, tokens: int) -> None:
+        now_ms, held = self._store.now_ms(), reservation.counters
         # A window that is over need not be corrected.
         seen = replace(
             held,
@@ -209,17 +211,19 @@ class RateCounters:
             day=None if _is_before(held.day, now_ms // DAY_MS) else held.day,
         )
         for _ in range(TRIES_MAX):
-            change = _closing(seen, held, requests, tokens)
+            change = _closing_update(seen, held, requests, tokens)
             if not change.adds:
                 return
-            done, row = await self._store.change(hold.owner, change, f"{hold.write_id}/")
+            done, row = await self._store.change(
+                reservation.owner, change, f"{reservation.write_id}/"
+            )
             if done:
                 return
             seen = CounterRow.from_row(row)
         raise Unavailable
 
 
-def _reserving(
+def _reserving_update(
     seen: CounterRow, now_ms: int, generation_ms: int, limits: Limits, tokens: int
 ) -> ConditionalUpdate:
     """
@@ -254,7 +258,9 @@ def _reserving(
     return change
 
 
-def _closing(seen: CounterRow, held: CounterRow, requests: int, tokens: int) -> ConditionalUpdate:
+def _closing_update(
+    seen: CounterRow, held: CounterRow, requests: int, tokens: int
+) -> ConditionalUpdate:
     """
     Return the update that takes a request out of a row like ``seen``, as far as it still counts
     there.

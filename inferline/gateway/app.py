@@ -35,7 +35,7 @@ from inferline.gateway.routes import (
     usage,
 )
 from inferline.gateway.routes.access import Access, KeyAccess, OpenAccess, admin, client, provider
-from inferline.gateway.submit.quota import Quotas
+from inferline.gateway.submit.rate_limiter import RateLimiter
 from inferline.gateway.submit.submission import Submitter
 from inferline.settings import Settings
 from inferline.telemetry.trace import NO_TRACER, Tracer
@@ -70,7 +70,7 @@ class GatewayApp(FastAPI):
         )
         self.parts = parts
         self.access = _access(parts)
-        self.quotas = Quotas(parts.meters, parts.settings, parts.clock)
+        self.rate_limiter = RateLimiter(parts.rate_counters, parts.settings, parts.clock)
         self.submitter = Submitter(parts)
         self.enrolments = Enrolments(parts)
         self.overview = overview.Overview(parts)
@@ -142,7 +142,7 @@ async def open_gateway(
             try:
                 yield app
             finally:
-                await app.quotas.flush()
+                await app.rate_limiter.flush()
 
 
 @asynccontextmanager

@@ -271,7 +271,7 @@ async def test_a_keys_limits_hold_and_an_answer_ends_when_its_tokens_are_settled
 
     first = answer(await asked)
     refused = answer(await invoked(inference, event))
-    row = await cloud.meter("key", task.key_id)
+    row = await cloud.rate_counters("key", task.key_id)
 
     assert (200, "150") == (first[0], first[1]["x-ratelimit-limit-tokens"])
     assert (429, "insufficient_quota") == (refused[0], refused[2]["error"]["code"])

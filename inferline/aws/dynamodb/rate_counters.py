@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from inferline.accounts.rate_counters import ConditionalUpdate, Owner, RawRow
+from inferline.accounts.rate_counters import ConditionalUpdate, LimitOwner, RawRow
 from inferline.aws.api.client import AwsClient
 from inferline.aws.api.errors import ConditionFailed
 from inferline.aws.api.items import from_item
 from inferline.aws.dynamodb.expressions import CopyOf
 from inferline.aws.dynamodb.table import Table, key_of
 
-METERS: Final = "METER"
+RATE_COUNTERS: Final = "METER"
 #: How long a row is kept after its last write, seconds: longer than any of its windows.
 SECONDS_KEPT: Final = 3 * 24 * 3600
 #: The longest that a write may take, seconds, retries included: a request waits for it.
 WRITE_SECONDS_MAX: Final = 5.0
 
 
-class DynamoMeters:
+class DynamoRateCounters:
     """`CounterStore` on the registry table. The client's clock, which is AWS's, dates windows."""
 
     def __init__(self, client: AwsClient, table: str) -> None:
@@ -28,14 +28,14 @@ class DynamoMeters:
         return self._table.now_ms()
 
     async def change(
-        self, owner: Owner, change: ConditionalUpdate, write_id: str
+        self, owner: LimitOwner, change: ConditionalUpdate, write_id: str
     ) -> tuple[bool, RawRow]:
         copies = {name: CopyOf(other, plus) for name, (other, plus) in change.copies.items()}
         ttl = self.now_ms() // 1000 + SECONDS_KEPT
         condition, values = _condition(change)
         try:
             item = await self._table.update(
-                key_of(METERS, f"{owner.kind}#{owner.id}"),
+                key_of(RATE_COUNTERS, f"{owner.kind}#{owner.id}"),
                 set={"mark": write_id, "ttl": ttl, **change.sets, **copies},
                 add=change.adds,
                 condition=condition,

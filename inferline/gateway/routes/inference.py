@@ -24,7 +24,7 @@ from inferline.gateway.routes.access import client
 from inferline.gateway.routes.endpoints import ENDPOINTS, Endpoint
 from inferline.gateway.submit import repeat
 from inferline.gateway.submit.hints import Patience, idempotency_key, is_retry
-from inferline.gateway.submit.quota import Quotas
+from inferline.gateway.submit.rate_limiter import RateLimiter
 from inferline.gateway.submit.submission import Submission, Submitter
 from inferline.validation import form, payload
 from inferline.validation.forwarding import (
@@ -100,7 +100,7 @@ def _path_below_root(scope: Scope) -> str:
 async def serve(endpoint: Endpoint, request: Request) -> Response:
     """Submit the request of ``request.state.caller``, and return its answer. Raises its errors."""
     submitter: Submitter = request.app.submitter
-    quotas: Quotas = request.app.quotas
+    rate_limiter: RateLimiter = request.app.rate_limiter
     parts, caller = submitter.parts, request.state.caller
     traceparents = request.headers.getlist("traceparent")
     traceparent = traceparents[0] if len(traceparents) == 1 else ""
@@ -123,7 +123,7 @@ async def serve(endpoint: Endpoint, request: Request) -> Response:
             forwarded=forwarded,
         )
         record.payload = asked
-        reservation = await quotas.reserve(caller, endpoint.backend_path, asked, body)
+        reservation = await rate_limiter.reserve(caller, endpoint.backend_path, asked, body)
         record.reservation = reservation
         request.state.headers = reservation.headers
         subscription = await _submit(submitter, submission, request, reservation.open)
