@@ -59,8 +59,12 @@ async def test_a_request_is_answered_in_its_callers_name(
     assert {"FirstTokenMilliseconds", "TotalMilliseconds", "QueueMilliseconds"} <= counts.keys()
     assert ((3, MODEL), (8, MODEL)) == (counts["InputTokens"], counts["OutputTokens"])
     assert "Errors" not in counts
-    figures = await cloud.minutes()
-    assert (1, 3, 8) == (figures.requests, figures.input_tokens, figures.output_tokens)
+    sums = await cloud.minutes()
+    assert (1, 3, 8) == (
+        sums.requests,
+        sums.input_tokens,
+        sums.output_tokens,
+    )
 
 
 async def test_a_stream_comes_whole_where_nothing_streams(

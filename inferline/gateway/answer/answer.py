@@ -43,7 +43,7 @@ class Answer(Response):
         self,
         parts: GatewayParts,
         task: Task,
-        record: RequestLog,
+        request_log: RequestLog,
         *,
         streamed: bool,
         joined: bool = False,
@@ -65,7 +65,7 @@ class Answer(Response):
         self._gzips = gzips
         self._reads = AnswerReads(parts, task, streamed=streamed, joined=joined)
         self._lease = ReaderLease(parts, task.reader, lambda: self._reads.task)
-        self._sender = Sender(self._reads, task, record, streamed=streamed, joined=joined)
+        self._sender = Sender(self._reads, task, request_log, streamed=streamed, joined=joined)
         self._relay = AnswerRelay(
             parts,
             task,
@@ -74,7 +74,7 @@ class Answer(Response):
             streamed=streamed,
             after=after,
             first_seconds=first_seconds,
-            hand_on_at=record.arrived + seconds_max,
+            hand_on_at=request_log.arrived + seconds_max,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -104,7 +104,7 @@ async def serve(endpoint: Endpoint, request: Request) -> Response:
     parts, caller = submitter.parts, request.state.caller
     traceparents = request.headers.getlist("traceparent")
     traceparent = traceparents[0] if len(traceparents) == 1 else ""
-    record = RequestLog(parts, endpoint.backend_path, caller, traceparent)
+    request_log = RequestLog(parts, endpoint.backend_path, caller, traceparent)
     try:
         body = await read_body(request, parts.settings.body_bytes_max)
         body = b"" if endpoint.method == "GET" else body
@@ -119,24 +119,24 @@ async def serve(endpoint: Endpoint, request: Request) -> Response:
             body,
             caller=caller,
             seconds_max=min(edge_seconds, patience.total_seconds),
-            traceparent=record.traceparent,
+            traceparent=request_log.traceparent,
             forwarded=forwarded,
         )
-        record.payload = asked
+        request_log.payload = asked
         reservation = await rate_limiter.reserve(caller, endpoint.backend_path, asked, body)
-        record.reservation = reservation
+        request_log.reservation = reservation
         request.state.headers = reservation.headers
         subscription = await _submit(submitter, submission, request, reservation.open)
     except BaseException as error:
-        record.refused(error if isinstance(error, InferLineError) else InferLineError())
+        request_log.refused(error if isinstance(error, InferLineError) else InferLineError())
         raise
     task = subscription.task
-    record.task, record.adopted = task, task.ref != submission.task.ref
+    request_log.task, request_log.adopted = task, task.ref != submission.task.ref
     request.state.request_id = task.ref.id
     return Answer(
         parts,
         task,
-        record,
+        request_log,
         streamed=asked.stream,
         joined=subscription.joined,
         first_seconds=patience.first_seconds,

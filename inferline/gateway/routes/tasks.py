@@ -81,12 +81,12 @@ async def resume(
     subscription = await attach_reader(parts, task)
     # Its first request is on record; the resumption is not another.
     unrecorded = replace(parts, ledger=NO_LEDGER, tracer=NO_TRACER)
-    visit = RequestLog(unrecorded, task.path, caller)
+    request_log = RequestLog(unrecorded, task.path, caller)
     gzips = parts.settings.compression == "gzip" and takes_gzip(request.headers)
     return Answer(
         parts,
         subscription.task,
-        visit,
+        request_log,
         streamed=True,
         joined=subscription.joined,
         after=after,

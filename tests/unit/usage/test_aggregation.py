@@ -432,9 +432,9 @@ def test_an_hour_goes_into_its_day_also_when_nobody_counted_for_days() -> None:
 
 def calls_told(world: World, *calls: int) -> None:
     for number, count in enumerate(calls):
-        figures = MinuteMetrics()
-        figures.note_calls({("dynamodb", "Query"): count, ("sqs", "SendMessage"): count})
-        minute = Minute(START_MS // MINUTE_MS + number, "m", figures)
+        metrics = MinuteMetrics()
+        metrics.note_calls({("dynamodb", "Query"): count, ("sqs", "SendMessage"): count})
+        minute = Minute(START_MS // MINUTE_MS + number, "m", metrics)
         at_once(world.minutes.add(minute))
 
 
