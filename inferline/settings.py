@@ -100,7 +100,7 @@ class Settings(DeploymentSettings):
     unread_task_seconds: float = declare(
         60.0,
         "How long a provider continues a task after its reader lease has lapsed.",
-        was=("INFERLINE_ORPHAN_SECONDS",),
+        old_names=("INFERLINE_ORPHAN_SECONDS",),
     )
     cancel_seconds: float = declare(
         0.4, "How often a provider checks whether its tasks were cancelled."
@@ -118,14 +118,14 @@ class Settings(DeploymentSettings):
     first_byte_wait_seconds: float = declare(
         20.0,
         "How long a stream's status line waits for the first bytes before it is sent as 200.",
-        was=("INFERLINE_HEAD_SECONDS_MAX",),
+        old_names=("INFERLINE_HEAD_SECONDS_MAX",),
     )
     response_model: str = declare(
         "backend",
         "Model name in answers: `backend` keeps what the backend wrote; `requested` replaces it by "
         "the name in the request, for which all answers are parsed.",
         choices=("backend", "requested"),
-        was=("INFERLINE_ANSWER_MODEL",),
+        old_names=("INFERLINE_ANSWER_MODEL",),
         old_values={"told": "backend", "asked": "requested"},
     )
     compression: str = declare(
@@ -138,7 +138,7 @@ class Settings(DeploymentSettings):
         600.0,
         "If an answer that is not streamed takes longer than this, the gateway sends spaces, which "
         "keep its connection open. Its status is then 200; on failure the connection is closed.",
-        was=("INFERLINE_BLANK_SECONDS",),
+        old_names=("INFERLINE_BLANK_SECONDS",),
     )
     drain_seconds: float = declare(
         10.0,

@@ -52,7 +52,7 @@ class Caller:
         """Return the registry's name for the model that the caller calls ``model``."""
         return dedicated_name(model, self.tenant) if self.is_reserved else model
 
-    def shown(self, name: str) -> str | None:
+    def visible_name(self, name: str) -> str | None:
         """Return the caller's name for a model of the registry; None if it may not use it."""
         model = base_name(name)
         return model if self.registry_name(model) == name and self.may_use(model) else None

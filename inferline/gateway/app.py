@@ -85,8 +85,8 @@ class GatewayApp(FastAPI):
         """Return the OpenAPI document, with the inference routes, which are not FastAPI's."""
         if not self.openapi_schema:
             document = super().openapi()
-            asks = "client" in self.access.asks
-            schemes = [scheme.scheme_name for scheme in _schemes("client")] if asks else []
+            needs_key = "client" in self.access.protected_roles
+            schemes = [scheme.scheme_name for scheme in _schemes("client")] if needs_key else []
             own = inference_openapi.paths(PREFIXES[0], schemes)
             self.openapi_schema = {**document, "paths": {**own, **document["paths"]}}
         return self.openapi_schema
@@ -110,7 +110,7 @@ def create_app(parts: GatewayParts) -> GatewayApp:
         documented = prefix == PREFIXES[0]
         for router, role in _ROUTERS:
             dependencies = [Depends(_CALLERS[role])] if role else []
-            if role in app.access.asks:
+            if role in app.access.protected_roles:
                 dependencies += [Depends(scheme) for scheme in _schemes(role)]
             app.include_router(
                 router, prefix=prefix, include_in_schema=documented, dependencies=dependencies
@@ -178,12 +178,12 @@ def _access(parts: GatewayParts) -> Access:
 #: The inference routes check the client themselves.
 _ROUTERS: Final[Sequence[tuple[APIRouter, Role | None]]] = (
     (tasks.router, "client"),
-    (control.router, "client"),
+    (control.client_router, "client"),
     (overview.router, "client"),
     (usage.router, "client"),
-    (control.joining, "provider"),
+    (control.provider_router, "provider"),
     (keys.router, "admin"),
-    (control.public, None),
+    (control.public_router, None),
 )
 _CALLERS: Final[Mapping[Role, Any]] = {"client": client, "provider": provider, "admin": admin}
 

@@ -200,7 +200,7 @@ async def _model(parts: GatewayParts, caller: Caller, forwarded: Forwarded, in_b
         return in_body
     if not named:
         models = await parts.catalogue.models()
-        named = [name for name in map(caller.shown, models) if name]
+        named = [name for name in map(caller.visible_name, models) if name]
     if len(named) != 1:
         raise InvalidRequest("Name the model, as in `?model=…`.", param="model")
     return named[0]

@@ -81,7 +81,7 @@ class Overview:
         queues = [
             queue.model_copy(update={"model": name, "yours": waiting[caller.tenant]})
             for queue, waiting in zip(read.overview.queues, read.tenants, strict=True)
-            if (name := caller.shown(queue.model))
+            if (name := caller.visible_name(queue.model))
         ]
         hour = read.overview.hour
         models = [one for one in hour.models if not one.model or caller.may_use(one.model)]
@@ -97,7 +97,7 @@ class Overview:
         """Return the last hour of one model. Raises ModelNotFound or Unavailable."""
         read = await self._cached.settled()
         name = caller.registry_name(model)
-        if name not in read.models or caller.shown(name) != model:
+        if name not in read.models or caller.visible_name(name) != model:
             raise no_such_model(model)
         return _hour([row for row in read.rows if row.model == model], read.now_ms, calls=False)
 

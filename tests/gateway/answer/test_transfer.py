@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from inferline.gateway.answer import relay, wait_limits
+from inferline.gateway.answer import transfer, wait_limits
 from inferline.tasks.store import TaskRead
 from tests.support.gateway import MODEL, Gateway
 
@@ -26,7 +26,7 @@ async def test_an_answer_that_is_complete_when_its_deadline_is_checked_arrives(
             monkeypatch.setattr(wait_limits, "DEADLINE_GRACE_SECONDS", -1e9)
         return read
 
-    monkeypatch.setattr(relay, "CHECK_SECONDS", 0.0)
+    monkeypatch.setattr(transfer, "CHECK_SECONDS", 0.0)
     monkeypatch.setattr(gateway.parts.watch, "next_change", pass_deadline_at_end)
     asked = asyncio.create_task(client.post(CHAT, json={"model": MODEL, "messages": []}))
     await (await gateway.take()).finish(tail=b'{"n": 1}')

@@ -1,4 +1,4 @@
-"""Relays an answer: reads, stages, sender, and the checks while no bytes come."""
+"""Transfers an answer: reads, stages, sender, and the checks while no bytes come."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ CHECK_SECONDS: Final = 0.1
 Leave = Callable[[], Awaitable[None]]
 
 
-class AnswerRelay:
-    """The path of an answer's bytes: resume point, model name, smoothing, sender."""
+class AnswerTransfer:
+    """The transfer of an answer's bytes: resume point, model name, smoothing, sender."""
 
     def __init__(
         self,
