@@ -218,14 +218,14 @@ async def test_declared_models_become_known_once_and_keep_what_is_told_of_them(
 
 async def test_where_nobody_serves_models_are_counted_once(place: Place) -> None:
     sweep = place.sweep("new", "other")
-    turns = []
+    epochs = []
     for _ in range(4):
         await sweep.run()
         place.clock.now += 60.0
         fleet = await place.registry.fleet()
-        turns.append((fleet.turn, fleet.models))
+        epochs.append((fleet.epoch, fleet.models))
 
-    assert [(0, 0), (1, 2), (1, 2), (1, 2)] == turns
+    assert [(0, 0), (1, 2), (1, 2), (1, 2)] == epochs
 
 
 async def test_a_model_whose_queues_cant_be_made_does_not_stop_the_sweep(
