@@ -52,7 +52,9 @@ class AnswerTransfer:
         self._pipeline = Pipeline(self._stages(after))
         self._begun = self._clock.monotonic()
         self._check_at = self._begun + CHECK_SECONDS
-        self._limits = wait_limits.WaitLimits(parts)
+        self._limits = wait_limits.WaitLimits(
+            parts.store, parts.catalogue, parts.settings.no_provider_seconds, self._begun
+        )
         self._keep_alive = KeepAlive(parts.settings, task.path, self._begun, streamed=streamed)
         # Later than the deadline's own check: a deadline at the same moment is reported as such.
         self._hand_on_at = hand_on_at + 2 * wait_limits.DEADLINE_GRACE_SECONDS
