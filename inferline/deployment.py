@@ -36,6 +36,12 @@ class DeploymentSettings:
         variable="INFERLINE_BODIES_BUCKET",
         shown="`<stack>-bodies`",
     )
+    files_bucket_override: str = declare(
+        "",
+        "S3 bucket of files and of the lines and results of batches.",
+        variable="INFERLINE_FILES_BUCKET",
+        shown="`<stack>-files`",
+    )
     region: str = declare("us-east-1", "AWS region.", variable="AWS_REGION")
     endpoint_url: str = declare(
         "", "Address of an AWS emulator; empty for AWS itself.", variable="AWS_ENDPOINT_URL"
@@ -101,6 +107,11 @@ class DeploymentSettings:
     def bodies_bucket(self) -> str:
         """Return the bucket of large request bodies."""
         return self.bodies_bucket_override or f"{self.stack}-bodies"
+
+    @property
+    def files_bucket(self) -> str:
+        """Return the bucket of files and of the lines and results of batches."""
+        return self.files_bucket_override or f"{self.stack}-files"
 
     @property
     def proxies(self) -> Proxies:

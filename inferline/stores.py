@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from inferline.accounts.keys import KeyStore
     from inferline.accounts.rate_counters import CounterStore
     from inferline.accounts.tenants import TenantStore
+    from inferline.batches.batch import BatchStore
+    from inferline.files.file import FileStore
+    from inferline.files.objects import ObjectStore
     from inferline.fleet.enrolment import Lender
     from inferline.fleet.registry import QueueMaker, Registry
     from inferline.tasks.bodies import BodyStore
@@ -38,6 +41,10 @@ class StackStores:
     store: TaskStore
     queue: TaskQueue
     bodies: BodyStore
+    #: The bytes of files and of batches' shards.
+    objects: ObjectStore
+    files: FileStore
+    batches: BatchStore
     registry: Registry
     queue_maker: QueueMaker
     minutes: MinuteStore

@@ -18,7 +18,7 @@ from inferline.aws.sqs import (
     queue_name,
 )
 from inferline.settings import Settings
-from inferline.tasks.task import TIERS, Tier
+from inferline.tasks.task import QUEUE_TIERS, Tier
 from infra.options import Options
 
 #: How long the function for dead letters has, with its retries, before one is handed out again.
@@ -44,7 +44,7 @@ class Queues(Construct):
             enforce_ssl=True,
         )
         for model in options.models:
-            for tier in TIERS:
+            for tier in QUEUE_TIERS:
                 self._queue(queue_name(options.stack, model, tier), tier)
 
     def _queue(self, name: str, tier: Tier) -> None:

@@ -11,7 +11,7 @@ from aws_cdk import aws_iam as iam
 
 from inferline.aws.dynamodb.task_rows import ENDED_KEY, LIVE_KEY
 from inferline.aws.lending import KEY_ACTIONS
-from inferline.tasks.task import TIERS
+from inferline.tasks.task import QUEUE_TIERS
 from infra.queues import Queues
 from infra.storage import Storage
 
@@ -101,4 +101,4 @@ def _rows(storage: Storage, kind: str, actions: Sequence[str]) -> iam.PolicyStat
 def queue_arns(stack: str) -> list[str]:
     """Return the ARNs that the queues of all models have, and no other queue of the stack."""
     place = f"arn:{Aws.PARTITION}:sqs:{Aws.REGION}:{Aws.ACCOUNT_ID}"
-    return [f"{place}:{stack}-*-{tier}" for tier in TIERS]
+    return [f"{place}:{stack}-*-{tier}" for tier in QUEUE_TIERS]

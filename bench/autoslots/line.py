@@ -15,7 +15,7 @@ from bench.overload.line import Distance, FarQueue, FarStore
 from bench.sim import virtual_time
 from bench.sim.virtual_time import VirtualClock
 from inferline.fleet.enrolment import Enrolment, Faster, Grant, OfferedModel, Terms
-from inferline.memory.bodies import MemoryBodies
+from inferline.memory.objects import MemoryObjects
 from inferline.memory.queue import MemoryQueue
 from inferline.names import slug
 from inferline.settings import Settings as GatewaySettings
@@ -136,7 +136,8 @@ class Line:
     def __post_init__(self) -> None:
         distance = Distance(self.seed)
         self.engine = Engine(self.shape, self.seed)
-        self.store, self.queue, self.bodies = FarStore(distance), FarQueue(distance), MemoryBodies()
+        self.store, self.queue = FarStore(distance), FarQueue(distance)
+        self.bodies = MemoryObjects()
         self.door = _Door(self.queue, self.faster)
 
     async def run(self, seconds: float) -> None:

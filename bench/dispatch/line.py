@@ -16,7 +16,7 @@ from bench.sim.far import FarQueue, FarStore
 from bench.sim.virtual_line import Gateway, HealthyServer, ProviderRoutes, Response, provide
 from bench.sim.virtual_time import VirtualClock
 from inferline.fleet.enrolment import Enrolment, Grant, OfferedModel
-from inferline.memory.bodies import MemoryBodies
+from inferline.memory.objects import MemoryObjects
 from inferline.memory.registry import MemoryRegistry
 from inferline.settings import Settings
 from inferline.validation import payload
@@ -64,7 +64,7 @@ class World:
     def __init__(self, trace: Trace, *, seed: int, is_aware: bool) -> None:
         self.trace, self.fleet = trace, trace.fleet
         chance = random.Random(seed)
-        self.store, self.bodies = FarStore(chance), MemoryBodies()
+        self.store, self.bodies = FarStore(chance), MemoryObjects()
         self.queue = FarQueue(chance, self.store.now_ms)
         self.registry = MemoryRegistry(VirtualClock())
         self.gateway = Gateway(SETTINGS, self, self.registry, self.queue)

@@ -20,7 +20,7 @@ from bench.sim.virtual_time import VirtualClock
 from inferline.accounts.caller import Caller
 from inferline.errors import QueueFull
 from inferline.fleet.enrolment import OfferedModel
-from inferline.memory.bodies import MemoryBodies
+from inferline.memory.objects import MemoryObjects
 from inferline.memory.registry import MemoryRegistry
 from inferline.settings import Settings
 from inferline.tasks.queue import Depth
@@ -104,7 +104,7 @@ class World:
     def __init__(self, trace: Trace, *, seed: int, tenant_share: float) -> None:
         self.trace = trace
         chance = random.Random(seed)
-        self.store, self.bodies = FarStore(chance), MemoryBodies()
+        self.store, self.bodies = FarStore(chance), MemoryObjects()
         self.queue = LateQueue(chance, self.store.now_ms)
         self.registry = MemoryRegistry(VirtualClock())
         # Nobody here renews what a gateway renews that waits for an answer.

@@ -35,7 +35,7 @@ from inferline.gateway.answer.request_log import RequestLog
 from inferline.gateway.routes import control, tasks
 from inferline.gateway.routes.overview import Overview
 from inferline.maintenance.sweep import Sweep
-from inferline.memory.bodies import MemoryBodies
+from inferline.memory.objects import MemoryObjects
 from inferline.settings import Settings
 from inferline.tasks.task import Task
 from inferline.usage.minutes import FLUSH_SECONDS
@@ -266,7 +266,7 @@ class Stores:
     def __init__(self, world: World) -> None:
         self.store = DynamoTaskStore(world.client, world.settings.tasks_table)
         self.queue = world.queue
-        self.bodies = MemoryBodies()
+        self.bodies = MemoryObjects()
 
 
 def _name(number: int) -> str:

@@ -19,7 +19,7 @@ from bench.sim.virtual_time import VirtualClock
 from inferline.errors import QueueFull
 from inferline.fleet.enrolment import OfferedModel
 from inferline.gateway.enrol.enrolments import Enrolments
-from inferline.memory.bodies import MemoryBodies
+from inferline.memory.objects import MemoryObjects
 from inferline.memory.queue import MemoryQueue
 from inferline.memory.registry import MemoryRegistry
 from inferline.memory.tasks import MemoryStore
@@ -168,7 +168,8 @@ class World:
 
     def __post_init__(self) -> None:
         distance, clock = Distance(self.seed), VirtualClock()
-        self.store, self.queue, self.bodies = FarStore(distance), FarQueue(distance), MemoryBodies()
+        self.store, self.queue = FarStore(distance), FarQueue(distance)
+        self.bodies = MemoryObjects()
         self.registry = MemoryRegistry(clock)
         self.processes = [
             Gateway(Settings(), self, self.registry, self.queue) for _ in range(self.gateways)

@@ -172,7 +172,10 @@ class Tables:
             return self._page(request, tally, table.ended(partition))
         first = values.get(":first", {"S": ""})["S"]
         last = values.get(":last", {"S": "\x7f"})["S"]
-        return self._page(request, tally, table.partition(partition, first, last))
+        rows = table.partition(partition, first, last)
+        if not request.get("ScanIndexForward", True):
+            rows = rows[::-1]
+        return self._page(request, tally, rows)
 
     def _scan(self, request: Item, tally: Tally) -> Item:
         assert request["IndexName"] == LIVE_KEY
@@ -181,7 +184,7 @@ class Tables:
     def _page(self, request: Item, tally: Tally, rows: list[Item]) -> Item:
         """Return as many ``rows`` as one answer takes, from where the last page ended."""
         table, start = self.tables[request["TableName"]], request.get("ExclusiveStartKey")
-        begin = int(start["at"]["N"]) if start else 0
+        begin = _begin(rows, start, forward=request.get("ScanIndexForward", True)) if start else 0
         page: list[Item] = []
         size = 0
         for row in rows[begin : begin + request.get("Limit", len(rows))]:
@@ -289,6 +292,14 @@ def total(tallies: Iterable[Tally]) -> Tally:
     for tally in tallies:
         total_tally = total_tally - tally.times(-1)
     return total_tally
+
+
+def _begin(rows: list[Item], start: Item, *, forward: bool) -> int:
+    """Return where a page begins: by a place of ours, or behind a sort key (it need not exist)."""
+    if "at" in start:
+        return int(start["at"]["N"])
+    after = start["sk"]["S"]
+    return sum(row["sk"]["S"] <= after if forward else row["sk"]["S"] >= after for row in rows)
 
 
 def _subject(request: Mapping[str, Any]) -> str:

@@ -26,7 +26,9 @@ _NAME_CHARS_MAX: Final = 64
 
 QUEUE_ACTIONS: Final = ("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility")
 TASK_ACTIONS: Final = ("dynamodb:BatchGetItem", "dynamodb:BatchWriteItem", "dynamodb:UpdateItem")
+#: Of large bodies, and of the lines of batches; and the results of these.
 BODY_ACTIONS: Final = ("s3:GetObject",)
+OBJECT_ACTIONS: Final = (*BODY_ACTIONS, "s3:PutObject")
 #: The calls of KMS that DynamoDB, SQS and S3 make for their caller.
 KEY_ACTIONS: Final = (
     "kms:Decrypt",
@@ -92,8 +94,8 @@ def session_policy(settings: Settings, slugs: Sequence[str]) -> str:
     """
     Build the policy that limits a session of the role to these models.
 
-    A session may do what both policies allow. Account, region and table are in the role's own, so
-    that this one has room for more models. Raises InvalidRequest for more models than fit.
+    A session may do what both policies allow. Account, region, table and buckets are in the role's
+    own, so that this one has room for more models. Raises InvalidRequest for more models than fit.
     """
     if (room := fitting(settings, slugs)) < len(slugs):
         raise InvalidRequest(
@@ -126,7 +128,7 @@ def _policy(settings: Settings, slugs: Sequence[str]) -> str:
                 "Null": {"dynamodb:LeadingKeys": "false"},
             },
         ),
-        _allow(BODY_ACTIONS, [f"{arn}:s3:::{settings.bodies_bucket}/{slug}/*" for slug in slugs]),
+        _allow(OBJECT_ACTIONS, [f"{arn}:s3:::*/{slug}/*" for slug in slugs]),
     ]
     if settings.kms_key:
         statements.append(_allow(KEY_ACTIONS, [settings.kms_key]))

@@ -1,5 +1,5 @@
 """
-Makes the tables, the bucket and the dead-letter queue on an emulator, where no CloudFormation does.
+Makes tables, buckets and the dead-letter queue on an emulator, where no CloudFormation does.
 
 Every step is idempotent, so that any number of processes may run it.
 """
@@ -32,7 +32,8 @@ async def provision(client: AwsClient, settings: Settings) -> None:
     await _make_table(client, settings.tasks_table, **_tasks_indexes())
     await _add_index(client, settings.tasks_table)
     await _make_table(client, settings.registry_table)
-    await _unless_exists(client.s3("PUT", settings.bodies_bucket, ""))
+    for bucket in (settings.bodies_bucket, settings.files_bucket):
+        await _unless_exists(client.s3("PUT", bucket, ""))
     await SqsQueueMaker(client, settings).make_dead_letters()
 
 

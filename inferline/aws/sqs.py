@@ -15,7 +15,7 @@ from inferline.errors import InvalidRequest, Unavailable
 from inferline.names import slug
 from inferline.settings import Settings
 from inferline.tasks.queue import Delivery, Depth, Message
-from inferline.tasks.task import TIERS, Tier
+from inferline.tasks.task import QUEUE_TIERS, Tier
 
 #: SQS's limit on one batch, entries.
 BATCH_MAX: Final = 10
@@ -112,7 +112,7 @@ class SqsQueueMaker:
 
     async def make(self, model: str) -> Mapping[Tier, str]:
         # Look them up first: CreateQueue refuses a queue with other attributes, CloudFormation's.
-        names = {tier: queue_name(self._settings.stack, model, tier) for tier in TIERS}
+        names = {tier: queue_name(self._settings.stack, model, tier) for tier in QUEUE_TIERS}
         urls = await asyncio.gather(*map(self._url, names.values()))
         by_tier = {tier: url for tier, url in zip(names, urls, strict=True) if url}
         missing = [tier for tier in names if tier not in by_tier]

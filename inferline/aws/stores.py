@@ -25,9 +25,11 @@ from inferline.aws.dynamodb.registry import DynamoRegistry
 from inferline.aws.dynamodb.tasks import DynamoTaskStore
 from inferline.aws.dynamodb.tenants import DynamoTenants
 from inferline.aws.dynamodb.usage import DynamoUsage
+from inferline.aws.files.batches import DynamoBatches
+from inferline.aws.files.files import DynamoFiles
 from inferline.aws.lending import FixedLender, RoleLender
 from inferline.aws.provision import provision
-from inferline.aws.s3 import S3Bodies
+from inferline.aws.s3 import S3Objects
 from inferline.aws.sqs import SqsQueue, SqsQueueMaker
 from inferline.errors import Unavailable
 from inferline.fleet.enrolment import Credentials, Grant, Lender
@@ -43,7 +45,9 @@ class ProviderStores:
     client: AwsClient
     store: DynamoTaskStore
     queue: SqsQueue
-    bodies: S3Bodies
+    bodies: S3Objects
+    #: The bytes of batches' shards.
+    objects: S3Objects
 
 
 @asynccontextmanager
@@ -62,7 +66,8 @@ async def open_provider_stores(
             client=client,
             store=DynamoTaskStore(client, grant.tasks_table, packs=grant.terms.packs),
             queue=SqsQueue(client),
-            bodies=S3Bodies(client, grant.bodies_bucket),
+            bodies=S3Objects(client, grant.bodies_bucket),
+            objects=S3Objects(client, grant.files_bucket),
         )
 
 
@@ -115,7 +120,10 @@ def _stores(
         client=client,
         store=DynamoTaskStore(client, tasks),
         queue=SqsQueue(client),
-        bodies=S3Bodies(client, settings.bodies_bucket),
+        bodies=S3Objects(client, settings.bodies_bucket),
+        objects=S3Objects(client, settings.files_bucket),
+        files=DynamoFiles(client, registry),
+        batches=DynamoBatches(client, registry),
         registry=DynamoRegistry(client, registry, settings.silent_seconds),
         queue_maker=SqsQueueMaker(client, settings),
         minutes=DynamoMinutes(client, registry),

@@ -123,6 +123,8 @@ class Enrolment(BaseModel):
     credentials: Flag = True
     #: True if it takes tasks of dedicated models, with lent credentials; earlier releases don't.
     takes_reserved: Flag = False
+    #: True if it takes tasks of the tier `batch`: earlier releases know neither them nor the tier.
+    takes_batches: Flag = False
 
 
 class Credentials(BaseModel):
@@ -188,6 +190,8 @@ class Grant(BaseModel):
     faster: dict[str, Faster] = Field(default_factory=dict)
     tasks_table: str
     bodies_bucket: str
+    #: Of the lines and results of batches; empty from gateways of an earlier release.
+    files_bucket: str = ""
     region: str
     #: The address of AWS's emulator; empty for AWS itself.
     endpoint_url: str = ""
@@ -196,6 +200,14 @@ class Grant(BaseModel):
     terms: Terms
     #: A warning for the provider's operator; gateways of an earlier release send none.
     warning: str = ""
+
+    def without_batches(self) -> Grant:
+        """Return the grant of a provider that does not know the tier `batch`."""
+        queues = {
+            model: {tier: url for tier, url in urls.items() if tier != "batch"}
+            for model, urls in self.queues.items()
+        }
+        return self.model_copy(update={"queues": queues})
 
 
 class Lender(Protocol):

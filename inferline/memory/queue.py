@@ -12,7 +12,7 @@ from inferline.clock import Clock, SystemClock
 from inferline.memory.dates import Dates
 from inferline.names import slug
 from inferline.tasks.queue import Delivery, Depth, Message
-from inferline.tasks.task import TIERS, Tier
+from inferline.tasks.task import QUEUE_TIERS, Tier
 
 
 @dataclass(slots=True)
@@ -37,7 +37,7 @@ class MemoryQueue:
         self._change = asyncio.Event()
 
     async def make(self, model: str) -> Mapping[Tier, str]:
-        return {tier: f"memory://{slug(model)}-{tier}" for tier in TIERS}
+        return {tier: f"memory://{slug(model)}-{tier}" for tier in QUEUE_TIERS}
 
     def messages(self, queue: str) -> list[str]:
         """Return all messages of a queue, hidden ones too. For tests."""

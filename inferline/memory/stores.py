@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter
 
 from inferline.clock import Clock, SystemClock
-from inferline.memory.bodies import MemoryBodies
+from inferline.memory.batches import MemoryBatches
 from inferline.memory.dates import Dates
+from inferline.memory.files import MemoryFiles
 from inferline.memory.keys import MemoryKeys
 from inferline.memory.minutes import MemoryMinutes
+from inferline.memory.objects import MemoryObjects
 from inferline.memory.queue import MemoryQueue
 from inferline.memory.rate_counters import MemoryMeters
 from inferline.memory.registry import MemoryRegistry
@@ -37,7 +39,10 @@ def memory_stores(clock: Clock | None = None) -> StackStores:
         client=_NoClient(clock),
         store=store,
         queue=queue,
-        bodies=MemoryBodies(),
+        bodies=MemoryObjects(),
+        objects=MemoryObjects(),
+        files=MemoryFiles(clock),
+        batches=MemoryBatches(clock),
         registry=MemoryRegistry(clock),
         queue_maker=queue,
         minutes=MemoryMinutes(),

@@ -213,7 +213,7 @@ class MemoryStore:
             raise LeaseLost
         if not _same_attempt(row, task):
             raise LeaseLost
-        return row
+        return row if task.shard is None else replace(row, shard=task.shard)
 
     def _is_repeat(self, row: Task, task: Task, outcome: AttemptOutcome) -> bool:
         return _same_attempt(row, task) and self.outcomes.get(task.ref) == outcome

@@ -21,6 +21,7 @@ from enum import StrEnum
 from typing import Any, Final, Literal
 
 from inferline.names import DEDICATED_SLUG_PREFIX, dedicated_name
+from inferline.tasks.shard import Shard
 
 
 class State(StrEnum):
@@ -78,9 +79,11 @@ EXPIRE: Final = Move("expire", LIVE, State.EXPIRED)
 #: Made by the dead-letter function.
 BURY: Final = Move("bury", LIVE, State.FAILED)
 
-Tier = Literal["priority", "default", "flex"]
-#: In order of preference. Each has its own queue for each model.
+Tier = Literal["priority", "default", "flex", "batch"]
+#: The tiers that a request may ask for, in order of preference.
 TIERS: Final[tuple[Tier, ...]] = ("priority", "default", "flex")
+#: All tiers, in order of preference: each has its own queue for each model.
+QUEUE_TIERS: Final[tuple[Tier, ...]] = (*TIERS, "batch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +163,9 @@ class Task:
     headers: dict[str, str] = field(default_factory=dict)
     #: The date of its end, 0 before: the time when the write began that ended it.
     ended_ms: int = 0
+    #: The lines of a batch that the task runs, and their progress; None for a request. Its owner
+    #: writes it with each renewal, hand-back and finish.
+    shard: Shard | None = None
 
     @property
     def registry_name(self) -> str:

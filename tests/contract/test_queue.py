@@ -141,7 +141,7 @@ async def test_each_tier_of_each_model_has_a_queue_of_its_own(seams: Seams) -> N
     made = [await seams.queue_maker.make(model) for model in ("a/b", "a-b", "a b", "a/b")]
 
     assert made[0] == made[3]
-    assert 9 == len({url for urls in made for url in urls.values()})
+    assert 12 == len({url for urls in made for url in urls.values()})
     assert all(set(TIERS) == set(urls) for urls in made)
 
 

@@ -19,7 +19,7 @@ from inferline.gateway.catalogue import Catalogue
 from inferline.gateway.parts import assemble
 from inferline.gateway.submit import repeat
 from inferline.gateway.submit.submission import Submitter
-from inferline.memory.bodies import MemoryBodies
+from inferline.memory.objects import MemoryObjects
 from inferline.memory.registry import MemoryRegistry
 from inferline.memory.stores import memory_stores
 from inferline.settings import Settings
@@ -226,7 +226,7 @@ class Host(Process):
             clock=wire.clock,
             store=seam,
             queue=self._queue,
-            bodies=MemoryBodies(),
+            bodies=MemoryObjects(),
             backend=self.backend,  # type: ignore[arg-type]
             writer=writer,
             leases=self.leases,

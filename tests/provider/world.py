@@ -15,7 +15,7 @@ from aiohttp import web
 
 from inferline.clock import Clock
 from inferline.fleet.enrolment import Credentials, Faster, Grant, Terms
-from inferline.memory.bodies import MemoryBodies
+from inferline.memory.objects import MemoryObjects
 from inferline.memory.queue import MemoryQueue
 from inferline.memory.tasks import MemoryStore
 from inferline.names import dedicated_name, slug
@@ -109,7 +109,7 @@ class World:
     backend: Backend
     store: Any = field(default_factory=MemoryStore)
     queue: Any = field(default_factory=MemoryQueue)
-    bodies: MemoryBodies = field(default_factory=MemoryBodies)
+    bodies: MemoryObjects = field(default_factory=MemoryObjects)
     terms: Terms = field(default_factory=lambda: TERMS)
     stopping: Stopping = field(default_factory=Stopping)
     gateway: FakeGateway = field(init=False)

@@ -17,8 +17,8 @@ from inferline.gateway.app import GatewayApp, create_app
 from inferline.gateway.edge.protocol import Http1Protocol
 from inferline.gateway.parts import GatewayParts, assemble
 from inferline.gateway.routes import metrics, page
-from inferline.memory.bodies import MemoryBodies
 from inferline.memory.keys import MemoryKeys
+from inferline.memory.objects import MemoryObjects
 from inferline.memory.queue import MemoryQueue
 from inferline.memory.rate_counters import MemoryMeters
 from inferline.memory.registry import MemoryRegistry
@@ -44,7 +44,7 @@ class Gateway:
     app: GatewayApp
     store: MemoryStore
     queue: MemoryQueue
-    bodies: MemoryBodies
+    bodies: MemoryObjects
     registry: MemoryRegistry
     keys: MemoryKeys
     tenants: MemoryTenants

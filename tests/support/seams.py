@@ -19,10 +19,12 @@ from inferline.aws.dynamodb.registry import DynamoRegistry
 from inferline.aws.dynamodb.tasks import DynamoTaskStore
 from inferline.aws.dynamodb.tenants import DynamoTenants
 from inferline.aws.dynamodb.usage import DynamoUsage
+from inferline.aws.files.batches import DynamoBatches
+from inferline.aws.files.files import DynamoFiles
 from inferline.aws.provision import provision
-from inferline.aws.s3 import S3Bodies
+from inferline.aws.s3 import S3Objects
 from inferline.aws.sqs import SqsQueue, SqsQueueMaker
-from inferline.memory.bodies import MemoryBodies
+from inferline.memory.objects import MemoryObjects
 from inferline.memory.stores import memory_stores
 from inferline.names import slug
 from inferline.settings import Settings
@@ -38,6 +40,9 @@ class Seams:
     queue: Any
     queue_maker: Any
     bodies: Any
+    objects: Any
+    files: Any
+    batches: Any
     registry: Any
     keys: Any
     tenants: Any
@@ -55,6 +60,9 @@ def in_memory() -> Seams:
         queue=stores.queue,
         queue_maker=stores.queue_maker,
         bodies=stores.bodies,
+        objects=stores.objects,
+        files=stores.files,
+        batches=stores.batches,
         registry=stores.registry,
         keys=stores.keys,
         tenants=stores.tenants,
@@ -69,7 +77,7 @@ def on_bench_tables(tables: Tables | None = None) -> Seams:
     tables = tables or Tables()
     client, queues = cast(AwsClient, tables), Queues(tables.tallies)
     settings = Settings(tasks_table_override="tasks", registry_table_override="registry")
-    return _on_tables(client, settings, queues, queues, MemoryBodies())
+    return _on_tables(client, settings, queues, queues, MemoryObjects())
 
 
 def _on_tables(
@@ -81,6 +89,9 @@ def _on_tables(
         queue=queue,
         queue_maker=queue_maker,
         bodies=bodies,
+        objects=bodies,
+        files=DynamoFiles(client, registry),
+        batches=DynamoBatches(client, registry),
         registry=DynamoRegistry(client, registry, settings.silent_seconds),
         keys=DynamoKeys(client, registry),
         tenants=DynamoTenants(client, registry),
@@ -103,12 +114,13 @@ async def opened(endpoint_url: str | None) -> AsyncIterator[Seams]:
         tasks_table_override=f"tasks-{run}",
         registry_table_override=f"registry-{run}",
         bodies_bucket_override=f"bodies-{run}",
+        files_bucket_override=f"files-{run}",
         endpoint_url=endpoint_url,
     )
     async with AwsClient(settings.region, endpoint_url) as client:
         await provision(client, settings)
         queue, maker = SqsQueue(client), SqsQueueMaker(client, settings)
-        bodies = S3Bodies(client, settings.bodies_bucket)
+        bodies = S3Objects(client, settings.files_bucket)
         yield _on_tables(client, settings, queue, maker, bodies)
 
 

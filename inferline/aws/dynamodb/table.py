@@ -105,6 +105,20 @@ class Table:
         async for item in self._items("Query", request, limit):
             yield item
 
+    async def query_after(
+        self, partition: str, after: str, *, ascending: bool, page: int
+    ) -> AsyncIterator[Item]:
+        """
+        Yield the items of a partition by their sort keys, up or down, behind the key ``after``.
+
+        That key need not exist; "" is the first. Each call reads ``page`` items.
+        """
+        request = querying(partition) | {"ScanIndexForward": ascending, "Limit": page}
+        if after:
+            request["ExclusiveStartKey"] = key_of(partition, after)
+        async for item in self._items("Query", request, None):
+            yield item
+
     async def query_index(
         self, index: str, value: str, limit: int | None = None
     ) -> AsyncIterator[Item]:

@@ -11,6 +11,7 @@ from inferline.aws.api.items import from_item
 from inferline.aws.dynamodb.table import Item, key_of
 from inferline.errors import ProviderFault
 from inferline.streams.packing import PLAIN_BYTES_MAX, pack, unpack
+from inferline.tasks.shard import Shard
 from inferline.tasks.store import TaskStatus, Wanted
 from inferline.tasks.task import (
     CHUNK_BYTES_MAX,
@@ -80,7 +81,13 @@ def new_row(task: Task, token: str) -> dict[str, Any]:
     row = {name: getattr(task, name) for name in _ROW_FIELDS}
     row |= {"pk": task.ref.pk, "sk": STATE_KEY, "v": ROW_VERSION, "token": token}
     row[LIVE_KEY] = task.ref.slug
-    return {name: value for name, value in row.items() if value not in ("", b"", {})}
+    row |= shard_attributes(task)
+    return {name: value for name, value in row.items() if value not in ("", b"", {}, None)}
+
+
+def shard_attributes(task: Task) -> dict[str, Any]:
+    """Build the attribute of a shard's progress; none for a request."""
+    return {} if task.shard is None else {"shard": task.shard.as_row()}
 
 
 def read_task(item: Item) -> Task:
@@ -117,6 +124,8 @@ def read_status(item: Item, now_s: float) -> TaskStatus | None:
 def _task_of(row: Mapping[str, Any]) -> Task:
     known = {name: row[name] for name in _ROW_FIELDS if name in row}
     known["state"] = State(known["state"])
+    if "shard" in known:
+        known["shard"] = Shard.from_row(known["shard"])
     if _PACKED["tail"] in row:
         known["tail"] = _unpacked(row[_PACKED["tail"]], TAIL_BYTES_MAX)
     return Task(ref=TaskRef.from_pk(row["pk"]), **known)

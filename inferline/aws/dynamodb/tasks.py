@@ -29,6 +29,7 @@ from inferline.aws.dynamodb.task_rows import (
     read_status,
     read_task,
     row_key,
+    shard_attributes,
 )
 from inferline.errors import BackendFailed, LeaseLost, Unavailable
 from inferline.tasks.store import (
@@ -242,6 +243,7 @@ class DynamoTaskStore:
         if move.fenced:
             assert isinstance(task, Task)
             condition, values = _FENCE, _fence_values(task)
+            changes = {**changes, **shard_attributes(task)}
         changes = {**changes, "state": move.target, "token": token}
         if move.target.terminal:
             changes |= end_attributes(ref, self.now_ms())

@@ -66,6 +66,8 @@ class Enrolments:
         if isinstance(lent, Unavailable):
             raise lent
         grant = await self._grant(provider, models, lent)
+        if not enrolment.takes_batches:
+            grant = grant.without_batches()
         if self._has_twin(provider, before):
             return grant.model_copy(update={"warning": TWINS.format(enrolment.id)})
         return grant
@@ -97,7 +99,9 @@ class Enrolments:
         if known is None:
             queues = await self._parts.queue_maker.make(name)
         else:
-            queues = known.queues
+            # A model of an earlier release has no queue for batches.
+            is_whole = "batch" in known.queues
+            queues = known.queues if is_whole else await self._parts.queue_maker.make(name)
             # Backends without a date send the present one, each time anew.
             fields["created"] = known.created
             fields["context_length"] = fields["context_length"] or known.context_length
@@ -170,6 +174,7 @@ class Enrolments:
             faster=peers.faster(servings, provider),
             tasks_table=settings.tasks_table,
             bodies_bucket=settings.bodies_bucket,
+            files_bucket=settings.files_bucket,
             region=settings.region,
             endpoint_url=settings.endpoint_url,
             credentials=lent,

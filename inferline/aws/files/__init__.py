@@ -1,0 +1,1 @@
+"""Descriptions of files and batches on DynamoDB."""

@@ -1,0 +1,1 @@
+"""Batches: lines of requests that can wait, validated, cut into shards, and collected again."""
