@@ -14,7 +14,8 @@ All errors of InferLine, with the HTTP status and the OpenAI error fields that e
     │   ├── NotFound               404  invalid_request_error  not_found
     │   │   ├── ModelNotFound      404  invalid_request_error  model_not_found
     │   │   ├── TaskNotFound       404  invalid_request_error  task_not_found
-    │   │   └── KeyNotFound        404  invalid_request_error  key_not_found
+    │   │   ├── KeyNotFound        404  invalid_request_error  key_not_found
+    │   │   └── BatchNotFound      404  invalid_request_error  batch_not_found
     │   ├── MethodNotAllowed       405  invalid_request_error  method_not_allowed
     │   ├── BodyTooLarge           413  invalid_request_error  request_too_large
     │   ├── EncodingNotSupported   415  invalid_request_error  encoding_not_supported
@@ -203,6 +204,12 @@ class KeyNotFound(NotFound):
     """There is no such key. GET /v1/keys lists the keys."""
 
     code = "key_not_found"
+
+
+class BatchNotFound(NotFound):
+    """There is no such batch, or it ended long ago. GET /v1/batches lists the batches."""
+
+    code = "batch_not_found"
 
 
 class MethodNotAllowed(RequestError):

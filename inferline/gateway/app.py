@@ -19,6 +19,8 @@ from inferline.accounts.keys import KEY_HEADERS
 from inferline.accounts.keys import PREFIXES as KEY_PREFIXES
 from inferline.aws.stores import open_gateway_stores
 from inferline.clock import SystemClock
+from inferline.gateway.batches import routes as batches
+from inferline.gateway.batches.jobs import BatchJobs
 from inferline.gateway.edge import cors, framework
 from inferline.gateway.edge.normalization import RequestNormalizer
 from inferline.gateway.edge.request_ids import RequestIds
@@ -73,6 +75,7 @@ class GatewayApp(FastAPI):
         self.rate_limiter = RateLimiter(parts.rate_counters, parts.settings, parts.clock)
         self.submitter = Submitter(parts)
         self.enrolments = Enrolments(parts)
+        self.batch_jobs = BatchJobs(parts)
         self.overview = overview.Overview(parts)
         self._edge = self._with_edge(inference.routes(PREFIXES))
 
@@ -137,8 +140,10 @@ async def open_gateway(
     async with open_gateway_stores(settings, deployed=deployed) as stores:
         parts = assemble(stores, settings, SystemClock(), ledgers=ledgers, tracer=tracer)
         await parts.catalogue.fleet()
-        async with _background(parts, deployed=deployed):
-            app = create_app(parts)
+        app = create_app(parts)
+        # On Lambda nothing goes on after an answer: the sweep works on batches there.
+        jobs = nullcontext() if deployed else app.batch_jobs.running()
+        async with _background(parts, deployed=deployed), jobs:
             try:
                 yield app
             finally:
@@ -181,6 +186,7 @@ _ROUTERS: Final[Sequence[tuple[APIRouter, Role | None]]] = (
     (control.client_router, "client"),
     (overview.router, "client"),
     (usage.router, "client"),
+    (batches.router, "client"),
     (control.provider_router, "provider"),
     (keys.router, "admin"),
     (control.public_router, None),
