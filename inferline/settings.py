@@ -18,6 +18,9 @@ __all__ = ["KNOWN", "SQS_SECONDS_MAX", "Settings", "SettingsError", "warnings"]
 
 #: SQS keeps no message for longer.
 SQS_SECONDS_MAX: Final = 14 * 24 * 3600
+#: How long a file may be kept, seconds: what OpenAI's `expires_after` takes.
+FILE_SECONDS_MIN: Final = 3600
+FILE_SECONDS_MAX: Final = 30 * 24 * 3600
 _NO_LIMIT: Final = "no limit"
 #: Variables that other parts of InferLine read; a test compares them with the code.
 _ELSEWHERE: Final = """
@@ -157,6 +160,30 @@ class Settings(DeploymentSettings):
     )
     overview_seconds: float = declare(3.0, "How old the overview may be that a gateway shows.")
     figures_seconds: float = declare(5.0, "Interval at which a gateway writes its minute metrics.")
+
+    file_bytes_max: int = declare(
+        512 * 1024 * 1024,
+        "Largest file, uploaded in one request or in parts. Larger: 413; in parts: 400.",
+    )
+    upload_part_bytes_max: int = declare(
+        64 * 1024 * 1024, "Largest part of an upload (`POST /v1/uploads/{id}/parts`). Larger: 413."
+    )
+    file_transfers_max: int = declare(
+        16,
+        "Most files and parts that one gateway receives and sends at the same time; each needs up "
+        "to 24 MiB of memory. More: 503.",
+    )
+    file_seconds_kept: int = declare(
+        30 * 24 * 3600,
+        "How long a file is kept, whatever its purpose; the longest that `expires_after` may ask "
+        "for.",
+        between=(FILE_SECONDS_MIN, FILE_SECONDS_MAX),
+    )
+    upload_seconds: int = declare(
+        3600,
+        "How long a client may take to send the parts of an upload and complete it.",
+        between=(60, 24 * 3600),
+    )
 
     lease_seconds: float = declare(
         30.0, "Lease of a claim; the provider renews it at a third of this time."

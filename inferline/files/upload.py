@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from inferline.files.file import FileSegment, bytes_of
 
+#: The most parts of one upload: each is a row.
+PARTS_MAX: Final = 10_000
 #: A pending upload past its time is expired; no row says so.
 UploadStatus = Literal["pending", "completed", "cancelled"]
 
@@ -65,7 +67,8 @@ class UploadStore(Protocol):
         """
         Add a part to an upload.
 
-        False if the upload is no longer pending, or has ``bytes_max`` in parts already.
+        False if the upload is no longer pending, or has ``bytes_max`` in parts already, or
+        `PARTS_MAX` of them.
         """
 
     async def parts(self, upload_id: str) -> list[UploadPart]:

@@ -23,6 +23,8 @@ from inferline.gateway.edge import cors, framework
 from inferline.gateway.edge.normalization import RequestNormalizer
 from inferline.gateway.edge.request_ids import RequestIds
 from inferline.gateway.enrol.enrolments import Enrolments
+from inferline.gateway.files import files, uploads
+from inferline.gateway.files.transfers import Transfers
 from inferline.gateway.parts import GatewayParts, assemble
 from inferline.gateway.prefixes import PREFIXES
 from inferline.gateway.routes import (
@@ -73,6 +75,7 @@ class GatewayApp(FastAPI):
         self.quotas = Quotas(parts.meters, parts.settings, parts.clock)
         self.submitter = Submitter(parts)
         self.enrolments = Enrolments(parts)
+        self.transfers = Transfers(parts.settings.file_transfers_max)
         self.overview = overview.Overview(parts)
         self._edge = self._with_edge(inference.routes(PREFIXES))
 
@@ -181,6 +184,8 @@ _ROUTERS: Final[Sequence[tuple[APIRouter, Role | None]]] = (
     (control.router, "client"),
     (overview.router, "client"),
     (usage.router, "client"),
+    (files.router, "client"),
+    (uploads.router, "client"),
     (control.joining, "provider"),
     (keys.router, "admin"),
     (control.public, None),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from inferline.files.upload import Upload, UploadPart
+from inferline.files.upload import PARTS_MAX, Upload, UploadPart
 
 
 class MemoryUploads:
@@ -20,7 +20,8 @@ class MemoryUploads:
 
     async def add_part(self, upload: Upload, part: UploadPart, *, bytes_max: int) -> bool:
         parts = self._parts.setdefault(upload.id, {})
-        if not self._is_pending(upload) or sum(part.bytes for part in parts.values()) >= bytes_max:
+        is_full = len(parts) >= PARTS_MAX or sum(each.bytes for each in parts.values()) >= bytes_max
+        if is_full or not self._is_pending(upload):
             return False
         parts[part.id] = part
         return True

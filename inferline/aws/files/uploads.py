@@ -1,4 +1,4 @@
-"""Uploads on DynamoDB: a partition of the registry for each tenant, and one for each one's parts."""
+"""Uploads on DynamoDB: a tenant's are a partition of the registry, an upload's parts another."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from inferline.aws.api.errors import ConditionFailed
 from inferline.aws.api.items import from_item
 from inferline.aws.dynamodb.table import Table, key_of
 from inferline.files.file import FileSegment
-from inferline.files.upload import Upload, UploadPart
+from inferline.files.upload import PARTS_MAX, Upload, UploadPart
 
 _FIELDS: Final = tuple(field.name for field in fields(Upload))
+_TAKES_PARTS: Final = "#status = :pending AND #parts < :parts_max AND #part_bytes < :bytes_max"
 #: How long the rows of an upload are kept after its time, seconds.
 UPLOAD_SECONDS_KEPT: Final = 24 * 3600
 
@@ -25,7 +26,7 @@ class DynamoUploads:
         self._table = Table(client, table)
 
     async def put_upload(self, upload: Upload) -> None:
-        await self._table.put(_row(upload) | {"part_bytes": 0})
+        await self._table.put(_row(upload) | {"parts": 0, "part_bytes": 0})
 
     async def upload(self, tenant: str, upload_id: str) -> Upload | None:
         item = await self._table.get(key_of(_partition(tenant), upload_id))
@@ -36,9 +37,9 @@ class DynamoUploads:
         try:
             await self._table.update(
                 key_of(_partition(upload.tenant), upload.id),
-                add={"part_bytes": part.bytes},
-                condition="#status = :pending AND #part_bytes < :bytes_max",
-                values={"pending": "pending", "bytes_max": bytes_max},
+                add={"parts": 1, "part_bytes": part.bytes},
+                condition=_TAKES_PARTS,
+                values={"pending": "pending", "parts_max": PARTS_MAX, "bytes_max": bytes_max},
             )
         except ConditionFailed:
             return False
