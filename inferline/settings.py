@@ -18,6 +18,9 @@ __all__ = ["KNOWN", "SQS_SECONDS_MAX", "Settings", "SettingsError", "warnings"]
 
 #: SQS keeps no message for longer.
 SQS_SECONDS_MAX: Final = 14 * 24 * 3600
+#: How long a file may be kept, seconds: what OpenAI's `expires_after` takes.
+FILE_SECONDS_MIN: Final = 3600
+FILE_SECONDS_MAX: Final = 30 * 24 * 3600
 _NO_LIMIT: Final = "no limit"
 #: Variables that other parts of InferLine read; a test compares them with the code.
 _ELSEWHERE: Final = """
@@ -58,6 +61,12 @@ class Settings(DeploymentSettings):
     )
     output_tokens_max: int = declare(
         131_072, "Largest `max_tokens` of a request. More: 400.", zero=_NO_LIMIT
+    )
+    file_seconds_kept: int = declare(
+        30 * 24 * 3600,
+        "How long a file is kept, whatever its purpose; the longest that `expires_after` may ask "
+        "for.",
+        between=(FILE_SECONDS_MIN, FILE_SECONDS_MAX),
     )
     grammar_chars_max: int = declare(
         16_384, "Longest regular expression or grammar of a request. Longer: 400.", zero=_NO_LIMIT
