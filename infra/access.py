@@ -97,7 +97,7 @@ def _statements(storage: Storage) -> list[iam.PolicyStatement]:
         _allow("Tasks", TASK_ACTIONS, [storage.tasks.table_arn]),
         _allow("Bodies", BODY_ACTIONS, [storage.bodies.arn_for_objects("*")]),
         _allow("Batches", OBJECT_ACTIONS, [storage.files.arn_for_objects("*")]),
-        # What tenants upload lies in the same bucket. Its keys have a tenant's slug where those of
+        # What tenants upload is in the same bucket. Its keys have a tenant's slug where those of
         # batches begin with a model's: rights to a model of the same name must not open them.
         _deny("NoFiles", OBJECT_ACTIONS, [storage.files.arn_for_objects(f"{FILES_FOLDER}/*")]),
         through_services(storage, KEY_ACTIONS, ("dynamodb", "s3", "sqs")),

@@ -91,7 +91,7 @@ KEEPING_FILES: Final[Mapping[str, Sequence[str]]] = {
     UPLOADS: ("GetItem", "PutItem", "UpdateItem"),
     PARTS: ("Query", "PutItem"),
     BATCHES: ("GetItem", "Query", "PutItem"),
-    LIVE_BATCHES: ("PutItem", "DeleteItem"),
+    LIVE_BATCHES: ("PutItem",),
 }
 FILE_OBJECTS: Final = ("GetObject", "PutObject", "DeleteObject")
 #: Of who takes requests and waits for their answers.
@@ -126,8 +126,7 @@ FUNCTIONS: Final = (
         seconds=30,
         at_once=50,
         rights=Rights(
-            # It cancels the tasks of batches.
-            tasks=("BatchGetItem", "UpdateItem"),
+            tasks=("BatchGetItem",),
             live=("Query", "Scan"),
             ended=("Query",),
             registry={
@@ -187,12 +186,15 @@ FUNCTIONS: Final = (
                 FLEET: ("GetItem", "UpdateItem"),
                 MINUTES: ("Query", "UpdateItem"),
                 USAGE: ("BatchGetItem", "GetItem", "Query", "UpdateItem"),
+                # Which models the owner of a batch may use.
+                KEYS: ("GetItem",),
+                TENANTS: ("GetItem",),
                 FILES: ("GetItem", "PutItem"),
-                BATCHES: ("GetItem", "Query", "PutItem"),
+                BATCHES: ("GetItem", "PutItem"),
                 LIVE_BATCHES: ("Query", "DeleteItem"),
             },
             queues=("GetQueueUrl", "SendMessage"),
-            files=("GetObject", "PutObject"),
+            files=FILE_OBJECTS,
         ),
     ),
 )

@@ -32,7 +32,7 @@ KEEPING_FILES = {
     "UPLOAD#*": {"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"},
     "PART#*": {"dynamodb:PutItem", "dynamodb:Query"},
     "BATCH#*": {"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query"},
-    "BATCH": {"dynamodb:DeleteItem", "dynamodb:PutItem"},
+    "BATCH": {"dynamodb:PutItem"},
 }
 #: By whom, and what they are done to, without the place.
 EXPECTED = {
@@ -53,7 +53,7 @@ EXPECTED = {
         "key": WRITE,
     },
     "control": {
-        "table/inferline-tasks": {"dynamodb:BatchGetItem", "dynamodb:UpdateItem"},
+        "table/inferline-tasks": {"dynamodb:BatchGetItem"},
         "index/live": {"dynamodb:Query", "dynamodb:Scan"},
         "index/ended": {"dynamodb:Query"},
         "MODEL": {"dynamodb:GetItem", "dynamodb:Query", "dynamodb:UpdateItem"},
@@ -101,11 +101,13 @@ EXPECTED = {
             *("dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:Query"),
             "dynamodb:UpdateItem",
         },
+        "KEY": {"dynamodb:GetItem"},
+        "TENANT": {"dynamodb:GetItem"},
         "FILE#*": {"dynamodb:GetItem", "dynamodb:PutItem"},
-        "BATCH#*": {"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query"},
+        "BATCH#*": {"dynamodb:GetItem", "dynamodb:PutItem"},
         "BATCH": {"dynamodb:DeleteItem", "dynamodb:Query"},
         "queues": {"sqs:GetQueueUrl", "sqs:SendMessage"},
-        "files/*": {"s3:GetObject", "s3:PutObject"},
+        "files/*": {"s3:DeleteObject", "s3:GetObject", "s3:PutObject"},
         "key": WRITE,
     },
     "gateway": {
