@@ -15,6 +15,7 @@ from inferline.fleet.enrolment import Credentials
 from inferline.fleet.registry import Model
 from inferline.names import dedicated_name, slug
 from inferline.tasks.queue import Message
+from inferline.tasks.task import QUEUE_TIERS
 from tests.support.gateway import MODEL, Gateway, running_gateway
 
 CHAT = {"model": MODEL, "messages": []}
