@@ -32,18 +32,6 @@ def counted(seconds: Iterable[float]) -> Counter[str]:
     return Counter(f"{1000 * each:.{DIGITS}g}" for each in seconds)
 
 
-def pooled(runs: Iterable[Raw]) -> Raw:
-    """Merge several runs into one."""
-    sums: Raw = {}
-    for run in runs:
-        for name, value in run.items():
-            if isinstance(value, Mapping):
-                sums[name] = Counter(sums.get(name, {})) + Counter(value)
-            else:
-                sums[name] = sums.get(name, 0) + value
-    return sums
-
-
 @dataclass(frozen=True, slots=True)
 class Arm:
     """Results of one way to run lines beside requests."""
@@ -80,7 +68,7 @@ class Arm:
 Scene = Mapping[str, Arm]
 
 
-def filled(raw: Raw) -> list[Table | Chart]:
+def beside_requests(raw: Raw) -> list[Table | Chart]:
     """Return the tables of what was simulated."""
     scenes = {
         name: {arm: Arm(one) for arm, one in arms.items()} for name, arms in raw["scenes"].items()

@@ -92,7 +92,7 @@ async def run(backend: str, model: str, input: Path, output: Path, at_once: int 
     begun = time.monotonic()
     await runner.create(request, "file-1", model, "hosted_vllm", UserAPIKeyAuth(), None)
     print("running", flush=True)
-    while database.batch.status not in TERMINAL_BATCH_STATUSES:
+    while database.batch.status not in TERMINAL_BATCH_STATUSES:  # noqa: ASYNC110
         await asyncio.sleep(POLL_SECONDS)
     seconds = time.monotonic() - begun
     counts = database.batch.request_counts
@@ -107,9 +107,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--at-once", type=int, help="lines; its own default without")
     flags = parser.parse_args()
-    ended = asyncio.run(
-        run(flags.backend, flags.model, flags.input, flags.output, flags.at_once)
-    )
+    ended = asyncio.run(run(flags.backend, flags.model, flags.input, flags.output, flags.at_once))
     print(json.dumps(ended), flush=True)
 
 
