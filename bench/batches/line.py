@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.autoslots.engine import DONE, LAST, TOKEN, Engine, Prompt
+from bench.autoslots.engine import ANSWER, DONE, LAST, TOKEN, Engine, Prompt
 from bench.batches.trace import LINE_TOKENS, SLOTS, STEP_SECONDS, Request, Text, Trace, shape
 from bench.sim import virtual_time
 from bench.sim.far import FarQueue, FarStore
@@ -97,13 +97,13 @@ class Server(HealthyServer):
         run = self._world.line if "line" in document else self._world.request
         tokens = run(document.get("line", document.get("request")), text, begun)
         try:
-            yield _Response(tokens)
+            yield (_Stream if document.get("stream") else _Document)(tokens)
         finally:
             await tokens.aclose()
 
 
-class _Response:
-    """The engine's answer, as a stream."""
+class _Stream:
+    """The engine's answer, token by token."""
 
     status = 200
 
@@ -115,6 +115,22 @@ class _Response:
         async for left in self._tokens:
             yield TOKEN if left else LAST
         yield DONE
+
+
+class _Document:
+    """The engine's answer in one piece, once it is whole."""
+
+    status = 200
+
+    def __init__(self, tokens: AsyncGenerator[int]) -> None:
+        self._tokens = tokens
+        self.headers = {"content-type": "application/json"}
+
+    async def pieces(self) -> AsyncGenerator[bytes]:
+        text = "".join([ANSWER async for _ in self._tokens])
+        message = {"role": "assistant", "content": text}
+        choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
+        yield json.dumps({"object": "chat.completion", "choices": choices}).encode()
 
 
 class World:
