@@ -12,39 +12,39 @@ from inferline_provider.batch.room import LineRoom
 
 
 class KeepingRoom(LineRoom):
-    """A room in which a line has its slot to its end: it is not free to requests."""
+    """
+    A room in which a line has its slot to its end: it is not free to requests.
+
+    A slot that falls free is left to requests for a moment, as in InferLine's own, so that those
+    that wait come first.
+    """
 
     #: How many of the slots lines may have.
-    share = 1.0
+    part = 1.0
 
     @property
     def excess(self) -> int:
         """Return none: a line that runs goes on."""
         return 0
 
-    @property
-    def free(self) -> int:
-        """Return how many lines may begin now."""
-        most = int(self.share * self._slots.limit)
-        return max(0, min(self._slots.free, most - self._lines))
-
     def take(self) -> bool:
         """Take a slot for a line, if there is one."""
-        if not self.free:
-            return False
-        self._lines += 1
-        return self._slots.take(1) == 1
+        return super().take() and self._slots.take(1) == 1
 
     def give(self) -> None:
         """Give a line's slot back."""
         self._lines -= 1
         self._slots.give()
 
+    @property
+    def _unused(self) -> int:
+        return max(0, min(self._slots.free, int(self.part * self._slots.limit) - self._lines))
+
 
 class HalfRoom(KeepingRoom):
     """The same of half the slots."""
 
-    share = 0.5
+    part = 0.5
 
 
 @contextmanager
