@@ -9,13 +9,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any, NamedTuple
 
-from functions._metrics import emit_figures
+from functions._metrics import emit_sweep
 from functions._tracing import traced
 from functions._wiring import Opened, aws, run, settings
 from inferline.aws.api.client import AwsClient
 from inferline.aws.dynamodb.keys import DynamoKeys
 from inferline.aws.dynamodb.minutes import DynamoMinutes
-from inferline.aws.dynamodb.rate_counters import DynamoMeters
+from inferline.aws.dynamodb.rate_counters import DynamoRateCounters
 from inferline.aws.dynamodb.registry import DynamoRegistry
 from inferline.aws.dynamodb.tasks import DynamoTaskStore
 from inferline.aws.dynamodb.tenants import DynamoTenants
@@ -69,7 +69,7 @@ def _batch_parts(client: AwsClient) -> BatchParts:
         registry=DynamoRegistry(client, registry, settings.silent_seconds),
         keys=DynamoKeys(client, registry),
         tenants=DynamoTenants(client, registry),
-        meters=DynamoMeters(client, registry),
+        rate_counters=DynamoRateCounters(client, registry),
         settings=settings,
         guard=Guard.from_settings(settings),
         clock=SystemClock(),
@@ -85,7 +85,7 @@ def handler(event: dict[str, Any], context: Any) -> None:
     Sweep once, aggregate due usage, then go on with batches; the next run continues what takes too
     long.
     """
-    emit_figures(run(_sweep(), context))
+    emit_sweep(run(_sweep(), context))
     run(_settle(), context)
     with suppress(TimeoutError):  # Long work on a batch is begun again, or already went on.
         run(_advance(), context)

@@ -62,12 +62,6 @@ class Settings(DeploymentSettings):
     output_tokens_max: int = declare(
         131_072, "Largest `max_tokens` of a request. More: 400.", zero=_NO_LIMIT
     )
-    file_seconds_kept: int = declare(
-        30 * 24 * 3600,
-        "How long a file is kept, whatever its purpose; the longest that `expires_after` may ask "
-        "for.",
-        between=(FILE_SECONDS_MIN, FILE_SECONDS_MAX),
-    )
     grammar_chars_max: int = declare(
         16_384, "Longest regular expression or grammar of a request. Longer: 400.", zero=_NO_LIMIT
     )
@@ -109,7 +103,7 @@ class Settings(DeploymentSettings):
     unread_task_seconds: float = declare(
         60.0,
         "How long a provider continues a task after its reader lease has lapsed.",
-        was=("INFERLINE_ORPHAN_SECONDS",),
+        old_names=("INFERLINE_ORPHAN_SECONDS",),
     )
     cancel_seconds: float = declare(
         0.4, "How often a provider checks whether its tasks were cancelled."
@@ -127,14 +121,14 @@ class Settings(DeploymentSettings):
     first_byte_wait_seconds: float = declare(
         20.0,
         "How long a stream's status line waits for the first bytes before it is sent as 200.",
-        was=("INFERLINE_HEAD_SECONDS_MAX",),
+        old_names=("INFERLINE_HEAD_SECONDS_MAX",),
     )
     response_model: str = declare(
         "backend",
         "Model name in answers: `backend` keeps what the backend wrote; `requested` replaces it by "
         "the name in the request, for which all answers are parsed.",
         choices=("backend", "requested"),
-        was=("INFERLINE_ANSWER_MODEL",),
+        old_names=("INFERLINE_ANSWER_MODEL",),
         old_values={"told": "backend", "asked": "requested"},
     )
     compression: str = declare(
@@ -147,7 +141,7 @@ class Settings(DeploymentSettings):
         600.0,
         "If an answer that is not streamed takes longer than this, the gateway sends spaces, which "
         "keep its connection open. Its status is then 200; on failure the connection is closed.",
-        was=("INFERLINE_BLANK_SECONDS",),
+        old_names=("INFERLINE_BLANK_SECONDS",),
     )
     drain_seconds: float = declare(
         10.0,
@@ -182,6 +176,30 @@ class Settings(DeploymentSettings):
         "computes it once; `none` keeps the file's order.",
         choices=("prefix", "none"),
     )
+    file_bytes_max: int = declare(
+        512 * 1024 * 1024,
+        "Largest file, uploaded in one request or in parts. Larger: 413; in parts: 400.",
+    )
+    upload_part_bytes_max: int = declare(
+        64 * 1024 * 1024, "Largest part of an upload (`POST /v1/uploads/{id}/parts`). Larger: 413."
+    )
+    file_transfers_max: int = declare(
+        16,
+        "Most files and parts that one gateway receives and sends at the same time; each needs up "
+        "to 24 MiB of memory. More: 503.",
+    )
+    file_seconds_kept: int = declare(
+        30 * 24 * 3600,
+        "How long a file is kept, whatever its purpose; the longest that `expires_after` may ask "
+        "for.",
+        between=(FILE_SECONDS_MIN, FILE_SECONDS_MAX),
+    )
+    upload_seconds: int = declare(
+        3600,
+        "How long a client may take to send the parts of an upload and complete it.",
+        between=(60, 24 * 3600),
+    )
+
     lease_seconds: float = declare(
         30.0, "Lease of a claim; the provider renews it at a third of this time."
     )

@@ -61,7 +61,7 @@ class Caller:
         registry_name = self.registry_name(model)
         return registry_name if len(registry_name.encode()) <= NAME_BYTES_MAX else None
 
-    def shown(self, name: str) -> str | None:
+    def visible_name(self, name: str) -> str | None:
         """Return the caller's name for a model of the registry; None if it may not use it."""
         model = base_name(name)
         return model if self.registry_name(model) == name and self.may_use(model) else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from inferline.accounts.limits import Limits, default_limits
-from inferline.accounts.rate_counters import Owner, RateCounters
+from inferline.accounts.rate_counters import LimitOwner, RateCounters
 from inferline.batches.batch import Batch
 from inferline.batches.parts import BatchParts
 from inferline.errors import Unavailable
@@ -33,10 +33,10 @@ async def charge(parts: BatchParts, before: Batch, after: Batch) -> None:
 async def _charge(parts: BatchParts, batch: Batch, tokens: int) -> None:
     key, tenant = await parts.keys.key(batch.key_id), await parts.tenants.tenant(batch.tenant)
     owners = (
-        (Owner("key", batch.key_id), key.limits if key else Limits()),
-        (Owner("tenant", batch.tenant), tenant.limits),
+        (LimitOwner("key", batch.key_id), key.limits if key else Limits()),
+        (LimitOwner("tenant", batch.tenant), tenant.limits),
     )
-    counters = RateCounters(parts.meters, parts.settings.request_seconds_max)
+    counters = RateCounters(parts.rate_counters, parts.settings.request_seconds_max)
     for owner, limits in owners:
         if limits.over(default_limits(parts.settings, owner.kind)).tokens_per_day:
             await counters.charge(owner, tokens)

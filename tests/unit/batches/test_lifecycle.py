@@ -10,7 +10,7 @@ import pytest
 from inferline.accounts.caller import Caller
 from inferline.accounts.keys import new_key
 from inferline.accounts.limits import Limits
-from inferline.accounts.rate_counters import Owner, RateCounters
+from inferline.accounts.rate_counters import LimitOwner, RateCounters
 from inferline.batches.batch import Batch
 from inferline.batches.lifecycle import GRACE_SECONDS, cancel
 from inferline.batches.parts import BatchParts
@@ -251,7 +251,7 @@ async def test_a_batchs_tokens_count_against_the_day_once(world: World) -> None:
     batch = await world.later(await world.later(batch))
 
     assert batch.status == "completed"
-    meters = RateCounters(world.stores.meters, 600)
-    held = await meters.reserve(Owner("key", key.id), limits, 1)
-    assert held.meter.day_tokens == 250 * 7 + 1
-    assert Owner("tenant", "t") not in world.stores.meters._rows
+    counters = RateCounters(world.stores.rate_counters, 600)
+    held = await counters.reserve(LimitOwner("key", key.id), limits, 1)
+    assert held.counters.day_tokens == 250 * 7 + 1
+    assert LimitOwner("tenant", "t") not in world.stores.rate_counters._rows
