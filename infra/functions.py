@@ -138,7 +138,9 @@ FUNCTIONS: Final = (
                 USAGE: ("GetItem", "Query"),
                 KEYS: ("GetItem", "Query", "PutItem", "UpdateItem"),
                 USES: ("Query",),
-                TENANTS: ("Query",),
+                TENANTS: ("GetItem", "Query"),
+                # The tokens of batches, as they are counted.
+                RATE_COUNTERS: ("UpdateItem",),
             },
             queues=("CreateQueue", "GetQueueUrl", "GetQueueAttributes"),
             dead_letters=("GetQueueUrl", "GetQueueAttributes"),
@@ -192,6 +194,7 @@ FUNCTIONS: Final = (
                 FILES: ("GetItem", "PutItem"),
                 BATCHES: ("GetItem", "PutItem"),
                 LIVE_BATCHES: ("Query", "DeleteItem"),
+                RATE_COUNTERS: ("UpdateItem",),
             },
             queues=("GetQueueUrl", "SendMessage"),
             files=FILE_OBJECTS,
