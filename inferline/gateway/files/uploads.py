@@ -12,7 +12,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
 from inferline.accounts.caller import Caller
-from inferline.errors import InvalidRequest, LimitExceeded, Unavailable, UploadNotFound
+from inferline.errors import InvalidRequest, SizeLimitExceeded, Unavailable, UploadNotFound
 from inferline.files.content import read_manifest, read_segments, write_manifest
 from inferline.files.file import FileSegment, StoredFile, bytes_of
 from inferline.files.ids import is_id, new_id
@@ -86,7 +86,7 @@ async def create_upload(wanted: NewUpload, caller: ClientCaller, parts: Parts) -
     """Begin an upload, to which parts can be added for an hour (`INFERLINE_UPLOAD_SECONDS`)."""
     settings = parts.settings
     if wanted.bytes > settings.file_bytes_max:
-        raise LimitExceeded(
+        raise SizeLimitExceeded(
             f"A file may have {settings.file_bytes_max} bytes at most here. Split it.",
             param="bytes",
         )
