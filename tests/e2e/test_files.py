@@ -1,4 +1,4 @@
-"""Large files through a real gateway and an emulator's S3: it holds segments, never the file."""
+"""Large files through a real gateway and an emulator's S3, which hold two segments at a time."""
 
 from __future__ import annotations
 
