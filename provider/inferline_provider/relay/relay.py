@@ -23,10 +23,9 @@ from inferline_provider.faults import (
     SilentTooLong,
 )
 from inferline_provider.relay.alias import Rename, Renaming
-from inferline_provider.relay.chunk_stream import ChunkStream
 from inferline_provider.relay.framing import JSON, Framing, lines, reported, whole_type
 from inferline_provider.relay.splice import Splice
-from inferline_provider.relay.stage import EventPipeline
+from inferline_provider.relay.stage import EventPipeline, EventSink
 from inferline_provider.relay.usage import UsageReader
 from inferline_provider.relay.usage_question import UsageAsker, is_refusal
 from inferline_provider.relay.verification import Verification, choices_in
@@ -46,7 +45,7 @@ class Relay:
         terms: Terms,
         path: str,
         body: bytes,
-        stream: ChunkStream,
+        stream: EventSink,
         *,
         rename: Rename | None = None,
         on_event: Callable[[], None] = lambda: None,
