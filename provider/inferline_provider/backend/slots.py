@@ -23,7 +23,8 @@ class Slots:
     A counter of slots. The limit falls when the backend is busy, and grows back step by step. While
     the backend is unreachable the limit is 1; that one task tests it.
 
-    `on_change` is called whenever a slot falls free, or the limit changes.
+    `on_change` is called whenever a slot falls free, or the limit changes. Lines of batches run in
+    slots that are free here: `on_requests` is called whenever these may be fewer, or more.
     """
 
     def __init__(
@@ -47,6 +48,9 @@ class Slots:
         #: Rests since the backend last answered.
         self._rests = 0
         self.used = 0
+        #: How many of them are kept for receives under way, and may not be needed.
+        self._reserved = 0
+        self.on_requests: Callable[[], None] = lambda: None
         #: Whether the queues had a task for every slot at the last poll.
         self._filled = False
 
@@ -63,9 +67,22 @@ class Slots:
             return 0
         return max(0, self.limit - self.used)
 
+    @property
+    def requests(self) -> int:
+        """Return the number of slots that requests have, without those kept for receives."""
+        return self.used - self._reserved
+
     def take(self, wanted: int) -> int:
         """Take up to `wanted` free slots and return how many."""
         taken = min(wanted, self.free)
+        self.used += taken
+        self.on_requests()
+        return taken
+
+    def reserve(self, wanted: int) -> int:
+        """Take up to `wanted` free slots for a receive, and return how many."""
+        taken = min(wanted, self.free)
+        self._reserved += taken
         self.used += taken
         return taken
 
@@ -73,11 +90,17 @@ class Slots:
         """Give slots back."""
         self.used -= count
         if count:
-            self._on_change()
+            self._changed()
 
-    def spare(self, count: int) -> None:
-        """Give back slots that were taken for a receive and not needed; there may be none."""
+    def spare(self, count: int, reserved: int = 0) -> None:
+        """
+        Give back slots that were taken for a receive and not needed; there may be none.
+
+        Of its slots, needed or not, so many were `reserved`.
+        """
+        self._reserved -= reserved
         self.give(count)
+        self.on_requests()
         self._filled = not count and (self._filled or self.used >= self.limit)
 
     @property
@@ -89,7 +112,7 @@ class Slots:
         """Set the number of slots."""
         if limit != self._full:
             self._full = self._allowed = limit
-            self._on_change()
+            self._changed()
 
     def cut(self, running: int) -> bool:
         """
@@ -111,7 +134,7 @@ class Slots:
         is_new = now - self._overloaded_at >= OVERLOAD_SECONDS
         if is_new:
             self._overloaded_at = now
-        self._on_change()
+        self._changed()
         return is_new
 
     def fail(self) -> None:
@@ -121,13 +144,17 @@ class Slots:
             return
         self._closed_until = now + Backoff(*self._pauses.rest_seconds).seconds(self._rests)
         self._rests += 1
-        self._on_change()
+        self._changed()
 
     def answered(self) -> None:
         """Note that the backend has answered, so that it is healthy."""
         if self._rests:
             self._rests = 0
-            self._on_change()
+            self._changed()
+
+    def _changed(self) -> None:
+        self._on_change()
+        self.on_requests()
 
     def _recover(self) -> None:
         steps = int((self._clock.monotonic() - self._moved_at) / self._recover_seconds)
