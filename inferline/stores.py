@@ -51,7 +51,7 @@ class StackStores:
     keys: KeyStore
     usage: UsageStore
     tenants: TenantStore
-    meters: CounterStore
+    rate_counters: CounterStore
     #: The tables are the gateway's own, on an emulator: no function of a stack works on them.
     emulated: bool = False
     #: Lends credentials to providers that enrol; None: they use their host's own.

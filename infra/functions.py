@@ -15,7 +15,7 @@ from constructs import Construct
 
 from inferline.aws.dynamodb.keys import KEYS, USES
 from inferline.aws.dynamodb.minutes import MINUTES
-from inferline.aws.dynamodb.rate_counters import METERS
+from inferline.aws.dynamodb.rate_counters import RATE_COUNTERS
 from inferline.aws.dynamodb.registry import FLEET, MODELS, PROVIDERS, STRIKES
 from inferline.aws.dynamodb.tenants import TENANTS
 from inferline.aws.dynamodb.usage import USAGE
@@ -79,7 +79,7 @@ INFERENCE: Final = Rights(
         MODELS: ("GetItem", "Query"),
         FLEET: ("GetItem",),
         MINUTES: ("UpdateItem",),
-        METERS: ("UpdateItem",),
+        RATE_COUNTERS: ("UpdateItem",),
         # It sees what providers write, and quarantines them for it.
         STRIKES: ("UpdateItem",),
         PROVIDERS: ("UpdateItem",),

@@ -20,7 +20,7 @@ from inferline.aws.api.credentials import (
 from inferline.aws.api.errors import translated
 from inferline.aws.dynamodb.keys import DynamoKeys
 from inferline.aws.dynamodb.minutes import DynamoMinutes
-from inferline.aws.dynamodb.rate_counters import DynamoMeters
+from inferline.aws.dynamodb.rate_counters import DynamoRateCounters
 from inferline.aws.dynamodb.registry import DynamoRegistry
 from inferline.aws.dynamodb.tasks import DynamoTaskStore
 from inferline.aws.dynamodb.tenants import DynamoTenants
@@ -130,7 +130,7 @@ def _stores(
         keys=DynamoKeys(client, registry),
         usage=DynamoUsage(client, tasks, registry, settings.usage_days_kept),
         tenants=DynamoTenants(client, registry),
-        meters=DynamoMeters(client, registry),
+        rate_counters=DynamoRateCounters(client, registry),
         emulated=emulated,
         lender=lender,
     )

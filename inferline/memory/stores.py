@@ -12,7 +12,7 @@ from inferline.memory.keys import MemoryKeys
 from inferline.memory.minutes import MemoryMinutes
 from inferline.memory.objects import MemoryObjects
 from inferline.memory.queue import MemoryQueue
-from inferline.memory.rate_counters import MemoryMeters
+from inferline.memory.rate_counters import MemoryRateCounters
 from inferline.memory.registry import MemoryRegistry
 from inferline.memory.tasks import MemoryStore
 from inferline.memory.tenants import MemoryTenants
@@ -49,5 +49,5 @@ def memory_stores(clock: Clock | None = None) -> StackStores:
         keys=MemoryKeys(),
         usage=MemoryUsage(store),
         tenants=MemoryTenants(),
-        meters=MemoryMeters(clock),
+        rate_counters=MemoryRateCounters(clock),
     )

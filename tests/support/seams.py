@@ -14,7 +14,7 @@ from bench.sim.tables import Tables
 from inferline.aws.api.client import AwsClient
 from inferline.aws.dynamodb.keys import DynamoKeys
 from inferline.aws.dynamodb.minutes import DynamoMinutes
-from inferline.aws.dynamodb.rate_counters import DynamoMeters
+from inferline.aws.dynamodb.rate_counters import DynamoRateCounters
 from inferline.aws.dynamodb.registry import DynamoRegistry
 from inferline.aws.dynamodb.tasks import DynamoTaskStore
 from inferline.aws.dynamodb.tenants import DynamoTenants
@@ -48,7 +48,7 @@ class Seams:
     tenants: Any
     minutes: Any
     usage: Any
-    meters: Any
+    rate_counters: Any
     client: AwsClient | None = None
 
 
@@ -68,7 +68,7 @@ def in_memory() -> Seams:
         tenants=stores.tenants,
         minutes=stores.minutes,
         usage=stores.usage,
-        meters=stores.meters,
+        rate_counters=stores.rate_counters,
     )
 
 
@@ -97,7 +97,7 @@ def _on_tables(
         tenants=DynamoTenants(client, registry),
         minutes=DynamoMinutes(client, registry),
         usage=DynamoUsage(client, settings.tasks_table, registry, days_kept=400),
-        meters=DynamoMeters(client, registry),
+        rate_counters=DynamoRateCounters(client, registry),
         client=client,
     )
 

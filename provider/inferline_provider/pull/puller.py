@@ -151,7 +151,7 @@ class Puller:
         if len(wanted) > taken:
             taken += self._slots.take(len(wanted) - taken)
         begun = min(len(wanted), taken)
-        self._slots.spare(taken - begun, reserved)
+        self._slots.release_unneeded(taken - begun, reserved)
         for delivery in wanted[:begun]:
             self._runner.start(delivery)
         return [*passed, *wanted[begun:]]

@@ -72,10 +72,10 @@ def test_a_caller_is_shown_what_is_its_own_and_nothing_else(
     apart = Caller(tenant=tenant, is_reserved=True)
     ordinary = Caller(tenant=tenant)
 
-    assert model == apart.shown(apart.registry_name(model)) == ordinary.shown(model)
-    assert apart.shown(model) is None
-    assert apart.shown(dedicated_name(model, other)) is None
-    assert ordinary.shown(dedicated_name(model, tenant)) is None
+    assert model == apart.visible_name(apart.registry_name(model)) == ordinary.visible_name(model)
+    assert apart.visible_name(model) is None
+    assert apart.visible_name(dedicated_name(model, other)) is None
+    assert ordinary.visible_name(dedicated_name(model, tenant)) is None
 
 
 def test_a_key_is_for_what_both_it_and_its_tenant_are_for() -> None:
