@@ -50,7 +50,7 @@ async def write_inputs(work: Work, spool: LineSpool, slug: str) -> list[ShardInp
         await work.parts.objects.put(input_key(slug, work.batch.id, number), body)
         return ShardInput(hashlib.sha256(body).hexdigest(), len(lines))
 
-    return await work.for_each(write, list(enumerate(spool.shards(sort=sort))), INPUTS_MAX)
+    return await work.for_each(write, enumerate(spool.shards(sort=sort)), INPUTS_MAX)
 
 
 async def read_inputs(work: Work) -> list[ShardInput]:
@@ -87,7 +87,7 @@ async def submit(work: Work, model: Model, inputs: Sequence[ShardInput]) -> None
             await work.parts.queue.send(queue, message, task.tenant)
 
     numbers = range(len(inputs))
-    await work.for_each(submit_one, list(zip(numbers, inputs, rows, strict=True)), CALLS_MAX)
+    await work.for_each(submit_one, zip(numbers, inputs, rows, strict=True), CALLS_MAX)
 
 
 def _task(work: Work, number: int, shard_input: ShardInput) -> Task:

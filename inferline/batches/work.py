@@ -8,9 +8,10 @@ before, so a holder that was suspended too long writes nothing any more.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, Final, Self, TypeVar
 
 from inferline.batches.batch import Batch
@@ -67,13 +68,14 @@ class Work:
             await self.save()
 
     async def for_each(
-        self, call: Callable[[Item], Awaitable[T]], items: Sequence[Item], at_once: int
+        self, call: Callable[[Item], Awaitable[T]], items: Iterable[Item], at_once: int
     ) -> list[T]:
         """Call for each item, ``at_once`` at the same time, and keep the lease meanwhile."""
         results: list[T] = []
-        for start in range(0, len(items), at_once):
+        rest = iter(items)
+        while group := list(islice(rest, at_once)):
             await self.keep()
-            results += await asyncio.gather(*map(call, items[start : start + at_once]))
+            results += await asyncio.gather(*map(call, group))
         return results
 
     async def end(self) -> None:

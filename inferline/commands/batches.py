@@ -32,10 +32,10 @@ _READ_BYTES: Final = 1024 * 1024
 _ENDED: Final = frozenset({"completed", "failed", "expired", "cancelled"})
 
 Options = argparse.Namespace
-_Verb = Callable[["Api", Options], int]
+_Verb = Callable[["GatewayApi", Options], int]
 
 
-class Api:
+class GatewayApi:
     """The gateway, as these commands call it."""
 
     def __init__(self, options: Options, environ: Mapping[str, str]) -> None:
@@ -107,7 +107,7 @@ def _verb(
 
     def run(options: Options) -> int:
         try:
-            return does(Api(options, environ), options)
+            return does(GatewayApi(options, environ), options)
         except (gateway.NoAnswerError, OSError) as error:
             print_error(error)
             return FAILED
@@ -116,7 +116,7 @@ def _verb(
     return parser
 
 
-def _list(api: Api, options: Options) -> int:
+def _list(api: GatewayApi, options: Options) -> int:
     limit = max(1, min(LIST_MAX, options.limit))
     batches = api.get(f"{BATCHES}?{urlencode({'limit': limit})}")["data"]
     if options.json:
@@ -142,18 +142,18 @@ def _row(batch: Mapping[str, Any]) -> Cells:
     )
 
 
-def _show(api: Api, options: Options) -> int:
+def _show(api: GatewayApi, options: Options) -> int:
     _print_batch(_batch(api, options.id), as_json=options.json)
     return OK
 
 
-def _cancel(api: Api, options: Options) -> int:
+def _cancel(api: GatewayApi, options: Options) -> int:
     batch = api.post(f"{BATCHES}/{quote(options.id, safe='')}/cancel")
     _print_batch(batch, as_json=options.json)
     return OK
 
 
-def _watch(api: Api, options: Options, sleep: Callable[[float], None] = time.sleep) -> int:
+def _watch(api: GatewayApi, options: Options, sleep: Callable[[float], None] = time.sleep) -> int:
     progress = Progress(sys.stderr)
     while True:
         batch = _batch(api, options.id)
@@ -180,13 +180,13 @@ def progress_line(batch: Mapping[str, Any], now_seconds: float) -> str:
     return line
 
 
-def _upload(api: Api, options: Options) -> int:
+def _upload(api: GatewayApi, options: Options) -> int:
     file = _uploaded(api, options.file)
     print(json.dumps(file, indent=2) if options.json else file["id"])
     return OK
 
 
-def _uploaded(api: Api, path: Path) -> Mapping[str, Any]:
+def _uploaded(api: GatewayApi, path: Path) -> Mapping[str, Any]:
     """Upload a file in parts, and return its description."""
     size, progress = path.stat().st_size, Progress(sys.stderr)
     about = {"filename": path.name, "purpose": "batch", "bytes": size}
@@ -203,7 +203,7 @@ def _uploaded(api: Api, path: Path) -> Mapping[str, Any]:
     return file_object
 
 
-def _create(api: Api, options: Options) -> int:
+def _create(api: GatewayApi, options: Options) -> int:
     file_id = options.file
     if not file_id.startswith("file-"):
         file_id = _uploaded(api, Path(file_id))["id"]
@@ -220,7 +220,7 @@ def _create(api: Api, options: Options) -> int:
     return OK
 
 
-def _download(api: Api, options: Options) -> int:
+def _download(api: GatewayApi, options: Options) -> int:
     file_id = options.id
     if file_id.startswith("batch_"):
         batch = _batch(api, file_id)
@@ -244,7 +244,7 @@ def _download(api: Api, options: Options) -> int:
     return OK
 
 
-def _batch(api: Api, batch_id: str) -> Mapping[str, Any]:
+def _batch(api: GatewayApi, batch_id: str) -> Mapping[str, Any]:
     batch: Mapping[str, Any] = api.get(f"{BATCHES}/{quote(batch_id, safe='')}")
     return batch
 

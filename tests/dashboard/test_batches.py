@@ -29,19 +29,19 @@ async def test_its_tasks_are_no_waiting_requests(visit: Visit) -> None:
 
 
 async def test_a_batch_is_cancelled_by_its_button(visit: Visit) -> None:
-    told = Told(overview(queues=BUSY), batches=[batch()])
-    page = await visit(URL, prepare=told.prepare)
+    gateway = Told(overview(queues=BUSY), batches=[batch()])
+    page = await visit(URL, prepare=gateway.prepare)
 
     await page.get_by_role("button", name="Cancel batch_1").click()
 
     await expect(page.locator("#batches tr")).to_contain_text("cancelling")
-    assert "batches/batch_1/cancel" in told.asked
+    assert "batches/batch_1/cancel" in gateway.asked
 
 
 async def test_without_batches_there_is_no_table_and_nothing_is_asked(visit: Visit) -> None:
-    told = Told(overview())
-    page = await visit(URL, prepare=told.prepare)
+    gateway = Told(overview())
+    page = await visit(URL, prepare=gateway.prepare)
 
     await expect(page.locator("#models tr")).to_be_visible()
     await expect(page.locator("#batches-part")).to_be_hidden()
-    assert "batches" not in told.asked
+    assert "batches" not in gateway.asked

@@ -85,10 +85,12 @@ async def know(stores: Any, name: str = MODEL) -> Model:
     return model
 
 
-async def created(parts: BatchParts, data: bytes, caller: Caller = ANYONE, **given: Any) -> Batch:
+async def created(
+    parts: BatchParts, data: bytes, caller: Caller = ANYONE, *, cut: int = 8 << 20, **given: Any
+) -> Batch:
     """Create a batch of a file."""
     fields = {"endpoint": CHAT, "completion_window": "24h", "output_seconds_kept": 3600}
-    file_id = await stored(parts, data, caller.tenant)
+    file_id = await stored(parts, data, caller.tenant, cut)
     return await create(parts, caller, input_file_id=file_id, **fields | given)
 
 

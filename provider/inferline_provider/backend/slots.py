@@ -96,7 +96,7 @@ class Slots:
         """
         Release slots that were taken for a receive but not needed; there may be none.
 
-        Of the receive's slots, needed or not, so many were `reserved`.
+        Of its slots, needed or not, so many were `reserved`.
         """
         self._reserved -= reserved
         self.release(count)
