@@ -138,7 +138,7 @@ class Line:
         distance = Distance(self.seed)
         self.engine = Engine(self.shape, self.seed)
         self.store, self.queue = FarStore(distance), FarQueue(distance)
-        self.bodies = MemoryObjects()
+        self.bodies = self.objects = MemoryObjects()
         self.door = _Door(self.queue, self.faster)
 
     async def run(self, seconds: float) -> None:

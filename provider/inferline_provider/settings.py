@@ -165,6 +165,16 @@ class ProviderSettings:
         metavar="SECONDS",
         group=_BACKEND,
     )
+    fill_slots: float = declare(
+        1.0,
+        "The share of the slots that lines of batches may have while requests run. With less, "
+        "requests are answered faster and batches later.",
+        variable="INFERLINE_FILL_SLOTS",
+        flag="--fill-slots",
+        metavar="SHARE",
+        between=(0, 1),
+        group=_WORK,
+    )
     drain_seconds: float = declare(
         30.0,
         "How long running tasks may continue after SIGTERM.",

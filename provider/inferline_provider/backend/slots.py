@@ -23,7 +23,8 @@ class Slots:
     A counter of slots. The limit falls when the backend is busy, and grows back step by step. While
     the backend is unreachable the limit is 1; that one task tests it.
 
-    `on_change` is called whenever a slot falls free, or the limit changes.
+    `on_change` is called whenever a slot falls free, or the limit changes. Lines of batches run in
+    slots that are free here: `on_requests` is called whenever these may be fewer, or more.
     """
 
     def __init__(
@@ -47,6 +48,9 @@ class Slots:
         #: Times that the backend could not be reached since it last answered.
         self._failures = 0
         self.used = 0
+        #: How many of them are kept for receives under way, and may not be needed.
+        self._reserved = 0
+        self.on_requests: Callable[[], None] = lambda: None
         #: Whether the queues had a task for every slot at the last poll.
         self._poll_filled_all = False
 
@@ -63,9 +67,22 @@ class Slots:
             return 0
         return max(0, self.limit - self.used)
 
+    @property
+    def requests(self) -> int:
+        """Return the number of slots that requests have, without those kept for receives."""
+        return self.used - self._reserved
+
     def take(self, wanted: int) -> int:
         """Take up to `wanted` free slots and return how many."""
         taken = min(wanted, self.free)
+        self.used += taken
+        self.on_requests()
+        return taken
+
+    def reserve(self, wanted: int) -> int:
+        """Take up to `wanted` free slots for a receive, and return how many."""
+        taken = min(wanted, self.free)
+        self._reserved += taken
         self.used += taken
         return taken
 
@@ -73,11 +90,17 @@ class Slots:
         """Release slots."""
         self.used -= count
         if count:
-            self._on_change()
+            self._changed()
 
-    def release_unneeded(self, count: int) -> None:
-        """Release slots that were taken for a receive but not needed; there may be none."""
+    def release_unneeded(self, count: int, reserved: int = 0) -> None:
+        """
+        Release slots that were taken for a receive but not needed; there may be none.
+
+        Of its slots, needed or not, so many were `reserved`.
+        """
+        self._reserved -= reserved
         self.release(count)
+        self.on_requests()
         self._poll_filled_all = not count and (self._poll_filled_all or self.used >= self.limit)
 
     @property
@@ -89,7 +112,7 @@ class Slots:
         """Set the number of slots."""
         if limit != self._full:
             self._full = self._allowed = limit
-            self._on_change()
+            self._changed()
 
     def cut(self, running: int) -> bool:
         """
@@ -111,7 +134,7 @@ class Slots:
         is_new = now - self._overloaded_at >= OVERLOAD_SECONDS
         if is_new:
             self._overloaded_at = now
-        self._on_change()
+        self._changed()
         return is_new
 
     def note_unreachable(self) -> None:
@@ -121,13 +144,17 @@ class Slots:
             return
         self._paused_until = now + Backoff(*self._pauses.rest_seconds).seconds(self._failures)
         self._failures += 1
-        self._on_change()
+        self._changed()
 
     def note_answer(self) -> None:
         """Note that the backend has answered, so that it is healthy."""
         if self._failures:
             self._failures = 0
-            self._on_change()
+            self._changed()
+
+    def _changed(self) -> None:
+        self._on_change()
+        self.on_requests()
 
     def _recover(self) -> None:
         steps = int((self._clock.monotonic() - self._moved_at) / self._recover_seconds)

@@ -10,7 +10,7 @@ from typing import Final
 from inferline.background import Backoff
 from inferline.names import base_name
 from inferline.tasks.queue import RECEIVE_MAX
-from inferline.tasks.task import QUEUE_TIERS, Tier
+from inferline.tasks.task import TIERS, Tier
 
 #: Each time after so many turns, the queue that waited longest has one, whatever its tier.
 FAIR_TURNS: Final = 10
@@ -85,12 +85,13 @@ class PollSchedule:
         self._loaded = ""
 
     def arrange(self, queues: Mapping[str, Mapping[Tier, str]]) -> None:
-        """Poll these queues, by model and tier, from now on."""
+        """Poll these queues, by model and tier, from now on; none of batches, which are apart."""
         known = self._states
         self._states = {
             url: known.get(url) or QueueState(url, model, tier)
             for model, tiers in queues.items()
             for tier, url in tiers.items()
+            if tier in TIERS
         }
 
     def cold(self, now: float) -> list[QueueState]:
@@ -178,11 +179,11 @@ class PollSchedule:
     def _turns(self, now: float) -> list[QueueState]:
         """Return the queues that have turns: the hot ones, and unwatched ones of higher tiers."""
         states = [state for state in self._states.values() if self._is_open(state.model)]
-        lowest = max((QUEUE_TIERS.index(state.tier) for state in states if state.hot), default=0)
+        lowest = max((TIERS.index(state.tier) for state in states if state.hot), default=0)
         return [
             state
             for state in states
-            if state.hot or (QUEUE_TIERS.index(state.tier) < lowest and state.is_unwatched(now))
+            if state.hot or (TIERS.index(state.tier) < lowest and state.is_unwatched(now))
         ]
 
     def _room(self, state: QueueState, now: float, free: int, *, alone: bool) -> int:
@@ -202,5 +203,5 @@ class PollSchedule:
         return receive.state
 
     def _rank(self, state: QueueState) -> tuple[int, bool, int, int]:
-        tier = QUEUE_TIERS.index(state.tier)
+        tier = TIERS.index(state.tier)
         return tier, base_name(state.model) != self._loaded, state.oldest_ms, state.turn

@@ -15,7 +15,13 @@ from inferline.streams.sse import Event
 from inferline.tasks.store import AttemptOutcome
 from inferline.validation.output_rules import is_media
 from inferline_provider.backend.classification import Finish, classify_media, classify_response
-from inferline_provider.faults import BackendAnswer, BadAnswer, CannotContinueHere, SilentTooLong
+from inferline_provider.faults import (
+    BackendAnswer,
+    BadAnswer,
+    BrokenOff,
+    CannotContinueHere,
+    SilentTooLong,
+)
 from inferline_provider.relay.alias import Rename, Renaming
 from inferline_provider.relay.framing import JSON, Framing, lines, reported, whole_type
 from inferline_provider.relay.splice import Splice
@@ -87,7 +93,7 @@ class Relay:
         except Silence as error:
             raise SilentTooLong from error
         except HttpError as error:
-            raise BadAnswer(f"The backend's answer broke off: {type(error).__name__}.") from error
+            raise BrokenOff(f"The backend's answer broke off: {type(error).__name__}.") from error
         if isinstance(answer, Finish):
             return answer
         return self._whole(answer, response.headers)

@@ -16,6 +16,7 @@ from inferline.tasks.task import Task
 from inferline_provider.backend.classification import Finish, failure
 from inferline_provider.faults import Busy, Fault
 from inferline_provider.serve.attempt_context import AttemptContext
+from inferline_provider.serve.claim import let_go
 from inferline_provider.serve.exchange import Exchange
 from inferline_provider.serve.leases import Stop
 from inferline_provider.serve.next_step import Circumstances, HandBack, next_step
@@ -218,14 +219,7 @@ class Attempt:
         return await queue.delete([self.delivery])
 
     async def _let_go(self) -> None:
-        """Leave a task alone that is not ours; delete only the message of an ended one."""
-        ref = self.task.ref
-        try:
-            status = (await self._context.store.statuses([ref])).get(ref)
-            if status is not None and status.state.terminal:
-                await self._context.queue.delete([self.delivery])
-        except Unavailable:
-            pass  # The provider that receives the message next does it.
+        await let_go(self._context.store, self._context.queue, self.task.ref, self.delivery)
 
 
 def _is_answer(end: _End) -> bool:
