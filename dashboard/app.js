@@ -1,6 +1,7 @@
 // Where it begins: asks the gateway again and again, and shows the view that the address names.
 
 import { ApiError, hasKey, hourOf, NoAnswer, onKeyWanted, overview, useKey } from "./api.js";
+import { Batches } from "./batches.js";
 import { byId, mark, write } from "./dom.js";
 import { ModelView } from "./model.js";
 import { OverviewView } from "./overview.js";
@@ -15,6 +16,7 @@ const PAUSES_PER_LOOK = 5;
 const LOOK_MS_MAX = 20_000;
 
 const views = { overview: new OverviewView(), model: new ModelView(), playground: new PlaygroundView() };
+const batches = new Batches();
 const titles = { overview: "InferLine", model: "", playground: "Playground · InferLine" };
 let told = null;
 let models = new Map();
@@ -80,6 +82,7 @@ async function look() {
     trouble("");
     show();
     await lookAtModel();
+    if (route.view === "overview") await batches.look(told, LOOK_MS_MAX);
   } catch (error) {
     failures += 1;
     alive("lost", error.status === 401 || error.status === 403 ? "No key" : "Not connected");

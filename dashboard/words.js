@@ -29,7 +29,8 @@ export function modelsOf(told) {
 }
 
 function summarise(model) {
-  const queues = Object.values(model.tiers);
+  // A task of a batch is many lines and waits for hours, for nothing: its table tells of those.
+  const queues = Object.values(model.tiers).filter((queue) => queue.tier !== "batch");
   model.waiting = sum(queues.map((queue) => queue.waiting));
   model.running = sum(queues.map((queue) => queue.running));
   const ages = queues.map((queue) => queue.oldest_seconds).filter((age) => age !== null);

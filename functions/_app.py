@@ -28,7 +28,7 @@ DONE_SECONDS_MAX: Final = 2.0
 @asynccontextmanager
 async def _gateway() -> AsyncIterator[ASGIApp]:
     async with open_gateway(settings, ledgers=[EmfLedger()], deployed=True) as gateway:
-        app = before_its_end(gateway, gateway.quotas.flush)
+        app = before_its_end(gateway, gateway.rate_limiter.flush)
         yield written(app, gateway.parts.minute_ledger)
 
 

@@ -37,18 +37,18 @@ class EmfLedger:
             emit({"Errors": 1}, Code=entry.code)
 
 
-def emit_figures(figures: SweepReport) -> None:
-    """Write the sweep's figures unless all are 0: each metric costs for each hour it is used."""
-    if not (figures.waiting or figures.running or figures.providers):
+def emit_sweep(report: SweepReport) -> None:
+    """Write the sweep's metrics unless all are 0: each metric costs for each hour it is used."""
+    if not (report.waiting or report.running or report.providers):
         return
     emit(
         {
-            "OldestTaskSeconds": figures.oldest_seconds,
-            "ModelsWithoutProvider": len(figures.unserved),
-            "Providers": figures.providers,
-            "Slots": figures.slots,
-            "Running": figures.running,
-            "Waiting": figures.waiting,
+            "OldestTaskSeconds": report.oldest_seconds,
+            "ModelsWithoutProvider": len(report.unserved),
+            "Providers": report.providers,
+            "Slots": report.slots,
+            "Running": report.running,
+            "Waiting": report.waiting,
         }
     )
 

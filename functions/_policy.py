@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from inferline.accounts.caller import Caller, Role
-from inferline.accounts.keys import KEY_HEADERS, shown_key
+from inferline.accounts.keys import KEY_HEADERS, key_from_headers
 from inferline.gateway.prefixes import PREFIXES
 
 #: The routes where providers enrol and leave, below a stage and any prefix.
@@ -24,13 +24,13 @@ _ALLOWED: Final[Mapping[Role, Sequence[str]]] = {
 }
 
 
-def shown(event: Mapping[str, Any]) -> str:
+def key_from_event(event: Mapping[str, Any]) -> str:
     """Return the key that a request shows, or "". Raises NotAuthenticated for several."""
     headers: dict[str, list[str]] = event.get("multiValueHeaders") or {
         name: [value] for name, value in (event.get("headers") or {}).items()
     }
     keys = [values for name, values in headers.items() if name.lower() in KEY_HEADERS]
-    return shown_key([value for values in keys for value in values])
+    return key_from_headers([value for values in keys for value in values])
 
 
 def policy(caller: Caller, method_arn: str) -> dict[str, Any]:

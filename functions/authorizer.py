@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from functions._metrics import emit_failure
-from functions._policy import policy, shown
+from functions._policy import key_from_event, policy
 from functions._wiring import Opened, aws, run, settings
 from inferline.accounts.key_cache import KeyCache
 from inferline.accounts.keyring import Keyring
@@ -41,4 +41,4 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
 
 async def _authorize(event: dict[str, Any]) -> dict[str, Any]:
     known = await _opened()
-    return policy(await known.caller(shown(event)), event["methodArn"])
+    return policy(await known.caller(key_from_event(event)), event["methodArn"])

@@ -1,4 +1,4 @@
-"""Models, providers, figures: the routes that answer at once."""
+"""Models, providers, metrics: the routes that answer at once."""
 
 from __future__ import annotations
 

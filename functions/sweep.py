@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from functions._metrics import emit_figures
+from functions._metrics import emit_sweep
 from functions._tracing import traced
 from functions._wiring import Opened, aws, run, settings
 from inferline.aws.dynamodb.minutes import DynamoMinutes
@@ -43,7 +43,7 @@ _opened = Opened(_work).at_start()
 @traced
 def handler(event: dict[str, Any], context: Any) -> None:
     """Sweep once, then aggregate due usage; the next run continues what takes too long."""
-    emit_figures(run(_sweep(), context))
+    emit_sweep(run(_sweep(), context))
     run(_settle(), context)
 
 

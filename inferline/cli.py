@@ -12,7 +12,7 @@ from importlib.metadata import entry_points
 from typing import Any, Final
 
 from inferline import __version__, logs
-from inferline.commands import gateway, keys, models, pardon, status, tenants, usage
+from inferline.commands import batches, gateway, keys, models, pardon, status, tenants, usage
 from inferline.commands.printing import FAILED, OK, USAGE, print_error
 from inferline.errors import InferLineError
 from inferline.options import add_arguments, markdown
@@ -93,6 +93,10 @@ def _add_asking(parts: Any) -> None:
     status_parser = parts.add_parser("status", help="show queues, providers and the last hour")
     status.add_arguments(status_parser, environ)
     status_parser.set_defaults(run=lambda options: status.run(options, environ))
+    batches_parser = parts.add_parser(
+        "batches", help="upload lines that can wait, run them as a batch, fetch the results"
+    )
+    batches.add_batches(batches_parser, environ)
     usage_parser = parts.add_parser("usage", help="show usage by tenant, key or model")
     usage.add_arguments(usage_parser, environ)
     usage_parser.set_defaults(run=lambda options: usage.run(options, environ))

@@ -22,25 +22,25 @@ class DeploymentSettings:
         "",
         "DynamoDB table of tasks and chunks.",
         variable="INFERLINE_TASKS_TABLE",
-        shown="`<stack>-tasks`",
+        default_text="`<stack>-tasks`",
     )
     registry_table_override: str = declare(
         "",
         "DynamoDB table of models, providers and keys.",
         variable="INFERLINE_REGISTRY_TABLE",
-        shown="`<stack>-registry`",
+        default_text="`<stack>-registry`",
     )
     bodies_bucket_override: str = declare(
         "",
         "S3 bucket of large request bodies.",
         variable="INFERLINE_BODIES_BUCKET",
-        shown="`<stack>-bodies`",
+        default_text="`<stack>-bodies`",
     )
     files_bucket_override: str = declare(
         "",
         "S3 bucket of files and of the lines and results of batches.",
         variable="INFERLINE_FILES_BUCKET",
-        shown="`<stack>-files`",
+        default_text="`<stack>-files`",
     )
     region: str = declare("us-east-1", "AWS region.", variable="AWS_REGION")
     endpoint_url: str = declare(

@@ -6,7 +6,7 @@ All errors of InferLine, with the HTTP status and the OpenAI error fields that e
     │   ├── InvalidRequest         400  invalid_request_error  invalid_request
     │   ├── FieldNotAllowed        400  invalid_request_error  field_not_allowed
     │   ├── AddressNotAllowed      400  invalid_request_error  address_not_allowed
-    │   ├── LimitExceeded          400  invalid_request_error  limit_exceeded
+    │   ├── SizeLimitExceeded      400  invalid_request_error  limit_exceeded
     │   ├── IdempotencyKeyReused   400  invalid_request_error  idempotency_key_reused
     │   ├── NotAuthenticated       401  authentication_error   invalid_api_key
     │   ├── NotPermitted           403  permission_error       permission_denied
@@ -14,14 +14,17 @@ All errors of InferLine, with the HTTP status and the OpenAI error fields that e
     │   ├── NotFound               404  invalid_request_error  not_found
     │   │   ├── ModelNotFound      404  invalid_request_error  model_not_found
     │   │   ├── TaskNotFound       404  invalid_request_error  task_not_found
-    │   │   └── KeyNotFound        404  invalid_request_error  key_not_found
+    │   │   ├── KeyNotFound        404  invalid_request_error  key_not_found
+    │   │   ├── BatchNotFound      404  invalid_request_error  batch_not_found
+    │   │   ├── FileNotFound       404  invalid_request_error  file_not_found
+    │   │   └── UploadNotFound     404  invalid_request_error  upload_not_found
     │   ├── MethodNotAllowed       405  invalid_request_error  method_not_allowed
     │   ├── BodyTooLarge           413  invalid_request_error  request_too_large
     │   ├── EncodingNotSupported   415  invalid_request_error  encoding_not_supported
     │   └── UpgradeRefused         426  invalid_request_error  upgrade_refused
     ├── CapacityError              nobody can correct it now; later it may work
     │   ├── QueueFull              429  rate_limit_error       queue_full
-    │   ├── LimitReached           a key or a tenant has reached a limit
+    │   ├── RateLimitReached       a key or a tenant has reached a limit
     │   │   ├── RequestsLimited    429  requests               rate_limit_exceeded
     │   │   ├── TokensLimited      429  tokens                 rate_limit_exceeded
     │   │   └── QuotaExhausted     429  insufficient_quota     insufficient_quota
@@ -133,7 +136,7 @@ class AddressNotAllowed(RequestError):
     code = "address_not_allowed"
 
 
-class LimitExceeded(RequestError):
+class SizeLimitExceeded(RequestError):
     """
     The request asks for more than is allowed here. Ask for less, or split it into several requests.
     """
@@ -205,6 +208,24 @@ class KeyNotFound(NotFound):
     code = "key_not_found"
 
 
+class BatchNotFound(NotFound):
+    """There is no such batch, or it ended long ago. GET /v1/batches lists the batches."""
+
+    code = "batch_not_found"
+
+
+class FileNotFound(NotFound):
+    """There is no such file, or it has expired. GET /v1/files lists the files."""
+
+    code = "file_not_found"
+
+
+class UploadNotFound(NotFound):
+    """There is no such upload, or it ended long ago. POST /v1/uploads begins one."""
+
+    code = "upload_not_found"
+
+
 class MethodNotAllowed(RequestError):
     """This address does not support that HTTP method. GET /docs lists what it supports."""
 
@@ -258,7 +279,7 @@ class QueueFull(CapacityError):
     code = "queue_full"
 
 
-class LimitReached(CapacityError):
+class RateLimitReached(CapacityError):
     """The key or its tenant has reached a limit. Try again later."""
 
     status = 429
@@ -284,17 +305,17 @@ class LimitReached(CapacityError):
         return super().headers() | self._rates
 
 
-class RequestsLimited(LimitReached):
+class RequestsLimited(RateLimitReached):
     """The key or its tenant has reached its limit of requests. Try again later."""
 
 
-class TokensLimited(LimitReached):
+class TokensLimited(RateLimitReached):
     """The key or its tenant has reached its limit of tokens. Try again later."""
 
     type = "tokens"
 
 
-class QuotaExhausted(LimitReached):
+class QuotaExhausted(RateLimitReached):
     """
     The key or its tenant has used its tokens of this day. The count begins again at 00:00 UTC.
     """

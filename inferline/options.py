@@ -47,7 +47,7 @@ class Option:
     #: The CDK's context has it, by its name, and the environment does not.
     in_context: bool = False
     #: Old names of any kind, and new values by the old ones; one release accepts the old.
-    was: tuple[str, ...] = ()
+    old_names: tuple[str, ...] = ()
     old_values: Mapping[str, str] = field(default_factory=dict)
     choices: tuple[Any, ...] = ()
     #: The least and the greatest number; None: any number above 0.
@@ -55,7 +55,7 @@ class Option:
     #: What 0 means; empty: 0 is refused unless it is in the bounds.
     zero: str = ""
     #: The default in words, where it depends on something else.
-    shown: str = ""
+    default_text: str = ""
     secret: bool = False
     #: In the help: what stands for the value, and the group's heading.
     metavar: str | None = None
@@ -67,7 +67,7 @@ class Option:
     def names(self) -> tuple[str, ...]:
         """Return all names that can set it; the first wins."""
         today = (self.name,) if self.in_context else (self.flag, self.variable)
-        return (*filter(None, today), *self.was)
+        return (*filter(None, today), *self.old_names)
 
     @property
     def title(self) -> str:
@@ -189,7 +189,7 @@ def _read(kind: type[T], sources: Sources, problems: list[str], values: dict[str
         try:
             values[option.name] = option.value(raw)
         except ValueError as error:
-            title = f"{name} (now {option.title})" if name in option.was else option.title
+            title = f"{name} (now {option.title})" if name in option.old_names else option.title
             problems.append(f"{title} {error}{_echo(option, raw)}")
     required = {option.name for option in options_of(kind) if option.default is MISSING}
     if required <= values.keys():
@@ -218,7 +218,7 @@ def renamed(kind: type[Any], *sources: Mapping[str, object]) -> list[str]:
     warnings = []
     for option in options_of(kind):
         name, raw = _given(option, [_without_empty(source) for source in sources]) or ("", None)
-        if name in option.was:
+        if name in option.old_names:
             warnings.append(f"{name} is now called {option.title}; the next release ignores {name}")
         if isinstance(raw, str) and (new := option.old_values.get(raw.lower())) is not None:
             warnings.append(f"{name}={raw} is deprecated: write {new} instead")
@@ -291,8 +291,8 @@ def markdown(kind: type[Any]) -> str:
 
 
 def _default(option: Option) -> str:
-    if option.shown or option.default is MISSING:
-        return option.shown or "required"
+    if option.default_text or option.default is MISSING:
+        return option.default_text or "required"
     if option.default in (None, "", (), {}):
         return "none"
     if isinstance(option.default, bool):

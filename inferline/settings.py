@@ -18,6 +18,9 @@ __all__ = ["KNOWN", "SQS_SECONDS_MAX", "Settings", "SettingsError", "warnings"]
 
 #: SQS keeps no message for longer.
 SQS_SECONDS_MAX: Final = 14 * 24 * 3600
+#: How long a file may be kept, seconds: what OpenAI's `expires_after` takes.
+FILE_SECONDS_MIN: Final = 3600
+FILE_SECONDS_MAX: Final = 30 * 24 * 3600
 _NO_LIMIT: Final = "no limit"
 #: Variables that other parts of InferLine read; a test compares them with the code.
 _ELSEWHERE: Final = """
@@ -100,7 +103,7 @@ class Settings(DeploymentSettings):
     unread_task_seconds: float = declare(
         60.0,
         "How long a provider continues a task after its reader lease has lapsed.",
-        was=("INFERLINE_ORPHAN_SECONDS",),
+        old_names=("INFERLINE_ORPHAN_SECONDS",),
     )
     cancel_seconds: float = declare(
         0.4, "How often a provider checks whether its tasks were cancelled."
@@ -118,14 +121,14 @@ class Settings(DeploymentSettings):
     first_byte_wait_seconds: float = declare(
         20.0,
         "How long a stream's status line waits for the first bytes before it is sent as 200.",
-        was=("INFERLINE_HEAD_SECONDS_MAX",),
+        old_names=("INFERLINE_HEAD_SECONDS_MAX",),
     )
     response_model: str = declare(
         "backend",
         "Model name in answers: `backend` keeps what the backend wrote; `requested` replaces it by "
         "the name in the request, for which all answers are parsed.",
         choices=("backend", "requested"),
-        was=("INFERLINE_ANSWER_MODEL",),
+        old_names=("INFERLINE_ANSWER_MODEL",),
         old_values={"told": "backend", "asked": "requested"},
     )
     compression: str = declare(
@@ -138,7 +141,7 @@ class Settings(DeploymentSettings):
         600.0,
         "If an answer that is not streamed takes longer than this, the gateway sends spaces, which "
         "keep its connection open. Its status is then 200; on failure the connection is closed.",
-        was=("INFERLINE_BLANK_SECONDS",),
+        old_names=("INFERLINE_BLANK_SECONDS",),
     )
     drain_seconds: float = declare(
         10.0,
@@ -157,6 +160,45 @@ class Settings(DeploymentSettings):
     )
     overview_seconds: float = declare(3.0, "How old the overview may be that a gateway shows.")
     figures_seconds: float = declare(5.0, "Interval at which a gateway writes its minute metrics.")
+
+    batch_bytes_max: int = declare(
+        200_000_000, "Largest input file of a batch. Larger: the batch fails."
+    )
+    batch_lines_max: int = declare(50_000, "Most lines of a batch. More: the batch fails.")
+    tenant_batch_lines_max: int = declare(
+        500_000,
+        "Most lines without a result in all batches of a tenant. More: the newest batch fails.",
+        zero=_NO_LIMIT,
+    )
+    batch_sort: str = declare(
+        "prefix",
+        "`prefix` runs lines with the same system message one after the other, so that a backend "
+        "computes it once; `none` keeps the file's order.",
+        choices=("prefix", "none"),
+    )
+    file_bytes_max: int = declare(
+        512 * 1024 * 1024,
+        "Largest file, uploaded in one request or in parts. Larger: 413; in parts: 400.",
+    )
+    upload_part_bytes_max: int = declare(
+        64 * 1024 * 1024, "Largest part of an upload (`POST /v1/uploads/{id}/parts`). Larger: 413."
+    )
+    file_transfers_max: int = declare(
+        16,
+        "Most files and parts that one gateway receives and sends at the same time; each needs up "
+        "to 24 MiB of memory. More: 503.",
+    )
+    file_seconds_kept: int = declare(
+        30 * 24 * 3600,
+        "How long a file is kept, whatever its purpose; the longest that `expires_after` may ask "
+        "for.",
+        between=(FILE_SECONDS_MIN, FILE_SECONDS_MAX),
+    )
+    upload_seconds: int = declare(
+        3600,
+        "How long a client may take to send the parts of an upload and complete it.",
+        between=(60, 24 * 3600),
+    )
 
     lease_seconds: float = declare(
         30.0, "Lease of a claim; the provider renews it at a third of this time."

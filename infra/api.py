@@ -118,16 +118,18 @@ class Api(Construct):
         inference = self._integration(
             self._functions.inference, stream=self._options.edge == "stream"
         )
-        inferred = {PurePosixPath(p + e.path): e.method for p in ("", "/v1") for e in ENDPOINTS}
-        for path, verb in inferred.items():
+        inference_routes = {
+            PurePosixPath(p + e.path): e.method for p in ("", "/v1") for e in ENDPOINTS
+        }
+        for path, verb in inference_routes.items():
             self._method(self.rest.root.resource_for_path(str(path)), verb, inference)
         for prefix in ("/", "/v1"):
             tasks = self.rest.root.resource_for_path(str(PurePosixPath(prefix, "tasks")))
             self._method(tasks, "ANY", control)
             self._method(tasks.add_proxy(any_method=False), "ANY", inference)
         # A `{proxy+}` does not match below a sibling resource, so each parent needs its own.
-        above = {parent for path in inferred for parent in path.parents}
-        for path in sorted({*inferred, *above}):
+        above = {parent for path in inference_routes for parent in path.parents}
+        for path in sorted({*inference_routes, *above}):
             resource = self.rest.root.resource_for_path(str(path))
             self._method(resource, "ANY", control)
             if path in above:

@@ -62,7 +62,7 @@ class Aimd:
         asked_at = self._clock.monotonic()
         while True:
             await self._clock.sleep(TICK_SECONDS)
-            if self._slots.pressed and self._clock.monotonic() - asked_at >= WAITING_SECONDS:
+            if self._slots.needs_more and self._clock.monotonic() - asked_at >= WAITING_SECONDS:
                 asked_at = self._clock.monotonic()
                 if (count := await waiting()) is not None:
                     self._gauge.wait(count)
@@ -72,7 +72,7 @@ class Aimd:
         """Judge the present number once its window is over."""
         if self._slots.limit != self.limit:
             self._decrease(self._lower)
-        elif not self._slots.pressed:
+        elif not self._slots.needs_more:
             self._idle_looks += 1
             if self._idle_looks > 3:
                 self._set(self.limit)

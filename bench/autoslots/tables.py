@@ -123,7 +123,7 @@ def _goals(scenes: dict[str, Found]) -> list[Goal]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Span:
+class Span:
     """A time in which the backend of a story has one knee, and what the best number then does."""
 
     begin: float
@@ -137,19 +137,20 @@ class _Span:
         return (self.begin + self.end) / 2
 
 
-def _spans(name: str, runs: Found) -> list[_Span]:
-    spans, story = [], STORIES[name]
+def spans(name: str, runs: Found) -> list[Span]:
+    """Return the spans of a story that have a load."""
+    parts, story = [], STORIES[name]
     for (begin, knee), (end, _) in pairwise([*story.knees.items(), (story.seconds, 0)]):
         if knee:
             rates = swept([run for run in runs["fixed"] if run["slots"] in (knee, knee + 1)])
-            spans.append(_Span(begin, end, knee, max(done for done, _ in rates.values())))
-    return spans
+            parts.append(Span(begin, end, knee, max(done for done, _ in rates.values())))
+    return parts
 
 
 def _story_goals(stories: dict[str, Found]) -> list[Goal]:
     story_goals = []
     for name, runs in stories.items():
-        for span in _spans(name, runs):
+        for span in spans(name, runs):
             shares = [rate(run, span.half, span.end) / span.done for run in runs["found"]]
             what = f"throughput, {name}, {span.knee} from {span.begin:g} s"
             wanted = f">= {NEAR:.0%} in the second half"
@@ -202,7 +203,7 @@ def _sweep_table(scenes: dict[str, Found]) -> Table:
 def _story_table(stories: dict[str, Found]) -> Table:
     rows = []
     for name, runs in stories.items():
-        for span in _spans(name, runs):
+        for span in spans(name, runs):
             begin, half, end, own_runs = span.begin, span.half, span.end, runs["found"]
             row = [name if begin == 0 else "", f"{begin:g} s: {span.knee}"]
             row += [_times([reached(run, NEAR * span.done, begin, end) for run in own_runs])]

@@ -64,7 +64,8 @@ class World:
     def __init__(self, trace: Trace, *, seed: int, is_aware: bool) -> None:
         self.trace, self.fleet = trace, trace.fleet
         chance = random.Random(seed)
-        self.store, self.bodies = FarStore(chance), MemoryObjects()
+        self.store = FarStore(chance)
+        self.bodies = self.objects = MemoryObjects()
         self.queue = FarQueue(chance, self.store.now_ms)
         self.registry = MemoryRegistry(VirtualClock())
         self.gateway = Gateway(SETTINGS, self, self.registry, self.queue)

@@ -104,7 +104,8 @@ class World:
     def __init__(self, trace: Trace, *, seed: int, tenant_share: float) -> None:
         self.trace = trace
         chance = random.Random(seed)
-        self.store, self.bodies = FarStore(chance), MemoryObjects()
+        self.store = FarStore(chance)
+        self.bodies = self.objects = MemoryObjects()
         self.queue = LateQueue(chance, self.store.now_ms)
         self.registry = MemoryRegistry(VirtualClock())
         # Nobody here renews what a gateway renews that waits for an answer.

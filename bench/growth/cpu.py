@@ -50,7 +50,7 @@ async def _cpu(world: World) -> dict[str, list[float]]:
 
     async def check(_: int) -> None:
         for _ in range(ROW):
-            await answer._relay._limits.check_served(0.0, task)
+            await answer._transfer._limits.check_served(0.0, task)
 
     async def admit(_: int) -> None:
         for _ in range(ROW):

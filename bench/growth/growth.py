@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, Final
 
 from bench.costs.template import declared
@@ -25,8 +23,6 @@ MODELS: Final = 500
 RATES: Final = (1.0, 100.0)
 #: To see what grows with the models, at a fleet of the middle size.
 FEW_MODELS: Final = 50
-#: The same scenes on the code as it was when each gateway read all providers, with its commit.
-BEFORE: Final = Path(__file__).parent / "before.json"
 
 
 def scenes(*, quick: bool = False) -> dict[str, Scene]:
@@ -78,8 +74,8 @@ async def measure(load: Loader, *, quick: bool) -> dict[str, Any]:
         }
     return {
         "scenes": {name: asdict(scene) for name, scene in chosen.items()},
-        "now": {"counted": {name: results[name] for name in chosen}, "cpu_ms": times},
-        "before": json.loads(BEFORE.read_text()),
+        "counted": {name: results[name] for name in chosen},
+        "cpu_ms": times,
     }
 
 

@@ -266,7 +266,7 @@ class Stores:
     def __init__(self, world: World) -> None:
         self.store = DynamoTaskStore(world.client, world.settings.tasks_table)
         self.queue = world.queue
-        self.bodies = MemoryObjects()
+        self.bodies = self.objects = MemoryObjects()
 
 
 def _name(number: int) -> str:

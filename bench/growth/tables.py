@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import log
@@ -73,44 +73,33 @@ Price = Callable[[Run], float]
 
 def tell(raw: Mapping[str, Any]) -> list[Table | Chart]:
     """Return what was found, for people."""
-    before, now = (_runs(raw, when) for when in ("before", "now"))
+    runs = [Run(scene, raw["counted"][name]) for name, scene in raw["scenes"].items()]
     return [
-        *(_bill(before, now, functions) for functions in (True, False)),
-        _each(before, now),
-        _growth(before, now),
-        *_product(before, now),
-        _restarts(before, now),
-        _cpu(raw),
-        _chart(before, now),
+        *(_bill(runs, functions) for functions in (True, False)),
+        _each(runs),
+        _growth(runs),
+        *_product(runs),
+        _restarts(runs),
+        _cpu(raw["cpu_ms"]),
+        _chart(runs),
     ]
 
 
-def _runs(raw: Mapping[str, Any], when: str) -> dict[str, Run]:
-    counted = raw[when]["counted"]
-    scenes = raw["scenes"].items()
-    return {name: Run(scene, counted[name]) for name, scene in scenes if name in counted}
+def _usual(runs: Sequence[Run], functions: bool) -> list[Run]:
+    """Return the scenes of one edge in which fleets and requests differ and nothing else does."""
+    kind = {"models": _models(runs), "restarts": False, "functions": functions}
+    return [run for run in runs if kind.items() <= run.scene.items()]
 
 
-def _usual(runs: Mapping[str, Run], functions: bool) -> Iterator[tuple[str, Run]]:
-    """Yield the scenes of one edge in which fleets and requests differ and nothing else does."""
-    most = max(run.scene["models"] for run in runs.values())
-    for name, run in runs.items():
-        scene = run.scene
-        usual = scene["models"] == most and not scene["restarts"]
-        if usual and scene["functions"] is functions:
-            yield name, run
-
-
-def _bill(before: Mapping[str, Run], now: Mapping[str, Run], functions: bool) -> Table:
+def _bill(runs: Sequence[Run], functions: bool) -> Table:
     head = [
         *("providers", "requests/s", "heartbeats/s", "polls/s"),
-        *("registry reads/s before", "now", "registry writes/s before", "now"),
-        *("registry $ before", "now", "heartbeats $", "polls $"),
+        *("registry reads/s", "registry writes/s", "registry $", "heartbeats $", "polls $"),
     ]
-    rows = [_bill_row(before.get(name), run) for name, run in _usual(now, functions)]
+    rows = [_bill_row(run) for run in _usual(runs, functions)]
     where = "each request and heartbeat is a run of a function" if functions else "one gateway"
     return Table(
-        f"A fleet of {_models(now)} models a second, and list prices a month: {where}",
+        f"A fleet of {_models(runs)} models a second, and list prices a month: {where}",
         head,
         rows,
         "Reads and writes are DynamoDB's request units on rows of models, providers and the fleet, "
@@ -121,25 +110,17 @@ def _bill(before: Mapping[str, Run], now: Mapping[str, Run], functions: bool) ->
     )
 
 
-def _bill_row(before: Run | None, now: Run) -> list[str]:
-    def both(price_of: Callable[[Run], float], form: str) -> list[str]:
-        return [form.format(price_of(run)) if run else "" for run in (before, now)]
-
-    def month(run: Run) -> float:
-        units = (run.a_second(unit, REGISTRY) for unit in ("reads", "writes"))
-        return _usd(*units) * SECONDS_A_MONTH
-
-    beats, polls = now.events("heartbeat"), _polls(now)
+def _bill_row(run: Run) -> list[str]:
+    reads, writes = (run.a_second(unit, REGISTRY) for unit in ("reads", "writes"))
+    beats, polls = run.events("heartbeat"), _polls(run)
     each = PRICES["api"].of(1) + PRICES["lambda-requests"].of(1)
     each += PRICES["lambda-seconds"].of(RUN_SECONDS["control"] * CONTROL_GB)
-    prices = (beats * each if now.scene["functions"] else 0.0, PRICES["sqs"].of(polls))
+    beats_price = beats * each if run.scene["functions"] else 0.0
+    prices = (_usd(reads, writes), beats_price, PRICES["sqs"].of(polls))
     return [
-        f"{now.scene['providers']:,}",
-        f"{now.scene['per_second']:g}",
-        *(f"{rate:,.1f}" for rate in (beats, polls)),
-        *both(lambda run: run.a_second("reads", REGISTRY), "{:,.1f}"),
-        *both(lambda run: run.a_second("writes", REGISTRY), "{:,.1f}"),
-        *both(month, "{:,.0f}"),
+        f"{run.scene['providers']:,}",
+        f"{run.scene['per_second']:g}",
+        *(f"{rate:,.1f}" for rate in (beats, polls, reads, writes)),
         *(f"{price * SECONDS_A_MONTH:,.0f}" for price in prices),
     ]
 
@@ -149,51 +130,43 @@ def _polls(run: Run) -> float:
     return float(calls) / run.counted["seconds"]
 
 
-def _each(before: Mapping[str, Run], now: Mapping[str, Run]) -> Table:
+def _each(runs: Sequence[Run]) -> Table:
     """Return what one of each costs, by the size of the fleet."""
-    rare = _rare(now)
+    rare = _rare(runs)
     rows = []
     for label, (what, kinds) in CALLS.items():
-        cells = [
-            _units(runs[name].each(what, kinds)) if name in runs else ""
-            for name in rare
-            for runs in (before, now)
-        ]
+        cells = [_units(run.each(what, kinds)) for run in rare]
         if any(cells):
             rows.append([label, *cells])
-    sizes = [f"{now[name].scene['providers']:,} providers" for name in rare]
-    head = ["", *(f"{size}, {when}" for size in sizes for when in ("before", "now"))]
     return Table(
-        f"Read and write units of one, {_models(now)} models, functions",
-        head,
+        f"Read and write units of one, {_models(runs)} models, functions",
+        ["", *(f"{run.scene['providers']:,} providers" for run in rare)],
         rows,
         "Written: reads + writes. One a second of each but heartbeats; more often, processes share "
-        "what they have read. Joins and leaves: while all restart.",
+        "what they have read.",
     )
 
 
-def _rare(runs: Mapping[str, Run]) -> list[str]:
-    """Return the scenes of functions with the fewest requests, by their fleets."""
-    usual = list(_usual(runs, functions=True))
-    fewest = min(run.scene["per_second"] for _, run in usual)
-    return [name for name, run in usual if run.scene["per_second"] == fewest]
+def _rare(runs: Sequence[Run]) -> list[Run]:
+    """Return the scenes of functions with the fewest requests."""
+    usual = _usual(runs, functions=True)
+    fewest = min(run.scene["per_second"] for run in usual)
+    return [run for run in usual if run.scene["per_second"] == fewest]
 
 
-def _growth(before: Mapping[str, Run], now: Mapping[str, Run]) -> Table:
+def _growth(runs: Sequence[Run]) -> Table:
     prices: dict[str, Price] = {
         label: partial(_price, what=what, kinds=kinds) for label, (what, kinds) in CALLS.items()
     }
     prices["a provider's polls, a second"] = _price_of_polls
     rows = []
     for label, price in prices.items():
-        exponents = [_exponents(runs, price) for runs in (before, now)]
-        if any(one is not None for one in exponents[1]):
-            cells = [_told(times[by]) for by in range(len(NOUNS)) for times in exponents]
-            rows.append([label, *cells, *map(_verdict, exponents)])
-    head = [f"with {noun}, {when}" for noun in NOUNS for when in ("before", "now")]
+        exponents = _exponents(runs, price)
+        if any(exponent is not None for exponent in exponents):
+            rows.append([label, *map(_exponent_text, exponents), _verdict(exponents)])
     return Table(
         "How the price of one grows: exponents fitted to what was counted",
-        ["", *head, "grows, before", "grows, now"],
+        ["", *(f"with {noun}" for noun in NOUNS), "grows"],
         rows,
         f"1 is growth in proportion, 0 is none; from {GROWS} on it counts. Fitted to logarithms of "
         "the price of one, over all fleets and rates where functions serve; for models, between "
@@ -212,19 +185,19 @@ def _price_of_polls(run: Run) -> float:
     return PRICES["sqs"].of(run.a_second("sqs", ("sqs",), "provider")) / run.scene["providers"]
 
 
-def _exponents(runs: Mapping[str, Run], price: Price) -> list[float | None]:
+def _exponents(runs: Sequence[Run], price: Price) -> list[float | None]:
     """
     Return how a price grows with providers, with requests and with models; None where none differ.
     """
-    usual = [run for _, run in _usual(runs, functions=True)]
-    restarts = [run for run in runs.values() if run.scene["restarts"]]
+    usual = _usual(runs, functions=True)
+    restarts = [run for run in runs if run.scene["restarts"]]
     fleets = usual if any(map(price, usual)) else restarts
-    few = min(run.scene["models"] for run in runs.values())
-    alike = [run for run in runs.values() if run.scene["models"] == few and run.scene["functions"]]
+    few = min(run.scene["models"] for run in runs)
+    alike = [run for run in runs if run.scene["models"] == few and run.scene["functions"]]
     models = [*alike, *(run for run in usual if _like(run, alike[0]))]
     return [
-        _slope(runs, price, grows, same)
-        for runs, grows, same in (
+        _slope(chosen, price, grows, same)
+        for chosen, grows, same in (
             (fleets, "providers", "per_second"),
             (usual, "per_second", "providers"),
             (models, "models", "providers"),
@@ -250,7 +223,7 @@ def _slope(runs: Sequence[Run], price: Price, grows: str, same: str) -> float | 
     return above / below if below else None
 
 
-def _told(exponent: float | None) -> str:
+def _exponent_text(exponent: float | None) -> str:
     return "" if exponent is None else f"{exponent:.2f}".replace("-0.00", "0.00")
 
 
@@ -259,30 +232,26 @@ def _verdict(exponents: Sequence[float | None]) -> str:
     return f"with {' and '.join(growing)}" if growing else "no"
 
 
-def _product(before: Mapping[str, Run], now: Mapping[str, Run]) -> list[Table]:
+def _product(runs: Sequence[Run]) -> list[Table]:
     """Return what neither the providers nor the requests explain by themselves, if both differ."""
-    rows = []
-    places = [(r.scene["providers"], r.scene["per_second"]) for _, r in _usual(now, functions=True)]
-    corners = [(p, r) for p in _ends(places, 0) for r in _ends(places, 1)]
-    for when, runs in (("before", before), ("now", now)):
-        reads = {
-            (run.scene["providers"], run.scene["per_second"]): run.a_second("reads", REGISTRY)
-            for _, run in _usual(runs, functions=True)
-        }
-        if len(set(corners)) < len(corners) or not set(corners) <= reads.keys():
-            continue
-        few, few_asked, many, both = (reads[corner] for corner in corners)
-        product = both - many - few_asked + few
-        figures = [f"{units:,.0f}" for units in (few, few_asked, many, both, product)]
-        rows.append([when, *figures, f"{product / both:.0%}"])
+    reads = {
+        (run.scene["providers"], run.scene["per_second"]): run.a_second("reads", REGISTRY)
+        for run in _usual(runs, functions=True)
+    }
+    corners = [(p, r) for p in _ends(list(reads), 0) for r in _ends(list(reads), 1)]
+    if len(set(corners)) < len(corners):
+        return []
+    few, few_asked, many, both = (reads[corner] for corner in corners)
+    product = both - many - few_asked + few
+    figures = [f"{units:,.0f}" for units in (few, few_asked, many, both, product)]
     names = [f"{providers:,} providers, {rate:g}/s" for providers, rate in corners]
     table = Table(
         "Read units a second of the registry, and what of them grows with the product",
-        ["", *names, "the last, less what each explains", "share"],
-        rows,
+        [*names, "the last, less what each explains", "share"],
+        [[*figures, f"{product / both:.0%}"]],
         "Where the two add up, the last column but one is 0.",
     )
-    return [table] if rows else []
+    return [table]
 
 
 def _ends(places: Sequence[tuple[float, float]], at: int) -> tuple[float, float]:
@@ -290,57 +259,40 @@ def _ends(places: Sequence[tuple[float, float]], at: int) -> tuple[float, float]
     return min(ends), max(ends)
 
 
-def _restarts(before: Mapping[str, Run], now: Mapping[str, Run]) -> Table:
-    """Return all providers start anew within a minute."""
-    rows = [
-        [f"{run.scene['providers']:,}", *_restart(before.get(name)), *_restart(run)]
-        for name, run in now.items()
-        if run.scene["restarts"]
-    ]
-    head = [f"{what}, {when}" for when in ("before", "now") for what in ("reads", "writes", "$")]
+def _restarts(runs: Sequence[Run]) -> Table:
+    """Return what it takes to start every provider anew within a minute."""
     return Table(
         "Every provider is started anew within a minute: what leaving and joining take in all",
-        ["providers", *head],
-        rows,
+        ["providers", "reads", "writes", "$"],
+        [_restart(run) for run in runs if run.scene["restarts"]],
     )
 
 
-def _restart(run: Run | None) -> list[str]:
-    if run is None:
-        return ["", "", ""]
+def _restart(run: Run) -> list[str]:
     each = (run.a_second(unit, REGISTRY, "join", "leave") for unit in ("reads", "writes"))
     reads, writes = (units * run.counted["seconds"] for units in each)
-    return [f"{reads:,.0f}", f"{writes:,.0f}", f"{_usd(reads, writes):.4f}"]
+    cells = [f"{reads:,.0f}", f"{writes:,.0f}", f"{_usd(reads, writes):.4f}"]
+    return [f"{run.scene['providers']:,}", *cells]
 
 
-def _cpu(raw: Mapping[str, Any]) -> Table:
-    before, now = raw["before"]["cpu_ms"], raw["now"]["cpu_ms"]
-    sizes = list(now)
-    rows = []
-    for what in now[sizes[0]]:
-        cells = []
-        for size in sizes:
-            for times in (before, now):
-                value = times.get(size, {}).get(what)
-                cells.append(f"{median(value):.3g}" if value else "")
-        rows.append([what, *cells])
-    head = [f"{int(size):,} providers, {when}" for size in sizes for when in ("before", "now")]
+def _cpu(times: Mapping[str, Mapping[str, Sequence[float]]]) -> Table:
+    """Return the medians of what was timed, by the size of the fleet."""
+    actions = next(iter(times.values()))
     return Table(
         "CPU of the gateway for one, ms (median)",
-        ["", *head],
-        rows,
+        ["", *(f"{int(size):,} providers" for size in times)],
+        [[what, *(f"{median(each[what]):.3g}" for each in times.values())] for what in actions],
         "With that of the tables in memory that it asks, and without HTTP. Whether anybody serves "
         "is looked at for each waiting request, up to 5 times a second.",
     )
 
 
-def _chart(before: Mapping[str, Run], now: Mapping[str, Run]) -> Chart:
+def _chart(runs: Sequence[Run]) -> Chart:
     lines: dict[str, list[tuple[float, float]]] = {}
-    for when, runs in (("before", before), ("now", now)):
-        for _, run in _usual(runs, functions=True):
-            name = f"{run.scene['per_second']:g} requests a second, {when}"
-            reads = run.a_second("reads", REGISTRY)
-            lines.setdefault(name, []).append((run.scene["providers"], reads))
+    for run in _usual(runs, functions=True):
+        name = f"{run.scene['per_second']:g} requests a second"
+        point = (run.scene["providers"], run.a_second("reads", REGISTRY))
+        lines.setdefault(name, []).append(point)
     return Chart(
         "What is read of the registry, where functions serve",
         "providers",
@@ -351,8 +303,8 @@ def _chart(before: Mapping[str, Run], now: Mapping[str, Run]) -> Chart:
     )
 
 
-def _models(runs: Mapping[str, Run]) -> int:
-    return int(max(run.scene["models"] for run in runs.values()))
+def _models(runs: Sequence[Run]) -> int:
+    return int(max(run.scene["models"] for run in runs))
 
 
 def _units(units: tuple[float, float] | None) -> str:

@@ -169,7 +169,7 @@ class World:
     def __post_init__(self) -> None:
         distance, clock = Distance(self.seed), VirtualClock()
         self.store, self.queue = FarStore(distance), FarQueue(distance)
-        self.bodies = MemoryObjects()
+        self.bodies = self.objects = MemoryObjects()
         self.registry = MemoryRegistry(clock)
         self.processes = [
             Gateway(Settings(), self, self.registry, self.queue) for _ in range(self.gateways)

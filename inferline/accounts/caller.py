@@ -8,8 +8,9 @@ from typing import Any, Final, Literal
 
 from inferline.accounts.limits import UNSET, Limits
 from inferline.accounts.patterns import EVERY, matches
-from inferline.names import base_name, dedicated_name
+from inferline.names import NAME_BYTES_MAX, base_name, dedicated_name
 from inferline.tasks.task import TIERS, Tier
+from inferline.validation.payload import MODEL_CHARS_MAX
 
 #: The use of a key: `client` makes requests, `provider` enrols, `admin` makes and revokes
 #: keys; each does nothing else.
@@ -52,7 +53,15 @@ class Caller:
         """Return the registry's name for the model that the caller calls ``model``."""
         return dedicated_name(model, self.tenant) if self.is_reserved else model
 
-    def shown(self, name: str) -> str | None:
+    def asked_name(self, model: str) -> str | None:
+        """Return the registry's name of a model that it asks for; None if it may not ask for it."""
+        is_name = 0 < len(model) <= MODEL_CHARS_MAX and base_name(model) == model
+        if not is_name or not self.may_use(model):
+            return None
+        registry_name = self.registry_name(model)
+        return registry_name if len(registry_name.encode()) <= NAME_BYTES_MAX else None
+
+    def visible_name(self, name: str) -> str | None:
         """Return the caller's name for a model of the registry; None if it may not use it."""
         model = base_name(name)
         return model if self.registry_name(model) == name and self.may_use(model) else None

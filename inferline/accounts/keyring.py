@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from inferline.accounts.caller import Caller, Role
-from inferline.accounts.keys import Key, KeyStore, Shown, parse, sha256
+from inferline.accounts.keys import Key, KeyStore, ParsedKey, parse_key, sha256
 from inferline.accounts.tenants import Tenant, TenantStore
 from inferline.errors import NotAuthenticated, Unavailable
 from inferline.expiring import ExpiringMap
@@ -45,16 +45,16 @@ class Keyring:
 
         A wrong secret and an unknown id take the same work and get the same answer.
         """
-        parts = parse(text)
-        if parts is None:
+        parsed = parse_key(text)
+        if parsed is None:
             raise NotAuthenticated(
                 "The API key is missing, or not a whole InferLine key. Send "
                 "`Authorization: Bearer il_…` or `x-api-key: il_…`; `inferline keys create` makes "
                 "one."
             )
-        key = await self._keys.key(parts.id)
-        is_new, is_old = _compared(parts, key)
-        if key is None or not (is_new or is_old) or key.role != parts.role:
+        key = await self._keys.key(parsed.id)
+        is_new, is_old = _compared(parsed, key)
+        if key is None or not (is_new or is_old) or key.role != parsed.role:
             raise NotAuthenticated("There is no such API key. `inferline keys create` makes one.")
         self._check_in_force(key, is_old=is_old)
         self._uses.note(key.id)
@@ -116,13 +116,13 @@ class Uses:
             log.warning("could not write that the key %s is used", key_id)
 
 
-def _compared(parts: Shown, key: Key | None) -> tuple[bool, bool]:
+def _compared(parsed: ParsedKey, key: Key | None) -> tuple[bool, bool]:
     """
     Return whether the secret is the key's present one, and whether it is the one before.
 
     Both are always compared, so that the time taken tells nothing.
     """
-    digest = sha256(parts.secret)
+    digest = sha256(parsed.secret)
     new = key.secret_sha256 if key else _NO_SHA256
     old = (key.old_sha256 if key else None) or _NO_SHA256
     return hmac.compare_digest(digest, new), hmac.compare_digest(digest, old)

@@ -85,7 +85,7 @@ class Key:
         return "expired" if self.expires_ms is not None and self.expires_ms <= now_ms else "valid"
 
 
-class Shown(NamedTuple):
+class ParsedKey(NamedTuple):
     """The parts of a key's text."""
 
     role: Role
@@ -176,15 +176,15 @@ def rotated(
     return changed, _text(key.role, key.id, secret)
 
 
-def parse(text: str) -> Shown | None:
+def parse_key(text: str) -> ParsedKey | None:
     """Parse the text of a key; None if it is not a whole key."""
     match = _FORM.fullmatch(text)
     if match is None or not hmac.compare_digest(_check(text[:-_CHECK_CHARS]), match[4]):
         return None
-    return Shown(_ROLES[match[1]], match[2], match[3])
+    return ParsedKey(_ROLES[match[1]], match[2], match[3])
 
 
-def shown_key(values: Sequence[str]) -> str:
+def key_from_headers(values: Sequence[str]) -> str:
     """
     Return the key among the ``values`` of a request's `KEY_HEADERS`; empty if there is none.
 
@@ -196,7 +196,7 @@ def shown_key(values: Sequence[str]) -> str:
         return _without_scheme(values[0])
     keys = {text for value in values if (text := _without_scheme(value))}
     if len(keys) > 1:  # SDKs that have to be given a key send a word instead of one.
-        keys = {text for text in keys if parse(text)} or keys
+        keys = {text for text in keys if parse_key(text)} or keys
     if len(keys) > 1:
         raise NotAuthenticated(
             f"The request shows different keys in {', '.join(KEY_HEADERS)}. Send one."

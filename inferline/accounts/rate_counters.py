@@ -29,13 +29,13 @@ TRIES_MAX: Final = 8
 #: A generation lasts this much longer than a request, seconds: clocks differ, closing takes time.
 MARGIN_SECONDS: Final = 60.0
 
-#: A row's attributes: numbers, and the mark of its last write.
+#: A row's attributes: numbers, and the id of its last write (`mark`).
 RawRow = Mapping[str, Any]
 #: The name of a limit.
 Limit = Literal["tokens_per_day", "requests_per_minute", "tokens_per_minute", "concurrent_requests"]
 
 
-class Owner(NamedTuple):
+class LimitOwner(NamedTuple):
     """The key or tenant that a counter belongs to."""
 
     kind: Literal["key", "tenant"]
@@ -64,14 +64,14 @@ class CounterStore(Protocol):
         """Return milliseconds since 1970 by the store's clock."""
 
     async def change(
-        self, owner: Owner, change: ConditionalUpdate, mark: str
+        self, owner: LimitOwner, change: ConditionalUpdate, write_id: str
     ) -> tuple[bool, RawRow]:
         """
         Write a row if all conditions hold; return whether they did, and the row as it is now.
 
-        Atomic. A write with the row's present ``mark`` is the row's last write and is not repeated:
-        it may be tried again after its answer was lost, as long as nobody else has written
-        meanwhile.
+        Atomic. A write with the row's present ``write_id`` is the row's last write and is not
+        repeated: it may be tried again after its answer was lost, as long as nobody else has
+        written meanwhile.
         """
 
 
@@ -118,7 +118,7 @@ class CounterRow:
             return replace(row, **fresh, open=left, before=left)
         return row
 
-    def reached(self, limits: Limits, tokens: int) -> Limit | None:
+    def exceeded(self, limits: Limits, tokens: int) -> Limit | None:
         """
         Return the limit that one more request of ``tokens`` would exceed; of several, the one that
         lasts longest.
@@ -136,11 +136,11 @@ class CounterRow:
 class Reservation:
     """One request's share of an owner's limits."""
 
-    owner: Owner
+    owner: LimitOwner
     tokens: int
     #: As the reservation left it: the windows that it counts in.
-    meter: CounterRow
-    mark: str
+    counters: CounterRow
+    write_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +148,7 @@ class Refusal:
     """The reason why a request is not admitted; nothing was written."""
 
     limit: Limit
-    meter: CounterRow
+    counters: CounterRow
 
 
 class RateCounters:
@@ -166,42 +166,44 @@ class RateCounters:
         self._store = store
         self._generation_ms = round((request_seconds_max + MARGIN_SECONDS) * 1000)
         name = secrets.token_hex(6)
-        self._marks = (f"{name}-{number:x}" for number in count())
+        self._write_ids = (f"{name}-{number:x}" for number in count())
 
     def now_ms(self) -> int:
         """Return milliseconds since 1970 by the store's clock."""
         return self._store.now_ms()
 
-    async def reserve(self, owner: Owner, limits: Limits, tokens: int) -> Reservation | Refusal:
+    async def reserve(
+        self, owner: LimitOwner, limits: Limits, tokens: int
+    ) -> Reservation | Refusal:
         """
         Count one more request of ``tokens``, or return the limit that it would exceed.
 
         One write, and a second one when a window is over or another gateway has written meanwhile.
         """
-        mark, now_ms = next(self._marks), self._store.now_ms()
+        write_id, now_ms = next(self._write_ids), self._store.now_ms()
         # What is most likely there: windows that are under way, with room.
         seen = CounterRow(minute=now_ms // MINUTE_MS, day=now_ms // DAY_MS, since_ms=now_ms)
         for _ in range(TRIES_MAX):
-            change = _reserving(seen, now_ms, self._generation_ms, limits, tokens)
-            done, row = await self._store.change(owner, change, mark)
+            change = _reserving_update(seen, now_ms, self._generation_ms, limits, tokens)
+            done, row = await self._store.change(owner, change, write_id)
             seen = CounterRow.from_row(row)
             if done:
-                return Reservation(owner=owner, tokens=tokens, meter=seen, mark=mark)
+                return Reservation(owner=owner, tokens=tokens, counters=seen, write_id=write_id)
             current = seen.at(now_ms, self._generation_ms)
-            if (limit := current.reached(limits, tokens)) is not None:
-                return Refusal(limit=limit, meter=current)
+            if (limit := current.exceeded(limits, tokens)) is not None:
+                return Refusal(limit=limit, counters=current)
         raise Unavailable
 
-    async def settle(self, hold: Reservation, tokens: int) -> None:
+    async def settle(self, reservation: Reservation, tokens: int) -> None:
         """Close a request that used ``tokens``. Its gateway may repeat that."""
-        await self._close(hold, 0, tokens - hold.tokens)
+        await self._close(reservation, 0, tokens - reservation.tokens)
 
-    async def undo(self, hold: Reservation) -> None:
+    async def undo(self, reservation: Reservation) -> None:
         """Close a request as if it had never been made."""
-        await self._close(hold, -1, -hold.tokens)
+        await self._close(reservation, -1, -reservation.tokens)
 
-    async def _close(self, hold: Reservation, requests: int, tokens: int) -> None:
-        now_ms, held = self._store.now_ms(), hold.meter
+    async def _close(self, reservation: Reservation, requests: int, tokens: int) -> None:
+        now_ms, held = self._store.now_ms(), reservation.counters
         # A window that is over need not be corrected.
         seen = replace(
             held,
@@ -209,17 +211,19 @@ class RateCounters:
             day=None if _is_before(held.day, now_ms // DAY_MS) else held.day,
         )
         for _ in range(TRIES_MAX):
-            change = _closing(seen, held, requests, tokens)
+            change = _closing_update(seen, held, requests, tokens)
             if not change.adds:
                 return
-            done, row = await self._store.change(hold.owner, change, f"{hold.mark}/")
+            done, row = await self._store.change(
+                reservation.owner, change, f"{reservation.write_id}/"
+            )
             if done:
                 return
             seen = CounterRow.from_row(row)
         raise Unavailable
 
 
-def _reserving(
+def _reserving_update(
     seen: CounterRow, now_ms: int, generation_ms: int, limits: Limits, tokens: int
 ) -> ConditionalUpdate:
     """
@@ -254,7 +258,9 @@ def _reserving(
     return change
 
 
-def _closing(seen: CounterRow, held: CounterRow, requests: int, tokens: int) -> ConditionalUpdate:
+def _closing_update(
+    seen: CounterRow, held: CounterRow, requests: int, tokens: int
+) -> ConditionalUpdate:
     """
     Return the update that takes a request out of a row like ``seen``, as far as it still counts
     there.

@@ -20,13 +20,14 @@ from inferline.aws.api.credentials import (
 from inferline.aws.api.errors import translated
 from inferline.aws.dynamodb.keys import DynamoKeys
 from inferline.aws.dynamodb.minutes import DynamoMinutes
-from inferline.aws.dynamodb.rate_counters import DynamoMeters
+from inferline.aws.dynamodb.rate_counters import DynamoRateCounters
 from inferline.aws.dynamodb.registry import DynamoRegistry
 from inferline.aws.dynamodb.tasks import DynamoTaskStore
 from inferline.aws.dynamodb.tenants import DynamoTenants
 from inferline.aws.dynamodb.usage import DynamoUsage
 from inferline.aws.files.batches import DynamoBatches
 from inferline.aws.files.files import DynamoFiles
+from inferline.aws.files.uploads import DynamoUploads
 from inferline.aws.lending import FixedLender, RoleLender
 from inferline.aws.provision import provision
 from inferline.aws.s3 import S3Objects
@@ -123,6 +124,7 @@ def _stores(
         bodies=S3Objects(client, settings.bodies_bucket),
         objects=S3Objects(client, settings.files_bucket),
         files=DynamoFiles(client, registry),
+        uploads=DynamoUploads(client, registry),
         batches=DynamoBatches(client, registry),
         registry=DynamoRegistry(client, registry, settings.silent_seconds),
         queue_maker=SqsQueueMaker(client, settings),
@@ -130,7 +132,7 @@ def _stores(
         keys=DynamoKeys(client, registry),
         usage=DynamoUsage(client, tasks, registry, settings.usage_days_kept),
         tenants=DynamoTenants(client, registry),
-        meters=DynamoMeters(client, registry),
+        rate_counters=DynamoRateCounters(client, registry),
         emulated=emulated,
         lender=lender,
     )

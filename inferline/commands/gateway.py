@@ -6,7 +6,8 @@ import argparse
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 from inferline.commands.printing import FAILED, OK, print_error, show
@@ -64,18 +65,50 @@ def run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 
 def fetch(base_url: str, path: str, environ: Mapping[str, str]) -> Any:
-    """GET ``path`` from a gateway, with the environment's key. Raises NoAnswerError."""
+    """GET the JSON at ``path`` of a gateway, with the environment's key. Raises NoAnswerError."""
+    with opened(base_url, path, environ) as response:
+        return json.load(response)
+
+
+def post(
+    base_url: str,
+    path: str,
+    environ: Mapping[str, str],
+    body: bytes = b"{}",
+    content_type: str = "application/json",
+) -> Any:
+    """POST a body to ``path`` of a gateway, and return its JSON. Raises NoAnswerError."""
+    headers = {"content-type": content_type}
+    with opened(base_url, path, environ, body, headers) as response:
+        return json.load(response)
+
+
+@contextmanager
+def opened(
+    base_url: str,
+    path: str,
+    environ: Mapping[str, str],
+    body: bytes | None = None,
+    headers: Mapping[str, str] = {},
+) -> Iterator[Any]:
+    """
+    Send a request to a gateway, with the environment's key, and yield the response to read.
+
+    Raises NoAnswerError, also for what fails while the response is read.
+    """
     url = base_url.rstrip("/").removesuffix("/v1") + path
     if not url.startswith(("http://", "https://")):
         raise NoAnswerError(f"{base_url!r} is not an http(s) address")
     key = environ.get("INFERLINE_API_KEY", "")
-    headers = {"authorization": f"Bearer {key}"} if key else {}
-    request = urllib.request.Request(url, headers=headers)  # noqa: S310 (http only, see above)
+    request = urllib.request.Request(url, data=body, headers=dict(headers))  # noqa: S310 (see above)
+    if key:
+        # Not sent on to another host, to which a file's content may be redirected.
+        request.add_unredirected_header("authorization", f"Bearer {key}")
     proxies, through = _proxy(url, Proxies.from_env(environ))
     opener = urllib.request.build_opener(urllib.request.ProxyHandler(proxies))
     try:
         with opener.open(request, timeout=_ANSWER_SECONDS_MAX) as response:
-            return json.load(response)
+            yield response
     except urllib.error.HTTPError as error:
         raise NoAnswerError(f"{url} answered {error.code}: {_message(error)}") from error
     except (OSError, ValueError) as error:

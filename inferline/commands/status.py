@@ -129,16 +129,16 @@ def _hour(hour: Mapping[str, Any]) -> list[Cells]:
     if not hour["total"]["requests"]:
         return rows
     models = [(model["model"] or "(none)", model) for model in hour["models"]]
-    for name, figures in [*models, *([("all", hour["total"])] if len(models) > 1 else [])]:
-        failed = sum(figures["errors"].values())
-        tokens = (figures["input_tokens"], figures["output_tokens"])
-        rows.append((name, figures["requests"], failed, *tokens, *_times(figures)))
+    for name, metrics in [*models, *([("all", hour["total"])] if len(models) > 1 else [])]:
+        failed = sum(metrics["errors"].values())
+        tokens = (metrics["input_tokens"], metrics["output_tokens"])
+        rows.append((name, metrics["requests"], failed, *tokens, *_times(metrics)))
     return rows
 
 
-def _times(figures: Mapping[str, Any]) -> list[float | None]:
+def _times(metrics: Mapping[str, Any]) -> list[float | None]:
     """Return the percentiles in seconds, to two significant digits."""
-    percentiles = (figures[name][at] for _, name in _TIMES for at in ("p50", "p95", "p99"))
+    percentiles = (metrics[name][at] for _, name in _TIMES for at in ("p50", "p95", "p99"))
     return [None if ms is None else float(f"{ms / 1000:.2g}") for ms in percentiles]
 
 

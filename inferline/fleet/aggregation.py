@@ -52,7 +52,7 @@ FORGET_MAX: Final = 25
 
 Sleep = Callable[[float], Awaitable[None]]
 
-mark_of = lru_cache(maxsize=4096)(lambda model: model_hash(slug(model)))
+hash_of = lru_cache(maxsize=4096)(lambda model: model_hash(slug(model)))
 
 
 class FleetAggregator:
@@ -102,12 +102,12 @@ class FleetAggregator:
         """Return the seconds until the next aggregation may begin."""
         longest = self._registry.silent_seconds * SILENT_SLACK
         pause = min(longest, max(seconds, fleet.providers / ROWS_A_SECOND))
-        return pause - (self._registry.now_ms() - fleet.counted_ms) / 1000
+        return pause - (self._registry.now_ms() - fleet.aggregated_ms) / 1000
 
     async def _aggregate(self, fleet: Fleet) -> dict[str, Model] | None:
         """Aggregate unless another process has begun to since ``fleet`` was read."""
-        epoch = await self._registry.begin_epoch(fleet)
-        if epoch is None:
+        begun = await self._registry.begin_epoch(fleet)
+        if begun is None:
             return None
         snapshot = await self._registry.snapshot(consistent=True)
         live = snapshot.providers.values()
@@ -116,10 +116,10 @@ class FleetAggregator:
             name: replace(model, serving=servings.get(name) or self._unserved(model, offered))
             for name, model in snapshot.models.items()
         }
-        await self._write_changed(epoch.turn, snapshot.models, models)
+        await self._write_changed(begun.epoch, snapshot.models, models)
         slots = sum(provider.slots for provider in live)
-        sums = replace(epoch, models=len(models), providers=len(live), slots=slots)
-        if sums != epoch:
+        sums = replace(begun, models=len(models), providers=len(live), slots=slots)
+        if sums != begun:
             await self._registry.put_fleet(sums)
         await self._forget(snapshot.silent, fleet)
         return models
@@ -149,10 +149,10 @@ class FleetAggregator:
         Log the providers that have fallen silent since the last aggregation, and remove those
         silent for long.
         """
-        live_ms = last.counted_ms - self._registry.silent_seconds * 1000
+        live_ms = last.aggregated_ms - self._registry.silent_seconds * 1000
         forgotten_ms = self._registry.now_ms() - FORGET_SECONDS * 1000
         for provider in silent:
-            if last.turn and provider.seen_ms >= live_ms:
+            if last.epoch and provider.seen_ms >= live_ms:
                 log.warning("the provider %s has fallen silent", provider.id)
         forgotten = [p for p in silent if p.seen_ms < forgotten_ms and not p.quarantined_ms]
         for provider in forgotten[:FORGET_MAX]:
@@ -232,7 +232,7 @@ def _pools(
         rates[others] = rates.get(others, 0.0) + rate
     fastest = sorted(rates, key=lambda others: (-rates[others], sorted(others)))
     apart = fastest if len(fastest) <= POOLS_MAX else fastest[: POOLS_MAX - 1]
-    pools = [ProviderPool(rates[each], {mark_of(other): 1.0 for other in each}) for each in apart]
+    pools = [ProviderPool(rates[each], {hash_of(other): 1.0 for other in each}) for each in apart]
     rest = {others: rates[others] for others in fastest[len(apart) :]}
     return (*pools, _mixed(rest)) if rest else tuple(pools)
 
@@ -245,4 +245,4 @@ def _mixed(rates: Mapping[frozenset[str], float]) -> ProviderPool:
         for other in others:
             shares[other] = shares.get(other, 0.0) + (rate / total if total else 0.0)
     most = sorted(shares, key=lambda other: (-shares[other], other))[:RIVALS_MAX]
-    return ProviderPool(total, {mark_of(other): shares[other] for other in most})
+    return ProviderPool(total, {hash_of(other): shares[other] for other in most})

@@ -40,7 +40,7 @@ class ProviderPool:
 
     #: Tasks a second.
     rate: float
-    #: The other models, by their marks, and the share (0 to 1) of the pool that serves each.
+    #: The other models, by their hashes, and the share (0 to 1) of the pool that serves each.
     rivals: Mapping[str, float] = field(default_factory=dict)
 
     def rate_for(self, own: float, waiting: Callable[[str], float]) -> float:
@@ -205,10 +205,10 @@ def twin_id(provider_id: str, nonce: str) -> str:
 class Fleet:
     """All providers together, as last aggregated."""
 
-    #: The epoch's number; it only grows, and orders what aggregations write.
-    turn: int = 0
+    #: The number of its epoch; it only grows, and orders what aggregations write.
+    epoch: int = 0
     #: When it began, milliseconds since 1970; 0 before the first.
-    counted_ms: int = 0
+    aggregated_ms: int = 0
     models: int = 0
     #: The live ones, and all their slots.
     providers: int = 0
@@ -219,7 +219,7 @@ class Fleet:
         Return the fleet as it can be known now: without providers if they should have led to a
         later aggregation.
         """
-        if now_ms <= self.counted_ms + silent_seconds * (1 + SILENT_SLACK) * 1000:
+        if now_ms <= self.aggregated_ms + silent_seconds * (1 + SILENT_SLACK) * 1000:
             return self
         return replace(self, providers=0, slots=0)
 

@@ -19,10 +19,14 @@ from inferline.accounts.keys import KEY_HEADERS
 from inferline.accounts.keys import PREFIXES as KEY_PREFIXES
 from inferline.aws.stores import open_gateway_stores
 from inferline.clock import SystemClock
+from inferline.gateway.batches import routes as batches
+from inferline.gateway.batches.jobs import BatchJobs
 from inferline.gateway.edge import cors, framework
 from inferline.gateway.edge.normalization import RequestNormalizer
 from inferline.gateway.edge.request_ids import RequestIds
 from inferline.gateway.enrol.enrolments import Enrolments
+from inferline.gateway.files import files, uploads
+from inferline.gateway.files.transfers import Transfers
 from inferline.gateway.parts import GatewayParts, assemble
 from inferline.gateway.prefixes import PREFIXES
 from inferline.gateway.routes import (
@@ -35,7 +39,7 @@ from inferline.gateway.routes import (
     usage,
 )
 from inferline.gateway.routes.access import Access, KeyAccess, OpenAccess, admin, client, provider
-from inferline.gateway.submit.quota import Quotas
+from inferline.gateway.submit.rate_limiter import RateLimiter
 from inferline.gateway.submit.submission import Submitter
 from inferline.settings import Settings
 from inferline.telemetry.trace import NO_TRACER, Tracer
@@ -70,9 +74,11 @@ class GatewayApp(FastAPI):
         )
         self.parts = parts
         self.access = _access(parts)
-        self.quotas = Quotas(parts.meters, parts.settings, parts.clock)
+        self.rate_limiter = RateLimiter(parts.rate_counters, parts.settings, parts.clock)
         self.submitter = Submitter(parts)
         self.enrolments = Enrolments(parts)
+        self.batch_jobs = BatchJobs(parts)
+        self.transfers = Transfers(parts.settings.file_transfers_max)
         self.overview = overview.Overview(parts)
         self._edge = self._with_edge(inference.routes(PREFIXES))
 
@@ -85,8 +91,8 @@ class GatewayApp(FastAPI):
         """Return the OpenAPI document, with the inference routes, which are not FastAPI's."""
         if not self.openapi_schema:
             document = super().openapi()
-            asks = "client" in self.access.asks
-            schemes = [scheme.scheme_name for scheme in _schemes("client")] if asks else []
+            needs_key = "client" in self.access.protected_roles
+            schemes = [scheme.scheme_name for scheme in _schemes("client")] if needs_key else []
             own = inference_openapi.paths(PREFIXES[0], schemes)
             self.openapi_schema = {**document, "paths": {**own, **document["paths"]}}
         return self.openapi_schema
@@ -110,7 +116,7 @@ def create_app(parts: GatewayParts) -> GatewayApp:
         documented = prefix == PREFIXES[0]
         for router, role in _ROUTERS:
             dependencies = [Depends(_CALLERS[role])] if role else []
-            if role in app.access.asks:
+            if role in app.access.protected_roles:
                 dependencies += [Depends(scheme) for scheme in _schemes(role)]
             app.include_router(
                 router, prefix=prefix, include_in_schema=documented, dependencies=dependencies
@@ -137,12 +143,14 @@ async def open_gateway(
     async with open_gateway_stores(settings, deployed=deployed) as stores:
         parts = assemble(stores, settings, SystemClock(), ledgers=ledgers, tracer=tracer)
         await parts.catalogue.fleet()
-        async with _background(parts, deployed=deployed):
-            app = create_app(parts)
+        app = create_app(parts)
+        # On Lambda nothing goes on after an answer: the sweep works on batches there.
+        jobs = nullcontext() if deployed else app.batch_jobs.running()
+        async with _background(parts, deployed=deployed), jobs:
             try:
                 yield app
             finally:
-                await app.quotas.flush()
+                await app.rate_limiter.flush()
 
 
 @asynccontextmanager
@@ -178,12 +186,15 @@ def _access(parts: GatewayParts) -> Access:
 #: The inference routes check the client themselves.
 _ROUTERS: Final[Sequence[tuple[APIRouter, Role | None]]] = (
     (tasks.router, "client"),
-    (control.router, "client"),
+    (control.client_router, "client"),
     (overview.router, "client"),
     (usage.router, "client"),
-    (control.joining, "provider"),
+    (batches.router, "client"),
+    (control.provider_router, "provider"),
+    (files.router, "client"),
+    (uploads.router, "client"),
     (keys.router, "admin"),
-    (control.public, None),
+    (control.public_router, None),
 )
 _CALLERS: Final[Mapping[Role, Any]] = {"client": client, "provider": provider, "admin": admin}
 

@@ -14,9 +14,8 @@ from inferline.clock import Clock
 from inferline.errors import ModelNotFound
 from inferline.expiring import ExpiringMap
 from inferline.fleet.registry import Fleet, Model, Registry, Snapshot
-from inferline.names import NAME_BYTES_MAX, base_name
+from inferline.names import base_name
 from inferline.tasks.queue import Depth, TaskQueue
-from inferline.validation.payload import MODEL_CHARS_MAX
 
 log = logging.getLogger(__name__)
 
@@ -166,11 +165,8 @@ class Catalogue:
 
         A model that the caller may not use is not read, so that nothing reveals if it exists.
         """
-        is_name = 0 < len(name) <= MODEL_CHARS_MAX and base_name(name) == name
-        if not is_name or not caller.may_use(name):
-            raise no_such_model(name)
-        registry_name = caller.registry_name(name)
-        if len(registry_name.encode()) > NAME_BYTES_MAX:
+        registry_name = caller.asked_name(name)
+        if registry_name is None:
             raise no_such_model(name)
         try:
             return await self.model(registry_name)

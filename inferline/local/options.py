@@ -69,7 +69,7 @@ class LocalOptions:
         flag="--slots",
         parse=parse_int,
         between=(1, 1024),
-        shown="4 with the built-in LLM",
+        default_text="4 with the built-in LLM",
     )
     context: int | None = declare(
         None,
@@ -78,7 +78,7 @@ class LocalOptions:
         flag="--context",
         parse=parse_int,
         between=(256, 1_048_576),
-        shown="the model's own (8192 for the small one), within a quarter of the memory",
+        default_text="the model's own (8192 for the small one), within a quarter of the memory",
     )
     threads: int = declare(
         1,
@@ -86,7 +86,7 @@ class LocalOptions:
         variable="INFERLINE_LOCAL_THREADS",
         flag="--threads",
         between=(1, 1024),
-        shown="half of the CPUs, at most 8",
+        default_text="half of the CPUs, at most 8",
     )
     host: str = declare(
         "127.0.0.1",

@@ -110,7 +110,7 @@ def _model(env: Mapping[str, str]) -> Part:
         what=f"{model.ALIAS}, fetched this first time only",
         argv=_python("inferline.local.llm.model", "--quiet"),
         env=env,
-        shown=True,
+        uses_terminal=True,
     )
 
 

@@ -12,8 +12,8 @@ class MemoryMinutes:
         self._rows: dict[tuple[int, str], MinuteMetrics] = {}
 
     async def add(self, row: Minute) -> None:
-        self._rows.setdefault((row.number, row.model), MinuteMetrics()).add(row.figures)
+        self._rows.setdefault((row.number, row.model), MinuteMetrics()).add(row.metrics)
 
     async def since(self, number: int) -> list[Minute]:
-        kept = sorted((key, figures) for key, figures in self._rows.items() if key[0] >= number)
-        return [Minute(*key, MinuteMetrics(figures.counts.copy())) for key, figures in kept]
+        kept = sorted((key, metrics) for key, metrics in self._rows.items() if key[0] >= number)
+        return [Minute(*key, MinuteMetrics(metrics.counts.copy())) for key, metrics in kept]

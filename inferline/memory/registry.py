@@ -102,18 +102,18 @@ class MemoryRegistry:
         return self._fleet
 
     async def begin_epoch(self, fleet: Fleet) -> Fleet | None:
-        if self._fleet.turn != fleet.turn:
+        if self._fleet.epoch != fleet.epoch:
             return None
-        self._fleet = replace(self._fleet, turn=fleet.turn + 1, counted_ms=self.now_ms())
+        self._fleet = replace(self._fleet, epoch=fleet.epoch + 1, aggregated_ms=self.now_ms())
         return self._fleet
 
-    async def put_servings(self, turn: int, servings: Mapping[str, Serving]) -> None:
+    async def put_servings(self, epoch: int, servings: Mapping[str, Serving]) -> None:
         for name, serving in servings.items():
-            if name in self._models and self._servings[name][0] < turn:
-                self._servings[name] = turn, serving
+            if name in self._models and self._servings[name][0] < epoch:
+                self._servings[name] = epoch, serving
 
     async def put_fleet(self, fleet: Fleet) -> None:
-        if self._fleet.turn == fleet.turn:
+        if self._fleet.epoch == fleet.epoch:
             self._fleet = fleet
 
     def _is_live(self, provider: ProviderRecord) -> bool:

@@ -36,16 +36,18 @@ class MemoryUsage:
                 yield usage
 
     async def parts(
-        self, resolution: Resolution, number: int, accounts: Collection[UsageKey]
+        self, resolution: Resolution, number: int, usage_keys: Collection[UsageKey]
     ) -> dict[UsageKey, Parts]:
-        kept = {account: self._kept.get((resolution, number, account)) for account in accounts}
-        return {account: _copied(parts) for account, parts in kept.items() if parts}
+        kept = {
+            usage_key: self._kept.get((resolution, number, usage_key)) for usage_key in usage_keys
+        }
+        return {usage_key: _copied(parts) for usage_key, parts in kept.items() if parts}
 
     async def put(
         self, resolution: Resolution, number: int, part: int, sums: Mapping[UsageKey, Usage]
     ) -> None:
-        for account, usage in sums.items():
-            parts = self._kept.setdefault((resolution, number, account), {})
+        for usage_key, usage in sums.items():
+            parts = self._kept.setdefault((resolution, number, usage_key), {})
             if part not in parts or parts[part].requests <= usage.requests:
                 parts[part] = replace(usage)
 
@@ -61,10 +63,10 @@ class MemoryUsage:
     async def rows(
         self, tenant: str | None, resolution: Resolution, first: int, end: int
     ) -> AsyncIterator[UsageRow]:
-        for (kept, number, account), parts in list(self._kept.items()):
+        for (kept, number, usage_key), parts in list(self._kept.items()):
             is_wanted = kept == resolution and first <= number < end
-            if is_wanted and tenant in (None, account.tenant):
-                yield UsageRow(account, number, _copied(parts))
+            if is_wanted and tenant in (None, usage_key.tenant):
+                yield UsageRow(usage_key, number, _copied(parts))
 
 
 def _copied(parts: Mapping[int, Usage]) -> dict[int, Usage]:

@@ -112,7 +112,7 @@ class UsageAggregator:
         """Write the parts of one slice, from its tasks."""
         sums: dict[UsageKey, Usage] = {}
         async for task in self.usage.ended(number):
-            sums.setdefault(task.account, Usage()).note(task)
+            sums.setdefault(task.usage_key, Usage()).note(task)
         if not sums:
             return
         hour, part = divmod(number, HOUR.parts)
@@ -126,7 +126,7 @@ class UsageAggregator:
         sums: dict[UsageKey, Usage] = {}
         async for row in self.usage.rows(None, HOUR, hour, hour + 1):
             for usage in row.parts.values():
-                sums.setdefault(row.account, Usage()).add(usage)
+                sums.setdefault(row.usage_key, Usage()).add(usage)
         day, hour_of_day = divmod(hour, DAY.parts)
         await self.usage.put(DAY, day, hour_of_day, sums)
 
@@ -140,16 +140,16 @@ class UsageAggregator:
         return sum(total(row for row in rows if row.number < end).calls.values())
 
 
-def share(calls: int, accounts: Mapping[UsageKey, Usage]) -> None:
+def share(calls: int, usages: Mapping[UsageKey, Usage]) -> None:
     """
-    Divide calls among accounts, by the time that their tasks took: most calls wait for an answer.
+    Divide calls among usage keys, by the time that their tasks took: most calls wait for an answer.
 
     All shares together are all calls.
     """
-    whole = sum(usage.taken_ms for usage in accounts.values())
+    whole = sum(usage.taken_ms for usage in usages.values())
     before = given = 0
-    for account in sorted(accounts):
-        usage = accounts[account]
+    for usage_key in sorted(usages):
+        usage = usages[usage_key]
         before += usage.taken_ms
         upto = calls * before // whole if whole else 0
         usage.aws_calls, given = upto - given, upto
@@ -165,9 +165,9 @@ def _changed(
 ) -> dict[UsageKey, Usage]:
     """Return the sums that differ from the stored ones, with the calls that were shared before."""
     changed = {}
-    for account, usage in sums.items():
-        stored = kept.get(account, {}).get(part)
+    for usage_key, usage in sums.items():
+        stored = kept.get(usage_key, {}).get(part)
         complete = replace(usage, aws_calls=stored.aws_calls) if stored else usage
         if complete != stored:
-            changed[account] = complete
+            changed[usage_key] = complete
     return changed

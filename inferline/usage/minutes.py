@@ -150,21 +150,21 @@ class Minute:
     #: Minutes since 1970.
     number: int
     model: str
-    figures: MinuteMetrics
+    metrics: MinuteMetrics
 
     @classmethod
     def of_age(cls, number: int, model: str, ms: int) -> Minute:
         """Make a row with nothing but how long the oldest waiting task has waited."""
-        figures = MinuteMetrics()
-        figures.note_age(ms)
-        return cls(number, model, figures)
+        metrics = MinuteMetrics()
+        metrics.note_age(ms)
+        return cls(number, model, metrics)
 
 
 def total(rows: Iterable[Minute]) -> MinuteMetrics:
     """Add up all ``rows``."""
     sums = MinuteMetrics()
     for row in rows:
-        sums.add(row.figures)
+        sums.add(row.metrics)
     return sums
 
 
@@ -201,7 +201,7 @@ class MinuteLedger:
         self.store = store
         #: The process's calls to AWS so far.
         self.calls = calls
-        self._told = Counter(calls())
+        self._calls_noted = Counter(calls())
         self._waiting: dict[tuple[int, str], MinuteMetrics] = {}
 
     def record(self, entry: Entry) -> None:
@@ -224,18 +224,18 @@ class MinuteLedger:
         taken, self._waiting = self._waiting, {}
         if not taken:
             return False
-        self._tell_calls(next(reversed(taken.values())))
-        rows = [Minute(number, model, figures) for (number, model), figures in taken.items()]
+        self._note_calls(next(reversed(taken.values())))
+        rows = [Minute(number, model, metrics) for (number, model), metrics in taken.items()]
         outcomes = await asyncio.gather(*map(self.store.add, rows), return_exceptions=True)
         failed = 0
         for row, outcome in zip(rows, outcomes, strict=True):
             if isinstance(outcome, InferLineError):
-                self._at((row.number, row.model)).add(row.figures)
+                self._at((row.number, row.model)).add(row.metrics)
                 failed += 1
             elif isinstance(outcome, BaseException):
                 raise outcome
         if failed:
-            log.warning("could not write the figures of %d minutes yet", failed)
+            log.warning("could not write the metrics of %d minutes yet", failed)
         self._drop_oldest()
         return True
 
@@ -266,10 +266,10 @@ class MinuteLedger:
     def _at(self, key: tuple[int, str]) -> MinuteMetrics:
         return self._waiting.setdefault(key, MinuteMetrics())
 
-    def _tell_calls(self, figures: MinuteMetrics) -> None:
+    def _note_calls(self, metrics: MinuteMetrics) -> None:
         now = Counter(self.calls())
-        figures.note_calls(now - self._told)
-        self._told = now
+        metrics.note_calls(now - self._calls_noted)
+        self._calls_noted = now
 
     def _drop_oldest(self) -> None:
         for key in sorted(self._waiting)[: max(0, len(self._waiting) - ROWS_WAITING_MAX)]:

@@ -127,7 +127,7 @@ class Report:
             for part, usage in row.parts.items():
                 start = row.number * resolution.ms + part * resolution.part_ms
                 if since_ms <= start < until_ms:
-                    self._sum(row.account, start).add(usage)
+                    self._sum(row.usage_key, start).add(usage)
 
     async def _add_fresh(self, store: UsageStore, first: int, now_ms: int) -> int:
         """Add tasks of slices from ``first`` on; return the time until which all are included."""
@@ -143,19 +143,19 @@ class Report:
                 read += 1
                 if read > FRESH_TASKS_MAX:
                     return counted_ms
-                if self.tenant in (None, task.account.tenant):
+                if self.tenant in (None, task.usage_key.tenant):
                     tasks.append(task)
         for task in tasks:
-            self._sum(task.account, task.ended_ms).note(task)
+            self._sum(task.usage_key, task.ended_ms).note(task)
         return min(self.until_ms, now_ms)
 
-    def _sum(self, account: UsageKey, at_ms: int) -> Usage:
+    def _sum(self, usage_key: UsageKey, at_ms: int) -> Usage:
         at = datetime.fromtimestamp(at_ms // 1000, UTC)
         names: dict[Dimension, str] = {
-            "tenant": account.tenant,
-            "key": account.key_id,
-            "model": account.model,
-            "provider": account.provider,
+            "tenant": usage_key.tenant,
+            "key": usage_key.key_id,
+            "model": usage_key.model,
+            "provider": usage_key.provider,
             "hour": at.strftime("%Y-%m-%dT%H:00Z"),
             "day": at.strftime("%Y-%m-%d"),
         }
@@ -180,7 +180,7 @@ async def last_requests(
     """
     requests: list[TaskUsage] = []
     async for tasks in _backwards(store, since_ms):
-        own = [task for task in tasks if tenant in (None, task.account.tenant)]
+        own = [task for task in tasks if tenant in (None, task.usage_key.tenant)]
         requests += sorted(own, key=lambda task: (-task.ended_ms, task.task_id))
         if len(requests) >= limit:
             break
@@ -208,10 +208,10 @@ def request_row(task: TaskUsage) -> dict[str, Any]:
     return {
         "id": task.task_id,
         "ended": task.ended_ms // 1000,
-        "tenant": task.account.tenant,
-        "key": task.account.key_id,
-        "model": task.account.model,
-        "provider": task.account.provider,
+        "tenant": task.usage_key.tenant,
+        "key": task.usage_key.key_id,
+        "model": task.usage_key.model,
+        "provider": task.usage_key.provider,
         "outcome": task.outcome,
         "status": task.status,
         "attempts": task.attempts,

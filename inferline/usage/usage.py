@@ -57,7 +57,7 @@ class TaskUsage:
     """The usage of one task. No number exceeds what a task can use, whoever wrote the row."""
 
     task_id: str
-    account: UsageKey
+    usage_key: UsageKey
     #: Milliseconds since 1970.
     ended_ms: int
     outcome: RequestOutcome
@@ -91,7 +91,7 @@ class TaskUsage:
         names = (_name(row, name) for name in ("tenant", "key_id", "model", "owner"))
         return cls(
             task_id=task_id,
-            account=UsageKey(*names),
+            usage_key=UsageKey(*names),
             ended_ms=ended,
             outcome="refused" if outcome == "answered" and status >= 400 else outcome,
             status=status,
@@ -191,9 +191,9 @@ Parts = Mapping[int, Usage]
 
 
 class UsageRow(NamedTuple):
-    """The stored usage of an account in an hour or day, whose number counts from 1970."""
+    """The stored usage of a usage key in an hour or day, whose number counts from 1970."""
 
-    account: UsageKey
+    usage_key: UsageKey
     number: int
     parts: Parts
 
@@ -222,15 +222,15 @@ class UsageStore(Protocol):
         """
 
     async def parts(
-        self, resolution: Resolution, number: int, accounts: Collection[UsageKey]
+        self, resolution: Resolution, number: int, usage_keys: Collection[UsageKey]
     ) -> dict[UsageKey, Parts]:
-        """Return what is stored of these accounts in one hour or day, strongly consistent."""
+        """Return what is stored of these usage keys in one hour or day, strongly consistent."""
 
     async def put(
         self, resolution: Resolution, number: int, part: int, sums: Mapping[UsageKey, Usage]
     ) -> None:
         """
-        Set one part of each account's row.
+        Set one part of each usage key's row.
 
         A stored part of more requests stays: its writer saw more.
         """

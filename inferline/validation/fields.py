@@ -13,7 +13,7 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from inferline.errors import AddressNotAllowed, FieldNotAllowed, LimitExceeded
+from inferline.errors import AddressNotAllowed, FieldNotAllowed, SizeLimitExceeded
 from inferline.validation.json_scan import NODES, SCHEMAS, JsonScan
 
 FieldRole = Literal["denied", "template", "media", "place", "grammar", "schema", "call", "opaque"]
@@ -84,7 +84,7 @@ class FieldPolicy:
 
     def check(self, document: Mapping[str, Any], outline: JsonScan) -> None:
         """
-        Raise FieldNotAllowed, AddressNotAllowed or LimitExceeded unless the backend may have it.
+        Raise FieldNotAllowed, AddressNotAllowed or SizeLimitExceeded for what is not allowed.
 
         It costs next to nothing while no field has a name that matters.
         """
@@ -99,9 +99,9 @@ class FieldPolicy:
         _FieldScanner(self, True, has_long).object(document, None, inside=True)
 
     def check_grammar(self, text: str, path: Path) -> None:
-        """Raise LimitExceeded when a regular expression or grammar is too long."""
+        """Raise SizeLimitExceeded when a regular expression or grammar is too long."""
         if len(text) > self.grammar_chars_max:
-            raise LimitExceeded(
+            raise SizeLimitExceeded(
                 "A regular expression or grammar may have "
                 f"{self.grammar_chars_max} characters at the most.",
                 param=path_text(path),

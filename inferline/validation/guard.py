@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any, Final, Self
 
-from inferline.errors import FieldNotAllowed, LimitExceeded
+from inferline.errors import FieldNotAllowed, SizeLimitExceeded
 from inferline.settings import Settings
 from inferline.validation.fields import FieldPolicy, Path, path_text
 from inferline.validation.json_scan import JsonScan
@@ -75,7 +75,7 @@ class Guard:
         )
 
     def check(self, document: Mapping[str, Any], outline: JsonScan) -> None:
-        """Check a document. Raises FieldNotAllowed, AddressNotAllowed, LimitExceeded."""
+        """Check a document. Raises FieldNotAllowed, AddressNotAllowed, SizeLimitExceeded."""
         _check_spelling(document)
         if not _NUMBERS.isdisjoint(document):
             for name in _NUMBERS.intersection(document):
@@ -108,7 +108,7 @@ class Guard:
             return
         # Of logprobs -1 means all tokens that there are.
         if value > limit or (bound == "logprobs_max" and value < 0 and limit < inf):
-            raise LimitExceeded(f"`{name}` may be {limit} at the most.", param=name)
+            raise SizeLimitExceeded(f"`{name}` may be {limit} at the most.", param=name)
 
     def _check_lengths(self, document: Mapping[str, Any]) -> None:
         for name in _LISTS:
@@ -138,7 +138,7 @@ STANDARD: Final = Guard.from_settings(Settings())
 def _check_length(value: Any, limit: float, path: Path) -> None:
     if isinstance(value, list) and len(value) > limit:
         where = path_text(path)
-        raise LimitExceeded(f"`{where}` may have {limit} items at the most.", param=where)
+        raise SizeLimitExceeded(f"`{where}` may have {limit} items at the most.", param=where)
 
 
 def _check_spelling(document: Mapping[str, Any]) -> None:

@@ -83,7 +83,19 @@ def read(
     """
     document = _parse(body)
     outline = JsonScan.of_document(document, guard.depth_max)
-    _check_repeated(body, outline)
+    check_repeated(body, outline)
+    return of_document(document, outline, guard, path=path, needs_model=needs_model)
+
+
+def of_document(
+    document: Mapping[str, Any],
+    outline: JsonScan,
+    guard: Guard = STANDARD,
+    *,
+    path: str = "",
+    needs_model: bool = True,
+) -> Payload:
+    """Read a body that is parsed and scanned already, as `read` does."""
     guard.check(document, outline)
     if path.startswith("/v1/responses"):
         _check_kept(document)
@@ -130,7 +142,7 @@ def _check_kept(document: Mapping[str, Any]) -> None:
             raise FieldNotAllowed(instead, param=name)
 
 
-def _check_repeated(body: bytes, outline: JsonScan) -> None:
+def check_repeated(body: bytes, outline: JsonScan) -> None:
     """
     Refuse a field that an object has twice: InferLine and the backend could read different values.
 

@@ -116,6 +116,10 @@ class SilentTooLong(BadAnswer):
         super().__init__("The backend was silent for too long.")
 
 
+class BrokenOff(BadAnswer):
+    """The connection ended before the answer did: the backend may be gone, with all its tasks."""
+
+
 @dataclass(frozen=True, slots=True)
 class BackendAnswer:
     """A whole answer of the backend."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from inferline import __version__
 from inferline.clock import Clock
 from inferline.fleet.enrolment import TOKENS_PER_SECOND_MAX, Enrolment, Grant
 from inferline.names import base_name
+from inferline.tasks.task import Tier
 from inferline_provider.backend.health import BackendHealth
 from inferline_provider.backend.slots import Slots
 from inferline_provider.enrolment import (
@@ -18,7 +19,6 @@ from inferline_provider.enrolment import (
     GatewayUnreachable,
     GrantedCredentials,
 )
-from inferline_provider.pull.schedule import PollSchedule
 from inferline_provider.pull.yielding import YieldPolicies
 from inferline_provider.serve.failed_tasks import FailedTasks
 from inferline_provider.settings import ProviderSettings
@@ -32,7 +32,10 @@ REPORT_FACTOR: Final = 1.5
 
 
 class Membership:
-    """The reports of a provider, and the grants that come back. `on_grant` is called after each."""
+    """
+    The reports of a provider, and the grants that come back: `arrange` gets the queues of each, and
+    `on_grant` is called after it.
+    """
 
     def __init__(
         self,
@@ -44,7 +47,7 @@ class Membership:
         slots: Slots,
         health: BackendHealth,
         speeds: Speeds,
-        schedule: PollSchedule,
+        arrange: Callable[[Mapping[str, Mapping[Tier, str]]], None],
         failed_tasks: FailedTasks,
         yield_policies: YieldPolicies,
         running: Callable[[], int],
@@ -56,7 +59,7 @@ class Membership:
         self._slots = slots
         self._health = health
         self._speeds = speeds
-        self._schedule = schedule
+        self._arrange = arrange
         self._failed_tasks = failed_tasks
         self._yield_policies = yield_policies
         self._running = running
@@ -116,6 +119,7 @@ class Membership:
             speeds=self._speeds.tasks(),
             credentials=self._credentials.ask(model.id for model in models),
             takes_reserved=not self._credentials.own,
+            takes_batches=True,
         )
 
     def _granted(self, grant: Grant) -> None:
@@ -124,7 +128,7 @@ class Membership:
         self._yield_policies.update(grant.faster, self._speeds.task_seconds)
         self._show_alive()
         offered = {model.id for model in self._health.models}
-        self._schedule.arrange(
+        self._arrange(
             {
                 name: tiers
                 for name, tiers in grant.queues.items()

@@ -18,6 +18,8 @@ class Pauses:
     rest_seconds: tuple[float, float] = (0.5, 16.0)
     #: Time between two steps in which slots come back after a cut, first and longest: it doubles.
     recover_seconds: tuple[float, float] = (0.5, 10.0)
+    #: Pause of a batch's line after a fault, first and longest: it doubles.
+    line_seconds: tuple[float, float] = (1.0, 30.0)
 
 
 PAUSES: Final = Pauses()

@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import replace
 from typing import Final, Protocol
 
 from inferline.background import first_of
 from inferline.clock import Clock, SystemClock
+from inferline.files.objects import ObjectStore
 from inferline.fleet.enrolment import Grant
 from inferline.tasks.bodies import BodyStore
 from inferline.tasks.queue import TaskQueue
 from inferline.tasks.store import TaskStore
+from inferline.tasks.task import Tier
 from inferline.telemetry.trace import NO_TRACER, Tracer
 from inferline_provider.autoslots.gauge import Gauge
 from inferline_provider.autoslots.tuner import Tuner
@@ -23,6 +25,7 @@ from inferline_provider.backend.breaker import Breakers
 from inferline_provider.backend.client import BackendClient
 from inferline_provider.backend.health import BackendHealth
 from inferline_provider.backend.slots import Slots
+from inferline_provider.batch.batch_work import BatchWork
 from inferline_provider.enrolment import (
     GatewayClient,
     GrantedCredentials,
@@ -65,6 +68,10 @@ class Stores(Protocol):
     @property
     def bodies(self) -> BodyStore:
         """Return the store of large bodies."""
+
+    @property
+    def objects(self) -> ObjectStore:
+        """Return the store of batches' lines and results."""
 
 
 OpenStores = Callable[[Grant, GrantedCredentials], AbstractAsyncContextManager[Stores]]
@@ -141,6 +148,8 @@ class ProviderProcess:
         self._failed_tasks = FailedTasks(clock)
         self._puller: Puller | None = None
         self._runner: AttemptRunner | None = None
+        self._batches: BatchWork | None = None
+        self._queues: Mapping[str, Mapping[Tier, str]] = {}
         self._membership = Membership(
             settings,
             gateway,
@@ -149,16 +158,18 @@ class ProviderProcess:
             slots=self._slots,
             health=health,
             speeds=self._speeds,
-            schedule=self._schedule,
+            arrange=self._arrange,
             failed_tasks=self._failed_tasks,
             yield_policies=self._yield_policies,
-            running=lambda: self._runner.running if self._runner else 0,
+            running=self._running,
             on_grant=self._granted,
         )
 
     def status(self) -> ProviderStatus:
         """Return the present status."""
-        return ProviderStatus(self._slots.limit, self._slots.used, self._health.is_healthy)
+        lines = self._batches.feed.running if self._batches else 0
+        used = self._slots.used + lines
+        return ProviderStatus(self._slots.limit, used, self._health.is_healthy)
 
     async def join(self) -> Grant:
         """
@@ -212,6 +223,15 @@ class ProviderProcess:
         self._runner = AttemptRunner(
             context, self._slots, self._schedule.note_model, self._speeds.served
         )
+        self._batches = BatchWork(
+            context,
+            stores.objects,
+            self._slots,
+            self._schedule.note_model,
+            fill_share=self._settings.fill_slots,
+            poll_seconds=self._settings.poll_seconds,
+        )
+        self._batches.arrange(self._queues)
         self._puller = self._make_puller(stores, self._runner)
 
     def _make_puller(self, stores: Stores, runner: AttemptRunner) -> Puller:
@@ -232,6 +252,7 @@ class ProviderProcess:
     async def serve(self, stopping: Stopping) -> None:
         """Work until asked to stop, then drain. Raises ExceptionGroup when a part has failed."""
         assert self._puller is not None
+        assert self._batches is not None
         self._health.on_change = self._health_changed
         self._health_changed()
         async with asyncio.TaskGroup() as parts:
@@ -244,6 +265,7 @@ class ProviderProcess:
                     self._leases.renewing(),
                     self._leases.watching(),
                     self._leases.fencing(),
+                    *self._batches.parts(),
                 )
             ]
             if self._tuner is not None:
@@ -260,18 +282,36 @@ class ProviderProcess:
         """Stop pulling, leave, finish what fits, hand back the rest."""
         assert self._puller is not None
         assert self._runner is not None
+        assert self._batches is not None
         seconds = self._settings.drain_seconds
         if stopping.seconds_max is not None:
             seconds = stopping.seconds_max
-        log.info("Draining. running=%d seconds_max=%g", self._runner.running, seconds)
+        log.info("Draining. running=%d seconds_max=%g", self._running(), seconds)
         self._puller.set_open(False)
         leaving = asyncio.create_task(self._membership.leave())
-        work = asyncio.gather(self._runner.wait(seconds), self._puller.drain(seconds))
+        work = asyncio.gather(
+            self._runner.wait(seconds), self._puller.drain(seconds), self._batches.drain(seconds)
+        )
         await first_of(work, stopping.now.wait())
         self._runner.stop()
-        done = await self._runner.wait(HAND_BACK_SECONDS_MAX)
+        done = all(
+            await asyncio.gather(
+                self._runner.wait(HAND_BACK_SECONDS_MAX), self._batches.stop(HAND_BACK_SECONDS_MAX)
+            )
+        )
         await leaving
         log.log(logging.INFO if done else logging.WARNING, "Stopped. handed_back_all=%s", done)
+
+    def _running(self) -> int:
+        """Return the number of requests and lines at the backend."""
+        requests = self._runner.running if self._runner else 0
+        return requests + (self._batches.feed.running if self._batches else 0)
+
+    def _arrange(self, queues: Mapping[str, Mapping[Tier, str]]) -> None:
+        self._queues = queues
+        self._schedule.arrange(queues)
+        if self._batches is not None:
+            self._batches.arrange(queues)
 
     def _slots_changed(self) -> None:
         if self._puller is not None:
@@ -291,6 +331,8 @@ class ProviderProcess:
 
     def _health_changed(self) -> None:
         assert self._puller is not None
+        assert self._batches is not None
         self._make_room()
         self._puller.set_open(self._health.is_healthy)
+        self._batches.set_open(self._health.is_healthy)
         self._membership.changed()

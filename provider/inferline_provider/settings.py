@@ -77,7 +77,7 @@ class ProviderSettings:
         flag="--id",
         metavar="NAME",
         parse=_parse_name,
-        shown="host name and the backend's port",
+        default_text="host name and the backend's port",
         group=_GATEWAY,
     )
     own_credentials: bool = declare(
@@ -94,7 +94,7 @@ class ProviderSettings:
         variable="AWS_ENDPOINT_URL",
         flag="--aws-endpoint-url",
         metavar="URL",
-        shown="as the gateway says",
+        default_text="as the gateway says",
         group=_GATEWAY,
     )
     backend: str = declare(
@@ -130,7 +130,7 @@ class ProviderSettings:
         variable="MODELS",
         flag="--models",
         metavar="A,B",
-        shown="all that it lists",
+        default_text="all that it lists",
         parse=parse_names,
         group=_BACKEND,
     )
@@ -153,7 +153,7 @@ class ProviderSettings:
         flag="--slots",
         parse=parse_int,
         between=(1, SLOTS_MAX),
-        shown="as many as prove worth it",
+        default_text="as many as prove worth it",
         group=_BACKEND,
     )
     first_token_seconds: float = declare(
@@ -164,6 +164,16 @@ class ProviderSettings:
         flag="--first-token-seconds",
         metavar="SECONDS",
         group=_BACKEND,
+    )
+    fill_slots: float = declare(
+        1.0,
+        "The share of the slots that lines of batches may have while requests run. With less, "
+        "requests are answered faster and batches later.",
+        variable="INFERLINE_FILL_SLOTS",
+        flag="--fill-slots",
+        metavar="SHARE",
+        between=(0, 1),
+        group=_WORK,
     )
     drain_seconds: float = declare(
         30.0,
@@ -180,7 +190,7 @@ class ProviderSettings:
         variable="AWS_EC2_METADATA_SERVICE_ENDPOINT",
         flag="--metadata-endpoint",
         metavar="URL",
-        shown=f"{METADATA_ENDPOINT}, on EC2 only",
+        default_text=f"{METADATA_ENDPOINT}, on EC2 only",
         group=_WORK,
     )
     no_metadata: bool = declare(
@@ -218,7 +228,7 @@ class ProviderSettings:
         metavar="PORT",
         parse=parse_int,
         between=(0, 65535),
-        shown="no port is opened",
+        default_text="no port is opened",
         group=_WORK,
     )
     metrics_host: str = declare(

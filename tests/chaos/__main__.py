@@ -9,14 +9,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import subprocess
 import sys
 from pathlib import Path
-
-import pytest
 
 import tests.conftest  # noqa: F401  # nobody's own settings or keys get in
 from tests.chaos.pieces import faketime
 from tests.chaos.run import run
+
+CALL_SITES = Path(__file__).with_name("test_call_sites.py")
 
 
 def main() -> int:
@@ -31,10 +32,19 @@ def main() -> int:
     if faketime() is None:
         print("All clocks are right: there is no libfaketime (Debian's `faketime`).", flush=True)
     report = asyncio.run(run(seed, flags.requests, flags.at_once, flags.logs))
-    print("\n".join(report.lines()))
-    os.environ["CHAOS_EVERY_SITE"] = "1"
-    calls = pytest.main([str(Path(__file__).with_name("test_call_sites.py"))])
-    return 0 if report.is_good and calls == pytest.ExitCode.OK else 1
+    print("\n".join(report.lines()), flush=True)
+    failed = try_call_sites()
+    return 0 if report.is_good and not failed else 1
+
+
+def try_call_sites(*options: str) -> int:
+    """
+    Fail every call to AWS in each way, and return pytest's exit code.
+
+    In a process of its own: pytest has to load the modules that this one has loaded already.
+    """
+    command = [sys.executable, "-m", "pytest", str(CALL_SITES), *options]
+    return subprocess.run(command, env=os.environ | {"CHAOS_EVERY_SITE": "1"}).returncode
 
 
 if __name__ == "__main__":

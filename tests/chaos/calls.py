@@ -103,7 +103,7 @@ def _updated(asked: Json) -> str:
         case "fleet":
             return "take turn" if ":token" in values else "put sums"
         case "meter":
-            return "close meter" if values[":mark"]["S"].endswith("/") else "reserve"
+            return "close reservation" if values[":mark"]["S"].endswith("/") else "reserve"
     return f"add {kind}"
 
 

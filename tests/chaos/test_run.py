@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -20,3 +22,14 @@ async def test_nothing_is_lost_mixed_or_told_twice_while_processes_die() -> None
     text = "\n".join(report.lines())
     print(text)
     assert report.is_good, text
+
+
+def test_the_command_collects_the_call_sites() -> None:
+    code = (
+        "from tests.chaos.__main__ import try_call_sites\n"
+        "raise SystemExit(try_call_sites('--collect-only', '-q'))"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stdout + done.stderr

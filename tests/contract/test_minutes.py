@@ -38,7 +38,7 @@ async def test_models_and_requests_without_one_have_rows_of_their_own(seams: Sea
 
     minutes = await seams.minutes.since(7)
 
-    assert {"a": 1, "": 2} == {minute.model: minute.figures.counts["n"] for minute in minutes}
+    assert {"a": 1, "": 2} == {minute.model: minute.metrics.counts["n"] for minute in minutes}
 
 
 async def test_only_minutes_from_the_asked_one_on_are_read_oldest_first(seams: Seams) -> None:

@@ -143,11 +143,11 @@ SERVING = Serving(
 )
 
 
-async def census(seams: Seams, turn: int, serving: Serving) -> None:
+async def aggregation(seams: Seams, epoch: int, serving: Serving) -> None:
     """Write the servings of an epoch, dated now."""
     now_ms = seams.registry.now_ms()
-    sums = Fleet(turn=turn, counted_ms=now_ms, models=1, providers=3, slots=12)
-    await seams.registry.put_servings(turn, {"org/m": replace(serving, seen_ms=now_ms)})
+    sums = Fleet(epoch=epoch, aggregated_ms=now_ms, models=1, providers=3, slots=12)
+    await seams.registry.put_servings(epoch, {"org/m": replace(serving, seen_ms=now_ms)})
     await seams.registry.put_fleet(sums)
 
 
@@ -165,52 +165,52 @@ async def test_a_new_model_is_served_by_nobody(seams: Seams) -> None:
     assert NOBODY == await found_serving(seams)
 
 
-async def test_what_a_census_has_found_is_read_as_it_was_written(seams: Seams) -> None:
+async def test_what_an_aggregation_has_counted_is_read_as_it_was_written(seams: Seams) -> None:
     await seams.registry.put_models([MODEL])
-    turn = await seams.registry.begin_epoch(Fleet())
-    await census(seams, turn.turn, SERVING)
+    begun = await seams.registry.begin_epoch(Fleet())
+    await aggregation(seams, begun.epoch, SERVING)
 
     fleet = await seams.registry.fleet()
 
     assert SERVING == await found_serving(seams)
-    assert (1, 1, 3, 12) == (fleet.turn, fleet.models, fleet.providers, fleet.slots)
-    assert abs(fleet.counted_ms - seams.registry.now_ms()) < 5000
+    assert (1, 1, 3, 12) == (fleet.epoch, fleet.models, fleet.providers, fleet.slots)
+    assert abs(fleet.aggregated_ms - seams.registry.now_ms()) < 5000
 
 
 async def test_a_model_told_of_again_is_served_as_before(seams: Seams) -> None:
     await seams.registry.put_models([MODEL])
-    await census(seams, 1, SERVING)
+    await aggregation(seams, 1, SERVING)
 
     await seams.registry.put_models([replace(MODEL, owned_by="another")])
 
     assert SERVING == await found_serving(seams)
 
 
-async def test_a_later_census_stays_whatever_an_earlier_one_writes(seams: Seams) -> None:
+async def test_a_later_aggregation_stays_whatever_an_earlier_one_writes(seams: Seams) -> None:
     await seams.registry.put_models([MODEL])
     later = await seams.registry.begin_epoch(await seams.registry.begin_epoch(Fleet()))
-    await census(seams, later.turn, SERVING)
+    await aggregation(seams, later.epoch, SERVING)
 
-    await census(seams, later.turn - 1, replace(SERVING, slots=99))
+    await aggregation(seams, later.epoch - 1, replace(SERVING, slots=99))
 
     assert SERVING == await found_serving(seams)
-    assert 2 == (await seams.registry.fleet()).turn
+    assert 2 == (await seams.registry.fleet()).epoch
 
 
-async def test_a_census_makes_no_model_known(seams: Seams) -> None:
-    await census(seams, 1, SERVING)
+async def test_an_aggregation_makes_no_model_known(seams: Seams) -> None:
+    await aggregation(seams, 1, SERVING)
 
     assert await seams.registry.model("org/m") is None
     assert {} == await seams.registry.models()
 
 
-async def test_of_those_that_saw_the_same_census_one_gets_the_turn(seams: Seams) -> None:
+async def test_of_those_that_saw_the_same_epoch_one_begins_the_next(seams: Seams) -> None:
     for number in range(3):
         seen = await seams.registry.fleet()
-        turns = await asyncio.gather(*(seams.registry.begin_epoch(seen) for _ in range(5)))
+        outcomes = await asyncio.gather(*(seams.registry.begin_epoch(seen) for _ in range(5)))
 
-        assert [number + 1] == [turn.turn for turn in turns if turn is not None]
-        assert number + 1 == (await seams.registry.fleet()).turn
+        assert [number + 1] == [begun.epoch for begun in outcomes if begun is not None]
+        assert number + 1 == (await seams.registry.fleet()).epoch
 
 
 async def test_who_is_no_longer_heard_of_is_told_apart(seams: Seams) -> None:

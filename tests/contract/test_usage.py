@@ -107,7 +107,7 @@ async def test_what_a_task_took_is_told(seams: Seams) -> None:
 
     [spent] = (await just_ended(seams)).values()
 
-    assert spent.account == A
+    assert spent.usage_key == A
     assert (spent.status, spent.attempts) == (200, 1)
     assert (spent.input_tokens, spent.output_tokens) == (7, 9)
     assert 5000 <= spent.queue_ms < 15_000
@@ -151,21 +151,21 @@ async def test_many_accounts_are_put_and_found_at_once(seams: Seams) -> None:
     await seams.usage.put(DAY, 20_000, 23, many)
 
     kept = await seams.usage.parts(DAY, 20_000, many)
-    assert {account: {23: usage} for account, usage in many.items()} == kept
+    assert {usage_key: {23: usage} for usage_key, usage in many.items()} == kept
 
 
 async def test_rows_are_of_one_tenant_or_of_all_in_a_span_of_one_grain(seams: Seams) -> None:
     one = {0: Usage(requests=1)}
-    for account in (A, B, C):
+    for usage_key in (A, B, C):
         for number in (499, 500, 501, 502):
-            await seams.usage.put(HOUR, number, 0, {account: Usage(requests=1)})
-        await seams.usage.put(DAY, 500, 0, {account: Usage(requests=1)})
+            await seams.usage.put(HOUR, number, 0, {usage_key: Usage(requests=1)})
+        await seams.usage.put(DAY, 500, 0, {usage_key: Usage(requests=1)})
     await seams.usage.advance(Watermarks(7, 5))
 
     own, all_rows = await rows(seams, "acme", HOUR, 500, 502), await rows(seams, None, DAY, 0, 999)
 
-    assert sorted(UsageRow(account, n, one) for account in (A, B) for n in (500, 501)) == own
-    assert sorted(UsageRow(account, 500, one) for account in (A, B, C)) == all_rows
+    assert sorted(UsageRow(usage_key, n, one) for usage_key in (A, B) for n in (500, 501)) == own
+    assert sorted(UsageRow(usage_key, 500, one) for usage_key in (A, B, C)) == all_rows
     assert [] == await rows(seams, "acm", HOUR, 0, 999)
 
 
@@ -232,7 +232,7 @@ async def test_what_a_provider_writes_into_the_other_fields_does_no_harm(on_aws:
 
     [spent] = (await just_ended(on_aws)).values()
 
-    assert {UNKNOWN} == set(spent.account)
+    assert {UNKNOWN} == set(spent.usage_key)
     assert spent.ended_ms // SLICE_MS in {on_aws.store.now_ms() // SLICE_MS - n for n in (0, 1)}
     assert (spent.status, spent.attempts) == (0, 999)
     assert 0 <= spent.queue_ms + spent.run_ms <= 24 * 3600 * 1000

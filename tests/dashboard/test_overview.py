@@ -56,15 +56,15 @@ async def put(gateway: Gateway, provider: str, model: str = MODEL, **fields: obj
 
 
 async def note(gateway: Gateway, model: str = MODEL, times: int = 1, ago: int = 0) -> None:
-    """Have requests in the figures of a minute."""
-    figures = MinuteMetrics()
+    """Have requests in the metrics of a minute."""
+    metrics = MinuteMetrics()
     fields = {"tenant": "t", "model": model, "tier": "default", "path": PATH, "streamed": True}
     for _ in range(times):
-        figures.note(
+        metrics.note(
             Entry(ended_ms=0, status=200, first_ms=300, total_ms=2000, queue_ms=40, **fields)  # type: ignore[arg-type]
         )
     number = gateway.store.now_ms() // MINUTE_MS - ago
-    await gateway.parts.minutes.add(Minute(number, model, figures))
+    await gateway.parts.minutes.add(Minute(number, model, metrics))
 
 
 async def test_a_provider_that_joins_appears_and_one_that_leaves_is_said_so(

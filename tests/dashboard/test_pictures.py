@@ -63,9 +63,9 @@ def hour(model: str, drawn: random.Random) -> list[MinuteMetrics]:
     """Return sixty minutes of a model, the busiest in the middle."""
     minutes = []
     for number in range(60):
-        figures = MinuteMetrics()
+        metrics = MinuteMetrics()
         for _ in range(drawn.randint(2, 12) + 8 * (20 < number < 36)):
-            figures.note(
+            metrics.note(
                 Entry(
                     ended_ms=0,
                     tenant="t",
@@ -83,8 +83,8 @@ def hour(model: str, drawn: random.Random) -> list[MinuteMetrics]:
                 )
             )
         if 18 < number < 40 or number > 54:
-            figures.note_age(int(drawn.lognormvariate(8, 0.4)))
-        minutes.append(figures)
+            metrics.note_age(int(drawn.lognormvariate(8, 0.4)))
+        minutes.append(metrics)
     return minutes
 
 
@@ -100,8 +100,8 @@ async def busy_gateway() -> AsyncIterator[Gateway]:
             await gateway.registry.put_provider(provider(name, *fields))
         first = gateway.store.now_ms() // MINUTE_MS - 59
         for model in (QWEN, LLAMA, SMALL):
-            for number, figures in enumerate(hour(model, drawn)):
-                await gateway.parts.minutes.add(Minute(first + number, model, figures))
+            for number, metrics in enumerate(hour(model, drawn)):
+                await gateway.parts.minutes.add(Minute(first + number, model, metrics))
         await gateway.counted()
         async with httpx.AsyncClient(base_url=gateway.url, timeout=90) as client:
             bodies = [{"model": model, "messages": []} for model in RUNNING]

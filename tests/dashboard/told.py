@@ -99,6 +99,18 @@ def queue(tier: str = "default", **fields: Any) -> Json:
     } | fields
 
 
+def batch(**fields: Any) -> Json:
+    """Return a batch that runs for 100 s and has done a quarter of its lines, changed as told."""
+    return {
+        "id": "batch_1",
+        "object": "batch",
+        "status": "in_progress",
+        "model": MODEL,
+        "request_counts": {"total": 1000, "completed": 240, "failed": 10},
+        "in_progress_at": NOW - 100,
+    } | fields
+
+
 def overview(**fields: Any) -> Json:
     """Return one model with one provider and no work, changed as told."""
     return {
@@ -132,6 +144,8 @@ class Told:
     overview: Json = field(default_factory=overview)
     #: The hour of a model by itself; without one there is none of this name.
     hours: dict[str, Json] = field(default_factory=dict)
+    #: The batches of the key's tenant.
+    batches: list[Json] = field(default_factory=list)
     #: The error's code where there is no hour.
     code: str = "model_not_found"
     #: The page's time stands still, unless a test moves it on.
@@ -163,6 +177,11 @@ class Told:
         self.asked.append(f"{name} {model}".strip())
         if name == "overview":
             await route.fulfill(json=self.overview)
+        elif name == "batches":
+            await route.fulfill(json={"object": "list", "data": self.batches, "has_more": False})
+        elif name.startswith("batches/"):
+            self.batches[0]["status"] = "cancelling"
+            await route.fulfill(json=self.batches[0])
         elif (hour_of_model := self.hours.get(model)) is not None:
             await route.fulfill(json=hour_of_model)
         else:

@@ -41,7 +41,7 @@ pytestmark = pytest.mark.timeout(600)
 
 #: Groups, which nobody raises, and what is between a provider and the store.
 NOT_MET = {
-    *(errors.RequestError, errors.CapacityError, errors.TaskError, errors.LimitReached),
+    *(errors.RequestError, errors.CapacityError, errors.TaskError, errors.RateLimitReached),
     errors.LeaseLost,
 }
 ALL_ERRORS = {

@@ -59,8 +59,12 @@ async def test_a_request_is_answered_in_its_callers_name(
     assert {"FirstTokenMilliseconds", "TotalMilliseconds", "QueueMilliseconds"} <= counts.keys()
     assert ((3, MODEL), (8, MODEL)) == (counts["InputTokens"], counts["OutputTokens"])
     assert "Errors" not in counts
-    figures = await cloud.minutes()
-    assert (1, 3, 8) == (figures.requests, figures.input_tokens, figures.output_tokens)
+    sums = await cloud.minutes()
+    assert (1, 3, 8) == (
+        sums.requests,
+        sums.input_tokens,
+        sums.output_tokens,
+    )
 
 
 async def test_a_stream_comes_whole_where_nothing_streams(
@@ -271,7 +275,7 @@ async def test_a_keys_limits_hold_and_an_answer_ends_when_its_tokens_are_settled
 
     first = answer(await asked)
     refused = answer(await invoked(inference, event))
-    row = await cloud.meter("key", task.key_id)
+    row = await cloud.rate_counters("key", task.key_id)
 
     assert (200, "150") == (first[0], first[1]["x-ratelimit-limit-tokens"])
     assert (429, "insufficient_quota") == (refused[0], refused[2]["error"]["code"])

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from functions._policy import policy, shown
+from functions._policy import key_from_event, policy
 from inferline.accounts.caller import Role
 from inferline.accounts.keyring import Keyring
 from inferline.accounts.keys import KEY_HEADERS, new_key
@@ -56,7 +56,7 @@ TEXTS = {role: known(role) for role in ROLES}
 def test_no_event_without_a_key_has_a_policy(event: dict[str, Any]) -> None:
     tried["events of the authorizer"] += 1
     with pytest.raises(NotAuthenticated):
-        asyncio.run(KEYRING.caller(shown(event)))
+        asyncio.run(KEYRING.caller(key_from_event(event)))
 
 
 @fuzz(200)
@@ -69,7 +69,9 @@ def test_no_key_that_is_nearly_right_has_a_policy(role: Role, data: st.DataObjec
     assume(changed.strip() != text)
 
     with pytest.raises(NotAuthenticated):
-        asyncio.run(KEYRING.caller(shown({"headers": {"Authorization": f"Bearer {changed}"}})))
+        asyncio.run(
+            KEYRING.caller(key_from_event({"headers": {"Authorization": f"Bearer {changed}"}}))
+        )
 
 
 @fuzz(200)
@@ -81,7 +83,7 @@ def test_a_policy_is_the_same_whatever_else_is_asked(
     assume({name.lower() for name in headers}.isdisjoint(KEY_HEADERS))
     event = {"headers": {**headers, "Authorization": f"Bearer {TEXTS[role]}"}}
 
-    caller = asyncio.run(KEYRING.caller(shown(event)))
+    caller = asyncio.run(KEYRING.caller(key_from_event(event)))
     policies = [policy(caller, f"{STAGE}/{rest}") for rest in ("GET/v1/models", f"GET/{path}")]
 
     assert policies[0] == policies[1]

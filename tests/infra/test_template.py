@@ -15,8 +15,8 @@ from inferline.aws.sqs import (
 from inferline.gateway.routes import page
 from inferline.gateway.routes.endpoints import ENDPOINTS
 from inferline.options import options_of
-from inferline.settings import Settings
-from inferline.tasks.task import TIERS
+from inferline.settings import SQS_SECONDS_MAX, Settings
+from inferline.tasks.task import QUEUE_TIERS
 from infra.options import documented
 from tests.support.template import ACCOUNT, REGION, Template
 
@@ -58,7 +58,9 @@ INFERENCE |= {"ANY /tasks/{proxy+}", "ANY /v1/tasks/{proxy+}"}
 
 class TestQueues:
     def test_each_declared_model_has_a_queue_for_each_tier(self, template: Template) -> None:
-        expected = {queue_name("inferline", model, tier) for model in MODELS for tier in TIERS}
+        expected = {
+            queue_name("inferline", model, tier) for model in MODELS for tier in QUEUE_TIERS
+        }
 
         queues = template.named("AWS::SQS::Queue", "QueueName")
 
@@ -68,11 +70,14 @@ class TestQueues:
         queues = template.named("AWS::SQS::Queue", "QueueName")
         dead = queues.pop("inferline-dead-letters")
 
-        for queue in queues.values():
-            assert Settings().queue_seconds_kept == queue["MessageRetentionPeriod"] == 3600
+        for name, queue in queues.items():
+            # What a batch asks may wait for its window of days.
+            kept = SQS_SECONDS_MAX if name.endswith("-batch") else Settings().queue_seconds_kept
+            assert kept == queue["MessageRetentionPeriod"]
             assert int(Settings().lease_seconds) == queue["VisibilityTimeout"] == 30
             assert RECEIVES_MAX == queue["RedrivePolicy"]["maxReceiveCount"]
             assert queue["RedrivePolicy"]["deadLetterTargetArn"].endswith(":inferline-dead-letters")
+        assert (3600, 14 * 24 * 3600) == (Settings().queue_seconds_kept, SQS_SECONDS_MAX)
         kept = Settings().dead_letter_seconds_kept
         assert kept == dead["MessageRetentionPeriod"] == 24 * 3600
         assert "RedrivePolicy" not in dead
@@ -146,7 +151,19 @@ class TestStorage:
         [encryption] = bodies["BucketEncryption"]["ServerSideEncryptionConfiguration"]
         assert encryption["ServerSideEncryptionByDefault"]["SSEAlgorithm"] == "aws:kms"
 
-    @pytest.mark.parametrize("noun", ["bodies", "page"])
+    def test_files_are_private_and_gone_a_week_after_the_longest_may_be_kept(
+        self, template: Template
+    ) -> None:
+        files, _ = bucket(template, "files")
+
+        assert all(files["PublicAccessBlockConfiguration"].values())
+        [rule] = files["LifecycleConfiguration"]["Rules"]
+        assert (rule["Status"], rule["ExpirationInDays"]) == ("Enabled", 38)
+        assert rule["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 1}
+        [encryption] = files["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+        assert encryption["ServerSideEncryptionByDefault"]["SSEAlgorithm"] == "aws:kms"
+
+    @pytest.mark.parametrize("noun", ["bodies", "files", "page"])
     def test_what_comes_without_tls_is_refused(self, template: Template, noun: str) -> None:
         _, statements = bucket(template, noun)
 
@@ -473,7 +490,7 @@ class TestFunctions:
 
     def test_each_has_its_bounds(self, template: Template) -> None:
         for function in functions(template).values():
-            assert function["MemorySize"] in (256, 512)
+            assert function["MemorySize"] in (256, 512, 1024)
             assert 10 <= function["Timeout"] <= 900
             assert function["ReservedConcurrentExecutions"] > 0
             assert function["Architectures"] == ["arm64"]
@@ -586,6 +603,7 @@ class TestEnvironment:
         assert settings.models == ",".join(MODELS)
         assert settings.tasks_table == "inferline-tasks"
         assert settings.bodies_bucket == "inferline-bodies-123456789012-eu-central-1"
+        assert settings.files_bucket == "inferline-files-123456789012-eu-central-1"
         assert settings.provider_role == "arn:aws:iam::123456789012:role/inferline-provider"
         assert settings.kms_key.startswith("arn:aws:kms:eu-central-1:123456789012:key/")
         assert settings.silent_seconds > 3 * settings.enrol_seconds

@@ -25,7 +25,16 @@ LOCALSTACK = Environment(
 QUEUES = ("tests/contract/test_queue.py", "tests/contract/test_queue_maker.py")
 TABLES = tuple(
     f"tests/contract/test_{name}.py"
-    for name in ("keys", "meters", "minutes", "registry", "store", "task_rows", "tenants", "usage")
+    for name in (
+        "keys",
+        "minutes",
+        "rate_counters",
+        "registry",
+        "store",
+        "task_rows",
+        "tenants",
+        "usage",
+    )
 )
 
 

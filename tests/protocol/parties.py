@@ -255,7 +255,7 @@ class Host(Process):
                 visibility_timeout_seconds=self.leases.visibility_timeout_seconds,
             )
         if not deliveries:
-            self._slots.give(1)
+            self._slots.release(1)
         for delivery in deliveries:
             heard.append(delivery)
             self.runner.start(delivery)

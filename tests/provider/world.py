@@ -110,6 +110,7 @@ class World:
     store: Any = field(default_factory=MemoryStore)
     queue: Any = field(default_factory=MemoryQueue)
     bodies: MemoryObjects = field(default_factory=MemoryObjects)
+    objects: Any = field(default_factory=MemoryObjects)
     terms: Terms = field(default_factory=lambda: TERMS)
     stopping: Stopping = field(default_factory=Stopping)
     gateway: FakeGateway = field(init=False)

@@ -73,7 +73,7 @@ def an_address(stage: Stage) -> httpx.Response:
     return stage.post({"model": MODEL, "messages": [{"role": "user", "content": [part]}]})
 
 
-@meets(errors.LimitExceeded)
+@meets(errors.SizeLimitExceeded)
 def too_many_answers(stage: Stage) -> httpx.Response:
     return stage.post({"model": MODEL, "n": 10_000, "prompt": stage.aviary.fly("a bold prompt")})
 

@@ -16,7 +16,7 @@ import boto3
 import httpx
 
 from inferline.accounts.caller import Role
-from inferline.accounts.keys import new_key, parse
+from inferline.accounts.keys import new_key, parse_key
 from inferline.aws.api.client import AwsClient
 from inferline.settings import Settings
 from inferline.streams.packing import unpack
@@ -233,9 +233,9 @@ async def _keys(url: str, aviary: Aviary) -> dict[str, str]:
         for name, role, tenant in kinds:
             key, text = new_key(role, name, tenant=tenant, now_ms=client.now_ms())
             await cloud.keys.put_key(key)
-            shown = parse(text)
-            assert shown is not None
-            aviary.guard(shown.secret, f"the key of the {name}")
+            parsed = parse_key(text)
+            assert parsed is not None
+            aviary.guard(parsed.secret, f"the key of the {name}")
             texts[name] = text
         return texts
 

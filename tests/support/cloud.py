@@ -11,11 +11,11 @@ from typing import Any
 
 from inferline.accounts.caller import Role
 from inferline.accounts.keys import new_key
-from inferline.accounts.rate_counters import ConditionalUpdate, Owner
+from inferline.accounts.rate_counters import ConditionalUpdate, LimitOwner
 from inferline.aws.api.client import AwsClient
 from inferline.aws.dynamodb.keys import DynamoKeys
 from inferline.aws.dynamodb.minutes import DynamoMinutes
-from inferline.aws.dynamodb.rate_counters import DynamoMeters
+from inferline.aws.dynamodb.rate_counters import DynamoRateCounters
 from inferline.aws.dynamodb.registry import DynamoRegistry
 from inferline.aws.dynamodb.tasks import DynamoTaskStore
 from inferline.aws.dynamodb.tenants import DynamoTenants
@@ -97,11 +97,11 @@ class Cloud:
     def tenants(self) -> DynamoTenants:
         return DynamoTenants(self.client, self.settings.registry_table)
 
-    async def meter(self, kind: Any, owner: str) -> Any:
+    async def rate_counters(self, kind: Any, owner: str) -> Any:
         """Read the counters of a key or a tenant: a refused write shows the row."""
-        meters = DynamoMeters(self.client, self.settings.registry_table)
-        _, row = await meters.change(
-            Owner(kind, owner), ConditionalUpdate(equal={"open": -9}), "look"
+        rate_counters = DynamoRateCounters(self.client, self.settings.registry_table)
+        _, row = await rate_counters.change(
+            LimitOwner(kind, owner), ConditionalUpdate(equal={"open": -9}), "look"
         )
         return row
 

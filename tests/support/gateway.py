@@ -20,7 +20,7 @@ from inferline.gateway.routes import metrics, page
 from inferline.memory.keys import MemoryKeys
 from inferline.memory.objects import MemoryObjects
 from inferline.memory.queue import MemoryQueue
-from inferline.memory.rate_counters import MemoryMeters
+from inferline.memory.rate_counters import MemoryRateCounters
 from inferline.memory.registry import MemoryRegistry
 from inferline.memory.stores import memory_stores
 from inferline.memory.tasks import MemoryStore
@@ -48,7 +48,7 @@ class Gateway:
     registry: MemoryRegistry
     keys: MemoryKeys
     tenants: MemoryTenants
-    meters: MemoryMeters
+    rate_counters: MemoryRateCounters
     #: What the ledger was told.
     entries: list[Entry]
 
@@ -133,7 +133,7 @@ async def running_gateway(
     lender: Lender | None = None,
     store: Any = None,
     registry: Any = None,
-    meters: Any = None,
+    rate_counters: Any = None,
     **settings: Any,
 ) -> AsyncIterator[Gateway]:
     """Yield a gateway on a free port until the block ends, on stores in memory or not."""
@@ -145,7 +145,7 @@ async def running_gateway(
         own,
         store=store or own.store,
         registry=registry or own.registry,
-        meters=meters or own.meters,
+        rate_counters=rate_counters or own.rate_counters,
         usage=MemoryUsage(store) if store else own.usage,
         lender=lender,
     )
@@ -162,7 +162,7 @@ async def running_gateway(
             registry=stores.registry,
             keys=stores.keys,
             tenants=stores.tenants,
-            meters=stores.meters,
+            rate_counters=stores.rate_counters,
             entries=ledger.entries,
         )
 

@@ -14,13 +14,14 @@ from bench.sim.tables import Tables
 from inferline.aws.api.client import AwsClient
 from inferline.aws.dynamodb.keys import DynamoKeys
 from inferline.aws.dynamodb.minutes import DynamoMinutes
-from inferline.aws.dynamodb.rate_counters import DynamoMeters
+from inferline.aws.dynamodb.rate_counters import DynamoRateCounters
 from inferline.aws.dynamodb.registry import DynamoRegistry
 from inferline.aws.dynamodb.tasks import DynamoTaskStore
 from inferline.aws.dynamodb.tenants import DynamoTenants
 from inferline.aws.dynamodb.usage import DynamoUsage
 from inferline.aws.files.batches import DynamoBatches
 from inferline.aws.files.files import DynamoFiles
+from inferline.aws.files.uploads import DynamoUploads
 from inferline.aws.provision import provision
 from inferline.aws.s3 import S3Objects
 from inferline.aws.sqs import SqsQueue, SqsQueueMaker
@@ -42,13 +43,14 @@ class Seams:
     bodies: Any
     objects: Any
     files: Any
+    uploads: Any
     batches: Any
     registry: Any
     keys: Any
     tenants: Any
     minutes: Any
     usage: Any
-    meters: Any
+    rate_counters: Any
     client: AwsClient | None = None
 
 
@@ -62,13 +64,14 @@ def in_memory() -> Seams:
         bodies=stores.bodies,
         objects=stores.objects,
         files=stores.files,
+        uploads=stores.uploads,
         batches=stores.batches,
         registry=stores.registry,
         keys=stores.keys,
         tenants=stores.tenants,
         minutes=stores.minutes,
         usage=stores.usage,
-        meters=stores.meters,
+        rate_counters=stores.rate_counters,
     )
 
 
@@ -91,13 +94,14 @@ def _on_tables(
         bodies=bodies,
         objects=bodies,
         files=DynamoFiles(client, registry),
+        uploads=DynamoUploads(client, registry),
         batches=DynamoBatches(client, registry),
         registry=DynamoRegistry(client, registry, settings.silent_seconds),
         keys=DynamoKeys(client, registry),
         tenants=DynamoTenants(client, registry),
         minutes=DynamoMinutes(client, registry),
         usage=DynamoUsage(client, settings.tasks_table, registry, days_kept=400),
-        meters=DynamoMeters(client, registry),
+        rate_counters=DynamoRateCounters(client, registry),
         client=client,
     )
 

@@ -28,7 +28,7 @@ class Belt:
 
     motor: str = declare(MISSING, "Address of the motor.", flag="--motor", metavar="URL")
     speed: float = declare(
-        1.5, "Metres per second.", flag="--speed", was=("--pace", "INFERLINE_PACE")
+        1.5, "Metres per second.", flag="--speed", old_names=("--pace", "INFERLINE_PACE")
     )
     length: int = declare(7, "Metres.", flag="--length", between=(1, 20), zero="endless")
     color: str = declare(
@@ -50,7 +50,7 @@ class Belt:
 class Context:
     """Options of the CDK's context."""
 
-    models: tuple[str, ...] = declare((), "Models.", in_context=True, was=("llms",))
+    models: tuple[str, ...] = declare((), "Models.", in_context=True, old_names=("llms",))
     waf: bool = declare(False, "Firewall.", in_context=True)
     days: int = declare(3, "Days.", in_context=True)
 

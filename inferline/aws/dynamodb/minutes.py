@@ -35,7 +35,7 @@ class DynamoMinutes:
         self._table = Table(client, table)
 
     async def add(self, row: Minute) -> None:
-        counts = list(row.figures.counts.items())
+        counts = list(row.metrics.counts.items())
         for start in range(0, len(counts), NAMES_MAX):
             await self._add(row, dict(counts[start : start + NAMES_MAX]))
 

@@ -50,9 +50,9 @@ class TaskReads:
         items = {(item["pk"]["S"], item["sk"]["S"]): item for item in rows}
         return [self._task_read(want, items) for want in wanted]
 
-    def remember(self, token: str, task: Task) -> None:
-        """Remember a task by its row's token, until the row changes."""
-        self._seen.put(task.ref.pk, ((token, str(task.reader_ms)), task))
+    def remember(self, write_id: str, task: Task) -> None:
+        """Remember a task by the id of its row's last move, until the row changes."""
+        self._seen.put(task.ref.pk, ((write_id, str(task.reader_ms)), task))
 
     async def _rest(self, want: Wanted, options: Mapping[str, Any]) -> list[Item]:
         """
@@ -105,7 +105,7 @@ class TaskReads:
 
 
 def _version(item: Item) -> tuple[str, str]:
-    """Return a task row's version: its last move's token and its reader lease."""
+    """Return a task row's version: the id of its last move and its reader lease."""
     return item.get("token", {}).get("S", ""), item.get("reader_ms", {}).get("N", "0")
 
 

@@ -46,6 +46,11 @@ _LATEST: Final = (
 )
 #: A model's row that no later aggregation has written.
 _EARLIER: Final = "attribute_exists(pk) AND (attribute_not_exists(#turn) OR #turn < :turn)"
+#: The keys of the fleet's row, by the fields of `Fleet`.
+_FLEET_KEYS: Final = {spec.name: spec.name for spec in fields(Fleet)} | {
+    "epoch": "turn",
+    "aggregated_ms": "counted_ms",
+}
 #: How many rows an aggregation writes at once.
 WRITES_MAX: Final = 25
 
@@ -168,39 +173,40 @@ class DynamoRegistry:
 
     async def fleet(self) -> Fleet:
         row = from_item(await self._table.get(key_of(FLEET, FLEET)))
-        return Fleet(**{spec.name: row[spec.name] for spec in fields(Fleet) if spec.name in row})
+        return Fleet(**{name: row[key] for name, key in _FLEET_KEYS.items() if key in row})
 
     async def begin_epoch(self, fleet: Fleet) -> Fleet | None:
-        epoch = replace(fleet, turn=fleet.turn + 1, counted_ms=self.now_ms())
-        token = secrets.token_hex(8)
+        begun = replace(fleet, epoch=fleet.epoch + 1, aggregated_ms=self.now_ms())
+        write_id = secrets.token_hex(8)
         try:
             await self._table.update(
                 key_of(FLEET, FLEET),
-                set={"turn": epoch.turn, "counted_ms": epoch.counted_ms, "token": token},
-                condition="#turn = :seen" if fleet.turn else "attribute_not_exists(#turn)",
-                values={"seen": fleet.turn} if fleet.turn else {},
+                set={"turn": begun.epoch, "counted_ms": begun.aggregated_ms, "token": write_id},
+                condition="#turn = :seen" if fleet.epoch else "attribute_not_exists(#turn)",
+                values={"seen": fleet.epoch} if fleet.epoch else {},
                 show_refused=True,
             )
         except ConditionFailed as refused:
-            # A repeat of this write, whose answer was lost, is recognised by its token.
-            return epoch if refused.item.get("token") == {"S": token} else None
-        return epoch
+            # A repeat of this write, whose answer was lost, is recognised by its id.
+            return begun if refused.item.get("token") == {"S": write_id} else None
+        return begun
 
-    async def put_servings(self, turn: int, servings: Mapping[str, Serving]) -> None:
+    async def put_servings(self, epoch: int, servings: Mapping[str, Serving]) -> None:
         entries = list(servings.items())
         for start in range(0, len(entries), WRITES_MAX):
             batch = entries[start : start + WRITES_MAX]
             await asyncio.gather(
-                *(self._put_serving(turn, name, serving) for name, serving in batch)
+                *(self._put_serving(epoch, name, serving) for name, serving in batch)
             )
 
-    async def _put_serving(self, turn: int, name: str, serving: Serving) -> None:
-        changes = {"serving": serving_row(serving), "turn": turn}
+    async def _put_serving(self, epoch: int, name: str, serving: Serving) -> None:
+        changes = {"serving": serving_row(serving), "turn": epoch}
         with suppress(ConditionFailed):
             await self._table.update(key_of(MODELS, name), set=changes, condition=_EARLIER)
 
     async def put_fleet(self, fleet: Fleet) -> None:
-        sums = {name: getattr(fleet, name) for name in ("models", "providers", "slots", "turn")}
+        names = ("models", "providers", "slots", "epoch")
+        sums = {_FLEET_KEYS[name]: getattr(fleet, name) for name in names}
         with suppress(ConditionFailed):
             await self._table.update(key_of(FLEET, FLEET), set=sums, condition="#turn = :turn")
 

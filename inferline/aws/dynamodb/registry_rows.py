@@ -53,7 +53,7 @@ def serving_row(serving: Serving) -> dict[str, Any]:
         "pools": [
             {
                 "microtasks_per_second": round(pool.rate * _MICRO),
-                "rivals": {mark: round(share * _MILLI) for mark, share in pool.rivals.items()},
+                "rivals": {rival: round(share * _MILLI) for rival, share in pool.rivals.items()},
             }
             for pool in serving.pools
         ],
@@ -73,7 +73,7 @@ def _serving_of(row: Item) -> Serving:
         pools=tuple(
             ProviderPool(
                 pool["microtasks_per_second"] / _MICRO,
-                {mark: share / _MILLI for mark, share in pool["rivals"].items()},
+                {rival: share / _MILLI for rival, share in pool["rivals"].items()},
             )
             for pool in row["pools"]
         ),

@@ -76,10 +76,10 @@ def wanted_keys(want: Wanted) -> list[str]:
     return [STATE_KEY, *(chunk_key(want.attempt, seq) for seq in seqs)]
 
 
-def new_row(task: Task, token: str) -> dict[str, Any]:
-    """Build the STATE row of a new task, with the token of the write that makes it."""
+def new_row(task: Task, write_id: str) -> dict[str, Any]:
+    """Build the STATE row of a new task, with the id of the write that makes it."""
     row = {name: getattr(task, name) for name in _ROW_FIELDS}
-    row |= {"pk": task.ref.pk, "sk": STATE_KEY, "v": ROW_VERSION, "token": token}
+    row |= {"pk": task.ref.pk, "sk": STATE_KEY, "v": ROW_VERSION, "token": write_id}
     row[LIVE_KEY] = task.ref.slug
     row |= shard_attributes(task)
     return {name: value for name, value in row.items() if value not in ("", b"", {}, None)}

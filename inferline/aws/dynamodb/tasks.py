@@ -75,7 +75,7 @@ class DynamoTaskStore:
         self.table = table
         self._rows = Table(client, table)
         self._packs = packs
-        self._token_prefix = secrets.token_hex(6)
+        self._write_id_prefix = secrets.token_hex(6)
         self._writes = count()
         self._batches = Batches(self._rows)
         self._bindings = Bindings(self._rows)
@@ -84,24 +84,24 @@ class DynamoTaskStore:
     def now_ms(self) -> int:
         return self._client.now_ms()
 
-    def _new_token(self) -> str:
-        """Return a token that no other write has: a repeat of the write is recognised by it."""
-        return f"{self._token_prefix}-{next(self._writes):x}"
+    def _new_write_id(self) -> str:
+        """Return an id that no other write has: a repeat of the write is recognised by it."""
+        return f"{self._write_id_prefix}-{next(self._writes):x}"
 
     async def submit(self, task: Task) -> None:
-        token = self._new_token()
-        row = new_row(task, token)
+        write_id = self._new_write_id()
+        row = new_row(task, write_id)
         try:
             await self._rows.put(row, condition="attribute_not_exists(pk)", show_refused=True)
         except ConditionFailed as refused:
-            if refused.item.get("token") != {"S": token}:
+            if refused.item.get("token") != {"S": write_id}:
                 raise Unavailable(f"The task id {task.ref.id} is taken.") from refused
-        self._reads.remember(token, task)
+        self._reads.remember(write_id, task)
 
     async def submit_once(
         self, task: Task, key: str, request: str, instead_of: str
     ) -> Binding | None:
-        row = new_row(task, self._new_token())
+        row = new_row(task, self._new_write_id())
         return await self._bindings.put(task, row, key, Binding(task.ref.id, request), instead_of)
 
     async def binding(self, slug: str, key: str) -> Binding | None:
@@ -180,7 +180,7 @@ class DynamoTaskStore:
                 raise
 
     async def renew_reader_lease(self, task: Task, reader: str, seconds: float) -> bool:
-        # It is no move: it leaves the row's token alone, by which a move recognises its own repeat.
+        # It is no move: it leaves the `token` alone, by which a move recognises its repeat.
         sources = _source_values(CANCEL)
         try:
             await self._rows.update(
@@ -237,14 +237,14 @@ class DynamoTaskStore:
         """
         Make one move as one conditional write: the only place where a state changes.
 
-        Raises ConditionFailed, or LeaseLost for a fenced move. Its token identifies the write.
+        Raises ConditionFailed, or LeaseLost for a fenced move. The row's `token` is the write's id.
         """
-        ref, token = (task if isinstance(task, TaskRef) else task.ref), self._new_token()
+        ref, write_id = (task if isinstance(task, TaskRef) else task.ref), self._new_write_id()
         if move.fenced:
             assert isinstance(task, Task)
             condition, values = _FENCE, _fence_values(task)
             changes = {**changes, **shard_attributes(task)}
-        changes = {**changes, "state": move.target, "token": token}
+        changes = {**changes, "state": move.target, "token": write_id}
         if move.target.terminal:
             changes |= end_attributes(ref, self.now_ms())
         try:
@@ -259,7 +259,7 @@ class DynamoTaskStore:
                 show_refused=True,
             )
         except ConditionFailed as refused:
-            if refused.item.get("token") == {"S": token}:
+            if refused.item.get("token") == {"S": write_id}:
                 return read_task(refused.item)
             if move.fenced:
                 raise LeaseLost(f"{move.name} of task {ref.id} came too late.") from refused

@@ -69,11 +69,11 @@ class DynamoUsage:
                     yield usage
 
     async def parts(
-        self, resolution: Resolution, number: int, accounts: Collection[UsageKey]
+        self, resolution: Resolution, number: int, usage_keys: Collection[UsageKey]
     ) -> dict[UsageKey, Parts]:
-        keys = [key_of(USAGE, _sort_key(account, resolution, number)) for account in accounts]
+        keys = [key_of(USAGE, _sort_key(usage_key, resolution, number)) for usage_key in usage_keys]
         rows = [_row(item) for item in await self._batches.get(keys, ConsistentRead=True)]
-        return {row.account: row.parts for row in rows}
+        return {row.usage_key: row.parts for row in rows}
 
     async def put(
         self, resolution: Resolution, number: int, part: int, sums: Mapping[UsageKey, Usage]
@@ -82,7 +82,10 @@ class DynamoUsage:
         for start in range(0, len(entries), WRITES_MAX):
             batch = entries[start : start + WRITES_MAX]
             await asyncio.gather(
-                *(self._put(resolution, number, part, account, usage) for account, usage in batch)
+                *(
+                    self._put(resolution, number, part, usage_key, usage)
+                    for usage_key, usage in batch
+                )
             )
 
     async def watermarks(self) -> Watermarks:
@@ -132,11 +135,11 @@ class DynamoUsage:
         return ""
 
     async def _put(
-        self, resolution: Resolution, number: int, part: int, account: UsageKey, usage: Usage
+        self, resolution: Resolution, number: int, part: int, usage_key: UsageKey, usage: Usage
     ) -> None:
         name = _part_name(part)
         changes = {
-            **account._asdict(),
+            **usage_key._asdict(),
             "v": ROW_VERSION,
             "number": number,
             "ttl": (number + 1) * resolution.ms // 1000 + self._seconds_kept(resolution),
@@ -144,7 +147,7 @@ class DynamoUsage:
         }
         with suppress(ConditionFailed):  # The row has a sum over more requests.
             await self._registry.update(
-                key_of(USAGE, _sort_key(account, resolution, number)),
+                key_of(USAGE, _sort_key(usage_key, resolution, number)),
                 set=changes,
                 condition=f"attribute_not_exists(#{name}) OR #{name}[0] <= :requests",
                 values={"requests": usage.requests},
@@ -165,11 +168,11 @@ def _day(tenant: str, number: int) -> str:
     return f"{tenant}#D{number:08}"
 
 
-def _sort_key(account: UsageKey, resolution: Resolution, number: int) -> str:
+def _sort_key(usage_key: UsageKey, resolution: Resolution, number: int) -> str:
     """Return the sort key of a row. Key, model and provider may be long: it has their digest."""
-    rest = "\0".join(account[1:])
+    rest = "\0".join(usage_key[1:])
     digest = hashlib.sha256(rest.encode()).hexdigest()[:16]
-    tenant = account.tenant
+    tenant = usage_key.tenant
     begin = f"{_hour(number)}#{tenant}" if resolution is HOUR else _day(tenant, number)
     return f"{begin}#{digest}"
 
@@ -181,9 +184,9 @@ def _part_name(part: int) -> str:
 def _row(item: Item) -> UsageRow:
     values = from_item(item)
     names = {name: int(name[1:]) for name in values if name[0] == "p" and name[1:].isdigit()}
-    account = UsageKey(*(values[name] for name in UsageKey._fields))
+    usage_key = UsageKey(*(values[name] for name in UsageKey._fields))
     parts = {part: Usage.from_row(values[name]) for name, part in names.items()}
-    return UsageRow(account, values["number"], parts)
+    return UsageRow(usage_key, values["number"], parts)
 
 
 def _readable(item: Item, slice_number: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The response to a submitted task: runs the relay, and cancels the task if the client leaves."""
+"""The response to a submitted task: transfers it, and cancels the task if the client leaves."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from inferline.errors import (
 from inferline.gateway.answer.abandon import abandon
 from inferline.gateway.answer.reader_lease import ReaderLease
 from inferline.gateway.answer.reads import AnswerReads
-from inferline.gateway.answer.relay import AnswerRelay
 from inferline.gateway.answer.request_log import RequestLog
 from inferline.gateway.answer.sender import OK, Sender
 from inferline.gateway.answer.stages.compression import Gzipped
+from inferline.gateway.answer.transfer import AnswerTransfer
 from inferline.gateway.parts import GatewayParts
 from inferline.tasks.task import Task
 
@@ -43,7 +43,7 @@ class Answer(Response):
         self,
         parts: GatewayParts,
         task: Task,
-        record: RequestLog,
+        request_log: RequestLog,
         *,
         streamed: bool,
         joined: bool = False,
@@ -65,8 +65,8 @@ class Answer(Response):
         self._gzips = gzips
         self._reads = AnswerReads(parts, task, streamed=streamed, joined=joined)
         self._lease = ReaderLease(parts, task.reader, lambda: self._reads.task)
-        self._sender = Sender(self._reads, task, record, streamed=streamed, joined=joined)
-        self._relay = AnswerRelay(
+        self._sender = Sender(self._reads, task, request_log, streamed=streamed, joined=joined)
+        self._transfer = AnswerTransfer(
             parts,
             task,
             self._reads,
@@ -74,7 +74,7 @@ class Answer(Response):
             streamed=streamed,
             after=after,
             first_seconds=first_seconds,
-            hand_on_at=record.arrived + seconds_max,
+            hand_on_at=request_log.arrived + seconds_max,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -113,7 +113,7 @@ class Answer(Response):
     async def _deliver(self) -> None:
         try:
             with self._parts.waiting.holding(lambda: self._reads.task):
-                await self._relay.run(self._leave)
+                await self._transfer.run(self._leave)
         except ProviderFault as error:
             await self._reads.strike(error)
             await abandon(self._parts, self._task)
@@ -132,7 +132,7 @@ class Answer(Response):
             raise
 
     async def _fail(self, error: InferLineError) -> None:
-        await self._sender.fail(error, self._relay.unsent())
+        await self._sender.fail(error, self._transfer.unsent())
 
     async def _send_cut_off(self, deliver: asyncio.Future[None]) -> None:
         """Say in a stream that it ends here, unless its client takes nothing any more."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from inferline.accounts.caller import Caller
 from inferline.errors import GatewayStopping, InferLineError
 from inferline.gateway.parts import GatewayParts
-from inferline.gateway.submit.quota import RequestReservation
+from inferline.gateway.submit.rate_limiter import RequestReservation
 from inferline.tasks.task import AnswerHead, Task
 from inferline.telemetry import genai
 from inferline.telemetry.trace import TraceParent

@@ -27,7 +27,13 @@ class Sender:
     """The last stage: the response's head, its body, and an error in the form that still fits."""
 
     def __init__(
-        self, reads: AnswerReads, task: Task, record: RequestLog, *, streamed: bool, joined: bool
+        self,
+        reads: AnswerReads,
+        task: Task,
+        request_log: RequestLog,
+        *,
+        streamed: bool,
+        joined: bool,
     ) -> None:
         #: Sends one ASGI message; compressed or not.
         self.send: Send = _unset
@@ -37,7 +43,7 @@ class Sender:
         self.over = False
         self._reads = reads
         self._path = task.path
-        self._record = record
+        self._request_log = request_log
         self._streamed = streamed
         self._joined = joined
         self._last = b""
@@ -51,7 +57,7 @@ class Sender:
         """Send some of the backend's answer."""
         head = self._reads.reader.head
         assert head is not None  # A stream's came first, any other's at its end.
-        self._record.sends(body)
+        self._request_log.sends(body)
         self._last = body
         self.over = not more
         if not more:  # Before the last piece: once that is out, a Lambda may be frozen.
@@ -111,7 +117,7 @@ class Sender:
         reader, latest = self._reads.reader, self._reads.task
         # An answer with several readers was generated once: a reader that joined counts no tokens.
         usage = {} if self._joined else latest.usage
-        self._record.ended(
+        self._request_log.ended(
             status, code, head=reader.head, attempt=reader.attempt, latest=latest, usage=usage
         )
 

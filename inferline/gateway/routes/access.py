@@ -15,7 +15,7 @@ from fastapi import Depends, Request
 from inferline.accounts.caller import ANYONE, LOCAL_TENANT, Caller, Role
 from inferline.accounts.key_cache import KeyCache
 from inferline.accounts.keyring import Keyring
-from inferline.accounts.keys import KEY_HEADERS, shown_key
+from inferline.accounts.keys import KEY_HEADERS, key_from_headers
 from inferline.clock import Clock
 from inferline.errors import NotAuthenticated, NotPermitted
 
@@ -33,7 +33,7 @@ class Access(Protocol):
     """Resolves callers."""
 
     #: The roles that need a key or a token.
-    asks: frozenset[Role]
+    protected_roles: frozenset[Role]
 
     async def caller(self, key: str, wanted: Role) -> Caller:
         """
@@ -47,7 +47,7 @@ class OpenAccess:
     """Needs no keys; providers need the token of the settings, if one is set."""
 
     def __init__(self, provider_token: str = "") -> None:
-        self.asks: frozenset[Role] = frozenset({"provider"} if provider_token else ())
+        self.protected_roles: frozenset[Role] = frozenset({"provider"} if provider_token else ())
         self._token = provider_token.encode()
 
     async def caller(self, key: str, wanted: Role) -> Caller:
@@ -68,7 +68,7 @@ class OpenAccess:
 class KeyAccess:
     """Needs a key from everybody, and reads each from the store once a minute."""
 
-    asks: frozenset[Role] = frozenset({"client", "provider", "admin"})
+    protected_roles: frozenset[Role] = frozenset({"client", "provider", "admin"})
 
     def __init__(self, keyring: Keyring, clock: Clock) -> None:
         self._keys = KeyCache(keyring, clock)
@@ -102,7 +102,7 @@ async def _admitted(request: Request, wanted: Role) -> Caller:
     caller: Caller | None = getattr(request.state, "caller", None)
     if caller is None:
         access: Access = request.app.access
-        key = _key(request) if wanted in access.asks else ""
+        key = _key(request) if wanted in access.protected_roles else ""
         caller = request.state.caller = await access.caller(key, wanted)
     if caller.role != wanted:
         raise NotPermitted(_NEEDED[wanted])
@@ -111,4 +111,4 @@ async def _admitted(request: Request, wanted: Role) -> Caller:
 
 def _key(request: Request) -> str:
     values = [value for name, value in request.scope["headers"] if name in _KEY_HEADERS]
-    return shown_key([value.decode("latin-1") for value in values])
+    return key_from_headers([value.decode("latin-1") for value in values])

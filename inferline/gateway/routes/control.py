@@ -26,14 +26,15 @@ from inferline.gateway.routes.objects import (
 )
 from inferline.validation.output_rules import MEANINGS
 
-router = APIRouter(tags=["control"], responses=ERRORS)
+#: The routes for clients, which have keys.
+client_router = APIRouter(tags=["control"], responses=ERRORS)
 #: The routes for providers, which have tokens.
-joining = APIRouter(tags=["control"], responses=ERRORS)
+provider_router = APIRouter(tags=["control"], responses=ERRORS)
 #: The routes for everybody.
-public = APIRouter(tags=["control"], responses=ERRORS)
+public_router = APIRouter(tags=["control"], responses=ERRORS)
 
 
-@router.get("/models", summary="List the models")
+@client_router.get("/models", summary="List the models")
 async def list_models(
     caller: ClientCaller,
     parts: Parts,
@@ -46,7 +47,7 @@ async def list_models(
     length and its number of live providers: all of them, or a page of `limit` after or before one.
     """
     models = await parts.catalogue.models()
-    named = ((caller.shown(name), model) for name, model in models.items())
+    named = ((caller.visible_name(name), model) for name, model in models.items())
     every = sorted(((name, model) for name, model in named if name), key=itemgetter(0))
     if after_id is not None:
         every = [each for each in every if each[0] > after_id]
@@ -59,20 +60,20 @@ async def list_models(
     return ModelList(data=data, has_more=len(page) < len(every))
 
 
-@router.get("/models/{model_id:path}", summary="Get a model")
+@client_router.get("/models/{model_id:path}", summary="Get a model")
 async def get_model(model_id: str, caller: ClientCaller, parts: Parts) -> ModelObject:
     """Return the same fields of one model."""
     return _model_object(model_id, await parts.catalogue.asked(model_id, caller))
 
 
-@public.get("/health", summary="Check the gateway's health")
+@public_router.get("/health", summary="Check the gateway's health")
 async def get_health(parts: Parts) -> Health:
     """Return 200 when the registry answers, else 503."""
     fleet = await parts.catalogue.fleet()
     return Health(version=__version__, models=fleet.models, providers=fleet.providers)
 
 
-@router.get("/providers", summary="List the live providers")
+@client_router.get("/providers", summary="List the live providers")
 async def list_providers(caller: ClientCaller, parts: Parts) -> ProviderList:
     """
     List the live providers of the models that the key may use, each with its last heartbeat and
@@ -83,7 +84,7 @@ async def list_providers(caller: ClientCaller, parts: Parts) -> ProviderList:
     return ProviderList(data=visible_to(caller, providers))
 
 
-@joining.post("/providers", summary="Enrol a provider; repeat it as a heartbeat")
+@provider_router.post("/providers", summary="Enrol a provider; repeat it as a heartbeat")
 async def enrol(
     enrolment: Enrolment, caller: ProviderCaller, enrolments: ProviderEnrolments
 ) -> Grant:
@@ -94,7 +95,9 @@ async def enrol(
     return await enrolments.enrol(enrolment, caller)
 
 
-@joining.delete("/providers/{provider_id:path}", summary="Remove a provider", status_code=204)
+@provider_router.delete(
+    "/providers/{provider_id:path}", summary="Remove a provider", status_code=204
+)
 async def leave(
     provider_id: ListedName,
     caller: ProviderCaller,
@@ -147,7 +150,7 @@ def visible_to(caller: Caller, providers: Iterable[ProviderObject]) -> list[Prov
     """Return the providers of models that a caller may use, with the caller's model names."""
     visible = []
     for provider in providers:
-        models = [own for name in provider.models if (own := caller.shown(name))]
+        models = [own for name in provider.models if (own := caller.visible_name(name))]
         if models or not provider.models:
             visible.append(provider.model_copy(update={"models": models}))
     return visible

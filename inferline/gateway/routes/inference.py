@@ -24,7 +24,7 @@ from inferline.gateway.routes.access import client
 from inferline.gateway.routes.endpoints import ENDPOINTS, Endpoint
 from inferline.gateway.submit import repeat
 from inferline.gateway.submit.hints import Patience, idempotency_key, is_retry
-from inferline.gateway.submit.quota import Quotas
+from inferline.gateway.submit.rate_limiter import RateLimiter
 from inferline.gateway.submit.submission import Submission, Submitter
 from inferline.validation import form, payload
 from inferline.validation.forwarding import (
@@ -100,11 +100,11 @@ def _path_below_root(scope: Scope) -> str:
 async def serve(endpoint: Endpoint, request: Request) -> Response:
     """Submit the request of ``request.state.caller``, and return its answer. Raises its errors."""
     submitter: Submitter = request.app.submitter
-    quotas: Quotas = request.app.quotas
+    rate_limiter: RateLimiter = request.app.rate_limiter
     parts, caller = submitter.parts, request.state.caller
     traceparents = request.headers.getlist("traceparent")
     traceparent = traceparents[0] if len(traceparents) == 1 else ""
-    record = RequestLog(parts, endpoint.backend_path, caller, traceparent)
+    request_log = RequestLog(parts, endpoint.backend_path, caller, traceparent)
     try:
         body = await read_body(request, parts.settings.body_bytes_max)
         body = b"" if endpoint.method == "GET" else body
@@ -119,24 +119,24 @@ async def serve(endpoint: Endpoint, request: Request) -> Response:
             body,
             caller=caller,
             seconds_max=min(edge_seconds, patience.total_seconds),
-            traceparent=record.traceparent,
+            traceparent=request_log.traceparent,
             forwarded=forwarded,
         )
-        record.payload = asked
-        reservation = await quotas.reserve(caller, endpoint.backend_path, asked, body)
-        record.reservation = reservation
+        request_log.payload = asked
+        reservation = await rate_limiter.reserve(caller, endpoint.backend_path, asked, body)
+        request_log.reservation = reservation
         request.state.headers = reservation.headers
         subscription = await _submit(submitter, submission, request, reservation.open)
     except BaseException as error:
-        record.refused(error if isinstance(error, InferLineError) else InferLineError())
+        request_log.refused(error if isinstance(error, InferLineError) else InferLineError())
         raise
     task = subscription.task
-    record.task, record.adopted = task, task.ref != submission.task.ref
+    request_log.task, request_log.adopted = task, task.ref != submission.task.ref
     request.state.request_id = task.ref.id
     return Answer(
         parts,
         task,
-        record,
+        request_log,
         streamed=asked.stream,
         joined=subscription.joined,
         first_seconds=patience.first_seconds,
@@ -200,7 +200,7 @@ async def _model(parts: GatewayParts, caller: Caller, forwarded: Forwarded, in_b
         return in_body
     if not named:
         models = await parts.catalogue.models()
-        named = [name for name in map(caller.shown, models) if name]
+        named = [name for name in map(caller.visible_name, models) if name]
     if len(named) != 1:
         raise InvalidRequest("Name the model, as in `?model=…`.", param="model")
     return named[0]

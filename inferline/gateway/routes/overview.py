@@ -46,7 +46,7 @@ from inferline.validation.payload import MODEL_CHARS_MAX
 
 #: How many unfinished tasks of a model are read. Beyond that, SQS estimates their number.
 TASKS_MAX: Final = 200
-#: Gateways write a minute's figures up to so many minutes late; older ones are not read again.
+#: Gateways write a minute's metrics up to so many minutes late; older ones are not read again.
 LATE_MINUTES: Final = 2
 
 
@@ -81,7 +81,7 @@ class Overview:
         queues = [
             queue.model_copy(update={"model": name, "yours": waiting[caller.tenant]})
             for queue, waiting in zip(read.overview.queues, read.tenants, strict=True)
-            if (name := caller.shown(queue.model))
+            if (name := caller.visible_name(queue.model))
         ]
         hour = read.overview.hour
         models = [one for one in hour.models if not one.model or caller.may_use(one.model)]
@@ -97,7 +97,7 @@ class Overview:
         """Return the last hour of one model. Raises ModelNotFound or Unavailable."""
         read = await self._cached.settled()
         name = caller.registry_name(model)
-        if name not in read.models or caller.shown(name) != model:
+        if name not in read.models or caller.visible_name(name) != model:
             raise no_such_model(model)
         return _hour([row for row in read.rows if row.model == model], read.now_ms, calls=False)
 
@@ -222,36 +222,36 @@ def _hour(rows: Sequence[Minute], now_ms: int, *, calls: bool = True) -> HourObj
     everything = total(rows)
     models = {name: total(minutes) for name, minutes in sorted(by_model.items())}
     return HourObject(
-        total=FiguresObject(**_figures(everything)),
-        models=[ModelFigures(model=name, **_figures(each)) for name, each in models.items()],
+        total=FiguresObject(**_metrics(everything)),
+        models=[ModelFigures(model=name, **_metrics(each)) for name, each in models.items()],
         minutes=[_minute(number, total(by_minute[number])) for number in hour],
         # They are recorded with the requests of any model.
         aws_calls=everything.calls if calls else {},
     )
 
 
-def _minute(number: int, figures: MinuteMetrics) -> MinuteObject:
-    oldest_ms = figures.percentile("age", 1.0)
+def _minute(number: int, metrics: MinuteMetrics) -> MinuteObject:
+    oldest_ms = metrics.percentile("age", 1.0)
     oldest = None if oldest_ms is None else round(oldest_ms / 1000, 1)
     start = number * MINUTE_MS // 1000
-    return MinuteObject(start=start, oldest_seconds=oldest, **_figures(figures))
+    return MinuteObject(start=start, oldest_seconds=oldest, **_metrics(metrics))
 
 
-def _figures(figures: MinuteMetrics) -> dict[str, Any]:
+def _metrics(metrics: MinuteMetrics) -> dict[str, Any]:
     return {
-        "requests": figures.requests,
-        "errors": figures.errors,
-        "answer_bytes": figures.answer_bytes,
-        "input_tokens": figures.input_tokens,
-        "output_tokens": figures.output_tokens,
-        "first_token_ms": _percentiles(figures, "first"),
-        "total_ms": _percentiles(figures, "total"),
-        "queue_ms": _percentiles(figures, "queue"),
+        "requests": metrics.requests,
+        "errors": metrics.errors,
+        "answer_bytes": metrics.answer_bytes,
+        "input_tokens": metrics.input_tokens,
+        "output_tokens": metrics.output_tokens,
+        "first_token_ms": _percentiles(metrics, "first"),
+        "total_ms": _percentiles(metrics, "total"),
+        "queue_ms": _percentiles(metrics, "queue"),
     }
 
 
-def _percentiles(figures: MinuteMetrics, measure: Measure) -> Percentiles:
-    p50, p95, p99 = (figures.percentile(measure, share) for share in (0.5, 0.95, 0.99))
+def _percentiles(metrics: MinuteMetrics, measure: Measure) -> Percentiles:
+    p50, p95, p99 = (metrics.percentile(measure, share) for share in (0.5, 0.95, 0.99))
     return Percentiles(p50=p50, p95=p95, p99=p99)
 
 

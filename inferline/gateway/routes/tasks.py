@@ -33,7 +33,7 @@ from inferline.telemetry.trace import NO_TRACER
 from inferline.usage.ledger import NO_LEDGER
 from inferline.validation.output_rules import is_document
 
-_ID: Final = re.compile(rf"req_[0-9a-f]{{32}}(?P<mark>[0-9a-f]{{{MODEL_HASH_CHARS}}}|)")
+_ID: Final = re.compile(rf"req_[0-9a-f]{{32}}(?P<model_hash>[0-9a-f]{{{MODEL_HASH_CHARS}}}|)")
 #: How often a whole answer is read whose last chunks may be visible late, and seconds between.
 POLLS_MAX: Final = 50
 POLL_SECONDS: Final = 0.05
@@ -81,12 +81,12 @@ async def resume(
     subscription = await attach_reader(parts, task)
     # Its first request is on record; the resumption is not another.
     unrecorded = replace(parts, ledger=NO_LEDGER, tracer=NO_TRACER)
-    visit = RequestLog(unrecorded, task.path, caller)
+    request_log = RequestLog(unrecorded, task.path, caller)
     gzips = parts.settings.compression == "gzip" and takes_gzip(request.headers)
     return Answer(
         parts,
         subscription.task,
-        visit,
+        request_log,
         streamed=True,
         joined=subscription.joined,
         after=after,
@@ -118,7 +118,7 @@ async def _task_of(parts: GatewayParts, task_id: str, caller: Caller) -> Task:
     match = _ID.fullmatch(task_id)
     if match is None:
         raise TaskNotFound
-    slugs = await parts.catalogue.slugs(match["mark"])
+    slugs = await parts.catalogue.slugs(match["model_hash"])
     rows = await parts.store.read([Wanted(TaskRef(slug, task_id)) for slug in slugs])
     for row in rows:
         if row.task is not None and row.task.tenant == caller.tenant:

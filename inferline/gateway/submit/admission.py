@@ -145,12 +145,10 @@ class Admission:
             rate += pool.rate_for(own, lambda rival: self._read(rival, tiers))
         return ServiceRate(serving.slots, rate, serving.service_seconds if rate else 0.0)
 
-    def _read(self, mark: str, tiers: Sequence[Tier]) -> int:
+    def _read(self, model_hash: str, tiers: Sequence[Tier]) -> int:
         """Return how many of a model's tasks wait in some tiers, as last read; reads nothing."""
-        estimates = [
-            self._estimates[mark, tier] for tier in tiers if (mark, tier) in self._estimates
-        ]
-        readings = [self._catalogue.known_depth(estimate.queue) for estimate in estimates]
+        estimates = (self._estimates.get((model_hash, tier)) for tier in tiers)
+        readings = [self._catalogue.known_depth(each.queue) for each in estimates if each]
         return sum(reading.depth.waiting for reading in readings if reading is not None)
 
 

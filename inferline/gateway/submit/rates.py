@@ -7,8 +7,8 @@ from math import ceil
 from typing import Final, Literal, NamedTuple, get_args
 
 from inferline.accounts.limits import Limits
-from inferline.accounts.rate_counters import DAY_MS, MINUTE_MS, CounterRow, Limit, Owner
-from inferline.errors import LimitReached, QuotaExhausted, RequestsLimited, TokensLimited
+from inferline.accounts.rate_counters import DAY_MS, MINUTE_MS, CounterRow, Limit, LimitOwner
+from inferline.errors import QuotaExhausted, RateLimitReached, RequestsLimited, TokensLimited
 
 #: When to retry for a place among those under way: nobody knows when one of them ends.
 PLACE_SECONDS: Final = 1
@@ -28,13 +28,13 @@ class Rate(NamedTuple):
     reset_ms: int
 
 
-def rates(limits: Limits, meter: CounterRow, now_ms: int) -> Iterator[Rate]:
+def rates(limits: Limits, counters: CounterRow, now_ms: int) -> Iterator[Rate]:
     """Yield the state of an owner's limits."""
-    minute, day = _minute_left_ms(meter, now_ms), ((meter.day or 0) + 1) * DAY_MS - now_ms
+    minute, day = _minute_left_ms(counters, now_ms), ((counters.day or 0) + 1) * DAY_MS - now_ms
     every: tuple[tuple[LimitKind, int | None, int, int], ...] = (
-        ("requests", limits.requests_per_minute, meter.requests, minute),
-        ("tokens", limits.tokens_per_minute, meter.tokens, minute),
-        ("tokens", limits.tokens_per_day, meter.day_tokens, day),
+        ("requests", limits.requests_per_minute, counters.requests, minute),
+        ("tokens", limits.tokens_per_minute, counters.tokens, minute),
+        ("tokens", limits.tokens_per_day, counters.day_tokens, day),
     )
     for kind, limit, used, reset_ms in every:
         if limit:
@@ -67,25 +67,25 @@ def duration(ms: int) -> str:
 class LimitHit(NamedTuple):
     """A limit that a request of ``tokens`` would have exceeded, and the counters at that time."""
 
-    owner: Owner
+    owner: LimitOwner
     limits: Limits
     limit: Limit
-    meter: CounterRow
+    counters: CounterRow
     tokens: int
 
     def rates(self, now_ms: int) -> Iterator[Rate]:
         """Yield the state of its owner's limits."""
-        return rates(self.limits, self.meter, now_ms)
+        return rates(self.limits, self.counters, now_ms)
 
-    def holds(self, limits: Limits, tokens: int, now_ms: int) -> bool:
-        """Tell if it holds for another request: as large, under the same limits and minute."""
+    def applies_to(self, limits: Limits, tokens: int, now_ms: int) -> bool:
+        """Tell if it applies to another request: as large, under the same limits and minute."""
         is_same = limits == self.limits and tokens >= self.tokens
-        return is_same and _minute_left_ms(self.meter, now_ms) > 0
+        return is_same and _minute_left_ms(self.counters, now_ms) > 0
 
-    def error(self, now_ms: int, rates: Mapping[str, str]) -> LimitReached:
+    def error(self, now_ms: int, rates: Mapping[str, str]) -> RateLimitReached:
         """Return the client's error: whose limit, how much, and when to retry."""
         who, most = f"The {self.owner.kind} {self.owner.id}", self.limits.as_dict()[self.limit]
-        wait = max(1, ceil(_minute_left_ms(self.meter, now_ms) / 1000))
+        wait = max(1, ceil(_minute_left_ms(self.counters, now_ms) / 1000))
         if self.limit == "concurrent_requests":
             return RequestsLimited(
                 f"{who} may have {most} requests under way at once, and has. Try again when one "
@@ -101,7 +101,9 @@ class LimitHit(NamedTuple):
             )
         return self._of_tokens(who, most, wait, rates)
 
-    def _of_tokens(self, who: str, most: int, wait: int, rates: Mapping[str, str]) -> LimitReached:
+    def _of_tokens(
+        self, who: str, most: int, wait: int, rates: Mapping[str, str]
+    ) -> RateLimitReached:
         window = "day" if self.limit == "tokens_per_day" else "minute"
         may = f"{who} may use {most} tokens a {window}"
         if self.tokens > most:
@@ -113,18 +115,18 @@ class LimitHit(NamedTuple):
             )
         if window == "day":
             return QuotaExhausted(
-                f"{may} and has used {self.meter.day_tokens}; this request may take "
+                f"{may} and has used {self.counters.day_tokens}; this request may take "
                 f"{self.tokens}. The next day begins at 00:00 UTC.",
                 retry_after_seconds=DAY_RETRY_SECONDS,
                 rates=rates,
             )
         return TokensLimited(
-            f"{may} and has used {self.meter.tokens}; this request may take {self.tokens}. "
+            f"{may} and has used {self.counters.tokens}; this request may take {self.tokens}. "
             f"Try again in {wait} s.",
             retry_after_seconds=wait,
             rates=rates,
         )
 
 
-def _minute_left_ms(meter: CounterRow, now_ms: int) -> int:
-    return ((meter.minute or 0) + 1) * MINUTE_MS - now_ms
+def _minute_left_ms(counters: CounterRow, now_ms: int) -> int:
+    return ((counters.minute or 0) + 1) * MINUTE_MS - now_ms

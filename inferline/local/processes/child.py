@@ -32,7 +32,7 @@ class Child:
         In its own session it does not get the terminal's Ctrl-C, so that the supervisor decides the
         order of ending.
         """
-        output = None if self.part.shown else self.log.open("ab")
+        output = None if self.part.uses_terminal else self.log.open("ab")
         try:
             self._process = subprocess.Popen(
                 self.part.argv,
@@ -88,7 +88,7 @@ class Child:
 
     def last_words(self, lines: int = 8) -> str:
         """Return the end of its log, indented."""
-        if self.part.shown or not self.log.is_file():
+        if self.part.uses_terminal or not self.log.is_file():
             return ""
         with self.log.open("rb") as file:
             file.seek(max(0, self.log.stat().st_size - 4096))

@@ -26,4 +26,4 @@ class Part:
     #: True if it is started again when it ends; if another part ends, all do.
     revive: bool = False
     #: True if its output goes to the terminal and not into its log.
-    shown: bool = False
+    uses_terminal: bool = False

@@ -156,7 +156,7 @@ class Supervisor:
 
 
 def _obituary(child: Child, fate: str) -> str:
-    if child.part.shown:
+    if child.part.uses_terminal:
         return f"{child.part.name} {fate}; it said why above."
     words = child.last_words()
     return f"{child.part.name} {fate}." + (words and f" Its log, {child.log}, ends with:{words}")

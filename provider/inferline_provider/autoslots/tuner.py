@@ -116,7 +116,7 @@ class Tuner:
         pause = WAITING_SECONDS
         while True:
             await self._clock.sleep(pause)
-            if self._slots.pressed:
+            if self._slots.needs_more:
                 count = await waiting()
                 pause = SILENT_SECONDS if count is None else WAITING_SECONDS
                 if count is not None:
@@ -128,7 +128,7 @@ class Tuner:
         if self._slots.limit != self.limit:  # It fails again and again.
             self._miss("it fails with more")
             self._set(None)
-        elif not self._slots.pressed:
+        elif not self._slots.needs_more:
             self._slack += 1
             if self._slack > max(SLACK_CHECKS, SLACK_SHARE * self._checks):
                 if self.limit > self._search.held:

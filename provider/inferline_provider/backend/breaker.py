@@ -131,7 +131,7 @@ class Breakers:
 
     def alive(self, model: str, ref: TaskRef) -> None:
         """Note that a task is answered, or that its first event came."""
-        self._slots.answered()
+        self._slots.note_answer()
         beside = self._beside.pop(ref, None)
         if beside is not None:
             self._accepted_at[beside] = self._clock.monotonic()

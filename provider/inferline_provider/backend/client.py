@@ -19,6 +19,7 @@ from inferline_provider.backend.capacity import Room
 from inferline_provider.backend.trials import Trials
 from inferline_provider.faults import (
     BadAnswer,
+    BrokenOff,
     Fault,
     HealthCheckFailed,
     KeyRefused,
@@ -328,7 +329,7 @@ class BackendClient:
         except Silence as error:
             raise SilentTooLong from error
         except HttpError as error:  # It was there, and may have broken off this request alone.
-            raise BadAnswer(f"The backend broke off: {type(error).__name__}.") from error
+            raise BrokenOff(f"The backend broke off: {type(error).__name__}.") from error
 
     async def _get_json(self, path: str) -> Any:
         async with self._query(path) as response:

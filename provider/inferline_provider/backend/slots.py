@@ -15,7 +15,7 @@ RECOVER_SHARE: Final = 16
 OVERLOAD_SECONDS: Final = 1.0
 #: While work waits, at least this share of the slots is in use; the rest are free for a moment
 #: between two tasks.
-PRESSED_SHARE: Final = 0.75
+IN_USE_SHARE: Final = 0.75
 
 
 class Slots:
@@ -23,7 +23,8 @@ class Slots:
     A counter of slots. The limit falls when the backend is busy, and grows back step by step. While
     the backend is unreachable the limit is 1; that one task tests it.
 
-    `on_change` is called whenever a slot falls free, or the limit changes.
+    `on_change` is called whenever a slot falls free, or the limit changes. Lines of batches run in
+    slots that are free here: `on_requests` is called whenever these may be fewer, or more.
     """
 
     def __init__(
@@ -41,55 +42,77 @@ class Slots:
         self._pauses = pauses
         self._recover_seconds = pauses.recover_seconds[0]
         #: Whether slots have come back since the last cut.
-        self._grew = False
+        self._has_recovered = False
         self._overloaded_at = float("-inf")
-        self._closed_until = self._moved_at
-        #: Rests since the backend last answered.
-        self._rests = 0
+        self._paused_until = self._moved_at
+        #: Times that the backend could not be reached since it last answered.
+        self._failures = 0
         self.used = 0
+        #: How many of them are kept for receives under way, and may not be needed.
+        self._reserved = 0
+        self.on_requests: Callable[[], None] = lambda: None
         #: Whether the queues had a task for every slot at the last poll.
-        self._filled = False
+        self._poll_filled_all = False
 
     @property
     def limit(self) -> int:
         """Return the number of tasks that may run at once now."""
         self._recover()
-        return 1 if self._rests > 1 else self._allowed
+        return 1 if self._failures > 1 else self._allowed
 
     @property
     def free(self) -> int:
         """Return the number of tasks that may start now."""
-        if self._clock.monotonic() < self._closed_until:
+        if self._clock.monotonic() < self._paused_until:
             return 0
         return max(0, self.limit - self.used)
+
+    @property
+    def requests(self) -> int:
+        """Return the number of slots that requests have, without those kept for receives."""
+        return self.used - self._reserved
 
     def take(self, wanted: int) -> int:
         """Take up to `wanted` free slots and return how many."""
         taken = min(wanted, self.free)
         self.used += taken
+        self.on_requests()
         return taken
 
-    def give(self, count: int = 1) -> None:
-        """Give slots back."""
+    def reserve(self, wanted: int) -> int:
+        """Take up to `wanted` free slots for a receive, and return how many."""
+        taken = min(wanted, self.free)
+        self._reserved += taken
+        self.used += taken
+        return taken
+
+    def release(self, count: int = 1) -> None:
+        """Release slots."""
         self.used -= count
         if count:
-            self._on_change()
+            self._changed()
 
-    def spare(self, count: int) -> None:
-        """Give back slots that were taken for a receive and not needed; there may be none."""
-        self.give(count)
-        self._filled = not count and (self._filled or self.used >= self.limit)
+    def release_unneeded(self, count: int, reserved: int = 0) -> None:
+        """
+        Release slots that were taken for a receive but not needed; there may be none.
+
+        Of its slots, needed or not, so many were `reserved`.
+        """
+        self._reserved -= reserved
+        self.release(count)
+        self.on_requests()
+        self._poll_filled_all = not count and (self._poll_filled_all or self.used >= self.limit)
 
     @property
-    def pressed(self) -> bool:
+    def needs_more(self) -> bool:
         """Return True if more tasks would run with more slots."""
-        return self._filled and self.used >= PRESSED_SHARE * self.limit
+        return self._poll_filled_all and self.used >= IN_USE_SHARE * self.limit
 
     def resize(self, limit: int) -> None:
         """Set the number of slots."""
         if limit != self._full:
             self._full = self._allowed = limit
-            self._on_change()
+            self._changed()
 
     def cut(self, running: int) -> bool:
         """
@@ -103,36 +126,40 @@ class Slots:
         (first, longest), was_full = self._pauses.recover_seconds, self._allowed == self._full
         if was_full:
             self._recover_seconds = first
-        elif self._grew:
+        elif self._has_recovered:
             self._recover_seconds = min(longest, 2 * self._recover_seconds)
-        self._grew = False
+        self._has_recovered = False
         self._allowed = max(1, running)
         self._moved_at = now = self._clock.monotonic()
         is_new = now - self._overloaded_at >= OVERLOAD_SECONDS
         if is_new:
             self._overloaded_at = now
-        self._on_change()
+        self._changed()
         return is_new
 
-    def fail(self) -> None:
+    def note_unreachable(self) -> None:
         """Leave the backend alone for a while, because it could not be reached."""
         now = self._clock.monotonic()
-        if now < self._closed_until:
+        if now < self._paused_until:
             return
-        self._closed_until = now + Backoff(*self._pauses.rest_seconds).seconds(self._rests)
-        self._rests += 1
-        self._on_change()
+        self._paused_until = now + Backoff(*self._pauses.rest_seconds).seconds(self._failures)
+        self._failures += 1
+        self._changed()
 
-    def answered(self) -> None:
+    def note_answer(self) -> None:
         """Note that the backend has answered, so that it is healthy."""
-        if self._rests:
-            self._rests = 0
-            self._on_change()
+        if self._failures:
+            self._failures = 0
+            self._changed()
+
+    def _changed(self) -> None:
+        self._on_change()
+        self.on_requests()
 
     def _recover(self) -> None:
         steps = int((self._clock.monotonic() - self._moved_at) / self._recover_seconds)
         if steps and self._allowed < self._full:
             gained = steps * max(1, self._full // RECOVER_SHARE)
             self._allowed = min(self._full, self._allowed + gained)
-            self._grew = True
+            self._has_recovered = True
             self._moved_at += steps * self._recover_seconds

@@ -107,7 +107,7 @@ class Puller:
         while (turn := self._schedule.next_hot(now, self._slots.free)) is not None:
             hot, limit = turn
             # Slots are taken now, so that a message of a cold queue can't have them meanwhile.
-            self._start(self._schedule.begin(hot, self._slots.take(limit), now, waits=False))
+            self._start(self._schedule.begin(hot, self._slots.reserve(limit), now, waits=False))
 
     def _start(self, receive: PendingReceive) -> None:
         task = asyncio.create_task(self._receive(receive))
@@ -139,7 +139,7 @@ class Puller:
         self, receive: PendingReceive, deliveries: Sequence[Delivery], polled_ms: int
     ) -> list[Delivery]:
         """Begin the wanted tasks, as far as slots are free, and return the other messages."""
-        taken = 0 if receive.waits else receive.limit
+        reserved = taken = 0 if receive.waits else receive.limit
         passed = [delivery for delivery in deliveries if self._failed_tasks.has(delivery)]
         wanted = [delivery for delivery in deliveries if delivery not in passed]
         if passed:
@@ -151,7 +151,7 @@ class Puller:
         if len(wanted) > taken:
             taken += self._slots.take(len(wanted) - taken)
         begun = min(len(wanted), taken)
-        self._slots.spare(taken - begun)
+        self._slots.release_unneeded(taken - begun, reserved)
         for delivery in wanted[:begun]:
             self._runner.start(delivery)
         return [*passed, *wanted[begun:]]

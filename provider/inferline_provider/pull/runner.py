@@ -67,7 +67,7 @@ class AttemptRunner:
         attempt: Attempt | None = None
 
         def served() -> None:
-            self._slots.give()
+            self._slots.release()
             if attempt is not None:
                 self._attempts.discard(attempt)
                 if attempt.is_answered:

@@ -85,12 +85,13 @@ class PollSchedule:
         self._loaded = ""
 
     def arrange(self, queues: Mapping[str, Mapping[Tier, str]]) -> None:
-        """Poll these queues, by model and tier, from now on."""
+        """Poll these queues, by model and tier, from now on; none of batches, which are apart."""
         known = self._states
         self._states = {
             url: known.get(url) or QueueState(url, model, tier)
             for model, tiers in queues.items()
             for tier, url in tiers.items()
+            if tier in TIERS
         }
 
     def cold(self, now: float) -> list[QueueState]:

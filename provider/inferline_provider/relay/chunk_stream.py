@@ -21,7 +21,7 @@ class Writer(Protocol):
 
     provider: str
 
-    def want(self, stream: ChunkStream, size: int, flushed_at: float, seq: int) -> None:
+    def schedule(self, stream: ChunkStream, size: int, flushed_at: float, seq: int) -> None:
         """Write the stream when it is due: `size` bytes for its chunk `seq` since `flushed_at`."""
 
     def forget(self, stream: ChunkStream) -> None:
@@ -44,8 +44,9 @@ class ChunkStream:
         self._seq = 0
         self._flushed_at = float("-inf")
         self._failure: InferLineError | None = None
-        self._landed = asyncio.Event()
-        self._landed.set()
+        #: Set while no write of the stream is under way.
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     @property
     def begun(self) -> bool:
@@ -67,13 +68,13 @@ class ChunkStream:
             raise self._failure
         self._pieces.append(event)
         self._size += len(event)
-        if self._landed.is_set():
-            self._want()
+        if self._idle.is_set():
+            self._schedule_write()
 
     async def drained(self) -> None:
         """Wait while the store can't keep up."""
-        if self._size > PENDING_BYTES_MAX and not self._landed.is_set():
-            await self._landed.wait()
+        if self._size > PENDING_BYTES_MAX and not self._idle.is_set():
+            await self._idle.wait()
 
     async def close(self, rest: bytes = b"") -> tuple[int, bytes]:
         """
@@ -82,7 +83,7 @@ class ChunkStream:
         The first chunk of a continued answer is written in any case: its head says what it follows.
         Raises Unavailable.
         """
-        blobs = await self._taken(rest)
+        blobs = await self._take_unwritten(rest)
         if self._after and not self._seq and not blobs:
             blobs = [comment("end")]
         is_alone = len(blobs) == 1 and self._after and not self._seq
@@ -94,12 +95,12 @@ class ChunkStream:
 
     async def flush(self) -> None:
         """Write everything, so that another attempt can go on behind it. Raises Unavailable."""
-        await self._write(await self._taken())
+        await self._write(await self._take_unwritten())
 
-    async def _taken(self, rest: bytes = b"") -> list[bytes]:
+    async def _take_unwritten(self, rest: bytes = b"") -> list[bytes]:
         """Return what is not written, once no write is under way. Raises Unavailable."""
-        while not self._landed.is_set():  # The next write may begin as soon as one has ended.
-            await self._landed.wait()
+        while not self._idle.is_set():  # The next write may begin as soon as one has ended.
+            await self._idle.wait()
         self._writer.forget(self)
         if self._failure is not None:
             raise self._failure
@@ -120,23 +121,23 @@ class ChunkStream:
         self.hold()
         self._pieces, self._size = [], 0
 
-    def take(self, now: float) -> list[Chunk]:
+    def take_pending(self, now: float) -> list[Chunk]:
         """Return what is pending, for the writer."""
         rows = self._rows(cut(self._pieces))
         self._pieces, self._size = [], 0
         self._flushed_at = now
-        self._landed.clear()
+        self._idle.clear()
         return rows
 
-    def landed(self, failure: InferLineError | None) -> None:
+    def write_ended(self, failure: InferLineError | None) -> None:
         """Note that the writer has written what it took, or why not."""
         self._failure = failure
-        self._landed.set()
+        self._idle.set()
         if self._pieces and failure is None:
-            self._want()
+            self._schedule_write()
 
-    def _want(self) -> None:
-        self._writer.want(self, self._size, self._flushed_at, self._seq)
+    def _schedule_write(self) -> None:
+        self._writer.schedule(self, self._size, self._flushed_at, self._seq)
 
     def _rows(self, blobs: Iterable[bytes]) -> list[Chunk]:
         rows = []

@@ -54,9 +54,9 @@ class ChunkWriter:
         """Write the streams that are due, for ever."""
         while True:
             await self._wait()
-            await self._flush(self._take())
+            await self._flush(self._take_due())
 
-    def want(self, stream: ChunkStream, size: int, flushed_at: float, seq: int) -> None:
+    def schedule(self, stream: ChunkStream, size: int, flushed_at: float, seq: int) -> None:
         """Write the stream when it is due: `size` bytes for its chunk `seq` since `flushed_at`."""
         if size >= self._flush_bytes:
             self._due[stream] = due = 0.0
@@ -103,14 +103,14 @@ class ChunkWriter:
                 if timer is not None:
                     timer.cancel()
 
-    def _take(self) -> dict[ChunkStream, list[Chunk]]:
+    def _take_due(self) -> dict[ChunkStream, list[Chunk]]:
         now = asyncio.get_running_loop().time()
         until = now + SLACK_SECONDS
         due = [stream for stream, at in self._due.items() if at <= until]
         for stream in due:
             del self._due[stream]
         self._next_at = float("inf")
-        return {stream: stream.take(now) for stream in due}
+        return {stream: stream.take_pending(now) for stream in due}
 
     async def _flush(self, taken: dict[ChunkStream, list[Chunk]]) -> None:
         failure: InferLineError | None = None
@@ -119,4 +119,4 @@ class ChunkWriter:
         except InferLineError as error:
             failure = error
         for stream in taken:
-            stream.landed(failure)
+            stream.write_ended(failure)

@@ -73,7 +73,7 @@ def may_continue(path: str, body: bytes) -> bool:
         return False
     shape = document.get("response_format")
     is_shaped = isinstance(shape, dict) and shape.get("type", "text") != "text"
-    if is_shaped or any(_is_set(document.get(name)) for name in _SHAPING):
+    if is_shaped or any(is_set(document.get(name)) for name in _SHAPING):
         return False
     return path.endswith(CHAT) or isinstance(document.get("prompt"), str)
 
@@ -145,7 +145,7 @@ def _holds_back(document: Mapping[str, Any]) -> bool:
     return is_long and document.get("include_stop_str_in_output") is not True
 
 
-def _is_set(value: Any) -> bool:
+def is_set(value: Any) -> bool:
     """Say whether a field asks for something. 0 does: `logprobs` of 0 are not none."""
     return value is not None and value is not False and value not in ([], {}, "")
 

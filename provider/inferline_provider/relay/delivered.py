@@ -122,10 +122,10 @@ def _read(answer: Delivered, path: str, data: bytes) -> None:
         elif event.event is not None:
             raise CannotContinue(NO_TEXT)
         else:
-            answer.texts += _take(answer, document_of(event.data), chat=path.endswith(CHAT))
+            answer.texts += take(answer, document_of(event.data), chat=path.endswith(CHAT))
 
 
-def _take(answer: Delivered, document: Mapping[str, Any], *, chat: bool) -> list[str]:
+def take(answer: Delivered, document: Mapping[str, Any], *, chat: bool) -> list[str]:
     """Take note of an event, and return its text if it has any."""
     choices = document.get("choices")
     if choices is None and document.get("usage"):

@@ -15,12 +15,17 @@ from inferline.streams.sse import Event
 from inferline.tasks.store import AttemptOutcome
 from inferline.validation.output_rules import is_media
 from inferline_provider.backend.classification import Finish, classify_media, classify_response
-from inferline_provider.faults import BackendAnswer, BadAnswer, CannotContinueHere, SilentTooLong
+from inferline_provider.faults import (
+    BackendAnswer,
+    BadAnswer,
+    BrokenOff,
+    CannotContinueHere,
+    SilentTooLong,
+)
 from inferline_provider.relay.alias import Rename, Renaming
-from inferline_provider.relay.chunk_stream import ChunkStream
 from inferline_provider.relay.framing import JSON, Framing, lines, reported, whole_type
 from inferline_provider.relay.splice import Splice
-from inferline_provider.relay.stage import EventPipeline
+from inferline_provider.relay.stage import EventPipeline, EventSink
 from inferline_provider.relay.usage import UsageReader
 from inferline_provider.relay.usage_question import UsageAsker, is_refusal
 from inferline_provider.relay.verification import Verification, choices_in
@@ -40,7 +45,7 @@ class Relay:
         terms: Terms,
         path: str,
         body: bytes,
-        stream: ChunkStream,
+        stream: EventSink,
         *,
         rename: Rename | None = None,
         on_event: Callable[[], None] = lambda: None,
@@ -88,7 +93,7 @@ class Relay:
         except Silence as error:
             raise SilentTooLong from error
         except HttpError as error:
-            raise BadAnswer(f"The backend's answer broke off: {type(error).__name__}.") from error
+            raise BrokenOff(f"The backend's answer broke off: {type(error).__name__}.") from error
         if isinstance(answer, Finish):
             return answer
         return self._whole(answer, response.headers)

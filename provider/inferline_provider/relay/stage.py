@@ -18,6 +18,26 @@ class EventStage(Protocol):
         """Return what was held back: no more events come."""
 
 
+class EventSink(Protocol):
+    """The end of the way: the chunks of a client's answer, or a line's answer that is folded."""
+
+    @property
+    def begun(self) -> bool:
+        """Return True if a reader may have seen a part of the answer."""
+
+    def head(self, status: int, content_type: str) -> None:
+        """Take note that the answer is a stream."""
+
+    def put(self, event: bytes) -> None:
+        """Add an event as it is to be forwarded."""
+
+    async def drained(self) -> None:
+        """Wait while the sink can't keep up."""
+
+    def discard(self) -> None:
+        """Drop what is pending: the answer is no stream after all."""
+
+
 class EventPipeline:
     """Stages in a row, which together are one."""
 

@@ -16,6 +16,7 @@ from inferline.tasks.task import Task
 from inferline_provider.backend.classification import Finish, failure
 from inferline_provider.faults import Busy, Fault
 from inferline_provider.serve.attempt_context import AttemptContext
+from inferline_provider.serve.claim import let_go
 from inferline_provider.serve.exchange import Exchange
 from inferline_provider.serve.leases import Stop
 from inferline_provider.serve.next_step import Circumstances, HandBack, next_step
@@ -85,7 +86,7 @@ class Attempt:
             finally:
                 self._is_served = True
                 served()
-            await self._end(await self._seal(end))
+            await self._write_end(await self._write_answer(end))
         finally:
             self._context.leases.drop(self)
             self._telemetry.ended(self._ending)
@@ -161,7 +162,7 @@ class Attempt:
         lost = {writer} if writer and self.task.lapsed_ms else set()
         return frozenset({self._context.provider, *self.task.unfit.split(), *lost})
 
-    async def _seal(self, end: _End) -> _End:
+    async def _write_answer(self, end: _End) -> _End:
         """Write the answer but for its last piece, which rides on the write that ends the task."""
         if self._stopped is Stop.DRAINED:
             # A started answer can't restart on another provider.
@@ -183,12 +184,12 @@ class Attempt:
             return Finish(failure(ProviderLost()))
         return Finish(replace(end.outcome, chunks=chunks, tail=tail))
 
-    async def _end(self, end: _End) -> None:
+    async def _write_end(self, end: _End) -> None:
         """Write the end of the attempt, again if need be, for as long as the lease is ours."""
         failures = 0
         while self._stopped in (None, Stop.DRAINED):
             try:
-                return await self._write_end(end)
+                return await self._write_end_once(end)
             except LeaseLost:
                 self._ending = "lost"
                 return await self._let_go()
@@ -202,7 +203,7 @@ class Attempt:
             await self._let_go()
         return None
 
-    async def _write_end(self, end: _End) -> None:
+    async def _write_end_once(self, end: _End) -> None:
         store, queue = self._context.store, self._context.queue
         if isinstance(end, HandBack):
             await store.hand_back(self.task, counts=end.counts, unfit=end.unfit)
@@ -218,14 +219,7 @@ class Attempt:
         return await queue.delete([self.delivery])
 
     async def _let_go(self) -> None:
-        """Leave a task alone that is not ours; delete only the message of an ended one."""
-        ref = self.task.ref
-        try:
-            status = (await self._context.store.statuses([ref])).get(ref)
-            if status is not None and status.state.terminal:
-                await self._context.queue.delete([self.delivery])
-        except Unavailable:
-            pass  # The provider that receives the message next does it.
+        await let_go(self._context.store, self._context.queue, self.task.ref, self.delivery)
 
 
 def _is_answer(end: _End) -> bool:

@@ -11,7 +11,7 @@ from typing import Final
 from inferline.errors import Unavailable
 from inferline.tasks.queue import Delivery, Message, TaskQueue, UnreadableMessage
 from inferline.tasks.store import Refused, TaskStore
-from inferline.tasks.task import Task
+from inferline.tasks.task import Task, TaskRef
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +52,16 @@ async def claim(
     except Unavailable:
         log.warning("A task can't be claimed: the store does not answer. task=%s", message.ref.id)
     return None
+
+
+async def let_go(store: TaskStore, queue: TaskQueue, ref: TaskRef, delivery: Delivery) -> None:
+    """Leave a task alone that is not ours any more; delete only the message of an ended one."""
+    try:
+        status = (await store.statuses([ref])).get(ref)
+        if status is not None and status.state.terminal:
+            await queue.delete([delivery])
+    except Unavailable:
+        pass  # The provider that receives the message next does it.
 
 
 def is_intact(task: Task, body: bytes) -> bool:

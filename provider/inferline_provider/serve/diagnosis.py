@@ -42,7 +42,7 @@ class Diagnosis:
         """
         breaker = self.breakers[task.model]
         if isinstance(fault, Unreachable):
-            self._slots.fail()
+            self._slots.note_unreachable()
         elif isinstance(fault, Busy):
             if not fault.is_final and not again:
                 self._refused(task)

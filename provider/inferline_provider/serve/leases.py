@@ -71,6 +71,14 @@ class Leases:
         self._cancel_seconds = cancel_seconds
         self._held: set[Held] = set()
         self._tried_at: dict[Held, float] = {}
+        #: Held while a write is under way that has the progress of a task: they must not overtake
+        #: each other.
+        self._writing: dict[Held, asyncio.Lock] = {}
+
+    @property
+    def lease_seconds(self) -> float:
+        """Return how long a claim, or a renewal, is valid."""
+        return self._lease_seconds
 
     @property
     def visibility_timeout_seconds(self) -> int:
@@ -84,11 +92,24 @@ class Leases:
         """Renew the attempt's lease from now on."""
         self._held.add(held)
         self._tried_at[held] = held.confirmed_at
+        self._writing[held] = asyncio.Lock()
 
     def drop(self, held: Held) -> None:
         """Renew the attempt's lease no more."""
         self._held.discard(held)
         self._tried_at.pop(held, None)
+        self._writing.pop(held, None)
+
+    async def commit(self, held: Held, task: Task) -> None:
+        """
+        Write the progress that `task` has of the held one, and renew its lease with that.
+
+        Raises LeaseLost or Unavailable: then the progress may be written or not.
+        """
+        async with self._writing[held]:
+            begun_at = self._clock.monotonic()
+            await self._store.renew(task, self._lease_seconds)
+            held.task, held.confirmed_at = task, begun_at
 
     async def renewing(self) -> None:
         """Renew leases for ever."""
@@ -157,9 +178,12 @@ class Leases:
             held.abort(Stop.FENCED)
 
     async def _renew(self, held: Held) -> bool:
+        if held not in self._held:
+            return False
         begun_at = self._tried_at[held] = self._clock.monotonic()
         try:
-            await self._store.renew(held.task, self._lease_seconds)
+            async with self._writing[held]:
+                await self._store.renew(held.task, self._lease_seconds)
         except LeaseLost:
             held.abort(Stop.LOST)
             return False

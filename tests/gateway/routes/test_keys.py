@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from inferline.accounts.caller import Role
-from inferline.accounts.keys import new_key, parse
+from inferline.accounts.keys import new_key, parse_key
 from inferline.gateway.prefixes import PREFIXES
 from tests.support.gateway import Gateway, running_gateway
 
@@ -60,9 +60,9 @@ async def test_a_key_is_told_once_and_works(admin: httpx.AsyncClient) -> None:
     assert 200 == await status(admin, key["key"])
     [row] = listed.json()["data"]
     assert {name: value for name, value in key.items() if name != "key"} == row
-    shown = parse(key["key"])
-    assert shown is not None
-    assert shown.secret not in listed.text
+    parsed = parse_key(key["key"])
+    assert parsed is not None
+    assert parsed.secret not in listed.text
 
 
 async def test_a_key_gets_the_scopes_that_were_told(admin: httpx.AsyncClient) -> None:
@@ -253,9 +253,9 @@ async def test_what_can_be_no_id_is_not_looked_for_and_not_repeated(
     answers = [await admin.delete(f"/v1/keys/{one}") for one in ("x" * 2000, key["key"])]
 
     assert ["key_not_found"] * 2 == [answer.json()["error"]["code"] for answer in answers]
-    shown = parse(key["key"])
-    assert shown is not None
-    assert shown.secret[:8] not in answers[1].text
+    parsed = parse_key(key["key"])
+    assert parsed is not None
+    assert parsed.secret[:8] not in answers[1].text
     assert [] == asked
 
 
@@ -280,6 +280,6 @@ async def test_no_secret_is_logged(
 
     assert key["id"] in caplog.text
     for text in (key["key"], new["key"]):
-        shown = parse(text)
-        assert shown is not None
-        assert shown.secret not in caplog.text
+        parsed = parse_key(text)
+        assert parsed is not None
+        assert parsed.secret not in caplog.text

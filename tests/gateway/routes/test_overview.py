@@ -38,7 +38,7 @@ def queue(document: dict[str, Any], tier: str) -> dict[str, Any]:
 
 
 def noted(number: int, **fields: Any) -> Minute:
-    figures = MinuteMetrics()
+    metrics = MinuteMetrics()
     given = {
         "ended_ms": 0,
         "tenant": "t",
@@ -51,8 +51,8 @@ def noted(number: int, **fields: Any) -> Minute:
         "total_ms": 1000,
         "queue_ms": 10,
     }
-    figures.note(Entry(**(given | fields)))
-    return Minute(number, MODEL, figures)
+    metrics.note(Entry(**(given | fields)))
+    return Minute(number, MODEL, metrics)
 
 
 async def test_an_idle_line_waits_for_nothing(client: httpx.AsyncClient) -> None:
@@ -149,7 +149,7 @@ async def test_one_models_hour_is_of_the_same_look(
     await gateway.know("org/other", provider=False)
     now = gateway.store.now_ms() // MINUTE_MS
     await gateway.parts.minutes.add(noted(now, output_tokens=20))
-    await gateway.parts.minutes.add(Minute(now, "org/other", noted(now).figures))
+    await gateway.parts.minutes.add(Minute(now, "org/other", noted(now).metrics))
     looks = 0
     since = gateway.parts.minutes.since
 
@@ -292,7 +292,7 @@ async def test_a_minute_that_has_settled_is_read_once() -> None:
     third = await hour.rows((now + 35) * MINUTE_MS)
 
     assert [now - 59, now - LATE_MINUTES, now - LATE_MINUTES] == store.since_numbers
-    assert [2, 3, 2] == [sum(r.figures.requests for r in rows) for rows in (first, second, third)]
+    assert [2, 3, 2] == [sum(r.metrics.requests for r in rows) for rows in (first, second, third)]
 
 
 async def test_the_command_prints_what_a_gateway_tells(

@@ -12,21 +12,21 @@ import pytest
 
 from inferline.accounts.keys import new_key
 from inferline.accounts.limits import Limits
-from inferline.accounts.rate_counters import DAY_MS, ConditionalUpdate, Owner, RawRow
+from inferline.accounts.rate_counters import DAY_MS, ConditionalUpdate, LimitOwner, RawRow
 from inferline.accounts.tenants import Tenant
 from inferline.errors import Unavailable
-from inferline.memory.rate_counters import MemoryMeters
+from inferline.memory.rate_counters import MemoryRateCounters
 from tests.support.gateway import MODEL, Gateway, Taken, running_gateway
 
 PATH = "/v1/chat/completions"
 CHAT = {"model": MODEL, "messages": [], "max_tokens": 100}
-TENANT = Owner("tenant", "acme")
+TENANT = LimitOwner("tenant", "acme")
 LIMITS = [f"x-ratelimit-{what}-requests" for what in ("limit", "remaining", "reset")]
 TOKENS = [name.replace("requests", "tokens") for name in LIMITS]
 
 
-class Meters(MemoryMeters):
-    """Meters whose time stands still, a quarter into a minute; can fail."""
+class StandingCounters(MemoryRateCounters):
+    """Counters whose time stands still, a quarter into a minute; can fail."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,26 +38,28 @@ class Meters(MemoryMeters):
         return self.now
 
     async def change(
-        self, owner: Owner, change: ConditionalUpdate, mark: str
+        self, owner: LimitOwner, change: ConditionalUpdate, write_id: str
     ) -> tuple[bool, RawRow]:
         self.calls += 1
         if self.is_silent:
             raise Unavailable
-        return await super().change(owner, change, mark)
+        return await super().change(owner, change, write_id)
 
-    def counts(self, owner: Owner = TENANT) -> tuple[int, int, int]:
+    def counts(self, owner: LimitOwner = TENANT) -> tuple[int, int, int]:
         row = self._rows[owner]
         return row["requests"], row["tokens"], row["open"]
 
 
 @pytest.fixture
-def meters() -> Meters:
-    return Meters()
+def rate_counters() -> StandingCounters:
+    return StandingCounters()
 
 
 @pytest.fixture
-async def locked(meters: Meters) -> AsyncIterator[Gateway]:
-    async with running_gateway(access="keys", meters=meters, tenant_share=0) as running:
+async def locked(rate_counters: StandingCounters) -> AsyncIterator[Gateway]:
+    async with running_gateway(
+        access="keys", rate_counters=rate_counters, tenant_share=0
+    ) as running:
         await running.know()
         yield running
 
@@ -102,7 +104,7 @@ async def answered(gateway: Gateway, asking: Any, **outcome: Any) -> httpx.Respo
     asked = asyncio.ensure_future(asking)
     await (await gateway.take()).finish(**{"tail": b"{}", **outcome})
     response: httpx.Response = await asked
-    await gateway.app.quotas.flush()
+    await gateway.app.rate_limiter.flush()
     return response
 
 
@@ -149,7 +151,7 @@ async def test_where_there_are_no_limits_nothing_is_told(gateway: Gateway) -> No
 
 
 async def test_more_than_may_be_is_refused_and_nothing_of_it_stored(
-    locked: Gateway, client: httpx.AsyncClient, meters: Meters
+    locked: Gateway, client: httpx.AsyncClient, rate_counters: StandingCounters
 ) -> None:
     headers = await bearer(locked, Limits(requests_per_minute=1))
     await answered(locked, client.post(PATH, json=CHAT, headers=headers))
@@ -167,24 +169,24 @@ async def test_more_than_may_be_is_refused_and_nothing_of_it_stored(
     assert {} == await locked.store.live_by_slug(10)
     entry = locked.entries[-1]
     assert (429, "rate_limit_exceeded", MODEL) == (entry.status, entry.code, entry.model)
-    assert (1, 0) == meters.counts()[::2]
+    assert (1, 0) == rate_counters.counts()[::2]
 
 
 async def test_what_was_reserved_becomes_what_was_used(
-    locked: Gateway, client: httpx.AsyncClient, meters: Meters
+    locked: Gateway, client: httpx.AsyncClient, rate_counters: StandingCounters
 ) -> None:
     headers = await bearer(locked)
     asked = asyncio.create_task(client.post(PATH, json=CHAT, headers=headers))
     taken = await locked.take()
-    held = meters.counts()
+    held = rate_counters.counts()
 
     await taken.finish(tail=b"{}", **usage(7, 9))
     await asked
-    await locked.app.quotas.flush()
+    await locked.app.rate_limiter.flush()
 
     assert (1, 1) == held[::2]
     assert 100 < held[1] < 150
-    assert (1, 16, 0) == meters.counts()
+    assert (1, 16, 0) == rate_counters.counts()
 
 
 @pytest.mark.parametrize(
@@ -200,7 +202,7 @@ async def test_what_was_reserved_becomes_what_was_used(
 async def test_what_nobody_tells_is_charged_as_reserved_and_a_refusal_of_the_backend_is_free(
     locked: Gateway,
     client: httpx.AsyncClient,
-    meters: Meters,
+    rate_counters: StandingCounters,
     outcome: dict[str, Any],
     charged: int | str,
 ) -> None:
@@ -209,11 +211,11 @@ async def test_what_nobody_tells_is_charged_as_reserved_and_a_refusal_of_the_bac
     response = await answered(locked, client.post(PATH, json=CHAT, headers=headers), **outcome)
 
     reserved = 100 + (len(response.request.content) + 3) // 4
-    assert (1, reserved if charged == "reserved" else charged, 0) == meters.counts()
+    assert (1, reserved if charged == "reserved" else charged, 0) == rate_counters.counts()
 
 
 async def test_so_many_are_under_way_at_once_and_one_more_when_one_has_ended(
-    locked: Gateway, client: httpx.AsyncClient, meters: Meters
+    locked: Gateway, client: httpx.AsyncClient, rate_counters: StandingCounters
 ) -> None:
     headers = await bearer(locked, tenant=Limits(concurrent_requests=2))
     asking = [asyncio.create_task(client.post(PATH, json=CHAT, headers=headers)) for _ in "ab"]
@@ -221,17 +223,17 @@ async def test_so_many_are_under_way_at_once_and_one_more_when_one_has_ended(
 
     refused = await client.post(PATH, json=CHAT, headers=headers)
     await first.finish(tail=b"{}")
-    await until(lambda: meters.counts()[2] == 1)
-    await locked.app.quotas.flush()
+    await until(lambda: rate_counters.counts()[2] == 1)
+    await locked.app.rate_limiter.flush()
     third = await answered(locked, client.post(PATH, json=CHAT, headers=headers))
     await second.finish(tail=b"{}")
     await asyncio.gather(*asking)
-    await locked.app.quotas.flush()
+    await locked.app.rate_limiter.flush()
 
     assert (429, "1") == (refused.status_code, refused.headers["retry-after"])
     assert "may have 2 requests under way at once" in refused.json()["error"]["message"]
     assert 200 == third.status_code
-    assert (3, 0) == meters.counts()[::2]
+    assert (3, 0) == rate_counters.counts()[::2]
 
 
 async def test_a_days_tokens_are_a_quota_that_no_sdk_waits_for(
@@ -249,7 +251,7 @@ async def test_a_days_tokens_are_a_quota_that_no_sdk_waits_for(
 
 
 async def test_a_request_that_no_queue_takes_leaves_no_trace(
-    locked: Gateway, client: httpx.AsyncClient, meters: Meters
+    locked: Gateway, client: httpx.AsyncClient, rate_counters: StandingCounters
 ) -> None:
     async def fail(*counts: Any) -> None:
         raise Unavailable
@@ -257,27 +259,29 @@ async def test_a_request_that_no_queue_takes_leaves_no_trace(
     headers = await bearer(locked)
     locked.queue.send = fail  # type: ignore[method-assign]
     response = await client.post(PATH, json=CHAT, headers=headers)
-    await locked.app.quotas.flush()
+    await locked.app.rate_limiter.flush()
 
     assert 503 == response.status_code
-    assert (0, 0, 0) == meters.counts()
+    assert (0, 0, 0) == rate_counters.counts()
 
 
-async def test_one_that_nobody_served_leaves_none_either(meters: Meters) -> None:
-    async with running_gateway(access="keys", meters=meters, no_provider_seconds=0.2) as gateway:
+async def test_one_that_nobody_served_leaves_none_either(rate_counters: StandingCounters) -> None:
+    async with running_gateway(
+        access="keys", rate_counters=rate_counters, no_provider_seconds=0.2
+    ) as gateway:
         await gateway.know(provider=False)
         headers = await bearer(gateway)
         async with httpx.AsyncClient(base_url=gateway.url, timeout=60) as client:
             response = await client.post(PATH, json=CHAT, headers=headers)
-        await gateway.app.quotas.flush()
+        await gateway.app.rate_limiter.flush()
 
     assert "no_provider_available" == response.json()["error"]["code"]
-    assert (0, 0, 0) == meters.counts()
+    assert (0, 0, 0) == rate_counters.counts()
 
 
 @pytest.mark.parametrize("runs", [False, True])
 async def test_a_client_that_leaves_pays_for_what_ran(
-    locked: Gateway, client: httpx.AsyncClient, meters: Meters, runs: bool
+    locked: Gateway, client: httpx.AsyncClient, rate_counters: StandingCounters, runs: bool
 ) -> None:
     headers = await bearer(locked)
     asked = asyncio.create_task(client.post(PATH, json=CHAT, headers=headers))
@@ -287,14 +291,14 @@ async def test_a_client_that_leaves_pays_for_what_ran(
         await until(lambda: not waits(locked))
 
     asked.cancel()
-    await until(lambda: not meters.counts()[2])
+    await until(lambda: not rate_counters.counts()[2])
 
-    requests, tokens, _ = meters.counts()
+    requests, tokens, _ = rate_counters.counts()
     assert (int(runs), runs) == (requests, tokens > 100)
 
 
 async def test_what_goes_on_without_its_gateway_is_charged_there_though_it_still_waits(
-    locked: Gateway, client: httpx.AsyncClient, meters: Meters
+    locked: Gateway, client: httpx.AsyncClient, rate_counters: StandingCounters
 ) -> None:
     headers = await bearer(locked)
     asked = asyncio.create_task(client.post(PATH, json=CHAT, headers=headers))
@@ -302,28 +306,28 @@ async def test_what_goes_on_without_its_gateway_is_charged_there_though_it_still
 
     locked.parts.closing.set()
     response = await asked
-    await locked.app.quotas.flush()
+    await locked.app.rate_limiter.flush()
 
     assert "gateway_stopping" == response.json()["error"]["code"]
-    requests, tokens, under_way = meters.counts()
+    requests, tokens, under_way = rate_counters.counts()
     assert (1, True, 0) == (requests, tokens > 100, under_way)
 
 
 async def test_a_repeat_of_a_task_that_is_there_is_not_charged_again(
-    locked: Gateway, client: httpx.AsyncClient, meters: Meters
+    locked: Gateway, client: httpx.AsyncClient, rate_counters: StandingCounters
 ) -> None:
     headers = await bearer(locked) | {"idempotency-key": "once"}
     await answered(locked, client.post(PATH, json=CHAT, headers=headers), **usage(7, 9))
 
     again = await client.post(PATH, json=CHAT, headers=headers)
-    await locked.app.quotas.flush()
+    await locked.app.rate_limiter.flush()
 
     assert 200 == again.status_code
-    assert (2, 16, 0) == meters.counts()
+    assert (2, 16, 0) == rate_counters.counts()
 
 
 async def test_going_on_with_a_stream_is_no_request(
-    locked: Gateway, client: httpx.AsyncClient, meters: Meters
+    locked: Gateway, client: httpx.AsyncClient, rate_counters: StandingCounters
 ) -> None:
     headers = await bearer(locked)
     asked = asyncio.create_task(client.post(PATH, json={**CHAT, "stream": True}, headers=headers))
@@ -331,17 +335,17 @@ async def test_going_on_with_a_stream_is_no_request(
     await taken.write(b"data: [DONE]\n\n")
     await taken.finish()
     task_id = (await asked).headers["x-request-id"]
-    await locked.app.quotas.flush()
-    calls = meters.calls
+    await locked.app.rate_limiter.flush()
+    calls = rate_counters.calls
 
     resumed = await client.get(f"/v1/tasks/{task_id}/stream", headers=headers)
 
     assert 200 == resumed.status_code
-    assert calls == meters.calls
+    assert calls == rate_counters.calls
 
 
 async def test_what_is_refused_for_its_body_or_its_model_costs_no_call(
-    locked: Gateway, client: httpx.AsyncClient, meters: Meters
+    locked: Gateway, client: httpx.AsyncClient, rate_counters: StandingCounters
 ) -> None:
     headers = await bearer(locked)
 
@@ -350,14 +354,14 @@ async def test_what_is_refused_for_its_body_or_its_model_costs_no_call(
         (await client.post(PATH, json={**CHAT, "model": "none"}, headers=headers)).status_code,
     ]
 
-    assert ([400, 404], 0) == (statuses, meters.calls)
+    assert ([400, 404], 0) == (statuses, rate_counters.calls)
 
 
 async def test_without_its_meters_a_gateway_takes_nothing(
-    locked: Gateway, client: httpx.AsyncClient, meters: Meters
+    locked: Gateway, client: httpx.AsyncClient, rate_counters: StandingCounters
 ) -> None:
     headers = await bearer(locked)
-    meters.is_silent = True
+    rate_counters.is_silent = True
 
     refused = await client.post(PATH, json=CHAT, headers=headers)
 
@@ -369,7 +373,7 @@ async def test_without_its_meters_a_gateway_takes_nothing(
 
 
 async def test_an_end_that_nobody_foresaw_holds_nothing(
-    locked: Gateway, client: httpx.AsyncClient, meters: Meters
+    locked: Gateway, client: httpx.AsyncClient, rate_counters: StandingCounters
 ) -> None:
     async def fail(*counts: Any, **more: Any) -> None:
         raise RuntimeError
@@ -377,10 +381,10 @@ async def test_an_end_that_nobody_foresaw_holds_nothing(
     headers = await bearer(locked)
     locked.parts.watch.next_change = fail  # type: ignore[method-assign,assignment]
     response = await client.post(PATH, json=CHAT, headers=headers)
-    await locked.app.quotas.flush()
+    await locked.app.rate_limiter.flush()
 
     assert 500 == response.status_code
-    assert 0 == meters.counts()[2]
+    assert 0 == rate_counters.counts()[2]
     assert ["internal_error"] == [entry.code for entry in locked.entries]
 
 
@@ -413,7 +417,9 @@ async def test_openais_sdk_raises_its_rate_limit_error_and_reads_the_headers(
     assert "0" == error.response.headers[LIMITS[1]]
 
 
-async def test_openais_sdk_does_not_wait_for_another_day(locked: Gateway, meters: Meters) -> None:
+async def test_openais_sdk_does_not_wait_for_another_day(
+    locked: Gateway, rate_counters: StandingCounters
+) -> None:
     text = await text_of(locked, Limits(tokens_per_day=1200))
     asked: Any = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]}
     async with openai.AsyncOpenAI(

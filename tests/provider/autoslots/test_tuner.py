@@ -83,7 +83,7 @@ class Bay:
                 work = self.clients - len(self._tasks) if self.is_loaded else 0
                 begun = min(taken, work)
             finally:
-                self.slots.spare(taken - begun)
+                self.slots.release_unneeded(taken - begun)
             for _ in range(begun):
                 task = asyncio.create_task(self._serve())
                 self._tasks.add(task)
@@ -91,7 +91,7 @@ class Bay:
 
     async def _serve(self) -> None:
         if self.slots.used > self.refuses_above:
-            self.slots.give()
+            self.slots.release()
             if self.slots.cut(self.slots.used):
                 self.tuner.refused()
             return
@@ -108,8 +108,8 @@ class Bay:
                     record.first_seconds = self.clock.monotonic() - asked_at
                     self.gauge.begun(record)
         record.backend_seconds, record.tokens = self.clock.monotonic() - asked_at, {"output": count}
-        self.slots.answered()
-        self.slots.give()
+        self.slots.note_answer()
+        self.slots.release()
         record.ending = "answered"
         self.speeds.record(record)
         self.gauge.record(record)
@@ -322,12 +322,12 @@ def test_a_backend_that_fails_on_trial_is_not_tried_so_again_at_once() -> None:
             await bay.run(1)
         await asyncio.sleep(60)  # What runs ends, and nobody looks.
         for _ in range(2):
-            bay.slots.fail()
+            bay.slots.note_unreachable()
             await asyncio.sleep(PAUSES.rest_seconds[1])
 
         bay.tuner.check()
         assert 8 == bay.tuner.limit
-        bay.slots.answered()
+        bay.slots.note_answer()
         bay.limits.clear()
         await bay.run(40)
         assert 8 < max(limit for _, limit in bay.limits) < 16

@@ -22,7 +22,7 @@ def test_a_slot_given_back_is_told_of() -> None:
     slots = Slots(1, FakeClock(), lambda: calls.append(True))
     slots.take(1)
 
-    slots.give()
+    slots.release()
 
     assert calls
     assert slots.free == 1
@@ -33,7 +33,7 @@ def test_a_backend_that_refuses_one_more_gets_no_more_than_it_runs() -> None:
     slots.take(16)
 
     slots.cut(9)
-    slots.give(8)
+    slots.release(8)
 
     assert (9, 1) == (slots.limit, slots.free)
 
@@ -77,8 +77,8 @@ def tries(slots: Slots, clock: FakeClock, seconds: float) -> list[float]:
     while clock.now - start < seconds:
         for _ in range(slots.take(1)):
             times.append(round(clock.now - start, 1))
-            slots.fail()
-            slots.give()
+            slots.note_unreachable()
+            slots.release()
         clock.advance(0.1)
     return times
 
@@ -95,11 +95,11 @@ def test_what_fails_again_and_again_gets_one_task_at_a_time() -> None:
     clock = FakeClock()
     slots = Slots(8, clock, lambda: None)
     for _ in range(2):
-        slots.fail()
+        slots.note_unreachable()
         clock.advance(REST_SECONDS_MAX)
 
     assert 1 == slots.take(8)
-    slots.answered()
+    slots.note_answer()
     assert 7 == slots.free
 
 
@@ -108,29 +108,29 @@ def test_an_answer_ends_the_rests() -> None:
     slots = Slots(8, clock, lambda: None)
     tries(slots, clock, 60)
     clock.advance(REST_SECONDS_MAX)
-    slots.answered()
+    slots.note_answer()
 
-    slots.fail()
+    slots.note_unreachable()
     clock.advance(REST_SECONDS)
     assert 8 == slots.free
 
 
 def fill(slots: Slots, wanted: int, came: int) -> None:
     """Ask a queue that has only so much."""
-    slots.spare(slots.take(wanted) - came)
+    slots.release_unneeded(slots.take(wanted) - came)
 
 
 def test_a_full_house_is_pressed_until_something_is_left_over() -> None:
     slots = Slots(4, FakeClock(), lambda: None)
     fill(slots, 3, 3)
-    assert not slots.pressed
+    assert not slots.needs_more
 
     fill(slots, 1, 1)
-    assert slots.pressed
+    assert slots.needs_more
 
-    slots.give()
+    slots.release()
     fill(slots, 1, 0)
-    assert not slots.pressed
+    assert not slots.needs_more
 
 
 def test_who_only_asks_for_work_has_none_yet() -> None:
@@ -138,18 +138,18 @@ def test_who_only_asks_for_work_has_none_yet() -> None:
 
     slots.take(4)
 
-    assert not slots.pressed
+    assert not slots.needs_more
 
 
 def test_a_slot_on_its_way_to_the_next_task_does_not_relieve() -> None:
     slots = Slots(4, FakeClock(), lambda: None)
     fill(slots, 4, 4)
 
-    slots.give()
-    assert slots.pressed
+    slots.release()
+    assert slots.needs_more
 
     slots.take(1)
-    assert slots.pressed
+    assert slots.needs_more
 
 
 def test_more_room_is_pressed_once_it_is_full() -> None:
@@ -157,10 +157,10 @@ def test_more_room_is_pressed_once_it_is_full() -> None:
     fill(slots, 4, 4)
 
     slots.resize(8)
-    assert not slots.pressed
+    assert not slots.needs_more
 
     fill(slots, 3, 3)
-    assert slots.pressed
+    assert slots.needs_more
 
 
 def test_one_overload_shows_in_many_refusals_and_counts_once() -> None:

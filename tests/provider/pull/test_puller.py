@@ -132,7 +132,7 @@ class Line:
     async def _run(self, delivery: Delivery) -> None:
         await self.queue.delete([delivery])
         await asyncio.sleep(self._task_seconds)
-        self.slots.give()
+        self.slots.release()
 
 
 def pulled(

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from inferline.accounts.caller import Caller
 from inferline.accounts.keyring import USE_SECONDS, Keyring
-from inferline.accounts.keys import Key, new_key, parse, rotated
+from inferline.accounts.keys import Key, new_key, parse_key, rotated
 from inferline.accounts.tenants import Tenant
 from inferline.errors import NotAuthenticated, Unavailable
 from inferline.memory.keys import MemoryKeys
@@ -61,10 +61,10 @@ async def test_a_key_opens_and_only_its_hash_is_kept() -> None:
     caller = await a_keyring(store).caller(text)
 
     assert Caller(tenant="acme", key_id=key.id, role="client", models=("*",)) == caller
-    shown = parse(text)
-    assert shown is not None
-    assert hashlib.sha256(shown.secret.encode()).hexdigest() == key.secret_sha256
-    assert shown.secret not in repr(key)
+    parsed = parse_key(text)
+    assert parsed is not None
+    assert hashlib.sha256(parsed.secret.encode()).hexdigest() == key.secret_sha256
+    assert parsed.secret not in repr(key)
 
 
 async def test_what_is_no_key_is_refused_without_a_look_into_the_store() -> None:
@@ -114,9 +114,9 @@ async def test_a_key_no_longer_in_force_is_refused_and_not_repeated(
     with pytest.raises(NotAuthenticated, match=said) as refused:
         await a_keyring(store).caller(text)
 
-    shown = parse(text)
-    assert shown is not None
-    assert shown.secret not in str(refused.value)
+    parsed = parse_key(text)
+    assert parsed is not None
+    assert parsed.secret not in str(refused.value)
     assert "inferline keys create" in str(refused.value)
 
 

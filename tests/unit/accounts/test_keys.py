@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferline.accounts.keys import Key, Shown, new_key, parse, rotated, shown_key
+from inferline.accounts.keys import Key, ParsedKey, key_from_headers, new_key, parse_key, rotated
 from inferline.errors import NotAuthenticated
 
 NOW_MS = 1_000_000
@@ -29,9 +29,9 @@ def a_key(**changes: Any) -> tuple[Key, str]:
 def test_a_text_tells_its_role_id_and_secret() -> None:
     key, text = a_key(role="provider", random_bytes=ones)
 
-    shown = parse(text)
+    parsed = parse_key(text)
 
-    assert shown == Shown("provider", key.id, shown.secret if shown else "")
+    assert parsed == ParsedKey("provider", key.id, parsed.secret if parsed else "")
     assert re.fullmatch(r"ilp_[0-9A-Za-z]{11}_[0-9A-Za-z]{49}", text)
     assert text == a_key(role="provider", random_bytes=ones)[1]
 
@@ -41,12 +41,12 @@ def test_every_secret_fits_and_is_found_again(data: bytes) -> None:
     _, text = a_key(random_bytes=lambda count: data[:count])
 
     assert 11 + 43 + 6 + len("il__") == len(text)
-    assert parse(text) is not None
+    assert parse_key(text) is not None
 
 
 @given(st.text())
 def test_any_other_text_is_no_key(text: str) -> None:
-    assert parse(text) is None
+    assert parse_key(text) is None
 
 
 @given(st.integers(0, 63), st.sampled_from("0aZ_é"))
@@ -54,7 +54,7 @@ def test_a_typing_error_is_seen_without_a_look_into_the_store(place: int, letter
     _, text = a_key(random_bytes=ones)
     wrong = text[:place] + letter + text[place + 1 :]
 
-    assert wrong == text or parse(wrong) is None
+    assert wrong == text or parse_key(wrong) is None
 
 
 @pytest.mark.parametrize(
@@ -63,10 +63,10 @@ def test_a_typing_error_is_seen_without_a_look_into_the_store(place: int, letter
 def test_a_prefix_tells_what_a_key_is_for(role: str, prefix: str) -> None:
     key, text = a_key(role=role)
 
-    shown = parse(text)
+    parsed = parse_key(text)
 
-    assert shown is not None
-    assert (role, key.id) == (shown.role, shown.id)
+    assert parsed is not None
+    assert (role, key.id) == (parsed.role, parsed.id)
     assert text.startswith(f"{prefix}_")
 
 
@@ -78,10 +78,10 @@ def test_rotated_a_key_stays_itself_but_for_its_secret() -> None:
     assert (key.secret_sha256, NOW_MS + 60_000) == (changed.old_sha256, changed.old_until_ms)
     same = {"secret_sha256": key.secret_sha256, "old_sha256": None, "old_until_ms": None}
     assert key == replace(changed, **same)
-    shown = parse(new)
-    assert shown is not None
-    assert (key.id, "client") == (shown.id, shown.role)
-    assert hashlib.sha256(shown.secret.encode()).hexdigest() == changed.secret_sha256
+    parsed = parse_key(new)
+    assert parsed is not None
+    assert (key.id, "client") == (parsed.id, parsed.role)
+    assert hashlib.sha256(parsed.secret.encode()).hexdigest() == changed.secret_sha256
     assert new != old
 
 
@@ -89,19 +89,19 @@ def test_rotated_a_key_stays_itself_but_for_its_secret() -> None:
     "none", ["", " ", "Bearer", "bearer  ", "Basic dXNlcjpwYXNz", "Digest a b"]
 )
 def test_what_shows_no_key_counts_for_nothing(none: str) -> None:
-    assert "" == shown_key([none])
-    assert "il_1" == shown_key([none, "Bearer il_1", " il_1 ", none])
+    assert "" == key_from_headers([none])
+    assert "il_1" == key_from_headers([none, "Bearer il_1", " il_1 ", none])
 
 
 def test_two_keys_are_one_too_many() -> None:
     one, other = a_key()[1], a_key()[1]
 
-    for shown in ([f"Bearer {one}", other], ["Bearer il_1", "il_2"]):
+    for parsed in ([f"Bearer {one}", other], ["Bearer il_1", "il_2"]):
         with pytest.raises(NotAuthenticated, match="different keys"):
-            shown_key(shown)
+            key_from_headers(parsed)
 
 
 def test_what_can_be_no_key_counts_for_nothing_beside_one() -> None:
     text = a_key()[1]
 
-    assert text == shown_key(["Bearer unused", text, "il_cut"])
+    assert text == key_from_headers(["Bearer unused", text, "il_cut"])

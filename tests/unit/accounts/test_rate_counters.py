@@ -1,4 +1,4 @@
-"""Meters whose gateways do everything at once, in whatever order, and die of it."""
+"""Rate counters whose gateways do everything at once, in whatever order, and die of it."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from inferline.accounts.rate_counters import (
     MINUTE_MS,
     ConditionalUpdate,
     CounterRow,
-    Owner,
+    LimitOwner,
     RateCounters,
     RawRow,
     Reservation,
 )
-from inferline.memory.rate_counters import MemoryMeters
+from inferline.memory.rate_counters import MemoryRateCounters
 
-KEY = Owner("key", "k1")
+KEY = LimitOwner("key", "k1")
 #: A generation is no number of minutes.
 SECONDS = 130.0
 GENERATION_MS = round((SECONDS + MARGIN_SECONDS) * 1000)
@@ -58,25 +58,25 @@ class Turn:
 class Skewed:
     """One gateway's way to the store: with a clock of its own, and never at once."""
 
-    store: MemoryMeters
-    machine: MeterMachine
+    store: MemoryRateCounters
+    machine: CounterMachine
     skew_ms: int
 
     def now_ms(self) -> int:
         return self.machine.now_ms + self.skew_ms
 
     async def change(
-        self, owner: Owner, change: ConditionalUpdate, mark: str
+        self, owner: LimitOwner, change: ConditionalUpdate, write_id: str
     ) -> tuple[bool, RawRow]:
         await Turn()
-        return await self.store.change(owner, change, mark)
+        return await self.store.change(owner, change, write_id)
 
 
 @dataclass(slots=True, eq=False)
 class Request:
     """One that was let in, as the test knows it."""
 
-    hold: Reservation
+    reservation: Reservation
     opened_ms: int
     tokens: int
     #: Until its gateway has closed it; of a dead one for ever.
@@ -99,13 +99,13 @@ class Move:
 asking = st.lists(st.sampled_from(range(3)), min_size=1, max_size=3)
 
 
-class MeterMachine(RuleBasedStateMachine):
+class CounterMachine(RuleBasedStateMachine):
     """Requests come, run, end and die at three gateways while time passes."""
 
     def __init__(self) -> None:
         super().__init__()
         self.now_ms = NOW_MS
-        self.store = MemoryMeters()
+        self.store = MemoryRateCounters()
         self.gateways = [RateCounters(Skewed(self.store, self, skew), SECONDS) for skew in SKEWS_MS]
         self.moves: list[Move] = []
         self.requests: list[Request] = []
@@ -126,7 +126,7 @@ class MeterMachine(RuleBasedStateMachine):
     def end(self, data: st.DataObject, gateway: int, share: float) -> None:
         request = self._one_of_the_open(data)
         used = round(request.tokens * share)
-        steps = self.gateways[gateway].settle(request.hold, used)
+        steps = self.gateways[gateway].settle(request.reservation, used)
         self._begin(Move(steps, used, request))
 
     @precondition(lambda self: self.open_ones)
@@ -134,7 +134,7 @@ class MeterMachine(RuleBasedStateMachine):
     def come_to_nothing(self, data: st.DataObject, gateway: int) -> None:
         request = self._one_of_the_open(data)
         request.is_undone = True
-        self._begin(Move(self.gateways[gateway].undo(request.hold), 0, request))
+        self._begin(Move(self.gateways[gateway].undo(request.reservation), 0, request))
 
     @precondition(lambda self: self.open_ones)
     @rule(data=st.data())
@@ -228,19 +228,19 @@ class MeterMachine(RuleBasedStateMachine):
 
     @invariant()
     def no_window_holds_more_than_its_limit(self) -> None:
-        for minute in {one.hold.meter.minute for one in self.requests}:
-            counted = [r for r in self.let_in if r.hold.meter.minute == minute]
+        for minute in {one.reservation.counters.minute for one in self.requests}:
+            counted = [r for r in self.let_in if r.reservation.counters.minute == minute]
             assert len(counted) <= 6
             assert sum(one.tokens for one in counted) <= 60
-        for day in {one.hold.meter.day for one in self.requests}:
-            counted = [r for r in self.let_in if r.hold.meter.day == day]
+        for day in {one.reservation.counters.day for one in self.requests}:
+            counted = [r for r in self.let_in if r.reservation.counters.day == day]
             assert sum(one.tokens for one in counted) <= 200
 
     @invariant()
     def the_row_forgets_nothing_of_its_windows(self) -> None:
         row = self.row
-        of_minute = [r for r in self.let_in if r.hold.meter.minute == row.minute]
-        of_day = [r for r in self.let_in if r.hold.meter.day == row.day]
+        of_minute = [r for r in self.let_in if r.reservation.counters.minute == row.minute]
+        of_day = [r for r in self.let_in if r.reservation.counters.day == row.day]
         assert len(of_minute) <= row.requests
         assert sum(one.tokens for one in of_minute) <= row.tokens
         assert sum(one.tokens for one in of_day) <= row.day_tokens
@@ -260,8 +260,16 @@ class MeterMachine(RuleBasedStateMachine):
     @invariant()
     def the_row_counts_the_open_ones_of_two_generations(self) -> None:
         row = self.row
-        opened = [r for r in self.requests if r.is_open and r.hold.meter.since_ms == row.since_ms]
-        before = [r for r in self.requests if r.is_open and r.hold.meter.since_ms == row.before_ms]
+        opened = [
+            r
+            for r in self.requests
+            if r.is_open and r.reservation.counters.since_ms == row.since_ms
+        ]
+        before = [
+            r
+            for r in self.requests
+            if r.is_open and r.reservation.counters.since_ms == row.before_ms
+        ]
         assert (len(opened), len(before)) == (row.opened, row.before)
         assert row.open == row.opened + row.before <= 4
         assert min(row.requests, row.tokens, row.day_tokens) >= 0
@@ -283,4 +291,4 @@ def test_whatever_happens_no_limit_is_passed_and_what_the_dead_held_is_given_up(
         suppress_health_check=[HealthCheck.too_slow],  # On a machine that others use too.
     )
 
-    run_state_machine_as_test(MeterMachine, settings=options)
+    run_state_machine_as_test(CounterMachine, settings=options)

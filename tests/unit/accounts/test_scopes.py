@@ -15,7 +15,7 @@ from inferline.aws.lending import session_policy
 from inferline.aws.sqs import queue_name
 from inferline.names import NAME, base_name, dedicated_name, slug
 from inferline.settings import Settings
-from inferline.tasks.task import TIERS
+from inferline.tasks.task import QUEUE_TIERS
 
 names = st.from_regex(NAME, fullmatch=True)
 SETTINGS = Settings(provider_role="arn:aws:iam::123456789012:role/p", stack="inferline")
@@ -72,10 +72,10 @@ def test_a_caller_is_shown_what_is_its_own_and_nothing_else(
     apart = Caller(tenant=tenant, is_reserved=True)
     ordinary = Caller(tenant=tenant)
 
-    assert model == apart.shown(apart.registry_name(model)) == ordinary.shown(model)
-    assert apart.shown(model) is None
-    assert apart.shown(dedicated_name(model, other)) is None
-    assert ordinary.shown(dedicated_name(model, tenant)) is None
+    assert model == apart.visible_name(apart.registry_name(model)) == ordinary.visible_name(model)
+    assert apart.visible_name(model) is None
+    assert apart.visible_name(dedicated_name(model, other)) is None
+    assert ordinary.visible_name(dedicated_name(model, tenant)) is None
 
 
 def test_a_key_is_for_what_both_it_and_its_tenant_are_for() -> None:
@@ -95,7 +95,7 @@ def test_rights_to_one_model_open_nothing_that_is_reserved(
     apart = slug(dedicated_name(other, tenant))
     ours = [
         f"arn:aws:sqs:r:1:{queue_name('inferline', dedicated_name(other, tenant), t)}"
-        for t in TIERS
+        for t in QUEUE_TIERS
     ]
 
     assert not any(fnmatchcase(arn, pattern) for arn in ours for pattern in queues["Resource"])

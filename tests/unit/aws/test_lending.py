@@ -110,8 +110,9 @@ def test_a_session_may_do_the_work_on_its_models_and_nothing_else() -> None:
             "Null": {"dynamodb:LeadingKeys": "false"},
         },
     } == by_service["dynamodb"]
-    assert ["s3:GetObject"] == by_service["s3"]["Action"]
-    assert [f"arn:aws-cn:s3:::bodies/{own}/*"] == by_service["s3"]["Resource"]
+    # Of which buckets, and that it writes to the files' alone, is in the role's own policy.
+    assert ["s3:GetObject", "s3:PutObject"] == by_service["s3"]["Action"]
+    assert [f"arn:aws-cn:s3:::*/{own}/*"] == by_service["s3"]["Resource"]
     assert [SETTINGS.kms_key] == by_service["kms"]["Resource"]
 
 

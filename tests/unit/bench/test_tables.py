@@ -173,15 +173,15 @@ async def test_ended_tasks_are_indexed_by_the_time_of_their_end(
 
 
 async def test_what_was_used_is_kept_as_on_every_emulator(seams: Seams) -> None:
-    account, other = UsageKey("a", "k", "m", "p"), UsageKey("b", "k", "m", "p")
-    await seams.usage.put(HOUR, 7, 3, {account: Usage(requests=2), other: Usage(requests=1)})
+    usage_key, other = UsageKey("a", "k", "m", "p"), UsageKey("b", "k", "m", "p")
+    await seams.usage.put(HOUR, 7, 3, {usage_key: Usage(requests=2), other: Usage(requests=1)})
 
-    await seams.usage.put(HOUR, 7, 3, {account: Usage(requests=1), other: Usage(requests=1)})
+    await seams.usage.put(HOUR, 7, 3, {usage_key: Usage(requests=1), other: Usage(requests=1)})
 
     own = [row async for row in seams.usage.rows("a", HOUR, 7, 8)]
     every = [row async for row in seams.usage.rows(None, HOUR, 0, 9)]
-    assert [UsageRow(account, 7, {3: Usage(requests=2)})] == own
-    assert [account, other] == [row.account for row in every]
+    assert [UsageRow(usage_key, 7, {3: Usage(requests=2)})] == own
+    assert [usage_key, other] == [row.usage_key for row in every]
 
 
 async def test_calls_are_counted_by_what_they_are_made_for(tables: Tables, seams: Seams) -> None:

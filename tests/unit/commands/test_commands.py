@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from inferline.accounts.keys import parse
+from inferline.accounts.keys import parse_key
 from inferline.cli import main
 from inferline.commands.printing import show
 from inferline.fleet.registry import Model, ProviderRecord
@@ -70,14 +70,14 @@ def run(opened: list[Settings], capsys: pytest.CaptureFixture[str]) -> Run:
 def test_a_key_is_printed_once_and_alone_with_what_to_do_beside_it(run: Run) -> None:
     code, out, err = run("keys", "create", "--name", "my-app")
 
-    shown = parse(out.strip())
+    parsed = parse_key(out.strip())
     assert 0 == code
-    assert shown is not None
-    assert "client" == shown.role
-    assert f"inferline keys revoke {shown.id}" in err
+    assert parsed is not None
+    assert "client" == parsed.role
+    assert f"inferline keys revoke {parsed.id}" in err
     _, listed, _ = run("keys", "list")
-    assert [shown.id, "my-app", "my-app", "valid"] == listed.splitlines()[1].split()[:4]
-    assert shown.secret not in listed
+    assert [parsed.id, "my-app", "my-app", "valid"] == listed.splitlines()[1].split()[:4]
+    assert parsed.secret not in listed
 
 
 def test_a_table_is_for_people_and_json_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
@@ -140,13 +140,13 @@ def test_an_administrators_key_is_made_and_listed_beside_the_others(run: Run) ->
     _, out, err = run("keys", "create", "--name", "ops", "--role", "admin")
     run("keys", "create", "--name", "app")
 
-    shown = parse(out.strip())
-    assert shown is not None
-    assert "admin" == shown.role
+    parsed = parse_key(out.strip())
+    assert parsed is not None
+    assert "admin" == parsed.role
     assert "/v1/keys" in err
     roles = [row["role"] for row in json.loads(run("keys", "list", "--json")[1])]
     assert ["admin", "client"] == sorted(roles)
-    assert 0 == run("keys", "revoke", shown.id)[0]
+    assert 0 == run("keys", "revoke", parsed.id)[0]
 
 
 def test_rotated_a_key_has_a_new_secret_and_the_old_one_an_end(run: Run) -> None:
@@ -154,10 +154,10 @@ def test_rotated_a_key_has_a_new_secret_and_the_old_one_an_end(run: Run) -> None
 
     code, out, err = run("keys", "rotate", made["id"], "--overlap", "90m")
 
-    shown = parse(out.strip())
+    parsed = parse_key(out.strip())
     assert 0 == code
-    assert shown is not None
-    assert (made["id"], "client") == (shown.id, shown.role)
+    assert parsed is not None
+    assert (made["id"], "client") == (parsed.id, parsed.role)
     assert out.strip() != made["key"]
     [row] = json.loads(run("keys", "list", "--json")[1])
     assert row["old_secret_until"] in err

@@ -74,9 +74,9 @@ class Counting(MemoryRegistry):
         await asyncio.sleep(0)
         return await super().snapshot()
 
-    async def put_servings(self, turn: int, servings: Mapping[str, Serving]) -> None:
+    async def put_servings(self, epoch: int, servings: Mapping[str, Serving]) -> None:
         self.written.append(set(servings))
-        await super().put_servings(turn, servings)
+        await super().put_servings(epoch, servings)
 
 
 class Place:

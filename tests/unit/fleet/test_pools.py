@@ -22,8 +22,8 @@ def provider(name: str, *models: str, **changes: Any) -> ProviderRecord:
 def test_providers_of_the_same_models_are_one_pool() -> None:
     servings = aggregate([provider("a", "m"), provider("b", "m", "n"), provider("c", "n", "m")])
 
-    marks = model_hash(slug("n"))
-    assert [(4.0, {marks: 1.0}), (2.0, {})] == [(p.rate, p.rivals) for p in servings["m"].pools]
+    hash_of_n = model_hash(slug("n"))
+    assert [(4.0, {hash_of_n: 1.0}), (2.0, {})] == [(p.rate, p.rivals) for p in servings["m"].pools]
     assert [(4.0, {model_hash(slug("m")): 1.0})] == [
         (p.rate, p.rivals) for p in servings["n"].pools
     ]

@@ -98,11 +98,11 @@ async def test_tasks_past_their_deadline_expire_and_others_stay(place: Place) ->
     later = await place.submit("m", seconds=100)
     place.clock.now = 20.0
 
-    figures = await place.sweep().run()
+    report = await place.sweep().run()
 
     states = await place.store.statuses([waiting.ref, held.ref, later.ref])
     assert [State.EXPIRED, State.EXPIRED, State.QUEUED] == [one.state for one in states.values()]
-    assert (1, 0) == (figures.waiting, figures.running)
+    assert (1, 0) == (report.waiting, report.running)
 
 
 async def test_a_task_that_its_own_reader_is_about_to_end_is_left_to_it(place: Place) -> None:
@@ -163,7 +163,7 @@ async def test_the_age_of_each_models_oldest_task_is_noted_in_its_minute(place: 
     minute = place.store.now_ms() // MINUTE_MS
     minutes = {row.model: row for row in await place.minutes.since(minute)}
     assert {"a", "b"} == minutes.keys()
-    ages = [minutes[name].figures.percentile("age", 1.0) or 0 for name in "ab"]
+    ages = [minutes[name].metrics.percentile("age", 1.0) or 0 for name in "ab"]
     assert [30_000, 20_000] == pytest.approx(ages, rel=0.1)
 
 
@@ -218,14 +218,14 @@ async def test_declared_models_become_known_once_and_keep_what_is_told_of_them(
 
 async def test_where_nobody_serves_models_are_counted_once(place: Place) -> None:
     sweep = place.sweep("new", "other")
-    turns = []
+    epochs = []
     for _ in range(4):
         await sweep.run()
         place.clock.now += 60.0
         fleet = await place.registry.fleet()
-        turns.append((fleet.turn, fleet.models))
+        epochs.append((fleet.epoch, fleet.models))
 
-    assert [(0, 0), (1, 2), (1, 2), (1, 2)] == turns
+    assert [(0, 0), (1, 2), (1, 2), (1, 2)] == epochs
 
 
 async def test_a_model_whose_queues_cant_be_made_does_not_stop_the_sweep(
@@ -234,9 +234,9 @@ async def test_a_model_whose_queues_cant_be_made_does_not_stop_the_sweep(
     await place.know("m")
     await place.submit("m")
 
-    figures = await place.sweep("new", maker=Broken()).run()
+    report = await place.sweep("new", maker=Broken()).run()
 
-    assert 1 == figures.waiting
+    assert 1 == report.waiting
     assert "could not make the model new known: service_unavailable" in caplog.text
 
 

@@ -104,11 +104,11 @@ class Mortal:
                 yield usage
 
     async def parts(
-        self, resolution: Resolution, number: int, accounts: Collection[UsageKey]
+        self, resolution: Resolution, number: int, usage_keys: Collection[UsageKey]
     ) -> dict[UsageKey, Parts]:
         if await self._dies():
             raise Killed
-        return await self.usage.parts(resolution, number, accounts)
+        return await self.usage.parts(resolution, number, usage_keys)
 
     async def put(
         self, resolution: Resolution, number: int, part: int, sums: Mapping[UsageKey, Usage]
@@ -183,9 +183,9 @@ class World:
     def __post_init__(self) -> None:
         self.usage = MemoryUsage(self.store)
 
-    def end(self, account: UsageKey, late_ms: int = 0, **changes: Any) -> None:
+    def end(self, usage_key: UsageKey, late_ms: int = 0, **changes: Any) -> None:
         """End a task now; the index shows it ``late_ms`` later."""
-        tenant, key_id, model, provider = account
+        tenant, key_id, model, provider = usage_key
         task = replace(new_task(self.store, model=model), tenant=tenant, key_id=key_id)
         task = replace(task, ttl=self.store.now_ms() // 1000 + 24 * 3600, **changes)
         at_once(self.store.submit(task))
@@ -199,7 +199,7 @@ class World:
         assert isinstance(ended, Task)
         usage = TaskUsage.from_row(task.ref.id, {n: getattr(ended, n) for n in Task.__slots__})
         assert usage is not None
-        self.truth.setdefault(account, Usage()).note(usage)
+        self.truth.setdefault(usage_key, Usage()).note(usage)
 
     def count(self, *deaths: Death | None, turns: Iterable[int] = ()) -> None:
         """Count, in one process or several."""
@@ -230,7 +230,7 @@ class World:
             sums: dict[UsageKey, Usage] = {}
             async for row in self.usage.rows(None, resolution, 0, 10**9):
                 for usage in row.parts.values():
-                    sums.setdefault(row.account, Usage()).add(usage)
+                    sums.setdefault(row.usage_key, Usage()).add(usage)
             return {one: replace(usage, aws_calls=0) for one, usage in sums.items()}
 
         kept: dict[UsageKey, Usage] = at_once(read())
@@ -246,8 +246,8 @@ class World:
 
     def check_nothing_twice(self) -> None:
         for kept in (self.kept(HOUR), self.kept(DAY)):
-            for account, usage in kept.items():
-                assert usage.requests <= self.truth[account].requests, "counted twice"
+            for usage_key, usage in kept.items():
+                assert usage.requests <= self.truth[usage_key].requests, "counted twice"
         requests = sum(usage.requests for usage in self.truth.values())
         assert sum(row["requests"] for row in self.reported()) <= requests, "told twice"
 
@@ -293,9 +293,9 @@ def happens(world: World, history: list[Any]) -> None:
     world.count()  # The first to count begins where nothing has ended.
     for kind, *arguments in history:
         if kind == "end":
-            account, late_ms, number = arguments
+            usage_key, late_ms, number = arguments
             for _ in range(number):
-                world.end(account, late_ms)
+                world.end(usage_key, late_ms)
         elif kind == "pass":
             world.store.date_ms += arguments[0]
         elif kind == "forget":
@@ -328,8 +328,8 @@ class Adding(Mortal):
         self, resolution: Resolution, number: int, part: int, sums: Mapping[UsageKey, Usage]
     ) -> None:
         kept = await self.usage.parts(resolution, number, sums)
-        for account, usage in sums.items():
-            usage.add(kept.get(account, {}).get(part, Usage()))
+        for usage_key, usage in sums.items():
+            usage.add(kept.get(usage_key, {}).get(part, Usage()))
         await self.usage.put(resolution, number, part, sums)
 
 
@@ -339,8 +339,8 @@ class Overwriting(Mortal):
     async def _put(
         self, resolution: Resolution, number: int, part: int, sums: Mapping[UsageKey, Usage]
     ) -> None:
-        for account, usage in sums.items():
-            self.usage._kept.setdefault((resolution, number, account), {})[part] = usage
+        for usage_key, usage in sums.items():
+            self.usage._kept.setdefault((resolution, number, usage_key), {})[part] = usage
 
 
 class Hasty(UsageAggregator):
@@ -432,9 +432,9 @@ def test_an_hour_goes_into_its_day_also_when_nobody_counted_for_days() -> None:
 
 def calls_told(world: World, *calls: int) -> None:
     for number, count in enumerate(calls):
-        figures = MinuteMetrics()
-        figures.note_calls({("dynamodb", "Query"): count, ("sqs", "SendMessage"): count})
-        minute = Minute(START_MS // MINUTE_MS + number, "m", figures)
+        metrics = MinuteMetrics()
+        metrics.note_calls({("dynamodb", "Query"): count, ("sqs", "SendMessage"): count})
+        minute = Minute(START_MS // MINUTE_MS + number, "m", metrics)
         at_once(world.minutes.add(minute))
 
 
@@ -449,7 +449,7 @@ def test_calls_to_aws_are_shared_by_the_time_that_requests_were_under_way() -> N
     world.count()
 
     parts = at_once(world.usage.parts(HOUR, START_MS // HOUR_MS, ACCOUNTS))
-    [one], [other] = (parts[account].values() for account in ACCOUNTS[:2])
+    [one], [other] = (parts[usage_key].values() for usage_key in ACCOUNTS[:2])
     assert (75, 25) == (one.aws_calls, other.aws_calls)
 
 
@@ -472,12 +472,12 @@ def test_shares_that_were_told_stay_when_calls_are_told_late() -> None:
 
 @hypothesis.given(st.integers(0, 10**6), st.lists(st.integers(0, 10**6), min_size=1, max_size=9))
 def test_all_shares_together_are_all_calls(calls: int, taken: list[int]) -> None:
-    accounts = {UsageKey("t", "", "m", f"p{n}"): Usage(run_ms=ms) for n, ms in enumerate(taken)}
+    usage_keys = {UsageKey("t", "", "m", f"p{n}"): Usage(run_ms=ms) for n, ms in enumerate(taken)}
 
-    share(calls, accounts)
+    share(calls, usage_keys)
 
-    assert (calls if sum(taken) else 0) == sum(usage.aws_calls for usage in accounts.values())
-    assert all(usage.aws_calls >= 0 for usage in accounts.values())
+    assert (calls if sum(taken) else 0) == sum(usage.aws_calls for usage in usage_keys.values())
+    assert all(usage.aws_calls >= 0 for usage in usage_keys.values())
 
 
 class Rarely(MemoryUsage):

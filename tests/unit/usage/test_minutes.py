@@ -54,11 +54,11 @@ class Moody(MemoryMinutes):
 
 @given(st.lists(st.integers(0, 900_000), min_size=1, max_size=60), st.floats(0, 1))
 def test_a_percentile_is_within_a_tenth_of_the_true_one(times: list[int], share: float) -> None:
-    figures = MinuteMetrics()
+    metrics = MinuteMetrics()
     for ms in times:
-        figures.note(entry(total_ms=ms))
+        metrics.note(entry(total_ms=ms))
 
-    result = figures.percentile("total", share)
+    result = metrics.percentile("total", share)
 
     true = sorted(times)[max(0, -int(-share * len(times) // 1) - 1)]
     assert result is not None
@@ -70,50 +70,50 @@ def test_there_is_no_percentile_of_nothing() -> None:
 
 
 def test_requests_errors_bytes_and_calls_are_counted() -> None:
-    figures = MinuteMetrics()
+    metrics = MinuteMetrics()
 
-    figures.note(entry())
-    figures.note(entry(code="queue_full", status=429, answer_bytes=0))
-    figures.note_calls({("sqs", "SendMessage"): 2, ("dynamodb", "GetItem"): 0})
+    metrics.note(entry())
+    metrics.note(entry(code="queue_full", status=429, answer_bytes=0))
+    metrics.note_calls({("sqs", "SendMessage"): 2, ("dynamodb", "GetItem"): 0})
 
-    assert (2, 50) == (figures.requests, figures.answer_bytes)
-    assert {"queue_full": 1} == figures.errors
-    assert {"sqs:SendMessage": 2} == figures.calls
+    assert (2, 50) == (metrics.requests, metrics.answer_bytes)
+    assert {"queue_full": 1} == metrics.errors
+    assert {"sqs:SendMessage": 2} == metrics.calls
 
 
 def test_times_are_those_of_answers_without_an_error() -> None:
-    figures = MinuteMetrics()
+    metrics = MinuteMetrics()
 
-    figures.note(entry(code="deadline_exceeded", status=504, total_ms=600_000))
-    figures.note(entry(total_ms=1000))
+    metrics.note(entry(code="deadline_exceeded", status=504, total_ms=600_000))
+    metrics.note(entry(total_ms=1000))
 
-    assert 0.1 >= abs((figures.percentile("total", 1.0) or 0) / 1000 - 1)
+    assert 0.1 >= abs((metrics.percentile("total", 1.0) or 0) / 1000 - 1)
 
 
 def test_a_first_token_is_timed_in_streams_alone() -> None:
-    figures = MinuteMetrics()
+    metrics = MinuteMetrics()
 
-    figures.note(entry(streamed=False))
+    metrics.note(entry(streamed=False))
 
-    assert figures.percentile("first", 0.5) is None
+    assert metrics.percentile("first", 0.5) is None
 
 
 def test_tokens_are_counted_with_errors_or_without() -> None:
-    figures = MinuteMetrics()
+    metrics = MinuteMetrics()
 
-    figures.note(entry(input_tokens=3, output_tokens=5))
-    figures.note(entry(code="cancelled", input_tokens=1))
-    figures.note(entry())
+    metrics.note(entry(input_tokens=3, output_tokens=5))
+    metrics.note(entry(code="cancelled", input_tokens=1))
+    metrics.note(entry())
 
-    assert (4, 5) == (figures.input_tokens, figures.output_tokens)
+    assert (4, 5) == (metrics.input_tokens, metrics.output_tokens)
 
 
 def test_who_tells_no_tokens_makes_no_figure_of_them() -> None:
-    figures = MinuteMetrics()
+    metrics = MinuteMetrics()
 
-    figures.note(entry())
+    metrics.note(entry())
 
-    assert not {"in", "out"} & figures.counts.keys()
+    assert not {"in", "out"} & metrics.counts.keys()
 
 
 def test_the_oldest_age_of_a_minute_is_the_largest_that_was_noted() -> None:
@@ -122,7 +122,7 @@ def test_the_oldest_age_of_a_minute_is_the_largest_that_was_noted() -> None:
     oldest = total(rows).percentile("age", 1.0)
 
     assert 0.1 >= abs((oldest or 0) / 90_000 - 1)
-    assert 0 == rows[2].figures.percentile("age", 1.0)
+    assert 0 == rows[2].metrics.percentile("age", 1.0)
     assert 0 == total(rows).requests
 
 
@@ -169,7 +169,7 @@ async def test_requests_of_a_minute_and_model_are_one_write() -> None:
     await ledger.flush()
 
     assert [(1, "m", 3), (1, "other", 1), (2, "m", 1)] == [
-        (row.number, row.model, row.figures.requests) for row in await store.since(0)
+        (row.number, row.model, row.metrics.requests) for row in await store.since(0)
     ]
 
 
@@ -187,7 +187,7 @@ async def test_calls_since_the_start_are_told_once_and_only_along_with_requests(
     ledger.record(entry(minute=2))
     await ledger.flush()
 
-    assert [3, 1] == [row.figures.calls["sqs:SendMessage"] for row in await store.since(0)]
+    assert [3, 1] == [row.metrics.calls["sqs:SendMessage"] for row in await store.since(0)]
 
 
 async def test_what_the_store_does_not_take_is_written_later() -> None:
@@ -202,7 +202,7 @@ async def test_what_the_store_does_not_take_is_written_later() -> None:
     await ledger.flush()
 
     (row,) = await store.since(0)
-    assert 2 == row.figures.requests
+    assert 2 == row.metrics.requests
 
 
 async def test_what_comes_while_others_are_written_is_no_failure(

@@ -53,16 +53,16 @@ class Place:
         await self.usage.advance(Watermarks(first_pass=until_ms // SLICE_MS))
 
     async def keep(
-        self, grain: Resolution, at_ms: int, account: UsageKey, requests: int = 1
+        self, grain: Resolution, at_ms: int, usage_key: UsageKey, requests: int = 1
     ) -> None:
         number, rest = divmod(at_ms, grain.ms)
         usage = Usage(requests=requests, answered=requests, output_tokens=10 * requests)
-        await self.usage.put(grain, number, rest // grain.part_ms, {account: usage})
+        await self.usage.put(grain, number, rest // grain.part_ms, {usage_key: usage})
 
-    async def end(self, account: UsageKey, at_ms: int) -> str:
+    async def end(self, usage_key: UsageKey, at_ms: int) -> str:
         """End a task and return its id."""
         self.store.date_ms = at_ms
-        task = replace(new_task(self.store), tenant=account.tenant, key_id=account.key_id)
+        task = replace(new_task(self.store), tenant=usage_key.tenant, key_id=usage_key.key_id)
         await self.store.submit(replace(task, ttl=at_ms // 1000 + 10**6))
         await self.store.cancel(task.ref)
         self.store.date_ms = NOW_MS
@@ -88,8 +88,8 @@ def requests(report: Report, *names: str) -> list[tuple[Any, ...]]:
 
 
 async def test_sums_are_by_what_was_asked_in_its_order(place: Place) -> None:
-    for account in (A, B, C):
-        await place.keep(HOUR, NOW_MS - HOUR_MS, account, 2)
+    for usage_key in (A, B, C):
+        await place.keep(HOUR, NOW_MS - HOUR_MS, usage_key, 2)
     since = NOW_MS - DAY_MS
 
     by_both = await place.report(None, "model", "tenant", since_ms=since)
@@ -102,10 +102,10 @@ async def test_sums_are_by_what_was_asked_in_its_order(place: Place) -> None:
 
 
 async def test_a_tenant_is_told_of_itself_alone(place: Place) -> None:
-    for account in (A, C):
-        await place.keep(HOUR, NOW_MS - HOUR_MS, account)
-        await place.keep(DAY, NOW_MS - 9 * DAY_MS, account)
-        await place.end(account, NOW_MS - 1)
+    for usage_key in (A, C):
+        await place.keep(HOUR, NOW_MS - HOUR_MS, usage_key)
+        await place.keep(DAY, NOW_MS - 9 * DAY_MS, usage_key)
+        await place.end(usage_key, NOW_MS - 1)
 
     report = await place.report("other", "tenant", "key", since_ms=NOW_MS - 10 * DAY_MS)
 
@@ -165,8 +165,8 @@ async def test_with_too_much_to_count_it_ends_before_that(
 
 async def test_too_many_rows_are_refused(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("inferline.usage.report.ROWS_MAX", 1)
-    for account in (A, B):
-        await place.keep(HOUR, NOW_MS - HOUR_MS, account)
+    for usage_key in (A, B):
+        await place.keep(HOUR, NOW_MS - HOUR_MS, usage_key)
 
     with pytest.raises(InvalidRequest, match="shorter time"):
         await place.report("acme", since_ms=NOW_MS - DAY_MS)
@@ -219,8 +219,8 @@ async def test_only_so_many_are_looked_at_for_a_list(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("inferline.usage.report.LISTED_FROM_MAX", 3)
-    for account in (C, C, C):
-        await place.end(account, NOW_MS)
+    for usage_key in (C, C, C):
+        await place.end(usage_key, NOW_MS)
     await place.end(A, NOW_MS - SLICE_MS)
 
     assert [] == await last_requests(place.usage, "acme", NOW_MS - HOUR_MS, 100)

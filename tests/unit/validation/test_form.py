@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from inferline.errors import AddressNotAllowed, FieldNotAllowed, LimitExceeded, RequestError
+from inferline.errors import AddressNotAllowed, FieldNotAllowed, RequestError, SizeLimitExceeded
 from inferline.gateway.submit.estimate import MEDIA_TOKENS, tokens_of
 from inferline.settings import Settings
 from inferline.validation import form
@@ -70,7 +70,7 @@ def test_what_could_be_routed_in_two_ways_is_refused(parts: list[bytes], param: 
         ("chat_template", "x", FieldNotAllowed),
         ("extra[lora_path]", "x", FieldNotAllowed),
         ("options", '[{"lora_request": 1}]', FieldNotAllowed),
-        ("n", "1000", LimitExceeded),
+        ("n", "1000", SizeLimitExceeded),
         ("options", '{"a": 1, "a": 2}', RequestError),
     ],
 )

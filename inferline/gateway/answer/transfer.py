@@ -1,4 +1,4 @@
-"""Relays an answer: reads, stages, sender, and the checks while no bytes come."""
+"""Transfers an answer: reads, stages, sender, and the checks while no bytes come."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ CHECK_SECONDS: Final = 0.1
 Leave = Callable[[], Awaitable[None]]
 
 
-class AnswerRelay:
-    """The path of an answer's bytes: resume point, model name, smoothing, sender."""
+class AnswerTransfer:
+    """The transfer of an answer's bytes: resume point, model name, smoothing, sender."""
 
     def __init__(
         self,
@@ -52,7 +52,9 @@ class AnswerRelay:
         self._pipeline = Pipeline(self._stages(after))
         self._begun = self._clock.monotonic()
         self._check_at = self._begun + CHECK_SECONDS
-        self._limits = wait_limits.WaitLimits(parts)
+        self._limits = wait_limits.WaitLimits(
+            parts.store, parts.catalogue, parts.settings.no_provider_seconds, self._begun
+        )
         self._keep_alive = KeepAlive(parts.settings, task.path, self._begun, streamed=streamed)
         # Later than the deadline's own check: a deadline at the same moment is reported as such.
         self._hand_on_at = hand_on_at + 2 * wait_limits.DEADLINE_GRACE_SECONDS
@@ -83,7 +85,8 @@ class AnswerRelay:
                 if out:
                     await self._sender.body(b"".join(out), more=True)
                     continue
-            if not reader.behind and self._clock.monotonic() >= self._check_at:
+            is_due = self._clock.monotonic() >= self._check_at
+            if is_due and not reader.behind and not reader.ended:  # Nobody waits for it any more.
                 await self._check(leave)
         await self._send_whole(b"".join(held))
 

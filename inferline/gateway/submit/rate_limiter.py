@@ -1,4 +1,4 @@
-"""Quotas: what a request reserves of its key's and its tenant's limits while it is under way."""
+"""Reserves of a key's and its tenant's limits for each request while it is under way."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ from typing import Final
 
 from inferline.accounts.caller import Caller
 from inferline.accounts.limits import NAMES, Limits
-from inferline.accounts.rate_counters import CounterStore, Owner, RateCounters, Refusal, Reservation
+from inferline.accounts.rate_counters import (
+    CounterStore,
+    LimitOwner,
+    RateCounters,
+    Refusal,
+    Reservation,
+)
 from inferline.clock import Clock
 from inferline.errors import Unavailable
 from inferline.expiring import ExpiringMap
@@ -30,20 +36,22 @@ REFUSED_SECONDS: Final = 1.0
 #: Keys and tenants whose refusals are remembered.
 REFUSED_MAX: Final = 10_000
 
-Closing = Callable[[Reservation], Awaitable[None]]
+Release = Callable[[Reservation], Awaitable[None]]
 
 
-class Quotas:
-    """Reserves for requests, and releases in the background."""
+class RateLimiter:
+    """The limits of keys and tenants: reserves for requests, and releases in the background."""
 
     def __init__(self, store: CounterStore, settings: Settings, clock: Clock) -> None:
-        self.meters = RateCounters(store, settings.request_seconds_max)
+        self.rate_counters = RateCounters(store, settings.request_seconds_max)
         self._settings = settings
         self._clock = clock
         self._defaults = {kind: _defaults(settings, kind) for kind in ("key", "tenant")}
-        self._closings: set[asyncio.Task[None]] = set()
+        self._releases: set[asyncio.Task[None]] = set()
         #: Refusals that still hold, oldest first.
-        self._refused = ExpiringMap[Owner, LimitHit](REFUSED_MAX, clock.monotonic, REFUSED_SECONDS)
+        self._refused = ExpiringMap[LimitOwner, LimitHit](
+            REFUSED_MAX, clock.monotonic, REFUSED_SECONDS
+        )
 
     async def reserve(
         self, caller: Caller, path: str, payload: Payload, body: bytes
@@ -51,8 +59,8 @@ class Quotas:
         """
         Reserve what a request may use of its key's and its tenant's limits.
 
-        Raises LimitReached and Unavailable; then nothing is reserved. Without limits, and where no
-        keys are needed, nothing is written.
+        Raises RateLimitReached and Unavailable; then nothing is reserved. Without limits, and where
+        no keys are needed, nothing is written.
         """
         reservation = RequestReservation(self)
         owners = self._owners(caller)
@@ -66,52 +74,55 @@ class Quotas:
             raise
         return reservation
 
-    def refused(self, reached: LimitHit) -> None:
+    def remember_refusal(self, hit: LimitHit) -> None:
         """Remember a refusal for `REFUSED_SECONDS`."""
-        self._refused.put(reached.owner, reached)
+        self._refused.put(hit.owner, hit)
 
-    def close(self, hold: Reservation, closing: Closing) -> None:
-        """Close a reservation in the background."""
-        task = asyncio.get_running_loop().create_task(self._closed(hold, closing))
-        self._closings.add(task)
-        task.add_done_callback(self._closings.discard)
+    def release_later(self, reservation: Reservation, release: Release) -> None:
+        """Release a reservation in the background, and try again where that fails."""
+        task = asyncio.get_running_loop().create_task(self._release(reservation, release))
+        self._releases.add(task)
+        task.add_done_callback(self._releases.discard)
 
     async def flush(self) -> None:
         """Return once everything is released, or after `RELEASE_WAIT_SECONDS_MAX`."""
-        if self._closings:
-            await asyncio.wait(set(self._closings), timeout=RELEASE_WAIT_SECONDS_MAX)
+        if self._releases:
+            await asyncio.wait(set(self._releases), timeout=RELEASE_WAIT_SECONDS_MAX)
 
-    async def _closed(self, hold: Reservation, closing: Closing) -> None:
+    async def _release(self, reservation: Reservation, release: Release) -> None:
         for pause in (*RELEASE_PAUSES_SECONDS, None):
             try:
-                await closing(hold)
-                self._refused.pop(hold.owner)  # There is room again.
+                await release(reservation)
+                self._refused.pop(reservation.owner)  # There is room again.
                 return
             except Unavailable:
                 if pause is not None:
                     await self._clock.sleep(pause)
         log.warning(
             "a reservation of a %s could not be released; it stays charged until its window ends",
-            hold.owner.kind,
+            reservation.owner.kind,
         )
 
-    def _check_refused(self, owners: list[tuple[Owner, Limits]], tokens: int) -> None:
-        """Raise LimitReached if an owner was refused just now, and as much is requested again."""
+    def _check_refused(self, owners: list[tuple[LimitOwner, Limits]], tokens: int) -> None:
+        """Raise RateLimitReached if an owner was refused just now and requests as much again."""
         for owner, limits in owners:
-            reached = self._refused.get(owner)
-            if reached is None:
+            hit = self._refused.get(owner)
+            if hit is None:
                 continue
-            now_ms = self.meters.now_ms()
-            if reached.holds(limits, tokens, now_ms):
-                raise reached.error(now_ms, headers(list(reached.rates(now_ms))))
+            now_ms = self.rate_counters.now_ms()
+            if hit.applies_to(limits, tokens, now_ms):
+                raise hit.error(now_ms, headers(list(hit.rates(now_ms))))
 
-    def _owners(self, caller: Caller) -> list[tuple[Owner, Limits]]:
+    def _owners(self, caller: Caller) -> list[tuple[LimitOwner, Limits]]:
         """Return the owners with limits, and their limits: the key first."""
         if not caller.key_id:
             return []
         every = (
-            (Owner("key", caller.key_id), caller.limits.over(self._defaults["key"])),
-            (Owner("tenant", caller.tenant), caller.tenant_limits.over(self._defaults["tenant"])),
+            (LimitOwner("key", caller.key_id), caller.limits.over(self._defaults["key"])),
+            (
+                LimitOwner("tenant", caller.tenant),
+                caller.tenant_limits.over(self._defaults["tenant"]),
+            ),
         )
         return [(owner, limits) for owner, limits in every if limits.exist]
 
@@ -119,11 +130,11 @@ class Quotas:
 class RequestReservation:
     """The reservations of one request. Only the first `settle` or `undo` has an effect."""
 
-    def __init__(self, quotas: Quotas) -> None:
+    def __init__(self, rate_limiter: RateLimiter) -> None:
         #: Open requests of its tenant, this one included; 0 where they are not counted.
         self.open = 0
-        self._quotas = quotas
-        self._holds: list[Reservation] = []
+        self._rate_limiter = rate_limiter
+        self._reservations: list[Reservation] = []
         self._rates: list[Rate] = []
 
     @property
@@ -131,36 +142,38 @@ class RequestReservation:
         """Return the response headers with the state of the limits."""
         return headers(self._rates)
 
-    async def add(self, owner: Owner, limits: Limits, tokens: int) -> None:
-        """Reserve of one owner's limits. Raises LimitReached and Unavailable."""
-        meters = self._quotas.meters
-        got, now_ms = await meters.reserve(owner, limits, tokens), meters.now_ms()
-        self._rates += rates(limits, got.meter, now_ms)
+    async def add(self, owner: LimitOwner, limits: Limits, tokens: int) -> None:
+        """Reserve of one owner's limits. Raises RateLimitReached and Unavailable."""
+        rate_counters = self._rate_limiter.rate_counters
+        got, now_ms = await rate_counters.reserve(owner, limits, tokens), rate_counters.now_ms()
+        self._rates += rates(limits, got.counters, now_ms)
         if isinstance(got, Refusal):
-            reached = LimitHit(owner, limits, got.limit, got.meter, tokens)
-            self._quotas.refused(reached)
-            raise reached.error(now_ms, self.headers)
-        self._holds.append(got)
+            hit = LimitHit(owner, limits, got.limit, got.counters, tokens)
+            self._rate_limiter.remember_refusal(hit)
+            raise hit.error(now_ms, self.headers)
+        self._reservations.append(got)
         if owner.kind == "tenant":
-            self.open = got.meter.open
+            self.open = got.counters.open
 
     def settle(self, tokens: int | None) -> None:
         """Charge what the request used; None: as much as was reserved."""
-        meters = self._quotas.meters
+        rate_counters = self._rate_limiter.rate_counters
 
-        async def closing(hold: Reservation) -> None:
-            await meters.settle(hold, hold.tokens if tokens is None else tokens)
+        async def settle(reservation: Reservation) -> None:
+            await rate_counters.settle(
+                reservation, reservation.tokens if tokens is None else tokens
+            )
 
-        self._close(closing)
+        self._release_all(settle)
 
     def undo(self) -> None:
         """Release everything: the request came to nothing."""
-        self._close(self._quotas.meters.undo)
+        self._release_all(self._rate_limiter.rate_counters.undo)
 
-    def _close(self, closing: Closing) -> None:
-        holds, self._holds = self._holds, []
-        for hold in holds:
-            self._quotas.close(hold, closing)
+    def _release_all(self, release: Release) -> None:
+        reservations, self._reservations = self._reservations, []
+        for reservation in reservations:
+            self._rate_limiter.release_later(reservation, release)
 
 
 def _defaults(settings: Settings, kind: str) -> Limits:

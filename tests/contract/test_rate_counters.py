@@ -14,18 +14,18 @@ from inferline.accounts.limits import UNSET, Limits
 from inferline.accounts.rate_counters import (
     ConditionalUpdate,
     CounterStore,
-    Owner,
+    LimitOwner,
     RateCounters,
     RawRow,
     Refusal,
     Reservation,
 )
 from inferline.aws.api.client import AwsClient
-from inferline.aws.dynamodb.rate_counters import DynamoMeters
+from inferline.aws.dynamodb.rate_counters import DynamoRateCounters
 from tests.chaos.faults import FAULTS, Bend, Fault, InjectingProxy
 from tests.support.seams import Seams, opened
 
-KEY = Owner("key", "k1")
+KEY = LimitOwner("key", "k1")
 #: A quarter into a minute and an hour into a day.
 NOW_MS = 20_000 * 86_400_000 + 3_615_000
 
@@ -41,31 +41,31 @@ class At:
         return self.now
 
     async def change(
-        self, owner: Owner, change: ConditionalUpdate, mark: str
+        self, owner: LimitOwner, change: ConditionalUpdate, write_id: str
     ) -> tuple[bool, RawRow]:
-        return await self.store.change(owner, change, mark)
+        return await self.store.change(owner, change, write_id)
 
 
 @pytest.fixture
 def at(seams: Seams) -> At:
-    return At(seams.meters)
+    return At(seams.rate_counters)
 
 
-def meters(at: At) -> RateCounters:
+def rate_counters(at: At) -> RateCounters:
     return RateCounters(at, request_seconds_max=600)
 
 
-async def row_of(store: Any, owner: Owner = KEY) -> RawRow:
+async def row_of(store: Any, owner: LimitOwner = KEY) -> RawRow:
     """Read a row by a change that no row can meet."""
     _, row = await store.change(owner, ConditionalUpdate(equal={"open": -9}), "look")
     return row
 
 
 async def test_a_write_sets_copies_and_adds_at_once(seams: Seams) -> None:
-    first = await seams.meters.change(
+    first = await seams.rate_counters.change(
         KEY, ConditionalUpdate(sets={"a": 5, "b": 1}, adds={"c": 2}), "1"
     )
-    second = await seams.meters.change(
+    second = await seams.rate_counters.change(
         KEY, ConditionalUpdate(copies={"b": ("a", 1)}, adds={"a": -2, "c": 3}), "2"
     )
 
@@ -89,46 +89,50 @@ async def test_a_write_sets_copies_and_adds_at_once(seams: Seams) -> None:
 async def test_an_unmet_condition_changes_nothing_and_tells_the_row(
     seams: Seams, unmet: ConditionalUpdate
 ) -> None:
-    await seams.meters.change(KEY, ConditionalUpdate(sets={"a": 5}), "1")
+    await seams.rate_counters.change(KEY, ConditionalUpdate(sets={"a": 5}), "1")
     unmet.adds = {"a": 1}
 
-    done, row = await seams.meters.change(KEY, unmet, "2")
+    done, row = await seams.rate_counters.change(KEY, unmet, "2")
 
     assert (False, 5, "1") == (done, row["a"], row["mark"])
-    assert 5 == (await row_of(seams.meters))["a"]
+    assert 5 == (await row_of(seams.rate_counters))["a"]
 
 
 async def test_met_conditions_are_in_nobodys_way(seams: Seams) -> None:
-    await seams.meters.change(KEY, ConditionalUpdate(sets={"a": 5}), "1")
+    await seams.rate_counters.change(KEY, ConditionalUpdate(sets={"a": 5}), "1")
     met = ConditionalUpdate(equal={"a": 5, "b": None}, least={"a": 5}, most={"a": 5}, adds={"a": 1})
 
-    done, row = await seams.meters.change(KEY, met, "2")
+    done, row = await seams.rate_counters.change(KEY, met, "2")
 
     assert (True, 6) == (done, row["a"])
 
 
 async def test_a_condition_on_a_row_that_is_not_there_tells_an_empty_one(seams: Seams) -> None:
-    assert (False, {}) == await seams.meters.change(KEY, ConditionalUpdate(least={"a": 1}), "1")
+    assert (False, {}) == await seams.rate_counters.change(
+        KEY, ConditionalUpdate(least={"a": 1}), "1"
+    )
 
 
 async def test_a_write_that_is_repeated_counts_once(seams: Seams) -> None:
     more = ConditionalUpdate(adds={"a": 1})
 
-    results = [await seams.meters.change(KEY, more, mark) for mark in ("1", "1", "2", "2")]
+    results = [
+        await seams.rate_counters.change(KEY, more, write_id) for write_id in ("1", "1", "2", "2")
+    ]
 
     assert [(True, 1), (True, 1), (True, 2), (True, 2)] == [(d, row["a"]) for d, row in results]
 
 
 async def test_each_owner_has_a_row_of_its_own(seams: Seams) -> None:
-    owners = [KEY, Owner("tenant", "k1"), Owner("key", "k2")]
+    owners = [KEY, LimitOwner("tenant", "k1"), LimitOwner("key", "k2")]
     for number, owner in enumerate(owners):
-        await seams.meters.change(owner, ConditionalUpdate(sets={"a": number}), "1")
+        await seams.rate_counters.change(owner, ConditionalUpdate(sets={"a": number}), "1")
 
-    assert [0, 1, 2] == [(await row_of(seams.meters, owner))["a"] for owner in owners]
+    assert [0, 1, 2] == [(await row_of(seams.rate_counters, owner))["a"] for owner in owners]
 
 
 async def test_a_row_of_a_meter_is_nothing_else_of_the_registry(seams: Seams) -> None:
-    await seams.meters.change(KEY, ConditionalUpdate(sets={"a": 1}), "1")
+    await seams.rate_counters.change(KEY, ConditionalUpdate(sets={"a": 1}), "1")
 
     snapshot = await seams.registry.snapshot()
 
@@ -137,7 +141,7 @@ async def test_a_row_of_a_meter_is_nothing_else_of_the_registry(seams: Seams) ->
 
 
 async def test_what_is_reserved_is_told_and_given_back(at: At) -> None:
-    counted, limits = meters(at), Limits(requests_per_minute=9, tokens_per_minute=900)
+    counted, limits = rate_counters(at), Limits(requests_per_minute=9, tokens_per_minute=900)
     first = await counted.reserve(KEY, limits, 100)
     second = await counted.reserve(KEY, limits, 200)
     assert isinstance(first, Reservation)
@@ -148,12 +152,12 @@ async def test_what_is_reserved_is_told_and_given_back(at: At) -> None:
     third = await counted.reserve(KEY, limits, 10)
 
     assert (2, 300, 300, 2) == (
-        *(second.meter.requests, second.meter.tokens),
-        *(second.meter.day_tokens, second.meter.open),
+        *(second.counters.requests, second.counters.tokens),
+        *(second.counters.day_tokens, second.counters.open),
     )
     assert (2, 50, 50, 1) == (
-        *(third.meter.requests, third.meter.tokens),
-        *(third.meter.day_tokens, third.meter.open),
+        *(third.counters.requests, third.counters.tokens),
+        *(third.counters.day_tokens, third.counters.open),
     )
 
 
@@ -170,24 +174,24 @@ async def test_what_is_reserved_is_told_and_given_back(at: At) -> None:
 async def test_of_many_at_once_as_many_are_let_in_as_may_be(
     at: At, limits: Limits, expected: int
 ) -> None:
-    gateways = [meters(at) for _ in range(3)]
+    gateways = [rate_counters(at) for _ in range(3)]
 
     results = await asyncio.gather(
         *(gateways[number % 3].reserve(KEY, limits, 10) for number in range(24))
     )
 
-    holds = [result for result in results if isinstance(result, Reservation)]
+    reservations = [result for result in results if isinstance(result, Reservation)]
     row = await row_of(at)
-    assert expected == len(holds)
+    assert expected == len(reservations)
     assert (expected, expected * 10, expected) == (row["requests"], row["tokens"], row["open"])
-    await asyncio.gather(*(gateways[0].settle(hold, 1) for hold in holds))
+    await asyncio.gather(*(gateways[0].settle(reservation, 1) for reservation in reservations))
     row = await row_of(at)
     assert (expected, expected, 0) == (row["tokens"], row["day_tokens"], row["open"])
 
 
 async def test_a_minute_and_a_day_begin_anew_and_once_among_many(at: At) -> None:
     limits = Limits(requests_per_minute=5, tokens_per_day=60)
-    gateways = [meters(at) for _ in range(3)]
+    gateways = [rate_counters(at) for _ in range(3)]
     for _ in range(5):
         await gateways[0].reserve(KEY, limits, 10)
 
@@ -200,7 +204,7 @@ async def test_a_minute_and_a_day_begin_anew_and_once_among_many(at: At) -> None
 
 
 async def test_what_a_dead_gateway_held_is_given_up_after_two_generations(at: At) -> None:
-    limits, counted = Limits(concurrent_requests=3), meters(at)
+    limits, counted = Limits(concurrent_requests=3), rate_counters(at)
     for _ in range(3):
         await counted.reserve(KEY, limits, 0)
     refused = []
@@ -219,24 +223,24 @@ class TestFaults:
     @pytest.fixture
     async def faulty(self, aws: str) -> AsyncIterator[tuple[At, InjectingProxy, str]]:
         async with opened(aws) as seams:
-            table: str = seams.meters._table.name
+            table: str = seams.rate_counters._table.name
             proxy = InjectingProxy(aws, random.Random(1))
             async with proxy.serving() as url, AwsClient("us-east-1", url) as client:
-                yield At(DynamoMeters(client, table)), proxy, table.rpartition("-")[2]
+                yield At(DynamoRateCounters(client, table)), proxy, table.rpartition("-")[2]
 
     @pytest.mark.parametrize("fault", FAULTS)
     async def test_what_is_reserved_and_given_back_over_faults_counts_once(
         self, faulty: tuple[At, InjectingProxy, str], fault: Fault
     ) -> None:
         at, proxy, table = faulty
-        counted = meters(at)
-        bends = [Bend(f"{table} {step}", fault) for step in ("reserve", "close meter")]
+        counted = rate_counters(at)
+        bends = [Bend(f"{table} {step}", fault) for step in ("reserve", "close reservation")]
         proxy.bends += bends
 
-        hold = await counted.reserve(KEY, Limits(concurrent_requests=3), 10)
-        assert isinstance(hold, Reservation)
+        reservation = await counted.reserve(KEY, Limits(concurrent_requests=3), 10)
+        assert isinstance(reservation, Reservation)
         held = await row_of(at)
-        await counted.settle(hold, 4)
+        await counted.settle(reservation, 4)
         settled = await row_of(at)
 
         assert all(bend.done.is_set() for bend in bends)

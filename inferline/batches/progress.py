@@ -1,0 +1,59 @@
+"""A batch's progress: the sums over the rows of its shards."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from inferline.batches.batch import Batch
+from inferline.batches.parts import BatchParts
+from inferline.batches.shards import read_rows
+from inferline.tasks.task import Task
+
+#: How old a batch's counts may be: so long, and a part of its age.
+AGE_MS_MIN: Final = 5_000
+AGE_SHARE: Final = 0.01
+
+
+def is_due(batch: Batch, now_ms: int) -> bool:
+    """Return whether a batch's counts are to be read again: not while a process works on it."""
+    if batch.status != "in_progress" or batch.worker_until_ms > now_ms:
+        return False
+    age_max = max(AGE_MS_MIN, AGE_SHARE * (now_ms - batch.created_ms))
+    return now_ms - batch.counted_ms >= age_max
+
+
+def counted(batch: Batch, rows: Sequence[Task | None], now_ms: int) -> Batch:
+    """Return the batch with the counts that the shards' rows have."""
+    completed = failed = 0
+    usage: Counter[str] = Counter()
+    for row in rows:
+        if row is not None and row.shard is not None:
+            completed += row.shard.completed
+            failed += row.shard.failed
+            usage.update(row.shard.usage)
+    completed = min(completed, batch.total)
+    failed = min(failed, batch.total - completed)
+    return replace(batch, completed=completed, failed=failed, usage=dict(usage), counted_ms=now_ms)
+
+
+def have_ended(rows: Sequence[Task | None]) -> bool:
+    """Return whether no shard will run any more."""
+    return all(row is not None and row.state.terminal for row in rows)
+
+
+async def read_progress(parts: BatchParts, batch: Batch) -> tuple[Batch, bool]:
+    """
+    Read the shards' rows, save the counts, and return the batch and whether all shards have ended.
+
+    Anyone may: it needs no lease, since whoever meets a newer row leaves it alone.
+    """
+    now_ms = parts.batches.now_ms()
+    rows = await read_rows(parts, batch)
+    saved = await parts.batches.save_batch(counted(batch, rows, now_ms))
+    if saved is None:
+        saved = await parts.batches.batch(batch.tenant, batch.id) or batch
+        return saved, False
+    return saved, have_ended(rows)
