@@ -23,6 +23,7 @@ from tests.support.canary_line import (
     IDLE,
     MODEL,
     QUEUE,
+    REGISTRY,
     TASKS,
     Stage,
     wait,
@@ -114,6 +115,22 @@ def no_key(stage: Stage) -> httpx.Response:
     return stage.call(
         "DELETE", f"/v1/keys/{stage.aviary.fly('an id of a key', ERRORS)}", key="admin"
     )
+
+
+@meets(errors.FileNotFound)
+def files(stage: Stage) -> httpx.Response:
+    lines = stage.aviary.fly("the lines of a file", BUCKET).encode()
+    name = stage.aviary.fly("the name of a file", REGISTRY)
+    upload, headers = file(value=lines, filename=name), {"content-type": FORM}
+    sent = stage.post(form(upload, field("purpose", "batch")), path="/v1/files", headers=headers)
+    stage.call("GET", f"/v1/files/{sent.json()['id']}/content")
+    wrong = field("purpose", stage.aviary.fly("a purpose that is none"))
+    stage.post(
+        form(wrong, file(filename=stage.aviary.fly("a refused file"))),
+        path="/v1/files",
+        headers=headers,
+    )
+    return stage.call("GET", f"/v1/files/{stage.aviary.fly('an id of a file')}")
 
 
 @meets(errors.MethodNotAllowed)

@@ -6,10 +6,11 @@ from contextlib import suppress
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
+from starlette.responses import RedirectResponse
 
 from inferline.accounts.caller import Caller
 from inferline.errors import FileNotFound, InvalidRequest, NotFound, Unavailable
-from inferline.files.content import delete_content, read_manifest, write_manifest
+from inferline.files.content import delete_content, read_manifest, whole_object, write_manifest
 from inferline.files.file import PURPOSES, StoredFile, bytes_of
 from inferline.files.ids import is_id, new_id
 from inferline.gateway.errors import ERRORS
@@ -22,6 +23,8 @@ from inferline.gateway.routes.access import ClientCaller
 from inferline.gateway.routes.dependencies import Parts
 from inferline.settings import FILE_SECONDS_MAX, FILE_SECONDS_MIN
 
+#: How long the address holds that a content is redirected to: until a client follows.
+PRESIGNED_SECONDS: Final = 60
 #: The most files on one page of a list.
 LIST_MAX: Final = 10_000
 
@@ -60,7 +63,8 @@ _FORM: Final[dict[str, Any]] = {
     }
 }
 _CONTENT: Final[dict[int | str, dict[str, Any]]] = {
-    200: {"description": "The file's bytes.", "content": {"application/octet-stream": {}}}
+    200: {"description": "The file's bytes.", "content": {"application/octet-stream": {}}},
+    307: {"description": "The file's bytes are at another address."},
 }
 
 
@@ -137,10 +141,21 @@ async def get_file(file_id: str, caller: ClientCaller, parts: Parts) -> FileObje
 async def get_content(
     request: Request, file_id: str, caller: ClientCaller, parts: Parts
 ) -> Response:
-    """Return a file's bytes."""
+    """
+    Return a file's bytes, or 307 to where they are, where an answer can't carry them.
+
+    At that address they can be read for a minute, without a key.
+    """
     file = await file_of(parts, file_id, caller)
     if getattr(request.state, "is_head", False):
         return Response(headers=content_headers(file))
+    if getattr(request.state, "redirects_files", False):
+        key = await whole_object(parts.objects, file)
+        url = await parts.objects.presigned_url(
+            key, filename=file.filename, seconds=PRESIGNED_SECONDS
+        )
+        if url is not None:
+            return RedirectResponse(url, headers={"cache-control": "no-store"})
     segments = await read_manifest(parts.objects, file)
     return ContentResponse(parts.objects, file, segments, request.app.transfers)
 
