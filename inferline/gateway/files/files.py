@@ -9,13 +9,18 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.responses import RedirectResponse
 
 from inferline.accounts.caller import Caller
-from inferline.errors import FileNotFound, InvalidRequest, NotFound, Unavailable
+from inferline.errors import FileNotFound, NotFound, Unavailable
 from inferline.files.content import delete_content, read_manifest, whole_object, write_manifest
 from inferline.files.file import PURPOSES, StoredFile, bytes_of
-from inferline.files.ids import is_id, new_id
+from inferline.files.ids import FILE_ID, is_id, new_id
 from inferline.gateway.errors import ERRORS
 from inferline.gateway.files.content import ContentResponse, content_headers
-from inferline.gateway.files.descriptions import checked_filename, checked_purpose, form_seconds
+from inferline.gateway.files.descriptions import (
+    FORM_FIELDS,
+    checked_filename,
+    checked_purpose,
+    form_seconds,
+)
 from inferline.gateway.files.objects import DeletedFile, FileList, FileObject
 from inferline.gateway.files.receiving import SegmentWriter, bound_of, receive_form
 from inferline.gateway.parts import GatewayParts
@@ -47,6 +52,10 @@ _FORM: Final[dict[str, Any]] = {
                 "schema": {
                     "type": "object",
                     "required": ["file", "purpose"],
+                    "dependentRequired": {
+                        "expires_after[anchor]": ["expires_after[seconds]"],
+                        "expires_after[seconds]": ["expires_after[anchor]"],
+                    },
                     "properties": {
                         "file": {"type": "string", "format": "binary"},
                         "purpose": {"type": "string", "enum": list(PURPOSES)},
@@ -82,7 +91,7 @@ async def create_file(request: Request, caller: ClientCaller, parts: Parts) -> F
     writer = SegmentWriter(parts.objects, caller.tenant, file_id, bound)
     with request.app.transfers.admitted():
         async with writer.whole_or_nothing():
-            form = await receive_form(request, "file", writer)
+            form = await receive_form(request, writer, file_field="file", text_fields=FORM_FIELDS)
             purpose = checked_purpose(form.fields.get("purpose"))
             filename = checked_filename(form.filename)
             seconds = form_seconds(form.fields, settings)
@@ -105,14 +114,12 @@ async def create_file(request: Request, caller: ClientCaller, parts: Parts) -> F
 async def list_files(
     caller: ClientCaller,
     parts: Parts,
-    after: str = "",
+    after: Annotated[str, Query(pattern=f"^({FILE_ID})?$")] = "",
     limit: Annotated[int, Query(ge=1, le=LIST_MAX)] = LIST_MAX,
     order: Literal["asc", "desc"] = "desc",
     purpose: str = "",
 ) -> FileList:
     """List the tenant's files by their creation, the newest first, from behind the id `after`."""
-    if after and not is_id(after):
-        raise InvalidRequest("`after` must be the id of a file.", param="after")
     files = await parts.files.files(
         caller.tenant,
         after=after,
