@@ -180,6 +180,7 @@ async function files() {
   }
   await rm(folder, { recursive: true });
   const ids = made.map((file) => file.id);
+  const { status } = await client.files.waitForProcessing(ids[0]);
   const listed = [];
   for await (const file of client.files.list({ limit: 2, order: "asc" })) listed.push(file.id);
   const contents = [];
@@ -188,7 +189,7 @@ async function files() {
   for (const id of ids) deleted.push((await client.files.delete(id)).deleted);
   return {
     names: made.map((file) => file.filename),
-    status: (await client.files.waitForProcessing(made[0].id)).status,
+    status,
     is_listed: JSON.stringify(listed) === JSON.stringify(ids.sort()),
     is_same: contents.every((content) => content === lines),
     deleted,
