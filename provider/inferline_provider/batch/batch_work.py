@@ -66,6 +66,7 @@ class BatchWork:
             poll_seconds=poll_seconds,
             visibility_timeout_seconds=self._leases.visibility_timeout_seconds,
         )
+        self.feed.on_begun = self._poller.poke
 
     def arrange(self, queues: Mapping[str, Mapping[Tier, str]]) -> None:
         """Poll the batch queues among these, by model and tier, from now on."""

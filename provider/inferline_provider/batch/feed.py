@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from inferline.background import Wake
@@ -55,6 +56,8 @@ class LineFeed:
         self._is_open = False
         #: Whether no line begins any more: the provider stops.
         self.is_draining = False
+        #: Called whenever a line has begun, so that fewer are left.
+        self.on_begun: Callable[[], None] = lambda: None
         #: How many lines made room for requests.
         self.suspensions = 0
 
@@ -112,7 +115,8 @@ class LineFeed:
         self._room.look()
         while self._room.excess and self._suspend():
             pass
-        self._wake.set()
+        if self._works:
+            self._wake.set()
 
     async def run(self) -> None:
         """Begin lines for ever."""
@@ -127,6 +131,7 @@ class LineFeed:
             if run is None or not self._room.take():
                 return
             self._begin(run)
+            self.on_begun()
 
     def _next(self) -> LineRun | None:
         """Return the line that goes next."""
