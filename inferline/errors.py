@@ -15,6 +15,7 @@ All errors of InferLine, with the HTTP status and the OpenAI error fields that e
     │   │   ├── ModelNotFound      404  invalid_request_error  model_not_found
     │   │   ├── TaskNotFound       404  invalid_request_error  task_not_found
     │   │   ├── KeyNotFound        404  invalid_request_error  key_not_found
+    │   │   ├── FileNotFound       404  invalid_request_error  file_not_found
     │   │   └── BatchNotFound      404  invalid_request_error  batch_not_found
     │   ├── MethodNotAllowed       405  invalid_request_error  method_not_allowed
     │   ├── BodyTooLarge           413  invalid_request_error  request_too_large
@@ -210,6 +211,12 @@ class BatchNotFound(NotFound):
     """There is no such batch, or it ended long ago. GET /v1/batches lists the batches."""
 
     code = "batch_not_found"
+
+
+class FileNotFound(NotFound):
+    """There is no such file or upload, or its time is over. GET /v1/files lists the files."""
+
+    code = "file_not_found"
 
 
 class MethodNotAllowed(RequestError):

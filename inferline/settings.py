@@ -62,12 +62,6 @@ class Settings(DeploymentSettings):
     output_tokens_max: int = declare(
         131_072, "Largest `max_tokens` of a request. More: 400.", zero=_NO_LIMIT
     )
-    file_seconds_kept: int = declare(
-        30 * 24 * 3600,
-        "How long a file is kept, whatever its purpose; the longest that `expires_after` may ask "
-        "for.",
-        between=(FILE_SECONDS_MIN, FILE_SECONDS_MAX),
-    )
     grammar_chars_max: int = declare(
         16_384, "Longest regular expression or grammar of a request. Longer: 400.", zero=_NO_LIMIT
     )
@@ -182,6 +176,30 @@ class Settings(DeploymentSettings):
         "computes it once; `none` keeps the file's order.",
         choices=("prefix", "none"),
     )
+    file_bytes_max: int = declare(
+        512 * 1024 * 1024,
+        "Largest file, uploaded in one request or in parts. Larger: 413; in parts: 400.",
+    )
+    upload_part_bytes_max: int = declare(
+        64 * 1024 * 1024, "Largest part of an upload (`POST /v1/uploads/{id}/parts`). Larger: 413."
+    )
+    file_transfers_max: int = declare(
+        16,
+        "Most files and parts that one gateway receives and sends at the same time; each needs up "
+        "to 24 MiB of memory. More: 503.",
+    )
+    file_seconds_kept: int = declare(
+        30 * 24 * 3600,
+        "How long a file is kept, whatever its purpose; the longest that `expires_after` may ask "
+        "for.",
+        between=(FILE_SECONDS_MIN, FILE_SECONDS_MAX),
+    )
+    upload_seconds: int = declare(
+        3600,
+        "How long a client may take to send the parts of an upload and complete it.",
+        between=(60, 24 * 3600),
+    )
+
     lease_seconds: float = declare(
         30.0, "Lease of a claim; the provider renews it at a third of this time."
     )

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from inferline.batches.batch import BatchStore
     from inferline.files.file import FileStore
     from inferline.files.objects import ObjectStore
+    from inferline.files.upload import UploadStore
     from inferline.fleet.enrolment import Lender
     from inferline.fleet.registry import QueueMaker, Registry
     from inferline.tasks.bodies import BodyStore
@@ -44,6 +45,7 @@ class StackStores:
     #: The bytes of files and of batches' shards.
     objects: ObjectStore
     files: FileStore
+    uploads: UploadStore
     batches: BatchStore
     registry: Registry
     queue_maker: QueueMaker

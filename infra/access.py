@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Final
 
 from aws_cdk import aws_iam as iam
@@ -15,14 +14,22 @@ from inferline.aws.dynamodb.minutes import MINUTES
 from inferline.aws.dynamodb.registry import PROVIDERS
 from inferline.aws.dynamodb.tenants import TENANTS
 from inferline.aws.dynamodb.usage import USAGE
-from inferline.aws.lending import BODY_ACTIONS, KEY_ACTIONS, QUEUE_ACTIONS, TASK_ACTIONS
+from inferline.aws.files.batches import LIVE_BATCHES
+from inferline.aws.lending import (
+    BODY_ACTIONS,
+    KEY_ACTIONS,
+    OBJECT_ACTIONS,
+    QUEUE_ACTIONS,
+    TASK_ACTIONS,
+)
 from inferline.names import DEDICATED_SLUG_PREFIX
-from infra.functions import INFERENCE
+from infra.functions import FILE_OBJECTS, INFERENCE, KEEPING_FILES
 from infra.queues import Queues
 from infra.rights import queue_arns, through_services
 from infra.storage import Storage
 
-#: Of a gateway in a container: besides what the function does it knows keys, and tells how all is.
+#: Of a gateway in a container: besides what the function does it knows keys, tells how all is,
+#: keeps files and leads batches.
 GATEWAY: Final = replace(
     INFERENCE,
     live=("Query", "Scan"),
@@ -35,9 +42,16 @@ GATEWAY: Final = replace(
         USAGE: ("GetItem", "Query"),
         TENANTS: ("GetItem",),
         USES: ("UpdateItem",),
+        **KEEPING_FILES,
+        LIVE_BATCHES: ("Query", "PutItem", "DeleteItem"),
     },
     dead_letters=("GetQueueUrl", "GetQueueAttributes"),
+    files=FILE_OBJECTS,
 )
+
+
+#: Where tenants' files are in their bucket.
+FILES_FOLDER: Final = "files"
 
 
 class OutsideRoles(Construct):
@@ -82,6 +96,10 @@ def _statements(storage: Storage) -> list[iam.PolicyStatement]:
         _allow("Queues", QUEUE_ACTIONS, queue_arns(storage.stack_name)),
         _allow("Tasks", TASK_ACTIONS, [storage.tasks.table_arn]),
         _allow("Bodies", BODY_ACTIONS, [storage.bodies.arn_for_objects("*")]),
+        _allow("Batches", OBJECT_ACTIONS, [storage.files.arn_for_objects("*")]),
+        # What tenants upload is in the same bucket. Its keys have a tenant's slug where those of
+        # batches begin with a model's: rights to a model of the same name must not open them.
+        _deny("NoFiles", OBJECT_ACTIONS, [storage.files.arn_for_objects(f"{FILES_FOLDER}/*")]),
         through_services(storage, KEY_ACTIONS, ("dynamodb", "s3", "sqs")),
     ]
 
@@ -91,21 +109,30 @@ def _unreserved(storage: Storage) -> list[iam.PolicyStatement]:
     queues = [
         arn.replace("-*-", f"-{DEDICATED_SLUG_PREFIX}*-") for arn in queue_arns(storage.stack_name)
     ]
-    bodies = [storage.bodies.arn_for_objects(f"{DEDICATED_SLUG_PREFIX}*")]
-    deny = partial(iam.PolicyStatement, effect=iam.Effect.DENY)
+    objects = [
+        bucket.arn_for_objects(f"{DEDICATED_SLUG_PREFIX}*")
+        for bucket in (storage.bodies, storage.files)
+    ]
     return [
-        deny(sid="NoReservedQueues", actions=list(QUEUE_ACTIONS), resources=queues),
-        deny(
+        _deny("NoReservedQueues", QUEUE_ACTIONS, queues),
+        iam.PolicyStatement(
             sid="NoReservedTasks",
+            effect=iam.Effect.DENY,
             actions=list(TASK_ACTIONS),
             resources=[storage.tasks.table_arn],
             conditions={
                 "ForAnyValue:StringLike": {"dynamodb:LeadingKeys": [f"{DEDICATED_SLUG_PREFIX}*"]}
             },
         ),
-        deny(sid="NoReservedBodies", actions=list(BODY_ACTIONS), resources=bodies),
+        _deny("NoReservedBodies", OBJECT_ACTIONS, objects),
     ]
 
 
 def _allow(sid: str, actions: Sequence[str], resources: Sequence[str]) -> iam.PolicyStatement:
     return iam.PolicyStatement(sid=sid, actions=list(actions), resources=list(resources))
+
+
+def _deny(sid: str, actions: Sequence[str], resources: Sequence[str]) -> iam.PolicyStatement:
+    statement = _allow(sid, actions, resources)
+    statement.effect = iam.Effect.DENY
+    return statement

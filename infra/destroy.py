@@ -14,8 +14,11 @@ from infra.account import AwsAccount
 from infra.node import ROOT
 from infra.options import Options
 
+#: The outputs that name a bucket; CloudFormation deletes none that holds something.
+BUCKETS: Final = ("BodiesBucket", "FilesBucket")
 ASK: Final = (
-    "This deletes the stack {stack} in account {id}, {region}: its keys, its tasks and its logs.\n"
+    "This deletes the stack {stack} in account {id}, {region}: its keys, its tasks, its "
+    "files and its logs.\n"
     "Type {stack} to go on: "
 )
 LEFT: Final = """
@@ -42,7 +45,8 @@ def main(arguments: Sequence[str]) -> int:
     if not options.yes and not _agreed(options.stack, account):
         print("Nothing was done.")
         return 1
-    return _remove(account, options.stack, outputs.get("BodiesBucket"))
+    buckets = [outputs[name] for name in BUCKETS if name in outputs]
+    return _remove(account, options.stack, buckets)
 
 
 def _declared() -> str:
@@ -54,13 +58,13 @@ def _agreed(stack: str, account: AwsAccount) -> bool:
     return input(question).strip() == stack
 
 
-def _remove(account: AwsAccount, stack: str, bucket: str | None) -> int:
+def _remove(account: AwsAccount, stack: str, buckets: Sequence[str]) -> int:
     """
     Return what the stack made goes with it; what it held or an enrolment made has to be named.
     """
     queues = account.queues(stack)
     try:
-        if bucket:
+        for bucket in buckets:
             account.empty(bucket)
         account.delete_stack(stack)
     except (ClientError, WaiterError) as error:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from aws_cdk import Aws, Duration
+from aws_cdk import Aws, Duration, Size
 from aws_cdk import aws_events as events
 from aws_cdk import aws_events_targets as targets
 from aws_cdk import aws_iam as iam
@@ -19,6 +20,7 @@ from inferline.aws.dynamodb.rate_counters import RATE_COUNTERS
 from inferline.aws.dynamodb.registry import FLEET, MODELS, PROVIDERS, STRIKES
 from inferline.aws.dynamodb.tenants import TENANTS
 from inferline.aws.dynamodb.usage import USAGE
+from inferline.aws.files.batches import LIVE_BATCHES
 from infra import asset
 from infra.environment import environment
 from infra.log_group import log_group
@@ -52,6 +54,11 @@ POLLING: Final = {
     "reader_seconds": "90",
     "cancel_seconds": "2",
 }
+#: Of the sweep, which checks the lines of batches: 50,000 of them, 200 MB, take half a core for a
+#: minute, and lie on its disk meanwhile, beside what an earlier sweep left that was ended.
+SWEEP_MB: Final = 1024
+SWEEP_SECONDS: Final = 300
+SWEEP_DISK_MB: Final = 1024
 #: How long `inference` may take, by the edge. API Gateway waits 29 s for what is not streamed.
 EDGE_SECONDS: Final = {"stream": 900, "buffered": 30}
 
@@ -68,9 +75,25 @@ class Function:
     seconds: int | None
     #: How many may run at once.
     at_once: int
+    #: Of its own disk, MB; 512 are Lambda's least and cost nothing.
+    disk: int = 512
     rights: Rights
 
 
+#: The rows of files and batches: a partition for each tenant, and one for each upload's parts.
+FILES: Final = "FILE#*"
+UPLOADS: Final = "UPLOAD#*"
+PARTS: Final = "PART#*"
+BATCHES: Final = "BATCH#*"
+#: Of who answers requests about files and batches.
+KEEPING_FILES: Final[Mapping[str, Sequence[str]]] = {
+    FILES: ("GetItem", "Query", "PutItem", "DeleteItem"),
+    UPLOADS: ("GetItem", "PutItem", "UpdateItem"),
+    PARTS: ("Query", "PutItem"),
+    BATCHES: ("GetItem", "Query", "PutItem"),
+    LIVE_BATCHES: ("PutItem",),
+}
+FILE_OBJECTS: Final = ("GetObject", "PutObject", "DeleteObject")
 #: Of who takes requests and waits for their answers.
 INFERENCE: Final = Rights(
     tasks=("PutItem", "UpdateItem", "BatchGetItem", "Query"),
@@ -98,7 +121,7 @@ FUNCTIONS: Final = (
     ),
     Function(
         name="control",
-        does="Tells of models, providers and queues, enrols providers and manages keys",
+        does="Tells of models, providers and queues, enrols providers, manages keys and files",
         memory=512,
         seconds=30,
         at_once=50,
@@ -107,6 +130,7 @@ FUNCTIONS: Final = (
             live=("Query", "Scan"),
             ended=("Query",),
             registry={
+                **KEEPING_FILES,
                 MODELS: ("GetItem", "Query", "UpdateItem"),
                 PROVIDERS: ("GetItem", "Query", "PutItem", "DeleteItem"),
                 FLEET: ("GetItem", "UpdateItem"),
@@ -118,6 +142,7 @@ FUNCTIONS: Final = (
             },
             queues=("CreateQueue", "GetQueueUrl", "GetQueueAttributes"),
             dead_letters=("GetQueueUrl", "GetQueueAttributes"),
+            files=FILE_OBJECTS,
         ),
     ),
     Function(
@@ -144,22 +169,32 @@ FUNCTIONS: Final = (
     ),
     Function(
         name="sweep",
-        does="Each minute ends what is overdue, counts what waits and what was used",
-        memory=256,
-        seconds=60,
-        at_once=2,
+        does="Each minute ends what is overdue, counts what waits and was used, and leads batches",
+        memory=SWEEP_MB,
+        seconds=SWEEP_SECONDS,
+        # One begins each minute, however long the others check the lines of batches.
+        at_once=SWEEP_SECONDS // 60 + 1,
+        disk=SWEEP_DISK_MB,
         rights=Rights(
-            tasks=("UpdateItem", "BatchGetItem"),
+            # The tasks of batches are made here.
+            tasks=("PutItem", "UpdateItem", "BatchGetItem"),
             live=("Query", "Scan"),
             ended=("Query",),
             registry={
-                MODELS: ("Query", "UpdateItem"),
+                MODELS: ("GetItem", "Query", "UpdateItem"),
                 PROVIDERS: ("Query", "DeleteItem"),
                 FLEET: ("GetItem", "UpdateItem"),
                 MINUTES: ("Query", "UpdateItem"),
                 USAGE: ("BatchGetItem", "GetItem", "Query", "UpdateItem"),
+                # Which models the owner of a batch may use.
+                KEYS: ("GetItem",),
+                TENANTS: ("GetItem",),
+                FILES: ("GetItem", "PutItem"),
+                BATCHES: ("GetItem", "PutItem"),
+                LIVE_BATCHES: ("Query", "DeleteItem"),
             },
-            queues=("GetQueueUrl",),
+            queues=("GetQueueUrl", "SendMessage"),
+            files=FILE_OBJECTS,
         ),
     ),
 )
@@ -222,6 +257,7 @@ class Functions(Construct):
             runtime=asset.RUNTIME,
             architecture=_architecture(self._options.architecture),
             memory_size=function.memory or self._options.inference_mb,
+            ephemeral_storage_size=Size.mebibytes(function.disk),
             timeout=Duration.seconds(function.seconds or EDGE_SECONDS[self._options.edge]),
             reserved_concurrent_executions=reserved,
             role=self._role(function, log),
@@ -255,6 +291,7 @@ class Functions(Construct):
                 tasks_table_override=storage.tasks.table_name,
                 registry_table_override=storage.registry.table_name,
                 bodies_bucket_override=storage.bodies.bucket_name,
+                files_bucket_override=storage.files.bucket_name,
                 kms_key=storage.key.key_arn,
                 access="keys",
                 models=",".join(options.models),
@@ -264,6 +301,7 @@ class Functions(Construct):
                 idempotency_seconds_kept=str(options.idempotency_seconds_kept),
                 queue_seconds_kept=str(options.queue_seconds_kept),
                 dead_letter_seconds_kept=str(options.dead_letter_seconds_kept),
+                file_seconds_kept=str(options.file_seconds_kept),
                 model_seconds_kept=str(options.model_seconds_kept),
                 usage_days_kept=str(options.usage_days_kept),
                 tenant_requests_per_minute=str(options.tenant_requests_per_minute),

@@ -31,7 +31,9 @@ _NO_QUOTA: Final = QueueFull(
 )
 #: What Lambda takes, less what API Gateway adds; a form comes in base64.
 _TOO_LARGE: Final = BodyTooLarge(
-    "The request body is too large: AWS takes 6 MB at the most, of a form 4.5 MB. Send less."
+    "The request body is too large: AWS takes 6 MB at the most, of a form 4.5 MB. Send a file in "
+    "parts of at most 4 MB (POST /v1/uploads; uploads.upload_file_chunked of an SDK), with "
+    "`inferline batches upload`, or to a gateway in a container. Send less of anything else."
 )
 _FIREWALL: Final = NotPermitted("The firewall does not let this request pass.")
 

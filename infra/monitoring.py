@@ -173,7 +173,8 @@ class Monitoring(Construct):
         """Return what waits, and who works."""
         return [
             _graph("Waiting, by model and tier", [self._queues_by("NumberOfMessagesVisible")]),
-            _graph("Oldest message, s", [self._queues_by("AgeOfOldestMessage")]),
+            # Those of batches wait for idle slots, for days if need be.
+            _graph("Oldest message, s", [self._queues_by("AgeOfOldestMessage", but="batch")]),
             _graph(
                 "Slots and tasks",
                 [_ours(name, "Maximum") for name in ("Slots", "Running", "Waiting", "Providers")],
@@ -216,11 +217,14 @@ class Monitoring(Construct):
             _graph("Units of the tables", units),
         ]
 
-    def _queues_by(self, name: str) -> cloudwatch.IMetric:
+    def _queues_by(self, name: str, *, but: str = "") -> cloudwatch.IMetric:
         """
-        Return the sum over all queues of the moment: providers bring further models.
+        Return a line for each queue of the moment, as providers bring further models.
+
+        Queues whose names have the word ``but`` are left out.
         """
         words = " AND ".join(f"QueueName={word}" for word in self._options.stack.split("-"))
+        words += f" AND NOT QueueName={but}" if but else ""
         return cloudwatch.MathExpression(
             expression=(
                 f"SEARCH('{{AWS/SQS,QueueName}} MetricName=\"Approximate{name}\" AND {words}', "

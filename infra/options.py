@@ -11,7 +11,7 @@ from typing import Any, Final, Self
 from inferline import options
 from inferline.options import options_of
 from inferline.parsing import parse_list, parse_origins, parse_stack, parse_text
-from inferline.settings import SQS_SECONDS_MAX
+from inferline.settings import FILE_SECONDS_MAX, FILE_SECONDS_MIN, SQS_SECONDS_MAX
 
 #: In names that are not ours: the CDK's own flags and what it looked up.
 _FOREIGN: Final = re.compile(r"[@:/]")
@@ -90,6 +90,12 @@ class Options:
     body_days_kept: int = _option(
         1, "How long request bodies that are too large for a message stay in their bucket."
     )
+    file_seconds_kept: int = _option(
+        30 * 24 * 3600,
+        "How long a file of the Files API is kept, also an input or a result of a batch; the "
+        "longest that `expires_after` may ask for.",
+        between=(FILE_SECONDS_MIN, FILE_SECONDS_MAX),
+    )
     model_seconds_kept: int = _option(
         7 * 24 * 3600,
         "How long a model without providers stays listed, unless `models` names it.",
@@ -151,8 +157,8 @@ class Options:
     )
     reserved_concurrency: bool = _option(
         True,
-        "Limit how many of each function run at once. Takes 813 of an account's concurrent "
-        "executions; turn it off if the quota is below 913.",
+        "Limit how many of each function run at once. Takes 817 of an account's concurrent "
+        "executions; turn it off if the quota is below 917.",
     )
     api_log_role: bool = _option(
         True,

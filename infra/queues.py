@@ -15,6 +15,7 @@ from inferline.aws.sqs import (
     KEY_REUSE_SECONDS,
     RECEIVES_MAX,
     dead_letter_name,
+    message_seconds_kept,
     queue_name,
 )
 from inferline.settings import Settings
@@ -52,7 +53,7 @@ class Queues(Construct):
             self,
             name,
             queue_name=name,
-            retention_period=Duration.seconds(self._seconds_kept),
+            retention_period=Duration.seconds(message_seconds_kept(tier, self._seconds_kept)),
             visibility_timeout=Duration.seconds(int(Settings().lease_seconds)),
             dead_letter_queue=sqs.DeadLetterQueue(
                 queue=self.dead_letters, max_receive_count=RECEIVES_MAX

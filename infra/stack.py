@@ -48,6 +48,7 @@ class InferLine(Stack):
         CfnOutput(self, "ProviderPolicy", value=access.policy.managed_policy_arn)
         CfnOutput(self, "GatewayPolicy", value=access.gateway_policy.managed_policy_arn)
         CfnOutput(self, "BodiesBucket", value=storage.bodies.bucket_name)
+        CfnOutput(self, "FilesBucket", value=storage.files.bucket_name)
 
 
 def app(context: Mapping[str, Any] | None = None) -> App:

@@ -1,6 +1,9 @@
-"""What is stored: tasks, the registry, large bodies, and the key that encrypts it all."""
+"""What is stored: tasks, the registry, large bodies, files, and the key that encrypts it all."""
 
 from __future__ import annotations
+
+from math import ceil
+from typing import Final
 
 from aws_cdk import Aws, Duration, RemovalPolicy, Stack
 from aws_cdk import aws_dynamodb as dynamodb
@@ -13,9 +16,14 @@ from inferline.aws.dynamodb.task_rows import ENDED_FIELDS, ENDED_KEY, LIVE_KEY
 from inferline.aws.lending import KEY_ACTIONS
 from infra.options import Options
 
+DAY_SECONDS: Final = 24 * 3600
+#: How much older than its file an object may be: a batch writes results for up to a week before
+#: they become a file, and its end may come late.
+BATCH_DAYS_MAX: Final = 8
+
 
 class Storage(Construct):
-    """The key, both tables and the bucket."""
+    """The key, both tables and both buckets."""
 
     def __init__(self, scope: Construct, name: str, options: Options) -> None:
         super().__init__(scope, name)
@@ -38,7 +46,9 @@ class Storage(Construct):
             non_key_attributes=list(ENDED_FIELDS),
         )
         self.registry = self._table("registry", backups=True)
-        self.bodies = self._bodies()
+        self.bodies = self._bucket("bodies", days=options.body_days_kept)
+        file_days = ceil(options.file_seconds_kept / DAY_SECONDS)
+        self.files = self._bucket("files", days=file_days + BATCH_DAYS_MAX)
 
     def _key(self) -> kms.Key:
         stack = self._options.stack
@@ -81,11 +91,12 @@ class Storage(Construct):
             removal_policy=self._kept,
         )
 
-    def _bodies(self) -> s3.Bucket:
+    def _bucket(self, noun: str, *, days: int) -> s3.Bucket:
+        """Return a bucket that deletes objects after some days."""
         return s3.Bucket(
             self,
-            "Bodies",
-            bucket_name=f"{self._options.stack}-bodies-{Aws.ACCOUNT_ID}-{Stack.of(self).region}",
+            noun.capitalize(),
+            bucket_name=f"{self._options.stack}-{noun}-{Aws.ACCOUNT_ID}-{Stack.of(self).region}",
             encryption=s3.BucketEncryption.KMS,
             encryption_key=self.key,
             bucket_key_enabled=True,
@@ -96,7 +107,7 @@ class Storage(Construct):
             lifecycle_rules=[
                 s3.LifecycleRule(
                     id="short",
-                    expiration=Duration.days(self._options.body_days_kept),
+                    expiration=Duration.days(days),
                     abort_incomplete_multipart_upload_after=Duration.days(1),
                 )
             ],

@@ -8,12 +8,16 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
+from bench.autoslots.prefixes import PrefixCache
+
 #: The events of a stream: a token, the last one, and the end.
 TOKEN, LAST = (
     b'data: {"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":%s}]}\n\n' % finish
     for finish in (b"null", b'"stop"')
 )
 DONE = b"data: [DONE]\n\n"
+#: The text of a token.
+ANSWER = "a"
 
 #: How answers and prompts differ: spread on the logarithmic scale.
 LENGTH_SIGMA = 0.7
@@ -32,6 +36,11 @@ class Shape:
     running_max: int | None = None
     #: Mean length of an answer, tokens.
     tokens: float = 30.0
+    #: For `Engine.complete`: prompt tokens a second; how many tokens one step has room for; and for
+    #: how many tokens there is memory, of which a prefix cache has what the running ones leave.
+    prompt_speed: float = 4000.0
+    step_tokens: int = 512
+    memory_tokens: int = 50_000
 
 
 def sharing(knee: int, rate: float = 5.0) -> Shape:
@@ -61,8 +70,25 @@ def collapsing(knee: int, rate: float = 5.0, power: float = 1.5) -> Shape:
 
 
 @dataclass(slots=True, eq=False)
+class Prompt:
+    """Text to be completed. Each character counts as one token."""
+
+    text: str
+    #: How many of its tokens were cached, and how many have been computed.
+    cached: int = 0
+    computed: int = 0
+
+    @property
+    def left(self) -> int:
+        """Return how many tokens are still to be computed."""
+        return len(self.text) - self.cached - self.computed
+
+
+@dataclass(slots=True, eq=False)
 class _Stream:
     left: int
+    prompt: Prompt = field(default_factory=lambda: Prompt(""))
+    made: int = 0
     #: How many are still to come, at each token.
     tokens: asyncio.Queue[int] = field(default_factory=asyncio.Queue)
 
@@ -80,6 +106,9 @@ class Engine:
         self._inside = 0
         self._turns: deque[asyncio.Future[None]] = deque()
         self._streams: list[_Stream] = []
+        #: Those whose prompts are being computed, first come first served.
+        self._reading: deque[_Stream] = deque()
+        self._prefixes = PrefixCache()
         self._stepping: asyncio.Task[None] | None = None
         #: Tokens of each second, and when each first one came and after how long.
         self.made: Counter[int] = Counter()
@@ -106,19 +135,53 @@ class Engine:
         try:
             await asyncio.sleep(self._shape.first(self._inside) * _lognormal(chance, PROMPT_SIGMA))
             self._streams.append(stream)
-            if self._stepping is None or self._stepping.done():
-                self._stepping = asyncio.create_task(self._step())
-            left = await stream.tokens.get()
-            self.firsts.append((loop.time(), loop.time() - asked_at))
-            yield left
-            while left:
-                left = await stream.tokens.get()
+            async for left in self._tokens(stream):
+                if left == length - 1:
+                    self.firsts.append((loop.time(), loop.time() - asked_at))
                 yield left
         finally:
-            if stream in self._streams:
-                self._streams.remove(stream)
-            self._inside -= 1
-            self._let_in()
+            self._leave(stream)
+
+    async def complete(self, prompt: Prompt, length: int) -> AsyncIterator[int]:
+        """
+        Yield the same of an answer of so many tokens to a prompt.
+
+        What is not cached of the prompt is computed in the steps of all, and makes them longer.
+        """
+        await self._enter()
+        stream = _Stream(length, prompt)
+        prompt.cached = self._prefixes.cached(prompt.text)
+        self._reading.append(stream)
+        try:
+            async for left in self._tokens(stream):
+                yield left
+        finally:
+            if stream in self._reading:
+                self._reading.remove(stream)
+            self._leave(stream)
+
+    async def _tokens(self, stream: _Stream) -> AsyncIterator[int]:
+        if self._stepping is None or self._stepping.done():
+            self._stepping = asyncio.create_task(self._step())
+        left = stream.left
+        while left:
+            left = await stream.tokens.get()
+            yield left
+
+    def _leave(self, stream: _Stream) -> None:
+        """End a stream, whether it has all its tokens or not; its memory is the cache's now."""
+        if stream in self._streams:
+            self._streams.remove(stream)
+        self._keep(stream)
+        self._inside -= 1
+        self._let_in()
+
+    def _keep(self, stream: _Stream) -> None:
+        prompt = stream.prompt
+        known = prompt.text[: prompt.cached + prompt.computed]
+        # What an answer says is of no account, but that its prompt and it make one prefix.
+        running = sum(len(each.prompt.text) + each.made for each in self._streams)
+        self._prefixes.keep(known + ANSWER * stream.made, self._shape.memory_tokens - running)
 
     async def _enter(self) -> None:
         """Return once it is inside."""
@@ -143,13 +206,34 @@ class Engine:
 
     async def _step(self) -> None:
         loop = asyncio.get_running_loop()
-        while self._streams:
-            await asyncio.sleep(1 / self._shape.speed(max(1, self._inside)))
+        while self._streams or self._reading:
+            computed, ready = self._compute()
+            speed = self._shape.speed(max(1, self._inside))
+            await asyncio.sleep(1 / speed + computed / self._shape.prompt_speed)
+            for stream in ready:
+                if stream in self._reading:  # Else its client has left.
+                    self._reading.remove(stream)
+                    self._streams.append(stream)
+                    self._keep(stream)
             self.made[int(loop.time())] += len(self._streams)
             for stream in self._streams:
                 stream.left -= 1
+                stream.made += 1
                 stream.tokens.put_nowait(stream.left)
             self._streams = [stream for stream in self._streams if stream.left]
+
+    def _compute(self) -> tuple[int, list[_Stream]]:
+        """Compute prompts as far as one step has room; return how much, and those that are done."""
+        room = self._shape.step_tokens - len(self._streams)
+        ready, begun_with = [], room
+        for stream in self._reading:
+            computed = max(0, min(room, stream.prompt.left))
+            stream.prompt.computed += computed
+            room -= computed
+            if stream.prompt.left:
+                break
+            ready.append(stream)
+        return begun_with - room, ready
 
 
 def _lognormal(chance: random.Random, sigma: float) -> float:

@@ -101,7 +101,7 @@ class _Door:
     async def enrol(self, enrolment: Enrolment) -> Grant:
         self.enrolments.append((asyncio.get_running_loop().time(), enrolment))
         queues = {model.id: dict(await self.queue.make(model.id)) for model in enrolment.models}
-        return Grant(
+        grant = Grant(
             queues=queues,
             tasks_table="",
             bodies_bucket="",
@@ -109,6 +109,7 @@ class _Door:
             terms=TERMS,
             faster=dict(self.faster),
         )
+        return grant.without_batches()
 
     async def leave(self, provider_id: str) -> None:
         pass

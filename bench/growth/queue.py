@@ -12,7 +12,7 @@ from bench.harness.counting import Tally
 from bench.sim.tables import CALL_SECONDS, EPOCH_MS, purpose
 from inferline.aws.sqs import BATCH_MAX, queue_name
 from inferline.tasks.queue import Delivery, Depth, Message
-from inferline.tasks.task import TIERS, Tier
+from inferline.tasks.task import QUEUE_TIERS, Tier
 
 #: Where a stack's queues are.
 PLACE = "https://sqs.us-east-1.amazonaws.com/123456789012"
@@ -45,7 +45,7 @@ class Queues:
 
     async def make(self, model: str) -> Mapping[Tier, str]:
         """Return the URLs of a model's queues."""
-        return {tier: f"{PLACE}/{queue_name('inferline', model, tier)}" for tier in TIERS}
+        return {tier: f"{PLACE}/{queue_name('inferline', model, tier)}" for tier in QUEUE_TIERS}
 
     async def send(self, queue: str, message: Message, tenant: str) -> None:
         """Put a message on the queue."""

@@ -150,16 +150,31 @@ async def _inferline(
     environment = {**AWS_ENVIRONMENT, "AWS_ENDPOINT_URL": aws_url}
     quiet = {**environment, "INFERLINE_LOG_LEVEL": "warning", **settings}
     gateway = python("inferline", "gateway", "--host", "127.0.0.1", "--port", str(port))
-    flags = ["--base-url", url, "--backend", backend_url]
-    flags += [] if slots is None else ["--slots", str(slots)]
-    provider = python("inferline_provider", *flags, "--id", "bench-provider")
     ready = f"{url}/v1/health"
     async with (
         running("gateway", gateway, environment=quiet, ready_url=ready) as gateway_process,
-        running("provider", provider, environment=environment) as provider_process,
+        provider(url, backend_url, slots=slots, aws_url=aws_url) as provider_process,
     ):
-        await answers(f"{url}/v1/models", provider_process, MODEL.encode())
         yield InferLine(OURS, url, gateway_process, provider_process, aws, aws_url)
+
+
+@asynccontextmanager
+async def provider(
+    gateway_url: str,
+    backend_url: str,
+    *,
+    slots: int | None,
+    aws_url: str,
+    name: str = "bench-provider",
+) -> AsyncIterator[Running]:
+    """Yield a provider that serves a backend's model at a gateway."""
+    flags = ["--base-url", gateway_url, "--backend", backend_url]
+    flags += [] if slots is None else ["--slots", str(slots)]
+    command = python("inferline_provider", *flags, "--id", name)
+    environment = {**AWS_ENVIRONMENT, "AWS_ENDPOINT_URL": aws_url}
+    async with running("provider", command, environment=environment) as process:
+        await answers(f"{gateway_url}/v1/models", process, MODEL.encode())
+        yield process
 
 
 @asynccontextmanager

@@ -17,7 +17,7 @@ from inferline.memory.tasks import MemoryStore
 from inferline.names import slug
 from inferline.tasks.queue import Delivery, Depth, Message
 from inferline.tasks.store import AttemptOutcome, Claimed, Refused
-from inferline.tasks.task import TIERS, Task, TaskRef, Tier
+from inferline.tasks.task import QUEUE_TIERS, Task, TaskRef, Tier
 
 #: Of a call of SQS, which takes as long as from SendMessage to a receive, the way there, seconds.
 WAY_SECONDS = 0.004
@@ -94,7 +94,7 @@ class FarQueue:
         self.calls: Counter[str] = Counter()
 
     async def make(self, model: str) -> Mapping[Tier, str]:
-        return {tier: f"far://{slug(model)}-{tier}" for tier in TIERS}
+        return {tier: f"far://{slug(model)}-{tier}" for tier in QUEUE_TIERS}
 
     async def send(self, queue: str, message: Message, tenant: str) -> None:
         async with self._call("SendMessage"):

@@ -13,7 +13,7 @@ from inferline.aws.api.client import AwsClient
 from inferline.aws.api.errors import translated
 from inferline.errors import InvalidRequest, Unavailable
 from inferline.names import slug
-from inferline.settings import Settings
+from inferline.settings import SQS_SECONDS_MAX, Settings
 from inferline.tasks.queue import Delivery, Depth, Message
 from inferline.tasks.task import QUEUE_TIERS, Tier
 
@@ -36,6 +36,11 @@ def queue_name(stack: str, model: str, tier: Tier) -> str:
     if len(name) > NAME_CHARS_MAX:
         raise InvalidRequest(f"The stack name {stack!r} is too long: 13 characters are the most.")
     return name
+
+
+def message_seconds_kept(tier: Tier, queue_seconds_kept: int) -> int:
+    """Return how long a queue keeps a message: one of a batch may wait for days, others not."""
+    return SQS_SECONDS_MAX if tier == "batch" else queue_seconds_kept
 
 
 def dead_letter_name(stack: str) -> str:
@@ -118,7 +123,7 @@ class SqsQueueMaker:
         missing = [tier for tier in names if tier not in by_tier]
         if missing:
             dead = await self.make_dead_letters()
-            made = await asyncio.gather(*(self._make(names[tier], dead) for tier in missing))
+            made = await asyncio.gather(*(self._make(tier, names[tier], dead) for tier in missing))
             by_tier |= zip(missing, made, strict=True)
         return {tier: by_tier[tier] for tier in names}
 
@@ -131,11 +136,12 @@ class SqsQueueMaker:
         answer = await translated(self._client.call("sqs", "GetQueueAttributes", request))
         return str(answer["Attributes"]["QueueArn"])
 
-    async def _make(self, name: str, dead_letters_arn: str) -> str:
+    async def _make(self, tier: Tier, name: str, dead_letters_arn: str) -> str:
+        kept = message_seconds_kept(tier, self._settings.queue_seconds_kept)
         redrive = {"deadLetterTargetArn": dead_letters_arn, "maxReceiveCount": RECEIVES_MAX}
         arn_prefix = dead_letters_arn.rpartition(":")[0]
         attributes = {
-            "MessageRetentionPeriod": str(self._settings.queue_seconds_kept),
+            "MessageRetentionPeriod": str(kept),
             "VisibilityTimeout": str(int(self._settings.lease_seconds)),
             "RedrivePolicy": json.dumps(redrive),
             "Policy": json.dumps(tls_only(f"{arn_prefix}:{name}")),

@@ -27,6 +27,7 @@ from inferline.aws.dynamodb.tenants import DynamoTenants
 from inferline.aws.dynamodb.usage import DynamoUsage
 from inferline.aws.files.batches import DynamoBatches
 from inferline.aws.files.files import DynamoFiles
+from inferline.aws.files.uploads import DynamoUploads
 from inferline.aws.lending import FixedLender, RoleLender
 from inferline.aws.provision import provision
 from inferline.aws.s3 import S3Objects
@@ -123,6 +124,7 @@ def _stores(
         bodies=S3Objects(client, settings.bodies_bucket),
         objects=S3Objects(client, settings.files_bucket),
         files=DynamoFiles(client, registry),
+        uploads=DynamoUploads(client, registry),
         batches=DynamoBatches(client, registry),
         registry=DynamoRegistry(client, registry, settings.silent_seconds),
         queue_maker=SqsQueueMaker(client, settings),

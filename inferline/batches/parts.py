@@ -30,7 +30,7 @@ class BatchParts:
     registry: Registry
     keys: KeyStore
     tenants: TenantStore
-    meters: CounterStore
+    rate_counters: CounterStore
     settings: Settings
     guard: Guard
     clock: Clock

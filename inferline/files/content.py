@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
+from typing import Final
 
 from inferline.errors import Unavailable
 from inferline.files.file import FileSegment, StoredFile, manifest_key
 from inferline.files.objects import ObjectStore
+
+#: A file that is uploaded is cut into segments of this length.
+SEGMENT_BYTES: Final = 8 * 1024 * 1024
+#: The bytes that are read ahead together; a longer segment is read alone.
+_AHEAD_BYTES: Final = SEGMENT_BYTES
+#: The segments that are read ahead together: those of a batch's results are short.
+_AHEAD_SEGMENTS: Final = 16
 
 
 async def write_manifest(
@@ -26,8 +36,43 @@ async def read_manifest(objects: ObjectStore, file: StoredFile) -> list[FileSegm
 
 async def read_file(objects: ObjectStore, file: StoredFile) -> AsyncIterator[bytes]:
     """Yield a file's bytes, a segment at a time. Raises Unavailable if one is not as listed."""
-    for segment in await read_manifest(objects, file):
-        data = await objects.get(segment.key)
-        if len(data) != segment.bytes:
-            raise Unavailable("A part of the file is not what was stored.")
+    async for data in read_segments(objects, await read_manifest(objects, file)):
         yield data
+
+
+async def read_segments(
+    objects: ObjectStore, segments: Sequence[FileSegment]
+) -> AsyncIterator[bytes]:
+    """Yield the bytes of segments, in order. Raises Unavailable if one is not as listed."""
+    rest = deque(segments)
+    reads: deque[tuple[FileSegment, asyncio.Task[bytes]]] = deque()
+    ahead_bytes = 0
+    try:
+        while rest or reads:
+            while rest and _may_read(reads, ahead_bytes + rest[0].bytes):
+                segment = rest.popleft()
+                ahead_bytes += segment.bytes
+                reads.append((segment, asyncio.create_task(objects.get(segment.key))))
+            segment, read = reads.popleft()
+            data = await read
+            # Nothing may keep it while the next ones are read.
+            del read
+            if len(data) != segment.bytes:
+                raise Unavailable("A part of the file is not what was stored.")
+            yield data
+            del data
+            ahead_bytes -= segment.bytes
+    finally:
+        for _, read in reads:
+            read.cancel()
+
+
+async def delete_content(objects: ObjectStore, file: StoredFile) -> None:
+    """Delete a file's segments and its manifest. Raises Unavailable."""
+    segments = await read_manifest(objects, file)
+    await objects.delete([*(segment.key for segment in segments)])
+    await objects.delete([manifest_key(file.tenant, file.id)])
+
+
+def _may_read(reads: deque[tuple[FileSegment, asyncio.Task[bytes]]], ahead_bytes: int) -> bool:
+    return not reads or (ahead_bytes <= _AHEAD_BYTES and len(reads) < _AHEAD_SEGMENTS)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from inferline.names import slug
+
 #: What OpenAI lets a client upload a file for, and the purpose of the files that a batch writes.
 #: Source: OpenAI's specification of `POST /files`.
 PURPOSES: Final = ("assistants", "batch", "fine-tune", "vision", "user_data", "evals")
@@ -68,12 +70,17 @@ class FileStore(Protocol):
 
 def manifest_key(tenant: str, file_id: str) -> str:
     """Return the object key of a file's manifest: the JSON list of its segments."""
-    return f"files/{tenant}/{file_id}/segments.json"
+    return f"{folder(tenant)}/{file_id}/segments.json"
 
 
-def file_segment_key(tenant: str, file_id: str, number: int) -> str:
-    """Return the object key of an uploaded file's segment, from 0."""
-    return f"files/{tenant}/{file_id}/{number}"
+def file_segment_key(tenant: str, owner_id: str, number: int) -> str:
+    """Return the object key of a segment, from 0, of an uploaded file or of an upload's part."""
+    return f"{folder(tenant)}/{owner_id}/{number}"
+
+
+def folder(tenant: str) -> str:
+    """Return where a tenant's objects are. A slug: a tenant's name may hold slashes and dots."""
+    return f"files/{slug(tenant)}"
 
 
 def bytes_of(segments: Sequence[FileSegment]) -> int:

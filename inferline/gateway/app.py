@@ -25,6 +25,8 @@ from inferline.gateway.edge import cors, framework
 from inferline.gateway.edge.normalization import RequestNormalizer
 from inferline.gateway.edge.request_ids import RequestIds
 from inferline.gateway.enrol.enrolments import Enrolments
+from inferline.gateway.files import files, uploads
+from inferline.gateway.files.transfers import Transfers
 from inferline.gateway.parts import GatewayParts, assemble
 from inferline.gateway.prefixes import PREFIXES
 from inferline.gateway.routes import (
@@ -76,6 +78,7 @@ class GatewayApp(FastAPI):
         self.submitter = Submitter(parts)
         self.enrolments = Enrolments(parts)
         self.batch_jobs = BatchJobs(parts)
+        self.transfers = Transfers(parts.settings.file_transfers_max)
         self.overview = overview.Overview(parts)
         self._edge = self._with_edge(inference.routes(PREFIXES))
 
@@ -188,6 +191,8 @@ _ROUTERS: Final[Sequence[tuple[APIRouter, Role | None]]] = (
     (usage.router, "client"),
     (batches.router, "client"),
     (control.provider_router, "provider"),
+    (files.router, "client"),
+    (uploads.router, "client"),
     (keys.router, "admin"),
     (control.public_router, None),
 )

@@ -16,6 +16,7 @@ from inferline.memory.rate_counters import MemoryRateCounters
 from inferline.memory.registry import MemoryRegistry
 from inferline.memory.tasks import MemoryStore
 from inferline.memory.tenants import MemoryTenants
+from inferline.memory.uploads import MemoryUploads
 from inferline.memory.usage import MemoryUsage
 from inferline.stores import StackStores
 
@@ -42,6 +43,7 @@ def memory_stores(clock: Clock | None = None) -> StackStores:
         bodies=MemoryObjects(),
         objects=MemoryObjects(),
         files=MemoryFiles(clock),
+        uploads=MemoryUploads(),
         batches=MemoryBatches(clock),
         registry=MemoryRegistry(clock),
         queue_maker=queue,

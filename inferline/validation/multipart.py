@@ -59,7 +59,7 @@ def parts_of(content_type: str, body: bytes) -> list[FormPart]:
     reading = _Reading()
     try:
         parser = MultipartParser(
-            _boundary(content_type),
+            boundary_of(content_type),
             reading.callbacks(),
             max_header_count=HEADERS_MAX,
             max_header_size=HEADER_BYTES_MAX,
@@ -79,15 +79,16 @@ def replaced(body: bytes, part: FormPart, value: bytes) -> bytes:
 
 def rebound(body: bytes, content_type: str, other: str) -> bytes:
     """Return the form with the boundary of ``other``: clients make a new one for each try."""
-    return body.replace(b"--" + _boundary(content_type), b"--" + _boundary(other))
+    return body.replace(b"--" + boundary_of(content_type), b"--" + boundary_of(other))
 
 
 def unbound(body: bytes, content_type: str) -> bytes:
     """Return the form without its boundary, which identifies a repeat."""
-    return body.replace(b"--" + _boundary(content_type), b"--")
+    return body.replace(b"--" + boundary_of(content_type), b"--")
 
 
-def _boundary(content_type: str) -> bytes:
+def boundary_of(content_type: str) -> bytes:
+    """Return a form's boundary. Raises InvalidRequest."""
     header = _header(content_type)
     boundaries = [value for name, value in header if name.lower() == "boundary"]
     if len(boundaries) != 1 or not _BOUNDARY.fullmatch(boundaries[0]):

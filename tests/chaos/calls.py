@@ -30,8 +30,7 @@ def recognise(request: web.Request, body: bytes) -> Call:
     if service == "AmazonSQS":
         return Call(f"sqs {operation}")
     if not service.startswith("DynamoDB"):
-        kind = "object" if request.path.strip("/").count("/") else "bucket"
-        return Call(f"s3 {request.method} {kind}")
+        return Call(f"s3 {request.method} {_object(request.path)}")
     asked: Json = json.loads(body)
     table = _table(asked)
     match operation:
@@ -60,6 +59,18 @@ def recognise(request: web.Request, body: bytes) -> Call:
         case "TransactWriteItems":
             return Call("tasks submit once")
     return Call(f"{table} {operation}")
+
+
+def _object(path: str) -> str:
+    """Return what is under an address of S3; see `inferline.tasks.shard` and `inferline.files`."""
+    _, _, key = path.strip("/").partition("/")
+    if not key:
+        return "bucket"
+    if key.startswith("files/"):
+        return "manifest" if key.endswith("/segments.json") else "file"
+    if key.endswith("/lines.jsonl"):
+        return "lines"
+    return "results" if key.endswith(".jsonl") else "object"
 
 
 def _table(asked: Json) -> str:
@@ -97,7 +108,13 @@ def _updated(asked: Json) -> str:
 
 
 def _kind(key: Json) -> str:
-    return str(key["pk"]["S"]).lower()
+    return _partition(key["pk"]["S"])
+
+
+def _partition(pk: str) -> str:
+    """Return what kind of rows a partition has; some kinds have one for each tenant."""
+    kind, hash_sign, _ = pk.lower().partition("#")
+    return f"{kind} of a tenant" if hash_sign else kind
 
 
 def _put(asked: Json) -> str:
@@ -105,7 +122,7 @@ def _put(asked: Json) -> str:
 
 
 def _queried(asked: Json) -> str:
-    return str(asked["ExpressionAttributeValues"][":pk"]["S"]).lower()
+    return _partition(asked["ExpressionAttributeValues"][":pk"]["S"])
 
 
 def _seqs(asked: Json) -> Iterator[int]:

@@ -73,6 +73,8 @@ class InjectingProxy(aws_proxy.Proxy):
         self.traps: list[Trap] = []
         self.bends: list[Bend] = []
         self.chance = 0.0
+        #: The service that refuses every call, such as "s3"; empty for none.
+        self.refusing = ""
         #: Calls seen by site, and faults by site and kind.
         self.calls: Counter[str] = Counter()
         self.faults: Counter[tuple[str, Fault]] = Counter()
@@ -141,6 +143,8 @@ class InjectingProxy(aws_proxy.Proxy):
                     self.bends.remove(bend)
                     bend.done.set()
                 return bend.fault
+        if self.refusing and call.site.startswith(self.refusing):
+            return "throttled"
         if self._rng.random() < self.chance:
             return self._rng.choice(FAULTS)
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -38,10 +38,21 @@ SKEWS = (0, 420, -420)
 class Chaos:
     """Does deeds to the processes of a world, one at a time of each kind, until told to end."""
 
-    def __init__(self, world: World, rng: random.Random, report: Report) -> None:
+    def __init__(
+        self,
+        world: World,
+        rng: random.Random,
+        report: Report,
+        *,
+        at_gateways: Sequence[Point] = AT_GATEWAYS,
+        at_providers: Sequence[Point] = AT_PROVIDERS,
+        stop_seconds: Sequence[float] = STOP_SECONDS,
+    ) -> None:
         self._world = world
         self._rng = rng
         self._report = report
+        self._points = {"g": at_gateways, "p": at_providers}
+        self._stop_seconds = stop_seconds
         self._busy: set[Piece] = set()
         self._jobs: set[asyncio.Task[None]] = set()
         #: Every deed at every point comes up once before any does again.
@@ -73,8 +84,9 @@ class Chaos:
 
     def _next(self) -> None:
         if not self._todo:
-            every = [("g", p, d) for p in AT_GATEWAYS for d in DEEDS]
-            every += [("p", p, d) for p in AT_PROVIDERS for d in DEEDS]
+            every = [
+                (kind, p, d) for kind in self._points for p in self._points[kind] for d in DEEDS
+            ]
             self._rng.shuffle(every)
             self._todo.extend(every)
         kind, point, deed = self._todo.popleft()
@@ -111,7 +123,7 @@ class Chaos:
 
     async def _mend(self, piece: Piece, deed: Deed) -> None:
         if deed == "stop":
-            seconds = self._rng.choice(STOP_SECONDS)
+            seconds = self._rng.choice(self._stop_seconds)
             await asyncio.sleep(seconds)
             piece.go_on()
             return

@@ -23,7 +23,7 @@ from inferline.maintenance.sweep import Sweep
 from inferline.names import slug
 from inferline.options import options_of
 from inferline.settings import Settings
-from inferline.tasks.task import TIERS, State
+from inferline.tasks.task import QUEUE_TIERS, State
 from tests.chaos.backend import MODEL
 from tests.chaos.faults import InjectingProxy
 from tests.chaos.pieces import Piece, skewed, until
@@ -180,7 +180,7 @@ class World:
 
     async def remains(self) -> Remains:
         """Return what is in the queues and tables, and at the backends."""
-        queues = [queue_name(SETTINGS.stack, MODEL, tier) for tier in TIERS]
+        queues = [queue_name(SETTINGS.stack, MODEL, tier) for tier in QUEUE_TIERS]
         counts = [await self._messages(name) for name in queues]
         store = DynamoTaskStore(self.aws, SETTINGS.tasks_table)
         refs = [ref for ref, _ in await store.live(slug(MODEL), 100_000)]

@@ -21,6 +21,12 @@ from inferline.settings import Settings
 from tests.support.emulators import running
 
 ANYTHING = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+#: As the stack's own role has it; a session's policy names no bucket.
+NO_BODY = {
+    "Effect": "Deny",
+    "Action": "s3:PutObject",
+    "Resource": "arn:aws:s3:::inferline-bodies/*",
+}
 
 
 @asynccontextmanager
@@ -39,10 +45,13 @@ async def lent() -> AsyncIterator[tuple[AwsClient, Settings, Model, Model]]:
 
 
 def role(url: str) -> str:
-    """Make a role that may do anything: only its sessions' policies limit them."""
+    """
+    Make a role that may do anything but write bodies: its sessions' policies limit them further.
+    """
     iam = boto3.client("iam", "us-east-1", endpoint_url=url)
     trust = {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}
-    documents = [json.dumps({"Version": "2012-10-17", "Statement": [s]}) for s in (trust, ANYTHING)]
+    statements = [trust], [ANYTHING, NO_BODY]
+    documents = [json.dumps({"Version": "2012-10-17", "Statement": s}) for s in statements]
     made = iam.create_role(RoleName="p", AssumeRolePolicyDocument=documents[0])["Role"]
     iam.put_role_policy(RoleName="p", PolicyName="all", PolicyDocument=documents[1])
     return str(made["Arn"])
@@ -76,7 +85,7 @@ async def test_a_provider_does_its_own_models_work_and_no_other() -> None:
 
 
 async def test_a_provider_sends_scans_and_makes_nothing() -> None:
-    async with lent() as (client, settings, own, _):
+    async with lent() as (client, settings, own, other):
         queue = {"QueueUrl": own.queues["default"]}
         calls: list[Awaitable[object]] = [
             client.call("sqs", "SendMessage", {**queue, "MessageBody": "x"}),
@@ -85,6 +94,8 @@ async def test_a_provider_sends_scans_and_makes_nothing() -> None:
             client.call("dynamodb", "Scan", {"TableName": settings.tasks_table}),
             client.call("dynamodb", "Scan", {"TableName": settings.registry_table}),
             client.s3("PUT", settings.bodies_bucket, f"{own.slug}/x", b"x"),
+            client.s3("PUT", settings.files_bucket, f"{other.slug}/x", b"x"),
+            client.s3("DELETE", settings.files_bucket, f"{own.slug}/x"),
         ]
 
         assert [True] * len(calls) == await denied(calls)
@@ -100,3 +111,13 @@ async def test_bodies_are_read_under_the_models_own_prefix(kind: str) -> None:
             code = error.response["Error"]["Code"]
 
         assert code == ("NoSuchKey" if kind == "same" else "AccessDenied")
+
+
+async def test_a_batchs_lines_are_read_and_its_results_written_under_the_models_own_prefix() -> (
+    None
+):
+    async with lent() as (client, settings, own, other):
+        await client.s3("PUT", settings.files_bucket, f"{own.slug}/b/0/0-0.output.jsonl", b"{}")
+
+        key = f"{other.slug}/b/0/lines.jsonl"
+        assert [True] == await denied([client.s3("GET", settings.files_bucket, key)])

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from inferline.tasks.queue import Delivery, Message, UnreadableMessage
-from inferline.tasks.task import TIERS, TaskRef
+from inferline.tasks.task import QUEUE_TIERS, TaskRef
 from tests.support.seams import Seams
 
 REF = TaskRef("m-0", "t1")
@@ -142,7 +142,7 @@ async def test_each_tier_of_each_model_has_a_queue_of_its_own(seams: Seams) -> N
 
     assert made[0] == made[3]
     assert 12 == len({url for urls in made for url in urls.values()})
-    assert all(set(TIERS) == set(urls) for urls in made)
+    assert all(set(QUEUE_TIERS) == set(urls) for urls in made)
 
 
 @pytest.mark.parametrize(

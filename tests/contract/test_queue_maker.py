@@ -8,7 +8,7 @@ from uuid import uuid4
 from inferline.aws.api.client import AwsClient
 from inferline.aws.sqs import SqsQueueMaker, dead_letter_name, queue_name
 from inferline.settings import Settings
-from inferline.tasks.task import TIERS
+from inferline.tasks.task import QUEUE_TIERS
 
 KEY = "arn:aws:kms:us-east-1:000000000000:key/00000000-0000-0000-0000-000000000000"
 
@@ -44,10 +44,11 @@ async def test_how_long_messages_are_kept_is_a_setting(aws: str) -> None:
 
         attributes = [
             await client.call("sqs", "GetQueueAttributes", {"QueueUrl": u, "AttributeNames": names})
-            for u in (urls["flex"], dead["QueueUrl"])
+            for u in (urls["flex"], urls["batch"], dead["QueueUrl"])
         ]
 
-    assert ["900", "1800"] == [
+    # A batch may wait for its window of days.
+    assert ["900", "1209600", "1800"] == [
         answer["Attributes"]["MessageRetentionPeriod"] for answer in attributes
     ]
 
@@ -56,15 +57,15 @@ async def test_queues_that_are_there_are_looked_up_and_left_as_they_are(aws: str
     stack = f"t{uuid4().hex[:6]}"
     async with AwsClient("us-east-1", aws) as client:
         request = {"Attributes": {"MessageRetentionPeriod": "60"}}
-        for tier in TIERS:
+        for tier in QUEUE_TIERS:
             named = {"QueueName": queue_name(stack, "m", tier), **request}
             await client.call("sqs", "CreateQueue", named)
         client.calls.clear()
 
         urls = await SqsQueueMaker(client, Settings(stack=stack)).make("m")
 
-        assert {("sqs", "GetQueueUrl"): 3} == client.calls
-        assert set(TIERS) == set(urls)
+        assert {("sqs", "GetQueueUrl"): 4} == client.calls
+        assert set(QUEUE_TIERS) == set(urls)
 
 
 async def test_only_what_is_missing_is_made(aws: str) -> None:
@@ -77,4 +78,4 @@ async def test_only_what_is_missing_is_made(aws: str) -> None:
 
         await maker.make("m")
 
-        assert 2 == client.calls["sqs", "CreateQueue"]
+        assert 3 == client.calls["sqs", "CreateQueue"]

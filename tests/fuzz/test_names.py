@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from inferline.aws.sqs import queue_name
 from inferline.names import DEDICATED_SLUG_PREFIX, NAME, base_name, dedicated_name, model_hash, slug
-from inferline.tasks.task import TIERS
+from inferline.tasks.task import QUEUE_TIERS
 from tests.support.fuzzing import fuzz, tried
 
 #: As SQS has it; `.fifo` at the end would be a queue of another kind.
@@ -43,7 +43,7 @@ alike = st.tuples(names, names, PIECES).map(lambda n: (n[0] + n[1], n[0] + n[2] 
 
 
 @fuzz(600)
-@given(names, st.sampled_from(TIERS))
+@given(names, st.sampled_from(QUEUE_TIERS))
 @example("a.fifo", "flex")
 @example("", "flex")
 def test_any_name_has_a_valid_queue_and_key(name: str, tier: str) -> None:
@@ -64,7 +64,7 @@ def test_two_names_have_two_queues_of_which_neither_begins_with_the_other(
 ) -> None:
     tried["names"] += 1
     one, other = two
-    queues = [{queue_name(STACK, name, tier) for tier in TIERS} for name in two]
+    queues = [{queue_name(STACK, name, tier) for tier in QUEUE_TIERS} for name in two]
 
     assert (one == other) is (slug(one) == slug(other))
     if one != other:

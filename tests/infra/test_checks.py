@@ -43,10 +43,11 @@ NAG = {
     "AmazonAPIGatewayPushToCloudWatchLogs]": "API Gateway asks for this very policy.",
     "AwsSolutions-IAM5[Resource::<PageFiles79CCA538.Arn>/dashboard/*]": "The star is a file.",
     "AwsSolutions-IAM5[Resource::<StorageBodies7921A412.Arn>/*]": "The star is an object's key.",
+    "AwsSolutions-IAM5[Resource::<StorageFiles48C02C92.Arn>/*]": "The star is an object's key.",
     **{
         "AwsSolutions-IAM5[Resource::arn:<AWS::Partition>:sqs:<AWS::Region>:<AWS::AccountId>:"
         f"inferline-*-{tier}]": A_MODELS_QUEUES
-        for tier in ("default", "flex", "priority")
+        for tier in ("batch", "default", "flex", "priority")
     },
     "AwsSolutions-L1": PYTHON,
     "AwsSolutions-S1": NO_ACCESS_LOG,

@@ -12,7 +12,7 @@ from inferline.aws.dynamodb.minutes import SECONDS_KEPT
 from inferline.aws.dynamodb.registry_rows import PROVIDER_SECONDS_KEPT
 from inferline.fleet.registry import QUARANTINE_SECONDS_KEPT, STRIKE_SECONDS
 from inferline.options import options_of
-from inferline.settings import Settings
+from inferline.settings import SQS_SECONDS_MAX, Settings
 from inferline.usage.usage import HOUR_DAYS_KEPT
 from infra.options import Options
 from tests.support.template import ACCOUNT, REGION, Template, synthesised
@@ -54,6 +54,7 @@ def brief(tmp_path_factory: pytest.TempPathFactory) -> Template:
         queue_seconds_kept=1803,
         dead_letter_seconds_kept=1804,
         body_days_kept=2,
+        file_seconds_kept=3 * 24 * 3600 + 1,
         model_seconds_kept=1805,
         usage_days_kept=7,
         log_days=3,
@@ -64,20 +65,29 @@ def test_an_option_says_how_long_each_thing_is_kept(brief: Template) -> None:
     queues = brief.named("AWS::SQS::Queue", "QueueName")
     dead = queues.pop("inferline-dead-letters")
     buckets = brief.named("AWS::S3::Bucket", "BucketName")
-    bodies = buckets[f"inferline-bodies-{ACCOUNT}-{REGION}"]
-    [rule] = bodies["LifecycleConfiguration"]["Rules"]
+    [bodies, files] = [
+        rule
+        for noun in ("bodies", "files")
+        for rule in buckets[f"inferline-{noun}-{ACCOUNT}-{REGION}"]["LifecycleConfiguration"][
+            "Rules"
+        ]
+    ]
     control = brief.named("AWS::Lambda::Function", "FunctionName")["inferline-control"]
     variables = control["Environment"]["Variables"]
 
-    assert {1803} == {queue["MessageRetentionPeriod"] for queue in queues.values()}
+    # What a batch asks waits longer, and has no prompt in its message.
+    assert {1803, SQS_SECONDS_MAX} == {q["MessageRetentionPeriod"] for q in queues.values()}
     assert 1804 == dead["MessageRetentionPeriod"]
-    assert ("Enabled", 2) == (rule["Status"], rule["ExpirationInDays"])
+    assert ("Enabled", 2) == (bodies["Status"], bodies["ExpirationInDays"])
+    # An object may be a week older than the file of results that it belongs to.
+    assert ("Enabled", 4 + 8) == (files["Status"], files["ExpirationInDays"])
     assert {3} == {log["RetentionInDays"] for log in brief.of("AWS::Logs::LogGroup").values()}
     expected = {
         "task_seconds_kept": "1801",
         "idempotency_seconds_kept": "1802",
         "queue_seconds_kept": "1803",
         "dead_letter_seconds_kept": "1804",
+        "file_seconds_kept": "259201",
         "model_seconds_kept": "1805",
         "usage_days_kept": "7",
     }

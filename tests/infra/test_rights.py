@@ -24,6 +24,16 @@ LOG = {"logs:CreateLogStream", "logs:PutLogEvents"}
 TRACE = {"xray:PutTelemetryRecords", "xray:PutTraceSegments"}
 READ = {"kms:Decrypt", "kms:DescribeKey"}
 WRITE = READ | {"kms:Encrypt", "kms:GenerateDataKey", "kms:ReEncryptFrom", "kms:ReEncryptTo"}
+#: Of who answers requests about files and batches: the star is a tenant or an upload.
+KEEPING_FILES = {
+    "FILE#*": {
+        *("dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query"),
+    },
+    "UPLOAD#*": {"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"},
+    "PART#*": {"dynamodb:PutItem", "dynamodb:Query"},
+    "BATCH#*": {"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query"},
+    "BATCH": {"dynamodb:PutItem"},
+}
 #: By whom, and what they are done to, without the place.
 EXPECTED = {
     "inference": {
@@ -59,6 +69,8 @@ EXPECTED = {
         "queues": {"sqs:CreateQueue", "sqs:GetQueueAttributes", "sqs:GetQueueUrl"},
         "inferline-dead-letters": {"sqs:GetQueueAttributes", "sqs:GetQueueUrl"},
         "role/inferline-provider": {"sts:AssumeRole"},
+        "files/*": {"s3:DeleteObject", "s3:GetObject", "s3:PutObject"},
+        **KEEPING_FILES,
         "key": WRITE,
     },
     "authorizer": {
@@ -76,10 +88,12 @@ EXPECTED = {
         "key": WRITE,
     },
     "sweep": {
-        "table/inferline-tasks": {"dynamodb:BatchGetItem", "dynamodb:UpdateItem"},
+        "table/inferline-tasks": {
+            *("dynamodb:BatchGetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"),
+        },
         "index/live": {"dynamodb:Query", "dynamodb:Scan"},
         "index/ended": {"dynamodb:Query"},
-        "MODEL": {"dynamodb:Query", "dynamodb:UpdateItem"},
+        "MODEL": {"dynamodb:GetItem", "dynamodb:Query", "dynamodb:UpdateItem"},
         "PROVIDER": {"dynamodb:DeleteItem", "dynamodb:Query"},
         "FLEET": {"dynamodb:GetItem", "dynamodb:UpdateItem"},
         "MINUTE": {"dynamodb:Query", "dynamodb:UpdateItem"},
@@ -87,7 +101,13 @@ EXPECTED = {
             *("dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:Query"),
             "dynamodb:UpdateItem",
         },
-        "queues": {"sqs:GetQueueUrl"},
+        "KEY": {"dynamodb:GetItem"},
+        "TENANT": {"dynamodb:GetItem"},
+        "FILE#*": {"dynamodb:GetItem", "dynamodb:PutItem"},
+        "BATCH#*": {"dynamodb:GetItem", "dynamodb:PutItem"},
+        "BATCH": {"dynamodb:DeleteItem", "dynamodb:Query"},
+        "queues": {"sqs:GetQueueUrl", "sqs:SendMessage"},
+        "files/*": {"s3:DeleteObject", "s3:GetObject", "s3:PutObject"},
         "key": WRITE,
     },
     "gateway": {
@@ -110,6 +130,9 @@ EXPECTED = {
         "queues": {"sqs:GetQueueAttributes", "sqs:SendMessage"},
         "inferline-dead-letters": {"sqs:GetQueueAttributes", "sqs:GetQueueUrl"},
         "bodies/*": {"s3:PutObject"},
+        "files/*": {"s3:DeleteObject", "s3:GetObject", "s3:PutObject"},
+        **KEEPING_FILES,
+        "BATCH": {"dynamodb:DeleteItem", "dynamodb:PutItem", "dynamodb:Query"},
         "key": WRITE,
     },
     "publisher": {"page/dashboard/*": {"s3:DeleteObject", "s3:PutObject"}},
@@ -119,6 +142,7 @@ EXPECTED = {
         },
         "queues": {"sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:ReceiveMessage"},
         "bodies/*": {"s3:GetObject"},
+        "files/*": {"s3:GetObject", "s3:PutObject"},
         "key": WRITE,
     },
 }
@@ -134,20 +158,19 @@ def who(name: str) -> str:
     return name.removeprefix("inferline-").removeprefix("Functions").partition("role")[0]
 
 
-def about(statement: dict[str, Any]) -> str:
-    """Return what a statement is about, in one word: for the registry, the kind of its rows."""
+def about(statement: dict[str, Any]) -> list[str]:
+    """Return what a statement is about, a word each: for the registry, the kinds of its rows."""
     if str(listed(statement["Resource"])[0]).endswith("table/inferline-registry"):
         condition = statement["Condition"]
         assert {"dynamodb:LeadingKeys": "false"} == condition["Null"]
-        [kind] = listed(condition["ForAllValues:StringEquals"]["dynamodb:LeadingKeys"])
-        return str(kind)
-    return what(statement["Resource"])
+        return listed(condition["ForAllValues:StringLike"]["dynamodb:LeadingKeys"])
+    return [what(statement["Resource"])]
 
 
 def what(arns: Any) -> str:
     """Return what a resource is, in one word."""
     first = str(listed(arns)[0])
-    if first.endswith(("-default", "-flex", "-priority")):
+    if first.endswith(("-default", "-flex", "-priority", "-batch")):
         return "queues"
     if ":kms:" in first:
         return "key"
@@ -164,7 +187,8 @@ def granted(template: Template) -> dict[str, dict[str, set[str]]]:
         actions = set(listed(statement["Action"])) - LOG - TRACE
         if actions:
             person = who(name).replace("deadletters", "dead_letters")
-            rights.setdefault(person, {}).setdefault(about(statement), set()).update(actions)
+            for noun in about(statement):
+                rights.setdefault(person, {}).setdefault(noun, set()).update(actions)
     return rights
 
 
@@ -200,7 +224,7 @@ class TestActions:
             for resource in listed(statement["Resource"])
             if "*" in resource and resource != "*" and not resource.endswith(":*")
         }
-        assert {"queues", "bodies/*", "page/dashboard/*"} == starred
+        assert {"queues", "bodies/*", "files/*", "page/dashboard/*"} == starred
 
     def test_the_key_is_used_through_services_only(self, template: Template) -> None:
         for _, statement in template.statements():
@@ -253,6 +277,7 @@ RESERVED, OTHERS = (
 TASKS = f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/inferline-tasks"
 REGISTRY = f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/inferline-registry"
 BODIES = f"arn:aws:s3:::inferline-bodies-{ACCOUNT}-{REGION}"
+FILES = f"arn:aws:s3:::inferline-files-{ACCOUNT}-{REGION}"
 
 
 def queue(name: str) -> str:
@@ -272,6 +297,9 @@ ALLOWED = [
     ("dynamodb:BatchGetItem", TASKS, keys(f"{OWN}#req_1", f"{OWN}#req_2")),
     ("dynamodb:BatchWriteItem", TASKS, keys(f"{OWN}#req_1")),
     ("s3:GetObject", f"{BODIES}/{OWN}/req_1", {}),
+    ("sqs:ReceiveMessage", queue(f"{OWN}-batch"), {}),
+    ("s3:GetObject", f"{FILES}/{OWN}/batch_1/0/lines.jsonl", {}),
+    ("s3:PutObject", f"{FILES}/{OWN}/batch_1/0/0-0.output.jsonl", {}),
 ]
 DENIED = [
     ("sqs:ReceiveMessage", queue(f"{OTHER}-default"), {}),
@@ -291,6 +319,18 @@ DENIED = [
     ("dynamodb:GetItem", REGISTRY, keys("KEY")),
     ("s3:GetObject", f"{BODIES}/{OTHER}/req_1", {}),
     ("s3:PutObject", f"{BODIES}/{OWN}/req_1", {}),
+    ("s3:GetObject", f"{FILES}/{OTHER}/batch_1/0/lines.jsonl", {}),
+    ("s3:PutObject", f"{FILES}/{OTHER}/batch_1/0/0-0.output.jsonl", {}),
+    ("s3:DeleteObject", f"{FILES}/{OWN}/batch_1/0/lines.jsonl", {}),
+    ("s3:GetObject", f"arn:aws:s3:::another-bucket/{OWN}/req_1", {}),
+    ("dynamodb:GetItem", REGISTRY, keys("FILE#acme")),
+    ("dynamodb:GetItem", REGISTRY, keys("BATCH#acme")),
+]
+#: What a tenant uploads, though the tenant is called as the model is.
+UPLOADED = [
+    ("s3:GetObject", f"{FILES}/files/{OWN}/file_1/0", {}),
+    ("s3:PutObject", f"{FILES}/files/{OWN}/file_1/0", {}),
+    ("s3:GetObject", f"{FILES}/files/{OTHER}/file_1/segments.json", {}),
 ]
 
 
@@ -354,6 +394,8 @@ def work(of: str) -> list[tuple[str, str, dict[str, Any]]]:
         ("dynamodb:BatchGetItem", TASKS, keys(f"{of}#req_1")),
         ("dynamodb:UpdateItem", TASKS, keys(f"{of}#req_1")),
         ("s3:GetObject", f"{BODIES}/{of}/req_1", {}),
+        ("s3:GetObject", f"{FILES}/{of}/batch_1/0/lines.jsonl", {}),
+        ("s3:PutObject", f"{FILES}/{of}/batch_1/0/0-0.error.jsonl", {}),
     ]
 
 
@@ -367,6 +409,13 @@ class TestProvider:
         answers = simulate([provider_asks(asked) for asked in DENIED])
 
         assert ["ImplicitlyDenied"] * len(DENIED) == answers
+
+    def test_it_reads_and_writes_no_file_of_a_tenant(
+        self, simulate: Any, provider_asks: Any, instance_asks: Any
+    ) -> None:
+        answers = simulate([ask(one) for ask in (provider_asks, instance_asks) for one in UPLOADED])
+
+        assert {"ExplicitlyDenied"} == set(answers)
 
     def test_it_uses_the_key_only_through_the_stores(
         self, simulate: Any, provider_asks: Any, template: Template
@@ -402,14 +451,14 @@ class TestReserved:
 
         answers = simulate([asks(one) for of in (OWN, RESERVED, OTHERS) for one in work(of)])
 
-        assert [*["Allowed"] * 10, *["ImplicitlyDenied"] * 5] == answers
+        assert [*["Allowed"] * 14, *["ImplicitlyDenied"] * 7] == answers
 
     def test_a_host_with_rights_of_its_own_reaches_all_but_what_is_reserved(
         self, simulate: Any, instance_asks: Any
     ) -> None:
         answers = simulate([instance_asks(one) for of in (OWN, RESERVED) for one in work(of)])
 
-        assert [*["Allowed"] * 5, *["ExplicitlyDenied"] * 5] == answers
+        assert [*["Allowed"] * 7, *["ExplicitlyDenied"] * 7] == answers
 
 
 class TestFunctions:

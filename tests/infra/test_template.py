@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, ClassVar
+from uuid import uuid4
 
 import pytest
 
@@ -15,8 +17,8 @@ from inferline.aws.sqs import (
 from inferline.gateway.routes import page
 from inferline.gateway.routes.endpoints import ENDPOINTS
 from inferline.options import options_of
-from inferline.settings import Settings
-from inferline.tasks.task import TIERS
+from inferline.settings import SQS_SECONDS_MAX, Settings
+from inferline.tasks.task import QUEUE_TIERS
 from infra.options import documented
 from tests.support.template import ACCOUNT, REGION, Template
 
@@ -58,7 +60,9 @@ INFERENCE |= {"ANY /tasks/{proxy+}", "ANY /v1/tasks/{proxy+}"}
 
 class TestQueues:
     def test_each_declared_model_has_a_queue_for_each_tier(self, template: Template) -> None:
-        expected = {queue_name("inferline", model, tier) for model in MODELS for tier in TIERS}
+        expected = {
+            queue_name("inferline", model, tier) for model in MODELS for tier in QUEUE_TIERS
+        }
 
         queues = template.named("AWS::SQS::Queue", "QueueName")
 
@@ -68,11 +72,14 @@ class TestQueues:
         queues = template.named("AWS::SQS::Queue", "QueueName")
         dead = queues.pop("inferline-dead-letters")
 
-        for queue in queues.values():
-            assert Settings().queue_seconds_kept == queue["MessageRetentionPeriod"] == 3600
+        for name, queue in queues.items():
+            # What a batch asks may wait for its window of days.
+            kept = SQS_SECONDS_MAX if name.endswith("-batch") else Settings().queue_seconds_kept
+            assert kept == queue["MessageRetentionPeriod"]
             assert int(Settings().lease_seconds) == queue["VisibilityTimeout"] == 30
             assert RECEIVES_MAX == queue["RedrivePolicy"]["maxReceiveCount"]
             assert queue["RedrivePolicy"]["deadLetterTargetArn"].endswith(":inferline-dead-letters")
+        assert (3600, 14 * 24 * 3600) == (Settings().queue_seconds_kept, SQS_SECONDS_MAX)
         kept = Settings().dead_letter_seconds_kept
         assert kept == dead["MessageRetentionPeriod"] == 24 * 3600
         assert "RedrivePolicy" not in dead
@@ -146,7 +153,19 @@ class TestStorage:
         [encryption] = bodies["BucketEncryption"]["ServerSideEncryptionConfiguration"]
         assert encryption["ServerSideEncryptionByDefault"]["SSEAlgorithm"] == "aws:kms"
 
-    @pytest.mark.parametrize("noun", ["bodies", "page"])
+    def test_files_are_private_and_gone_a_week_after_the_longest_may_be_kept(
+        self, template: Template
+    ) -> None:
+        files, _ = bucket(template, "files")
+
+        assert all(files["PublicAccessBlockConfiguration"].values())
+        [rule] = files["LifecycleConfiguration"]["Rules"]
+        assert (rule["Status"], rule["ExpirationInDays"]) == ("Enabled", 38)
+        assert rule["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 1}
+        [encryption] = files["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+        assert encryption["ServerSideEncryptionByDefault"]["SSEAlgorithm"] == "aws:kms"
+
+    @pytest.mark.parametrize("noun", ["bodies", "files", "page"])
     def test_what_comes_without_tls_is_refused(self, template: Template, noun: str) -> None:
         _, statements = bucket(template, noun)
 
@@ -203,6 +222,19 @@ class TestRoutes:
             assert integration["TimeoutInMillis"] == 29_000
             assert ":function:inferline-control/" in integration["Uri"]
         assert {"ANY ", "ANY /{proxy+}", "ANY /v1/{proxy+}", "ANY /chat/{proxy+}"} <= set(routes)
+
+    @pytest.mark.parametrize("prefix", ["", "/v1"])
+    def test_files_uploads_and_batches_are_controls(self, template: Template, prefix: str) -> None:
+        routes = methods(template)
+
+        # What begins as none of the other routes does.
+        assert not [name for name in routes if re.search(r"/(files|uploads|batches)", name)]
+        assert f"ANY {prefix}/{{proxy+}}" in set(routes) - INFERENCE
+
+    def test_forms_come_in_and_files_go_out_as_bytes(self, template: Template) -> None:
+        rest = template.one("AWS::ApiGateway::RestApi")
+
+        assert {"multipart/form-data", "application/binary"} <= set(rest["BinaryMediaTypes"])
 
     def test_a_buffered_edge_answers_within_29_seconds(self, buffered: Template) -> None:
         for method in methods(buffered).values():
@@ -473,7 +505,7 @@ class TestFunctions:
 
     def test_each_has_its_bounds(self, template: Template) -> None:
         for function in functions(template).values():
-            assert function["MemorySize"] in (256, 512)
+            assert function["MemorySize"] in (256, 512, 1024)
             assert 10 <= function["Timeout"] <= 900
             assert function["ReservedConcurrentExecutions"] > 0
             assert function["Architectures"] == ["arm64"]
@@ -545,6 +577,16 @@ class TestFunctions:
         assert variables["AWS_LAMBDA_EXEC_WRAPPER"] == "/opt/bootstrap"
         assert variables["AWS_LWA_INVOKE_MODE"] == "response_stream"
 
+    def test_the_sweep_has_room_for_the_largest_batch_and_begins_each_minute(
+        self, template: Template
+    ) -> None:
+        sweep = functions(template)["sweep"]
+
+        largest = Settings().batch_bytes_max / 2**20
+        # Twice: an earlier one may have been ended, and its process serves the next.
+        assert 2 * largest < sweep["EphemeralStorage"]["Size"]
+        assert sweep["Timeout"] / 60 < sweep["ReservedConcurrentExecutions"]
+
     def test_handlers_are_paths_of_files(self, template: Template) -> None:
         for name, function in functions(template).items():
             if name != "inference":
@@ -586,6 +628,7 @@ class TestEnvironment:
         assert settings.models == ",".join(MODELS)
         assert settings.tasks_table == "inferline-tasks"
         assert settings.bodies_bucket == "inferline-bodies-123456789012-eu-central-1"
+        assert settings.files_bucket == "inferline-files-123456789012-eu-central-1"
         assert settings.provider_role == "arn:aws:iam::123456789012:role/inferline-provider"
         assert settings.kms_key.startswith("arn:aws:kms:eu-central-1:123456789012:key/")
         assert settings.silent_seconds > 3 * settings.enrol_seconds
@@ -644,6 +687,17 @@ class TestOperations:
             *("First token, ms", "Whole answer, ms", "Errors, by code"),
             *("Functions at once", "Requests", "Units of the tables"),
         } <= titles
+
+
+def test_a_policy_is_within_iams_limit_whatever_the_stack_and_its_region_are_called(
+    template: Template,
+) -> None:
+    longer = {"inferline": "i" * 13, REGION: "ap-southeast-2"}
+    for name, policy in template.named("AWS::IAM::ManagedPolicy", "ManagedPolicyName").items():
+        text = json.dumps(policy["PolicyDocument"], separators=(",", ":"))
+        for short, long in longer.items():
+            text = text.replace(short, long)
+        assert len(text) < 6144 - len(str(uuid4())), name  # The key's own id.
 
 
 def test_the_template_is_within_cloudformations_limits(template: Template) -> None:

@@ -21,6 +21,7 @@ from inferline.aws.dynamodb.tenants import DynamoTenants
 from inferline.aws.dynamodb.usage import DynamoUsage
 from inferline.aws.files.batches import DynamoBatches
 from inferline.aws.files.files import DynamoFiles
+from inferline.aws.files.uploads import DynamoUploads
 from inferline.aws.provision import provision
 from inferline.aws.s3 import S3Objects
 from inferline.aws.sqs import SqsQueue, SqsQueueMaker
@@ -42,6 +43,7 @@ class Seams:
     bodies: Any
     objects: Any
     files: Any
+    uploads: Any
     batches: Any
     registry: Any
     keys: Any
@@ -62,6 +64,7 @@ def in_memory() -> Seams:
         bodies=stores.bodies,
         objects=stores.objects,
         files=stores.files,
+        uploads=stores.uploads,
         batches=stores.batches,
         registry=stores.registry,
         keys=stores.keys,
@@ -91,6 +94,7 @@ def _on_tables(
         bodies=bodies,
         objects=bodies,
         files=DynamoFiles(client, registry),
+        uploads=DynamoUploads(client, registry),
         batches=DynamoBatches(client, registry),
         registry=DynamoRegistry(client, registry, settings.silent_seconds),
         keys=DynamoKeys(client, registry),

@@ -34,10 +34,15 @@ class _Refused(HTTPException):
 
 
 def bounded(app: ASGIApp, bytes_max: int) -> ASGIApp:
-    """Limit the body that ``app`` reads: a framework reads all of it before it checks the key."""
+    """
+    Limit the body that ``app`` reads: a framework reads all of it before it checks the key.
+
+    A route with a limit of its own reads the body from `unbounded`.
+    """
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         left = bytes_max
+        scope["state"]["unbounded"] = receive
 
         async def receive_some() -> Message:
             nonlocal left
@@ -53,6 +58,11 @@ def bounded(app: ASGIApp, bytes_max: int) -> ASGIApp:
         await app(scope, receive_some, send)
 
     return serve
+
+
+def unbounded(request: Request) -> Request:
+    """Return a request whose body nobody has begun to read, without the limit of `bounded`."""
+    return Request(request.scope, request.state.unbounded)
 
 
 async def _on_error(request: Request, error: Exception) -> Response:

@@ -20,6 +20,7 @@ from inferline.gateway.parts import assemble
 from inferline.memory.registry import MemoryRegistry
 from inferline.memory.stores import memory_stores
 from inferline.settings import Settings
+from inferline.tasks.task import QUEUE_TIERS
 from tests.support.gateway import MODEL, Gateway, running_gateway
 
 TOLD = {
@@ -268,7 +269,7 @@ async def test_health_and_queue_stats_count(gateway: Gateway, client: httpx.Asyn
     stats = (await client.get("/queue/stats")).json()
 
     assert ("ok", 1, 1) == (health["status"], health["models"], health["providers"])
-    assert {("priority", 0, 0, 1), ("default", 0, 0, 1), ("flex", 0, 0, 1)} == {
+    assert {(tier, 0, 0, 1) for tier in QUEUE_TIERS} == {
         (row["tier"], row["waiting"], row["running"], row["slots"]) for row in stats["data"]
     }
 
@@ -332,6 +333,16 @@ async def test_the_documentation_lists_every_route_and_no_other(
         "/v1/providers/{provider_id}",
         "/v1/usage",
         "/v1/usage/requests",
+        "/v1/files",
+        "/v1/files/{file_id}",
+        "/v1/files/{file_id}/content",
+        "/v1/uploads",
+        "/v1/uploads/{upload_id}/parts",
+        "/v1/uploads/{upload_id}/complete",
+        "/v1/uploads/{upload_id}/cancel",
+        "/v1/batches",
+        "/v1/batches/{batch_id}",
+        "/v1/batches/{batch_id}/cancel",
         "/v1/keys",
         "/v1/keys/{key_id}",
         "/v1/keys/{key_id}/rotate",

@@ -114,7 +114,8 @@ async def test_the_overview_counts_it_by_its_tier(
 
     queues = (await client.get("/v1/overview")).json()["queues"]
 
-    assert {"priority": 0, "default": 1, "flex": 0} == {q["tier"]: q["waiting"] for q in queues}
+    waiting = {queue["tier"]: queue["waiting"] for queue in queues}
+    assert {"priority": 0, "default": 1, "flex": 0, "batch": 0} == waiting
 
 
 @pytest.mark.parametrize(("tenant_open", "tier"), [(1, "default"), (SLOTS + 1, "flex")])

@@ -15,7 +15,7 @@ from inferline.aws.lending import session_policy
 from inferline.aws.sqs import queue_name
 from inferline.names import NAME, base_name, dedicated_name, slug
 from inferline.settings import Settings
-from inferline.tasks.task import TIERS
+from inferline.tasks.task import QUEUE_TIERS
 
 names = st.from_regex(NAME, fullmatch=True)
 SETTINGS = Settings(provider_role="arn:aws:iam::123456789012:role/p", stack="inferline")
@@ -95,7 +95,7 @@ def test_rights_to_one_model_open_nothing_that_is_reserved(
     apart = slug(dedicated_name(other, tenant))
     ours = [
         f"arn:aws:sqs:r:1:{queue_name('inferline', dedicated_name(other, tenant), t)}"
-        for t in TIERS
+        for t in QUEUE_TIERS
     ]
 
     assert not any(fnmatchcase(arn, pattern) for arn in ours for pattern in queues["Resource"])

@@ -1,0 +1,1 @@
+"""What batches cost the requests beside them, and what they cost at all."""
