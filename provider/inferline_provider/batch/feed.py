@@ -31,6 +31,9 @@ class LineServer(Protocol):
     def give_up(self, run: LineRun) -> None:
         """Note as a line's result that it has no answer."""
 
+    def note_suspended(self, run: LineRun) -> None:
+        """Count a line that made room for a request."""
+
 
 class LineFeed:
     """
@@ -58,8 +61,6 @@ class LineFeed:
         self.is_draining = False
         #: Called whenever a line has begun, so that fewer are left.
         self.on_begun: Callable[[], None] = lambda: None
-        #: How many lines made room for requests.
-        self.suspensions = 0
 
     @property
     def running(self) -> int:
@@ -169,7 +170,7 @@ class LineFeed:
         run.suspended_at = now
         run.work.suspend(run)
         self._suspended.append(run)
-        self.suspensions += 1
+        self._server.note_suspended(run)
         return True
 
     def _leave(self, run: LineRun) -> None:

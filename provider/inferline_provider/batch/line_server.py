@@ -16,7 +16,7 @@ from inferline.tasks.store import AttemptOutcome
 from inferline_provider.backend.classification import Finish, usage_of
 from inferline_provider.batch.fold import Folding
 from inferline_provider.batch.line_run import LineRun
-from inferline_provider.batch.lines import ResultWriter
+from inferline_provider.batch.lines import LineResult, ResultWriter
 from inferline_provider.faults import (
     BackendAnswer,
     BadAnswer,
@@ -61,7 +61,15 @@ class BackendLines:
 
     def give_up(self, run: LineRun) -> None:
         """Note as a line's result that it was lost."""
-        run.work.end(run, self._results.lost(run.line, PROVIDER_LOST, LOST))
+        self._end(run, self._results.lost(run.line, PROVIDER_LOST, LOST))
+
+    def note_suspended(self, run: LineRun) -> None:
+        """Count a line that made room for a request."""
+        self._context.telemetry.sink.line(run.task.model, "suspended")
+
+    def _end(self, run: LineRun, result: LineResult) -> None:
+        self._context.telemetry.sink.line(run.task.model, result.ending)
+        run.work.end(run, result)
 
     async def serve(self, run: LineRun) -> None:
         """Have a line answered, and note its result, or that it is to be tried again."""
@@ -73,7 +81,7 @@ class BackendLines:
         except Fault as fault:
             self._after(run, fault)
         else:
-            run.work.end(run, self._results.answered(run.line, answer, usage))
+            self._end(run, self._results.answered(run.line, answer, usage))
         finally:
             breakers.end(model, run.ref)
 
@@ -154,7 +162,7 @@ class BackendLines:
         answer = _final_answer(run, fault, has_good_key=has_good_key)
         if answer is None:
             return self._try_later(run, self._pause_seconds(run, fault))
-        return run.work.end(run, self._results.answered(run.line, answer))
+        return self._end(run, self._results.answered(run.line, answer))
 
     def _pause_seconds(self, run: LineRun, fault: Fault) -> float:
         pauses = self._pauses

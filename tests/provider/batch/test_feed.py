@@ -46,6 +46,7 @@ class Answers:
 
     def __init__(self) -> None:
         self.begun: list[int] = []
+        self.suspended: list[int] = []
         self._ends: dict[int, asyncio.Event] = {}
 
     async def serve(self, run: LineRun) -> None:
@@ -57,6 +58,9 @@ class Answers:
 
     def give_up(self, run: LineRun) -> None:
         raise NotImplementedError
+
+    def note_suspended(self, run: LineRun) -> None:
+        self.suspended.append(run.number)
 
     def answer(self, number: int) -> None:
         self._ends[number].set()
@@ -148,6 +152,7 @@ async def test_a_request_suspends_the_line_with_the_least_text() -> None:
         await scene.pass_time()
 
         assert numbers(work.suspended) == {2}
+        assert scene.answers.suspended == [2]
         assert scene.feed.running == 2
 
 
