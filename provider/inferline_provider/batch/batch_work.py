@@ -56,13 +56,8 @@ class BatchWork:
         )
         self._runner = ShardRunner(shards, on_claim)
         self._poller = ShardPoller(
-            context.queue,
-            slots,
-            self.feed,
-            self._runner,
-            clock,
-            context.failed_tasks,
-            breakers,
+            *(context.queue, slots, self.feed, self._runner),
+            *(clock, context.failed_tasks, breakers),
             poll_seconds=poll_seconds,
             visibility_timeout_seconds=self._leases.visibility_timeout_seconds,
         )

@@ -71,8 +71,7 @@ class ProviderMetrics(TelemetrySink, Collector):
         )
         self._lines = Counter(
             "inferline_batch_lines",
-            "Lines of batches that were answered, answered with an error or given up here, and how "
-            "often one was suspended for a request.",
+            "Lines of batches here, by what happened to them.",
             ("gen_ai_request_model", "event"),
             registry=self._registry,
         )
