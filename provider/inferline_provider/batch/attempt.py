@@ -123,9 +123,6 @@ class ShardAttempt:
     async def _read(self) -> list[Line] | None:
         """Return the lines; none if the input is damaged, None if it can't be read now."""
         until, failures = self._clock.monotonic() + INPUT_SECONDS_MAX, 0
-        shard = self.task.shard
-        if shard is None:
-            return []
         while self._stopped is None and self._clock.monotonic() < until:
             try:
                 data = await self._context.objects.get(self._message.body_key or "")
@@ -134,11 +131,8 @@ class ShardAttempt:
                 await self._wake.wait(PAUSES.seconds(failures))
                 failures += 1
                 continue
-            try:
-                lines = read_lines(data) if is_intact(self.task, data) else []
-            except (ValueError, TypeError, LookupError):
-                lines = []
-            return lines if len(lines) == shard.lines else []
+            # In pieces between which others go on: it may be four megabytes.
+            return await asyncio.to_thread(_lines_of, self.task, data)
         return None
 
     def _new_work(self, lines: list[Line]) -> ShardWork:
@@ -297,3 +291,12 @@ class ShardAttempt:
             if not progress.pending:
                 return task
             progress.committed()
+
+
+def _lines_of(task: Task, data: bytes) -> list[Line]:
+    """Return the lines of a shard's input; none if it is damaged."""
+    try:
+        lines = read_lines(data) if is_intact(task, data) else []
+    except (ValueError, TypeError, LookupError):
+        return []
+    return lines if task.shard is not None and len(lines) == task.shard.lines else []

@@ -155,6 +155,7 @@ class LineFeed:
         run.work.begin(run)
         self._running.add(run)
         run.begun_at = self._clock.monotonic()
+        self._breakers.begin(run.task.model, run.ref)
         run.job = asyncio.create_task(self._server.serve(run))
         run.job.add_done_callback(lambda job: self._ended(run, job))
 
@@ -178,8 +179,10 @@ class LineFeed:
         self._room.give()
 
     def _ended(self, run: LineRun, job: asyncio.Task[None]) -> None:
-        if run.job is job and run in self._running:
-            self._leave(run)
+        if run.job is job:
+            self._breakers.end(run.task.model, run.ref)
+            if run in self._running:
+                self._leave(run)
         self._wake.set()
         if not job.cancelled() and (error := job.exception()) is not None:
             log.error("A line failed because of a bug in InferLine.", exc_info=error)

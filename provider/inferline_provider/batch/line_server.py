@@ -73,22 +73,17 @@ class BackendLines:
 
     async def serve(self, run: LineRun) -> None:
         """Have a line answered, and note its result, or that it is to be tried again."""
-        breakers, model = self._context.diagnosis.breakers, run.task.model
-        breakers.begin(model, run.ref)
         try:
             answer, usage = await self._ask(run)
-            breakers.alive(model, run.ref)
         except Fault as fault:
-            self._after(run, fault)
-        else:
-            self._end(run, self._results.answered(run.line, answer, usage))
-        finally:
-            breakers.end(model, run.ref)
+            return self._after(run, fault)
+        self._context.diagnosis.breakers.alive(run.task.model, run.ref)
+        return self._end(run, self._results.answered(run.line, answer, usage))
 
     async def _ask(self, run: LineRun) -> tuple[BackendAnswer, dict[str, int]]:
         """Return the backend's answer, with its token counts. Raises Fault."""
-        if run.folding is not None and not self._folds:
-            run.begin_anew(folds=False)
+        if not run.is_ready or (run.folding is not None and not self._folds):
+            run.begin_anew(folds=self._folds)
         if run.folding is None:
             finish = await self._post(run, run.line.body, _NoSink())
             answer = BackendAnswer(finish.outcome.status, JSON, finish.rest)

@@ -51,6 +51,7 @@ class Answers:
 
     async def serve(self, run: LineRun) -> None:
         self.begun.append(run.number)
+        run.begin_anew(folds=True)
         end = self._ends[run.number] = asyncio.Event()
         await end.wait()
         result = LineResult(number=run.number, ending="answered", text=b"{}\n")

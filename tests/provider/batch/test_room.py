@@ -7,7 +7,7 @@ from math import inf
 import pytest
 
 from inferline_provider.backend.slots import Slots
-from inferline_provider.batch.room import QUIET_SECONDS, LineRoom
+from inferline_provider.batch.room import QUIET_SECONDS, SHARE_SECONDS, LineRoom
 from tests.provider.fakes import FakeClock
 
 
@@ -100,6 +100,20 @@ def test_beside_requests_lines_have_a_share_of_the_slots() -> None:
     scene.slots.take(1)
 
     assert scene.room.excess == 4
+
+
+def test_after_a_request_lines_keep_to_their_share_for_a_while() -> None:
+    scene = Scene(limit=8, share=0.5)
+    scene.slots.take(1)
+    scene.slots.release()
+    scene.clock.advance(1)
+    assert scene.fill() == 4
+
+    scene.clock.advance(SHARE_SECONDS)
+    scene.room.look()
+    scene.clock.advance(QUIET_SECONDS)
+
+    assert scene.fill() == 4
 
 
 def test_no_line_begins_while_the_backend_rests() -> None:
