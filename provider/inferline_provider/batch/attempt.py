@@ -5,27 +5,24 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import inf
 from typing import Final
 
 from inferline.background import Backoff, Wake
 from inferline.errors import BackendFailed, LeaseLost, Unavailable
-from inferline.files.objects import ObjectStore
 from inferline.tasks.queue import Delivery, Message
 from inferline.tasks.shard import segment_key
 from inferline.tasks.store import AttemptOutcome
 from inferline.tasks.task import Task, TaskRef
 from inferline_provider.backend.classification import failure
-from inferline_provider.backend.slots import Slots
-from inferline_provider.batch.feed import LineFeed, LineServer
-from inferline_provider.batch.lines import Line, read_lines
+from inferline_provider.batch.batch_context import BatchContext
+from inferline_provider.batch.lines import Line, lines_of
 from inferline_provider.batch.progress import ShardProgress
 from inferline_provider.batch.work import ShardWork
-from inferline_provider.serve.attempt_context import AttemptContext
-from inferline_provider.serve.claim import is_intact, let_go
+from inferline_provider.serve.claim import let_go
 from inferline_provider.serve.exchange import DAMAGED
-from inferline_provider.serve.leases import Leases, Stop
+from inferline_provider.serve.leases import Stop
 
 log = logging.getLogger(__name__)
 
@@ -44,19 +41,6 @@ UNREAD_DELAY_SECONDS: Final = 30
 STALLED_SECONDS: Final = 60.0
 #: Tries to write results while the provider stops.
 LAST_TRIES_MAX: Final = 2
-
-
-@dataclass(frozen=True, kw_only=True)
-class BatchContext:
-    """The parts that all shards of a provider share."""
-
-    attempts: AttemptContext
-    #: Leases of shards.
-    leases: Leases
-    objects: ObjectStore
-    slots: Slots
-    feed: LineFeed
-    lines: LineServer
 
 
 class ShardAttempt:
@@ -134,7 +118,7 @@ class ShardAttempt:
                 failures += 1
                 continue
             # In pieces between which others go on: it may be four megabytes.
-            return await asyncio.to_thread(_lines_of, self.task, data)
+            return await asyncio.to_thread(lines_of, self.task, data)
         return None
 
     def _new_work(self, lines: list[Line]) -> ShardWork:
@@ -302,12 +286,3 @@ class ShardAttempt:
             if not progress.pending:
                 return task
             progress.committed()
-
-
-def _lines_of(task: Task, data: bytes) -> list[Line]:
-    """Return the lines of a shard's input; none if it is damaged."""
-    try:
-        lines = read_lines(data) if is_intact(task, data) else []
-    except (ValueError, TypeError, LookupError):
-        return []
-    return lines if task.shard is not None and len(lines) == task.shard.lines else []

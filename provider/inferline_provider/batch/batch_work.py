@@ -9,7 +9,7 @@ from typing import Any, Final
 from inferline.files.objects import ObjectStore
 from inferline.tasks.task import Tier
 from inferline_provider.backend.slots import Slots
-from inferline_provider.batch.attempt import BatchContext
+from inferline_provider.batch.batch_context import BatchContext
 from inferline_provider.batch.feed import LineFeed
 from inferline_provider.batch.line_server import BackendLines
 from inferline_provider.batch.poller import ShardPoller

@@ -87,9 +87,9 @@ class CountingStore(MemoryStore):
         super().__init__()
         self.calls: Counter[str] = Counter()
 
-    async def renew(self, task: Task, lease_seconds: float) -> None:
+    async def renew(self, task: Task, lease_seconds: float) -> Task:
         self.calls["renew"] += task.shard is not None
-        await super().renew(task, lease_seconds)
+        return await super().renew(task, lease_seconds)
 
     async def hand_back(self, task: Task, **options: Any) -> None:
         self.calls["hand_back"] += task.shard is not None
