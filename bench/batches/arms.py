@@ -34,7 +34,7 @@ class KeepingRoom(LineRoom):
     def give(self) -> None:
         """Give a line's slot back."""
         self._lines -= 1
-        self._slots.give()
+        self._slots.release()
 
     @property
     def _unused(self) -> int:

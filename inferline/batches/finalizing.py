@@ -14,6 +14,7 @@ from hashlib import blake2b
 from typing import Any, Final
 
 from inferline.batches.batch import Batch, BatchStatus
+from inferline.batches.charging import charge
 from inferline.batches.progress import counted
 from inferline.batches.shards import delete_inputs, read_rows
 from inferline.batches.work import Work
@@ -63,7 +64,9 @@ async def finalize(work: Work) -> None:
     files = await _collect(work, rows)
     await _put_file(work, work.batch.output_file_id, "output", files.output)
     await _put_file(work, work.batch.error_file_id, "error", files.error)
+    before = work.batch
     await work.save(**_ended(work, counted(work.batch, rows, work.now_ms()), files))
+    await charge(work.parts, before, work.batch)
     with suppress(Unavailable):  # They are deleted by themselves some days later.
         await delete_inputs(work)
 

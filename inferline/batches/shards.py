@@ -14,7 +14,7 @@ from inferline.errors import Unavailable
 from inferline.fleet.registry import Model
 from inferline.names import model_hash
 from inferline.tasks.queue import Message
-from inferline.tasks.shard import Shard, input_key
+from inferline.tasks.shard import Shard, input_key, shard_id
 from inferline.tasks.store import Wanted
 from inferline.tasks.task import Task, TaskRef
 
@@ -36,8 +36,8 @@ class ShardInput(NamedTuple):
 
 
 def shard_ref(batch: Batch, number: int) -> TaskRef:
-    """Return the reference of a shard's task: the same whoever submits it, and however often."""
-    return TaskRef(batch.slug, f"{batch.id}-{number}-{model_hash(batch.slug)}")
+    """Return the reference of a shard's task."""
+    return TaskRef(batch.slug, shard_id(batch.id, number, model_hash(batch.slug)))
 
 
 async def write_inputs(work: Work, spool: LineSpool, slug: str) -> list[ShardInput]:

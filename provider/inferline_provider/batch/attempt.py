@@ -20,7 +20,7 @@ from inferline_provider.backend.classification import failure
 from inferline_provider.backend.slots import Slots
 from inferline_provider.batch.feed import LineFeed, LineServer
 from inferline_provider.batch.lines import Line, read_lines
-from inferline_provider.batch.progress import Progress
+from inferline_provider.batch.progress import ShardProgress
 from inferline_provider.batch.work import ShardWork
 from inferline_provider.serve.attempt_context import AttemptContext
 from inferline_provider.serve.claim import is_intact, let_go
@@ -146,7 +146,7 @@ class ShardAttempt:
         task = self.task
         assert task.shard is not None
         is_after_loss = bool(task.lapsed_ms)
-        progress = Progress(task.shard, task.attempt, is_after_loss=is_after_loss)
+        progress = ShardProgress(task.shard, task.attempt, is_after_loss=is_after_loss)
         work = ShardWork(
             task,
             lines,
@@ -227,7 +227,7 @@ class ShardAttempt:
         work.announced(begun)
         return self._context.feed.poke()
 
-    async def _put(self, progress: Progress) -> None:
+    async def _put(self, progress: ShardProgress) -> None:
         """Write the results that are not committed as objects. Raises Unavailable."""
         shard, cut = self.task.shard, progress.cut()
         if cut is None or shard is None:

@@ -17,11 +17,12 @@ from tests.chaos.report import Report
 from tests.chaos.run import CHANCE, Chaos, Crowd
 from tests.chaos.world import SETTINGS, World, running_world
 
-#: A shard's lease is four times as long, and a batch's: what a killed process held is another's
+#: A shard's lease is four times as long, a batch's twice: what a killed process held is another's
 #: within seconds.
 LEASE_SECONDS = 1.0
 STOP_SECONDS = (4 * LEASE_SECONDS + 1.5, 1.0)
-BATCHES = 3
+#: Of a short run; a batch of a long one has more.
+BATCH_LINES, BATCHES_MAX = 40, 25
 #: Requests are asked beside the batches, so many at a time.
 REQUESTS_AT_ONCE = 4
 #: How long one batch may take, seconds.
@@ -86,7 +87,8 @@ async def run(
         user = User(world.http, lambda: world.urls[rng.choice(world.open_gateways).name])
         crowd = Crowd(world, random.Random(rng.random()), report.run)
         all_lines = [mixed(rng, number) for number in range(1, lines + 1)]
-        running = [user.run(all_lines[at::BATCHES], SECONDS_MAX) for at in range(BATCHES)]
+        batches = min(BATCHES_MAX, lines // BATCH_LINES)
+        running = [user.run(all_lines[at::batches], SECONDS_MAX) for at in range(batches)]
         async with _disturbed(world, rng, report.run, refusing_seconds):
             asking = asyncio.create_task(crowd.ask(requests, REQUESTS_AT_ONCE))
             report.verdicts = await asyncio.gather(*running)
