@@ -128,10 +128,12 @@ def _is_done(row: Task | None) -> bool:
 
 def _code(batch: Batch, row: Task | None) -> str:
     """Return why lines of a shard have no result."""
-    if row is not None:
-        return _CODES.get(row.state, "provider_lost")
+    if row is not None and row.state is State.FAILED:
+        return "provider_lost"
     if batch.status == "cancelling":
         return "batch_cancelled"
+    if row is not None:
+        return _CODES.get(row.state, "provider_lost")
     return "batch_expired" if batch.expires_ms <= batch.finalizing_ms else "provider_lost"
 
 

@@ -24,6 +24,9 @@ INPUTS_MAX: Final = 4
 CALLS_MAX: Final = 25
 #: How long the rows of shards are kept after the batch's window, seconds: it is finalized by then.
 SECONDS_KEPT: Final = 7 * 24 * 3600
+#: How long providers have to commit what is done once their batch is cancelled, seconds: they
+#: learn of it with their next commit.
+WIND_UP_SECONDS: Final = 25.0
 #: Attempts at a shard. A line that ends its provider costs three, and a shard may have several.
 ATTEMPTS_MAX: Final = 100
 
@@ -122,6 +125,25 @@ def _is_of(row: Task | None, batch: Batch, number: int) -> bool:
     """Return whether a row is the shard's: providers write rows, and may write anything."""
     shard = row.shard if row else None
     return shard is not None and (shard.batch, shard.number) == (batch.id, number)
+
+
+async def wind_up(work: Work, rows: Iterable[Task | None]) -> bool:
+    """
+    Cancel the tasks that wait, and have the others' owners write what is done and end them.
+
+    Returns whether some still run and have time for that. Raises WorkLost and Unavailable.
+    """
+    store, now_ms = work.parts.store, work.now_ms()
+    until_ms = work.batch.cancelling_ms + round(WIND_UP_SECONDS * 1000)
+    live = [row for row in rows if row is not None and not row.state.terminal]
+    waiting = [row.ref for row in live if row.waits(now_ms)]
+    running = [row for row in live if not row.waits(now_ms)]
+    await work.for_each(store.cancel, waiting, CALLS_MAX)
+    if not running or now_ms >= until_ms:
+        return False
+    late = [row.ref for row in running if row.deadline_ms > until_ms]
+    await work.for_each(lambda ref: store.bring_deadline_forward(ref, until_ms), late, CALLS_MAX)
+    return True
 
 
 async def end_all(

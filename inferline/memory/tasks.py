@@ -90,8 +90,15 @@ class MemoryStore:
             )
         )
 
-    async def renew(self, task: Task, lease_seconds: float) -> None:
-        self._put(self._owned(task), lease_ms=self.now_ms() + round(lease_seconds * 1000))
+    async def renew(self, task: Task, lease_seconds: float) -> Task:
+        return self._put(self._owned(task), lease_ms=self.now_ms() + round(lease_seconds * 1000))
+
+    async def bring_deadline_forward(self, ref: TaskRef, deadline_ms: int) -> bool:
+        task = self.task(ref)
+        if task is None or task.state is not State.RUNNING or task.deadline_ms <= deadline_ms:
+            return False
+        self._put(task, deadline_ms=deadline_ms)
+        return True
 
     async def hand_back(
         self, task: Task, *, counts: bool, unfit: frozenset[str] = frozenset()

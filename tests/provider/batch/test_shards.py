@@ -199,6 +199,19 @@ async def test_a_cancelled_shard_stops_and_its_message_goes() -> None:
         await until(lambda: around.backend.running == 0)
 
 
+async def test_a_shard_of_a_cancelled_batch_commits_what_is_done_and_ends() -> None:
+    async with world(Backend(script=QUICK, slots=8), clock=Hasty()) as around:
+        task = await submit(around, [line(0), line(1), line(2, {"x_script": {"first": 60}})])
+        await until(lambda: around.backend.running == 1)
+
+        assert await around.store.bring_deadline_forward(task.ref, task.deadline_ms - 1)
+        row = await around.ended(task)
+
+        assert row.state is State.CANCELLED
+        assert custom_ids((await results(around, task))["output"]) == named(0, 1)
+        await until(lambda: around.backend.running == 0)
+
+
 async def test_a_shard_past_its_window_keeps_what_is_done() -> None:
     async with world(Backend(script=QUICK)) as around:
         slow = {"x_script": {"first": 60}}

@@ -159,6 +159,23 @@ async def test_a_cancelled_batch_keeps_what_is_done(world: World) -> None:
     assert await world.provider.claim() is None
 
 
+async def test_a_running_shard_has_time_to_commit_what_is_done(world: World) -> None:
+    batch = await world.started(250)
+    claimed = await world.provider.claim()
+    assert claimed is not None
+    task = await world.provider.commit(claimed[0], 10)
+
+    batch = await world.later(await cancel(world.parts, batch), 1)
+    assert batch.status == "cancelling"
+    await world.provider.commit(task, 20)
+    await world.parts.store.cancel(task.ref)
+    batch = await world.later(batch, 1)
+
+    assert (batch.status, batch.completed, batch.failed) == ("cancelled", 30, 0)
+    output, errors = await results(world, batch)
+    assert (len(output), set(errors.values())) == (30, {"batch_cancelled"})
+
+
 async def test_a_batch_is_cancelled_before_anybody_has_read_it(world: World) -> None:
     batch = await created(world.parts, jsonl([line(1)]))
 
