@@ -135,7 +135,9 @@ FUNCTIONS: Final = (
                 USAGE: ("GetItem", "Query"),
                 KEYS: ("GetItem", "Query", "PutItem", "UpdateItem"),
                 USES: ("Query",),
-                TENANTS: ("Query",),
+                # The tokens of batches count against limits.
+                TENANTS: ("GetItem", "Query"),
+                RATE_COUNTERS: ("UpdateItem",),
             },
             queues=("CreateQueue", "GetQueueUrl", "GetQueueAttributes"),
             dead_letters=("GetQueueUrl", "GetQueueAttributes"),
@@ -182,9 +184,10 @@ FUNCTIONS: Final = (
                 FLEET: ("GetItem", "UpdateItem"),
                 MINUTES: ("Query", "UpdateItem"),
                 USAGE: ("BatchGetItem", "GetItem", "Query", "UpdateItem"),
-                # Which models the owner of a batch may use.
+                # Which models the owner of a batch may use, and how many tokens.
                 KEYS: ("GetItem",),
                 TENANTS: ("GetItem",),
+                RATE_COUNTERS: ("UpdateItem",),
                 FILES: ("GetItem", "PutItem"),
                 BATCHES: ("GetItem", "PutItem"),
                 LIVE_BATCHES: ("Query", "DeleteItem"),

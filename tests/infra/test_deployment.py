@@ -215,8 +215,9 @@ def test_a_batch_is_run_by_the_provider_and_led_by_the_sweep(made: Made) -> None
         for n in range(3)
     ]
     content = "".join(f"{json.dumps(line)}\n" for line in lines).encode()
+    limited = ("--name", "batches", "--tokens-per-day", "1000000")
 
-    with made.openai() as client:
+    with made.openai(made.deployment.secret("keys", "create", *limited)) as client:
         file = client.files.create(file=("lines.jsonl", content), purpose="batch")
         batch = client.batches.create(
             input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h"
