@@ -104,6 +104,7 @@ EXPECTED = {
         },
         "KEY": {"dynamodb:GetItem"},
         "TENANT": {"dynamodb:GetItem"},
+        "METER": {"dynamodb:UpdateItem"},
         "FILE#*": {"dynamodb:GetItem", "dynamodb:PutItem"},
         "BATCH#*": {"dynamodb:GetItem", "dynamodb:PutItem"},
         "BATCH": {"dynamodb:DeleteItem", "dynamodb:Query"},
