@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Final
 
 from inferline.batches.batch import Batch
+from inferline.batches.charging import charge
 from inferline.batches.parts import BatchParts
 from inferline.batches.shards import read_rows
 from inferline.tasks.task import Task
@@ -56,4 +57,5 @@ async def read_progress(parts: BatchParts, batch: Batch) -> tuple[Batch, bool]:
     if saved is None:
         saved = await parts.batches.batch(batch.tenant, batch.id) or batch
         return saved, False
+    await charge(parts, batch, saved)
     return saved, have_ended(rows)

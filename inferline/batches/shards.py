@@ -14,7 +14,7 @@ from inferline.errors import Unavailable
 from inferline.fleet.registry import Model
 from inferline.names import model_hash
 from inferline.tasks.queue import Message
-from inferline.tasks.shard import Shard, input_key
+from inferline.tasks.shard import Shard, input_key, shard_id
 from inferline.tasks.store import Wanted
 from inferline.tasks.task import Task, TaskRef
 
@@ -24,6 +24,9 @@ INPUTS_MAX: Final = 4
 CALLS_MAX: Final = 25
 #: How long the rows of shards are kept after the batch's window, seconds: it is finalized by then.
 SECONDS_KEPT: Final = 7 * 24 * 3600
+#: How long providers have to commit what is done once their batch is cancelled, seconds: they
+#: learn of it with their next commit.
+WIND_UP_SECONDS: Final = 25.0
 #: Attempts at a shard. A line that ends its provider costs three, and a shard may have several.
 ATTEMPTS_MAX: Final = 100
 
@@ -36,8 +39,8 @@ class ShardInput(NamedTuple):
 
 
 def shard_ref(batch: Batch, number: int) -> TaskRef:
-    """Return the reference of a shard's task: the same whoever submits it, and however often."""
-    return TaskRef(batch.slug, f"{batch.id}-{number}-{model_hash(batch.slug)}")
+    """Return the reference of a shard's task."""
+    return TaskRef(batch.slug, shard_id(batch.id, number, model_hash(batch.slug)))
 
 
 async def write_inputs(work: Work, spool: LineSpool, slug: str) -> list[ShardInput]:
@@ -122,6 +125,25 @@ def _is_of(row: Task | None, batch: Batch, number: int) -> bool:
     """Return whether a row is the shard's: providers write rows, and may write anything."""
     shard = row.shard if row else None
     return shard is not None and (shard.batch, shard.number) == (batch.id, number)
+
+
+async def wind_up(work: Work, rows: Iterable[Task | None]) -> bool:
+    """
+    Cancel the tasks that wait, and have the others' owners write what is done and end them.
+
+    Returns whether some still run and have time for that. Raises WorkLost and Unavailable.
+    """
+    store, now_ms = work.parts.store, work.now_ms()
+    until_ms = work.batch.cancelling_ms + round(WIND_UP_SECONDS * 1000)
+    live = [row for row in rows if row is not None and not row.state.terminal]
+    waiting = [row.ref for row in live if row.waits(now_ms)]
+    running = [row for row in live if not row.waits(now_ms)]
+    await work.for_each(store.cancel, waiting, CALLS_MAX)
+    if not running or now_ms >= until_ms:
+        return False
+    late = [row.ref for row in running if row.deadline_ms > until_ms]
+    await work.for_each(lambda ref: store.bring_deadline_forward(ref, until_ms), late, CALLS_MAX)
+    return True
 
 
 async def end_all(

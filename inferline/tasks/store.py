@@ -125,8 +125,19 @@ class TaskStore(Protocol):
         becomes FAILED; both are Refused.
         """
 
-    async def renew(self, task: Task, lease_seconds: float) -> None:
-        """Renew the lease of ``task``'s attempt. Raises LeaseLost if it is no longer the newest."""
+    async def renew(self, task: Task, lease_seconds: float) -> Task:
+        """
+        Renew the lease of ``task``'s attempt. Returns the row: its deadline may be a nearer one.
+
+        Raises LeaseLost if the attempt is no longer the newest.
+        """
+
+    async def bring_deadline_forward(self, ref: TaskRef, deadline_ms: int) -> bool:
+        """
+        Have a RUNNING task end by ``deadline_ms``, so that its owner writes first what is done.
+
+        Made by who cancels a batch. False if it does not run, or has to end by then already.
+        """
 
     async def hand_back(
         self, task: Task, *, counts: bool, unfit: frozenset[str] = frozenset()

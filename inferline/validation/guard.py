@@ -35,7 +35,11 @@ _LISTS: Final = ("messages", "input", "prompt", "documents", "queries", "text_1"
 _TOOLS: Final = ("tools", "functions", "mcp_servers")
 #: Fields of the outermost object that decide where a task goes or have a limit. Backends in Go take
 #: them in any case, and of two the last.
-_LOWER: Final = frozenset({"model", "stream", "service_tier", *_BOUNDED, *_LISTS, *_TOOLS})
+_LOWER: Final = frozenset(
+    {"model", "stream", "service_tier", "priority", *_BOUNDED, *_LISTS, *_TOOLS}
+)
+#: The priority of a request inside vLLM or SGLang when it names none.
+_NO_PRIORITY: Final = (None, 0, "0")
 #: Between the names in that of a form's field.
 _INNER: Final = re.compile(r"[\[\].]+")
 
@@ -77,6 +81,7 @@ class Guard:
     def check(self, document: Mapping[str, Any], outline: JsonScan) -> None:
         """Check a document. Raises FieldNotAllowed, AddressNotAllowed, SizeLimitExceeded."""
         _check_spelling(document)
+        _check_priority(document)
         if not _NUMBERS.isdisjoint(document):
             for name in _NUMBERS.intersection(document):
                 self._check_number(name, document[name])
@@ -94,6 +99,7 @@ class Guard:
             document = {key: value}
             outline = JsonScan.of_document(document, self.depth_max)
             _check_spelling(document)
+            _check_priority(document)
             if key in _NUMBERS:
                 self._check_number(key, value)
             self.fields.check_field(document, outline)
@@ -139,6 +145,13 @@ def _check_length(value: Any, limit: float, path: Path) -> None:
     if isinstance(value, list) and len(value) > limit:
         where = path_text(path)
         raise SizeLimitExceeded(f"`{where}` may have {limit} items at the most.", param=where)
+
+
+def _check_priority(document: Mapping[str, Any]) -> None:
+    """Refuse a place in the LLM server's queue: nobody there knows who may pass whom."""
+    if document.get("priority") not in _NO_PRIORITY:
+        message = "Choose a queue with `service_tier`; `priority` may only be 0."
+        raise FieldNotAllowed(message, param="priority")
 
 
 def _check_spelling(document: Mapping[str, Any]) -> None:

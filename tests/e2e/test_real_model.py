@@ -13,6 +13,7 @@ import pytest
 
 from inferline.local.llm import model
 from inferline.streams.sse import EventParser
+from tests.support.folding import folded, given_up
 from tests.support.line import Line, empty_line, get_json, until
 from tests.support.llm import start_line
 from tests.support.pace import within
@@ -163,6 +164,48 @@ def test_a_refusal_is_the_same_to_the_byte(line: Line, name: str, stream: bool) 
     assert direct.headers["content-type"] == through.headers["content-type"]
     assert direct.content == through.content
     assert kind == direct.json()["error"]["type"]
+
+
+FOLDED = ("text", "stop", "logprobs", "json schema", "completion")
+
+
+@pytest.mark.parametrize("name", FOLDED)
+async def test_a_folded_stream_is_the_plain_answer(line: Line, name: str) -> None:
+    path, body = STREAMED[name]
+    body = {**SAME, **body}
+
+    plain = ask(line.backend_url, path, body)
+    status, document = await folded(line.backend_url, path, body)
+
+    assert 200 == plain.status_code == status
+    assert lasting(plain.json()) == lasting(document)
+
+
+@pytest.mark.parametrize("name", ["too long", "temperature", "format"])
+async def test_a_folded_refusal_is_the_plain_one(line: Line, name: str) -> None:
+    body = {**SAME, **REFUSED[name][0]}
+    plain = ask(line.backend_url, "/v1/chat/completions", body)
+    status, document = await folded(line.backend_url, "/v1/chat/completions", body)
+
+    assert 400 == plain.status_code == status
+    assert plain.json() == document
+
+
+@pytest.mark.parametrize(
+    ("path", "prompt"),
+    [("/v1/chat/completions", CHAT), ("/v1/completions", {"prompt": "Once upon a time"})],
+)
+async def test_a_line_that_was_given_up_twice_has_the_same_answer(
+    line: Line, path: str, prompt: dict[str, Any]
+) -> None:
+    body = {"model": model.ALIAS, "temperature": 0, "seed": 7, **prompt, "max_tokens": 40}
+
+    _, whole = await folded(line.backend_url, path, body)
+    _, resumed = await given_up(line.backend_url, path, body, [10, 20])
+
+    assert whole["choices"] == resumed["choices"]
+    assert 40 == resumed["usage"]["completion_tokens"]
+    assert whole["usage"]["prompt_tokens"] == resumed["usage"]["prompt_tokens"]
 
 
 def test_what_the_answers_hold_is_what_was_asked_for(line: Line) -> None:

@@ -24,6 +24,7 @@ TABLES: Mapping[str, tuple[str, str, Mapping[str, str]]] = {
             "tools": "tools",
             "error": "wrong request",
             "cancel": "hang-up",
+            "batch": "line of a batch",
             "continuation": "provider killed",
         },
     ),

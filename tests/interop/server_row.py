@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 
+from tests.interop import batch_cell
 from tests.interop.asking import Asking, Stream, seconds_since
 from tests.interop.cells import Cell, check, end_all, tried, yes
 from tests.interop.environments import Places, Unavailable
@@ -21,7 +22,7 @@ from tests.interop.servers import Server, prepare
 from tests.support.emulators import free_port
 from tests.support.line import Line, empty_line, until
 
-COLUMNS = ("list", "plain", "stream", "tools", "error", "cancel", "continuation")
+COLUMNS = ("list", "plain", "stream", "tools", "error", "cancel", "batch", "continuation")
 #: A provider that is killed is missed after this long.
 LEASE_SECONDS = 3
 #: A backend whose client has gone is idle within this long.
@@ -257,6 +258,9 @@ class Trial:
         established = [row[1:3] for row in rows if row[3] == "01"]
         ports = [[int(end.rpartition(":")[2], 16) for end in ends] for ends in established]
         return {local for local, remote in ports if remote == server}
+
+    def batch(self) -> Cell:
+        return batch_cell.cell(self.direct_url, self.server.model)
 
     def continuation(self) -> Cell:
         """Return the provider is killed in mid-stream, with another one there."""

@@ -19,7 +19,7 @@ def test_a_row_shows_its_version_its_date_and_a_word_for_each_column() -> None:
 
     lines = page.rendered({"servers": {"vLLM": seen}}).splitlines()
 
-    assert "| vLLM | 1.2 | 2026-12-01 | yes | **no** | told | - | - | - | - |" in lines
+    assert "| vLLM | 1.2 | 2026-12-01 | yes | **no** | told | - | - | - | - | - |" in lines
 
 
 def test_a_note_names_its_column_and_holds_no_markup_of_others() -> None:

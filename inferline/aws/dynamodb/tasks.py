@@ -147,8 +147,21 @@ class DynamoTaskStore:
             return Refused(failed)
         return Refused(task)
 
-    async def renew(self, task: Task, lease_seconds: float) -> None:
-        await self._move(task, RENEW, {"lease_ms": self.now_ms() + _ms(lease_seconds)})
+    async def renew(self, task: Task, lease_seconds: float) -> Task:
+        return await self._move(task, RENEW, {"lease_ms": self.now_ms() + _ms(lease_seconds)})
+
+    async def bring_deadline_forward(self, ref: TaskRef, deadline_ms: int) -> bool:
+        # No move, as in `renew_reader_lease`.
+        try:
+            await self._rows.update(
+                row_key(ref, STATE_KEY),
+                set={"deadline_ms": deadline_ms},
+                condition=_condition(RENEW, "#deadline_ms > :deadline_ms"),
+                values=_source_values(RENEW),
+            )
+        except ConditionFailed:
+            return False
+        return True
 
     async def hand_back(
         self, task: Task, *, counts: bool, unfit: frozenset[str] = frozenset()

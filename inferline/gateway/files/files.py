@@ -5,10 +5,10 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
 from inferline.accounts.caller import Caller
-from inferline.errors import FileNotFound, InvalidRequest, Unavailable
+from inferline.errors import FileNotFound, InvalidRequest, NotFound, Unavailable
 from inferline.files.content import delete_content, read_manifest, write_manifest
 from inferline.files.file import PURPOSES, StoredFile, bytes_of
 from inferline.files.ids import is_id, new_id
@@ -25,7 +25,16 @@ from inferline.settings import FILE_SECONDS_MAX, FILE_SECONDS_MIN
 #: The most files on one page of a list.
 LIST_MAX: Final = 10_000
 
-router = APIRouter(prefix="/files", tags=["files"], responses=ERRORS)
+
+async def _openai_only(request: Request) -> None:
+    """Raise NotFound for Anthropic's SDKs: their Files API has this address and other objects."""
+    if "anthropic-version" in request.headers:
+        raise NotFound("Anthropic's Files API is not served here; OpenAI's is, to its clients.")
+
+
+router = APIRouter(
+    prefix="/files", tags=["files"], responses=ERRORS, dependencies=[Depends(_openai_only)]
+)
 
 _FORM: Final[dict[str, Any]] = {
     "requestBody": {

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
 from inferline.accounts.caller import Caller
-from inferline.errors import InvalidRequest, SizeLimitExceeded, Unavailable, UploadNotFound
+from inferline.errors import FileNotFound, InvalidRequest, SizeLimitExceeded, Unavailable
 from inferline.files.content import read_manifest, read_segments, write_manifest
 from inferline.files.file import FileSegment, StoredFile, bytes_of
 from inferline.files.ids import is_id, new_id
@@ -237,7 +237,7 @@ async def _check_md5(objects: ObjectStore, segments: Sequence[FileSegment], want
 
 
 async def _pending(parts: GatewayParts, upload_id: str, caller: Caller) -> Upload:
-    """Return the caller's upload, if it is pending. Raises UploadNotFound or InvalidRequest."""
+    """Return the caller's upload, if it is pending. Raises FileNotFound or InvalidRequest."""
     upload = await _upload_of(parts, upload_id, caller)
     return _still_pending(upload, parts.store.now_ms())
 
@@ -253,5 +253,5 @@ async def _upload_of(parts: GatewayParts, upload_id: str, caller: Caller) -> Upl
     upload = await parts.uploads.upload(caller.tenant, upload_id) if is_id(upload_id) else None
     if upload is None:
         named = f": {upload_id}" if is_id(upload_id) else ""
-        raise UploadNotFound(f"No such Upload object{named}.", param="id")
+        raise FileNotFound(f"No such Upload object{named}.", param="id")
     return upload

@@ -15,12 +15,12 @@ from inferline.files.objects import ObjectStore
 from inferline.tasks.queue import Delivery, Message
 from inferline.tasks.shard import segment_key
 from inferline.tasks.store import AttemptOutcome
-from inferline.tasks.task import Task
+from inferline.tasks.task import Task, TaskRef
 from inferline_provider.backend.classification import failure
 from inferline_provider.backend.slots import Slots
 from inferline_provider.batch.feed import LineFeed, LineServer
 from inferline_provider.batch.lines import Line, read_lines
-from inferline_provider.batch.progress import Progress
+from inferline_provider.batch.progress import ShardProgress
 from inferline_provider.batch.work import ShardWork
 from inferline_provider.serve.attempt_context import AttemptContext
 from inferline_provider.serve.claim import is_intact, let_go
@@ -76,6 +76,8 @@ class ShardAttempt:
         confirmed_at: float,
     ) -> None:
         self.task = task
+        #: The deadline of its batch. A nearer one means that the batch is cancelled.
+        self._first_deadline_ms = task.deadline_ms
         self.delivery = delivery
         self.confirmed_at = confirmed_at
         self._context = context
@@ -146,7 +148,7 @@ class ShardAttempt:
         task = self.task
         assert task.shard is not None
         is_after_loss = bool(task.lapsed_ms)
-        progress = Progress(task.shard, task.attempt, is_after_loss=is_after_loss)
+        progress = ShardProgress(task.shard, task.attempt, is_after_loss=is_after_loss)
         work = ShardWork(
             task,
             lines,
@@ -167,6 +169,9 @@ class ShardAttempt:
         while self._stopped is None:
             if work.is_done:
                 return self._finish
+            if self.task.deadline_ms < self._first_deadline_ms:
+                feed.remove(work)
+                return self._cancel
             if self.task.deadline_ms <= now_ms():
                 feed.remove(work)
                 return self._expire
@@ -227,7 +232,7 @@ class ShardAttempt:
         work.announced(begun)
         return self._context.feed.poke()
 
-    async def _put(self, progress: Progress) -> None:
+    async def _put(self, progress: ShardProgress) -> None:
         """Write the results that are not committed as objects. Raises Unavailable."""
         shard, cut = self.task.shard, progress.cut()
         if cut is None or shard is None:
@@ -268,10 +273,16 @@ class ShardAttempt:
         await context.queue.delete([self.delivery])
 
     async def _expire(self) -> None:
-        context = self._context.attempts
+        await self._end_early(self._context.attempts.store.expire)
+
+    async def _cancel(self) -> None:
+        await self._end_early(self._context.attempts.store.cancel)
+
+    async def _end_early(self, end: Callable[[TaskRef], Awaitable[bool]]) -> None:
+        """Commit what is done, and end the task without the rest."""
         await self._context.leases.commit(self, await self._last_task())
-        await context.store.expire(self.task.ref)
-        await context.queue.delete([self.delivery])
+        await end(self.task.ref)
+        await self._context.attempts.queue.delete([self.delivery])
 
     async def _hand_back(self) -> None:
         """Give the shard to whoever comes; later, if its lines can't be read."""

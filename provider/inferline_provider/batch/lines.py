@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal, NoReturn
+from typing import Final, Literal
 
 from inferline.files.ids import new_id
 from inferline.tasks.shard import SegmentKind
@@ -114,19 +114,6 @@ class ResultWriter:
 
     def _id(self, prefix: str) -> bytes:
         return new_id(prefix, self._now_ms()).encode()
-
-
-def is_json(body: bytes) -> bool:
-    """Say whether a body is one JSON value, by the letter: without NaN and Infinity."""
-    try:
-        json.loads(body, parse_constant=_refuse)
-    except (ValueError, RecursionError):
-        return False
-    return True
-
-
-def _refuse(name: str) -> NoReturn:
-    raise ValueError(name)
 
 
 def _on_one_line(document: bytes) -> bytes:

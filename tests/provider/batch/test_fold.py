@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -16,9 +14,8 @@ from inferline_provider.backend.classification import Finish
 from inferline_provider.backend.client import BackendClient
 from inferline_provider.batch.fold import Folding, is_foldable, may_resume, streamed
 from inferline_provider.faults import BadAnswer, Busy, CannotContinue
-from tests.provider.world import until
 from tests.support.backend import Backend, serving
-from tests.support.folding import folded, relayed
+from tests.support.folding import folded, given_up
 from tests.support.script import Script
 
 CHATS, TEXTS = "/v1/chat/completions", "/v1/completions"
@@ -207,36 +204,16 @@ async def test_a_server_that_does_not_stream_answers_as_it_is() -> None:
 async def test_an_answer_that_was_given_up_twice_is_one_answer_in_the_end(
     path: str, fields: dict[str, Any], bound: dict[str, int]
 ) -> None:
-    body = body_of(**fields, **bound, temperature=0)
-    folding = Folding(path, body)
+    body = {"model": "test-model", "temperature": 0, **fields, **bound}
 
     async with serving(Backend(script=STEADY)) as port:
-        async with BackendClient(f"http://127.0.0.1:{port}") as backend:
-            await give_up(folding, path, backend, 3)
-            text = folding.text
-            await give_up(folding, path, backend, 6)
-            assert folding.text.startswith(text)
-            assert 6 <= folding.tokens <= 9
-            rest = await folding.resume("test-model", backend)
-            assert rest.body is not None
-            answer = await relayed(folding, path, backend, rest.body, rest)
-        _, plain = await folded(f"http://127.0.0.1:{port}", path, json.loads(body))
+        url = f"http://127.0.0.1:{port}"
+        folding, document = await given_up(url, path, body, [3, 6])
+        _, plain = await folded(url, path, body)
 
-    document = json.loads(answer.body)
+    assert 6 < folding.tokens
     assert plain["choices"] == document["choices"]
     assert plain["usage"] == document["usage"]
-
-
-async def give_up(folding: Folding, path: str, backend: BackendClient, tokens: int) -> None:
-    """Ask for the answer or its rest, and close the request after so many tokens in all."""
-    rest = await folding.resume("test-model", backend) if folding.tokens else None
-    body = folding.request if rest is None else rest.body
-    assert body is not None
-    asking = asyncio.create_task(relayed(folding, path, backend, body, rest))
-    await until(lambda: folding.tokens >= tokens)
-    asking.cancel()
-    with suppress(asyncio.CancelledError):
-        await asking
 
 
 async def test_a_text_that_reached_its_end_needs_no_other_request() -> None:

@@ -45,7 +45,7 @@ class Killed(BaseException):
 
 @dataclass(slots=True)
 class Fate:
-    """What becomes of a process at one of its calls to a store."""
+    """An event that a process meets at one of its calls to a store."""
 
     #: The number of that call, and whether it is still made.
     at: int

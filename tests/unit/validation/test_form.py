@@ -69,6 +69,7 @@ def test_what_could_be_routed_in_two_ways_is_refused(parts: list[bytes], param: 
         ("options", '{"audio": {"url": "http://192.0.2.1/a"}}', AddressNotAllowed),
         ("chat_template", "x", FieldNotAllowed),
         ("extra[lora_path]", "x", FieldNotAllowed),
+        ("priority", "-1", FieldNotAllowed),
         ("options", '[{"lora_request": 1}]', FieldNotAllowed),
         ("n", "1000", SizeLimitExceeded),
         ("options", '{"a": 1, "a": 2}', RequestError),

@@ -178,6 +178,10 @@ FIELDS |= {
         {"chat_template_kwargs": {"tokenize": True}},
         "chat_template_kwargs.tokenize",
     ),
+    "a better place in the server's queue": ({"priority": -5}, "priority"),
+    "the same at servers that take the highest": ({"priority": 5}, "priority"),
+    "the same as a text": ({"priority": "-5"}, "priority"),
+    "priority in capitals": ({"Priority": -5}, "priority"),
     "model in capitals": ({"Model": "dear"}, "model"),
     "limit in capitals": ({"N": 100}, "n"),
 }
@@ -306,6 +310,8 @@ HARMLESS: dict[str, dict[str, Any]] = {
     "long list that is no part": {"stop_token_ids": list(range(3000)), "enum": ["x"] * 3000},
     "logprobs as a word": {"logprobs": True, "top_logprobs": 20},
     "all tokens that fit": {"max_tokens": -1},
+    "a place like all others": {"priority": 0, "metadata": {"priority": "7"}},
+    "a parameter of a tool": {"tools": [{"parameters": {"properties": {"priority": {}}}}]},
     "other fields": {"min_p": 0.1, "cache_salt": "x", "X-Unknown": {"Data": "a.b", "url": "c.d"}},
     "what is at the limits": {
         "messages": [{"content": [{}] * 512}] * 2048,
