@@ -191,7 +191,6 @@ FUNCTIONS: Final = (
                 FILES: ("GetItem", "PutItem"),
                 BATCHES: ("GetItem", "PutItem"),
                 LIVE_BATCHES: ("Query", "DeleteItem"),
-                RATE_COUNTERS: ("UpdateItem",),
             },
             queues=("GetQueueUrl", "SendMessage"),
             files=FILE_OBJECTS,

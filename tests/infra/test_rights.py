@@ -108,7 +108,6 @@ EXPECTED = {
         "FILE#*": {"dynamodb:GetItem", "dynamodb:PutItem"},
         "BATCH#*": {"dynamodb:GetItem", "dynamodb:PutItem"},
         "BATCH": {"dynamodb:DeleteItem", "dynamodb:Query"},
-        "METER": {"dynamodb:UpdateItem"},
         "queues": {"sqs:GetQueueUrl", "sqs:SendMessage"},
         "files/*": {"s3:DeleteObject", "s3:GetObject", "s3:PutObject"},
         "key": WRITE,
