@@ -136,6 +136,22 @@ def batches(stage: Stage) -> httpx.Response:
     return stage.call("GET", f"/v1/batches/{stage.aviary.fly('an id of a batch', ERRORS)}")
 
 
+@meets(errors.FileNotFound)
+def files(stage: Stage) -> httpx.Response:
+    lines = stage.aviary.fly("the lines of a file", BUCKET).encode()
+    name = stage.aviary.fly("the name of a file", REGISTRY)
+    upload, headers = file(value=lines, filename=name), {"content-type": FORM}
+    sent = stage.post(form(upload, field("purpose", "batch")), path="/v1/files", headers=headers)
+    stage.call("GET", f"/v1/files/{sent.json()['id']}/content")
+    wrong = field("purpose", stage.aviary.fly("a purpose that is none"))
+    stage.post(
+        form(wrong, file(filename=stage.aviary.fly("a refused file"))),
+        path="/v1/files",
+        headers=headers,
+    )
+    return stage.call("GET", f"/v1/files/{stage.aviary.fly('an id of a file')}")
+
+
 @meets(errors.MethodNotAllowed)
 def a_wrong_method(stage: Stage) -> httpx.Response:
     return stage.call("PUT", f"{CHAT}?q={stage.aviary.fly('a query')}", {"model": MODEL})
