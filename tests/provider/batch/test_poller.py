@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
+from inferline.memory.queue import MemoryQueue
+from inferline.tasks.queue import Delivery
 from tests.provider.batch.shards import line, submit
 from tests.provider.world import World, until, world
 from tests.support.backend import Backend
@@ -18,6 +21,16 @@ def receives(around: World) -> list[int]:
     """Return how often each message of the batch queue was received."""
     [messages] = [sent for url, sent in around.queue._queues.items() if url.endswith("-batch")]
     return [message.receives for message in messages]
+
+
+class PolledQueue(MemoryQueue):
+    """A queue that notes when a batch queue is polled."""
+
+    polled = False
+
+    async def receive(self, queue: str, **options: Any) -> list[Delivery]:
+        self.polled |= queue.endswith("-batch")
+        return await super().receive(queue, **options)
 
 
 async def test_no_shard_is_taken_while_requests_have_all_slots() -> None:
@@ -38,8 +51,9 @@ async def test_no_shard_is_taken_while_requests_have_all_slots() -> None:
 
 
 async def test_a_shard_that_comes_when_there_is_no_room_any_more_goes_back() -> None:
-    backend = Backend(slots=2, script=QUICK)
-    async with world(backend, poll_seconds=20) as around:
+    backend, queue = Backend(slots=2, script=QUICK), PolledQueue()
+    async with world(backend, poll_seconds=20, queue=queue) as around:
+        await until(lambda: queue.polled)
         for _ in range(2):
             await around.submit(SLOW)
         await until(lambda: backend.running == 2)
