@@ -31,6 +31,7 @@ from inferline_provider.pauses import PAUSES, Pauses
 from inferline_provider.pull.puller import Puller
 from inferline_provider.pull.runner import AttemptRunner
 from inferline_provider.pull.schedule import PollSchedule
+from inferline_provider.pull.suspension import Suspension
 from inferline_provider.pull.yielding import YieldPolicies
 from inferline_provider.relay.chunks import ChunkWriter
 from inferline_provider.serve.attempt_context import AttemptContext
@@ -192,8 +193,9 @@ class ProviderProcess:
             telemetry=replace(telemetry, sink=Sinks(*sinks)),
             pauses=self._pauses,
         )
+        suspension = Suspension(self._slots, self._clock, terms.lease_seconds)
         self._runner = AttemptRunner(
-            context, self._slots, self._schedule.note_model, self._speeds.served
+            context, self._slots, self._schedule.note_model, self._speeds.served, suspension
         )
         self._batches = BatchWork(
             *(context, stores.objects, self._slots, self._schedule.note_model),
@@ -201,14 +203,15 @@ class ProviderProcess:
             poll_seconds=self._settings.poll_seconds,
         )
         self._batches.arrange(self._queues)
-        self._puller = self._make_puller(stores, self._runner)
+        self._puller = self._make_puller(stores, self._runner, suspension)
 
-    def _make_puller(self, stores: Stores, runner: AttemptRunner) -> Puller:
+    def _make_puller(self, stores: Stores, runner: AttemptRunner, suspension: Suspension) -> Puller:
         return Puller(
             stores.queue,
             self._schedule,
             self._slots,
             runner,
+            suspension,
             self._clock,
             self._yield_policies,
             self._failed_tasks,
