@@ -73,8 +73,8 @@ class PollSchedule:
     messages. Several hot queues are polled in turns, without waiting. A queue that keeps bringing
     the full limit has one more poll at once each time.
 
-    While nothing could begin no new long poll does, and messages may come to a cold queue unseen. So
-    before work of a lower tier, it has its turn as if it were hot.
+    While no task could begin, no new long poll does, and messages may come to a cold queue unseen.
+    So before work of a lower tier, it has its turn as if it were hot.
     """
 
     def __init__(self, is_open: Callable[[str], bool] = lambda model: True) -> None:
