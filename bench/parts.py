@@ -125,6 +125,13 @@ PARTS = {
         2100,
         500,
     ),
+    "batches": Part(
+        "bench.batches.batches",
+        "Batches",
+        "what a batch costs the requests beside it, and what it costs at all, beside LiteLLM",
+        2400,
+        400,
+    ),
     "isolation": Part(
         "bench.failures.isolation",
         "Isolation",

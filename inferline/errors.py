@@ -15,9 +15,8 @@ All errors of InferLine, with the HTTP status and the OpenAI error fields that e
     │   │   ├── ModelNotFound      404  invalid_request_error  model_not_found
     │   │   ├── TaskNotFound       404  invalid_request_error  task_not_found
     │   │   ├── KeyNotFound        404  invalid_request_error  key_not_found
-    │   │   ├── BatchNotFound      404  invalid_request_error  batch_not_found
     │   │   ├── FileNotFound       404  invalid_request_error  file_not_found
-    │   │   └── UploadNotFound     404  invalid_request_error  upload_not_found
+    │   │   └── BatchNotFound      404  invalid_request_error  batch_not_found
     │   ├── MethodNotAllowed       405  invalid_request_error  method_not_allowed
     │   ├── BodyTooLarge           413  invalid_request_error  request_too_large
     │   ├── EncodingNotSupported   415  invalid_request_error  encoding_not_supported
@@ -215,15 +214,9 @@ class BatchNotFound(NotFound):
 
 
 class FileNotFound(NotFound):
-    """There is no such file, or it has expired. GET /v1/files lists the files."""
+    """There is no such file or upload, or its time is over. GET /v1/files lists the files."""
 
     code = "file_not_found"
-
-
-class UploadNotFound(NotFound):
-    """There is no such upload, or it ended long ago. POST /v1/uploads begins one."""
-
-    code = "upload_not_found"
 
 
 class MethodNotAllowed(RequestError):

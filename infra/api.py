@@ -27,7 +27,7 @@ STREAM_SECONDS: Final = 900
 BUFFERED_SECONDS: Final = 29
 #: What API Gateway passes on as bytes, in base64: forms that come in, and sounds that go out where
 #: answers are not streamed, to clients that accept them by name. JSON is
-#: not listed: base64 would make it a third longer.
+#: not listed: base64 would make it a third longer. Files go out at S3's own address.
 BINARY: Final = (
     *("multipart/form-data", "application/octet-stream", "audio/mpeg", "audio/wav", "audio/ogg"),
     *("audio/flac", "audio/aac", "audio/pcm"),

@@ -8,6 +8,8 @@ from unittest.mock import patch
 
 from bench.batches.tables import ALONE, EVICT, FIFO, HOLDBACK, OURS
 from inferline_provider.batch import batch_work
+from inferline_provider.batch.feed import LineFeed
+from inferline_provider.batch.line_run import LineRun
 from inferline_provider.batch.room import LineRoom
 
 
@@ -34,7 +36,7 @@ class KeepingRoom(LineRoom):
     def give(self) -> None:
         """Give a line's slot back."""
         self._lines -= 1
-        self._slots.give()
+        self._slots.release()
 
     @property
     def _unused(self) -> int:
@@ -47,6 +49,14 @@ class HalfRoom(KeepingRoom):
     part = 0.5
 
 
+class EvictingFeed(LineFeed):
+    """A feed that keeps nothing of a suspended line: it begins anew."""
+
+    def _begin(self, run: LineRun) -> None:
+        run.begin_anew(folds=True)
+        super()._begin(run)
+
+
 @contextmanager
 def _alone() -> Iterator[bool]:
     yield False
@@ -57,25 +67,22 @@ def _ours() -> Iterator[bool]:
     yield True
 
 
-def _with_room(room: type[LineRoom]) -> Callable[[], AbstractContextManager[bool]]:
+def _with(name: str, replacement: type) -> Callable[[], AbstractContextManager[bool]]:
+    """Return a context in which the provider's batches are made with something in place of it."""
+
     @contextmanager
     def patched() -> Iterator[bool]:
-        with patch.object(batch_work, "LineRoom", room):
+        with patch.object(batch_work, name, replacement):
             yield True
 
     return patched
 
 
-@contextmanager
-def _evicting() -> Iterator[bool]:
-    yield True
-
-
 #: Each is a context in which a provider that is made works so; it yields whether there are lines.
 ARMS: dict[str, Callable[[], AbstractContextManager[bool]]] = {
     ALONE: _alone,
-    FIFO: _with_room(KeepingRoom),
-    HOLDBACK: _with_room(HalfRoom),
-    EVICT: _evicting,
+    FIFO: _with("LineRoom", KeepingRoom),
+    HOLDBACK: _with("LineRoom", HalfRoom),
+    EVICT: _with("LineFeed", EvictingFeed),
     OURS: _ours,
 }

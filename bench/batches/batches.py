@@ -23,7 +23,7 @@ SCENES: dict[str, tuple[float, float]] = {
     "0.5, bursts": (0.5, 2.0),
     "0.7": (0.7, 1.0),
 }
-SECONDS, SECONDS_QUICK = 600.0, 150.0
+SECONDS, SECONDS_QUICK = 300.0, 100.0
 SEEDS, SEEDS_QUICK = (1, 2, 3), (1,)
 
 

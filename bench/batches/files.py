@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,8 +101,13 @@ class User:
         rows = map(json.loads, content.text.split("\n")[:-1])
         return len({row["custom_id"] for row in rows if row["response"]["status_code"] == 200})
 
-    async def run(self, path: Path) -> Life:
-        """Run a batch from its upload to its end."""
+    async def run(self, path: Path, answered: Awaitable[object] | None = None) -> Life:
+        """
+        Run a batch from its upload to its end.
+
+        With ``answered``, the end of its last line, it is not looked at before: each look is a call
+        to AWS.
+        """
         begun, moments = time.monotonic(), list[float]()
 
         def moment() -> None:
@@ -113,6 +119,8 @@ class User:
         moment()
         await self.until(batch_id, "in_progress", "finalizing", *TERMINAL)
         moment()
+        if answered is not None:
+            await answered
         batch = await self.until(batch_id, *TERMINAL)
         moment()
         return Life(*moments, await self.answered(batch["output_file_id"]), batch)

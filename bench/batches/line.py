@@ -151,7 +151,8 @@ class World:
         self._progress: dict[int, LineProgress] = {}
         self._sent: dict[int, float] = {}
         self._ended: dict[int, asyncio.Event] = {}
-        self._counts = False
+        #: Whether what happens now is noted.
+        self.counts = False
 
     async def run(self) -> Measured:
         """Let everything happen for the seconds of the trace, after those that warm it up."""
@@ -162,10 +163,10 @@ class World:
         if self._with_batch:
             await self._submit_batch()
         await asyncio.sleep(WARM_SECONDS)
-        self._counts = True
+        self.counts = True
         clients = [asyncio.create_task(self._ask(*each)) for each in enumerate(self.trace.requests)]
         await asyncio.sleep(self.trace.seconds)
-        self._counts = False
+        self.counts = False
         for client in clients:
             client.cancel()
         stopping.ask()
@@ -177,11 +178,11 @@ class World:
         """Yield at each token of a request's answer how many are still to come."""
         clock, first = asyncio.get_running_loop().time, 0.0
         async for left in self._engine.complete(Prompt(text.prompt), text.tokens):
-            if not first and self._counts:
+            if not first and self.counts:
                 first = clock()
                 self.result.firsts.append(first - self._sent[number])
             yield left
-        if first and text.tokens > 1 and self._counts:
+        if first and text.tokens > 1 and self.counts:
             self.result.betweens.append((clock() - first) / (text.tokens - 1))
         self._ended[number].set()
 
@@ -189,27 +190,27 @@ class World:
         """Yield the same for a line, of whose answer the beginning may be there."""
         progress = self._progress.setdefault(number, LineProgress())
         prompt, made = Prompt(text.prompt + begun), len(begun)
-        self.result.resumed += self._counts and progress.times > 0
+        self.result.resumed += self.counts and progress.times > 0
         progress.times += 1
         try:
             async for left in self._engine.complete(prompt, text.tokens - len(begun)):
                 made += 1
-                self._made(progress, made)
+                self.made(progress, made)
                 yield left
         finally:
-            self._computed(progress, prompt, len(text.prompt) + made)
+            self.computed(progress, prompt, len(text.prompt) + made)
 
-    def _made(self, progress: LineProgress, made: int) -> None:
+    def made(self, progress: LineProgress, made: int) -> None:
         """Note a line's token: the one of that number."""
-        if self._counts:
+        if self.counts:
             self.result.line_tokens_made += 1
             self.result.line_tokens += made > progress.answered
         progress.answered = max(progress.answered, made)
 
-    def _computed(self, progress: LineProgress, prompt: Prompt, length: int) -> None:
+    def computed(self, progress: LineProgress, prompt: Prompt, length: int) -> None:
         """Note what was computed of a line's prompt when it leaves the engine."""
         known = prompt.cached + prompt.computed
-        if self._counts:
+        if self.counts:
             self.result.prompt_tokens += prompt.computed
             self.result.prompt_tokens_again += max(0, min(known, progress.reached) - prompt.cached)
         progress.reached = max(progress.reached, known if prompt.left else length)

@@ -20,6 +20,7 @@ from bench.harness.machine import LITELLM_PYTHON
 from bench.harness.processes import ROOT, BenchError, Running, running
 from bench.harness.stack import (
     LITELLM_ENVIRONMENT,
+    Span,
     backend,
     emulator,
     inferline,
@@ -77,13 +78,12 @@ async def _wall(path: Path, *, quick: bool) -> Raw:
         ):
             seconds = IDLE_SECONDS_QUICK if quick else IDLE_SECONDS
             idle, lasted = await tallied(proxy, lambda: asyncio.sleep(seconds))
-            lives = []
+            lives, through = [], list[Span]()
 
             async def run() -> None:
-                lives.append(await user.run(path))
+                lives.append(await user.run(path, _answered(server.url, len(alone), through)))
 
             used, took = await tallied(proxy, run)
-            through = await spans(server.url)
     return {
         "slots": SLOTS,
         "lines": len(alone),
@@ -95,7 +95,14 @@ async def _wall(path: Path, *, quick: bool) -> Raw:
     }
 
 
-def _lasted(answers: list[tuple[float, float]]) -> float:
+async def _answered(url: str, lines: int, answers: list[Span]) -> None:
+    """Collect a backend's answers until it has given so many."""
+    while len(answers) < lines:
+        answers += await spans(url)
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+def _lasted(answers: list[Span]) -> float:
     """Return the milliseconds from the begin of the first answer to the end of the last."""
     return max(end for _, end in answers) - min(begin for begin, _ in answers)
 
@@ -106,14 +113,17 @@ async def _long(path: Path) -> Raw:
         backend(first=FIRST_SECONDS, per_second=PER_SECOND, tokens=TOKENS) as server,
         inferline(server.url, slots=1) as ours,
         User(ours.url) as user,
-        _memory(ours.router) as memory,
     ):
-        begun = time.monotonic()
-        file_id = await user.upload(path)
-        uploaded = time.monotonic()
-        batch_id = await user.create(file_id)
-        batch = await user.until(batch_id, "in_progress", *TERMINAL)
-        validated = time.monotonic()
+        # What it needs once, whatever the size: its code for files and batches.
+        few = write(path.with_name("few.jsonl"), 2)
+        await user.until(await user.create(await user.upload(few)), *TERMINAL)
+        async with _memory(ours.router) as memory:
+            begun = time.monotonic()
+            file_id = await user.upload(path)
+            uploaded = time.monotonic()
+            batch_id = await user.create(file_id)
+            batch = await user.until(batch_id, "in_progress", *TERMINAL)
+            validated = time.monotonic()
         await user.cancel(batch_id)
     return {
         "bytes": path.stat().st_size,

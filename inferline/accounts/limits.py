@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, astuple, dataclass, fields
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self
+
+from inferline.settings import Settings
 
 #: The largest limit that can be set: no window ever comes near, and every JSON parser reads it.
 LIMIT_MAX: Final = 10**12
@@ -62,3 +64,8 @@ UNSET: Final = Limits()
 def replaced(limits: Limits, changes: Mapping[str, int | None]) -> Limits:
     """Return ``limits`` with some of them replaced."""
     return Limits(**{**asdict(limits), **changes})
+
+
+def default_limits(settings: Settings, kind: Literal["key", "tenant"]) -> Limits:
+    """Return the limits of a key or a tenant that has none of its own."""
+    return Limits(**{name: getattr(settings, f"{kind}_{name}") for name in NAMES})

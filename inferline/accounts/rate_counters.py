@@ -202,6 +202,19 @@ class RateCounters:
         """Close a request as if it had never been made."""
         await self._close(reservation, -1, -reservation.tokens)
 
+    async def charge(self, owner: LimitOwner, tokens: int) -> None:
+        """Count tokens into an owner's day that were used already: nothing is refused."""
+        write_id, now_ms = next(self._write_ids), self._store.now_ms()
+        seen = CounterRow(day=now_ms // DAY_MS)
+        for _ in range(TRIES_MAX):
+            done, row = await self._store.change(
+                owner, _charging_update(seen, now_ms, tokens), write_id
+            )
+            if done:
+                return
+            seen = CounterRow.from_row(row)
+        raise Unavailable
+
     async def _close(self, reservation: Reservation, requests: int, tokens: int) -> None:
         now_ms, held = self._store.now_ms(), reservation.counters
         # A window that is over need not be corrected.
@@ -255,6 +268,17 @@ def _reserving_update(
         _bound(change, "opened", limits.concurrent_requests, 1)
     else:
         change.sets |= {"before": 0, "open": 1}
+    return change
+
+
+def _charging_update(seen: CounterRow, now_ms: int, tokens: int) -> ConditionalUpdate:
+    """Return the update that counts tokens into the day of a row like ``seen``."""
+    change, day = ConditionalUpdate(), now_ms // DAY_MS
+    change.equal["day"] = seen.day
+    if seen.day is not None and seen.day >= day:
+        change.adds["day_tokens"] = tokens
+    else:
+        change.sets |= {"day": day, "day_tokens": tokens}
     return change
 
 

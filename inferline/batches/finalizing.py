@@ -14,6 +14,7 @@ from hashlib import blake2b
 from typing import Any, Final
 
 from inferline.batches.batch import Batch, BatchStatus
+from inferline.batches.charging import charge
 from inferline.batches.progress import counted
 from inferline.batches.shards import delete_inputs, read_rows
 from inferline.batches.work import Work
@@ -63,7 +64,9 @@ async def finalize(work: Work) -> None:
     files = await _collect(work, rows)
     await _put_file(work, work.batch.output_file_id, "output", files.output)
     await _put_file(work, work.batch.error_file_id, "error", files.error)
+    before = work.batch
     await work.save(**_ended(work, counted(work.batch, rows, work.now_ms()), files))
+    await charge(work.parts, before, work.batch)
     with suppress(Unavailable):  # They are deleted by themselves some days later.
         await delete_inputs(work)
 
@@ -103,9 +106,11 @@ async def _undone_segments(
 ) -> AsyncIterator[bytes]:
     """Yield the error lines of all lines without a result, in pieces."""
     data = bytearray()
+    # Else a provider has written that a shard has fewer lines: its input tells how many.
+    counts_fit = sum(row.shard.lines for row in rows if row and row.shard) == work.batch.total
     for number, row in enumerate(rows):
         await work.keep()
-        if _is_done(row):
+        if counts_fit and _is_done(row):
             continue
         code = _code(work.batch, row)
         for at, custom_id in await _undone_lines(work, number, row):
@@ -125,10 +130,12 @@ def _is_done(row: Task | None) -> bool:
 
 def _code(batch: Batch, row: Task | None) -> str:
     """Return why lines of a shard have no result."""
-    if row is not None:
-        return _CODES.get(row.state, "provider_lost")
+    if row is not None and row.state is State.FAILED:
+        return "provider_lost"
     if batch.status == "cancelling":
         return "batch_cancelled"
+    if row is not None:
+        return _CODES.get(row.state, "provider_lost")
     return "batch_expired" if batch.expires_ms <= batch.finalizing_ms else "provider_lost"
 
 

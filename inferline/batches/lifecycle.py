@@ -20,6 +20,7 @@ from inferline.batches.shards import (
     read_inputs,
     read_rows,
     submit,
+    wind_up,
     write_inputs,
 )
 from inferline.batches.spool import LineSpool
@@ -105,6 +106,8 @@ async def _step(work: Work) -> None:
         return
     if batch.status == "cancelling" or is_late:
         rows = await read_rows(work.parts, batch, consistent=True)
+        if batch.status == "cancelling" and await wind_up(work, rows):
+            return  # The next call goes on.
         await end_all(work, rows, store.cancel if batch.status == "cancelling" else store.expire)
     await finalize(work)
 

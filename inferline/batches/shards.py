@@ -14,7 +14,7 @@ from inferline.errors import Unavailable
 from inferline.fleet.registry import Model
 from inferline.names import model_hash
 from inferline.tasks.queue import Message
-from inferline.tasks.shard import Shard, input_key
+from inferline.tasks.shard import Shard, input_key, shard_id
 from inferline.tasks.store import Wanted
 from inferline.tasks.task import Task, TaskRef
 
@@ -22,8 +22,13 @@ from inferline.tasks.task import Task, TaskRef
 INPUTS_MAX: Final = 4
 #: Other calls at the same time.
 CALLS_MAX: Final = 25
+#: Tasks that are submitted between two looks at the lease.
+TASKS_MAX: Final = 100
 #: How long the rows of shards are kept after the batch's window, seconds: it is finalized by then.
 SECONDS_KEPT: Final = 7 * 24 * 3600
+#: How long providers have to commit what is done once their batch is cancelled, seconds: they
+#: learn of it with their next commit.
+WIND_UP_SECONDS: Final = 25.0
 #: Attempts at a shard. A line that ends its provider costs three, and a shard may have several.
 ATTEMPTS_MAX: Final = 100
 
@@ -36,8 +41,8 @@ class ShardInput(NamedTuple):
 
 
 def shard_ref(batch: Batch, number: int) -> TaskRef:
-    """Return the reference of a shard's task: the same whoever submits it, and however often."""
-    return TaskRef(batch.slug, f"{batch.id}-{number}-{model_hash(batch.slug)}")
+    """Return the reference of a shard's task."""
+    return TaskRef(batch.slug, shard_id(batch.id, number, model_hash(batch.slug)))
 
 
 async def write_inputs(work: Work, spool: LineSpool, slug: str) -> list[ShardInput]:
@@ -68,26 +73,23 @@ async def submit(work: Work, model: Model, inputs: Sequence[ShardInput]) -> None
     """
     Write the tasks of all shards and send their messages; those that exist are left as they are.
 
-    A task that waits gets another message, since nobody knows if it has one. Raises WorkLost and
-    Unavailable.
+    After a restart a task gets another message, since nobody knows if it has one. Raises WorkLost
+    and Unavailable.
     """
-    rows = await read_rows(work.parts, work.batch, consistent=True)
     queue = model.queues.get("batch")
     if queue is None:  # An earlier release knows the model; its next provider brings the queue.
         raise Unavailable("The model has no queue for batches yet.")
-
-    async def submit_one(numbered: tuple[int, ShardInput, Task | None]) -> None:
-        number, shard_input, row = numbered
-        task = _task(work, number, shard_input)
-        if row is None:
-            await work.parts.store.submit(task)
-        if (row or task).waits(work.now_ms()):
-            key = input_key(work.batch.slug, work.batch.id, number)
-            message = Message(ref=task.ref, body_key=key)
-            await work.parts.queue.send(queue, message, task.tenant)
-
-    numbers = range(len(inputs))
-    await work.for_each(submit_one, zip(numbers, inputs, rows, strict=True), CALLS_MAX)
+    batch = work.batch
+    tasks = [_task(work, number, each) for number, each in enumerate(inputs)]
+    for start in range(0, len(tasks), TASKS_MAX):
+        await work.keep()
+        group = tasks[start : start + TASKS_MAX]
+        await work.parts.store.submit_all(group)
+        keys = (input_key(batch.slug, batch.id, task.shard.number) for task in group if task.shard)
+        messages = [
+            Message(ref=task.ref, body_key=key) for task, key in zip(group, keys, strict=True)
+        ]
+        await work.parts.queue.send_all(queue, messages, batch.tenant)
 
 
 def _task(work: Work, number: int, shard_input: ShardInput) -> Task:
@@ -122,6 +124,25 @@ def _is_of(row: Task | None, batch: Batch, number: int) -> bool:
     """Return whether a row is the shard's: providers write rows, and may write anything."""
     shard = row.shard if row else None
     return shard is not None and (shard.batch, shard.number) == (batch.id, number)
+
+
+async def wind_up(work: Work, rows: Iterable[Task | None]) -> bool:
+    """
+    Cancel the tasks that wait, and have the others' owners write what is done and end them.
+
+    Returns whether some still run and have time for that. Raises WorkLost and Unavailable.
+    """
+    store, now_ms = work.parts.store, work.now_ms()
+    until_ms = work.batch.cancelling_ms + round(WIND_UP_SECONDS * 1000)
+    live = [row for row in rows if row is not None and not row.state.terminal]
+    waiting = [row.ref for row in live if row.waits(now_ms)]
+    running = [row for row in live if not row.waits(now_ms)]
+    await work.for_each(store.cancel, waiting, CALLS_MAX)
+    if not running or now_ms >= until_ms:
+        return False
+    late = [row.ref for row in running if row.deadline_ms > until_ms]
+    await work.for_each(lambda ref: store.bring_deadline_forward(ref, until_ms), late, CALLS_MAX)
+    return True
 
 
 async def end_all(

@@ -21,9 +21,10 @@ from inferline.errors import Unavailable
 T = TypeVar("T")
 Item = TypeVar("Item")
 
-#: How long a lease lasts, and how often its holder renews it: then it learns of a cancellation.
-LEASE_SECONDS: Final = 60.0
-RENEW_SECONDS: Final = 5.0
+#: How long a lease lasts, in leases of requests, and how many times its holder renews it in that
+#: time: then it learns of a cancellation.
+LEASE_TIMES: Final = 2
+RENEWALS: Final = 12
 #: How often a release is tried while others write the row.
 TRIES_MAX: Final = 5
 
@@ -46,7 +47,8 @@ class Work:
         now_ms = parts.batches.now_ms()
         if batch.worker_until_ms > now_ms:
             return None
-        taken = await parts.batches.save_batch(replace(batch, worker_until_ms=_until(now_ms)))
+        until_ms = now_ms + _lease_ms(parts)
+        taken = await parts.batches.save_batch(replace(batch, worker_until_ms=until_ms))
         return None if taken is None else cls(parts, taken, parts.clock.monotonic())
 
     def now_ms(self) -> int:
@@ -56,7 +58,7 @@ class Work:
     async def save(self, **changes: Any) -> None:
         """Change the batch, and renew the lease or, with the batch's end, release it."""
         changed = replace(self.batch, **changes)
-        until_ms = 0 if changed.is_terminal else _until(self.now_ms())
+        until_ms = 0 if changed.is_terminal else self.now_ms() + _lease_ms(self.parts)
         saved = await self.parts.batches.save_batch(replace(changed, worker_until_ms=until_ms))
         if saved is None:
             raise WorkLost
@@ -64,7 +66,8 @@ class Work:
 
     async def keep(self) -> None:
         """Renew the lease if it is time. Raises WorkLost."""
-        if self.parts.clock.monotonic() - self._renewed >= RENEW_SECONDS:
+        held_ms = 1000 * (self.parts.clock.monotonic() - self._renewed)
+        if held_ms >= _lease_ms(self.parts) / RENEWALS:
             await self.save()
 
     async def for_each(
@@ -91,5 +94,5 @@ class Work:
                 row = await batches.batch(row.tenant, row.id) or replace(row, worker_until_ms=0)
 
 
-def _until(now_ms: int) -> int:
-    return now_ms + round(LEASE_SECONDS * 1000)
+def _lease_ms(parts: BatchParts) -> int:
+    return round(1000 * LEASE_TIMES * parts.settings.lease_seconds)

@@ -17,6 +17,7 @@ from inferline.fleet.aggregation import FleetAggregator
 from inferline.fleet.registry import Model, QueueMaker, Registry
 from inferline.maintenance.live_tasks import LiveTasks, Tasks
 from inferline.names import base_name
+from inferline.tasks.shard import is_shard_id
 from inferline.tasks.store import TaskStore, Wanted
 from inferline.tasks.task import State, TaskRef
 from inferline.usage.minutes import MINUTE_MS, Minute, MinuteStore
@@ -121,14 +122,16 @@ class Sweep:
                 log.warning("could not note a queue's age: %s", error.code)
 
     async def _sweep(self, model: Model, live: LiveTasks) -> _Backlog:
-        """End a model's overdue tasks and count the others."""
+        """End a model's overdue tasks and count the other requests."""
         tasks = await live.of_model(model.slug, TASKS_MAX)
         if not tasks:
             return _Backlog(model.id)
         late_ms = self.store.now_ms() - GRACE_SECONDS * 1000
         overdue = [ref for ref, deadline_ms in tasks if deadline_ms < late_ms]
         await self._expire(model, overdue)
-        states = await self.store.statuses([ref for ref, _ in tasks[len(overdue) :]])
+        # The shards of batches can wait for hours, and are counted with their batches.
+        requests = [ref for ref, _ in tasks[len(overdue) :] if not is_shard_id(ref.id)]
+        states = await self.store.statuses(requests) if requests else {}
         waiting = [ref for ref, status in states.items() if status.state is State.QUEUED]
         running = sum(status.state is State.RUNNING for status in states.values())
         return _Backlog(model.id, len(waiting), running, await self._age(waiting, tasks))

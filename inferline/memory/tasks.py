@@ -51,7 +51,11 @@ class MemoryStore:
         return sorted(chunks, key=lambda chunk: chunk.seq)
 
     async def submit(self, task: Task) -> None:
-        self._tasks.setdefault(task.ref, task)
+        self._tasks.setdefault(task.ref, _counted(task, task))
+
+    async def submit_all(self, tasks: Sequence[Task]) -> None:
+        for task in tasks:
+            await self.submit(task)
 
     async def submit_once(
         self, task: Task, key: str, request: str, instead_of: str
@@ -90,8 +94,15 @@ class MemoryStore:
             )
         )
 
-    async def renew(self, task: Task, lease_seconds: float) -> None:
-        self._put(self._owned(task), lease_ms=self.now_ms() + round(lease_seconds * 1000))
+    async def renew(self, task: Task, lease_seconds: float) -> Task:
+        return self._put(self._owned(task), lease_ms=self.now_ms() + round(lease_seconds * 1000))
+
+    async def bring_deadline_forward(self, ref: TaskRef, deadline_ms: int) -> bool:
+        task = self.task(ref)
+        if task is None or task.state is not State.RUNNING or task.deadline_ms <= deadline_ms:
+            return False
+        self._put(task, deadline_ms=deadline_ms)
+        return True
 
     async def hand_back(
         self, task: Task, *, counts: bool, unfit: frozenset[str] = frozenset()
@@ -114,7 +125,7 @@ class MemoryStore:
             chunks=outcome.chunks,
             tail=outcome.tail,
             error=outcome.error,
-            usage=outcome.usage,
+            usage=row.usage if row.shard else outcome.usage,
             headers=outcome.headers,
         )
 
@@ -213,10 +224,16 @@ class MemoryStore:
             raise LeaseLost
         if not _same_attempt(row, task):
             raise LeaseLost
-        return row if task.shard is None else replace(row, shard=task.shard)
+        return _counted(row, task)
 
     def _is_repeat(self, row: Task, task: Task, outcome: AttemptOutcome) -> bool:
         return _same_attempt(row, task) and self.outcomes.get(task.ref) == outcome
+
+
+def _counted(row: Task, task: Task) -> Task:
+    """Return the row with the progress and usage of a shard as ``task`` has it."""
+    shard = task.shard
+    return row if shard is None else replace(row, shard=shard, usage=shard.spent)
 
 
 def _same_attempt(row: Task, task: Task) -> bool:

@@ -19,6 +19,8 @@ INPUT_BYTES_MAX: Final = 4 * 1024 * 1024
 #: Which of the batch's two files a segment belongs to.
 SegmentKind = Literal["output", "error"]
 _KINDS: Final = ("output", "error")
+#: How the id of a batch begins.
+_BATCH_ID: Final = "batch_"
 _COUNTS: Final = ("number", "lines", "completed", "failed")
 
 
@@ -59,6 +61,12 @@ class Shard:
     #: Sums of token counts, by the backend's names.
     usage: Mapping[str, int] = field(default_factory=dict)
 
+    @property
+    def spent(self) -> dict[str, int]:
+        """Return its part of the row's `usage`, from which the usage ledger counts its lines."""
+        counts = {f"lines_{name}": getattr(self, name) for name in ("completed", "failed")}
+        return {**self.usage, "lines": self.lines, **counts}
+
     def as_row(self) -> dict[str, Any]:
         """Return the shard as a row's attribute; bitmaps are hex."""
         return {
@@ -90,6 +98,16 @@ class Shard:
         if shard.completed + shard.failed != shard.done.bit_count():
             raise ValueError("counts that do not fit the lines done")
         return shard
+
+
+def shard_id(batch: str, number: int, model_hash: str) -> str:
+    """Return the id of a shard's task: the same whoever submits it, and however often."""
+    return f"{batch}-{number}-{model_hash}"
+
+
+def is_shard_id(task_id: str) -> bool:
+    """Return whether a task's id is a shard's. No request has such an id, whoever sends it."""
+    return task_id.startswith(_BATCH_ID)
 
 
 def input_key(slug: str, batch: str, number: int) -> str:

@@ -102,6 +102,13 @@ class TaskStore(Protocol):
         Idempotent: a repeat after a lost response is no error.
         """
 
+    async def submit_all(self, tasks: Sequence[Task]) -> None:
+        """
+        Write new tasks, QUEUED. Each one that exists is left as it is, in whatever state.
+
+        Idempotent. Not atomic: after `Unavailable` some may exist.
+        """
+
     async def submit_once(
         self, task: Task, key: str, request: str, instead_of: str
     ) -> Binding | None:
@@ -125,8 +132,19 @@ class TaskStore(Protocol):
         becomes FAILED; both are Refused.
         """
 
-    async def renew(self, task: Task, lease_seconds: float) -> None:
-        """Renew the lease of ``task``'s attempt. Raises LeaseLost if it is no longer the newest."""
+    async def renew(self, task: Task, lease_seconds: float) -> Task:
+        """
+        Renew the lease of ``task``'s attempt. Returns the row: its deadline may be a nearer one.
+
+        Raises LeaseLost if the attempt is no longer the newest.
+        """
+
+    async def bring_deadline_forward(self, ref: TaskRef, deadline_ms: int) -> bool:
+        """
+        Have a RUNNING task end by ``deadline_ms``, so that its owner writes first what is done.
+
+        Made by who cancels a batch. False if it does not run, or has to end by then already.
+        """
 
     async def hand_back(
         self, task: Task, *, counts: bool, unfit: frozenset[str] = frozenset()

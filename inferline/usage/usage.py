@@ -14,6 +14,7 @@ from dataclasses import astuple, dataclass, fields
 from typing import Any, Final, Literal, NamedTuple, Protocol, Self
 
 from inferline.names import NAME
+from inferline.tasks.shard import LINES_MAX, is_shard_id
 from inferline.tasks.task import State
 from inferline.telemetry import genai
 
@@ -61,6 +62,8 @@ class TaskUsage:
     #: Milliseconds since 1970.
     ended_ms: int
     outcome: RequestOutcome
+    #: How many requests it stands for, by how they ended: itself, or the lines of a batch.
+    requests: Mapping[RequestOutcome, int]
     #: HTTP status of the backend's answer; 0 without one.
     status: int
     attempts: int
@@ -84,6 +87,7 @@ class TaskUsage:
             return None
         status, attempts = _whole(row, "status", 999), _whole(row, "attempt", _ATTEMPTS_MAX)
         created, ended = _whole(row, "created_ms", MS_MAX), _whole(row, "ended_ms", MS_MAX)
+        outcome = "refused" if outcome == "answered" and status >= 400 else outcome
         taken = min(max(0, ended - created), DAY_MS)
         waited = min(max(0, _whole(row, "claimed_ms", MS_MAX) - created), taken)
         queue = waited if attempts else taken
@@ -93,7 +97,8 @@ class TaskUsage:
             task_id=task_id,
             usage_key=UsageKey(*names),
             ended_ms=ended,
-            outcome="refused" if outcome == "answered" and status >= 400 else outcome,
+            outcome=outcome,
+            requests=_requests(task_id, row.get("usage"), outcome),
             status=status,
             attempts=attempts,
             queue_ms=queue,
@@ -101,6 +106,20 @@ class TaskUsage:
             input_tokens=tokens.get("input", 0),
             output_tokens=tokens.get("output", 0),
         )
+
+
+def _requests(task_id: str, usage: object, outcome: RequestOutcome) -> Mapping[RequestOutcome, int]:
+    """Return how a shard's lines ended; lines without a result ended as their task did."""
+    row = usage if isinstance(usage, Mapping) and is_shard_id(task_id) else {}
+    lines = _whole(row, "lines", LINES_MAX)
+    if not lines:
+        return {outcome: 1}
+    completed = _whole(row, "lines_completed", lines)
+    refused = _whole(row, "lines_failed", lines - completed)
+    rest: RequestOutcome = "failed" if outcome in ("answered", "refused") else outcome
+    requests: dict[RequestOutcome, int] = {"answered": completed, "refused": refused}
+    requests[rest] = lines - completed - refused
+    return requests
 
 
 def _whole(row: Mapping[str, Any], name: str, most: int) -> int:
@@ -137,8 +156,9 @@ class Usage:
 
     def note(self, task: TaskUsage) -> None:
         """Add a task."""
-        self.requests += 1
-        setattr(self, task.outcome, getattr(self, task.outcome) + 1)
+        for outcome, count in task.requests.items():
+            self.requests += count
+            setattr(self, outcome, getattr(self, outcome) + count)
         self.attempts += task.attempts
         self.input_tokens += task.input_tokens
         self.output_tokens += task.output_tokens

@@ -46,12 +46,14 @@ class Chaos:
         *,
         at_gateways: Sequence[Point] = AT_GATEWAYS,
         at_providers: Sequence[Point] = AT_PROVIDERS,
+        trap_seconds: float = TRAP_SECONDS,
         stop_seconds: Sequence[float] = STOP_SECONDS,
     ) -> None:
         self._world = world
         self._rng = rng
         self._report = report
         self._points = {"g": at_gateways, "p": at_providers}
+        self._trap_seconds = trap_seconds
         self._stop_seconds = stop_seconds
         self._busy: set[Piece] = set()
         self._jobs: set[asyncio.Task[None]] = set()
@@ -114,7 +116,7 @@ class Chaos:
         trap = Trap(point, {"kill": piece.kill, "stop": piece.stop, "term": piece.term}[deed])
         piece.proxy.traps.append(trap)
         with suppress(TimeoutError):
-            await asyncio.wait_for(trap.sprung.wait(), TRAP_SECONDS)
+            await asyncio.wait_for(trap.sprung.wait(), self._trap_seconds)
         if not trap.sprung.is_set():
             piece.proxy.traps = [other for other in piece.proxy.traps if other is not trap]
             return

@@ -113,6 +113,29 @@ async def test_a_shards_progress_rides_on_the_writes_of_its_owner(seams: Any) ->
     assert ended.shard == task.shard
 
 
+async def test_a_running_shard_learns_of_a_nearer_deadline_as_it_writes(seams: Any) -> None:
+    store, task = seams.store, await claimed_shard(seams.store)
+    nearer_ms = task.deadline_ms - 5000
+
+    assert await store.bring_deadline_forward(task.ref, nearer_ms)
+    assert not await store.bring_deadline_forward(task.ref, nearer_ms + 1)
+
+    row = await store.renew(progressed(task), 30)
+    assert row.deadline_ms == nearer_ms
+    assert row.shard == progressed(task).shard
+
+
+async def test_only_a_running_task_gets_a_nearer_deadline(seams: Any) -> None:
+    store = seams.store
+    waiting = new_task(store)
+    await store.submit(waiting)
+    ended = await claimed_shard(store)
+    await store.finish(ended, AttemptOutcome(status=200))
+
+    for task in (waiting, ended, new_task(store)):
+        assert not await store.bring_deadline_forward(task.ref, task.deadline_ms - 1)
+
+
 async def test_an_attempt_that_was_lost_commits_nothing(seams: Any) -> None:
     first = await claimed_shard(seams.store)
     await seams.store.hand_back(first, counts=False)

@@ -246,3 +246,20 @@ class TestFaults:
         assert all(bend.done.is_set() for bend in bends)
         assert (1, 10, 1) == (held["requests"], held["tokens"], held["open"])
         assert (1, 4, 0) == (settled["requests"], settled["tokens"], settled["open"])
+
+
+async def test_tokens_used_already_count_into_their_day_and_into_nothing_else(at: At) -> None:
+    counters, limits = rate_counters(at), Limits(tokens_per_day=100, requests_per_minute=9)
+    await counters.charge(KEY, 40)
+    await counters.charge(KEY, 50)
+
+    held = await counters.reserve(KEY, limits, 5)
+    assert isinstance(held, Reservation)
+    assert (held.counters.day_tokens, held.counters.requests, held.counters.tokens) == (95, 1, 5)
+    await counters.charge(KEY, 40)
+    assert isinstance(await counters.reserve(KEY, limits, 1), Refusal)
+
+    at.now += 86_400_000
+    await counters.charge(KEY, 99)
+    assert isinstance(await counters.reserve(KEY, limits, 1), Reservation)
+    assert isinstance(await counters.reserve(KEY, limits, 1), Refusal)

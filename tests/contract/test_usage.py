@@ -17,6 +17,7 @@ from inferline.aws.dynamodb.usage import DynamoUsage
 from inferline.aws.provision import provision
 from inferline.errors import BackendFailed
 from inferline.settings import Settings
+from inferline.tasks.shard import Shard, shard_id
 from inferline.tasks.store import AttemptOutcome, Claimed
 from inferline.tasks.task import Task
 from inferline.usage.usage import (
@@ -97,6 +98,49 @@ async def test_a_task_that_ran_out_of_attempts_or_time_at_a_claim_is_found(seams
 
     ended = await just_ended(seams)
     assert ["failed", "expired"] == [ended[task.ref.id].outcome for task in (exhausted, late)]
+
+
+async def lines_ended(seams: Seams, end: str) -> str:
+    """End a shard of 100 lines, 70 of which are done if it was claimed; return its id."""
+    task = new_task(seams.store, model="org/m")
+    batch = f"batch_{uuid.uuid4().hex}"
+    shard = Shard(batch=batch, number=1, lines=100)
+    ref = replace(task.ref, id=shard_id(batch, 1, "0"))
+    await seams.store.submit(replace(task, ref=ref, tier="batch", shard=shard))
+    if end == "cancel unclaimed":
+        await seams.store.cancel(ref)
+        return ref.id
+    claim = await seams.store.claim(ref, "p1", 30)
+    tokens = {"prompt_tokens": 700, "completion_tokens": 90}
+    shard = replace(shard, done=2**70 - 1, completed=60, failed=10, usage=tokens)
+    task = replace(claim.task, shard=shard)
+    if end == "finish":
+        await seams.store.finish(task, AttemptOutcome(status=200))
+        return ref.id
+    await seams.store.renew(task, 30)
+    await getattr(seams.store, end)(ref)
+    return ref.id
+
+
+async def test_each_line_of_a_batch_counts_as_a_request(seams: Seams) -> None:
+    ids = [
+        await lines_ended(seams, end) for end in ("finish", "expire", "cancel", "cancel unclaimed")
+    ]
+
+    usages = await just_ended(seams)
+
+    done = {"answered": 60, "refused": 10}
+    assert [{name: n for name, n in usages[each].requests.items() if n} for each in ids] == [
+        done | {"failed": 30},
+        done | {"expired": 30},
+        done | {"cancelled": 30},
+        {"cancelled": 100},
+    ]
+    assert [usages[each].input_tokens for each in ids] == [700, 700, 700, 0]
+    total = Usage()
+    for each in ids:
+        total.note(usages[each])
+    assert (total.requests, total.answered, total.cancelled) == (400, 180, 130)
 
 
 async def test_what_a_task_took_is_told(seams: Seams) -> None:

@@ -7,6 +7,7 @@ The tests stand in the order of a stack's life: what comes last destroys it.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import tempfile
@@ -176,6 +177,68 @@ def test_what_was_used_is_told_by_the_functions_rights(made: Made) -> None:
     assert "list" == printed["object"]
 
 
+def test_a_file_comes_back_byte_for_byte_and_is_listed_until_it_is_deleted(made: Made) -> None:
+    content = f'{{"custom_id": "é {CANARY}"}}\r\n'.encode()
+
+    with made.openai() as client:
+        file = client.files.create(file=("lines.jsonl", content), purpose="batch")
+        listed = [each.id for each in client.files.list(purpose="batch")]
+        back = client.files.content(file.id).read()
+        client.files.delete(file.id)
+        after = [each.id for each in client.files.list()]
+
+    assert (content, [file.id], []) == (back, listed, after)
+
+
+def test_a_large_file_comes_in_parts(made: Made) -> None:
+    content = b"x" * 100 + b"\n"
+
+    with made.openai() as client:
+        upload = client.uploads.upload_file_chunked(
+            file=content * 5,
+            filename="a.jsonl",
+            bytes=505,
+            mime_type="text/plain",
+            purpose="batch",
+            part_size=200,
+        )
+        assert upload.file is not None
+        back = client.files.content(upload.file.id).read()
+
+    assert ("completed", content * 5) == (upload.status, back)
+
+
+def test_a_batch_is_run_by_the_provider_and_led_by_the_sweep(made: Made) -> None:
+    """The emulator's clock would call the sweep each minute; we do not wait for it."""
+    lines = [
+        {"custom_id": f"{n}", "method": "POST", "url": "/v1/chat/completions", "body": CHAT}
+        for n in range(3)
+    ]
+    content = "".join(f"{json.dumps(line)}\n" for line in lines).encode()
+    limited = ("--name", "batches", "--tokens-per-day", "1000000")
+
+    with made.openai(made.deployment.secret("keys", "create", *limited)) as client:
+        file = client.files.create(file=("lines.jsonl", content), purpose="batch")
+        batch = client.batches.create(
+            input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h"
+        )
+        until(lambda: is_completed(made, client, batch.id), "the batch is completed")
+        batch = client.batches.retrieve(batch.id)
+        assert batch.output_file_id is not None
+        output = client.files.content(batch.output_file_id).text
+
+    results = [json.loads(line) for line in output.splitlines()]
+    assert ["0", "1", "2"] == sorted(result["custom_id"] for result in results)
+    assert {200} == {result["response"]["status_code"] for result in results}
+
+
+def is_completed(made: Made, client: openai.OpenAI, batch_id: str) -> bool:
+    """Return whether a batch has ended, having called the sweep."""
+    [sweep] = [name for name in functions(made) if "sweep" in name.lower()]
+    made.aws("lambda").invoke(FunctionName=sweep, Payload=b"{}")
+    return client.batches.retrieve(batch_id).status == "completed"
+
+
 @pytest.mark.parametrize("key", ["none", "il_unknown", "of a provider", "mistyped"])
 def test_nobody_else_is_answered(made: Made, key: str) -> None:
     shown = {"of a provider": made.token, "mistyped": made.key[:-1] + "~"}.get(key, key)
@@ -206,11 +269,16 @@ async def test_a_gateway_of_ones_own_answers_with_the_policy_for_it(
         ) as client:
             answer = await client.post("/chat/completions", json=CHAT)
             overview = await client.get("/overview")
+            file = await client.post(
+                "/files", data={"purpose": "batch"}, files={"file": ("a.jsonl", b"{}\n")}
+            )
+            content = await client.get(f"/files/{file.json()['id']}/content")
             refused = await client.get("/models", headers={"authorization": "Bearer il_unknown"})
 
     assert 200 == answer.status_code, answer.text
     assert answer.json()["choices"][0]["message"]["content"]
     assert ["emulated"] == [provider["id"] for provider in overview.json()["providers"]]
+    assert b"{}\n" == content.content
     assert 401 == refused.status_code
 
 
@@ -230,6 +298,7 @@ def gateway_environment(made: Made) -> dict[str, str]:
         "INFERLINE_STACK": "inferline",
         "INFERLINE_ACCESS": "keys",
         "INFERLINE_BODIES_BUCKET": outputs["BodiesBucket"],
+        "INFERLINE_FILES_BUCKET": outputs["FilesBucket"],
     }
 
 
@@ -257,7 +326,7 @@ def enrol(made: Made, token: str, model_id: str) -> httpx.Response:
 def test_lent_credentials_reach_the_own_model_and_nothing_else(made: Made) -> None:
     grant = enrol(made, made.token, "tiny").json()
     lent, tasks = grant["credentials"], grant["tasks_table"]
-    sqs, dynamodb = made.aws("sqs", lent), made.aws("dynamodb", lent)
+    sqs, dynamodb, s3 = (made.aws(service, lent) for service in ("sqs", "dynamodb", "s3"))
     own = grant["queues"]["tiny"]["default"]
     other = own.replace(slug("tiny"), slug(model.ALIAS))
 
@@ -269,10 +338,15 @@ def test_lent_credentials_reach_the_own_model_and_nothing_else(made: Made) -> No
         "sending": lambda: sqs.send_message(QueueUrl=own, MessageBody="x"),
         "all tasks": lambda: dynamodb.scan(TableName=tasks),
         "registry": lambda: read(dynamodb, tasks.replace("tasks", "registry"), "KEY"),
-        "buckets": lambda: made.aws("s3", lent).list_buckets(),
+        "buckets": lambda: s3.list_buckets(),
+        "own results": lambda: write(s3, grant["files_bucket"], slug("tiny")),
+        "other results": lambda: write(s3, grant["files_bucket"], slug(model.ALIAS)),
+        # A tenant may be called as the model is.
+        "files": lambda: write(s3, grant["files_bucket"], f"files/{slug('tiny')}"),
+        "own bodies": lambda: write(s3, grant["bodies_bucket"], slug("tiny")),
     }
 
-    may = {"own queue", "own task"}
+    may = {"own queue", "own task", "own results"}
     assert may == {name for name, attempt in tried.items() if is_allowed(attempt)}
 
 
@@ -280,6 +354,11 @@ def read(dynamodb: Any, table: str, pk: str) -> None:
     """Read one row as providers do."""
     key = {"pk": {"S": pk}, "sk": {"S": "STATE"}}
     dynamodb.batch_get_item(RequestItems={table: {"Keys": [key]}})
+
+
+def write(s3: Any, bucket: str, folder: str) -> None:
+    """Write an object, as providers write the results of a batch."""
+    s3.put_object(Bucket=bucket, Key=f"{folder}/batch_1/0/0-0.output.jsonl", Body=b"{}")
 
 
 def is_allowed(attempt: Callable[[], object]) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, ClassVar
+from uuid import uuid4
 
 import pytest
 
@@ -220,6 +222,17 @@ class TestRoutes:
             assert integration["TimeoutInMillis"] == 29_000
             assert ":function:inferline-control/" in integration["Uri"]
         assert {"ANY ", "ANY /{proxy+}", "ANY /v1/{proxy+}", "ANY /chat/{proxy+}"} <= set(routes)
+
+    @pytest.mark.parametrize("prefix", ["", "/v1"])
+    def test_files_uploads_and_batches_are_controls(self, template: Template, prefix: str) -> None:
+        routes = methods(template)
+
+        # What begins as none of the other routes does.
+        assert not [name for name in routes if re.search(r"/(files|uploads|batches)", name)]
+        assert f"ANY {prefix}/{{proxy+}}" in set(routes) - INFERENCE
+
+    def test_forms_come_in_as_bytes(self, template: Template) -> None:
+        assert "multipart/form-data" in template.one("AWS::ApiGateway::RestApi")["BinaryMediaTypes"]
 
     def test_a_buffered_edge_answers_within_29_seconds(self, buffered: Template) -> None:
         for method in methods(buffered).values():
@@ -562,6 +575,15 @@ class TestFunctions:
         assert variables["AWS_LAMBDA_EXEC_WRAPPER"] == "/opt/bootstrap"
         assert variables["AWS_LWA_INVOKE_MODE"] == "response_stream"
 
+    def test_the_sweep_has_room_for_the_largest_batch_and_begins_each_minute(
+        self, template: Template
+    ) -> None:
+        sweep = functions(template)["sweep"]
+
+        assert "EphemeralStorage" not in sweep  # 512 MB, as Lambda has it.
+        assert Settings().batch_bytes_max < 400 * 2**20
+        assert sweep["Timeout"] / 60 < sweep["ReservedConcurrentExecutions"]
+
     def test_handlers_are_paths_of_files(self, template: Template) -> None:
         for name, function in functions(template).items():
             if name != "inference":
@@ -662,6 +684,17 @@ class TestOperations:
             *("First token, ms", "Whole answer, ms", "Errors, by code"),
             *("Functions at once", "Requests", "Units of the tables"),
         } <= titles
+
+
+def test_a_policy_is_within_iams_limit_whatever_the_stack_and_its_region_are_called(
+    template: Template,
+) -> None:
+    longer = {"inferline": "i" * 13, REGION: "ap-southeast-2"}
+    for name, policy in template.named("AWS::IAM::ManagedPolicy", "ManagedPolicyName").items():
+        text = json.dumps(policy["PolicyDocument"], separators=(",", ":"))
+        for short, long in longer.items():
+            text = text.replace(short, long)
+        assert len(text) < 6144 - len(str(uuid4())), name  # The key's own id.
 
 
 def test_the_template_is_within_cloudformations_limits(template: Template) -> None:

@@ -393,7 +393,7 @@ async def test_an_end_that_can_not_be_written_is_written_later() -> None:
 
 async def test_a_provider_that_can_not_renew_stops_its_backend() -> None:
     class Store(MemoryStore):
-        async def renew(self, task: Task, lease_seconds: float) -> None:
+        async def renew(self, task: Task, lease_seconds: float) -> Task:
             raise Unavailable
 
         async def statuses(self, refs: object) -> dict[TaskRef, TaskStatus]:

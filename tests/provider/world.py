@@ -38,7 +38,12 @@ TERMS = Terms.model_validate(GatewaySettings()).model_copy(
 
 
 #: Pauses that no test has to wait for.
-BRIEF = Pauses(retry_seconds=(0, 0), rest_seconds=(0.001, 0.05), recover_seconds=(0.001, 0.05))
+BRIEF = Pauses(
+    retry_seconds=(0, 0),
+    rest_seconds=(0.001, 0.05),
+    recover_seconds=(0.001, 0.05),
+    line_seconds=(0.001, 0.05),
+)
 
 
 @dataclass
@@ -204,6 +209,7 @@ async def world(
     terms: dict[str, Any] | None = None,
     store: Any = None,
     queue: Any = None,
+    objects: Any = None,
     clock: Clock | None = None,
     lends: Callable[[], Credentials | None] = lambda: None,
     tracer: Tracer = NO_TRACER,
@@ -218,6 +224,7 @@ async def world(
     around.gateway.lends = lends
     around.gateway.peers = peers or {}
     around.store = store or around.store
+    around.objects = objects or around.objects
     around.queue = around.gateway.queue = queue or around.queue
     async with serving(backend) as port, around.gateway.serving() as base_url:
         chosen = ProviderSettings(

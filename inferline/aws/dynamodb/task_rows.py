@@ -86,8 +86,9 @@ def new_row(task: Task, write_id: str) -> dict[str, Any]:
 
 
 def shard_attributes(task: Task) -> dict[str, Any]:
-    """Build the attribute of a shard's progress; none for a request."""
-    return {} if task.shard is None else {"shard": task.shard.as_row()}
+    """Build the attributes of a shard's progress and usage; none for a request."""
+    shard = task.shard
+    return {} if shard is None else {"shard": shard.as_row(), "usage": shard.spent}
 
 
 def read_task(item: Item) -> Task:

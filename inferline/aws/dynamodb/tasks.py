@@ -98,6 +98,9 @@ class DynamoTaskStore:
                 raise Unavailable(f"The task id {task.ref.id} is taken.") from refused
         self._reads.remember(write_id, task)
 
+    async def submit_all(self, tasks: Sequence[Task]) -> None:
+        await self._batches.write_missing([new_row(task, self._new_write_id()) for task in tasks])
+
     async def submit_once(
         self, task: Task, key: str, request: str, instead_of: str
     ) -> Binding | None:
@@ -147,8 +150,21 @@ class DynamoTaskStore:
             return Refused(failed)
         return Refused(task)
 
-    async def renew(self, task: Task, lease_seconds: float) -> None:
-        await self._move(task, RENEW, {"lease_ms": self.now_ms() + _ms(lease_seconds)})
+    async def renew(self, task: Task, lease_seconds: float) -> Task:
+        return await self._move(task, RENEW, {"lease_ms": self.now_ms() + _ms(lease_seconds)})
+
+    async def bring_deadline_forward(self, ref: TaskRef, deadline_ms: int) -> bool:
+        # No move, as in `renew_reader_lease`.
+        try:
+            await self._rows.update(
+                row_key(ref, STATE_KEY),
+                set={"deadline_ms": deadline_ms},
+                condition=_condition(RENEW, "#deadline_ms > :deadline_ms"),
+                values=_source_values(RENEW),
+            )
+        except ConditionFailed:
+            return False
+        return True
 
     async def hand_back(
         self, task: Task, *, counts: bool, unfit: frozenset[str] = frozenset()

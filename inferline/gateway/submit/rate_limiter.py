@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from inferline.accounts.caller import Caller
-from inferline.accounts.limits import NAMES, Limits
+from inferline.accounts.limits import Limits, default_limits
 from inferline.accounts.rate_counters import (
     CounterStore,
     LimitOwner,
@@ -46,7 +46,10 @@ class RateLimiter:
         self.rate_counters = RateCounters(store, settings.request_seconds_max)
         self._settings = settings
         self._clock = clock
-        self._defaults = {kind: _defaults(settings, kind) for kind in ("key", "tenant")}
+        self._defaults = {
+            "key": default_limits(settings, "key"),
+            "tenant": default_limits(settings, "tenant"),
+        }
         self._releases: set[asyncio.Task[None]] = set()
         #: Refusals that still hold, oldest first.
         self._refused = ExpiringMap[LimitOwner, LimitHit](
@@ -174,7 +177,3 @@ class RequestReservation:
         reservations, self._reservations = self._reservations, []
         for reservation in reservations:
             self._rate_limiter.release_later(reservation, release)
-
-
-def _defaults(settings: Settings, kind: str) -> Limits:
-    return Limits(**{name: getattr(settings, f"{kind}_{name}") for name in NAMES})

@@ -5,27 +5,24 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import inf
 from typing import Final
 
 from inferline.background import Backoff, Wake
 from inferline.errors import BackendFailed, LeaseLost, Unavailable
-from inferline.files.objects import ObjectStore
 from inferline.tasks.queue import Delivery, Message
 from inferline.tasks.shard import segment_key
 from inferline.tasks.store import AttemptOutcome
-from inferline.tasks.task import Task
+from inferline.tasks.task import Task, TaskRef
 from inferline_provider.backend.classification import failure
-from inferline_provider.backend.slots import Slots
-from inferline_provider.batch.feed import LineFeed, LineServer
-from inferline_provider.batch.lines import Line, read_lines
-from inferline_provider.batch.progress import Progress
+from inferline_provider.batch.batch_context import BatchContext
+from inferline_provider.batch.lines import Line, lines_of
+from inferline_provider.batch.progress import ShardProgress
 from inferline_provider.batch.work import ShardWork
-from inferline_provider.serve.attempt_context import AttemptContext
-from inferline_provider.serve.claim import is_intact, let_go
+from inferline_provider.serve.claim import let_go
 from inferline_provider.serve.exchange import DAMAGED
-from inferline_provider.serve.leases import Leases, Stop
+from inferline_provider.serve.leases import Stop
 
 log = logging.getLogger(__name__)
 
@@ -46,19 +43,6 @@ STALLED_SECONDS: Final = 60.0
 LAST_TRIES_MAX: Final = 2
 
 
-@dataclass(frozen=True, kw_only=True)
-class BatchContext:
-    """The parts that all shards of a provider share."""
-
-    attempts: AttemptContext
-    #: Leases of shards.
-    leases: Leases
-    objects: ObjectStore
-    slots: Slots
-    feed: LineFeed
-    lines: LineServer
-
-
 class ShardAttempt:
     """
     One attempt, from its claim to the end of its message.
@@ -76,6 +60,8 @@ class ShardAttempt:
         confirmed_at: float,
     ) -> None:
         self.task = task
+        #: The deadline of its batch. A nearer one means that the batch is cancelled.
+        self._first_deadline_ms = task.deadline_ms
         self.delivery = delivery
         self.confirmed_at = confirmed_at
         self._context = context
@@ -123,9 +109,6 @@ class ShardAttempt:
     async def _read(self) -> list[Line] | None:
         """Return the lines; none if the input is damaged, None if it can't be read now."""
         until, failures = self._clock.monotonic() + INPUT_SECONDS_MAX, 0
-        shard = self.task.shard
-        if shard is None:
-            return []
         while self._stopped is None and self._clock.monotonic() < until:
             try:
                 data = await self._context.objects.get(self._message.body_key or "")
@@ -134,11 +117,8 @@ class ShardAttempt:
                 await self._wake.wait(PAUSES.seconds(failures))
                 failures += 1
                 continue
-            try:
-                lines = read_lines(data) if is_intact(self.task, data) else []
-            except (ValueError, TypeError, LookupError):
-                lines = []
-            return lines if len(lines) == shard.lines else []
+            # In pieces between which others go on: it may be four megabytes.
+            return await asyncio.to_thread(lines_of, self.task, data)
         return None
 
     def _new_work(self, lines: list[Line]) -> ShardWork:
@@ -146,7 +126,7 @@ class ShardAttempt:
         task = self.task
         assert task.shard is not None
         is_after_loss = bool(task.lapsed_ms)
-        progress = Progress(task.shard, task.attempt, is_after_loss=is_after_loss)
+        progress = ShardProgress(task.shard, task.attempt, is_after_loss=is_after_loss)
         work = ShardWork(
             task,
             lines,
@@ -167,6 +147,9 @@ class ShardAttempt:
         while self._stopped is None:
             if work.is_done:
                 return self._finish
+            if self.task.deadline_ms < self._first_deadline_ms:
+                feed.remove(work)
+                return self._cancel
             if self.task.deadline_ms <= now_ms():
                 feed.remove(work)
                 return self._expire
@@ -227,7 +210,7 @@ class ShardAttempt:
         work.announced(begun)
         return self._context.feed.poke()
 
-    async def _put(self, progress: Progress) -> None:
+    async def _put(self, progress: ShardProgress) -> None:
         """Write the results that are not committed as objects. Raises Unavailable."""
         shard, cut = self.task.shard, progress.cut()
         if cut is None or shard is None:
@@ -268,10 +251,16 @@ class ShardAttempt:
         await context.queue.delete([self.delivery])
 
     async def _expire(self) -> None:
-        context = self._context.attempts
+        await self._end_early(self._context.attempts.store.expire)
+
+    async def _cancel(self) -> None:
+        await self._end_early(self._context.attempts.store.cancel)
+
+    async def _end_early(self, end: Callable[[TaskRef], Awaitable[bool]]) -> None:
+        """Commit what is done, and end the task without the rest."""
         await self._context.leases.commit(self, await self._last_task())
-        await context.store.expire(self.task.ref)
-        await context.queue.delete([self.delivery])
+        await end(self.task.ref)
+        await self._context.attempts.queue.delete([self.delivery])
 
     async def _hand_back(self) -> None:
         """Give the shard to whoever comes; later, if its lines can't be read."""

@@ -7,6 +7,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from inferline.tasks.task import Task, TaskRef
+from inferline_provider.batch.fold import Folding, is_foldable
 from inferline_provider.batch.lines import Line
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ class LineRun:
         self.work = work
         #: Stands for the line where tasks are counted that are at the backend.
         self.ref = TaskRef(task.ref.slug, f"{task.ref.id}/{line.number}")
-        self.tokens_max = line.tokens_max
+        #: The most tokens that its answer may have; None if it has no bound.
+        self.tokens_max: int | None = None
         #: How often the backend failed it, and how often it had no room for it.
         self.failures = 0
         self.refusals = 0
@@ -31,6 +33,12 @@ class LineRun:
         self.begun_at = -inf
         self.suspended_at = -inf
         self.job: asyncio.Task[None] | None = None
+        #: Its answer so far, if that is asked for as a stream.
+        self.folding: Folding | None = None
+        #: Whether the backend has never failed to go on with it.
+        self.can_resume = True
+        #: Whether its request has been read: not before it is at the backend.
+        self.is_ready = False
 
     @property
     def number(self) -> int:
@@ -40,12 +48,19 @@ class LineRun:
     @property
     def tokens(self) -> int:
         """Return how many tokens of its answer are in memory."""
-        return 0
+        return 0 if self.folding is None else self.folding.tokens
 
     @property
     def may_resume(self) -> bool:
         """Return True if it can go on later where it is now; else it is asked anew."""
-        return False
+        return self.can_resume and self.folding is not None and self.folding.may_resume
+
+    def begin_anew(self, *, folds: bool) -> None:
+        """Forget what has come; `folds`: ask for the answer as a stream, if that can be folded."""
+        path, body = self.task.path, self.line.body
+        if not self.is_ready:
+            self.is_ready, self.tokens_max = True, self.line.tokens_max
+        self.folding = Folding(path, body) if folds and is_foldable(path, body) else None
 
     @property
     def is_nearly_done(self) -> bool:

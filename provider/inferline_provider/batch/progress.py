@@ -21,7 +21,7 @@ class Cut:
     shard: Shard
 
 
-class Progress:
+class ShardProgress:
     """
     The results of a shard's lines that are not committed, and the shard as it is.
 

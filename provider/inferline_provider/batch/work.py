@@ -8,7 +8,7 @@ from typing import Final
 from inferline.tasks.task import Task
 from inferline_provider.batch.line_run import LineRun
 from inferline_provider.batch.lines import Line, LineResult
-from inferline_provider.batch.progress import Progress
+from inferline_provider.batch.progress import ShardProgress
 
 #: A line that was begun in so many lost attempts runs alone, so that no other is blamed.
 ALONE_LOSSES: Final = 2
@@ -30,7 +30,7 @@ class ShardWork:
         self,
         task: Task,
         lines: Sequence[Line],
-        progress: Progress,
+        progress: ShardProgress,
         on_change: Callable[[], None],
         *,
         is_careful: bool,

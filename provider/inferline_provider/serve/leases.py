@@ -7,6 +7,7 @@ import logging
 import math
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from enum import Enum
 from typing import Final, Protocol
 
@@ -109,8 +110,9 @@ class Leases:
         """
         async with self._writing[held]:
             begun_at = self._clock.monotonic()
-            await self._store.renew(task, self._lease_seconds)
-            held.task, held.confirmed_at = task, begun_at
+            row = await self._store.renew(task, self._lease_seconds)
+            held.task = replace(task, deadline_ms=row.deadline_ms)
+            held.confirmed_at = begun_at
 
     async def renewing(self) -> None:
         """Renew leases for ever."""
@@ -184,7 +186,9 @@ class Leases:
         begun_at = self._tried_at[held] = self._clock.monotonic()
         try:
             async with self._writing[held]:
-                await self._store.renew(held.task, self._lease_seconds)
+                row = await self._store.renew(held.task, self._lease_seconds)
+                if row.deadline_ms < held.task.deadline_ms:
+                    held.task = replace(held.task, deadline_ms=row.deadline_ms)
         except LeaseLost:
             held.abort(Stop.LOST)
             return False

@@ -17,13 +17,20 @@ from tests.chaos.report import Report
 from tests.chaos.run import CHANCE, Chaos, Crowd
 from tests.chaos.world import SETTINGS, World, running_world
 
-#: A shard's lease is four times as long, and a batch's: what a killed process held is another's
+#: A shard's lease is four times as long, a batch's twice: what a killed process held is another's
 #: within seconds.
 LEASE_SECONDS = 1.0
+#: How long a trap waits for its point, seconds: a shard's calls are few.
+TRAP_SECONDS = 8.0
+#: How long a process stands still, seconds: longer than a shard's lease, or a little while.
 STOP_SECONDS = (4 * LEASE_SECONDS + 1.5, 1.0)
-BATCHES = 3
+#: Lines of a batch of a short run and of a long one, and batches at a time.
+BATCH_LINES, BATCH_LINES_LONG, BATCHES_AT_ONCE = 40, 200, 25
+LINES_LONG = 2000
 #: Requests are asked beside the batches, so many at a time.
 REQUESTS_AT_ONCE = 4
+#: From this number on lines have names of their own, beside those of requests.
+FIRST_LINE = 1_000_000
 #: How long one batch may take, seconds.
 SECONDS_MAX = 1800.0
 
@@ -39,6 +46,11 @@ class BatchReport:
     def wrongs(self) -> list[str]:
         """Return what must never be."""
         return [*self.run.wrongs, *(wrong for one in self.verdicts for wrong in one.wrongs)]
+
+    @property
+    def is_good(self) -> bool:
+        """Return whether nothing happened that must never be."""
+        return not self.wrongs
 
     def lines(self) -> Iterator[str]:
         """Yield the report as a table."""
@@ -63,7 +75,7 @@ def mixed(rng: random.Random, number: int) -> Line:
     """Return the line of that number in a seeded mix."""
     long = rng.random() < 0.1
     return Line(
-        name=f"r{number}",
+        name=f"r{FIRST_LINE + number}",
         tokens=rng.randint(25, 60) if long else rng.randint(1, 12),
         interval=0.02 if long else 0.005,
         status=400 if rng.random() < 0.03 else None,
@@ -85,11 +97,17 @@ async def run(
     async with running_world(rng, settings=settings, logs=logs) as world:
         user = User(world.http, lambda: world.urls[rng.choice(world.open_gateways).name])
         crowd = Crowd(world, random.Random(rng.random()), report.run)
-        all_lines = [mixed(rng, number) for number in range(1, lines + 1)]
-        running = [user.run(all_lines[at::BATCHES], SECONDS_MAX) for at in range(BATCHES)]
+        all_lines = [mixed(rng, number) for number in range(lines)]
+        batches = lines // (BATCH_LINES_LONG if lines >= LINES_LONG else BATCH_LINES)
+        room = asyncio.Semaphore(BATCHES_AT_ONCE)
+
+        async def run_batch(number: int) -> Verdict:
+            async with room:
+                return await user.run(all_lines[number::batches], SECONDS_MAX)
+
         async with _disturbed(world, rng, report.run, refusing_seconds):
             asking = asyncio.create_task(crowd.ask(requests, REQUESTS_AT_ONCE))
-            report.verdicts = await asyncio.gather(*running)
+            report.verdicts = await asyncio.gather(*map(run_batch, range(batches)))
             await asking
         report.run.remains = await world.emptied(120)
         if not report.run.remains.nothing:
@@ -110,6 +128,7 @@ async def _disturbed(
         report,
         at_gateways=AT_GATEWAYS,
         at_providers=AT_PROVIDERS,
+        trap_seconds=TRAP_SECONDS,
         stop_seconds=STOP_SECONDS,
     )
     proxies = [piece.proxy for piece in world.proxied if piece.proxy is not None]
@@ -122,6 +141,9 @@ async def _disturbed(
         for task in work:
             task.cancel()
         await asyncio.wait(work)
+        for task in work:
+            if not task.cancelled():
+                task.result()
         for proxy in proxies:
             proxy.chance, proxy.refusing = 0.0, ""
             proxy.traps.clear()

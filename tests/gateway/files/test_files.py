@@ -13,6 +13,7 @@ import httpx
 import pytest
 from openai.types import FileDeleted, FileObject
 
+from inferline.accounts.keys import new_key
 from inferline.files.content import SEGMENT_BYTES
 from inferline.files.ids import new_id
 from inferline.gateway.files import receiving
@@ -186,7 +187,7 @@ BAD = {
     "another purpose": ([file(), field("purpose", "fun")], "purpose"),
     "no file": ([field("purpose", "batch")], "file"),
     "two files": ([file(), file(), field("purpose", "batch")], "file"),
-    "a purpose twice": ([file(), field("purpose", "batch"), field("purpose", "evals")], None),
+    "a purpose twice": ([file(), field("purpose", "batch"), field("purpose", "evals")], "purpose"),
     "a long field": ([field("x", "y" * 5000), field("purpose", "batch"), file()], None),
     "many fields": ([*(field(f"x{i}", "y") for i in range(40)), file()], None),
     "a long name": ([file(filename="n" * 600), field("purpose", "batch")], "filename"),
@@ -345,3 +346,54 @@ async def test_a_client_that_leaves_leaves_nothing_behind(
     while state._running:  # noqa: ASYNC110  # it is no event
         await asyncio.sleep(0.01)
     assert {} == gateway.parts.objects._objects  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+async def locked() -> AsyncIterator[Gateway]:
+    """Yield a gateway that asks for keys."""
+    async with running_gateway(access="keys") as running:
+        yield running
+
+
+async def client_of(gateway: Gateway, tenant: str) -> httpx.AsyncClient:
+    key, text = new_key("client", "n", tenant=tenant, now_ms=gateway.store.now_ms())
+    await gateway.keys.put_key(key)
+    headers = {"authorization": f"Bearer {text}"}
+    return httpx.AsyncClient(base_url=gateway.url, headers=headers)
+
+
+async def test_a_tenant_sees_only_its_own_files(locked: Gateway) -> None:
+    async with await client_of(locked, "acme") as owner, await client_of(locked, "a/..") as other:
+        made = await created(owner, field("purpose", "batch"), file())
+
+        answers = [
+            await other.get(f"/v1/files/{made.id}"),
+            await other.get(f"/v1/files/{made.id}/content"),
+            await other.delete(f"/v1/files/{made.id}"),
+        ]
+
+        assert [404] * 3 == [answer.status_code for answer in answers]
+        assert [] == (await other.get("/v1/files")).json()["data"]
+        assert LINES == (await owner.get(f"/v1/files/{made.id}/content")).content
+
+
+async def test_a_tenants_name_does_not_lead_out_of_its_folder(locked: Gateway) -> None:
+    async with await client_of(locked, "../b/./c") as client:
+        made = await created(client, field("purpose", "batch"), file())
+
+        keys = list(locked.parts.objects._objects)  # type: ignore[attr-defined]
+        assert [("files", 3)] * 2 == [(key.split("/")[0], key.count("/")) for key in keys]
+        assert not any(".." in key for key in keys)
+        assert LINES == (await client.get(f"/v1/files/{made.id}/content")).content
+
+
+async def test_a_key_is_asked_for_before_the_file_is_read(locked: Gateway) -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        for _ in range(100):
+            yield b"x" * 1000
+            await asyncio.sleep(0.05)
+
+    async with httpx.AsyncClient(base_url=locked.url) as client:
+        response = await client.post("/v1/files", content=endless(), headers={"content-type": FORM})
+
+    assert 401 == response.status_code

@@ -193,6 +193,6 @@ async def test_unknown_uploads_are_not_found(client: httpx.AsyncClient) -> None:
         await client.post(f"/v1/uploads/{unknown}/cancel"),
     ]
 
-    assert [(404, "upload_not_found")] * 3 == [
+    assert [(404, "file_not_found")] * 3 == [
         (answer.status_code, answer.json()["error"]["code"]) for answer in answers
     ]

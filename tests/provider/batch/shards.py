@@ -10,7 +10,7 @@ from typing import Any
 from inferline.names import slug
 from inferline.tasks.queue import Message
 from inferline.tasks.shard import Shard, input_key, segment_key
-from inferline.tasks.task import Task, TaskRef
+from inferline.tasks.task import State, Task, TaskRef
 from tests.provider.world import World
 
 BATCH = "batch_00000000000000000000000001"
@@ -39,9 +39,14 @@ async def submit(
     seconds: float = 600.0,
     attempts: int = 20,
     sha256: str | None = None,
+    is_lost: bool = False,
     **progress: Any,
 ) -> Task:
-    """Do what a gateway does with one shard of a batch, whose row may have some progress."""
+    """
+    Do what a gateway does with one shard of a batch, whose row may have some progress.
+
+    `is_lost`: another provider has claimed it and its lease has lapsed.
+    """
     data = b"\n".join(lines)
     key = input_key(slug(model), BATCH, number)
     await around.objects.put(key, data)
@@ -59,6 +64,9 @@ async def submit(
         ttl=now_ms // 1000 + 3600,
         shard=Shard(batch=BATCH, number=number, lines=len(lines), **progress),
     )
+    if is_lost:
+        left = {"state": State.RUNNING, "attempt": 1, "owner": "lost", "lease_ms": now_ms - 1000}
+        task = replace(task, **left)
     await around.store.submit(task)
     await send(around, task, key)
     return task
@@ -92,9 +100,3 @@ def custom_ids(listed: list[dict[str, Any]]) -> list[str]:
 def named(*numbers: int) -> list[str]:
     """Return the `custom_id` of each line."""
     return [f"c{number}" for number in numbers]
-
-
-def lost(task: Task, **changes: Any) -> Task:
-    """Return a task as an attempt leaves it that is lost and had written this progress."""
-    assert task.shard is not None
-    return replace(task, shard=replace(task.shard, **changes))

@@ -34,10 +34,10 @@ class SilentStore(MemoryStore):
 
     silent = False
 
-    async def renew(self, task: Task, lease_seconds: float) -> None:
+    async def renew(self, task: Task, lease_seconds: float) -> Task:
         if self.silent:
             raise Unavailable
-        await super().renew(task, lease_seconds)
+        return await super().renew(task, lease_seconds)
 
     async def statuses(self, refs: Any) -> Any:
         if self.silent:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 
+from inferline.accounts.caller import Caller
+from inferline.accounts.keys import new_key
+from inferline.accounts.limits import Limits
+from inferline.accounts.rate_counters import LimitOwner, RateCounters
 from inferline.batches.batch import Batch
 from inferline.batches.lifecycle import GRACE_SECONDS, cancel
 from inferline.batches.parts import BatchParts
@@ -155,6 +159,23 @@ async def test_a_cancelled_batch_keeps_what_is_done(world: World) -> None:
     assert await world.provider.claim() is None
 
 
+async def test_a_running_shard_has_time_to_commit_what_is_done(world: World) -> None:
+    batch = await world.started(250)
+    claimed = await world.provider.claim()
+    assert claimed is not None
+    task = await world.provider.commit(claimed[0], 10)
+
+    batch = await world.later(await cancel(world.parts, batch), 1)
+    assert batch.status == "cancelling"
+    await world.provider.commit(task, 20)
+    await world.parts.store.cancel(task.ref)
+    batch = await world.later(batch, 1)
+
+    assert (batch.status, batch.completed, batch.failed) == ("cancelled", 30, 0)
+    output, errors = await results(world, batch)
+    assert (len(output), set(errors.values())) == (30, {"batch_cancelled"})
+
+
 async def test_a_batch_is_cancelled_before_anybody_has_read_it(world: World) -> None:
     batch = await created(world.parts, jsonl([line(1)]))
 
@@ -231,3 +252,42 @@ async def test_the_files_are_kept_as_long_as_was_requested(world: World) -> None
     assert file is not None
     assert (file.purpose, file.expires_ms - file.created_ms) == ("batch_output", 7_200_000)
     assert file.created_ms == batch.finalizing_ms
+
+
+async def test_a_batchs_tokens_count_against_the_day_once(world: World) -> None:
+    limits = Limits(tokens_per_day=10**6)
+    key, _ = new_key("client", "k", tenant="t", now_ms=1, limits=limits)
+    await world.stores.keys.put_key(key)
+    data = jsonl([line(n) for n in range(250)])
+    batch = await created(world.parts, data, Caller(tenant="t", key_id=key.id))
+    batch = await advanced(world.parts, batch)
+
+    await world.provider.run(1)
+    batch = await world.later(batch)
+    await world.provider.run()
+    batch = await world.later(await world.later(batch))
+
+    assert batch.status == "completed"
+    counters = RateCounters(world.stores.rate_counters, 600)
+    held = await counters.reserve(LimitOwner("key", key.id), limits, 1)
+    assert held.counters.day_tokens == 250 * 7 + 1
+    assert LimitOwner("tenant", "t") not in world.stores.rate_counters._rows
+
+
+async def test_no_line_is_lost_when_a_provider_writes_that_there_are_fewer(world: World) -> None:
+    batch = await world.started(150)
+    claimed = await world.provider.claim()
+    assert claimed is not None
+    task = await world.provider.commit(claimed[0], 10)
+    assert task.shard is not None
+    lie = replace(task.shard, lines=10, usage={"prompt_tokens": 2**52, "of its own": 1})
+    await world.provider.finish(replace(task, shard=lie), claimed[1])
+    await world.provider.run()
+
+    batch = await world.later(batch)
+
+    output, errors = await results(world, batch)
+    assert (len(output), set(errors.values())) == (60, {"provider_lost"})
+    assert (batch.completed, batch.failed) == (60, 90)
+    assert batch.usage["prompt_tokens"] == 2**31 + 250
+    assert "of its own" not in batch.usage

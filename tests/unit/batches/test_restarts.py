@@ -16,7 +16,7 @@ import pytest
 from inferline.batches.batch import Batch
 from inferline.batches.lifecycle import advance, cancel
 from inferline.batches.parts import BatchParts
-from inferline.batches.work import LEASE_SECONDS
+from inferline.batches.work import LEASE_TIMES
 from inferline.errors import Unavailable
 from inferline.memory.stores import memory_stores
 from tests.support.batches import (
@@ -45,7 +45,7 @@ class Killed(BaseException):
 
 @dataclass(slots=True)
 class Fate:
-    """What becomes of a process at one of its calls to a store."""
+    """An event that a process meets at one of its calls to a store."""
 
     #: The number of that call, and whether it is still made.
     at: int
@@ -129,7 +129,7 @@ class Story:
     async def finish(self) -> Batch:
         """Let another process and the provider do all that is left."""
         for _ in range(5):
-            self.clock.now += LEASE_SECONDS + 1
+            self.clock.now += LEASE_TIMES * self.parts.settings.lease_seconds + 1
             batch = await advanced(self.parts, self.batch)
             if batch.is_terminal:
                 return batch
