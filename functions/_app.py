@@ -87,14 +87,11 @@ def streamed() -> ASGIApp:
 def buffered() -> Callable[[dict[str, Any], Any], dict[str, Any]]:
     """Return the app as a handler of events, which sends whole answers."""
     from mangum import Mangum
-    from mangum.adapter import DEFAULT_TEXT_MIME_TYPES
 
     from functions._tracing import traced
 
     app = _edge.AtEdge(Opened(_gateway).at_start(), _edge.from_mangum)
-    # Files, too, go out as text where they are: JSON lines reach clients that accept anything then.
-    text = [*DEFAULT_TEXT_MIME_TYPES, "application/octet-stream"]
-    answer = Mangum(app, lifespan="off", text_mime_types=text)
+    answer = Mangum(app, lifespan="off")
 
     # The tracer asks for a function's name, and a Mangum has none.
     def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:

@@ -21,6 +21,9 @@ from inferline.gateway.errors import error_response
 #: before its first line runs, and the gateway some to notice that a task is late.
 BUFFERED_SECONDS_MAX: Final = 24.0
 
+#: Lambda takes 6 MB; a form comes in base64, and with all that API Gateway says of the request.
+BODY_BYTES_MAX: Final = 4_400_000
+
 REQUEST_CONTEXT: Final = b"x-amzn-request-context"
 LAMBDA_CONTEXT: Final = b"x-amzn-lambda-context"
 
@@ -62,7 +65,8 @@ def caller(request: Mapping[str, Any]) -> Caller | None:
 
 class AtEdge:
     """
-    Fills ``scope["state"]`` with ``caller``, ``seconds_max`` and ``takes_packed``.
+    Fills ``scope["state"]`` with ``caller``, ``seconds_max``, ``takes_packed``, ``body_bytes_max``
+    and ``redirects_files``.
 
     The app is opened with the first request, or before it where the server says so: under uvicorn
     that is before Lambda counts the function as started.
@@ -82,6 +86,9 @@ class AtEdge:
         state["seconds_max"] = max(0.0, context.seconds_left)
         # API Gateway reads a body as text, which breaks compressed bodies.
         state["takes_packed"] = False
+        state["body_bytes_max"] = BODY_BYTES_MAX
+        # API Gateway would pass bytes on in base64, and no more of them than of a body.
+        state["redirects_files"] = True
         if (known := caller(context.request)) is not None:
             state["caller"] = known
         scope["headers"] = [

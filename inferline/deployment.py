@@ -15,7 +15,7 @@ class DeploymentSettings:
 
     stack: str = declare(
         "inferline",
-        "Prefix of the names of tables, queues and bucket, at most 13 characters.",
+        "Prefix of the names of tables, queues and buckets, at most 13 characters.",
         parse=parse_stack,
     )
     tasks_table_override: str = declare(

@@ -26,11 +26,11 @@ STAGE: Final = "api"
 STREAM_SECONDS: Final = 900
 BUFFERED_SECONDS: Final = 29
 #: What API Gateway passes on as bytes, in base64: forms that come in, and sounds that go out where
-#: answers are not streamed, and files, to clients that accept them by name: OpenAI's SDKs accept a
-#: file as `application/binary`. JSON is not listed: base64 would make it a third longer.
+#: answers are not streamed, to clients that accept them by name. JSON is
+#: not listed: base64 would make it a third longer. Files go out at S3's own address.
 BINARY: Final = (
-    *("multipart/form-data", "application/octet-stream", "application/binary"),
-    *("audio/mpeg", "audio/wav", "audio/ogg", "audio/flac", "audio/aac", "audio/pcm"),
+    *("multipart/form-data", "application/octet-stream", "audio/mpeg", "audio/wav", "audio/ogg"),
+    *("audio/flac", "audio/aac", "audio/pcm"),
 )
 #: One line for each request: who, what, how long; never a body, a key or a query.
 ACCESS_LOG: Final = {

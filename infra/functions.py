@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from aws_cdk import Aws, Duration, Size
+from aws_cdk import Aws, Duration
 from aws_cdk import aws_events as events
 from aws_cdk import aws_events_targets as targets
 from aws_cdk import aws_iam as iam
@@ -54,11 +54,10 @@ POLLING: Final = {
     "reader_seconds": "90",
     "cancel_seconds": "2",
 }
-#: Of the sweep, which checks the lines of batches: 50,000 of them, 200 MB, take half a core for a
-#: minute, and lie on its disk meanwhile, beside what an earlier sweep left that was ended.
+#: Of the sweep, which checks the lines of batches: 50,000 of them take half a core for a minute.
+#: Lambda's own disk of 512 MB has room for their 200 MB.
 SWEEP_MB: Final = 1024
 SWEEP_SECONDS: Final = 300
-SWEEP_DISK_MB: Final = 1024
 #: How long `inference` may take, by the edge. API Gateway waits 29 s for what is not streamed.
 EDGE_SECONDS: Final = {"stream": 900, "buffered": 30}
 
@@ -75,8 +74,6 @@ class Function:
     seconds: int | None
     #: How many may run at once.
     at_once: int
-    #: Of its own disk, MB; 512 are Lambda's least and cost nothing.
-    disk: int = 512
     rights: Rights
 
 
@@ -138,7 +135,9 @@ FUNCTIONS: Final = (
                 USAGE: ("GetItem", "Query"),
                 KEYS: ("GetItem", "Query", "PutItem", "UpdateItem"),
                 USES: ("Query",),
-                TENANTS: ("Query",),
+                # The tokens of batches count against limits.
+                TENANTS: ("GetItem", "Query"),
+                RATE_COUNTERS: ("UpdateItem",),
             },
             queues=("CreateQueue", "GetQueueUrl", "GetQueueAttributes"),
             dead_letters=("GetQueueUrl", "GetQueueAttributes"),
@@ -174,7 +173,6 @@ FUNCTIONS: Final = (
         seconds=SWEEP_SECONDS,
         # One begins each minute, however long the others check the lines of batches.
         at_once=SWEEP_SECONDS // 60 + 1,
-        disk=SWEEP_DISK_MB,
         rights=Rights(
             # The tasks of batches are made here.
             tasks=("PutItem", "UpdateItem", "BatchGetItem"),
@@ -186,9 +184,10 @@ FUNCTIONS: Final = (
                 FLEET: ("GetItem", "UpdateItem"),
                 MINUTES: ("Query", "UpdateItem"),
                 USAGE: ("BatchGetItem", "GetItem", "Query", "UpdateItem"),
-                # Which models the owner of a batch may use.
+                # Which models the owner of a batch may use, and how many tokens.
                 KEYS: ("GetItem",),
                 TENANTS: ("GetItem",),
+                RATE_COUNTERS: ("UpdateItem",),
                 FILES: ("GetItem", "PutItem"),
                 BATCHES: ("GetItem", "PutItem"),
                 LIVE_BATCHES: ("Query", "DeleteItem"),
@@ -257,7 +256,6 @@ class Functions(Construct):
             runtime=asset.RUNTIME,
             architecture=_architecture(self._options.architecture),
             memory_size=function.memory or self._options.inference_mb,
-            ephemeral_storage_size=Size.mebibytes(function.disk),
             timeout=Duration.seconds(function.seconds or EDGE_SECONDS[self._options.edge]),
             reserved_concurrent_executions=reserved,
             role=self._role(function, log),

@@ -167,7 +167,7 @@ class Options:
     )
     protect: bool = _option(
         False,
-        "Tables, bucket and key cannot be deleted, and outlive the stack. For production.",
+        "Tables, buckets and key cannot be deleted, and outlive the stack. For production.",
     )
 
     @classmethod

@@ -53,6 +53,13 @@ class Queues:
         now_ms = EPOCH_MS + int(asyncio.get_running_loop().time() * 1000)
         self._show(self._queues[queue], _Message(message.dumps(), now_ms))
 
+    async def send_all(self, queue: str, messages: Sequence[Message], tenant: str) -> None:
+        """Put messages on the queue."""
+        await self._called("SendMessageBatch", -(-len(messages) // BATCH_MAX))
+        now_ms = EPOCH_MS + int(asyncio.get_running_loop().time() * 1000)
+        for message in messages:
+            self._show(self._queues[queue], _Message(message.dumps(), now_ms))
+
     async def receive(
         self, queue: str, *, limit: int, wait_seconds: int, visibility_timeout_seconds: int
     ) -> list[Delivery]:

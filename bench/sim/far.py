@@ -100,6 +100,10 @@ class FarQueue:
         async with self._call("SendMessage"):
             self._show(self._places[queue], _Message(message.dumps(), self._now_ms()))
 
+    async def send_all(self, queue: str, messages: Sequence[Message], tenant: str) -> None:
+        for message in messages:
+            await self.send(queue, message, tenant)
+
     async def receive(
         self, queue: str, *, limit: int, wait_seconds: int, visibility_timeout_seconds: int
     ) -> list[Delivery]:

@@ -58,6 +58,23 @@ class SqsQueue:
         request = {"QueueUrl": queue, "MessageBody": message.dumps(), "MessageGroupId": tenant}
         await translated(self._client.call("sqs", "SendMessage", request))
 
+    async def send_all(self, queue: str, messages: Sequence[Message], tenant: str) -> None:
+        batches = [
+            messages[start : start + BATCH_MAX] for start in range(0, len(messages), BATCH_MAX)
+        ]
+        await asyncio.gather(*(self._send_batch(queue, batch, tenant) for batch in batches))
+
+    async def _send_batch(self, queue: str, messages: Sequence[Message], tenant: str) -> None:
+        """Send up to ten messages. A batch reports failures per message and does not fail."""
+        entries = [
+            {"Id": str(i), "MessageBody": message.dumps(), "MessageGroupId": tenant}
+            for i, message in enumerate(messages)
+        ]
+        request = {"QueueUrl": queue, "Entries": entries}
+        answer = await translated(self._client.call("sqs", "SendMessageBatch", request))
+        if answer.get("Failed"):
+            raise Unavailable
+
     async def receive(
         self, queue: str, *, limit: int, wait_seconds: int, visibility_timeout_seconds: int
     ) -> list[Delivery]:

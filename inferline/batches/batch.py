@@ -100,6 +100,19 @@ class Batch:
         return self.status in TERMINAL
 
     @property
+    def input_tokens(self) -> int:
+        """Return the tokens that backends have read, whatever their API calls them."""
+        return self._tokens("input_tokens", "prompt_tokens")
+
+    @property
+    def output_tokens(self) -> int:
+        """Return the tokens that backends have written, whatever their API calls them."""
+        return self._tokens("output_tokens", "completion_tokens")
+
+    def _tokens(self, *names: str) -> int:
+        return sum(self.usage.get(name, 0) for name in names)
+
+    @property
     def undone(self) -> int:
         """Return how many lines have no result yet."""
         return self.total - self.completed - self.failed

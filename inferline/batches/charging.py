@@ -9,7 +9,6 @@ from inferline.accounts.rate_counters import LimitOwner, RateCounters
 from inferline.batches.batch import Batch
 from inferline.batches.parts import BatchParts
 from inferline.errors import Unavailable
-from inferline.telemetry import genai
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +20,7 @@ async def charge(parts: BatchParts, before: Batch, after: Batch) -> None:
     A batch that was let in runs to its end, so nothing is refused; but its tenant's next requests
     may be. Called once for each row written: tokens are lost to the count if the process dies then.
     """
-    tokens = _tokens(after) - _tokens(before)
+    tokens = after.input_tokens + after.output_tokens - before.input_tokens - before.output_tokens
     if tokens <= 0 or not after.key_id:
         return
     try:
@@ -40,7 +39,3 @@ async def _charge(parts: BatchParts, batch: Batch, tokens: int) -> None:
     for owner, limits in owners:
         if limits.over(default_limits(parts.settings, owner.kind)).tokens_per_day:
             await counters.charge(owner, tokens)
-
-
-def _tokens(batch: Batch) -> int:
-    return sum(genai.tokens(batch.usage).values())

@@ -106,9 +106,11 @@ async def _undone_segments(
 ) -> AsyncIterator[bytes]:
     """Yield the error lines of all lines without a result, in pieces."""
     data = bytearray()
+    # Else a provider has written that a shard has fewer lines: its input tells how many.
+    counts_fit = sum(row.shard.lines for row in rows if row and row.shard) == work.batch.total
     for number, row in enumerate(rows):
         await work.keep()
-        if _is_done(row):
+        if counts_fit and _is_done(row):
             continue
         code = _code(work.batch, row)
         for at, custom_id in await _undone_lines(work, number, row):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -12,7 +12,13 @@ from inferline.batches.charging import charge
 from inferline.batches.parts import BatchParts
 from inferline.batches.shards import read_rows
 from inferline.tasks.task import Task
+from inferline.telemetry import genai
 
+#: The token counts that are added up, by the names that the APIs have for them.
+USAGE_NAMES: Final = (
+    *("prompt_tokens", "completion_tokens", "input_tokens", "output_tokens", "total_tokens"),
+    *("cached_tokens", "reasoning_tokens"),
+)
 #: How old a batch's counts may be: so long, and a part of its age.
 AGE_MS_MIN: Final = 5_000
 AGE_SHARE: Final = 0.01
@@ -34,10 +40,15 @@ def counted(batch: Batch, rows: Sequence[Task | None], now_ms: int) -> Batch:
         if row is not None and row.shard is not None:
             completed += row.shard.completed
             failed += row.shard.failed
-            usage.update(row.shard.usage)
+            usage.update(_valid(row.shard.usage))
     completed = min(completed, batch.total)
     failed = min(failed, batch.total - completed)
     return replace(batch, completed=completed, failed=failed, usage=dict(usage), counted_ms=now_ms)
+
+
+def _valid(usage: Mapping[str, int]) -> dict[str, int]:
+    """Return the token counts that can be: a provider may have written anything."""
+    return {name: min(usage[name], genai.TOKENS_MAX) for name in USAGE_NAMES if name in usage}
 
 
 def have_ended(rows: Sequence[Task | None]) -> bool:

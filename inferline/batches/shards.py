@@ -22,6 +22,8 @@ from inferline.tasks.task import Task, TaskRef
 INPUTS_MAX: Final = 4
 #: Other calls at the same time.
 CALLS_MAX: Final = 25
+#: Tasks that are submitted between two looks at the lease.
+TASKS_MAX: Final = 100
 #: How long the rows of shards are kept after the batch's window, seconds: it is finalized by then.
 SECONDS_KEPT: Final = 7 * 24 * 3600
 #: How long providers have to commit what is done once their batch is cancelled, seconds: they
@@ -71,26 +73,23 @@ async def submit(work: Work, model: Model, inputs: Sequence[ShardInput]) -> None
     """
     Write the tasks of all shards and send their messages; those that exist are left as they are.
 
-    A task that waits gets another message, since nobody knows if it has one. Raises WorkLost and
-    Unavailable.
+    After a restart a task gets another message, since nobody knows if it has one. Raises WorkLost
+    and Unavailable.
     """
-    rows = await read_rows(work.parts, work.batch, consistent=True)
     queue = model.queues.get("batch")
     if queue is None:  # An earlier release knows the model; its next provider brings the queue.
         raise Unavailable("The model has no queue for batches yet.")
-
-    async def submit_one(numbered: tuple[int, ShardInput, Task | None]) -> None:
-        number, shard_input, row = numbered
-        task = _task(work, number, shard_input)
-        if row is None:
-            await work.parts.store.submit(task)
-        if (row or task).waits(work.now_ms()):
-            key = input_key(work.batch.slug, work.batch.id, number)
-            message = Message(ref=task.ref, body_key=key)
-            await work.parts.queue.send(queue, message, task.tenant)
-
-    numbers = range(len(inputs))
-    await work.for_each(submit_one, zip(numbers, inputs, rows, strict=True), CALLS_MAX)
+    batch = work.batch
+    tasks = [_task(work, number, each) for number, each in enumerate(inputs)]
+    for start in range(0, len(tasks), TASKS_MAX):
+        await work.keep()
+        group = tasks[start : start + TASKS_MAX]
+        await work.parts.store.submit_all(group)
+        keys = (input_key(batch.slug, batch.id, task.shard.number) for task in group if task.shard)
+        messages = [
+            Message(ref=task.ref, body_key=key) for task, key in zip(group, keys, strict=True)
+        ]
+        await work.parts.queue.send_all(queue, messages, batch.tenant)
 
 
 def _task(work: Work, number: int, shard_input: ShardInput) -> Task:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 from inferline.errors import Unavailable
-from inferline.files.file import FileSegment, StoredFile, manifest_key
+from inferline.files.file import FileSegment, StoredFile, composed_key, manifest_key
 from inferline.files.objects import ObjectStore
 
 #: A file that is uploaded is cut into segments of this length.
@@ -24,14 +24,39 @@ async def write_manifest(
     objects: ObjectStore, tenant: str, file_id: str, segments: Sequence[FileSegment]
 ) -> None:
     """Store the list of a file's segments, in order."""
-    manifest = [[segment.key, segment.bytes] for segment in segments]
-    await objects.put(manifest_key(tenant, file_id), json.dumps(manifest).encode())
+    await _write(objects, tenant, file_id, segments)
 
 
 async def read_manifest(objects: ObjectStore, file: StoredFile) -> list[FileSegment]:
     """Return the list of a file's segments, in order. Raises Unavailable."""
-    manifest = json.loads(await objects.get(manifest_key(file.tenant, file.id)))
-    return [FileSegment(key, size) for key, size in manifest]
+    return (await _read(objects, file))[0]
+
+
+async def whole_object(objects: ObjectStore, file: StoredFile) -> str:
+    """
+    Return the key of one object that has all of a file's bytes. Raises Unavailable.
+
+    A file that is not one segment is composed, once. Its segments stay: somebody may read them.
+    """
+    segments, whole = await _read(objects, file)
+    if whole or len(segments) == 1:
+        return whole or segments[0].key
+    whole = composed_key(file.tenant, file.id)
+    await objects.compose(whole, _pieces(objects, segments))
+    await _write(objects, file.tenant, file.id, segments, whole)
+    return whole
+
+
+async def _pieces(objects: ObjectStore, segments: Sequence[FileSegment]) -> AsyncIterator[bytes]:
+    """Yield the bytes of segments in pieces that have the length of a segment, but the last."""
+    waiting: list[bytes] = []
+    async for data in read_segments(objects, segments):
+        waiting.append(data)
+        if sum(map(len, waiting)) >= SEGMENT_BYTES:
+            yield b"".join(waiting)
+            waiting = []
+    if waiting or not segments:
+        yield b"".join(waiting)
 
 
 async def read_file(objects: ObjectStore, file: StoredFile) -> AsyncIterator[bytes]:
@@ -69,9 +94,27 @@ async def read_segments(
 
 async def delete_content(objects: ObjectStore, file: StoredFile) -> None:
     """Delete a file's segments and its manifest. Raises Unavailable."""
-    segments = await read_manifest(objects, file)
-    await objects.delete([*(segment.key for segment in segments)])
+    segments, whole = await _read(objects, file)
+    await objects.delete([*(segment.key for segment in segments), *filter(None, [whole])])
     await objects.delete([manifest_key(file.tenant, file.id)])
+
+
+async def _write(
+    objects: ObjectStore,
+    tenant: str,
+    file_id: str,
+    segments: Sequence[FileSegment],
+    whole: str = "",
+) -> None:
+    listed = [[segment.key, segment.bytes] for segment in segments]
+    manifest = {"segments": listed, "whole": whole}
+    await objects.put(manifest_key(tenant, file_id), json.dumps(manifest).encode())
+
+
+async def _read(objects: ObjectStore, file: StoredFile) -> tuple[list[FileSegment], str]:
+    """Return a file's segments, and the object that is composed of them; "" for none."""
+    manifest = json.loads(await objects.get(manifest_key(file.tenant, file.id)))
+    return [FileSegment(key, size) for key, size in manifest["segments"]], manifest["whole"]
 
 
 def _may_read(reads: deque[tuple[FileSegment, asyncio.Task[bytes]]], ahead_bytes: int) -> bool:

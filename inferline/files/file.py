@@ -69,8 +69,13 @@ class FileStore(Protocol):
 
 
 def manifest_key(tenant: str, file_id: str) -> str:
-    """Return the object key of a file's manifest: the JSON list of its segments."""
+    """Return the object key of a file's manifest, JSON that lists its segments."""
     return f"{folder(tenant)}/{file_id}/segments.json"
+
+
+def composed_key(tenant: str, file_id: str) -> str:
+    """Return the object key of all of a file's bytes, where they were composed to one object."""
+    return f"{folder(tenant)}/{file_id}/whole"
 
 
 def file_segment_key(tenant: str, owner_id: str, number: int) -> str:

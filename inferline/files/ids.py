@@ -11,6 +11,8 @@ from typing import Final
 _DIGITS: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 _CHARS: Final = 26
 _RANDOM_BITS: Final = 80
+#: A file's id, as a pattern.
+FILE_ID: Final = rf"file-[{_DIGITS}]{{{_CHARS}}}"
 _ID: Final = re.compile(rf"(?:file-|upload_|part_|batch_)[{_DIGITS}]{{{_CHARS}}}")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterable, Sequence
 from typing import Protocol
 
 
@@ -18,6 +18,16 @@ class ObjectStore(Protocol):
 
     async def get(self, key: str) -> bytes:
         """Return an object. Raises Unavailable if there is none."""
+
+    async def compose(self, key: str, pieces: AsyncIterable[bytes]) -> None:
+        """Store an object of pieces, all of which have 5 MiB or more but the last."""
+
+    async def presigned_url(self, key: str, *, filename: str, seconds: int) -> str | None:
+        """
+        Return an address at which anybody can get an object for some seconds, as ``filename``.
+
+        None where objects have no addresses.
+        """
 
     async def delete(self, keys: Sequence[str]) -> None:
         """Delete objects. One that does not exist is ignored."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterable, Sequence
 
 from inferline.errors import Unavailable
 
@@ -20,6 +20,12 @@ class MemoryObjects:
         if key not in self._objects:
             raise Unavailable("There is no such object.")
         return self._objects[key]
+
+    async def compose(self, key: str, pieces: AsyncIterable[bytes]) -> None:
+        self._objects[key] = b"".join([piece async for piece in pieces])
+
+    async def presigned_url(self, key: str, *, filename: str, seconds: int) -> str | None:
+        return None
 
     async def delete(self, keys: Sequence[str]) -> None:
         for key in keys:

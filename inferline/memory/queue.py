@@ -46,6 +46,10 @@ class MemoryQueue:
     async def send(self, queue: str, message: Message, tenant: str) -> None:
         self.put(queue, message.dumps())
 
+    async def send_all(self, queue: str, messages: Sequence[Message], tenant: str) -> None:
+        for message in messages:
+            await self.send(queue, message, tenant)
+
     def put(self, queue: str, text: str) -> None:
         """Put any text on the queue, as a stranger might."""
         self._queues.setdefault(queue, []).append(_StoredMessage(text, self._dates.now_ms()))

@@ -53,6 +53,10 @@ class MemoryStore:
     async def submit(self, task: Task) -> None:
         self._tasks.setdefault(task.ref, _counted(task, task))
 
+    async def submit_all(self, tasks: Sequence[Task]) -> None:
+        for task in tasks:
+            await self.submit(task)
+
     async def submit_once(
         self, task: Task, key: str, request: str, instead_of: str
     ) -> Binding | None:

@@ -104,6 +104,9 @@ class TaskQueue(Protocol):
     async def send(self, queue: str, message: Message, tenant: str) -> None:
         """Put a message on the queue, in the tenant's group."""
 
+    async def send_all(self, queue: str, messages: Sequence[Message], tenant: str) -> None:
+        """Put messages on the queue, as `send` does. After `Unavailable` some may be on it."""
+
     async def receive(
         self, queue: str, *, limit: int, wait_seconds: int, visibility_timeout_seconds: int
     ) -> list[Delivery]:

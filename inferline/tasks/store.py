@@ -102,6 +102,13 @@ class TaskStore(Protocol):
         Idempotent: a repeat after a lost response is no error.
         """
 
+    async def submit_all(self, tasks: Sequence[Task]) -> None:
+        """
+        Write new tasks, QUEUED. Each one that exists is left as it is, in whatever state.
+
+        Idempotent. Not atomic: after `Unavailable` some may exist.
+        """
+
     async def submit_once(
         self, task: Task, key: str, request: str, instead_of: str
     ) -> Binding | None:

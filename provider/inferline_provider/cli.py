@@ -21,9 +21,10 @@ from inferline.settings import KNOWN, SettingsError
 from inferline.telemetry.otlp import tracing
 from inferline.telemetry.trace import Tracer
 from inferline_provider.enrolment import EnrolmentRefused, GrantedCredentials, ProviderQuarantined
-from inferline_provider.provider import Stores, run
+from inferline_provider.provider import run
 from inferline_provider.settings import ProviderSettings, read
 from inferline_provider.stopping import Stopping
+from inferline_provider.stores import Stores
 from inferline_provider.telemetry.attempts import TelemetrySink
 from inferline_provider.telemetry.status import ReadCalls, ReadStatus
 

@@ -32,10 +32,7 @@ REPORT_FACTOR: Final = 1.5
 
 
 class Membership:
-    """
-    The reports of a provider, and the grants that come back: `arrange` gets the queues of each, and
-    `on_grant` is called after it.
-    """
+    """The reports of a provider, and the grants that come back; `arrange` gets their queues."""
 
     def __init__(
         self,
@@ -51,7 +48,6 @@ class Membership:
         failed_tasks: FailedTasks,
         yield_policies: YieldPolicies,
         running: Callable[[], int],
-        on_grant: Callable[[], None],
     ) -> None:
         self._settings = settings
         self._gateway = gateway
@@ -63,7 +59,6 @@ class Membership:
         self._failed_tasks = failed_tasks
         self._yield_policies = yield_policies
         self._running = running
-        self._on_grant = on_grant
         self._enroller = Enroller(
             gateway, clock, self._report, self._granted, lambda: credentials.due_seconds
         )
@@ -147,7 +142,6 @@ class Membership:
                 self._slots.limit,
                 ",".join(models),
             )
-        self._on_grant()
 
     def _show_alive(self) -> None:
         """Touch the file that a health check reads; a failure stops no work."""

@@ -5,18 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from dataclasses import replace
-from typing import Final, Protocol
+from typing import Final
 
 from inferline.background import first_of
 from inferline.clock import Clock, SystemClock
-from inferline.files.objects import ObjectStore
 from inferline.fleet.enrolment import Grant
-from inferline.tasks.bodies import BodyStore
-from inferline.tasks.queue import TaskQueue
-from inferline.tasks.store import TaskStore
 from inferline.tasks.task import Tier
 from inferline.telemetry.trace import NO_TRACER, Tracer
 from inferline_provider.autoslots.gauge import Gauge
@@ -35,6 +31,7 @@ from inferline_provider.pauses import PAUSES, Pauses
 from inferline_provider.pull.puller import Puller
 from inferline_provider.pull.runner import AttemptRunner
 from inferline_provider.pull.schedule import PollSchedule
+from inferline_provider.pull.suspension import Suspension
 from inferline_provider.pull.yielding import YieldPolicies
 from inferline_provider.relay.chunks import ChunkWriter
 from inferline_provider.serve.attempt_context import AttemptContext
@@ -44,6 +41,7 @@ from inferline_provider.serve.leases import Leases
 from inferline_provider.settings import ProviderSettings
 from inferline_provider.spot import SpotWatch, watch
 from inferline_provider.stopping import Stopping
+from inferline_provider.stores import OpenStores, Stores
 from inferline_provider.telemetry.attempts import NO_TELEMETRY, Sinks, Telemetry
 from inferline_provider.telemetry.speeds import Speeds
 from inferline_provider.telemetry.status import OpenSink, ProviderStatus, no_sink
@@ -52,29 +50,6 @@ log = logging.getLogger(__name__)
 
 #: Time for handing back once the time for draining is over.
 HAND_BACK_SECONDS_MAX: Final = 5.0
-
-
-class Stores(Protocol):
-    """The stores and queues that a provider works with."""
-
-    @property
-    def store(self) -> TaskStore:
-        """Return the store of tasks."""
-
-    @property
-    def queue(self) -> TaskQueue:
-        """Return the queues of messages."""
-
-    @property
-    def bodies(self) -> BodyStore:
-        """Return the store of large bodies."""
-
-    @property
-    def objects(self) -> ObjectStore:
-        """Return the store of batches' lines and results."""
-
-
-OpenStores = Callable[[Grant, GrantedCredentials], AbstractAsyncContextManager[Stores]]
 
 
 async def run(
@@ -162,13 +137,11 @@ class ProviderProcess:
             failed_tasks=self._failed_tasks,
             yield_policies=self._yield_policies,
             running=self._running,
-            on_grant=self._granted,
         )
 
     def status(self) -> ProviderStatus:
         """Return the present status."""
-        lines = self._batches.feed.running if self._batches else 0
-        used = self._slots.used + lines
+        used = self._slots.used + (self._batches.feed.running if self._batches else 0)
         return ProviderStatus(self._slots.limit, used, self._health.is_healthy)
 
     async def join(self) -> Grant:
@@ -220,26 +193,25 @@ class ProviderProcess:
             telemetry=replace(telemetry, sink=Sinks(*sinks)),
             pauses=self._pauses,
         )
+        suspension = Suspension(self._slots, self._clock, terms.lease_seconds)
         self._runner = AttemptRunner(
-            context, self._slots, self._schedule.note_model, self._speeds.served
+            context, self._slots, self._schedule.note_model, self._speeds.served, suspension
         )
         self._batches = BatchWork(
-            context,
-            stores.objects,
-            self._slots,
-            self._schedule.note_model,
+            *(context, stores.objects, self._slots, self._schedule.note_model),
             fill_share=self._settings.fill_slots,
             poll_seconds=self._settings.poll_seconds,
         )
         self._batches.arrange(self._queues)
-        self._puller = self._make_puller(stores, self._runner)
+        self._puller = self._make_puller(stores, self._runner, suspension)
 
-    def _make_puller(self, stores: Stores, runner: AttemptRunner) -> Puller:
+    def _make_puller(self, stores: Stores, runner: AttemptRunner, suspension: Suspension) -> Puller:
         return Puller(
             stores.queue,
             self._schedule,
             self._slots,
             runner,
+            suspension,
             self._clock,
             self._yield_policies,
             self._failed_tasks,
@@ -310,17 +282,14 @@ class ProviderProcess:
     def _arrange(self, queues: Mapping[str, Mapping[Tier, str]]) -> None:
         self._queues = queues
         self._schedule.arrange(queues)
-        if self._batches is not None:
+        if self._batches is not None and self._puller is not None:
             self._batches.arrange(queues)
+            self._puller.poke()
 
     def _slots_changed(self) -> None:
         if self._puller is not None:
             self._puller.poke()
             self._membership.slots_changed()
-
-    def _granted(self) -> None:
-        if self._puller is not None:
-            self._puller.poke()
 
     def _make_room(self) -> None:
         """Set the number of slots, or have the tuner begin with the capacity that was read."""

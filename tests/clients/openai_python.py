@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -18,6 +21,8 @@ from observing import (
     Seen,
     describe,
 )
+
+LINES = b'{"custom_id": "a"}\n' * 1000
 
 observer = Observer()
 client = openai.OpenAI(base_url=observer.base_url, api_key="test", timeout=60)
@@ -107,6 +112,24 @@ def models() -> Seen:
     return {"ids": [model.id for model in client.models.list()]}
 
 
+def files() -> Seen:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "lines.jsonl")
+        path.write_bytes(LINES)
+        made = [
+            client.files.create(file=file, purpose="batch")
+            for file in (path, LINES, io.BytesIO(LINES), path, path)
+        ]
+    ids = [file.id for file in made]
+    return {
+        "names": [file.filename for file in made],
+        "status": client.files.wait_for_processing(ids[0]).status,
+        "is_listed": sorted(ids) == [f.id for f in client.files.list(limit=2, order="asc")],
+        "is_same": all(client.files.content(each).read() == LINES for each in ids),
+        "deleted": [client.files.delete(each).deleted for each in ids],
+    }
+
+
 def no_provider() -> Seen:
     asked: dict[str, Any] = {"model": observer.unserved, "messages": QUESTION}
     return {"text": str(client.with_options(max_retries=1).chat.completions.create(**asked))}
@@ -121,6 +144,7 @@ def timeout() -> Seen:
 
 observer.see_meanwhile("no_provider", no_provider)
 observer.see("models", models)
+observer.see("files", files)
 observer.see("chat", chat)
 observer.see("stream", stream)
 observer.see("emoji", lambda: chat({"emoji": True}))

@@ -140,6 +140,19 @@ def test_models_are_listed(sights_of: SightsOf, client: str) -> None:
 
 
 @openai_clients
+def test_files_are_uploaded_listed_over_pages_read_and_deleted(
+    sights_of: SightsOf, client: str
+) -> None:
+    seen = sights_of(client)["files"]
+
+    assert {"lines.jsonl", "upload"} == set(seen["names"])
+    assert "processed" == seen["status"]
+    assert seen["is_listed"]
+    assert seen["is_same"]
+    assert [True] * 5 == seen["deleted"]
+
+
+@openai_clients
 def test_answers_and_refusals_have_a_request_id(sights_of: SightsOf, client: str) -> None:
     sights = sights_of(client)
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from uuid import uuid4
 
 import boto3
+import httpx
 import pytest
 from botocore.exceptions import ClientError
 
@@ -183,6 +184,20 @@ async def test_its_signatures_hold(strict_aws: Strict) -> None:
 
         assert await client.s3("GET", bucket, "a b/ü+%") == b"body"
         assert set(client.calls.values()) == {1, 2}
+
+
+async def test_a_presigned_address_is_what_was_signed(strict_aws: Strict) -> None:
+    bucket, query = f"calls-{uuid4()}", {"response-content-disposition": "attachment; a='ä b'"}
+    async with opened_strictly(strict_aws) as client, httpx.AsyncClient() as anybody:
+        await client.s3("PUT", bucket, "")
+        await client.s3("PUT", bucket, "a b/ü+%", b"body")
+        url = await client.presigned_url(bucket, "a b/ü+%", query, 60)
+
+        right = await anybody.get(url)
+        wrong = await anybody.get(url[:-1] + ("0" if url[-1] != "0" else "1"))
+
+    assert (200, b"body") == (right.status_code, right.content)
+    assert 403 == wrong.status_code
 
 
 async def test_a_wrong_secret_is_refused_at_once(strict_aws: Strict) -> None:

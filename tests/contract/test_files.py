@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
+
+import httpx
 
 from inferline.files.file import StoredFile
 from inferline.files.ids import is_id, new_id
@@ -72,6 +75,30 @@ async def test_files_are_listed_by_purpose_however_many_others_there_are(seams: 
         await seams.files.put_file(new_file(now_ms, at))
 
     assert [wanted] == await seams.files.files("t", limit=1, purpose="user_data")
+
+
+async def test_pieces_are_composed_to_one_object(seams: Any) -> None:
+    pieces = [bytes([number]) * 5 * 2**20 for number in range(2)] + [b"rest"]
+
+    async def arriving() -> AsyncIterator[bytes]:
+        for piece in pieces:
+            yield piece
+
+    await seams.objects.compose("files/t/whole", arriving())
+
+    assert b"".join(pieces) == await seams.objects.get("files/t/whole")
+
+
+async def test_an_object_is_read_by_anybody_at_its_presigned_address(seams: Any) -> None:
+    await seams.objects.put("files/t/a b/0", b"bytes")
+
+    url = await seams.objects.presigned_url("files/t/a b/0", filename="ä 1.jsonl", seconds=60)
+
+    if url is None:
+        return  # In memory objects have no addresses.
+    async with httpx.AsyncClient() as client:
+        response = await client.get(url)
+    assert (200, b"bytes") == (response.status_code, response.content)
 
 
 async def test_objects_are_replaced_and_deleted(seams: Any) -> None:

@@ -105,6 +105,17 @@ async def test_many_messages_are_moved_ten_at_a_time(seams: Seams, url: str) -> 
     assert {f"t{n}" for n in range(23)} == {Message.loads(d.text).ref.id for d in taken}
 
 
+async def test_many_messages_are_sent_at_once(seams: Seams, url: str) -> None:
+    await seams.queue.send_all(url, [message(n) for n in range(23)], "tenant")
+
+    texts = set()
+    async with asyncio.timeout(60):
+        while len(texts) < 23:
+            texts |= {delivery.text for delivery in await receive(seams, url)}
+    assert texts == {message(n).dumps() for n in range(23)}
+    await seams.queue.send_all(url, [], "tenant")
+
+
 async def test_a_receive_brings_no_more_than_asked(seams: Seams, url: str) -> None:
     for number in range(5):
         await seams.queue.send(url, message(number), "tenant")

@@ -38,6 +38,20 @@ def chunk(task: Task, seq: int, data: bytes = b"x", head: AnswerHead | None = No
     return Chunk(task.ref, task.attempt, seq, data, task.ttl, head)
 
 
+async def test_many_tasks_are_submitted_at_once_and_those_that_exist_stay(seams: Seams) -> None:
+    tasks = [new_task(seams.store) for _ in range(130)]
+    for task in (tasks[0], tasks[120]):
+        await seams.store.submit(task)
+        await seams.store.claim(task.ref, "p1", 30)
+
+    for _ in range(2):
+        await seams.store.submit_all(tasks)
+
+    rows = [await row_of(seams.store, task.ref) for task in tasks]
+    running = [at for at, row in enumerate(rows) if row and row.state is State.RUNNING]
+    assert (len([row for row in rows if row]), running) == (130, [0, 120])
+
+
 async def test_a_submitted_task_is_read_as_it_was_written(store: Any) -> None:
     task = await submitted(store)
 

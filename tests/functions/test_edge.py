@@ -96,7 +96,12 @@ async def test_the_app_sees_who_calls_and_how_long_it_may_take_and_no_header_tha
 async def test_where_nobody_was_established_the_app_has_to_ask() -> None:
     seen, _ = await served(EdgeContext({}, -3.0))
 
-    assert {"seconds_max": 0.0, "takes_packed": False} == seen["state"]
+    assert {
+        "seconds_max": 0.0,
+        "takes_packed": False,
+        "body_bytes_max": _edge.BODY_BYTES_MAX,
+        "redirects_files": True,
+    } == seen["state"]
 
 
 async def test_an_app_that_cant_be_opened_is_a_503_and_is_tried_again() -> None:

@@ -107,23 +107,6 @@ async def test_bytes_come_and_go_in_base64(cloud: Cloud, function: Callable[...,
     assert (True, SOUND) == (value["isBase64Encoded"], b64decode(value["body"]))
 
 
-@pytest.mark.parametrize("content", ['{"custom_id": "é"}\n'.encode(), SOUND])
-async def test_a_file_comes_as_a_form_and_goes_as_text_where_it_is_text(
-    cloud: Cloud, function: Callable[..., Function], content: bytes
-) -> None:
-    control, sent = function("control"), form(field("purpose", "batch"), file(value=content))
-    event = post("/v1/files", {}) | {"body": b64encode(sent).decode(), "isBase64Encoded": True}
-    event["multiValueHeaders"] |= {"Content-Type": [FORM]}
-    event["headers"] |= {"Content-Type": FORM}
-
-    _, _, made = answer(await invoked(control, event))
-    value = (await invoked(control, get(f"/v1/files/{made['id']}/content"))).value
-
-    assert (content == SOUND) == value["isBase64Encoded"]
-    body = b64decode(value["body"]) if content == SOUND else value["body"].encode()
-    assert content == body
-
-
 async def test_another_process_tells_of_a_task_and_goes_on_with_its_stream(
     cloud: Cloud, function: Callable[..., Function]
 ) -> None:

@@ -7,6 +7,7 @@ The tests stand in the order of a stack's life: what comes last destroys it.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import tempfile
@@ -205,6 +206,37 @@ def test_a_large_file_comes_in_parts(made: Made) -> None:
         back = client.files.content(upload.file.id).read()
 
     assert ("completed", content * 5) == (upload.status, back)
+
+
+def test_a_batch_is_run_by_the_provider_and_led_by_the_sweep(made: Made) -> None:
+    """The emulator's clock would call the sweep each minute; we do not wait for it."""
+    lines = [
+        {"custom_id": f"{n}", "method": "POST", "url": "/v1/chat/completions", "body": CHAT}
+        for n in range(3)
+    ]
+    content = "".join(f"{json.dumps(line)}\n" for line in lines).encode()
+    limited = ("--name", "batches", "--tokens-per-day", "1000000")
+
+    with made.openai(made.deployment.secret("keys", "create", *limited)) as client:
+        file = client.files.create(file=("lines.jsonl", content), purpose="batch")
+        batch = client.batches.create(
+            input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h"
+        )
+        until(lambda: is_completed(made, client, batch.id), "the batch is completed")
+        batch = client.batches.retrieve(batch.id)
+        assert batch.output_file_id is not None
+        output = client.files.content(batch.output_file_id).text
+
+    results = [json.loads(line) for line in output.splitlines()]
+    assert ["0", "1", "2"] == sorted(result["custom_id"] for result in results)
+    assert {200} == {result["response"]["status_code"] for result in results}
+
+
+def is_completed(made: Made, client: openai.OpenAI, batch_id: str) -> bool:
+    """Return whether a batch has ended, having called the sweep."""
+    [sweep] = [name for name in functions(made) if "sweep" in name.lower()]
+    made.aws("lambda").invoke(FunctionName=sweep, Payload=b"{}")
+    return client.batches.retrieve(batch_id).status == "completed"
 
 
 @pytest.mark.parametrize("key", ["none", "il_unknown", "of a provider", "mistyped"])

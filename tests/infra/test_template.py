@@ -231,10 +231,8 @@ class TestRoutes:
         assert not [name for name in routes if re.search(r"/(files|uploads|batches)", name)]
         assert f"ANY {prefix}/{{proxy+}}" in set(routes) - INFERENCE
 
-    def test_forms_come_in_and_files_go_out_as_bytes(self, template: Template) -> None:
-        rest = template.one("AWS::ApiGateway::RestApi")
-
-        assert {"multipart/form-data", "application/binary"} <= set(rest["BinaryMediaTypes"])
+    def test_forms_come_in_as_bytes(self, template: Template) -> None:
+        assert "multipart/form-data" in template.one("AWS::ApiGateway::RestApi")["BinaryMediaTypes"]
 
     def test_a_buffered_edge_answers_within_29_seconds(self, buffered: Template) -> None:
         for method in methods(buffered).values():
@@ -582,9 +580,8 @@ class TestFunctions:
     ) -> None:
         sweep = functions(template)["sweep"]
 
-        largest = Settings().batch_bytes_max / 2**20
-        # Twice: an earlier one may have been ended, and its process serves the next.
-        assert 2 * largest < sweep["EphemeralStorage"]["Size"]
+        assert "EphemeralStorage" not in sweep  # 512 MB, as Lambda has it.
+        assert Settings().batch_bytes_max < 400 * 2**20
         assert sweep["Timeout"] / 60 < sweep["ReservedConcurrentExecutions"]
 
     def test_handlers_are_paths_of_files(self, template: Template) -> None:

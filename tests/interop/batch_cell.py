@@ -36,26 +36,31 @@ GIVEN_UP_AFTER = (10, 20)
 
 def cell(url: str, model: str) -> Cell:
     """Return the cell: a folded answer has the fields of the plain one, a resumed one its words."""
-    nulls: set[str] = set()
-    refused = []
-    for name, (path, fields) in LINES.items():
-        body = {"model": model, "temperature": 0, "seed": 7, **fields}
-        plain = httpx.post(url + path, json=body, timeout=ANSWER_SECONDS_MAX)
-        status, document = asyncio.run(folded(url, path, body))
-        check(status == plain.status_code, f"{name}: {status} instead of {plain.status_code}")
-        if not plain.is_success:
-            refused.append(name)
-            check(document == plain.json(), f"{name}: another refusal")
-            continue
-        differing = list(differences(plain.json(), document))
-        wrong = [place for place, is_null in differing if not is_null]
-        check(not wrong, f"{name}: other {', '.join(wrong)}")
-        nulls |= {place for place, _ in differing}
-    note = f"the same answers to {len(LINES)} lines"
-    note += f", {len(refused)} of them refused" if len(refused) > 1 else ""
-    if nulls:
-        note += f", without {len(nulls)} fields that are null in the plain ones"
+    places = [_compared(url, model, name) for name in LINES]
+    answers = [place for place in places if place is not None]
+    check(answers, "it answers no line")
+    note = f"the same answers to {len(answers)} lines"
+    if empty := set().union(*answers):
+        note += f", but for {len(empty)} fields that only one has, without a value"
     return yes(f"{note}; {_resumed(url, model)}")
+
+
+def _compared(url: str, model: str, name: str) -> set[str] | None:
+    """Return where the two answers differ by fields without a value; None if it is refused."""
+    path, fields = LINES[name]
+    body = {"model": model, "temperature": 0, "seed": 7, **fields}
+    plain = httpx.post(url + path, json=body, timeout=ANSWER_SECONDS_MAX)
+    if plain.status_code >= 500:
+        return None  # To the provider that is a fault of the server.
+    status, document = asyncio.run(folded(url, path, body))
+    check(status == plain.status_code, f"{name}: {status} instead of {plain.status_code}")
+    if not plain.is_success:
+        check(document == plain.json(), f"{name}: another refusal")
+        return None
+    differing = list(differences(plain.json(), document))
+    wrong = [place for place, is_empty in differing if not is_empty]
+    check(not wrong, f"{name}: other {', '.join(wrong)}")
+    return {place for place, _ in differing}
 
 
 def _resumed(url: str, model: str) -> str:

@@ -29,6 +29,7 @@ from inferline.validation.payload import read
 from inferline_provider.backend.breaker import Breakers
 from inferline_provider.backend.slots import Slots
 from inferline_provider.pull.runner import AttemptRunner
+from inferline_provider.pull.suspension import Suspension
 from inferline_provider.relay.chunks import ChunkWriter
 from inferline_provider.serve.attempt_context import AttemptContext
 from inferline_provider.serve.diagnosis import Diagnosis
@@ -238,7 +239,10 @@ class Host(Process):
                 None,
             ),
         )
-        self.runner = AttemptRunner(context, self._slots, lambda model: None, lambda seconds: None)
+        suspension = Suspension(self._slots, wire.clock, TERMS.lease_seconds)
+        self.runner = AttemptRunner(
+            context, self._slots, lambda model: None, lambda seconds: None, suspension
+        )
         for work in (writer.run, self.leases.renewing, self.leases.watching, self.leases.fencing):
             self.start(work())
 

@@ -23,6 +23,7 @@ from tests.support.canary_line import (
     IDLE,
     MODEL,
     QUEUE,
+    REGISTRY,
     TASKS,
     Stage,
     wait,
@@ -114,6 +115,41 @@ def no_key(stage: Stage) -> httpx.Response:
     return stage.call(
         "DELETE", f"/v1/keys/{stage.aviary.fly('an id of a key', ERRORS)}", key="admin"
     )
+
+
+@meets(errors.BatchNotFound)
+def batches(stage: Stage) -> httpx.Response:
+    word = stage.aviary.fly("the lines of a batch", BUCKET)
+    wrong = json.dumps({"custom_id": word, "url": word, "body": {word: word}}) + f'\n{{"{word}"'
+    upload = form(file(value=wrong.encode(), filename="f"), field("purpose", "batch"))
+    sent = stage.post(upload, path="/v1/files", headers={"content-type": FORM})
+    batch = {
+        "input_file_id": sent.json()["id"],
+        "endpoint": CHAT,
+        "completion_window": "24h",
+        "metadata": {"m": stage.aviary.fly("metadata of a batch", REGISTRY)},
+    }
+    path = f"/v1/batches/{stage.post(batch, path='/v1/batches').json()['id']}"
+    wait(lambda: stage.call("GET", path).json()["status"] == "failed", "a failed batch")
+    assert word not in stage.call("GET", path).text
+    stage.post({**batch, "endpoint": stage.aviary.fly("an endpoint")}, path="/v1/batches")
+    return stage.call("GET", f"/v1/batches/{stage.aviary.fly('an id of a batch', ERRORS)}")
+
+
+@meets(errors.FileNotFound)
+def files(stage: Stage) -> httpx.Response:
+    lines = stage.aviary.fly("the lines of a file", BUCKET).encode()
+    name = stage.aviary.fly("the name of a file", REGISTRY)
+    upload, headers = file(value=lines, filename=name), {"content-type": FORM}
+    sent = stage.post(form(upload, field("purpose", "batch")), path="/v1/files", headers=headers)
+    stage.call("GET", f"/v1/files/{sent.json()['id']}/content")
+    wrong = field("purpose", stage.aviary.fly("a purpose that is none"))
+    stage.post(
+        form(wrong, file(filename=stage.aviary.fly("a refused file"))),
+        path="/v1/files",
+        headers=headers,
+    )
+    return stage.call("GET", f"/v1/files/{stage.aviary.fly('an id of a file')}")
 
 
 @meets(errors.MethodNotAllowed)

@@ -182,10 +182,11 @@ class Stage:
     def look_into_bucket(self) -> None:
         """Note all objects."""
         s3 = self.aws("s3")
-        for one in s3.list_objects_v2(Bucket="inferline-bodies").get("Contents", ()):
-            self.aviary.saw(BUCKET, one["Key"])
-            body = s3.get_object(Bucket="inferline-bodies", Key=one["Key"])
-            self.aviary.saw(BUCKET, body["Body"].read())
+        for bucket in ("inferline-bodies", "inferline-files"):
+            for one in s3.list_objects_v2(Bucket=bucket).get("Contents", ()):
+                self.aviary.saw(BUCKET, one["Key"])
+                body = s3.get_object(Bucket=bucket, Key=one["Key"])
+                self.aviary.saw(BUCKET, body["Body"].read())
 
     def look_into_logs(self) -> None:
         """Note all that the processes of the line have written."""

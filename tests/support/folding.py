@@ -17,7 +17,7 @@ from inferline_provider.relay.continuation import Continuation
 from inferline_provider.relay.relay import Relay
 
 #: Fields of one call only, and what it measured.
-_DRAWN = frozenset({"id", "created", "timings", "metrics", "cached_tokens"})
+_DRAWN = frozenset({"id", "created", "timings", "metrics", "cached_tokens", "missed_tokens"})
 TERMS = Terms.model_validate(Settings())
 
 
@@ -74,13 +74,13 @@ async def _ask(folding: Folding, path: str, backend: BackendClient, model: str) 
 
 def differences(plain: Any, fold: Any, place: str = "") -> Iterator[tuple[str, bool]]:
     """
-    Yield the places where two answers differ, and whether only a null is missing in the folded one.
+    Yield the places where two answers differ, and whether only a field without a value is missing.
     """
     if isinstance(plain, dict) and isinstance(fold, dict):
         for name in sorted(plain.keys() | fold.keys()):
             at = f"{place}.{name}".lstrip(".")
             if (name in plain) != (name in fold):
-                yield at, plain.get(name, fold.get(name)) is None and name in plain
+                yield at, plain.get(name, fold.get(name)) in (None, "")
             elif name not in _DRAWN:
                 yield from differences(plain[name], fold[name], at)
     elif isinstance(plain, list) and isinstance(fold, list) and len(plain) == len(fold):

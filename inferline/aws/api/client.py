@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, NamedTuple, Self, cast
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from botocore.exceptions import (
     BotoCoreError,
@@ -30,7 +30,7 @@ from inferline.aws.api.credentials import ChainCredentials, CredentialSource, Ke
 from inferline.aws.api.endpoints import Endpoints
 from inferline.aws.api.responses import AwsResponse, client_error, transport_error, xml_texts
 from inferline.aws.api.retry import Retries
-from inferline.aws.api.signing import signed
+from inferline.aws.api.signing import presigned, signed
 from inferline.clock import Clock, SystemClock
 from inferline.http.connections import Connections
 from inferline.http.errors import HttpError
@@ -47,6 +47,12 @@ _OBJECT_OPERATIONS: Final = {
     "HEAD": "HeadObject",
     "PUT": "PutObject",
     "DELETE": "DeleteObject",
+}
+#: By the first name in the query.
+_MULTIPART_OPERATIONS: Final = {
+    "uploads": "CreateMultipartUpload",
+    "partNumber": "UploadPart",
+    "uploadId": "CompleteMultipartUpload",
 }
 _SERVICES: Final = (*_TARGETS, *_QUERY_VERSIONS, "s3")
 #: A repeated receive takes more messages, and hides those of the lost response.
@@ -163,7 +169,7 @@ class AwsClient:
             read_seconds=self._read_seconds + _wait_seconds(operation, parameters),
             retry=retry and operation not in _NEVER_RETRIED,
         )
-        body = await (self._tried(call) if timeout is None else self._within(call, timeout))
+        body = (await self._within(call, timeout)).body
         try:
             return cast("dict[str, Any]", from_json(body)) if body else {}
         except ValueError as error:
@@ -189,7 +195,7 @@ class AwsClient:
             read_seconds=self._read_seconds,
             retry=True,
         )
-        body = await (self._tried(call) if timeout is None else self._within(call, timeout))
+        body = (await self._within(call, timeout)).body
         texts = xml_texts(body)
         if not texts:
             raise HTTPClientError(error=f"{service} answered {operation} without XML")
@@ -215,32 +221,61 @@ class AwsClient:
         sent |= headers or {}
         if encryption is not None:
             sent["x-amz-server-side-encryption"] = encryption
-        call = _Call(
+        url = self._endpoints.object(bucket, key)
+        call = self._object_call(_OBJECT_OPERATIONS[method], method, url, body, sent)
+        return (await self._within(call, timeout)).body
+
+    async def s3_multipart(
+        self,
+        method: Literal["POST", "PUT"],
+        bucket: str,
+        key: str,
+        query: Mapping[str, str],
+        body: bytes = b"",
+    ) -> AwsResponse:
+        """Begin a multipart upload, upload a part or complete it, as ``query`` says."""
+        operation = _MULTIPART_OPERATIONS[next(iter(query))]
+        url = _with_query(self._endpoints.object(bucket, key), query)
+        return await self._tried(self._object_call(operation, method, url, body, {}))
+
+    def _object_call(
+        self, operation: str, method: str, url: str, body: bytes, headers: dict[str, str]
+    ) -> _Call:
+        return _Call(
             service="s3",
-            operation=_OBJECT_OPERATIONS[method],
+            operation=operation,
             method=method,
-            url=self._endpoints.object(bucket, key),
-            headers=sent,
+            url=url,
+            headers=headers,
             body=body,
             read_seconds=self._read_seconds,
             retry=True,
         )
-        return await (self._tried(call) if timeout is None else self._within(call, timeout))
 
-    async def _within(self, call: _Call, seconds: float | None) -> bytes:
+    async def presigned_url(
+        self, bucket: str, key: str, query: Mapping[str, str], seconds: int
+    ) -> str:
+        """Return an address at which anybody can get an object for some seconds."""
+        url = _with_query(self._endpoints.object(bucket, key), query)
+        keys = Keys(*await self._credentials.frozen())
+        return presigned(url, self._region, keys, self.now_ms(), seconds)
+
+    async def _within(self, call: _Call, seconds: float | None) -> AwsResponse:
+        if seconds is None:
+            return await self._tried(call)
         try:
             async with asyncio.timeout(seconds):
                 return await self._tried(call)
         except TimeoutError as error:
             raise ReadTimeoutError(endpoint_url=call.url, error=error) from error
 
-    async def _tried(self, call: _Call) -> bytes:
+    async def _tried(self, call: _Call) -> AwsResponse:
         """Try until there is a good answer, or an error that another attempt would not cure."""
         retries, spent, attempt, redated = self._retries[call.service], dict[str, Any](), 1, False
         while True:
             signed_ms = self.now_ms()
             try:
-                body = await self._attempt(call, signed_ms, attempt)
+                answer = await self._attempt(call, signed_ms, attempt)
             except (ClientError, ConnectionError, HTTPClientError) as error:
                 if not redated and self._was_misdated(error, signed_ms):
                     redated = True
@@ -252,7 +287,7 @@ class AwsClient:
                 attempt += 1
             else:
                 retries.succeeded(spent)
-                return body
+                return answer
 
     def _was_misdated(self, error: ClientError | BotoCoreError, signed_ms: int) -> bool:
         """Return whether AWS refused the signature's time, and has thereby set our clock."""
@@ -262,7 +297,7 @@ class AwsClient:
             and abs(self.now_ms() - signed_ms) > _SKEW_MS
         )
 
-    async def _attempt(self, call: _Call, now_ms: int, attempt: int) -> bytes:
+    async def _attempt(self, call: _Call, now_ms: int, attempt: int) -> AwsResponse:
         keys = Keys(*await self._credentials.frozen())
         headers = {**_UNSIGNED, **signed(call, self._region, keys, now_ms)}
         self.calls[call.service, call.operation] += 1
@@ -277,9 +312,9 @@ class AwsClient:
             raise transport_error(error, call.url) from error
         # Every answer has the time, even a refusal.
         self._server_clock.observe(response.headers.get("date", ""), sent, received)
-        if response.status < 300:
-            return body
         answer = AwsResponse(response.status, response.headers, body)
+        if response.status < 300:
+            return answer
         refusal = client_error(answer, call.operation, retries=attempt - 1)
         if refusal.response["Error"]["Code"] in _EXPIRED_CODES:
             self._credentials.expired()
@@ -291,6 +326,11 @@ def _json(parameters: Mapping[str, Any]) -> bytes:
         return to_json(parameters)
     except ValueError:  # Half of a surrogate pair, which needs an escape.
         return json.dumps(parameters, separators=(",", ":")).encode()
+
+
+def _with_query(url: str, query: Mapping[str, str]) -> str:
+    """Add a query as signatures want it: spaces are `%20`."""
+    return f"{url}?{urlencode(query, quote_via=quote, safe='-_.~')}" if query else url
 
 
 def _wait_seconds(operation: str, parameters: Mapping[str, Any]) -> float:

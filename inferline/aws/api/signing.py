@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final, Protocol
 
-from botocore.auth import SIGV4_TIMESTAMP, S3SigV4Auth
+from botocore.auth import SIGV4_TIMESTAMP, S3SigV4Auth, S3SigV4QueryAuth
 
 from inferline.aws.api.credentials import Keys
 from inferline.http.origin import place
@@ -58,6 +58,15 @@ def signed(call: Call, region: str, keys: Keys, now_ms: int) -> dict[str, str]:
         auth.add_auth(request)
         return request.headers
     return _signed(call, region, keys, timestamp)
+
+
+def presigned(url: str, region: str, keys: Keys, now_ms: int, seconds: int) -> str:
+    """Return the address of an object of S3 with a signature that holds for some seconds."""
+    request = _ObjectRequest("GET", url, {}, b"")
+    auth = _UrlAuth(keys, "s3", region, seconds)
+    auth.timestamp = _timestamp(now_ms // 1000)
+    auth.add_auth(request)
+    return request.url
 
 
 def _signed(call: Call, region: str, keys: Keys, timestamp: str) -> dict[str, str]:
@@ -114,21 +123,32 @@ class _ObjectRequest:
     url: str
     headers: dict[str, str]
     body: bytes
-    params: None = None
+    params: Any = None
+    #: A form that would become a part of the query.
+    data: str = ""
     context: dict[str, Any] = field(default_factory=dict)
 
 
-class _ObjectAuth(S3SigV4Auth):  # type: ignore[misc]  # botocore has no types
+class _Dated:
     """
-    Signs for a given moment, where botocore takes the machine's.
+    A signer for a given moment, where botocore takes the machine's.
 
     It also leaves out botocore's debug lines, which would put session tokens into a log.
     """
 
     timestamp = ""
 
-    def add_auth(self, request: _ObjectRequest) -> None:
+    def add_auth(self: Any, request: _ObjectRequest) -> None:
+        """Sign a request."""
         request.context["timestamp"] = self.timestamp
         self._modify_request_before_signing(request)
         text = self.string_to_sign(request, self.canonical_request(request))
         self._inject_signature_to_request(request, self.signature(text, request))
+
+
+class _ObjectAuth(_Dated, S3SigV4Auth):  # type: ignore[misc]  # botocore has no types
+    """Signatures in the headers."""
+
+
+class _UrlAuth(_Dated, S3SigV4QueryAuth):  # type: ignore[misc]
+    """Signatures in the address."""

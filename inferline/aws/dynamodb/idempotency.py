@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from inferline.aws.api.errors import TransactionRefused
 from inferline.aws.api.items import from_item
-from inferline.aws.dynamodb.batches import Batches
+from inferline.aws.dynamodb.batches import REFUSED, Batches
 from inferline.aws.dynamodb.table import Item, Table, put_request
 from inferline.aws.dynamodb.task_rows import row_key
 from inferline.background import Backoff
@@ -22,7 +22,6 @@ BINDING_VERSION: Final = 1
 #: How often a transaction is tried that conflicts with another, and the first pause, seconds.
 TRIES_MAX: Final = 6
 PAUSES: Final = Backoff(0.05)
-_REFUSED: Final = "ConditionalCheckFailed"
 #: A key is free when it is new, or bound to a task that gives way, or its time is over.
 _FREE: Final = "attribute_not_exists(pk) OR #task = :instead OR #ttl < :now"
 
@@ -56,7 +55,7 @@ class Bindings:
             try:
                 await self._table.transact(puts)
             except TransactionRefused as refused:
-                if _REFUSED in [code for code, _ in refused.reasons]:
+                if REFUSED in [code for code, _ in refused.reasons]:
                     return _other_binding(refused, task)
             else:
                 return None
@@ -77,7 +76,7 @@ class Bindings:
 def _other_binding(refused: TransactionRefused, task: Task) -> Binding | None:
     """Return the key's binding; None if it is this task's own: then only an answer was lost."""
     code, item = refused.reasons[0]
-    if code != _REFUSED:
+    if code != REFUSED:
         raise Unavailable(f"The task id {task.ref.id} is taken.")
     bound = _bound(from_item(item))
     return None if bound.task_id == task.ref.id else bound

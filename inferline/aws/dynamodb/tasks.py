@@ -98,6 +98,9 @@ class DynamoTaskStore:
                 raise Unavailable(f"The task id {task.ref.id} is taken.") from refused
         self._reads.remember(write_id, task)
 
+    async def submit_all(self, tasks: Sequence[Task]) -> None:
+        await self._batches.write_missing([new_row(task, self._new_write_id()) for task in tasks])
+
     async def submit_once(
         self, task: Task, key: str, request: str, instead_of: str
     ) -> Binding | None:

@@ -136,19 +136,14 @@ def _seconds(ms: int) -> int | None:
 
 
 def _usage(batch: Batch) -> BatchUsage:
-    """Return the token counts under the names of the Responses API, whatever the backend's are."""
-
-    def tokens(*names: str) -> int:
-        return sum(batch.usage.get(name, 0) for name in names)
-
-    read, written = (
-        tokens("input_tokens", "prompt_tokens"),
-        tokens("output_tokens", "completion_tokens"),
-    )
+    """Return the token counts under the names of the Responses API."""
+    usage, read, written = batch.usage, batch.input_tokens, batch.output_tokens
     return BatchUsage(
         input_tokens=read,
-        input_tokens_details=InputTokensDetails(cached_tokens=tokens("cached_tokens")),
+        input_tokens_details=InputTokensDetails(cached_tokens=usage.get("cached_tokens", 0)),
         output_tokens=written,
-        output_tokens_details=OutputTokensDetails(reasoning_tokens=tokens("reasoning_tokens")),
-        total_tokens=tokens("total_tokens") or read + written,
+        output_tokens_details=OutputTokensDetails(
+            reasoning_tokens=usage.get("reasoning_tokens", 0)
+        ),
+        total_tokens=usage.get("total_tokens", 0) or read + written,
     )

@@ -13,14 +13,17 @@ from inferline.settings import FILE_SECONDS_MIN, Settings
 FILENAME_CHARS_MAX: Final = 512
 #: The name of a file that came without one: openai-python's, for bytes.
 _UNNAMED: Final = "upload"
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+#: A name without control characters, as a pattern.
+PRINTED: Final = r"^[^\u0000-\u001f\u007f-\u009f]*$"
 _ANCHOR, _SECONDS = "expires_after[anchor]", "expires_after[seconds]"
+#: The texts of a form that describe its file.
+FORM_FIELDS: Final = frozenset({"purpose", _ANCHOR, _SECONDS})
 _SECONDS_DIGITS_MAX: Final = 9
 
 
 def checked_filename(filename: str) -> str:
     """Return a file's name, `upload` for none. Raises InvalidRequest."""
-    if len(filename) > FILENAME_CHARS_MAX or _CONTROL.search(filename):
+    if len(filename) > FILENAME_CHARS_MAX or not re.fullmatch(PRINTED, filename):
         raise InvalidRequest(
             f"A file's name may have {FILENAME_CHARS_MAX} printable characters at most.",
             param="filename",

@@ -6,15 +6,21 @@ from contextlib import suppress
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
+from starlette.responses import RedirectResponse
 
 from inferline.accounts.caller import Caller
-from inferline.errors import FileNotFound, InvalidRequest, NotFound, Unavailable
-from inferline.files.content import delete_content, read_manifest, write_manifest
+from inferline.errors import FileNotFound, NotFound, Unavailable
+from inferline.files.content import delete_content, read_manifest, whole_object, write_manifest
 from inferline.files.file import PURPOSES, StoredFile, bytes_of
-from inferline.files.ids import is_id, new_id
+from inferline.files.ids import FILE_ID, is_id, new_id
 from inferline.gateway.errors import ERRORS
 from inferline.gateway.files.content import ContentResponse, content_headers
-from inferline.gateway.files.descriptions import checked_filename, checked_purpose, form_seconds
+from inferline.gateway.files.descriptions import (
+    FORM_FIELDS,
+    checked_filename,
+    checked_purpose,
+    form_seconds,
+)
 from inferline.gateway.files.objects import DeletedFile, FileList, FileObject
 from inferline.gateway.files.receiving import SegmentWriter, bound_of, receive_form
 from inferline.gateway.parts import GatewayParts
@@ -22,6 +28,8 @@ from inferline.gateway.routes.access import ClientCaller
 from inferline.gateway.routes.dependencies import Parts
 from inferline.settings import FILE_SECONDS_MAX, FILE_SECONDS_MIN
 
+#: How long the address holds that a content is redirected to: until a client follows.
+PRESIGNED_SECONDS: Final = 60
 #: The most files on one page of a list.
 LIST_MAX: Final = 10_000
 
@@ -44,6 +52,10 @@ _FORM: Final[dict[str, Any]] = {
                 "schema": {
                     "type": "object",
                     "required": ["file", "purpose"],
+                    "dependentRequired": {
+                        "expires_after[anchor]": ["expires_after[seconds]"],
+                        "expires_after[seconds]": ["expires_after[anchor]"],
+                    },
                     "properties": {
                         "file": {"type": "string", "format": "binary"},
                         "purpose": {"type": "string", "enum": list(PURPOSES)},
@@ -60,7 +72,8 @@ _FORM: Final[dict[str, Any]] = {
     }
 }
 _CONTENT: Final[dict[int | str, dict[str, Any]]] = {
-    200: {"description": "The file's bytes.", "content": {"application/octet-stream": {}}}
+    200: {"description": "The file's bytes.", "content": {"application/octet-stream": {}}},
+    307: {"description": "The file's bytes are at another address."},
 }
 
 
@@ -78,7 +91,7 @@ async def create_file(request: Request, caller: ClientCaller, parts: Parts) -> F
     writer = SegmentWriter(parts.objects, caller.tenant, file_id, bound)
     with request.app.transfers.admitted():
         async with writer.whole_or_nothing():
-            form = await receive_form(request, "file", writer)
+            form = await receive_form(request, writer, file_field="file", text_fields=FORM_FIELDS)
             purpose = checked_purpose(form.fields.get("purpose"))
             filename = checked_filename(form.filename)
             seconds = form_seconds(form.fields, settings)
@@ -101,14 +114,12 @@ async def create_file(request: Request, caller: ClientCaller, parts: Parts) -> F
 async def list_files(
     caller: ClientCaller,
     parts: Parts,
-    after: str = "",
+    after: Annotated[str, Query(pattern=f"^({FILE_ID})?$")] = "",
     limit: Annotated[int, Query(ge=1, le=LIST_MAX)] = LIST_MAX,
     order: Literal["asc", "desc"] = "desc",
     purpose: str = "",
 ) -> FileList:
     """List the tenant's files by their creation, the newest first, from behind the id `after`."""
-    if after and not is_id(after):
-        raise InvalidRequest("`after` must be the id of a file.", param="after")
     files = await parts.files.files(
         caller.tenant,
         after=after,
@@ -137,10 +148,21 @@ async def get_file(file_id: str, caller: ClientCaller, parts: Parts) -> FileObje
 async def get_content(
     request: Request, file_id: str, caller: ClientCaller, parts: Parts
 ) -> Response:
-    """Return a file's bytes."""
+    """
+    Return a file's bytes, or 307 to where they are, where an answer can't carry them.
+
+    At that address they can be read for a minute, without a key.
+    """
     file = await file_of(parts, file_id, caller)
     if getattr(request.state, "is_head", False):
         return Response(headers=content_headers(file))
+    if getattr(request.state, "redirects_files", False):
+        key = await whole_object(parts.objects, file)
+        url = await parts.objects.presigned_url(
+            key, filename=file.filename, seconds=PRESIGNED_SECONDS
+        )
+        if url is not None:
+            return RedirectResponse(url, headers={"cache-control": "no-store"})
     segments = await read_manifest(parts.objects, file)
     return ContentResponse(parts.objects, file, segments, request.app.transfers)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Final
 
 from python_multipart.exceptions import FormParserError
@@ -23,10 +23,17 @@ class FileForm:
     """
     A form's texts and its one file, whose bytes go to ``take``.
 
-    The order of the parts is free: openai-node sends the file first. Methods raise InvalidRequest.
+    The order of the parts is free: openai-node sends the file first. Fields with other names than
+    ``text_fields`` are ignored. Methods raise InvalidRequest.
     """
 
-    def __init__(self, content_type: str, file_field: str, take: Callable[[bytes], None]) -> None:
+    def __init__(
+        self,
+        content_type: str,
+        file_field: str,
+        text_fields: Collection[str],
+        take: Callable[[bytes], None],
+    ) -> None:
         if not is_form(content_type):
             raise InvalidRequest(
                 f"Send a form (multipart/form-data) with the file as `{file_field}`."
@@ -36,6 +43,8 @@ class FileForm:
         #: Empty for a file without a name.
         self.filename = ""
         self._file_field = file_field
+        self._text_fields = text_fields
+        self._parts = 0
         self._take = take
         self._has_file = self._is_whole = self._is_file = False
         self._name = ""
@@ -78,7 +87,8 @@ class FileForm:
         }
 
     def _begin(self) -> None:
-        if len(self.fields) >= FIELDS_MAX:
+        self._parts += 1
+        if self._parts > FIELDS_MAX + 1:
             raise InvalidRequest(f"A form may have {FIELDS_MAX} fields beside its file at most.")
         self._header, self._disposition = [bytearray(), bytearray()], b""
         self._value = bytearray()
@@ -115,10 +125,10 @@ class FileForm:
             raise InvalidRequest(f"A field may have {FIELD_BYTES_MAX} bytes at most.")
 
     def _on_part(self) -> None:
-        if self._is_file:
+        if self._is_file or self._name not in self._text_fields:
             return
         if self._name in self.fields:
-            raise InvalidRequest("A field of the form is there twice. Send it once.")
+            raise InvalidRequest("A field of the form is there twice.", param=self._name)
         self.fields[self._name] = self._value.decode(errors="replace")
 
     def _on_end(self) -> None:

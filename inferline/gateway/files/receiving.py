@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
@@ -117,14 +117,17 @@ class SegmentWriter:
             await storing
 
 
-async def receive_form(request: Request, file_field: str, writer: SegmentWriter) -> FileForm:
+async def receive_form(
+    request: Request, writer: SegmentWriter, *, file_field: str, text_fields: Collection[str] = ()
+) -> FileForm:
     """
     Read a form, and give its file to ``writer``. Return its texts.
 
     Raises InvalidRequest, BodyTooLarge, EncodingNotSupported, Unavailable, and TaskCancelled if
     the client leaves before the end.
     """
-    form = FileForm(request.headers.get("content-type", ""), file_field, writer.take)
+    content_type = request.headers.get("content-type", "")
+    form = FileForm(content_type, file_field, text_fields, writer.take)
     left = writer.bound.bytes_max + FORM_BYTES_MAX
     if _length(request) > left:
         raise writer.bound.refusal()

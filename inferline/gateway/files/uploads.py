@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 from inferline.accounts.caller import Caller
 from inferline.errors import FileNotFound, InvalidRequest, SizeLimitExceeded, Unavailable
 from inferline.files.content import read_manifest, read_segments, write_manifest
-from inferline.files.file import FileSegment, StoredFile, bytes_of
+from inferline.files.file import PURPOSES, FileSegment, StoredFile, bytes_of
 from inferline.files.ids import is_id, new_id
 from inferline.files.objects import ObjectStore
 from inferline.files.upload import PARTS_MAX, Upload, UploadPart
@@ -22,8 +22,8 @@ from inferline.fleet.enrolment import STRICT_NUMBER
 from inferline.gateway.errors import ERRORS
 from inferline.gateway.files.descriptions import (
     FILENAME_CHARS_MAX,
+    PRINTED,
     checked_filename,
-    checked_purpose,
     checked_seconds,
 )
 from inferline.gateway.files.objects import PartObject, UploadObject
@@ -31,6 +31,7 @@ from inferline.gateway.files.receiving import SegmentWriter, bound_of, receive_f
 from inferline.gateway.parts import GatewayParts
 from inferline.gateway.routes.access import ClientCaller
 from inferline.gateway.routes.dependencies import Parts
+from inferline.settings import FILE_SECONDS_MAX, FILE_SECONDS_MIN
 
 #: What the parts of an upload may have together, as a multiple of its file: a client that lost an
 #: answer sends a part again.
@@ -58,7 +59,7 @@ class ExpiresAfter(BaseModel):
     """When the file of an upload expires."""
 
     anchor: Literal["created_at"]
-    seconds: Annotated[int, STRICT_NUMBER]
+    seconds: Annotated[int, Field(ge=FILE_SECONDS_MIN, le=FILE_SECONDS_MAX), STRICT_NUMBER]
 
 
 class NewUpload(BaseModel):
@@ -66,9 +67,9 @@ class NewUpload(BaseModel):
 
     #: Its length.
     bytes: Annotated[int, Field(ge=1), STRICT_NUMBER]
-    filename: Annotated[str, Field(max_length=FILENAME_CHARS_MAX)]
+    filename: Annotated[str, Field(max_length=FILENAME_CHARS_MAX, pattern=PRINTED)]
     mime_type: str
-    purpose: str
+    purpose: Literal[PURPOSES]  # type: ignore[valid-type]
     expires_after: ExpiresAfter | None = None
 
 
@@ -102,7 +103,7 @@ async def create_upload(wanted: NewUpload, caller: ClientCaller, parts: Parts) -
         created_ms=now_ms,
         expires_ms=now_ms + settings.upload_seconds * 1000,
         filename=checked_filename(wanted.filename),
-        purpose=checked_purpose(wanted.purpose),
+        purpose=wanted.purpose,
         file_seconds=seconds,
     )
     await parts.uploads.put_upload(upload)
@@ -121,7 +122,7 @@ async def add_part(
     writer = SegmentWriter(parts.objects, caller.tenant, part_id, bound)
     with request.app.transfers.admitted():
         async with writer.whole_or_nothing():
-            await receive_form(request, "data", writer)
+            await receive_form(request, writer, file_field="data")
             segments = await writer.finish()
             part = UploadPart(id=part_id, upload_id=upload_id, created_ms=now_ms, segments=segments)
             bytes_max = SENT_AGAIN * upload.bytes

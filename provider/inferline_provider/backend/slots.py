@@ -63,9 +63,14 @@ class Slots:
     @property
     def free(self) -> int:
         """Return the number of tasks that may start now."""
-        if self._clock.monotonic() < self._paused_until:
+        if self.is_paused:
             return 0
         return max(0, self.limit - self.used)
+
+    @property
+    def is_paused(self) -> bool:
+        """Return True while the backend is left alone, because it could not be reached."""
+        return self._clock.monotonic() < self._paused_until
 
     @property
     def requests(self) -> int:

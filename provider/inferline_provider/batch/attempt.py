@@ -5,27 +5,24 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import inf
 from typing import Final
 
 from inferline.background import Backoff, Wake
 from inferline.errors import BackendFailed, LeaseLost, Unavailable
-from inferline.files.objects import ObjectStore
 from inferline.tasks.queue import Delivery, Message
 from inferline.tasks.shard import segment_key
 from inferline.tasks.store import AttemptOutcome
 from inferline.tasks.task import Task, TaskRef
 from inferline_provider.backend.classification import failure
-from inferline_provider.backend.slots import Slots
-from inferline_provider.batch.feed import LineFeed, LineServer
-from inferline_provider.batch.lines import Line, read_lines
+from inferline_provider.batch.batch_context import BatchContext
+from inferline_provider.batch.lines import Line, lines_of
 from inferline_provider.batch.progress import ShardProgress
 from inferline_provider.batch.work import ShardWork
-from inferline_provider.serve.attempt_context import AttemptContext
-from inferline_provider.serve.claim import is_intact, let_go
+from inferline_provider.serve.claim import let_go
 from inferline_provider.serve.exchange import DAMAGED
-from inferline_provider.serve.leases import Leases, Stop
+from inferline_provider.serve.leases import Stop
 
 log = logging.getLogger(__name__)
 
@@ -44,19 +41,6 @@ UNREAD_DELAY_SECONDS: Final = 30
 STALLED_SECONDS: Final = 60.0
 #: Tries to write results while the provider stops.
 LAST_TRIES_MAX: Final = 2
-
-
-@dataclass(frozen=True, kw_only=True)
-class BatchContext:
-    """The parts that all shards of a provider share."""
-
-    attempts: AttemptContext
-    #: Leases of shards.
-    leases: Leases
-    objects: ObjectStore
-    slots: Slots
-    feed: LineFeed
-    lines: LineServer
 
 
 class ShardAttempt:
@@ -125,9 +109,6 @@ class ShardAttempt:
     async def _read(self) -> list[Line] | None:
         """Return the lines; none if the input is damaged, None if it can't be read now."""
         until, failures = self._clock.monotonic() + INPUT_SECONDS_MAX, 0
-        shard = self.task.shard
-        if shard is None:
-            return []
         while self._stopped is None and self._clock.monotonic() < until:
             try:
                 data = await self._context.objects.get(self._message.body_key or "")
@@ -136,11 +117,8 @@ class ShardAttempt:
                 await self._wake.wait(PAUSES.seconds(failures))
                 failures += 1
                 continue
-            try:
-                lines = read_lines(data) if is_intact(self.task, data) else []
-            except (ValueError, TypeError, LookupError):
-                lines = []
-            return lines if len(lines) == shard.lines else []
+            # In pieces between which others go on: it may be four megabytes.
+            return await asyncio.to_thread(lines_of, self.task, data)
         return None
 
     def _new_work(self, lines: list[Line]) -> ShardWork:

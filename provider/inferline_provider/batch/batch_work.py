@@ -9,7 +9,7 @@ from typing import Any, Final
 from inferline.files.objects import ObjectStore
 from inferline.tasks.task import Tier
 from inferline_provider.backend.slots import Slots
-from inferline_provider.batch.attempt import BatchContext
+from inferline_provider.batch.batch_context import BatchContext
 from inferline_provider.batch.feed import LineFeed
 from inferline_provider.batch.line_server import BackendLines
 from inferline_provider.batch.poller import ShardPoller
@@ -56,16 +56,12 @@ class BatchWork:
         )
         self._runner = ShardRunner(shards, on_claim)
         self._poller = ShardPoller(
-            context.queue,
-            slots,
-            self.feed,
-            self._runner,
-            clock,
-            context.failed_tasks,
-            breakers,
+            *(context.queue, slots, self.feed, self._runner),
+            *(clock, context.failed_tasks, breakers),
             poll_seconds=poll_seconds,
             visibility_timeout_seconds=self._leases.visibility_timeout_seconds,
         )
+        self.feed.on_begun = self._poller.poke
 
     def arrange(self, queues: Mapping[str, Mapping[Tier, str]]) -> None:
         """Poll the batch queues among these, by model and tier, from now on."""

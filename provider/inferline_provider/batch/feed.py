@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from inferline.background import Wake
@@ -30,6 +31,9 @@ class LineServer(Protocol):
     def give_up(self, run: LineRun) -> None:
         """Note as a line's result that it has no answer."""
 
+    def note_suspended(self, run: LineRun) -> None:
+        """Count a line that made room for a request."""
+
 
 class LineFeed:
     """
@@ -55,8 +59,8 @@ class LineFeed:
         self._is_open = False
         #: Whether no line begins any more: the provider stops.
         self.is_draining = False
-        #: How many lines made room for requests.
-        self.suspensions = 0
+        #: Called whenever a line has begun, so that fewer are left.
+        self.on_begun: Callable[[], None] = lambda: None
 
     @property
     def running(self) -> int:
@@ -112,7 +116,8 @@ class LineFeed:
         self._room.look()
         while self._room.excess and self._suspend():
             pass
-        self._wake.set()
+        if self._works:
+            self._wake.set()
 
     async def run(self) -> None:
         """Begin lines for ever."""
@@ -127,6 +132,7 @@ class LineFeed:
             if run is None or not self._room.take():
                 return
             self._begin(run)
+            self.on_begun()
 
     def _next(self) -> LineRun | None:
         """Return the line that goes next."""
@@ -149,6 +155,7 @@ class LineFeed:
         run.work.begin(run)
         self._running.add(run)
         run.begun_at = self._clock.monotonic()
+        self._breakers.begin(run.task.model, run.ref)
         run.job = asyncio.create_task(self._server.serve(run))
         run.job.add_done_callback(lambda job: self._ended(run, job))
 
@@ -164,7 +171,7 @@ class LineFeed:
         run.suspended_at = now
         run.work.suspend(run)
         self._suspended.append(run)
-        self.suspensions += 1
+        self._server.note_suspended(run)
         return True
 
     def _leave(self, run: LineRun) -> None:
@@ -172,8 +179,10 @@ class LineFeed:
         self._room.give()
 
     def _ended(self, run: LineRun, job: asyncio.Task[None]) -> None:
-        if run.job is job and run in self._running:
-            self._leave(run)
+        if run.job is job:
+            self._breakers.end(run.task.model, run.ref)
+            if run in self._running:
+                self._leave(run)
         self._wake.set()
         if not job.cancelled() and (error := job.exception()) is not None:
             log.error("A line failed because of a bug in InferLine.", exc_info=error)

@@ -23,7 +23,8 @@ class LineRun:
         self.work = work
         #: Stands for the line where tasks are counted that are at the backend.
         self.ref = TaskRef(task.ref.slug, f"{task.ref.id}/{line.number}")
-        self.tokens_max = line.tokens_max
+        #: The most tokens that its answer may have; None if it has no bound.
+        self.tokens_max: int | None = None
         #: How often the backend failed it, and how often it had no room for it.
         self.failures = 0
         self.refusals = 0
@@ -36,7 +37,8 @@ class LineRun:
         self.folding: Folding | None = None
         #: Whether the backend has never failed to go on with it.
         self.can_resume = True
-        self.begin_anew(folds=True)
+        #: Whether its request has been read: not before it is at the backend.
+        self.is_ready = False
 
     @property
     def number(self) -> int:
@@ -56,6 +58,8 @@ class LineRun:
     def begin_anew(self, *, folds: bool) -> None:
         """Forget what has come; `folds`: ask for the answer as a stream, if that can be folded."""
         path, body = self.task.path, self.line.body
+        if not self.is_ready:
+            self.is_ready, self.tokens_max = True, self.line.tokens_max
         self.folding = Folding(path, body) if folds and is_foldable(path, body) else None
 
     @property

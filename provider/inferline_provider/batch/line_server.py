@@ -16,7 +16,7 @@ from inferline.tasks.store import AttemptOutcome
 from inferline_provider.backend.classification import Finish, usage_of
 from inferline_provider.batch.fold import Folding
 from inferline_provider.batch.line_run import LineRun
-from inferline_provider.batch.lines import ResultWriter
+from inferline_provider.batch.lines import LineResult, ResultWriter
 from inferline_provider.faults import (
     BackendAnswer,
     BadAnswer,
@@ -61,26 +61,29 @@ class BackendLines:
 
     def give_up(self, run: LineRun) -> None:
         """Note as a line's result that it was lost."""
-        run.work.end(run, self._results.lost(run.line, PROVIDER_LOST, LOST))
+        self._end(run, self._results.lost(run.line, PROVIDER_LOST, LOST))
+
+    def note_suspended(self, run: LineRun) -> None:
+        """Count a line that made room for a request."""
+        self._context.telemetry.sink.line(run.task.model, "suspended")
+
+    def _end(self, run: LineRun, result: LineResult) -> None:
+        self._context.telemetry.sink.line(run.task.model, result.ending)
+        run.work.end(run, result)
 
     async def serve(self, run: LineRun) -> None:
         """Have a line answered, and note its result, or that it is to be tried again."""
-        breakers, model = self._context.diagnosis.breakers, run.task.model
-        breakers.begin(model, run.ref)
         try:
             answer, usage = await self._ask(run)
-            breakers.alive(model, run.ref)
         except Fault as fault:
-            self._after(run, fault)
-        else:
-            run.work.end(run, self._results.answered(run.line, answer, usage))
-        finally:
-            breakers.end(model, run.ref)
+            return self._after(run, fault)
+        self._context.diagnosis.breakers.alive(run.task.model, run.ref)
+        return self._end(run, self._results.answered(run.line, answer, usage))
 
     async def _ask(self, run: LineRun) -> tuple[BackendAnswer, dict[str, int]]:
         """Return the backend's answer, with its token counts. Raises Fault."""
-        if run.folding is not None and not self._folds:
-            run.begin_anew(folds=False)
+        if not run.is_ready or (run.folding is not None and not self._folds):
+            run.begin_anew(folds=self._folds)
         if run.folding is None:
             finish = await self._post(run, run.line.body, _NoSink())
             answer = BackendAnswer(finish.outcome.status, JSON, finish.rest)
@@ -154,7 +157,7 @@ class BackendLines:
         answer = _final_answer(run, fault, has_good_key=has_good_key)
         if answer is None:
             return self._try_later(run, self._pause_seconds(run, fault))
-        return run.work.end(run, self._results.answered(run.line, answer))
+        return self._end(run, self._results.answered(run.line, answer))
 
     def _pause_seconds(self, run: LineRun, fault: Fault) -> float:
         pauses = self._pauses

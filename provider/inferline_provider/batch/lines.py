@@ -9,8 +9,10 @@ from typing import Final, Literal
 
 from inferline.files.ids import new_id
 from inferline.tasks.shard import SegmentKind
+from inferline.tasks.task import Task
 from inferline_provider.faults import BackendAnswer
 from inferline_provider.relay import edits
+from inferline_provider.serve.claim import is_intact
 
 #: Fields in which a request bounds the tokens of its answer.
 _BOUNDS: Final = ("max_completion_tokens", "max_tokens", "max_output_tokens", "n_predict")
@@ -53,8 +55,17 @@ class LineResult:
         return "output" if self.ending == "answered" else "error"
 
 
-def read_lines(data: bytes) -> list[Line]:
-    """Return the lines of a shard's input. Raises ValueError, TypeError or LookupError."""
+def lines_of(task: Task, data: bytes) -> list[Line]:
+    """Return the lines of a shard's input; none if it is not what was stored."""
+    try:
+        lines = _read(data) if is_intact(task, data) else []
+    except (ValueError, TypeError, LookupError):
+        return []
+    return lines if task.shard is not None and len(lines) == task.shard.lines else []
+
+
+def _read(data: bytes) -> list[Line]:
+    """Return the lines of an input. Raises ValueError, TypeError or LookupError."""
     lines = data.removesuffix(b"\n").split(b"\n")
     return [_line(number, text) for number, text in enumerate(lines)]
 

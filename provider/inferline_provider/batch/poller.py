@@ -68,6 +68,10 @@ class ShardPoller:
         self._urls = {model: tiers["batch"] for model, tiers in queues.items() if "batch" in tiers}
         self._wake.set()
 
+    def poke(self) -> None:
+        """Look again: lines have begun."""
+        self._wake.set()
+
     async def run(self) -> None:
         """Poll for ever."""
         while True:

@@ -12,6 +12,8 @@ from inferline_provider.backend.slots import Slots
 #: Time for which a slot must have been free after a request before a line may have it, seconds:
 #: where one request ends the next is often near.
 QUIET_SECONDS: Final = 0.1
+#: Time after a request for which lines take no more than their share, seconds: others may follow.
+SHARE_SECONDS: Final = 10.0
 
 
 class LineRoom:
@@ -27,6 +29,8 @@ class LineRoom:
         self._clock = clock
         self._share = share
         self._lines = 0
+        #: When a request last ran.
+        self._requests_at = -inf
         #: Since when each free slot is free, the longest first. A request takes the newest, so that
         #: what stays has been free all the time.
         self._free_since: list[float] = []
@@ -39,7 +43,8 @@ class LineRoom:
     @property
     def excess(self) -> int:
         """Return how many lines run that may no longer."""
-        return max(0, self._lines - self._most(self._slots.requests))
+        requests = self._slots.requests
+        return max(0, self._lines - self._most(requests, is_shared=requests > 0))
 
     @property
     def free(self) -> int:
@@ -72,6 +77,8 @@ class LineRoom:
 
     def look(self) -> None:
         """Note how many slots are free now. Called with each change."""
+        if self._slots.requests:
+            self._requests_at = self._clock.monotonic()
         unused = self._unused
         del self._free_since[unused:]
         now = self._clock.monotonic()
@@ -79,12 +86,12 @@ class LineRoom:
 
     @property
     def _unused(self) -> int:
-        return max(0, min(self._slots.free, self._most(self._slots.used)) - self._lines)
+        is_shared = self._clock.monotonic() - self._requests_at < SHARE_SECONDS
+        most = min(self._slots.free, self._most(self._slots.used, is_shared=is_shared))
+        return max(0, most - self._lines)
 
-    def _most(self, requests: int) -> int:
-        """Return how many lines may run beside so many requests."""
+    def _most(self, used: int, *, is_shared: bool) -> int:
+        """Return how many lines may run in the slots that are not used by requests."""
         limit = self._slots.limit
-        most = limit - requests
-        if requests:
-            most = min(most, int(self._share * limit))
+        most = min(limit - used, int(self._share * limit)) if is_shared else limit - used
         return max(0, most)

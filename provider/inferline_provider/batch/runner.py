@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 from inferline.background import first_of
 from inferline.tasks.queue import Delivery
-from inferline_provider.batch.attempt import BatchContext, ShardAttempt
+from inferline_provider.batch.attempt import ShardAttempt
+from inferline_provider.batch.batch_context import BatchContext
 from inferline_provider.serve.claim import claim
 from inferline_provider.serve.leases import Stop
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final
 
 from inferline.clock import Clock
 from inferline.errors import Unavailable
 from inferline.tasks.queue import RECEIVE_MAX, Delivery, TaskQueue
+from inferline.tasks.task import Tier
 from inferline_provider.backend.breaker import Breakers
 from inferline_provider.backend.slots import Slots
 from inferline_provider.pull.runner import AttemptRunner
 from inferline_provider.pull.schedule import PendingReceive, PollSchedule, QueueState
+from inferline_provider.pull.suspension import BEST, LOWEST, Suspension
 from inferline_provider.pull.yielding import YieldPolicies
 from inferline_provider.serve.failed_tasks import ASIDE_SECONDS, FailedTasks
 
@@ -39,6 +41,7 @@ class Puller:
         schedule: PollSchedule,
         slots: Slots,
         runner: AttemptRunner,
+        suspension: Suspension,
         clock: Clock,
         yield_policies: YieldPolicies,
         failed_tasks: FailedTasks,
@@ -52,6 +55,8 @@ class Puller:
         self._schedule = schedule
         self._slots = slots
         self._runner = runner
+        self._suspension = suspension
+        suspension.on_kept = self._kept
         self._clock = clock
         self._yield_policies = yield_policies
         self._failed_tasks = failed_tasks
@@ -70,15 +75,20 @@ class Puller:
     def set_open(self, is_open: bool) -> None:
         """Receive messages, or stop."""
         self._is_open = is_open
+        if not is_open:
+            self._release_kept()
         self._wake.set()
 
     async def run(self) -> None:
         """Receive messages for ever."""
         while True:
             self._wake.clear()
-            if self._is_open and self._slots.free:
+            self._suspension.look()
+            if self._is_open and (self._slots.free or self._suspension.room):
                 self._poll()
+                self._resume()
             pause_seconds = self._schedule.pause_seconds(self._clock.monotonic())
+            pause_seconds = min(pause_seconds, self._suspension.wait_seconds)
             seconds = max(TICK_SECONDS_MIN, min(TICK_SECONDS, pause_seconds))
             timer = asyncio.get_running_loop().call_later(seconds, self._wake.set)
             try:
@@ -102,19 +112,49 @@ class Puller:
         """
         now = self._clock.monotonic()
         for cold in self._schedule.cold(now):
-            limit = min(self._slots.free, RECEIVE_MAX)
-            self._start(self._schedule.begin(cold, limit, now, waits=True))
-        while (turn := self._schedule.next_hot(now, self._slots.free)) is not None:
+            if limit := min(self._free(cold.tier), RECEIVE_MAX):
+                self._start(self._receive(self._schedule.begin(cold, limit, now, waits=True)))
+        while (turn := self._next_hot(now)) is not None:
             hot, limit = turn
             # Slots are taken now, so that a message of a cold queue can't have them meanwhile.
-            self._start(self._schedule.begin(hot, self._slots.reserve(limit), now, waits=False))
+            reserved = self._slots.reserve(limit)
+            receive = self._schedule.begin(hot, limit, now, waits=False)
+            self._start(self._receive(receive, reserved))
 
-    def _start(self, receive: PendingReceive) -> None:
-        task = asyncio.create_task(self._receive(receive))
+    def _next_hot(self, now: float) -> tuple[QueueState, int] | None:
+        return self._schedule.next_hot(now, self._free(BEST), lowest=self._free(LOWEST))
+
+    def _free(self, tier: Tier) -> int:
+        """
+        Return how many tasks of a tier may begin.
+
+        For better ones others are suspended, and of the lowest those that were go on first.
+        """
+        if tier == LOWEST:
+            return max(0, self._slots.free - self._suspension.kept)
+        return self._slots.free + self._suspension.room
+
+    def _resume(self) -> None:
+        """Have suspended tasks go on in slots that nothing better needs."""
+        while (delivery := self._suspension.next()) is not None:
+            self._runner.start(delivery, gives_way=True)
+
+    def _kept(self) -> None:
+        """Have a suspended task go on here, or elsewhere if no more tasks begin here."""
+        if not self._is_open:
+            self._release_kept()
+        self._wake.set()
+
+    def _release_kept(self) -> None:
+        if kept := list(self._suspension.release()):
+            self._start(self._hand_back(kept))
+
+    def _start(self, call: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(call)
         self._receives.add(task)
         task.add_done_callback(self._ended)
 
-    async def _receive(self, receive: PendingReceive) -> None:
+    async def _receive(self, receive: PendingReceive, reserved: int = 0) -> None:
         deliveries: list[Delivery] = []
         polled_ms = self._now_ms()
         try:
@@ -130,16 +170,20 @@ class Puller:
             self._schedule.failed(receive, self._clock.monotonic())
             log.warning("A queue does not answer: %s queue=%s", error, receive.state.url)
         finally:
-            rest = self._begin(receive, deliveries, polled_ms)
+            rest = self._begin(receive, deliveries, polled_ms, reserved)
             self._wake.set()
         if rest:
             await self._hand_back(rest)
 
     def _begin(
-        self, receive: PendingReceive, deliveries: Sequence[Delivery], polled_ms: int
+        self,
+        receive: PendingReceive,
+        deliveries: Sequence[Delivery],
+        polled_ms: int,
+        reserved: int,
     ) -> list[Delivery]:
         """Begin the wanted tasks, as far as slots are free, and return the other messages."""
-        reserved = taken = 0 if receive.waits else receive.limit
+        taken, tier = reserved, receive.state.tier
         passed = [delivery for delivery in deliveries if self._failed_tasks.has(delivery)]
         wanted = [delivery for delivery in deliveries if delivery not in passed]
         if passed:
@@ -149,11 +193,15 @@ class Puller:
         room = self._breakers[receive.state.model].room
         passed, wanted = [*passed, *wanted[room:]], wanted[:room]
         if len(wanted) > taken:
-            taken += self._slots.take(len(wanted) - taken)
+            taken += self._slots.take(min(len(wanted) - taken, self._free(tier)))
+        if tier != LOWEST:
+            taken += self._suspension.make_room(len(wanted) - taken)
         begun = min(len(wanted), taken)
         self._slots.release_unneeded(taken - begun, reserved)
+        # Not one whose turn has come although better work waits: it would never end.
+        gives_way = tier == LOWEST and not self._schedule.has_better(tier)
         for delivery in wanted[:begun]:
-            self._runner.start(delivery)
+            self._runner.start(delivery, gives_way=gives_way)
         return [*passed, *wanted[begun:]]
 
     def _yields(self, state: QueueState, deliveries: Sequence[Delivery], polled_ms: int) -> bool:

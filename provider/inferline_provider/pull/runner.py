@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from inferline.tasks.queue import Delivery
 from inferline_provider.backend.slots import Slots
+from inferline_provider.pull.suspension import LOWEST, Suspension
 from inferline_provider.serve.attempt import Attempt
 from inferline_provider.serve.attempt_context import AttemptContext
 from inferline_provider.serve.claim import claim
@@ -25,6 +26,7 @@ class AttemptRunner:
         slots: Slots,
         on_claim: Callable[[str], None],
         on_answer: Callable[[float], None],
+        suspension: Suspension,
     ) -> None:
         """
         Call `on_claim` with the model of each claimed task, and `on_answer` with the seconds for
@@ -34,6 +36,7 @@ class AttemptRunner:
         self._slots = slots
         self._on_claim = on_claim
         self._on_answer = on_answer
+        self._suspension = suspension
         self._tasks: set[asyncio.Task[None]] = set()
         self._attempts: set[Attempt] = set()
         self._stopping = False
@@ -43,9 +46,13 @@ class AttemptRunner:
         """Return the number of tasks at the backend."""
         return len(self._attempts)
 
-    def start(self, delivery: Delivery) -> None:
-        """Deal with a message; its slot has been taken."""
-        task = asyncio.create_task(self._deal_with(delivery))
+    def start(self, delivery: Delivery, *, gives_way: bool = False) -> None:
+        """
+        Deal with a message; its slot has been taken.
+
+        With `gives_way` a task of the tier flex may be suspended for a better one.
+        """
+        task = asyncio.create_task(self._deal_with(delivery, gives_way))
         self._tasks.add(task)
         task.add_done_callback(self._ended)
 
@@ -61,17 +68,13 @@ class AttemptRunner:
         for attempt in list(self._attempts):
             attempt.abort(Stop.DRAINED)
 
-    async def _deal_with(self, delivery: Delivery) -> None:
+    async def _deal_with(self, delivery: Delivery, gives_way: bool) -> None:
         context = self._context
         begun_at = context.clock.monotonic()
         attempt: Attempt | None = None
 
         def served() -> None:
-            self._slots.release()
-            if attempt is not None:
-                self._attempts.discard(attempt)
-                if attempt.is_answered:
-                    self._on_answer(context.clock.monotonic() - begun_at)
+            self._served(attempt, begun_at)
 
         try:
             lease_seconds = context.terms.lease_seconds
@@ -82,12 +85,31 @@ class AttemptRunner:
             raise
         if claimed is None:
             return served()
-        attempt = Attempt(context, *claimed, delivery, begun_at)
+        gives_way = gives_way and claimed[0].tier == LOWEST
+        attempt = Attempt(context, *claimed, delivery, begun_at, gives_way=gives_way)
+        self._add(attempt, gives_way)
+        await attempt.run(served)
+        if attempt.is_suspended and attempt.has_handed_back:
+            self._suspension.keep(delivery)
+        return None
+
+    def _add(self, attempt: Attempt, gives_way: bool) -> None:
         self._attempts.add(attempt)
+        if gives_way:
+            self._suspension.add(attempt)
         self._on_claim(attempt.task.model)
         if self._stopping:
             attempt.abort(Stop.DRAINED)
-        return await attempt.run(served)
+
+    def _served(self, attempt: Attempt | None, begun_at: float) -> None:
+        """Give the slot back, unless a better task has it already."""
+        if attempt is None or not attempt.is_suspended:
+            self._slots.release()
+        if attempt is not None:
+            self._suspension.remove(attempt)
+            self._attempts.discard(attempt)
+            if attempt.is_answered:
+                self._on_answer(self._context.clock.monotonic() - begun_at)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -73,8 +73,8 @@ class PollSchedule:
     messages. Several hot queues are polled in turns, without waiting. A queue that keeps bringing
     the full limit has one more poll at once each time.
 
-    While no slot is free no new long poll begins, and messages may come to a cold queue unseen. So
-    before work of a lower tier, it has its turn as if it were hot.
+    While nothing could begin no new long poll does, and messages may come to a cold queue unseen.
+    So before work of a lower tier, it has its turn as if it were hot.
     """
 
     def __init__(self, is_open: Callable[[str], bool] = lambda model: True) -> None:
@@ -104,16 +104,19 @@ class PollSchedule:
             if not state.waiting and (alone or state not in turns)
         ]
 
-    def next_hot(self, now: float, free: int) -> tuple[QueueState, int] | None:
+    def next_hot(
+        self, now: float, free: int, *, lowest: int | None = None
+    ) -> tuple[QueueState, int] | None:
         """
         Return the queue whose turn is next, and the limit for its receive; None for no turn.
 
-        `free` is the number of free slots.
+        `free` is the number of free slots, `lowest` that for tasks of the lowest tier, if another.
         """
+        lowest = free if lowest is None else lowest
         turns = self._turns(now)
         alone = len(turns) <= 1
         rooms = {
-            state: self._room(state, now, free, alone=alone)
+            state: self._room(state, now, lowest if state.tier == TIERS[-1] else free, alone=alone)
             for state in turns
             if state.paused_until <= now
         }
@@ -165,6 +168,11 @@ class PollSchedule:
             ),
             default=inf,
         )
+
+    def has_better(self, tier: Tier) -> bool:
+        """Return True if a queue of a better tier brought messages at its last receive."""
+        rank = TIERS.index(tier)
+        return any(state.hot and TIERS.index(state.tier) < rank for state in self._states.values())
 
     def note_model(self, model: str) -> None:
         """Note the model of the last task: the backend has it loaded."""

@@ -125,14 +125,14 @@ def draws_of(body: bytes) -> int:
 
 def _sure_text(left: Delivered, document: Mapping[str, Any]) -> str:
     """Return as much of the text as ends with a token."""
-    if left.finished or left.is_by_token or not _holds_back(document):
+    if left.finished or left.is_by_token or not holds_back(document):
         return left.text
     is_spaced = bool(left.whole_words) or len(left.text) <= _WORD_CHARS_MAX
     # All of a text without spaces would hardly come again when it is drawn.
     return left.whole_words if is_spaced or document.get("temperature") == 0 else left.text
 
 
-def _holds_back(document: Mapping[str, Any]) -> bool:
+def holds_back(document: Mapping[str, Any]) -> bool:
     """
     Say whether a server may hold back the end of what it has made: it may begin a stop string.
 
@@ -158,6 +158,12 @@ def _lower_bounds(document: dict[str, Any], tokens: int) -> bool:
     if _is_count(document.get("min_tokens")):
         document["min_tokens"] = max(0, int(document["min_tokens"]) - tokens)
     return any(bound <= tokens for bound in bounds.values())
+
+
+def bound_of(document: Mapping[str, Any]) -> int | None:
+    """Return the most tokens that an answer may have; None if the request has no bound."""
+    bounds = [int(document[name]) for name in _BOUNDS if _is_count(document.get(name))]
+    return min(bounds, default=None)
 
 
 def _is_count(value: Any) -> bool:

@@ -24,8 +24,9 @@ from inferline_provider.faults import (
 )
 from inferline_provider.relay.alias import Rename, Renaming
 from inferline_provider.relay.framing import JSON, Framing, lines, reported, whole_type
+from inferline_provider.relay.resumable import ResumableWatch
 from inferline_provider.relay.splice import Splice
-from inferline_provider.relay.stage import EventPipeline, EventSink
+from inferline_provider.relay.stage import EventPipeline, EventSink, EventStage
 from inferline_provider.relay.usage import UsageReader
 from inferline_provider.relay.usage_question import UsageAsker, is_refusal
 from inferline_provider.relay.verification import Verification, choices_in
@@ -37,7 +38,7 @@ class Relay:
     """
     The relay of one answer. The events of a stream pass through stages, each as it comes:
 
-    parse (`Framing`) → splice → usage → verification → renaming → chunks.
+    parse (`Framing`) → splice → usage → verification → watch → renaming → chunks.
     """
 
     def __init__(
@@ -52,12 +53,14 @@ class Relay:
         hides_usage: bool = False,
         usage_asker: UsageAsker | None = None,
         splice: Splice | None = None,
+        watch: ResumableWatch | None = None,
         can_go_on: Callable[[], bool] = lambda: False,
     ) -> None:
         """
         Relay the answer to `body`, or its rest, which `splice` joins to what others began.
 
-        `on_event` is called with each event; `can_go_on` says if another attempt could follow.
+        `watch` sees the events, and `on_event` is called with each; `can_go_on` says if another
+        attempt could follow.
         """
         self._terms = terms
         self._path = path
@@ -76,10 +79,12 @@ class Relay:
             on_event=on_event,
         )
         splicing = [] if splice is None else [splice]
+        watching = [] if watch is None else [watch]
         renaming = [] if rename is None else [Renaming(rename)]
-        self._stages = EventPipeline(*splicing, self._usage, self._verification, *renaming)
+        last: list[EventStage] = [self._verification, *watching, *renaming]
+        self._stages = EventPipeline(*splicing, self._usage, *last)
         #: The stages behind the usage.
-        self._last_stages = EventPipeline(self._verification, *renaming)
+        self._last_stages = EventPipeline(*last)
 
     async def run(self, response: Response) -> Finish:
         """

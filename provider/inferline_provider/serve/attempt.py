@@ -12,7 +12,7 @@ from typing import Final
 from inferline.background import Backoff
 from inferline.errors import LeaseLost, ProviderLost, Unavailable
 from inferline.tasks.queue import Delivery, Message
-from inferline.tasks.task import Task
+from inferline.tasks.task import Task, TaskRef
 from inferline_provider.backend.classification import Finish, failure
 from inferline_provider.faults import Busy, Fault
 from inferline_provider.serve.attempt_context import AttemptContext
@@ -46,7 +46,10 @@ class Attempt:
         message: Message,
         delivery: Delivery,
         confirmed_at: float,
+        *,
+        gives_way: bool = False,
     ) -> None:
+        """Begin no attempt yet. With `gives_way` it may be suspended for a better task."""
         self.task = task
         self.delivery = delivery
         self.confirmed_at = confirmed_at
@@ -55,7 +58,9 @@ class Attempt:
         self._telemetry = AttemptTelemetry(
             context.telemetry, task, context.provider, context.clock, context.store.now_ms
         )
-        self._exchange = Exchange(context, task, message, self._stream, self._telemetry)
+        self._exchange = Exchange(
+            context, task, message, self._stream, self._telemetry, gives_way=gives_way
+        )
         self._ending: AttemptEnding = "broken"
         self._stopped: Stop | None = None
         self._is_served = False
@@ -63,13 +68,43 @@ class Attempt:
         self.is_answered = False
         self._serving: asyncio.Task[_End] | None = None
 
+    @property
+    def ref(self) -> TaskRef:
+        """Return the task's reference."""
+        return self.task.ref
+
+    @property
+    def can_be_suspended(self) -> bool:
+        """Return True if the answer could go on later where it is now."""
+        is_serving = not self._is_served and self._stopped is None
+        return is_serving and self._exchange.can_be_suspended
+
+    @property
+    def tokens(self) -> int:
+        """Return how many tokens of the answer have come."""
+        return self._exchange.tokens
+
+    @property
+    def is_suspended(self) -> bool:
+        """Return True if the task made room: its slot has another one."""
+        return self._stopped is Stop.SUSPENDED
+
+    @property
+    def has_handed_back(self) -> bool:
+        """Return True if the task waits for its next attempt."""
+        return self._ending == "handed_back"
+
+    def suspend(self) -> None:
+        """Stop at once, and hand the task back without its message."""
+        self.abort(Stop.SUSPENDED)
+
     def abort(self, stop: Stop) -> None:
         """Stop at once, and with it the backend's work. Repeats do nothing."""
         if self._stopped is not None or (stop is Stop.DRAINED and self._is_served):
             return
         self._stopped = stop
         if not self._is_served:
-            if stop is Stop.DRAINED:
+            if stop in (Stop.DRAINED, Stop.SUSPENDED):
                 self._stream.hold()
             else:
                 self._stream.discard()
@@ -164,7 +199,10 @@ class Attempt:
 
     async def _write_answer(self, end: _End) -> _End:
         """Write the answer but for its last piece, which rides on the write that ends the task."""
-        if self._stopped is Stop.DRAINED:
+        if self._stopped is Stop.SUSPENDED:
+            kept_seconds = self._context.leases.visibility_timeout_seconds
+            end = HandBack(counts=False, delay_seconds=kept_seconds)
+        elif self._stopped is Stop.DRAINED:
             # A started answer can't restart on another provider.
             is_stuck = self._exchange.is_stuck
             end = Finish(failure(ProviderLost())) if is_stuck else HandBack(counts=False)
@@ -187,7 +225,7 @@ class Attempt:
     async def _write_end(self, end: _End) -> None:
         """Write the end of the attempt, again if need be, for as long as the lease is ours."""
         failures = 0
-        while self._stopped in (None, Stop.DRAINED):
+        while self._stopped in (None, Stop.DRAINED, Stop.SUSPENDED):
             try:
                 return await self._write_end_once(end)
             except LeaseLost:

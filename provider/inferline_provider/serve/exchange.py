@@ -18,8 +18,9 @@ from inferline_provider.faults import BadAnswer, NotRepeated, SilentTooLong, Unr
 from inferline_provider.relay.alias import rename, rename_in_query, rename_in_request
 from inferline_provider.relay.chunk_stream import ChunkStream
 from inferline_provider.relay.continuation import continuation, draws_of, may_continue
-from inferline_provider.relay.delivered import Delivered, delivered
+from inferline_provider.relay.delivered import CHAT, Delivered, delivered
 from inferline_provider.relay.relay import Relay
+from inferline_provider.relay.resumable import ResumableWatch, may_suspend
 from inferline_provider.relay.splice import Splice
 from inferline_provider.relay.usage_question import is_refusal
 from inferline_provider.serve.attempt_context import AttemptContext
@@ -41,12 +42,17 @@ class Exchange:
         message: Message,
         stream: ChunkStream,
         telemetry: AttemptTelemetry,
+        *,
+        gives_way: bool = False,
     ) -> None:
         self._context = context
         self._task = task
         self._message = message
         self._stream = stream
         self._telemetry = telemetry
+        #: Whether the task may be suspended for a better one, as far as is known.
+        self._gives_way = gives_way
+        self._watch: ResumableWatch | None = None
         #: The client's body, once it is at hand.
         self._request = b""
         #: Whether the backend has sent a first event.
@@ -70,6 +76,16 @@ class Exchange:
     def can_go_on(self) -> bool:
         """Return True if another attempt can follow."""
         return self._task.attempts_left > 0 and not self.is_stuck
+
+    @property
+    def can_be_suspended(self) -> bool:
+        """Return True if the answer could be broken off now, and surely go on later."""
+        return self._watch is not None and self._watch.can_go_on
+
+    @property
+    def tokens(self) -> int:
+        """Return how many tokens of an answer have come that may be suspended."""
+        return self._watch.tokens if self._watch else 0
 
     @property
     def _may_be_stream(self) -> bool:
@@ -109,11 +125,23 @@ class Exchange:
         if not is_intact(task, body):
             return Finish(failure(BackendFailed(DAMAGED, code="damaged_request")))
         self._request = body
+        self._gives_way = self._gives_way and await self._can_resume()
         # Nobody has seen a part of an answer that is no stream.
         may_be_begun = task.attempt > 1 and self._may_be_stream
         if may_be_begun and (left := await delivered(context.store, task)) is not None:
             return await self._go_on(left)
         return await self._send(body)
+
+    async def _can_resume(self) -> bool:
+        """Return True if the backend can continue answers to such a request. Raises Fault."""
+        task, request = self._task, document_of(self._request)
+        if not may_suspend(task.path, self._request):
+            return False
+        if not task.path.endswith(CHAT):
+            return True
+        name = self._context.aliases.get(task.model, task.model)
+        shape = request.get("chat_template_kwargs")
+        return await self._context.backend.prefill(name, "", shape) is not None
 
     async def _go_on(self, left: Delivered) -> Finish:
         """Have the backend continue what others began. Raises Fault or Unavailable."""
@@ -157,6 +185,8 @@ class Exchange:
             body = rename_in_request(body, content_type, task.model, name)
             query = rename_in_query(query, task.model, name)
             outward = partial(rename, old=name, new=task.model)
+        if self._gives_way:
+            self._watch = ResumableWatch(task.path, body)
         relay = Relay(
             context.terms,
             task.path,
@@ -167,6 +197,7 @@ class Exchange:
             hides_usage=hides_usage,
             usage_asker=context.usage,
             splice=splice,
+            watch=self._watch,
             can_go_on=lambda: self.can_go_on,
         )
         with self._telemetry.asking(body) as traceparent:

@@ -38,6 +38,7 @@ class Stop(Enum):
     LOST = "another attempt has the task now"
     FENCED = "its lease could not be renewed in time"
     DRAINED = "the provider is stopping"
+    SUSPENDED = "it makes room for a better task"
 
 
 class Held(Protocol):

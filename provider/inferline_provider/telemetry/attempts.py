@@ -19,6 +19,9 @@ from inferline_provider.faults import Fault
 #: How an attempt ends: the task is answered, has failed, goes back, is past its deadline or was
 #: cancelled; its lease was lost; the provider had to stop; or a fault of ours.
 AttemptEnding = Literal["answered", "failed", "handed_back", "expired", "ended", "lost", "broken"]
+#: An event of a batch's line: it was answered, answered with an error, given up without an answer,
+#: or suspended to make room for a request.
+LineEvent = Literal["answered", "refused", "lost", "suspended"]
 
 #: Found in a request for a stream, and hardly ever elsewhere: quotes in a string are escaped.
 _STREAMED: Final = re.compile(rb'"stream"\s*:\s*true\b')
@@ -59,6 +62,9 @@ class TelemetrySink:
     def record(self, record: AttemptRecord) -> None:
         """Note that an attempt has ended. Never blocks and never raises."""
 
+    def line(self, model: str, event: LineEvent) -> None:
+        """Note what happened to a line of a batch."""
+
 
 class Sinks(TelemetrySink):
     """Several sinks as one."""
@@ -80,6 +86,11 @@ class Sinks(TelemetrySink):
         """Pass the record on to each."""
         for sink in self._sinks:
             sink.record(record)
+
+    def line(self, model: str, event: LineEvent) -> None:
+        """Pass the event on to each."""
+        for sink in self._sinks:
+            sink.line(model, event)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

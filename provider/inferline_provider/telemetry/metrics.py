@@ -14,7 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from inferline.telemetry import genai
-from inferline_provider.telemetry.attempts import AttemptRecord, TelemetrySink
+from inferline_provider.telemetry.attempts import AttemptRecord, LineEvent, TelemetrySink
 from inferline_provider.telemetry.status import ReadCalls, ReadStatus
 
 _OPERATION: Final = ("gen_ai_operation_name", "gen_ai_request_model")
@@ -69,6 +69,12 @@ class ProviderMetrics(TelemetrySink, Collector):
             ("gen_ai_request_model", "ending"),
             registry=self._registry,
         )
+        self._lines = Counter(
+            "inferline_batch_lines",
+            "Lines of batches here, by what happened to them.",
+            ("gen_ai_request_model", "event"),
+            registry=self._registry,
+        )
 
     def _histogram(
         self, name: str, text: str, labels: tuple[str, ...], buckets: tuple[float, ...]
@@ -95,6 +101,10 @@ class ProviderMetrics(TelemetrySink, Collector):
         if after_first > 0:
             seconds = record.backend_seconds - record.first_seconds
             self._per_token.labels(*names).observe(seconds / after_first)
+
+    def line(self, model: str, event: LineEvent) -> None:
+        """Count an event of a batch's line."""
+        self._lines.labels(self._models.label(model), event).inc()
 
     def collect(self) -> Iterable[Metric]:
         """Yield every metric, as Prometheus asks for them."""

@@ -1,7 +1,11 @@
 // openai-node, as its users use it. Prints what was seen as one JSON object.
 import { randomUUID } from "node:crypto";
+import { createReadStream } from "node:fs";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { parseArgs } from "node:util";
-import OpenAI from "openai";
+import OpenAI, { toFile } from "openai";
 
 const { values: flags } = parseArgs({
   options: {
@@ -164,9 +168,38 @@ async function models() {
   return { ids };
 }
 
+async function files() {
+  const folder = await mkdtemp(join(tmpdir(), "files-"));
+  const path = join(folder, "lines.jsonl");
+  const lines = '{"custom_id": "a"}\n'.repeat(1000);
+  await writeFile(path, lines);
+  const made = [];
+  for (const n of [1, 2, 3, 4, 5]) {
+    const file = n < 5 ? createReadStream(path) : await toFile(Buffer.from(lines), "upload");
+    made.push(await client.files.create({ file, purpose: "batch" }));
+  }
+  await rm(folder, { recursive: true });
+  const ids = made.map((file) => file.id);
+  const { status } = await client.files.waitForProcessing(ids[0]);
+  const listed = [];
+  for await (const file of client.files.list({ limit: 2, order: "asc" })) listed.push(file.id);
+  const contents = [];
+  for (const id of ids) contents.push(await (await client.files.content(id)).text());
+  const deleted = [];
+  for (const id of ids) deleted.push((await client.files.delete(id)).deleted);
+  return {
+    names: made.map((file) => file.filename),
+    status,
+    is_listed: JSON.stringify(listed) === JSON.stringify(ids.sort()),
+    is_same: contents.every((content) => content === lines),
+    deleted,
+  };
+}
+
 // Beside all others, because it waits long and never reaches the backend.
 const unserved = timed(() => ask({ model: flags.unserved }, { maxRetries: 1 }));
 await see("models", models);
+await see("files", files);
 await see("chat", () => chat());
 await see("stream", () => stream());
 await see("emoji", () => chat({ emoji: true }));

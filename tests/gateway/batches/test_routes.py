@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,7 +11,9 @@ import httpx
 import openai
 import pytest
 from openai import AsyncOpenAI
+from openai.types import Batch
 
+from inferline.accounts.keys import new_key
 from inferline.batches import progress
 from inferline.files.ids import new_id
 from tests.support.batches import CHAT, ScriptedProvider, jsonl, line, lines_of, refused, stored
@@ -78,6 +81,65 @@ async def test_a_batch_is_created_run_and_its_files_are_there(
     assert batch.created_at <= batch.in_progress_at <= batch.finalizing_at <= batch.completed_at
     lines = await lines_of(gateway.parts, "local", batch.output_file_id)
     assert (len(lines), batch.error_file_id) == (250, None)
+
+
+async def test_files_are_uploaded_and_read_by_the_sdk(gateway: Gateway, sdk: AsyncOpenAI) -> None:
+    data = jsonl([line(n) for n in range(3)])
+    file = await sdk.files.create(file=data, purpose="batch")
+    batch = await sdk.batches.create(input_file_id=file.id, endpoint=CHAT, completion_window="24h")
+    batch = await until(sdk, batch, "in_progress")
+    await (await provider_of(gateway)).run()
+    batch = await until(sdk, batch, "completed")
+
+    content = await sdk.files.content(batch.output_file_id)
+
+    ids = [json.loads(each)["custom_id"] for each in content.text.splitlines()]
+    assert ids == ["line-0", "line-1", "line-2"]
+    output = await sdk.files.retrieve(batch.output_file_id)
+    assert (output.purpose, output.filename) == ("batch_output", f"{batch.id}_output.jsonl")
+    await sdk.files.delete(batch.output_file_id)
+
+
+async def test_a_batch_looks_as_openai_says_in_each_status(
+    gateway: Gateway, sdk: AsyncOpenAI
+) -> None:
+    done = await until(sdk, await created(gateway, sdk), "in_progress")
+    await (await provider_of(gateway)).run()
+    await until(sdk, done, "completed")
+    wrong = await created(gateway, sdk, 0)
+    await until(sdk, wrong, "failed")
+    await until(sdk, await sdk.batches.cancel((await created(gateway, sdk)).id), "cancelled")
+
+    async with httpx.AsyncClient(base_url=gateway.url) as client:
+        batches = (await client.get("/batches")).json()["data"]
+
+    statuses = [Batch.model_validate(each, strict=True, extra="forbid").status for each in batches]
+    assert statuses == ["cancelled", "failed", "completed"]
+    assert all(set(each) == set(Batch.model_fields) for each in batches)
+
+
+async def test_another_tenants_batch_is_not_there() -> None:
+    async with running_gateway(access="keys") as gateway, gateway.app.batch_jobs.running():
+        await gateway.know()
+        file_id = await uploaded(gateway, tenant="acme")
+        fields: dict[str, Any] = {"input_file_id": file_id, "endpoint": CHAT}
+        async with await keyed(gateway, "acme") as owner, await keyed(gateway, "b") as other:
+            batch = await owner.batches.create(**fields, completion_window="24h")
+
+            with pytest.raises(openai.BadRequestError):
+                await other.batches.create(**fields, completion_window="24h")
+            for call in (other.batches.retrieve, other.batches.cancel):
+                with pytest.raises(openai.NotFoundError):
+                    await call(batch.id)
+            for after in (openai.omit, batch.id):
+                assert not (await other.batches.list(after=after)).data
+            assert (await until(owner, batch, "in_progress")).request_counts.total == 3
+
+
+async def keyed(gateway: Gateway, tenant: str) -> AsyncOpenAI:
+    key, text = new_key("client", "k", tenant=tenant, now_ms=gateway.store.now_ms())
+    await gateway.keys.put_key(key)
+    return AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key=text, max_retries=0)
 
 
 async def test_a_file_that_is_wrong_fails_the_batch_and_the_lines_are_named(

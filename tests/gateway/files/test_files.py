@@ -187,7 +187,7 @@ BAD = {
     "another purpose": ([file(), field("purpose", "fun")], "purpose"),
     "no file": ([field("purpose", "batch")], "file"),
     "two files": ([file(), file(), field("purpose", "batch")], "file"),
-    "a purpose twice": ([file(), field("purpose", "batch"), field("purpose", "evals")], None),
+    "a purpose twice": ([file(), field("purpose", "batch"), field("purpose", "evals")], "purpose"),
     "a long field": ([field("x", "y" * 5000), field("purpose", "batch"), file()], None),
     "many fields": ([*(field(f"x{i}", "y") for i in range(40)), file()], None),
     "a long name": ([file(filename="n" * 600), field("purpose", "batch")], "filename"),

@@ -13,6 +13,7 @@ import pytest
 from inferline.accounts.keys import new_key
 from inferline.gateway.app import create_app
 from inferline.gateway.prefixes import PREFIXES
+from tests.support.batches import stored
 from tests.support.gateway import MODEL, Gateway, Taken, running_gateway
 
 CHAT = {"model": MODEL, "messages": []}
@@ -21,6 +22,17 @@ OF_TENANTS = (
     ("get", "/v1/tasks/{task_id}"),
     ("get", "/v1/tasks/{task_id}/stream"),
     ("post", "/v1/tasks/{task_id}/cancel"),
+)
+#: Those that take the id of something else that belongs to a tenant.
+OF_FILES = (
+    ("get", "/v1/files/{file_id}"),
+    ("delete", "/v1/files/{file_id}"),
+    ("get", "/v1/files/{file_id}/content"),
+    ("post", "/v1/uploads/{upload_id}/parts"),
+    ("post", "/v1/uploads/{upload_id}/complete"),
+    ("post", "/v1/uploads/{upload_id}/cancel"),
+    ("get", "/v1/batches/{batch_id}"),
+    ("post", "/v1/batches/{batch_id}/cancel"),
 )
 #: Those that take an id, and of nothing that belongs to one: models, and what is not for clients.
 OF_NOBODY = {
@@ -72,7 +84,7 @@ def test_every_address_with_an_id_is_in_this_matrix_or_of_nobody() -> None:
             paths = create_app(gateway.parts).openapi()["paths"]
             return {(verb, path) for path in paths if "{" in path for verb in paths[path]}
 
-    assert {*OF_TENANTS, *OF_NOBODY} == asyncio.run(documented())
+    assert {*OF_TENANTS, *OF_FILES, *OF_NOBODY} == asyncio.run(documented())
 
 
 @pytest.mark.parametrize(("verb", "path"), OF_TENANTS)
@@ -94,6 +106,35 @@ async def test_another_tenants_id_is_as_good_as_none(
 
         assert (404, refused.text) == (refused.status_code, missed.text)
         assert "task_not_found" == refused.json()["error"]["code"]
+        assert own not in refused.headers.values()
+
+
+@pytest.mark.parametrize(("verb", "path"), OF_FILES)
+async def test_another_tenants_file_upload_and_batch_are_as_good_as_none(
+    two: Two, verb: str, path: str
+) -> None:
+    parts = two.gateway.parts
+    file_id = await stored(parts, b"{}\n", "acme")
+    batch = {"input_file_id": file_id, "endpoint": "/v1/responses", "completion_window": "24h"}
+    upload = {"bytes": 3, "filename": "f", "mime_type": "text/plain", "purpose": "batch"}
+    ids = {
+        "{file_id}": file_id,
+        "{upload_id}": (await two.acme.post("/v1/uploads", json=upload)).json()["id"],
+        "{batch_id}": (await two.acme.post("/v1/batches", json=batch)).json()["id"],
+    }
+    [(name, own)] = [each for each in ids.items() if each[0] in path]
+    body: dict[str, Any] = {"files": {"data": b"x"}} if path.endswith("/parts") else {}
+    body = {"json": {"part_ids": ["part_x"]}} if path.endswith("/complete") else body
+
+    for prefix in PREFIXES:
+        address = prefix + path.removeprefix("/v1")
+        refused, missed = [
+            await two.globex.request(verb, address.replace(name, one), **body)
+            for one in (own, own[:-4] + "0000")
+        ]
+
+        assert (404, 404) == (refused.status_code, missed.status_code)
+        assert refused.text.replace(own, "") == missed.text.replace(own[:-4] + "0000", "")
         assert own not in refused.headers.values()
 
 

@@ -277,3 +277,27 @@ async def test_a_late_commit_of_a_lost_attempt_is_nowhere_to_be_seen() -> None:
         shard = shard_of(around, task)
         assert (shard.done, shard.segments) == (0, ())
         assert around.row(task).owner == "p2"
+
+
+async def test_a_provider_without_room_leaves_a_shard_to_others() -> None:
+    backend = Backend(script=Script(first=60), slots=1)
+    async with world(backend, clock=Hasty(), peers={"test-model": 1}) as around:
+        task = await submit(around, [line(0)])
+        await until(lambda: shard_of(around, task) and backend.running == 1)
+        await around.submit()
+
+        await until(lambda: around.row(task).attempt and not around.row(task).lease_ms)
+
+        assert around.row(task).attempt_limit == 21
+
+
+async def test_a_provider_that_stops_hands_back_what_it_can_not_write() -> None:
+    async with world(Backend(script=QUICK), drain_seconds=0.2, objects=Refusing(1000)) as around:
+        slow = {"x_script": {"first": 60}}
+        task = await submit(around, [line(0), line(1, slow)])
+        await until(lambda: around.backend.calls.total() >= 2 and around.backend.running == 1)
+
+        around.stopping.ask()
+        await around.running
+
+        assert (around.row(task).lease_ms, shard_of(around, task).segments) == (0, ())

@@ -20,6 +20,7 @@ from inferline_provider.backend.slots import Slots
 from inferline_provider.pull.puller import Puller
 from inferline_provider.pull.runner import AttemptRunner
 from inferline_provider.pull.schedule import RECEIVES_MAX, PollSchedule
+from inferline_provider.pull.suspension import Suspension
 from inferline_provider.pull.yielding import YieldPolicies
 from inferline_provider.serve.failed_tasks import ASIDE_SECONDS, AVOID_SECONDS, FailedTasks
 from tests.provider.world import world
@@ -95,6 +96,8 @@ class Line:
         self.begun_at: list[float] = []
         #: Which queues they came from.
         self.begun_of: list[str] = []
+        #: Which of them may be suspended.
+        self.giving_way: list[bool] = []
         self._task_seconds = task_seconds
         self._running: list[asyncio.Task[None]] = []
         clock, yield_policies, schedule = VirtualClock(), YieldPolicies(), PollSchedule()
@@ -112,6 +115,7 @@ class Line:
                 schedule,
                 self.slots,
                 cast(AttemptRunner, self),
+                Suspension(self.slots, clock, 30.0),
                 clock,
                 yield_policies,
                 failed_tasks,
@@ -123,10 +127,11 @@ class Line:
         )
         self.puller.set_open(True)
 
-    def start(self, delivery: Delivery) -> None:
+    def start(self, delivery: Delivery, *, gives_way: bool) -> None:
         """Run a task, as an `AttemptRunner` does."""
         self.begun_at.append(asyncio.get_running_loop().time())
         self.begun_of.append(delivery.queue)
+        self.giving_way.append(gives_way)
         self._running.append(asyncio.create_task(self._run(delivery)))
 
     async def _run(self, delivery: Delivery) -> None:
@@ -184,6 +189,19 @@ def test_a_slot_that_falls_free_is_filled_within_two_calls(slots: int) -> None:
     begun = len([moment for moment in line.begun_at if moment > 1])
     assert begun >= 19 * slots / (1 + 2 * CALL_SECONDS) - slots
     assert [] == line.queue.handed_back
+
+
+@pytest.mark.parametrize(("others_a_second", "gives_way"), [(0, True), (8, False)])
+def test_a_flex_task_gives_way_unless_its_turn_came_while_better_ones_wait(
+    others_a_second: int, gives_way: bool
+) -> None:
+    """Else it would have no more than its turn, and never end."""
+    moments = [turn / 8 for turn in range(20 * others_a_second)]
+    options = {"slots": 4, "task_seconds": 1, "tiers": LOWER}
+    (line,) = pulled(15, options, sent_at=moments, backlog=100, backlog_at="low")
+
+    begun = zip(line.begun_at, line.begun_of, line.giving_way, strict=True)
+    assert {gives_way} == {may for moment, of, may in begun if moment > 5 and of == "low"}
 
 
 def test_few_receives_bring_nothing_when_a_backlog_is_worked_off() -> None:

@@ -17,6 +17,7 @@ from inferline_provider import cli
 from inferline_provider.telemetry.attempts import AttemptTelemetry, Telemetry, TelemetrySink
 from inferline_provider.telemetry.metrics import ProviderMetrics, serving
 from inferline_provider.telemetry.status import ProviderStatus, ReadStatus
+from tests.provider.batch import shards
 from tests.provider.command import read
 from tests.provider.world import World, until, world
 from tests.support.backend import Backend
@@ -175,3 +176,15 @@ def test_a_taken_port_ends_the_start_with_a_sentence(
 
     assert 2 == code
     assert "METRICS_PORT (--metrics-port) can't be used" in capsys.readouterr().err
+
+
+async def test_lines_of_batches_are_counted() -> None:
+    async with measured(Backend(script=QUICK)) as (around, metrics):
+        refused = {"x_script": {"status": 400}}
+        task = await shards.submit(around, [shards.line(0), shards.line(1, refused)])
+        await around.ended(task)
+
+        text = await scraped(metrics)
+
+    assert 1 == value(text, "inferline_batch_lines_total", **MODEL, event="answered")
+    assert 1 == value(text, "inferline_batch_lines_total", **MODEL, event="refused")

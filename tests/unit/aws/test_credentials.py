@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 
 import botocore.auth
 import pytest
-from botocore.auth import S3SigV4Auth, SigV4Auth
+from botocore.auth import S3SigV4Auth, S3SigV4QueryAuth, SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials, RefreshableCredentials
 from botocore.exceptions import NoCredentialsError
 
 from inferline.aws.api.credentials import ChainCredentials, Keys, StaticCredentials
 from inferline.aws.api.endpoints import Endpoints
-from inferline.aws.api.signing import signed
+from inferline.aws.api.signing import presigned, signed
 
 NOW = datetime.datetime(2027, 1, 15, 8, 0, 0, tzinfo=datetime.UTC)
 
@@ -123,6 +123,23 @@ def test_a_signature_is_botocores_at_our_time(
     ours = signed(call, "eu-west-1", keys, now_ms=int(NOW.timestamp() * 1000) + 999)
 
     assert ours == dict(theirs.headers.items())
+
+
+@pytest.mark.parametrize("token", ["token/+=", None])
+def test_a_presigned_address_is_botocores_at_our_time(
+    monkeypatch: pytest.MonkeyPatch, token: str | None
+) -> None:
+    keys = Keys("AKID", "secret", token)
+    url = "https://files.s3.eu-west-1.amazonaws.com/a%20b/0?response-content-disposition=a%3B%20b"
+    naive = NOW.replace(tzinfo=None)
+    monkeypatch.setattr(botocore.auth, "get_current_datetime", lambda: naive)
+    theirs = AWSRequest("GET", url, {}, b"")
+    S3SigV4QueryAuth(keys, "s3", "eu-west-1", 60).add_auth(theirs)
+    monkeypatch.undo()
+
+    ours = presigned(url, "eu-west-1", keys, int(NOW.timestamp() * 1000) + 999, 60)
+
+    assert ours == theirs.url
 
 
 @pytest.mark.parametrize(

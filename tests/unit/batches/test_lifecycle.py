@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -272,3 +272,22 @@ async def test_a_batchs_tokens_count_against_the_day_once(world: World) -> None:
     held = await counters.reserve(LimitOwner("key", key.id), limits, 1)
     assert held.counters.day_tokens == 250 * 7 + 1
     assert LimitOwner("tenant", "t") not in world.stores.rate_counters._rows
+
+
+async def test_no_line_is_lost_when_a_provider_writes_that_there_are_fewer(world: World) -> None:
+    batch = await world.started(150)
+    claimed = await world.provider.claim()
+    assert claimed is not None
+    task = await world.provider.commit(claimed[0], 10)
+    assert task.shard is not None
+    lie = replace(task.shard, lines=10, usage={"prompt_tokens": 2**52, "of its own": 1})
+    await world.provider.finish(replace(task, shard=lie), claimed[1])
+    await world.provider.run()
+
+    batch = await world.later(batch)
+
+    output, errors = await results(world, batch)
+    assert (len(output), set(errors.values())) == (60, {"provider_lost"})
+    assert (batch.completed, batch.failed) == (60, 90)
+    assert batch.usage["prompt_tokens"] == 2**31 + 250
+    assert "of its own" not in batch.usage
