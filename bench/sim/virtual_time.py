@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import selectors
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -17,7 +17,8 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     A loop whose clock stands still while anything can run, and then jumps to the next timer.
 
     So `asyncio.sleep`, timeouts and `VirtualClock` all tell the same time. Nothing outside of the
-    loop has a part in it: a thread or a socket that it waits for would never be waited for.
+    loop has a part in it: a socket that it waits for would never be waited for, and what another
+    thread is to do is done at once.
     """
 
     def __init__(self) -> None:
@@ -27,6 +28,17 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         """Return the seconds since the loop was made."""
         return self._now
+
+    def run_in_executor(
+        self, executor: object, function: Callable[..., T], *arguments: Any
+    ) -> asyncio.Future[T]:
+        """Call a function at once; time stands still meanwhile."""
+        future: asyncio.Future[T] = self.create_future()
+        try:
+            future.set_result(function(*arguments))
+        except Exception as error:  # noqa: BLE001  # it is for whoever waits
+            future.set_exception(error)
+        return future
 
     def jump(self, seconds: float) -> None:
         """Let time pass."""
