@@ -17,6 +17,10 @@ from inferline_provider.serve.claim import is_intact
 #: Fields in which a request bounds the tokens of its answer.
 _BOUNDS: Final = ("max_completion_tokens", "max_tokens", "max_output_tokens", "n_predict")
 _BLANKS: Final = bytes.maketrans(b"\r\n", b"  ")
+#: Characters that JSON's strings may have, at which many clients end a line (Python's splitlines).
+_ESCAPES: Final = {
+    character.encode(): f"\\u{ord(character):04x}".encode() for character in "\x85\u2028\u2029"
+}
 #: How a line ends: with an answer, with an error of the backend's, or without any of the two.
 LineEnding = Literal["answered", "refused", "lost"]
 
@@ -128,5 +132,8 @@ class ResultWriter:
 
 
 def _on_one_line(document: bytes) -> bytes:
-    """Return JSON without line ends, which can only stand between its values."""
-    return document.strip().translate(_BLANKS)
+    """Return JSON without line ends; only those of `_ESCAPES` can stand within a string."""
+    line = document.strip().translate(_BLANKS)
+    for character, escape in _ESCAPES.items():
+        line = line.replace(character, escape)
+    return line

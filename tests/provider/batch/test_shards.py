@@ -10,9 +10,9 @@ import pytest
 from inferline.clock import SystemClock
 from inferline.errors import Unavailable
 from inferline.memory.objects import MemoryObjects
-from inferline.tasks.shard import Segment, Shard
+from inferline.tasks.shard import Segment, Shard, segment_key
 from inferline.tasks.task import State, Task
-from tests.provider.batch.shards import custom_ids, line, named, results, submit
+from tests.provider.batch.shards import BATCH, custom_ids, line, named, results, submit
 from tests.provider.world import World, until, world
 from tests.support.backend import Backend
 from tests.support.script import Script
@@ -65,6 +65,25 @@ async def test_a_result_has_the_answer_as_openais_files_have_it() -> None:
         assert response["status_code"] == 200
         assert response["request_id"]
         assert response["body"]["object"] == "chat.completion"
+
+
+async def test_a_result_is_one_line_to_clients_that_end_lines_at_other_characters_too() -> None:
+    async with world(Backend(script=QUICK)) as around:
+        # Two choices are asked plainly, so that the answer is written as the backend wrote it.
+        said = {"n": 2, "x_script": {"emoji": True, "tokens": 64}}
+        task = await submit(around, [line(0, said)])
+
+        row = await around.ended(task)
+
+        assert row.shard is not None
+        [segment] = row.shard.segments
+        key = segment_key(task.ref.slug, BATCH, row.shard.number, segment)
+        [text] = (await around.objects.get(key)).decode().splitlines()
+        contents = [
+            choice["message"]["content"]
+            for choice in json.loads(text)["response"]["body"]["choices"]
+        ]
+        assert {"\x85", "\u2028"} <= set("".join(contents))
 
 
 async def test_what_the_backend_refuses_is_an_error_with_its_answer() -> None:
