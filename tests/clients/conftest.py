@@ -30,6 +30,7 @@ CLIENTS = {
     "langchain": (str(ROOT / ".venv-clients/bin/python"), "langchain_openai_chat.py"),
     "litellm": (str(ROOT / ".venv-clients/bin/python"), "litellm_sdk.py"),
     "anthropic": (str(ROOT / ".venv-clients/bin/python"), "anthropic_python.py"),
+    "instructor": (str(ROOT / ".venv-clients/bin/python"), "instructor_batches.py"),
     "openai-node": ("node", "node/openai_node.mjs"),
     "ai-sdk": ("node", "node/ai_sdk.mjs"),
 }
