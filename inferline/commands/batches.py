@@ -153,11 +153,16 @@ def _cancel(api: GatewayApi, options: Options) -> int:
     return OK
 
 
-def _watch(api: GatewayApi, options: Options, sleep: Callable[[float], None] = time.sleep) -> int:
+def _watch(
+    api: GatewayApi,
+    options: Options,
+    sleep: Callable[[float], None] = time.sleep,
+    now: Callable[[], float] = time.time,
+) -> int:
     progress = Progress(sys.stderr)
     while True:
         batch = _batch(api, options.id)
-        progress.show(progress_line(batch, time.time()))
+        progress.show(progress_line(batch, now()))
         if batch["status"] in _ENDED:
             break
         sleep(WATCH_SECONDS)
@@ -249,11 +254,13 @@ def _batch(api: GatewayApi, batch_id: str) -> Mapping[str, Any]:
     return batch
 
 
-def _print_batch(batch: Mapping[str, Any], *, as_json: bool) -> None:
+def _print_batch(
+    batch: Mapping[str, Any], *, as_json: bool, now: Callable[[], float] = time.time
+) -> None:
     if as_json:
         print(json.dumps(batch, indent=2))
         return
-    print(progress_line(batch, time.time()))
+    print(progress_line(batch, now()))
     names = ("id", "model", "endpoint", "input_file_id", "output_file_id", "error_file_id")
     dates = (
         *("created_at", "in_progress_at", "finalizing_at", "completed_at", "failed_at"),

@@ -13,7 +13,7 @@ from inferline.files.file import FileSegment, StoredFile, composed_key, manifest
 from inferline.files.objects import ObjectStore
 
 #: A file that is uploaded is cut into segments of this length.
-SEGMENT_BYTES: Final = 8 * 1024 * 1024
+SEGMENT_BYTES: Final = 4 * 1024 * 1024
 #: The bytes that are read ahead together; a longer segment is read alone.
 _AHEAD_BYTES: Final = SEGMENT_BYTES
 #: The segments that are read ahead together: those of a batch's results are short.

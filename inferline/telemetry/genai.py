@@ -64,6 +64,13 @@ _USAGE: Final[Mapping[str, TokenType]] = {
     "completion_tokens": "output",
     "output_tokens": "output",
 }
+#: Details of the two counts, and where they stand in the APIs that have them.
+_DETAILS: Final = (
+    ("prompt_tokens_details", "cached_tokens"),
+    ("input_tokens_details", "cached_tokens"),
+    ("completion_tokens_details", "reasoning_tokens"),
+    ("output_tokens_details", "reasoning_tokens"),
+)
 #: A larger or a negative token count from a backend is ignored.
 TOKENS_MAX: Final = 2**31
 
@@ -73,6 +80,22 @@ def counts(usage: Any) -> dict[str, int]:
     valid = {}
     for name in (*_USAGE, "total_tokens") if isinstance(usage, Mapping) else ():
         count = usage.get(name)
+        if type(count) is int and 0 <= count <= TOKENS_MAX:
+            valid[name] = count
+    return valid
+
+
+def detail_counts(usage: Any) -> dict[str, int]:
+    """
+    Return the valid counts in the details of an answer's ``usage``.
+
+    ``cached_tokens`` are prompt tokens that the backend had computed before, ``reasoning_tokens``
+    output tokens of a reasoning.
+    """
+    valid = {}
+    for details, name in _DETAILS if isinstance(usage, Mapping) else ():
+        detail = usage.get(details)
+        count = detail.get(name) if isinstance(detail, Mapping) else None
         if type(count) is int and 0 <= count <= TOKENS_MAX:
             valid[name] = count
     return valid

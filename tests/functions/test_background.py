@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 from inferline.aws.api.items import to_item
+from inferline.aws.dynamodb.rate_counters import DynamoRateCounters
 from inferline.aws.dynamodb.task_rows import STATE_KEY, end_attributes, row_key
+from inferline.aws.files.batches import DynamoBatches
+from inferline.aws.files.files import DynamoFiles
+from inferline.aws.s3 import S3Objects
 from inferline.tasks.queue import Message
 from inferline.tasks.task import State, Task
 from inferline.usage.usage import HOUR, SLICE_MS, UsageKey, Watermarks
+from tests.support import batches
 from tests.support.cloud import CANARY, MODEL, Cloud, invoked, metrics, recorded
 from tests.support.runtime_api import Function
 from tests.support.seams import new_task
@@ -110,6 +116,38 @@ async def dated(cloud: Cloud, task: Task, ended_ms: int) -> None:
         "ExpressionAttributeValues": to_item({f":{name}": v for name, v in values.items()}),
     }
     await cloud.client.call("dynamodb", "UpdateItem", request)
+
+
+async def test_the_sweep_takes_a_batch_from_its_input_to_its_files(
+    cloud: Cloud, function: Callable[..., Function]
+) -> None:
+    await cloud.know()
+    client, registry = cloud.client, cloud.settings.registry_table
+    stores = SimpleNamespace(
+        batches=DynamoBatches(client, registry),
+        files=DynamoFiles(client, registry),
+        objects=S3Objects(client, cloud.settings.files_bucket),
+        rate_counters=DynamoRateCounters(client, registry),
+        **{
+            name: getattr(cloud, name) for name in ("store", "queue", "registry", "keys", "tenants")
+        },
+    )
+    model = (await cloud.registry.models())[MODEL]
+    batch = await batches.created(
+        batches.parts_on(stores), batches.jsonl([batches.line(n) for n in range(150)])
+    )
+    sweep, statuses = function("sweep"), []
+
+    for _ in range(2):
+        assert (await invoked(sweep, recorded("scheduled"))).error is None
+        row = await stores.batches.batch(batch.tenant, batch.id)
+        assert row is not None
+        statuses.append(row.status)
+        await batches.ScriptedProvider(stores, model).run()
+
+    assert statuses == ["in_progress", "completed"]
+    assert len(await batches.lines_of(stores, batch.tenant, row.output_file_id)) == 150
+    assert "Waiting" not in metrics(sweep) or metrics(sweep)["Waiting"] == (0,)
 
 
 async def test_an_idle_stack_costs_no_metrics(

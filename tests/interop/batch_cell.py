@@ -15,12 +15,13 @@ CHATS, TEXTS = "/v1/chat/completions", "/v1/completions"
 #: The first request with `logprobs` has vLLM compile for minutes.
 ANSWER_SECONDS_MAX = 300
 CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "Erzähl mir von 東京 😀"}]}
+HELLO: dict[str, Any] = {"messages": [{"role": "user", "content": "Say hi."}]}
 TEXT: dict[str, Any] = {"prompt": "Once upon a time"}
 SHAPE = {"type": "object", "properties": {"city": {"enum": ["Oslo", "Rome"]}}, "required": ["city"]}
 SCHEMA = {"type": "json_schema", "json_schema": {"name": "city", "schema": SHAPE}}
 LINES: dict[str, tuple[str, dict[str, Any]]] = {
     "chat": (CHATS, {**CHAT, "max_tokens": 12}),
-    "chat to its end": (CHATS, {"messages": [{"role": "user", "content": "Say hi."}]}),
+    "chat to its end": (CHATS, {**HELLO, "max_tokens": 60}),
     "empty chat": (CHATS, {**CHAT, "stop": ["I", "E", "D"], "max_tokens": 12}),
     "logprobs": (CHATS, {**CHAT, "max_tokens": 3, "logprobs": True, "top_logprobs": 2}),
     "schema": (CHATS, {**CHAT, "response_format": SCHEMA, "max_tokens": 40}),

@@ -10,11 +10,11 @@ from pydantic import BaseModel, Field
 
 from inferline.accounts.caller import Caller
 from inferline.batches import lifecycle
-from inferline.batches.batch import Batch
-from inferline.batches.creation import create
+from inferline.batches.batch import ENDPOINTS, Batch
+from inferline.batches.creation import METADATA, WINDOW, create
 from inferline.batches.progress import is_due, read_progress
 from inferline.errors import BatchNotFound, InvalidRequest, Unavailable
-from inferline.files.ids import is_id
+from inferline.files.ids import BATCH_ID, is_id
 from inferline.gateway.batches.jobs import BatchJobs
 from inferline.gateway.batches.objects import BatchList, BatchObject, batch_object
 from inferline.gateway.errors import ERRORS
@@ -45,10 +45,10 @@ class NewBatch(BaseModel):
     #: A file with the purpose `batch`: one JSON object a line, with `custom_id`, `method`, `url`
     #: and `body`.
     input_file_id: str
-    endpoint: str
+    endpoint: Annotated[str, Field(json_schema_extra={"enum": list(ENDPOINTS)})]
     #: When the batch expires: `24h`, or from `1h` to `7d`.
-    completion_window: str
-    metadata: dict[str, str] | None = None
+    completion_window: Annotated[str, Field(json_schema_extra={"pattern": WINDOW})]
+    metadata: Annotated[dict[str, str] | None, Field(json_schema_extra=METADATA)] = None
     output_expires_after: OutputExpiry | None = None
 
 
@@ -77,13 +77,11 @@ async def create_batch(new: NewBatch, caller: ClientCaller, jobs: Jobs) -> Batch
 async def list_batches(
     caller: ClientCaller,
     jobs: Jobs,
-    after: str | None = None,
+    after: Annotated[str, Query(pattern=f"^({BATCH_ID})?$")] = "",
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> BatchList:
     """List the tenant's batches, the newest first, or a page of them behind the id `after`."""
-    if after and not is_id(after):
-        raise InvalidRequest("`after` must be the id of a batch.", param="after")
-    batches = await jobs.parts.batches.batches(caller.tenant, after=after or "", limit=limit + 1)
+    batches = await jobs.parts.batches.batches(caller.tenant, after=after, limit=limit + 1)
     page = [batch_object(batch) for batch in batches[:limit]]
     return BatchList(
         data=page,

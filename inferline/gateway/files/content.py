@@ -47,11 +47,9 @@ class ContentResponse(StreamingResponse):
             await super().__call__(scope, receive, send)
 
 
-async def _pieces(
-    objects: ObjectStore, segments: Sequence[FileSegment]
-) -> AsyncIterator[memoryview]:
+async def _pieces(objects: ObjectStore, segments: Sequence[FileSegment]) -> AsyncIterator[bytes]:
     async for data in read_segments(objects, segments):
-        view = memoryview(data)
-        for start in range(0, len(view), _PIECE_BYTES):
-            yield view[start : start + _PIECE_BYTES]
-        del data, view
+        for start in range(0, len(data), _PIECE_BYTES):
+            # A copy: a view would keep the segment while the next one is read.
+            yield data[start : start + _PIECE_BYTES]
+        del data

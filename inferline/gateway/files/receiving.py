@@ -11,7 +11,7 @@ from typing import Final
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
-from inferline.errors import BodyTooLarge, TaskCancelled, Unavailable
+from inferline.errors import BodyTooLarge, InvalidRequest, TaskCancelled, Unavailable
 from inferline.files.content import SEGMENT_BYTES
 from inferline.files.file import FileSegment, file_segment_key
 from inferline.files.objects import ObjectStore
@@ -21,6 +21,8 @@ from inferline.validation.multipart import HEADER_BYTES_MAX
 
 #: The most bytes of a form beside its file.
 FORM_BYTES_MAX: Final = (FIELDS_MAX + 1) * (FIELD_BYTES_MAX + HEADER_BYTES_MAX)
+#: How long a client may send nothing: it occupies one of the transfers.
+SILENCE_SECONDS_MAX: Final = 60.0
 #: Digits of a Content-Length that are read: Python refuses to convert some thousands.
 _LENGTH_DIGITS_MAX: Final = 20
 
@@ -149,10 +151,17 @@ def _length(request: Request) -> int:
 
 async def _pieces(request: Request) -> AsyncIterator[bytes]:
     """Yield the body as it arrives."""
+    body = unbounded(request).stream()
     try:
-        async for piece in unbounded(request).stream():
+        while True:
+            async with asyncio.timeout(SILENCE_SECONDS_MAX):
+                piece = await anext(body)
             yield piece
+    except StopAsyncIteration:
+        return
     except ClientDisconnect:
         raise TaskCancelled from None
+    except TimeoutError:
+        raise InvalidRequest(f"Nothing came for {SILENCE_SECONDS_MAX:g} s.") from None
     except BodyTooLarge as error:  # A compressed body is read whole before it is unpacked.
         raise BodyTooLarge(f"{error} Send a large file uncompressed.") from None

@@ -213,6 +213,14 @@ class BackendClient:
         """Return the fields with which it continues a chat that ends with `text`; see `Trials`."""
         return None if self.is_delicate else await self._trials.prefill(model, text, shape)
 
+    async def can_continue(self, model: str, shape: object) -> bool:
+        """
+        Say whether it could continue most answers to such a chat at any time. Raises Unreachable.
+
+        One that is delicate can't be asked how while others run.
+        """
+        return self.has_health is not False and await self._trials.can_continue(model, shape)
+
     async def count_tokens(self, model: str, text: str) -> int | None:
         """Return the number of tokens in `text`; None without a tokenizer. Raises Unreachable."""
         return await self._trials.count_tokens(model, text)

@@ -11,6 +11,8 @@ from typing import Any, Final
 BEGUN: Final = "One, two,"
 #: Time for which it is remembered that a backend can't continue answers, seconds.
 UNABLE_SECONDS: Final = 60.0
+#: The same for one that can, where that is asked before it is needed.
+ABLE_SECONDS: Final = 60.0
 
 #: Posts a document to a route that the backend may not have; returns {} for no answer.
 Post = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
@@ -23,6 +25,7 @@ class Trials:
         self._post = post
         #: Until when no continuation of such a chat is tried.
         self._unable_until: dict[str, float] = {}
+        self._able_until: dict[str, float] = {}
 
     async def prefill(self, model: str, text: str, shape: object) -> dict[str, bool] | None:
         """
@@ -54,6 +57,17 @@ class Trials:
         self._unable_until = {k: v for k, v in self._unable_until.items() if v > now}
         self._unable_until[key] = now + UNABLE_SECONDS
         return None
+
+    async def can_continue(self, model: str, shape: object) -> bool:
+        """Say whether it could continue most answers to such a chat. Raises Unreachable."""
+        key, now = json.dumps([model, shape]), asyncio.get_running_loop().time()
+        if self._able_until.get(key, 0.0) > now:
+            return True
+        if await self.prefill(model, "", shape) is None:
+            return False
+        self._able_until = {k: v for k, v in self._able_until.items() if v > now}
+        self._able_until[key] = now + ABLE_SECONDS
+        return True
 
     async def count_tokens(self, model: str, text: str) -> int | None:
         """Return the number of tokens in `text`; None without a tokenizer. Raises Unreachable."""

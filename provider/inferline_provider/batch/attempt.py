@@ -31,6 +31,8 @@ COMMIT_SECONDS: Final = 15.0
 #: With so many results the next commit comes earlier, but not at once: short lines end together.
 COMMIT_RESULTS: Final = 64
 COMMIT_SECONDS_MIN: Final = 3.0
+#: With so many bytes it comes at once.
+COMMIT_BYTES: Final = 8 * 1024 * 1024
 #: The first and the longest pause after a call to AWS that failed; it doubles, seconds.
 PAUSES: Final = Backoff(0.2, 10.0)
 #: Time for which the input is read again and again, seconds.
@@ -185,8 +187,10 @@ class ShardAttempt:
             return self._retry_at - now
         if not (progress.pending or work.running):
             return STALLED_SECONDS
-        is_full = progress.pending >= COMMIT_RESULTS
-        pause = COMMIT_SECONDS_MIN if is_full else COMMIT_SECONDS
+        if progress.bytes > COMMIT_BYTES:
+            pause = 0.0
+        else:
+            pause = COMMIT_SECONDS_MIN if progress.pending >= COMMIT_RESULTS else COMMIT_SECONDS
         return max(self._committed_at + pause, self._retry_at) - now
 
     async def _try_to_commit(self, work: ShardWork) -> None:

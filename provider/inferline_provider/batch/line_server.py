@@ -13,6 +13,7 @@ from typing import Final, NoReturn
 from inferline.background import Backoff
 from inferline.errors import BackendFailed
 from inferline.tasks.store import AttemptOutcome
+from inferline.telemetry import genai
 from inferline_provider.backend.classification import Finish, usage_of
 from inferline_provider.batch.fold import Folding
 from inferline_provider.batch.line_run import LineRun
@@ -98,7 +99,8 @@ class BackendLines:
         except (ValueError, RecursionError):
             message = f"The backend answered {answer.status} without JSON."
             raise BadAnswer(message) from None
-        return answer, usage_of(document)
+        usage = document.get("usage") if isinstance(document, dict) else None
+        return answer, usage_of(document) | genai.detail_counts(usage)
 
     async def _ask_folded(self, run: LineRun, folding: Folding) -> Finish:
         """Have the backend stream an answer, or the rest of one. Raises Fault."""

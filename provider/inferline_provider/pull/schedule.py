@@ -73,7 +73,7 @@ class PollSchedule:
     messages. Several hot queues are polled in turns, without waiting. A queue that keeps bringing
     the full limit has one more poll at once each time.
 
-    While nothing could begin no new long poll does, and messages may come to a cold queue unseen.
+    While no task could begin, no new long poll does, and messages may come to a cold queue unseen.
     So before work of a lower tier, it has its turn as if it were hot.
     """
 

@@ -141,7 +141,7 @@ class Exchange:
             return True
         name = self._context.aliases.get(task.model, task.model)
         shape = request.get("chat_template_kwargs")
-        return await self._context.backend.prefill(name, "", shape) is not None
+        return await self._context.backend.can_continue(name, shape)
 
     async def _go_on(self, left: Delivered) -> Finish:
         """Have the backend continue what others began. Raises Fault or Unavailable."""

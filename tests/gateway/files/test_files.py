@@ -328,6 +328,28 @@ async def test_no_more_files_at_once_than_there_is_room_for(
     assert [503, 503] == [answer.status_code for answer in answers]
 
 
+async def test_a_client_that_falls_silent_is_sent_away(
+    client: httpx.AsyncClient, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receiving, "SILENCE_SECONDS_MAX", 0.05)
+    answered = asyncio.Event()
+
+    async def silent() -> AsyncIterator[bytes]:
+        yield form(field("purpose", "batch"), file())[:300]
+        await answered.wait()
+
+    sending = asyncio.create_task(
+        client.post("/v1/files", content=silent(), headers={"content-type": FORM})
+    )
+    while not gateway.app.transfers._running:  # noqa: ASYNC110  # it is no event
+        await asyncio.sleep(0.01)
+    while gateway.app.transfers._running:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    answered.set()
+
+    assert 400 == (await sending).status_code
+
+
 async def test_a_client_that_leaves_leaves_nothing_behind(
     gateway: Gateway, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -410,6 +410,19 @@ async def test_a_server_that_knows_no_such_route_continues_nothing() -> None:
         assert await backend.count_tokens("test-model", "Once") is None
 
 
+async def test_a_server_that_can_continue_is_asked_again_only_later() -> None:
+    server = Backend()
+    async with serving(server) as port, client.BackendClient(f"http://127.0.0.1:{port}") as backend:
+        assert await backend.can_continue("test-model", None)
+        server.continues = False
+
+        assert await backend.can_continue("test-model", None)
+        assert not await backend.can_continue("test-model", {"enable_thinking": False})
+
+        backend.has_health = False
+        assert not await backend.can_continue("test-model", None)
+
+
 async def test_of_a_server_that_is_not_there_nothing_is_said() -> None:
     async with client.BackendClient("http://127.0.0.1:9") as backend:
         with pytest.raises(Unreachable):

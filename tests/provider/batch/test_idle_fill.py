@@ -118,3 +118,17 @@ async def test_a_suspension_makes_no_call_to_aws() -> None:
         await around.ended(task)
 
         assert dict(+store.calls) == {"claim": 1}
+
+
+async def test_lines_teach_neither_the_speed_of_requests_nor_the_number_of_slots() -> None:
+    backend = Backend(slots=2, script=Script(first=0.01, interval=0, tokens=1))
+    async with world(backend, terms={"enrol_seconds": 0.2}) as around:
+        task = await submit(around, [line(number) for number in range(20)])
+        await around.ended(task)
+        count = len(around.gateway.enrolments)
+        await until(lambda: len(around.gateway.enrolments) > count + 1)
+
+        report = around.gateway.enrolments[-1]
+
+        assert (report["service_seconds"], report["speeds"]) == (0, {})
+        assert (report["slots"], report["running"]) == (2, 0)
