@@ -14,7 +14,8 @@ from inferline.batches.batch import Batch
 from inferline.batches.creation import create
 from inferline.batches.progress import is_due, read_progress
 from inferline.errors import BatchNotFound, InvalidRequest, Unavailable
-from inferline.files.ids import is_id
+from inferline.files.ids import BATCH_ID, is_id
+from inferline.fleet.enrolment import STRICT_NUMBER
 from inferline.gateway.batches.jobs import BatchJobs
 from inferline.gateway.batches.objects import BatchList, BatchObject, batch_object
 from inferline.gateway.errors import ERRORS
@@ -36,7 +37,7 @@ class OutputExpiry(BaseModel):
     """When the files of a batch expire: so many seconds after they were created."""
 
     anchor: Literal["created_at"]
-    seconds: Annotated[int, Field(ge=FILE_SECONDS_MIN)]
+    seconds: Annotated[int, Field(ge=FILE_SECONDS_MIN), STRICT_NUMBER]
 
 
 class NewBatch(BaseModel):
@@ -77,13 +78,11 @@ async def create_batch(new: NewBatch, caller: ClientCaller, jobs: Jobs) -> Batch
 async def list_batches(
     caller: ClientCaller,
     jobs: Jobs,
-    after: str | None = None,
+    after: Annotated[str, Query(pattern=f"^({BATCH_ID})?$")] = "",
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> BatchList:
     """List the tenant's batches, the newest first, or a page of them behind the id `after`."""
-    if after and not is_id(after):
-        raise InvalidRequest("`after` must be the id of a batch.", param="after")
-    batches = await jobs.parts.batches.batches(caller.tenant, after=after or "", limit=limit + 1)
+    batches = await jobs.parts.batches.batches(caller.tenant, after=after, limit=limit + 1)
     page = [batch_object(batch) for batch in batches[:limit]]
     return BatchList(
         data=page,
