@@ -213,6 +213,8 @@ def _upload(api: GatewayApi, options: Options) -> int:
 def _uploaded(api: GatewayApi, path: Path) -> Mapping[str, Any]:
     """Upload a file in parts, and return its description."""
     size, progress = path.stat().st_size, Progress(sys.stderr)
+    if not size:
+        raise OSError(f"{path} is empty, or no regular file")
     about = {"filename": path.name, "purpose": "batch", "bytes": size}
     upload = api.post(UPLOADS, about | {"mime_type": "application/jsonl"})
     parts, sent = [], 0

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import io
+import json
 import os
 import subprocess
 import sys
+import urllib.error
+from email.message import Message
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from inferline.commands import batches
+from inferline.commands import batches, gateway
 from inferline.commands.batches import AWAY_SECONDS_MAX, progress_line
 from inferline.commands.gateway import NoAnswerError
 from inferline.commands.progress import bar, duration
@@ -75,6 +79,36 @@ def test_a_local_file_may_have_a_name_that_begins_like_an_id(
 
     assert create("file-lines.jsonl", monkeypatch) == ["uploads", "parts", "complete", "batches"]
     assert create(f"file-{26 * '0'}", monkeypatch) == ["batches"]
+
+
+def test_an_empty_file_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "lines.jsonl").touch()
+    parser = argparse.ArgumentParser()
+    batches.add_batches(parser, {})
+    options = parser.parse_args(["upload", str(tmp_path / "lines.jsonl")])
+
+    assert options.run(options) == 1
+    assert "lines.jsonl is empty" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        ({"message": "Should be 1.", "param": "query.limit"}, "query.limit: Should be 1."),
+        ({"message": "`url` should be 1.", "param": "url"}, "`url` should be 1."),
+        ({"message": "No.", "param": None}, "No."),
+        ({"message": "No."}, "No."),
+        ("No.", "Bad Request"),
+        ([], "Bad Request"),
+    ],
+)
+def test_a_refusal_names_the_field(error: Any, text: str) -> None:
+    body = io.BytesIO(json.dumps({"error": error}).encode())
+    refusal = urllib.error.HTTPError("http://x", 400, "Bad Request", Message(), body)
+
+    assert gateway._message(refusal) == text
 
 
 class Flaky:
