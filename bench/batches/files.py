@@ -16,7 +16,7 @@ from bench.harness.backend import MODEL
 from bench.harness.processes import BenchError
 
 ENDPOINT = "/v1/chat/completions"
-POLL_SECONDS = 0.05
+POLL_SECONDS = 0.25
 TERMINAL = ("completed", "failed", "expired", "cancelled")
 #: No request of a client takes longer.
 REQUEST_SECONDS_MAX = 300.0

@@ -66,7 +66,8 @@ def _wall(wall: Raw) -> Table:
         ["InferLine, at the backend", *_beside(wall["backend_ms"] / 1000, seconds)],
         ["of these: validation", f"{life['validated'] - life['created']:.2f}", ""],
     ]
-    names = ", ".join(f"{name} {count:.4f}" for name, count in sorted(tally.calls.items()))
+    counts = [(name, count) for name, count in sorted(tally.calls.items()) if count >= 0.0001]
+    names = ", ".join(f"{name} {count:.4f}" for name, count in counts)
     return Table(
         f"Batches: {wall['lines']} lines, {wall['slots']} slots; seconds",
         ["", "wall time", "/ directly"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 from inferline.accounts.caller import Caller
 from inferline.batches.batch import ENDPOINTS, Batch
@@ -13,13 +13,18 @@ from inferline.errors import InvalidRequest
 from inferline.files.ids import is_id, new_id
 
 #: OpenAI has "24h" alone; the others are an extension.
-_WINDOW: Final = re.compile(r"([1-9][0-9]{0,2})([hd])")
+WINDOW: Final = "^([1-9]|[1-9][0-9]|1[0-5][0-9]|16[0-8])h$|^[1-7]d$"
 _HOURS: Final = {"h": 1, "d": 24}
-WINDOW_HOURS_MAX: Final = 7 * 24
 #: Of `metadata`, as OpenAI has them.
 PAIRS_MAX: Final = 16
 KEY_CHARS_MAX: Final = 64
 VALUE_CHARS_MAX: Final = 512
+#: The same in JSON schema.
+METADATA: Final[dict[str, Any]] = {
+    "maxProperties": PAIRS_MAX,
+    "propertyNames": {"minLength": 1, "maxLength": KEY_CHARS_MAX},
+    "additionalProperties": {"type": "string", "maxLength": VALUE_CHARS_MAX},
+}
 #: The purpose of a file that may be a batch's input.
 INPUT_PURPOSE: Final = "batch"
 
@@ -58,15 +63,13 @@ async def create(
 
 
 def _window_ms(text: str) -> int:
-    match = _WINDOW.fullmatch(text)
-    hours = int(match[1]) * _HOURS[match[2]] if match else 0
-    if not 0 < hours <= WINDOW_HOURS_MAX:
+    if not re.search(WINDOW, text) or text.endswith("\n"):
         raise InvalidRequest(
             '`completion_window` must be "24h", or another number of hours or days from "1h" to '
             '"7d".',
             param="completion_window",
         )
-    return hours * 3_600_000
+    return int(text[:-1]) * _HOURS[text[-1]] * 3_600_000
 
 
 def _check_metadata(metadata: Mapping[str, str]) -> None:

@@ -11,7 +11,7 @@ from typing import Final
 _DIGITS: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 _CHARS: Final = 26
 _RANDOM_BITS: Final = 80
-#: The id of a file, and that of a batch, as patterns.
+#: The ids of files and of batches, as patterns.
 FILE_ID: Final = rf"file-[{_DIGITS}]{{{_CHARS}}}"
 BATCH_ID: Final = rf"batch_[{_DIGITS}]{{{_CHARS}}}"
 _ID: Final = re.compile(rf"(?:file-|upload_|part_|batch_)[{_DIGITS}]{{{_CHARS}}}")

@@ -73,7 +73,8 @@ class InjectingProxy(aws_proxy.Proxy):
         self.traps: list[Trap] = []
         self.bends: list[Bend] = []
         self.chance = 0.0
-        #: The service that refuses every call, such as "s3"; empty for none.
+        #: The service that refuses every call, such as "s3"; empty for none. Not those by which a
+        #: gateway makes its buckets when it starts: on AWS they are there.
         self.refusing = ""
         #: Calls seen by site, and faults by site and kind.
         self.calls: Counter[str] = Counter()
@@ -143,7 +144,7 @@ class InjectingProxy(aws_proxy.Proxy):
                     self.bends.remove(bend)
                     bend.done.set()
                 return bend.fault
-        if self.refusing and call.site.startswith(self.refusing):
+        if self.refusing and call.site.split()[0] == self.refusing and "bucket" not in call.site:
             return "throttled"
         if self._rng.random() < self.chance:
             return self._rng.choice(FAULTS)

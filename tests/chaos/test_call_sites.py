@@ -179,6 +179,7 @@ BACKGROUND = (
     *(("g0", site) for site in ("registry put sums", "sqs GetQueueAttributes")),
     *(("g0", site) for site in ("registry add minute", "registry list minute")),
     *(("g0", site) for site in ("tasks all live", "tasks attend", "registry list tenant")),
+    ("g0", "registry list batch"),
     *(("p0", site) for site in ("tasks states", "tasks renew")),
 )
 #: What counting usage calls now and then, which nobody waits for: its next run goes on with it.

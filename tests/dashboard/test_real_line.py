@@ -39,6 +39,8 @@ async def test_a_real_answer_is_taken_apart_and_pictured(
 ) -> None:
     viewport = {"desktop": DESKTOP, "phone": PHONE}[size]
     page = await visit(line.url, VIEWS["playground"], viewport=viewport, color_scheme=scheme)
+    # The question goes to the model that is chosen, once models are known.
+    await expect(page.locator("#ask-model")).not_to_have_value("")
     await page.fill("#ask-tokens", "64")
     await page.click("#send")
 
@@ -63,6 +65,8 @@ async def test_tokens_are_counted_and_it_is_said_why_a_provider_takes_no_work(
     scripted = line.start_backend("--model", "other")
     line.start_provider("ill", scripted)
     page = await visit(line.url, VIEWS["playground"])
+    # The question goes to the model that is chosen, once models are known.
+    await expect(page.locator("#ask-model")).not_to_have_value("")
     await page.fill("#ask-tokens", "32")
     await page.click("#send")
     await expect(page.locator("#ask-status")).to_contain_text("Done in")

@@ -10,8 +10,8 @@ from pydantic import BaseModel, Field
 
 from inferline.accounts.caller import Caller
 from inferline.batches import lifecycle
-from inferline.batches.batch import Batch
-from inferline.batches.creation import create
+from inferline.batches.batch import ENDPOINTS, Batch
+from inferline.batches.creation import METADATA, WINDOW, create
 from inferline.batches.progress import is_due, read_progress
 from inferline.errors import BatchNotFound, InvalidRequest, Unavailable
 from inferline.files.ids import BATCH_ID, is_id
@@ -46,10 +46,10 @@ class NewBatch(BaseModel):
     #: A file with the purpose `batch`: one JSON object a line, with `custom_id`, `method`, `url`
     #: and `body`.
     input_file_id: str
-    endpoint: str
+    endpoint: Annotated[str, Field(json_schema_extra={"enum": list(ENDPOINTS)})]
     #: When the batch expires: `24h`, or from `1h` to `7d`.
-    completion_window: str
-    metadata: dict[str, str] | None = None
+    completion_window: Annotated[str, Field(json_schema_extra={"pattern": WINDOW})]
+    metadata: Annotated[dict[str, str] | None, Field(json_schema_extra=METADATA)] = None
     output_expires_after: OutputExpiry | None = None
 
 

@@ -52,6 +52,7 @@ def provider() -> Iterable[Metric]:
     tokens = {"input": 1, "output": 2}
     given = {"model": "m", "tier": "flex", "path": PATH, "queue_ms": 1, "tokens": tokens}
     metrics.record(AttemptRecord(**given, backend_seconds=2.0, first_seconds=1.0))
+    metrics.line("m", "answered")
     return metrics.collect()
 
 
