@@ -45,7 +45,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         for warning in warnings(os.environ):
             print(f"inferline: {warning}", file=sys.stderr)
     try:
-        return run(options)
+        code = run(options)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # `head`, for one, reads no more than it wants. Python's flush at exit must not fail.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
     except SettingsError as error:
         print_error(error)
         return USAGE

@@ -74,15 +74,20 @@ def _window_ms(text: str) -> int:
 
 def _check_metadata(metadata: Mapping[str, str]) -> None:
     is_valid = len(metadata) <= PAIRS_MAX and all(
-        0 < len(key) <= KEY_CHARS_MAX and len(value) <= VALUE_CHARS_MAX
+        0 < len(key) <= KEY_CHARS_MAX and len(value) <= VALUE_CHARS_MAX and _is_unicode(key + value)
         for key, value in metadata.items()
     )
     if not is_valid:
         raise InvalidRequest(
             f"`metadata` may have {PAIRS_MAX} pairs, with keys of 1 to {KEY_CHARS_MAX} and values "
-            f"of up to {VALUE_CHARS_MAX} characters.",
+            f"of up to {VALUE_CHARS_MAX} Unicode characters.",
             param="metadata",
         )
+
+
+def _is_unicode(text: str) -> bool:
+    """Return False for half of a surrogate pair, which JSON can write and no store takes."""
+    return not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 async def _check_input(parts: BatchParts, caller: Caller, file_id: str) -> None:

@@ -17,6 +17,7 @@ from urllib.parse import quote, urlencode
 from inferline.commands import gateway
 from inferline.commands.printing import FAILED, OK, print_error
 from inferline.commands.progress import Progress, bar, duration
+from inferline.files.ids import is_id
 from inferline.terminal import Cells, columns, printable, table
 
 BATCHES: Final = "/v1/batches"
@@ -26,6 +27,8 @@ UPLOADS: Final = "/v1/uploads"
 PART_BYTES: Final = 3 * 1024 * 1024
 #: Between two reads of a batch that is watched, seconds.
 WATCH_SECONDS: Final = 2.0
+#: How long a gateway may be away while a batch is watched, seconds: it may be restarted.
+AWAY_SECONDS_MAX: Final = 120.0
 #: The most batches that a list shows, and OpenAI's limit on one page.
 LIST_MAX: Final = 100
 _READ_BYTES: Final = 1024 * 1024
@@ -83,19 +86,28 @@ def add_batches(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> 
         _verb(verbs, environ, name, help_text, does).add_argument("id", metavar="BATCH_ID")
     upload = _verb(verbs, environ, "upload", "upload a file of lines and print its id", _upload)
     upload.add_argument("file", metavar="FILE", type=Path, help="JSON lines")
-    create = _verb(verbs, environ, "create", "start a batch of an uploaded file", _create)
-    create.add_argument("file", metavar="FILE", help="the file's id, or a path: it is uploaded")
+    create = _verb(
+        verbs, environ, "create", "start a batch of a local or an uploaded file", _create
+    )
     create.add_argument(
-        "--endpoint", default="/v1/chat/completions", metavar="PATH", help="(%(default)s)"
+        "file", metavar="FILE", help="a local file, which is uploaded, or an uploaded file's id"
+    )
+    create.add_argument(
+        "--endpoint",
+        default="/v1/chat/completions",
+        metavar="PATH",
+        help="the `url` of its lines (%(default)s)",
     )
     create.add_argument(
         "--window", default="24h", metavar="TIME", help="time it may take, 1h to 7d (%(default)s)"
     )
     create.add_argument("--watch", action="store_true", help="watch it until it has ended")
     download = _verb(verbs, environ, "download", "write a batch's results to a file", _download)
-    download.add_argument("id", metavar="ID", help="a batch, or a file")
+    download.add_argument("id", metavar="ID", help="a batch's id, or a file's")
     download.add_argument("--errors", action="store_true", help="the lines that failed instead")
-    download.add_argument("-o", "--output", type=Path, metavar="FILE", help="(standard output)")
+    download.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="where to (default: standard output)"
+    )
 
 
 def _verb(
@@ -108,6 +120,8 @@ def _verb(
     def run(options: Options) -> int:
         try:
             return does(GatewayApi(options, environ), options)
+        except BrokenPipeError:
+            raise
         except (gateway.NoAnswerError, OSError) as error:
             print_error(error)
             return FAILED
@@ -160,12 +174,17 @@ def _watch(
     now: Callable[[], float] = time.time,
 ) -> int:
     progress = Progress(sys.stderr)
+    batch, answered = _batch(api, options.id), now()
     while True:
-        batch = _batch(api, options.id)
         progress.show(progress_line(batch, now()))
         if batch["status"] in _ENDED:
             break
         sleep(WATCH_SECONDS)
+        try:
+            batch, answered = _batch(api, options.id), now()
+        except gateway.NoAnswerError:
+            if now() - answered > AWAY_SECONDS_MAX:
+                raise
     progress.end()
     _print_batch(batch, as_json=options.json)
     return OK if batch["status"] == "completed" else FAILED
@@ -194,6 +213,8 @@ def _upload(api: GatewayApi, options: Options) -> int:
 def _uploaded(api: GatewayApi, path: Path) -> Mapping[str, Any]:
     """Upload a file in parts, and return its description."""
     size, progress = path.stat().st_size, Progress(sys.stderr)
+    if not size:
+        raise OSError(f"{path} is empty, or no regular file")
     about = {"filename": path.name, "purpose": "batch", "bytes": size}
     upload = api.post(UPLOADS, about | {"mime_type": "application/jsonl"})
     parts, sent = [], 0
@@ -210,7 +231,7 @@ def _uploaded(api: GatewayApi, path: Path) -> Mapping[str, Any]:
 
 def _create(api: GatewayApi, options: Options) -> int:
     file_id = options.file
-    if not file_id.startswith("file-"):
+    if not is_id(file_id):
         file_id = _uploaded(api, Path(file_id))["id"]
     document = {
         "input_file_id": file_id,

@@ -138,8 +138,11 @@ def _message(error: urllib.error.HTTPError) -> str:
     """Return the gateway's message, or the reason phrase if the answer is not the gateway's own."""
     with error:
         try:
-            message = json.loads(error.read(_ERROR_BYTES_MAX))["error"]["message"]
+            answer = json.loads(error.read(_ERROR_BYTES_MAX))["error"]
+            message, param = str(answer["message"]), answer.get("param")
+            if isinstance(param, str) and param not in message:
+                message = f"{param}: {message}"
             hint = " Set INFERLINE_API_KEY." if error.code == 401 else ""
-            return f"{printable(str(message))}{hint}"
-        except (OSError, ValueError, KeyError, TypeError):
+            return f"{printable(message)}{hint}"
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return printable(error.reason)

@@ -15,6 +15,7 @@ from inferline.batches.creation import METADATA, WINDOW, create
 from inferline.batches.progress import is_due, read_progress
 from inferline.errors import BatchNotFound, InvalidRequest, Unavailable
 from inferline.files.ids import BATCH_ID, is_id
+from inferline.fleet.enrolment import STRICT_NUMBER
 from inferline.gateway.batches.jobs import BatchJobs
 from inferline.gateway.batches.objects import BatchList, BatchObject, batch_object
 from inferline.gateway.errors import ERRORS
@@ -36,7 +37,7 @@ class OutputExpiry(BaseModel):
     """When the files of a batch expire: so many seconds after they were created."""
 
     anchor: Literal["created_at"]
-    seconds: Annotated[int, Field(ge=FILE_SECONDS_MIN)]
+    seconds: Annotated[int, Field(ge=FILE_SECONDS_MIN), STRICT_NUMBER]
 
 
 class NewBatch(BaseModel):

@@ -95,7 +95,12 @@ def _methods(request: Request) -> Iterator[str]:
 async def _on_invalid(request: Request, error: Exception) -> Response:
     """Say what is wrong with a control request, without the value sent: it may be a secret."""
     errors: Any = error.errors() if isinstance(error, RequestValidationError) else []
-    first = errors[0] if errors else {"msg": "The request is not valid", "loc": ()}
+    first = errors[0] if errors else {"msg": "The request is not valid", "loc": (), "type": ""}
+    if tuple(first["loc"]) == ("body",) or first["type"] == "json_invalid":
+        # Also for curl's `-d` without a header: it declares a form.
+        return error_response(
+            InvalidRequest("Send a JSON object as the body, with `content-type: application/json`.")
+        )
     field = ".".join(str(part) for part in first["loc"] if part != "body")
     return error_response(
         InvalidRequest(f"{first['msg']}.", param=field[:_PARAM_CHARS_MAX] or None)

@@ -230,6 +230,53 @@ async def test_what_is_wrong_with_the_request_is_named(gateway: Gateway, sdk: As
     assert [batch async for batch in sdk.batches.list()] == []
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"metadata": {"k": "\ud800"}},
+        {"metadata": {"\udfff": "v"}},
+        {"output_expires_after": {"anchor": "created_at", "seconds": "3600"}},
+        {"output_expires_after": {"anchor": "created_at", "seconds": True}},
+    ],
+    ids=str,
+)
+async def test_what_no_sdk_sends_is_refused(gateway: Gateway, wrong: dict[str, Any]) -> None:
+    good = {"input_file_id": await uploaded(gateway), "endpoint": CHAT, "completion_window": "24h"}
+    async with httpx.AsyncClient(base_url=gateway.url) as client:
+        headers = {"content-type": "application/json"}
+        body = json.dumps(good | wrong)
+        answer = await client.post("/v1/batches", content=body, headers=headers)
+
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"].startswith(next(iter(wrong)))
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "application/x-www-form-urlencoded"])
+@pytest.mark.parametrize("body", ["", "{", "[]", "null", "{}x"])
+async def test_a_body_that_is_no_object_is_named(
+    gateway: Gateway, body: str, content_type: str
+) -> None:
+    headers = {"content-type": content_type}
+    async with httpx.AsyncClient(base_url=gateway.url) as client:
+        answer = await client.post("/v1/batches", content=body, headers=headers)
+
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"]) == (400, None)
+    assert "JSON object" in error["message"]
+    assert "content-type: application/json" in error["message"]
+
+
+async def test_a_page_begins_behind_a_batch_and_nothing_else(
+    gateway: Gateway, sdk: AsyncOpenAI
+) -> None:
+    batch = await created(gateway, sdk)
+    for wrong in (batch.input_file_id, "batch_none", batch.id + "\n"):
+        with pytest.raises(openai.BadRequestError) as error:
+            await sdk.batches.list(after=wrong)
+        assert error.value.param == "query.after"
+    assert (await sdk.batches.list(after=batch.id)).data == []
+
+
 @pytest.mark.parametrize("window", ["1h", "36h", "7d"])
 async def test_other_windows_are_an_extension(
     gateway: Gateway, sdk: AsyncOpenAI, window: str
