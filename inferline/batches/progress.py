@@ -20,7 +20,7 @@ USAGE_NAMES: Final = (
     *("cached_tokens", "reasoning_tokens"),
 )
 #: How old a batch's counts may be: so long, and a part of its age.
-AGE_MS_MIN: Final = 5_000
+AGE_MS_MIN: Final = 1_000
 AGE_SHARE: Final = 0.01
 
 

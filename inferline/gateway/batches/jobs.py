@@ -19,8 +19,10 @@ log = logging.getLogger(__name__)
 
 #: Batches that one gateway works on at the same time: each validation takes up to 32 MiB.
 JOBS_MAX: Final = 2
-#: Seconds between two looks at all batches, where no sweep looks at them.
-CHECK_SECONDS: Final = 5.0
+#: Seconds between two looks at all batches, where no sweep looks at them: while there are some, and
+#: while there is none.
+CHECK_SECONDS: Final = 1.0
+IDLE_SECONDS: Final = 5.0
 
 
 class BatchJobs:
@@ -66,9 +68,11 @@ class BatchJobs:
 
     async def _check(self) -> None:
         while self._checks:
+            live: list[tuple[str, str]] = []
             try:
-                for tenant, batch_id in await self.parts.batches.live_batches():
+                live = await self.parts.batches.live_batches()
+                for tenant, batch_id in live:
                     self.begin(tenant, batch_id)
             except InferLineError as error:
                 log.warning("could not look after batches: %s", error.code)
-            await self.parts.clock.sleep(CHECK_SECONDS)
+            await self.parts.clock.sleep(CHECK_SECONDS if live else IDLE_SECONDS)
