@@ -19,7 +19,7 @@ from inferline.batches.progress import counted
 from inferline.batches.shards import delete_inputs, read_rows
 from inferline.batches.work import Work
 from inferline.errors import Unavailable
-from inferline.files.content import write_manifest
+from inferline.files.content import SEGMENT_BYTES, write_manifest
 from inferline.files.file import (
     BATCH_OUTPUT,
     FileSegment,
@@ -30,9 +30,6 @@ from inferline.files.file import (
 from inferline.files.ids import new_id
 from inferline.tasks.shard import SegmentKind, input_key, segment_key
 from inferline.tasks.task import State, Task
-
-#: The longest segment of lines without a result, bytes.
-SEGMENT_BYTES_MAX: Final = 8 * 1024 * 1024
 
 #: Why a line has no result, and whether it counts as failed.
 _REASONS: Final[dict[str, str]] = {
@@ -116,7 +113,7 @@ async def _undone_segments(
         for at, custom_id in await _undone_lines(work, number, row):
             files.undone[code] = files.undone.get(code, 0) + 1
             data += _error_line(work.batch, number, at, custom_id, code)
-        if len(data) >= SEGMENT_BYTES_MAX:
+        if len(data) >= SEGMENT_BYTES:
             yield bytes(data)
             data.clear()
     if data:

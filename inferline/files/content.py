@@ -12,7 +12,8 @@ from inferline.errors import Unavailable
 from inferline.files.file import FileSegment, StoredFile, composed_key, manifest_key
 from inferline.files.objects import ObjectStore
 
-#: A file that is uploaded is cut into segments of this length.
+#: A file that is uploaded, or lines that a batch writes at its end, are cut into segments of about
+#: this length.
 SEGMENT_BYTES: Final = 4 * 1024 * 1024
 #: The bytes that are read ahead together; a longer segment is read alone.
 _AHEAD_BYTES: Final = SEGMENT_BYTES

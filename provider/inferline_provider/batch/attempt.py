@@ -157,11 +157,12 @@ class ShardAttempt:
                 return self._expire
             if self._is_to_hand_back(work):
                 break
-            if self._commit_seconds(work) <= 0:
+            commit_seconds = self._commit_seconds(work)
+            if commit_seconds <= 0:
                 await self._try_to_commit(work)
                 continue
             left_seconds = (self.task.deadline_ms - now_ms()) / 1000
-            seconds = min(self._commit_seconds(work), left_seconds, STALLED_SECONDS)
+            seconds = min(commit_seconds, left_seconds, STALLED_SECONDS)
             await self._wake.wait(max(0.0, seconds))
         feed.remove(work)
         return self._hand_back
